@@ -1,0 +1,43 @@
+# Two commands matter: `make arc` and `make test`. The first one that is run also sets up .venv (a few minutes, once).
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+READY := .venv/.ready
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+arc: $(READY)  ## sweep a per-task network over real ARC-AGI-1 tasks
+	$(BIN)/python sweeps/arc.py $(ARGS)
+
+arena: $(READY)  ## sweep LoRA, soft prompts and both over the reasoning arena
+	$(BIN)/python sweeps/arena.py $(ARGS)
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## style, formatting, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+ui: $(READY)  ## browse the trials: MLflow at http://127.0.0.1:5000
+	$(BIN)/espalier ui $(ARGS)
+
+clean:  ## remove .venv and caches; runs/ and mlflow.db stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and alone, so that nothing else decides which of its builds is taken.
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is too old, 3.11 or newer is needed: run make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "setting up .venv: a few minutes, once"
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) --editable '.[dev]'
+	@touch $(READY)
+
+.PHONY: help arc arena test lint ui clean

@@ -1,0 +1,116 @@
+"""What adaptation wins on `builtin:tiny`: best configuration of each learner, three seeds, 500 test questions.
+
+    python benchmarks/adaptation.py              # runs the default arena sweep first (about ten minutes on two cores)
+    python benchmarks/adaptation.py runs/arena   # takes an arena sweep that is there
+
+Configurations are chosen by the sweep on the search split; the test split is seen here and only here. A gain has two
+parts: answer format (what the untouched base already said, but not in the asked form) and skill (the rest).
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pandas as pd
+import torch
+import yaml
+
+from sweeps.arena import SWEEP
+from sweeps.results.statistics import interval
+from trainables.bases import Base, load
+from trainables.core import Pair, Task
+from trainables.decoding import label_logprobs
+from trainables.host import Host, Seated
+from trainables.prompts import encode_row
+from trainables.trial import open_learner
+
+SEEDS = (1, 2, 3)  # the sweep used 0
+TARGETS = {"lora": 25.0, "soft_prompt": 8.0}  # points over the untouched base; hybrid: at least LoRA's
+
+
+def main() -> None:
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default_sweep(Path(scratch))
+        facts = yaml.safe_load((folder / "sweep.yaml").read_text())
+        chosen = winners(folder)
+    task, base = SWEEP.pairs[0].task, load(SWEEP.pairs[0].base)
+    learner = SWEEP.pairs[0].learner.build(base, task, 0)
+    untouched = Host(base).evaluate_untouched(learner, "test")
+    before = test_loss(base, task, None)
+    low, high = interval(untouched["items"])
+    print(f"sweep {facts['sweep']['name']}: {facts['sweep']['num_samples']} trials, commit {facts['commit']}")
+    print(f"untouched: strict {untouched['score']:.1%} [{low:.1%}, {high:.1%}], lenient {untouched['lenient']:.1%},")
+    print(
+        f"  truncated {untouched['truncated']:.1%}, unparsed {untouched['unparsed']:.1%}, loss {before:.3f} nats/token"
+    )
+    print("\nlearner      parameters  test score by seed     mean   gain  format  skill  target  loss after / before")
+    gains = {}
+    for name, (pair, rounds) in chosen.items():
+        scores, losses, parameters = [], [], 0
+        for seed in SEEDS:
+            score, loss, parameters = train(pair, rounds, seed)
+            scores.append(score)
+            losses.append(loss)
+        mean = statistics.mean(scores)
+        gains[name] = gain = 100 * (mean - untouched["score"])
+        form = min(gain, 100 * max(0.0, untouched["lenient"] - untouched["score"]))
+        target = f"{TARGETS[name]:+.0f}" if name in TARGETS else f"{gains.get('lora', 0):+.1f}"
+        by_seed = " ".join(f"{100 * s:5.1f}" for s in scores)
+        parts = f"{gain:+5.1f}  {form:+6.1f}  {gain - form:+5.1f}  {target:>6}"
+        loss = statistics.mean(losses)
+        print(
+            f"{name:12} {parameters:>10,}  {by_seed:22} {100 * mean:4.1f}  {parts}  {loss:.3f} / {before:.3f}", end=""
+        )
+        print(f" = {loss / before:.2f}")
+    for name, (pair, rounds) in chosen.items():
+        print(f"{name}: {rounds} rounds of {pair.learner}")
+
+
+def default_sweep(scratch: Path) -> Path:
+    script = Path(__file__).resolve().parents[1] / "sweeps" / "arena.py"
+    subprocess.run([sys.executable, str(script), "--storage-path", str(scratch), "--name", "arena"], check=True)
+    return scratch / "arena"
+
+
+def winners(folder: Path) -> dict[str, tuple[Pair, int]]:
+    """Per learner, the configuration with the best score of any round, and that round."""
+    table = pd.read_parquet(folder / "trials.parquet")
+    table = table[~table["status"].isin(["diverged", "failed"])]
+    chosen = {}
+    for pair in SWEEP.pairs:
+        rows = table[table["learner"] == pair.learner.name].sort_values(["score", "number"], ascending=[False, True])
+        best = rows.iloc[0]
+        params = yaml.safe_load(best["params"])
+        chosen[pair.learner.name] = (SWEEP.resolve(params)[0], int(best["round"]))
+    return chosen
+
+
+def train(pair: Pair, rounds: int, seed: int) -> tuple[float, float, int]:
+    """Train afresh with another seed -> test score, mean test loss, trainable parameters."""
+    learner = open_learner(pair, seed)
+    assert isinstance(learner, Seated)
+    for _ in range(rounds):
+        metrics = learner.round()
+    score = learner.evaluate("test")["score"]
+    loss = test_loss(load(pair.base), pair.task, learner.prompt)
+    learner.close()
+    return score, loss, int(metrics["trainable_parameters"])
+
+
+@torch.no_grad()
+def test_loss(base: Base, task: Task, prompt: torch.Tensor | None) -> float:
+    """Nats per answer token on the test split, under whatever adapter is on the base now."""
+    rows = [encode_row(base.tokenizer, example) for example in task.test()]
+    logprobs = [p for start in range(0, len(rows), 50) for p in label_logprobs(base, rows[start : start + 50], prompt)]
+    return -torch.cat(logprobs).mean().item()
+
+
+if __name__ == "__main__":
+    main()

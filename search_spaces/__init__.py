@@ -1,0 +1,1 @@
+"""What may vary: one small file per learner."""

@@ -1,0 +1,89 @@
+"""Narrow a space to what suits a base: `fit(space, base)`. A base that is not in the table changes nothing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search_spaces.axis import SpaceError, describe
+from search_spaces.space import Space
+
+
+class Limits(NamedTuple):
+    """The largest values that suit a base; `hidden_size` is its width, which bounds the rank of an update."""
+
+    hidden_size: int
+    learning_rate: float
+    prompt_learning_rate: float
+
+
+# The wider the base, the more an update of the same size per weight changes its outputs, so the best rate falls with
+# width (Yang et al. 2021, arXiv 2203.03466). The top of each range halves, roughly, with every doubling: a prior, not
+# a measurement, and so only the upper end is touched.
+# The first row whose text is in the base's name applies.
+BASES: dict[str, Limits] = {
+    "gpt2-medium": Limits(1024, 1e-2, 2e-1),
+    "smollm2-135m": Limits(576, 2e-2, 3e-1),
+    "smollm2-360m": Limits(960, 1e-2, 2e-1),
+    "qwen2-0.5b": Limits(896, 1e-2, 2e-1),
+    "qwen2.5-0.5b": Limits(896, 1e-2, 2e-1),
+    "lfm2-350m": Limits(1024, 1e-2, 2e-1),
+    "qwen2.5-1.5b": Limits(1536, 7e-3, 1.5e-1),
+    "lfm2-1.2b": Limits(2048, 5e-3, 1e-1),
+    "tinyllama-1.1b": Limits(2048, 5e-3, 1e-1),
+    "llama-3.2-1b": Limits(2048, 5e-3, 1e-1),
+    "smollm2-1.7b": Limits(2048, 5e-3, 1e-1),
+    "qwen2.5-3b": Limits(2048, 5e-3, 1e-1),
+    "phi-2": Limits(2560, 4e-3, 8e-2),
+    "phi-3-mini": Limits(3072, 3e-3, 7e-2),
+    "llama-3.2-3b": Limits(3072, 3e-3, 7e-2),
+    "qwen2.5-7b": Limits(3584, 3e-3, 6e-2),
+    "llama-3.1-8b": Limits(4096, 2e-3, 5e-2),
+}
+
+
+def fit(space: Space, base: str) -> Space:
+    """The space with lower upper ends where the base asks for them; fixed axes stay, whatever their value.
+
+    Raises `SpaceError` if nothing would be left of an axis.
+    """
+    limits = next((limits for text, limits in BASES.items() if text in base.lower()), None)
+    if limits is None:
+        return space
+    narrowed = {}
+    for name, distribution in space.axes.items():
+        bound = _bound(space, name, limits)
+        if bound is not None and not distribution.single():
+            narrowed[name] = _at_most(name, distribution, bound, base)
+    return space.replace(**narrowed)
+
+
+def _bound(space: Space, name: str, limits: Limits) -> float | None:
+    prefix, _, axis = name.rpartition(".")
+    if axis == "r":
+        return limits.hidden_size
+    beside = {other.removeprefix(f"{prefix}.") for other in space.axes}
+    only_prompt = "num_virtual_tokens" in beside and "r" not in beside  # then `learning_rate` is the prompt's
+    if axis == "prompt_learning_rate" or (axis == "learning_rate" and only_prompt):
+        return limits.prompt_learning_rate
+    return limits.learning_rate if axis == "learning_rate" else None
+
+
+def _at_most(name: str, distribution: BaseDistribution, bound: float, base: str) -> BaseDistribution:
+    if isinstance(distribution, CategoricalDistribution):
+        if choices := [
+            choice for choice in distribution.choices if isinstance(choice, int | float) and choice <= bound
+        ]:
+            return CategoricalDistribution(choices)
+    elif isinstance(distribution, FloatDistribution):
+        if distribution.low <= bound:
+            high = min(distribution.high, bound)
+            return FloatDistribution(distribution.low, high, log=distribution.log, step=distribution.step)
+    elif isinstance(distribution, IntDistribution) and distribution.low <= bound:
+        high = min(distribution.high, int(bound))
+        return IntDistribution(distribution.low, high, log=distribution.log, step=distribution.step)
+    raise SpaceError(
+        f"axis {name!r} in {describe(distribution)} has nothing at or below {bound:g}, the most that suits {base}; "
+        f"lower it with .replace({name}=...), or do without models.fit"
+    )

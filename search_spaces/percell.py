@@ -1,0 +1,20 @@
+"""What may vary for percell: the step size first, then how much it regularises and what it takes as symmetric."""
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from search_spaces.space import Space
+
+SPACE = Space(
+    {
+        # Below 1e-3 a few hundred steps do not fit the demonstrations; above 2e-2 eight recurrent steps diverge.
+        "learning_rate": FloatDistribution(1e-3, 2e-2, log=True),
+        # Three demonstrations are few: strong decay is worth a try, up to the order used with test-time training.
+        "weight_decay": FloatDistribution(1e-4, 1.0, log=True),
+        # How far information travels, in cells; more costs time in proportion.
+        "recurrent_steps": CategoricalDistribution((4, 6, 8, 10)),
+        # Longer averages smooth more, but lag behind in a short run.
+        "ema_decay": FloatDistribution(0.8, 0.98),
+        # Right for most rules, wrong for those that know a colour by its name.
+        "permute_colours": CategoricalDistribution((False, True)),
+    }
+)

@@ -1,0 +1,37 @@
+"""Which learner adapts a small language model best to the reasoning arena: LoRA, a soft prompt, or both?
+
+Searches learning rates, ranks, prompt lengths and regularisation on the arena's search split (five kinds of question;
+see docs/arena.md), on the built-in base unless --base names another. About five minutes on two cores.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
+
+from sweeps.engine.cli import main
+from search_spaces import hybrid, lora, soft_prompt
+from sweeps.engine.sweep import Sweep
+from trainables.core import Pair
+from trainables.learners.hybrid import HybridConfig
+from trainables.learners.lora import LoraConfig
+from trainables.learners.soft_prompt import SoftPromptConfig
+from trainables.tasks.arena import ArenaTask
+
+TASK, BASE = ArenaTask(), "builtin:tiny"
+
+SWEEP = Sweep(
+    name="arena",
+    pairs=(
+        Pair(LoraConfig(), TASK, BASE),
+        Pair(SoftPromptConfig(), TASK, BASE),
+        Pair(HybridConfig(), TASK, BASE),
+    ),
+    space={"lora": lora.SPACE, "soft_prompt": soft_prompt.SPACE, "hybrid": hybrid.SPACE},
+    num_samples=24,
+    rounds=8,
+    max_concurrent_trials=2,
+)
+
+if __name__ == "__main__":
+    main(SWEEP)

@@ -1,0 +1,1 @@
+"""Running a sweep: from a `Sweep` value to finished trials."""

@@ -1,0 +1,152 @@
+"""The flags that every sweep shares, and what happens when one is run: check, run, show, say how to go on."""
+
+from __future__ import annotations
+
+from sweeps.engine.quiet import quieten
+
+quieten()  # before anything imports Ray, MLflow or the hub
+
+import contextlib  # noqa: E402
+import dataclasses  # noqa: E402
+import io  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Annotated, Any  # noqa: E402
+
+import tyro  # noqa: E402
+import yaml  # noqa: E402
+
+from search_spaces.models import fit  # noqa: E402
+from sweeps.engine.sweep import BadInput, Sweep  # noqa: E402
+
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+    """What one trial takes."""
+
+    cpu: float | None = None  # cores
+    gpu: float | None = None  # devices; a fraction shares one
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Empty values keep what the sweep's script says."""
+
+    base: str | None = None  # builtin:tiny, a hub name or a folder; options after colons, as in NAME:nf4
+    learner: tuple[str, ...] = ()  # only these learners
+    num_samples: int | None = None  # trials
+    rounds: int | None = None  # rounds of a trial that is not stopped early
+    grace_period: int | None = None  # rounds before ASHA may stop a trial
+    max_concurrent_trials: int | None = None  # trials side by side
+    resources: Resources = dataclasses.field(default_factory=Resources)
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE")] = ()  # fix axes instead of searching them
+    seed: int | None = None  # of the search and of every trial
+    name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
+    storage_path: Path = Path("runs")  # where the sweep's folder goes
+    address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
+    time_budget_s: float | None = None  # seconds after which no round is started
+    resume: bool = False  # go on with the sweep called --name, or with the latest
+    plan: bool = False  # print what it would cost, and start nothing
+    verbose: bool = False  # Ray's own messages too
+
+
+def main(sweep: Sweep, argv: list[str] | None = None) -> None:
+    """Run a sweep script. Bad input ends with one line on standard error and exit status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    with one_line_errors():
+        flags, sweep = parse(sweep, argv)
+        from sweeps.engine.session import check, session
+
+        if flags.plan:
+            from sweeps.engine.plan import plan
+
+            check(sweep)
+            print(plan(sweep))
+            return
+        interrupted = session(sweep, flags, Path(sys.argv[0]), argv)
+    if interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
+    """Flags, and the sweep with them applied. `--task.FIELD` sets a field of the sweep's task."""
+    task = sweep.pairs[0].task
+    unprefixed = Annotated[Flags, tyro.conf.arg(name="")]
+    every = dataclasses.make_dataclass(
+        "Every", [("flags", unprefixed, Flags()), ("task", type(task), dataclasses.field(default=task))]
+    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            given: Any = tyro.cli(every, args=argv, description=sys.modules["__main__"].__doc__)
+        return given.flags, apply(sweep, given.flags, given.task)
+    except SystemExit as end:
+        if end.code == 0:  # --help
+            raise
+        raise BadInput(_unboxed(said.getvalue())) from end
+    except ValueError as error:  # a task refuses its fields in one line, and knows nothing of flags
+        raise BadInput(str(error)) from error
+
+
+def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
+    """The sweep that the flags ask for. Raises BadInput for a learner or axis that it does not have."""
+    pairs = {pair.learner.name: pair for pair in (*sweep.pairs, *sweep.optional)}
+    for name in flags.learner:
+        if name not in pairs:
+            raise BadInput(f"--learner {name}: this sweep's learners are {', '.join(pairs)}")
+    chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
+    chosen = [dataclasses.replace(p, task=task) for p in chosen]
+    if flags.base is not None:
+        chosen = [dataclasses.replace(p, base=flags.base) if p.learner.needs_base else p for p in chosen]
+    changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
+    for name in ("num_samples", "rounds", "grace_period", "max_concurrent_trials", "seed", "name", "time_budget_s"):
+        if getattr(flags, name) is not None:
+            changes[name] = getattr(flags, name)
+    if flags.rounds and flags.grace_period is None and sweep.grace_period:
+        changes["grace_period"] = min(sweep.grace_period, flags.rounds)
+    asked = {name: value for name, value in dataclasses.asdict(flags.resources).items() if value is not None}
+    changes["resources_per_trial"] = {**sweep.resources_per_trial, **asked}
+    changes["space"] = {pair.learner.name: fit(sweep.space_of(pair), pair.base) for pair in chosen}
+    fixed = dict(_assignment(text) for text in flags.set)
+    return dataclasses.replace(sweep, **changes).fix(fixed)
+
+
+def _unboxed(text: str) -> str:
+    """The parser's message without its frame, in one line."""
+    lines = [line.strip("\u2502 \n") for line in text.splitlines() if line.startswith("\u2502")]
+    return " ".join(line if line.strip("\u2500 ") else "-" for line in lines)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise BadInput(f"--set {text}: write AXIS=VALUE, for example --set learning_rate=0.003")
+    return name, yaml.safe_load(value)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Bad input is told in one line, without a traceback. Anything else is a fault of ours and keeps its traceback."""
+    try:
+        yield
+    except BadInput as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def console() -> None:
+    """The `espalier` command: `espalier ui` opens MLflow on what the sweeps wrote."""
+    with one_line_errors():
+        from sweeps.engine.store import serve_ui
+
+        tyro.extras.subcommand_cli_from_dict({"ui": serve_ui, "version": _version})
+
+
+def _version() -> None:
+    """Print the installed version."""
+    from importlib.metadata import version
+
+    print(version("espalier"))

@@ -1,0 +1,72 @@
+"""What is said when a sweep ends: the leaderboard, the gain as format and as skill, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.engine.runner import Outcome
+from sweeps.engine.session import reproduction
+from sweeps.engine.sweep import Sweep
+from sweeps.results.leaderboard import TrialRecord, print_table
+
+MODEL = "best"
+
+
+def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str]) -> None:
+    """Print the end of a sweep, write `best/config.yaml`, and hand the winner to MLflow."""
+    records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
+    print()
+    print_table(records, outcome.baselines)
+    if outcome.interrupted:
+        print(f"interrupted; everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")
+    if best is None:
+        print(f"no trial has a score yet; see {folder}")
+    else:
+        command = shlex.join(reproduction(sweep, script, argv, best.learner, best.params))
+        for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
+            print(line)
+        keep_config(folder, best, command)
+        outcome.tracking.log_winner(best.trial_id, folder / MODEL)
+        print(f"train the winner again:\n  {command}")
+    outcome.tracking.flush()  # the page's address is known once the first events have arrived
+    print(f"leaderboard: {folder / 'leaderboard.md'}; {outcome.seconds / 60:.1f} min")
+    print(f"MLflow: {outcome.tracking.address()}")
+
+
+def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
+    """The same flags with this run's name, and `--resume`."""
+    named = [] if "--name" in argv else ["--name", sweep.name]
+    return shlex.join(
+        [Path(sys.executable).name, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"]
+    )
+
+
+def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
+    """The gain over the untouched base in its two parts, in points of score.
+
+    Format: what the base already said, but not in the asked form (its lenient score less its strict one). Skill: the
+    rest, which no reading of the untouched base's completions could have given.
+    """
+    if "score" not in untouched or best.score is None:
+        return []
+    before, lenient = untouched["score"], max(untouched["score"], untouched.get("lenient", untouched["score"]))
+    best_is = f"best {100 * best.score:.1f} %"
+    gain, form = 100 * (best.score - before), 100 * (lenient - before)
+    return [
+        f"untouched base {100 * before:.1f} %, right in any format {100 * lenient:.1f} %; {best_is}",
+        f"gain {gain:+.1f} points, of which answer format {min(form, gain):.1f} and skill {gain - min(form, gain):.1f}",
+    ]
+
+
+def keep_config(folder: Path, best: TrialRecord, command: str) -> None:
+    """Beside the adapter in `best/`: which trial it is, what it scored, and the command that trains it again."""
+    target = folder / MODEL
+    target.mkdir(exist_ok=True)
+    facts = {"trial_id": best.trial_id, "learner": best.learner, "score": best.score, "params": dict(best.params)}
+    (target / "config.yaml").write_text(yaml.safe_dump(facts | {"command": command}, sort_keys=False))

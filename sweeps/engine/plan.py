@@ -1,0 +1,118 @@
+"""`--plan`: what a sweep would cost, from one measured round in a process of its own. Starts no Ray."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from sweeps.engine.sweep import BadInput, Sweep
+
+PROBE_TIMEOUT_S = 900
+MIB = 2**20
+
+
+def plan(sweep: Sweep) -> str:
+    """The text that `--plan` prints. Raises BadInput when the probe's round fails."""
+    lines = [f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}"]
+    for pair in sweep.pairs:
+        lines.append(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
+        sizes = ", ".join(f"{split} {len(getattr(pair.task, split)())}" for split in ("train", "search", "test"))
+        lines.append(f"    splits: {sizes}; chance {pair.task.chance:.1%}")
+        named = {n: v for n, v in pair.task.baselines().items() if "." not in n}
+        lines.append("    baselines: " + ", ".join(f"{name} {value:.1%}" for name, value in named.items()))
+    lines.append("trials per rung (ASHA, expected):")
+    lines += [f"  until round {rung}: {count}" for rung, count in rungs(sweep)]
+    probes = {pair.learner.name: probe(sweep, index) for index, pair in enumerate(sweep.pairs)}
+    for name, cost in probes.items():
+        lines.append(
+            f"probe of {name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
+            f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
+            f"{cost['trainable_parameters']:,.0f} trainable parameters"
+        )
+    rounds_total = _expected_rounds(sweep)
+    per_round = sum(cost["round_s"] for cost in probes.values()) / len(probes)
+    side_by_side = sweep.max_concurrent_trials or 1
+    memory = max(cost["peak_rss"] for cost in probes.values()) * side_by_side / MIB
+    checkpoints = max(cost["checkpoint"] for cost in probes.values())
+    lines.append(
+        f"estimate: {rounds_total:.0f} rounds, {rounds_total * per_round / side_by_side / 60:.1f} min "
+        f"with {side_by_side} side by side, {memory:,.0f} MiB of memory, "
+        f"{2 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
+    )
+    return "\n".join(lines)
+
+
+def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:
+    """(round, trials that are expected to reach it): each rung keeps 1 in `reduction_factor`."""
+    rung, count = sweep.effective_grace_period(), sweep.num_samples
+    while rung < sweep.rounds:
+        yield rung, count
+        rung, count = rung * sweep.reduction_factor, max(1, round(count / sweep.reduction_factor))
+    yield sweep.rounds, count
+
+
+def probe(sweep: Sweep, index: int) -> dict[str, float]:
+    """One round and evaluation of a pair's default configuration -> seconds, bytes, parameters."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sweeps.engine.plan"],
+        input=pickle.dumps((sweep.pairs[index], sweep.seed)),
+        capture_output=True,
+        timeout=PROBE_TIMEOUT_S,
+        env=_environment(),
+        check=False,
+    )
+    if done.returncode:
+        last = done.stderr.decode().strip().splitlines()[-1:]
+        raise BadInput(f"the probe of {sweep.pairs[index].learner.name!r} failed: {''.join(last)}")
+    return json.loads(done.stdout.decode().splitlines()[-1])
+
+
+def _expected_rounds(sweep: Sweep) -> float:
+    total, before = 0.0, 0
+    for rung, count in rungs(sweep):
+        total, before = total + count * (rung - before), rung
+    return total
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    from sweeps.engine.runner import ROOT
+
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+
+
+def _measure(pair: Any, seed: int) -> dict[str, float]:
+    import io
+    import resource
+
+    import torch
+
+    from trainables.trial import open_learner
+
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    learner = open_learner(pair, seed)
+    opened = time.perf_counter()
+    metrics = learner.round()
+    learner.evaluate()
+    done = time.perf_counter()
+    state = io.BytesIO()
+    torch.save(learner.state(), state)
+    return {
+        "start_s": opened - start,
+        "round_s": done - opened,
+        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "checkpoint": float(state.getbuffer().nbytes),
+        "trainable_parameters": metrics["trainable_parameters"],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(*pickle.load(sys.stdin.buffer))))

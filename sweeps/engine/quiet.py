@@ -1,0 +1,35 @@
+"""Set before Ray, MLflow and the hub are imported: nothing phones home or chatters unless the user says so."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's next default; without it every start warns
+    "RAY_AIR_NEW_OUTPUT": "0",  # its tables ignore verbose=0
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "BITSANDBYTES_NOWELCOME": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # worker processes fork
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own recorder and MLflow hold the results
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+def quieten() -> None:
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def silence_ray(verbose: bool) -> None:
+    """Ray Tune's own log lines; ours say the same in fewer words."""
+    if not verbose:
+        for name in ("ray", "ray.tune", "ray.train", "ray._private", "ray.data"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)

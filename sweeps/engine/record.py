@@ -1,0 +1,140 @@
+"""What happened to every trial so far, in memory, in Tune's snapshots, and on disk as a leaderboard at every moment."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from sweeps.results.leaderboard import UNRANKED, TrialRecord, how_ended, write_all
+from trainables.trial import ADAPTER_FOLDER
+
+WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
+SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it names must still be there
+NOT_METRICS = {"items", "config", "pid", "hostname", "node_ip", "trial_id", "date", "timestamp", "time_since_restore"}
+
+
+class Recorder(Callback):
+    """Keeps a `TrialRecord` per trial, writes the leaderboard files, and copies the best adapter to `best/`."""
+
+    def __init__(self, folder: Path, rounds: int, learner_of: Callable[[dict[str, Any]], str], baselines: dict) -> None:
+        self.folder, self.rounds = folder, rounds
+        self.records: dict[str, TrialRecord] = {}
+        self._learner_of, self._baselines = learner_of, baselines
+        self._written = 0.0
+
+    def on_trial_start(self, iteration, trials, trial, **info) -> None:
+        if trial.trial_id in self.records:  # going on after an interruption
+            self.records[trial.trial_id] = replace(self.records[trial.trial_id], status="running")
+            return
+        self.records[trial.trial_id] = TrialRecord(
+            trial_id=trial.trial_id,
+            number=len(self.records),
+            learner=self._learner_of(trial.config),
+            params=dict(trial.config),
+            status="running",
+            rounds=0,
+            score=None,
+            last_score=None,
+            n_items=0,
+            seconds=0.0,
+            history=[],
+        )
+
+    def on_trial_recover(self, iteration, trials, trial, **info) -> None:
+        self._note(trial.trial_id, "restored")
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        record = self.records[trial.trial_id]
+        entry = {"round": result["training_iteration"], "time_s": result.get("time_total_s", 0.0)}
+        entry |= {k: v for k, v in result.items() if isinstance(v, (int, float)) and k not in NOT_METRICS}
+        history = [row for row in record.history if row["round"] < entry["round"]] + [entry]
+        scored = [row for row in history if not row.get("diverged")]
+        best = max(scored, key=lambda row: row["score"], default=None)
+        items = result.get("items") or []
+        update = {"rounds": entry["round"], "history": history, "last_score": result["score"]}
+        update["seconds"] = sum(row.get("seconds", 0.0) for row in history)
+        update["score"] = best["score"] if best else None
+        if items:
+            update["n_items"] = len(items)
+        if best is entry:
+            update["items"] = tuple(items)
+        if result.get("diverged"):
+            update |= {"status": "diverged", "score": result["score"], "items": (), "n_items": 0}
+        self.records[trial.trial_id] = replace(record, **update)
+        if time.monotonic() - self._written > WRITE_EVERY_S:
+            self.write()
+
+    def on_checkpoint(self, iteration, trials, trial, checkpoint, **info) -> None:
+        tidy(trial, keep_last=2, younger_than_s=SNAPSHOT_LAG_S)
+
+    def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+        record = self.records.get(trial.trial_id)
+        if record is None:  # Tune ends a trial that never started when the sweep is cut short
+            return
+        self.records[trial.trial_id] = replace(record, status=how_ended(trial.last_result, self.rounds))
+        self.keep_best(trials)
+        tidy(trial, keep_last=2)
+        self.write()
+
+    def on_trial_error(self, iteration, trials, trial, **info) -> None:
+        if trial.trial_id in self.records:
+            self.records[trial.trial_id] = replace(self.records[trial.trial_id], status="failed")
+        self.write()
+
+    def on_experiment_end(self, trials, **info) -> None:
+        """A time budget and Ctrl-C end trials without a word."""
+        for trial in trials:
+            record = self.records.get(trial.trial_id)
+            if record and record.status == "running":
+                self.records[trial.trial_id] = replace(record, status=how_ended(trial.last_result, self.rounds))
+
+    def get_state(self) -> dict[str, Any]:
+        return {"records": self.records}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.records = state["records"]
+
+    def best(self) -> TrialRecord | None:
+        """The highest score of any round; the earlier trial on a tie."""
+        scored = [r for r in self.records.values() if r.score is not None and r.status not in UNRANKED]
+        return min(scored, key=lambda r: (-(r.score or 0.0), r.number), default=None)
+
+    def keep_best(self, trials: list[Any]) -> None:
+        """Copy the best trial's best checkpoint's adapter to `best/`, replacing what was there in one rename."""
+        best = self.best()
+        trial = next((t for t in trials if best and t.trial_id == best.trial_id), None)
+        checkpoint = trial and trial.run_metadata.checkpoint_manager.best_checkpoint_result
+        if not checkpoint:
+            return
+        fresh, target = self.folder / ".best", self.folder / "best"
+        shutil.rmtree(fresh, ignore_errors=True)
+        with checkpoint.checkpoint.as_directory() as source:
+            shutil.copytree(Path(source) / ADAPTER_FOLDER, fresh)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+
+    def write(self) -> None:
+        self._written = time.monotonic()
+        write_all(self.folder, list(self.records.values()), baselines=self._baselines, rounds=self.rounds)
+
+    def _note(self, trial_id: str, note: str) -> None:
+        record = self.records.get(trial_id)
+        if record and note not in record.notes:
+            self.records[trial_id] = replace(record, notes=(*record.notes, note))
+
+
+def tidy(trial: Any, keep_last: int, younger_than_s: float = 0.0) -> None:
+    """Delete a trial's checkpoints but the best, the last ones, and those that a snapshot on disk may still name."""
+    manager = trial.run_metadata.checkpoint_manager
+    best = manager.best_checkpoint_result
+    folders = sorted(Path(trial.storage.trial_fs_path).glob("checkpoint_*"))  # numbered, so the last is the latest
+    for folder in folders[:-keep_last]:
+        old = time.time() - folder.stat().st_mtime >= younger_than_s
+        if old and not (best and Path(best.checkpoint.path) == folder):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,175 @@
+"""From a `Sweep` to finished trials: Ray, the searcher, ASHA, tracking, progress, and resuming."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import CheckpointConfig
+from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.tune_config import ResumeConfig
+
+from sweeps.engine.progress import Progress
+from sweeps.engine.quiet import silence_ray
+from sweeps.engine.record import Recorder
+from sweeps.engine.search import OptunaSearcher
+from sweeps.engine.sweep import BadInput, Sweep
+from sweeps.engine.tracking import MLflowTracking
+from trainables.core import Pair
+from trainables.trial import Trial, untouched_scores
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_FAILURES = 3  # restarts of a trial whose process or node died
+OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
+SMALL_SWEEP = 200  # trials up to which every event is snapshotted at once
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep left: its records, how long it took, and whether it was interrupted before the end."""
+
+    recorder: Recorder
+    tracking: MLflowTracking
+    baselines: dict[str, float]  # of the first pair's task, with `chance` and, once measured, `untouched`
+    untouched: dict[str, dict[str, Any]]  # learner -> metrics of its base before training
+    seconds: float
+    interrupted: bool
+
+
+@contextmanager
+def cluster(address: str | None, verbose: bool) -> Iterator[None]:
+    """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names. BadInput if it is away."""
+    silence_ray(verbose)
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    settings: dict[str, Any] = {
+        "log_to_driver": verbose,
+        "configure_logging": verbose,
+        "runtime_env": {"env_vars": {"PYTHONPATH": path, "TRANSFORMERS_VERBOSITY": "error"}},
+    }
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        _knock(address)
+        ray.init(address=address, **settings)
+    except Exception as error:  # Ray raises plain exceptions here
+        if address == "local":
+            raise BadInput(f"Ray did not start ({error}); is the machine overloaded? Try again") from error
+        raise BadInput(f"no Ray cluster answers at {address!r}; run `ray start --head`, or drop --address") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray waits minutes for a head that is not there; a refused connection says so at once. Raises OSError."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def run(sweep: Sweep, folder: Path, tracking: MLflowTracking, resume: bool = False, verbose: bool = False) -> Outcome:
+    """Run or resume a validated sweep in `folder` (`runs/<sweep>`), inside `cluster`.
+
+    Ctrl-C ends it in order; all work is kept.
+    """
+    start = time.monotonic()
+    task = sweep.pairs[0].task
+    baselines = {"chance": task.chance, **task.baselines()}
+    measuring = {p.learner.name: untouched.remote(p, sweep.seed) for p in sweep.pairs if p.learner.needs_base}
+    recorder = Recorder(folder, sweep.rounds, partial(learner_name, sweep), baselines)
+    searcher = _searcher(sweep, folder)
+    progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
+    trials = _tune(sweep, folder, searcher, [recorder, tracking, progress], resume, verbose)
+
+    before = {name: ray.get(reference) for name, reference in measuring.items()}
+    if before:
+        baselines["untouched"] = max(metrics["score"] for metrics in before.values())
+    over = sweep.time_budget_s is not None and time.monotonic() - start >= sweep.time_budget_s
+    unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
+    interrupted = not over and (bool(unfinished) or len(trials) < sweep.num_samples)
+    if over:
+        searcher.settle()
+    recorder.keep_best(trials)
+    recorder.write()
+    return Outcome(recorder, tracking, baselines, before, time.monotonic() - start, interrupted)
+
+
+def _tune(
+    sweep: Sweep, folder: Path, searcher: OptunaSearcher, callbacks: list[tune.Callback], resume: bool, verbose: bool
+) -> list[Any]:
+    """`tune.run` rather than `Tuner`, whose restore brings back pickled callbacks. Returns Tune's trials."""
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0" if sweep.num_samples <= SMALL_SWEEP else "10"
+    analysis = tune.run(
+        tune.with_parameters(Trial, resolve=partial(pair_of, sweep), seed=sweep.seed),
+        name="tune",
+        storage_path=str(folder.resolve()),
+        metric="score",
+        mode="max",
+        num_samples=sweep.num_samples,
+        stop={"training_iteration": sweep.rounds},
+        time_budget_s=sweep.time_budget_s,
+        resources_per_trial=dict(sweep.resources_per_trial),
+        search_alg=searcher,
+        scheduler=_asha(sweep),
+        max_concurrent_trials=sweep.max_concurrent_trials,
+        reuse_actors=True,
+        max_failures=MAX_FAILURES,
+        raise_on_failed_trial=False,
+        # Not num_to_keep: Tune deletes before it writes the snapshot that no longer needs what it deletes, and a driver
+        # killed in between cannot be resumed. The recorder tidies up later instead.
+        checkpoint_config=CheckpointConfig(
+            checkpoint_score_attribute="score", checkpoint_score_order="max", checkpoint_frequency=1
+        ),
+        resume_config=ResumeConfig() if resume else None,
+        callbacks=callbacks,
+        trial_dirname_creator=lambda trial: trial.trial_id,
+        verbose=2 if verbose else 0,
+    )
+    return analysis.trials
+
+
+@ray.remote(num_cpus=0, max_retries=1)
+def untouched(pair: Pair, seed: int) -> dict[str, Any]:
+    """Measured beside the trials, so that nobody waits for it."""
+    return untouched_scores(pair, seed)
+
+
+def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:
+    return sweep.resolve(params)[0]
+
+
+def learner_name(sweep: Sweep, params: dict[str, Any]) -> str:
+    return pair_of(sweep, params).learner.name
+
+
+def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:
+    return AsyncHyperBandScheduler(
+        time_attr="training_iteration",
+        max_t=sweep.rounds,
+        grace_period=sweep.effective_grace_period(),
+        reduction_factor=sweep.reduction_factor,
+    )
+
+
+def _searcher(sweep: Sweep, folder: Path) -> OptunaSearcher:
+    return OptunaSearcher(
+        sweep.joined_space(),
+        storage=f"sqlite:///{(folder / 'optuna.db').resolve()}",
+        study_name=sweep.name,
+        seed=sweep.seed,
+        sampler=sweep.search,
+        rounds=sweep.rounds,
+        enqueue=sweep.defaults(),
+    )

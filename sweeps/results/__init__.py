@@ -1,0 +1,1 @@
+"""Judging a sweep: intervals and leaderboards."""

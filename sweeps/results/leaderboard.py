@@ -1,0 +1,212 @@
+"""The leaderboard: what differs between trials, how sure a score is, and who cannot be told apart."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from sweeps.results.files import parquet, replace_file
+from sweeps.results.statistics import Interval, interval, smallest_difference, wilson
+
+Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
+UNRANKED = ("diverged", "failed")  # a diverged trial has no usable weights, a failed one may have none
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial so far. `score` is the best over its rounds, `items` the per-example scores of that round, if known."""
+
+    trial_id: str
+    number: int
+    learner: str
+    params: dict[str, Any]
+    status: Status
+    rounds: int  # rounds that were completed
+    score: float | None
+    last_score: float | None
+    n_items: int
+    seconds: float
+    history: list[dict[str, Any]] = field(repr=False)  # per round: round, score, loss, other metrics, time_s
+    notes: tuple[str, ...] = ()
+    items: tuple[float, ...] = field(default=(), repr=False)
+
+    def interval(self) -> Interval | None:
+        """95 % interval of the score over its examples; None without examples or a score in [0, 1]."""
+        if self.score is None or not 0 <= self.score <= 1 or self.n_items < 1:
+            return None
+        return interval(self.items) if self.items else wilson(self.score * self.n_items, self.n_items)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the leaderboard. `rank` is None for trials that cannot win; equal scores share a rank."""
+
+    rank: int | None
+    record: TrialRecord
+    differs: str
+    interval: Interval | None
+
+
+def how_ended(result: Mapping[str, Any], rounds: int, error: bool = False) -> Status:
+    """How a trial ended, from its last result. Tune sets `done` on the result after which it stops a trial.
+
+    Without `done` the trial was cut short from outside (Ctrl-C, a time budget).
+    """
+    if error:
+        return "failed"
+    if result.get("diverged"):
+        return "diverged"
+    if result.get("training_iteration", 0) >= rounds:
+        return "finished"
+    return "pruned" if result.get("done") else "interrupted"
+
+
+def status_words(record: TrialRecord) -> str:
+    where = {"pruned": " at", "diverged": " in", "failed": " after", "interrupted": " after", "running": ", after"}
+    words = record.status + (f"{where[record.status]} round {record.rounds}" if record.status in where else "")
+    return ", ".join([words, *record.notes])
+
+
+def varying_axes(params: Sequence[Params]) -> list[str]:
+    """The axes that do not have the same value in all of `params`, in order of first appearance; absent is a value."""
+    axes = dict.fromkeys(axis for one in params for axis in one)
+    return [axis for axis in axes if len({repr(one.get(axis, ...)) for one in params}) > 1]
+
+
+def shown(value: Any) -> str:
+    """A parameter as people write it: three significant digits for floats."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def differences(params: Params, axes: Sequence[str], learner: str = "") -> str:
+    """`learning_rate=0.0003 r=8`: the given axes that this configuration has; `lora.r` is `r` for `lora`."""
+    return " ".join(
+        f"{a.removeprefix(f'{learner}.')}={shown(params[a])}" for a in axes if a in params and a != "learner"
+    )
+
+
+def rank(records: Sequence[TrialRecord]) -> list[Row]:
+    """Best first. Trials that cannot win, or have no score yet, come last and carry no rank."""
+    axes = varying_axes([record.params for record in records])
+    learners = len({record.learner for record in records}) > 1
+
+    def place(record: TrialRecord) -> tuple[bool, float, int]:
+        return (not _ranked(record), -(record.score or 0.0), record.number)
+
+    rows: list[Row] = []
+    for position, record in enumerate(sorted(records, key=place), start=1):
+        tied = bool(rows) and rows[-1].record.score == record.score
+        own = (rows[-1].rank if tied else position) if _ranked(record) else None
+        text = f"{record.learner if learners else ''} {differences(record.params, axes, record.learner)}".strip()
+        rows.append(Row(own, record, text or "-", record.interval()))
+    return rows
+
+
+def _ranked(record: TrialRecord) -> bool:
+    return record.score is not None and record.status not in UNRANKED
+
+
+def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
+    """What may be concluded: who overlaps with the best, what n can show, and whether the trivial is beaten."""
+    ranked = [row for row in rows if row.rank is not None]
+    trivial = {name: value for name, value in baselines.items() if "." not in name}  # `constant.<kind>` are details
+    lines = [", ".join(f"{name} {percent(value)}" for name, value in trivial.items())] if trivial else []
+    if not ranked or ranked[0].interval is None:
+        return lines
+    best, n = ranked[0], ranked[0].record.n_items
+    low = best.interval[0] if best.interval else 0.0
+    level = [row for row in ranked if row.interval and row.interval[1] >= low]
+    if len(level) > 1:
+        span_of = f"1-{level[-1].rank}" if level == ranked[: len(level)] else ", ".join(str(row.rank) for row in level)
+        lines.append(f"Ranks {span_of} overlap at n={n}: these scores cannot tell {len(level)} trials apart")
+    elif len(ranked) > 1:
+        lines.append(f"Rank 1 overlaps with no other trial at n={n}")
+    lines.append(f"n={n} shows differences from {100 * smallest_difference(n):.0f} points up (80 % power)")
+    if trivial:
+        name = max(trivial, key=lambda key: trivial[key])
+        gain = 100 * ((best.record.score or 0.0) - trivial[name])
+        sure = "beyond its interval" if low > trivial[name] else "within its interval: it may be no better"
+        lines.append(f"best against {name}: {gain:+.1f} points, {sure}")
+    return lines
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def span(bounds: Interval | None) -> str:
+    return "-" if bounds is None else f"{100 * bounds[0]:.1f}-{100 * bounds[1]:.1f}"
+
+
+def markdown(rows: Sequence[Row], baselines: Mapping[str, float], title: str) -> str:
+    lines = [
+        f"# {title}",
+        "",
+        "| rank | trial | score | 95 % interval | rounds | status | what differs |",
+        "|---:|---:|---:|---:|---:|---|---|",
+    ]
+    for row in rows:
+        one = row.record
+        cells = [row.rank or "-", one.number, percent(one.score), span(row.interval), one.rounds, status_words(one)]
+        lines.append("| " + " | ".join(str(cell) for cell in [*cells, row.differs.replace("|", "\\|")]) + " |")
+    notes = [
+        *verdict(rows, baselines),
+        "Scores are on the search split, each the best of its rounds: confirm a winner on the test split",
+    ]
+    return "\n".join([*lines, "", *(f"- {note}." for note in notes), ""])
+
+
+def write_all(
+    folder: Path, records: Sequence[TrialRecord], *, baselines: Mapping[str, float], rounds: int, title: str = ""
+) -> None:
+    """Write `leaderboard.md`, `leaderboard.csv` and `trials.parquet` into `folder`, each replaced in one rename.
+
+    `baselines` holds `chance` and trivial scores in [0, 1]; `rounds` is what a finished trial has run.
+    """
+    rows = rank(records)
+    title = title or f"{folder.name}: {len(records)} trials of up to {rounds} rounds"
+    replace_file(folder / "leaderboard.md", markdown(rows, baselines, title).encode())
+    replace_file(folder / "leaderboard.csv", _csv(rows).encode())
+    replace_file(folder / "trials.parquet", parquet(records))
+
+
+def print_table(
+    records: Sequence[TrialRecord], baselines: Mapping[str, float], top: int = 10, console: Console | None = None
+) -> None:
+    """The first `top` rows and the verdict, for a terminal; long configurations are folded."""
+    console, rows = console or Console(), rank(records)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("rank", "score %", "95 %", "rounds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("what differs", overflow="fold")
+    for row in rows[:top]:
+        one = row.record
+        score = "-" if one.score is None else f"{100 * one.score:.1f}"
+        table.add_row(str(row.rank or "-"), score, span(row.interval), str(one.rounds), one.status, row.differs)
+    console.print(table, markup=False) if rows else console.print("no trial has started yet")
+    if len(rows) > top:
+        console.print(f"and {len(rows) - top} more in leaderboard.md")
+    for line in verdict(rows, baselines):
+        console.print(line, markup=False, highlight=False)
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    axes = list(dict.fromkeys(axis for row in rows for axis in row.record.params))
+    text = io.StringIO()
+    head = ["rank", "trial_id", "number", "learner", "score", "low", "high", "n_items", "rounds", "status", "seconds"]
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*head, *(f"params_{axis}" for axis in axes)])
+    for row in rows:
+        one, bounds = row.record, row.interval or (None, None)
+        cells = [row.rank, one.trial_id, one.number, one.learner, one.score, *bounds, one.n_items, one.rounds]
+        table.writerow([*cells, one.status, one.seconds, *(one.params.get(axis) for axis in axes)])
+    return text.getvalue()

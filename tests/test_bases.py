@@ -1,0 +1,96 @@
+"""Loading bases by name and folder, the dtype policy, safetensors only, and 4-bit on a CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests import miniatures
+from trainables.bases import Base, BaseName, UnknownBase, exists, load
+from trainables.core import Adapter, Row
+from trainables.decoding import label_logprobs
+from trainables.seat import SeatAdapter
+
+ROWS = [Row((5, 6, 7, 20, 1), (False, False, False, True, True))]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A local model folder, as `save_pretrained` leaves it."""
+    miniatures.model("llama").save_pretrained(tmp_path / "mini")
+    miniatures.tokenizer().save_pretrained(tmp_path / "mini")
+    load.cache_clear()
+    yield tmp_path / "mini"
+    load.cache_clear()
+
+
+def test_a_local_folder_loads_frozen(folder):
+    exists(str(folder))
+    base = load(str(folder))
+    assert base.model.dtype == torch.float32
+    assert not any(p.requires_grad for p in base.model.parameters())
+    assert not base.model.training
+    assert base.eos == 1
+
+
+def test_dtype_by_option(folder):
+    assert load(f"{folder}:bfloat16").model.dtype == torch.bfloat16
+
+
+def test_nf4_on_cpu_trains_an_adapter(folder):
+    """4-bit weights, float32 adapters, gradients; close to the full-precision base."""
+    full = load(str(folder))
+    wanted = label_logprobs(full, ROWS, None)[0]
+    base = load(f"{folder}:nf4")
+    assert base.model.model.layers[0].self_attn.q_proj.weight.dtype == torch.uint8
+    got = label_logprobs(base, ROWS, None)[0]
+    assert not torch.equal(got, wanted), "quantization changes something"
+    torch.testing.assert_close(got, wanted, atol=1.5, rtol=0.3)
+    seat = SeatAdapter(base, Adapter(r=4, lora_alpha=8), seed=0)
+    label_logprobs(base, ROWS, None)[0].sum().backward()
+    assert any(p.grad.abs().max() > 0 for p in seat.parameters().values())
+
+
+def test_pickled_weights_are_refused(folder):
+    """`pytorch_model.bin` can run code when it is read: safetensors only."""
+    state = miniatures.model("llama").state_dict()
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(UnknownBase, match="safetensors"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("builtin:huge", "built in: builtin:tiny"),
+        ("none", "--base builtin:tiny"),
+        ("some/model:int3", "nf4, remote-code"),
+        ("some/model:float32:bfloat16", "one dtype"),
+    ],
+)
+def test_bad_names_say_what_to_do(name, words):
+    with pytest.raises(UnknownBase, match=words) as error:
+        BaseName.parse(name)
+    assert repr(name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_bases_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UnknownBase, match="neither a local folder nor a model") as error:
+        exists("nobody/has-this-model")
+    assert "\n" not in str(error.value)
+    with pytest.raises(UnknownBase, match=r"no config.json"):
+        exists(str(tmp_path))
+
+
+def test_an_unknown_architecture_names_its_modules():
+    class Config:
+        model_type = "novel"
+
+    model = torch.nn.Module()
+    model.config = Config()
+    model.wq = torch.nn.Linear(2, 2)
+    with pytest.raises(UnknownBase, match=r"target_modules to some of \['wq'\]"):
+        Base("x", model, None).target_modules()

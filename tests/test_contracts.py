@@ -1,0 +1,144 @@
+"""Every learner and every task, found by looking, keeps its contract. A new one joins by being there."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import trainables.learners
+import trainables.tasks
+from tests.miniatures import base
+from tests.toys import Letters
+from trainables.core import Learner
+from trainables.host import Host, Seated
+from trainables.tasks.arc import ArcTask
+
+GOLDEN = Path(__file__).parent / "golden" / "losses.json"
+
+
+def found(package, method):
+    """The frozen dataclasses of a package that have a `name` and the method, in order of name."""
+    classes = {}
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        for thing in vars(importlib.import_module(module.name)).values():
+            config = isinstance(thing, type) and dataclasses.is_dataclass(thing) and hasattr(thing, method)
+            if config and isinstance(getattr(thing, "name", None), str):
+                classes[thing.name] = thing
+    return dict(sorted(classes.items()))
+
+
+LEARNERS, TASKS = found(trainables.learners, "build"), found(trainables.tasks, "baselines")
+
+
+def test_the_house_has_its_learners_and_tasks():
+    assert set(LEARNERS) >= {"lora", "soft_prompt", "hybrid", "percell"}
+    assert set(TASKS) >= {"arena", "arc"}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task(name):
+    task = TASKS[name]()
+    assert dataclasses.replace(task) == task
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task.seed = 1
+    splits = {split: getattr(task, split)() for split in ("train", "search", "test")}
+    keys = {split: {e.key for e in examples} for split, examples in splits.items()}
+    assert not keys["train"] & keys["search"]
+    assert not keys["train"] & keys["test"]
+    assert not keys["search"] & keys["test"]
+    assert list(TASKS[name]().search()) == list(splits["search"])
+    for examples in splits.values():
+        for example in examples[:40]:
+            assert task.score(example, example.answer) == 1.0
+            assert task.score(example, "") == 0.0
+            assert example.answer not in ("", None)
+            assert 0 <= example.difficulty <= 1
+            assert all(0 <= value <= 1 for value in task.details(example, example.answer).values())
+            assert task.details(example, example.answer)["lenient"] == 1.0
+    assert 0 <= task.chance <= 1
+    assert task.baselines()
+    assert all(0 <= value <= 1 for value in task.baselines().values())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task_needs_no_torch_and_is_the_same_in_another_process(name):
+    task = TASKS[name]()
+    code = (
+        f"from {TASKS[name].__module__} import {TASKS[name].__name__} as T; import sys, hashlib;"
+        "e = T().search(); assert 'torch' not in sys.modules and 'ray' not in sys.modules;"
+        "print(hashlib.sha256('|'.join(x.key + x.prompt for x in e).encode()).hexdigest())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    import hashlib
+
+    mine = hashlib.sha256("|".join(x.key + x.prompt for x in task.search()).encode()).hexdigest()
+    assert done.stdout.strip() == mine
+
+
+def opened(name, seed=0):
+    config = LEARNERS[name](steps_per_round=4)
+    if not config.needs_base:
+        return config.build(None, ArcTask(same_size=True, max_side=4), seed)
+    ours = base("qwen2")
+    return Seated(Host(ours), "t", config.build(ours, Letters(), seed), seed)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learner(name, tmp_path):
+    config = LEARNERS[name]()
+    assert config.name == name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.name = "other"
+    task = Letters() if config.needs_base else ArcTask(same_size=True, max_side=4)
+    assert config.rounds_per_pass(task) >= 1
+
+    learner = opened(name)
+    assert isinstance(learner, Learner)
+    first = learner.round()
+    assert math.isfinite(first["loss"])
+    assert first["trainable_parameters"] > 0
+    metrics = learner.evaluate()
+    assert 0 <= metrics["score"] <= 1
+    assert metrics["score"] == pytest.approx(sum(metrics["items"]) / len(metrics["items"]))
+    assert len(learner.evaluate("test")["items"]) == len(task.test())
+
+    torch.save(learner.state(), tmp_path / "state.pt")
+    second = learner.round()
+    other = opened(name)
+    other.load(torch.load(tmp_path / "state.pt", weights_only=False))
+    assert other.evaluate()["items"] == metrics["items"]
+    assert other.round()["loss"] == second["loss"], "a resumed round is the round that would have been"
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    learner.save(str(folder))
+    assert any(folder.rglob("*"))
+    learner.close()
+    other.close()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_golden_losses(name):
+    """Two rounds give the losses of `tests/golden/losses.json`; `python -m tests.test_contracts` writes them anew."""
+    assert losses(name) == pytest.approx(json.loads(GOLDEN.read_text())[name], rel=1e-4)
+
+
+def losses(name):
+    learner = opened(name)
+    values = [learner.round()["loss"], learner.round()["loss"]]
+    learner.close()
+    return values
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text(json.dumps({name: losses(name) for name in LEARNERS}, indent=1) + "\n")

@@ -1,0 +1,216 @@
+"""percell: it learns a rule from demonstrations alone, never sees a test output, and resumes bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.arc_files import ids, recolour, task, write, write_all_splits
+from trainables.core import Learner
+from trainables.learners.percell import PercellConfig
+from trainables.learners.percell_net import (
+    OUTSIDE,
+    PercellNet,
+    Solver,
+    parameter_count,
+    turn,
+    turn_back,
+    varying_colours,
+)
+from trainables.tasks.arc import ArcTask, puzzle
+
+QUICK = PercellConfig(
+    hidden_size=16, recurrent_steps=2, per_device_train_batch_size=6, steps_per_round=30, learning_rate=5e-3
+)
+
+SHORT = replace(QUICK, steps_per_round=4)
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> ArcTask:
+    return ArcTask(data=write_all_splits(tmp_path, recolour(), search=2))
+
+
+def run(learner: Learner, rounds: int) -> list[float]:
+    return [learner.round()["loss"] for _ in range(rounds)]
+
+
+def test_solves_a_planted_rule_and_beats_copy(planted):
+    learner = QUICK.build(None, planted, seed=0)
+    before = learner.evaluate()
+    losses = run(learner, 2)
+    after = learner.evaluate()
+    assert losses[-1] < losses[0] / 2
+    assert planted.baselines()["copy"] == before["score"] == 0.0
+    assert after["score"] == after["score.same_size"] == after["pass_at_1"] == after["cell_accuracy"] == 1.0
+    assert after["items"] == [1.0, 1.0]
+    assert learner.evaluate("test")["score"] == 1.0  # fresh networks, as many steps
+    assert isinstance(learner, Learner)
+
+
+def test_resumes_bit_for_bit(planted):
+    straight, first, second = (SHORT.build(None, planted, seed=3) for _ in range(3))
+    whole = run(straight, 3)
+    half = run(first, 1)
+    buffer = io.BytesIO()
+    torch.save(first.state(), buffer)
+    run(first, 1)  # a state is a copy: what the first learner does now must not show in it
+    buffer.seek(0)
+    second.load(torch.load(buffer, weights_only=False))
+    assert half + run(second, 2) == whole
+    for key, solver in straight._solvers.items():
+        for name, value in solver.average.items():
+            assert torch.equal(value, second._solvers[key].average[name])
+    assert straight.completions() == second.completions()
+    assert straight.completions("test") == second.completions("test")
+
+
+def test_a_state_does_not_move_with_its_learner(planted):
+    learner = SHORT.build(None, planted, seed=0)
+    state = learner.state()
+    kept = copy.deepcopy(state)
+    learner.round()
+    for key, solver in state["solvers"].items():
+        for name, value in solver["net"].items():
+            assert torch.equal(value, kept["solvers"][key]["net"][name])
+
+
+def test_noise_in_test_outputs_changes_no_cell(tmp_path):
+    """The leak test: same demonstrations and test inputs, other test outputs; nothing that is trained may differ."""
+    rng = np.random.default_rng(0)
+    noisy = recolour()
+    for pair in noisy["test"]:
+        pair["output"] = rng.integers(0, 10, np.shape(pair["output"])).tolist()
+    learners = []
+    for name, content in (("clean", recolour()), ("noisy", noisy)):
+        arc = ArcTask(data=write_all_splits(tmp_path / name, content))
+        learners.append(SHORT.build(None, arc, seed=0))
+    assert run(learners[0], 2) == run(learners[1], 2)
+    for split in ("search", "test"):
+        assert learners[0].completions(split) == learners[1].completions(split)
+    cells = [learner.evaluate()["cell_accuracy"] for learner in learners]
+    assert cells[0] != cells[1]  # the noise reached the scorer
+
+
+def test_a_task_does_not_depend_on_its_neighbours(planted):
+    both, alone = SHORT.build(None, planted, 0), SHORT.build(None, replace(planted, limit_search=1), 0)
+    both.round()
+    alone.round()
+    assert both.completions()[0] == alone.completions()[0]
+
+
+@pytest.mark.parametrize(("hidden_size", "expected"), [(1, 46), (16, 3706), (48, 31066)])
+def test_parameter_count(hidden_size, expected, planted):
+    """13 C^2 + 23 C + 10, by hand: 13 + 23 + 10 = 46; 3,328 + 368 + 10; 29,952 + 1,104 + 10."""
+    assert parameter_count(hidden_size) == expected
+    assert sum(value.numel() for value in PercellNet(hidden_size).parameters()) == expected
+    learner = replace(QUICK, hidden_size=hidden_size, steps_per_round=1).build(None, planted, 0)
+    assert learner.round()["trainable_parameters"] == expected
+
+
+def test_every_parameter_receives_a_gradient():
+    torch.manual_seed(0)
+    net = PercellNet(16)
+    cells = torch.randint(0, 10, (4, 5, 5))
+    torch.nn.functional.cross_entropy(net(cells, 3)[-1], torch.randint(0, 10, (4, 5, 5))).backward()
+    for name, value in net.named_parameters():
+        assert value.grad is not None, name
+        assert value.grad.abs().max() > 0, name
+    assert net.embed.weight.grad[OUTSIDE].abs().max() == 0
+
+
+def test_padding_changes_nothing():
+    torch.manual_seed(0)
+    net = PercellNet(16)
+    cells = torch.randint(0, 10, (2, 4, 4))
+    padded = torch.full((2, 7, 6), OUTSIDE)
+    padded[:, :4, :4] = cells
+    torch.testing.assert_close(net(padded, 4)[-1][:, :, :4, :4], net(cells, 4)[-1])
+
+
+def test_views_turn_back():
+    grid = np.arange(6).reshape(2, 3)
+    views = [turn(grid, view) for view in range(8)]
+    assert all(np.array_equal(turn_back(seen, view), grid) for view, seen in enumerate(views))
+    assert len({(seen.shape, seen.tobytes()) for seen in views}) == 8
+    assert np.array_equal(views[1], [[2, 5], [1, 4], [0, 3]])  # a quarter turn to the left
+
+
+def test_only_colours_some_demonstration_lacks_are_renamed(planted):
+    """In the planted task 0, 1 and 2 are in every demonstration; 3 is not, nor are the unused ones."""
+    assert varying_colours(puzzle(planted.search()[0])).tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_permuted_colours_still_solve_it(planted):
+    learner = replace(QUICK, permute_colours=True).build(None, planted, 0)
+    run(learner, 2)
+    assert learner.evaluate()["score"] == 1.0
+
+
+def test_tasks_of_another_size_get_no_answer(tmp_path):
+    grows = task([([[1]], [[1, 1]])], [([[2]], [[2, 2]])])
+    same, other = ids("search", 2)
+    arc = ArcTask(data=write(tmp_path / "mixed", {same: recolour(), other: grows}), same_size=False)
+    learner = QUICK.build(None, arc, 0)
+    run(learner, 1)
+    completions = {
+        example.key: completion for example, completion in zip(arc.search(), learner.completions(), strict=True)
+    }
+    assert completions[other] == '[{"attempt_1": [], "attempt_2": []}]'
+    metrics = learner.evaluate()
+    assert (metrics["score.same_size"], metrics["score.other_size"], metrics["unparsed"]) == (1.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="percell cannot answer; set same_size=True or give other tasks"):
+        QUICK.build(None, ArcTask(data=write(tmp_path / "other", {other: grows}), same_size=False), 0)
+
+
+def test_a_loss_that_diverges_is_reported(planted):
+    loss = replace(QUICK, learning_rate=1e30, steps_per_round=6).build(None, planted, 0).round()["loss"]
+    assert not math.isfinite(loss)
+
+
+def test_saved_weights_read_back(planted, tmp_path):
+    learner = replace(QUICK, steps_per_round=1).build(None, planted, 0)
+    learner.round()
+    learner.save(str(tmp_path))
+    saved = load_file(tmp_path / "percell.safetensors")
+    keys = [example.key for example in planted.search()]
+    assert sum(value.numel() for value in saved.values()) == len(keys) * parameter_count(16)
+    assert torch.equal(saved[f"{keys[0]}.head.weight"], learner._solvers[keys[0]].average["head.weight"])
+
+
+def test_a_checkpoint_of_other_tasks_is_refused(planted):
+    state = QUICK.build(None, replace(planted, limit_search=1), 0).state()
+    with pytest.raises(ValueError, match="this checkpoint holds other ARC tasks; resume with the task"):
+        QUICK.build(None, planted, 0).load(state)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden_size", 0, "hidden_size is 0; it must be at least 1"),
+        ("learning_rate", math.nan, "learning_rate is nan; it must be a finite number >= 0"),
+        ("supervised_steps", 9, "supervised_steps is 9, but recurrent_steps is 8; supervise at most that many"),
+        ("ema_decay", 1.0, r"ema_decay is 1.0; it must lie in \[0, 1\)"),
+        ("max_grad_norm", 0.0, "max_grad_norm is 0.0; it must be above 0"),
+    ],
+)
+def test_bad_configurations(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        PercellConfig(**{field: value})
+
+
+def test_attempts_differ_where_the_views_disagree(planted):
+    """An untrained network's views rarely agree, so the second attempt is not wasted on the first's grid."""
+    solver = Solver(puzzle(planted.search()[0]), replace(QUICK, hidden_size=32, recurrent_steps=6), seed=1)
+    solver.train(6)
+    ((first, second),) = solver.attempts()
+    assert first.shape == second.shape == (3, 3)
+    assert first.dtype == second.dtype == np.int8

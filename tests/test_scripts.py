@@ -1,0 +1,100 @@
+"""Every sweep script in miniature, from a foreign folder; and what the README tells people to type."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import peft
+import pytest
+import transformers
+
+from sweeps.engine.cli import parse
+from sweeps import arc, arena
+from tests.arc_files import recolour, write_all_splits
+from tests.test_engine import environment, study, sweep
+
+ROOT = Path(__file__).parents[1]
+MINIATURES = {
+    "arena": ["--num-samples", "3", "--rounds", "1", "--set", "steps_per_round=2", "--task.train-size", "20",
+              "--task.search-size", "10", "--task.test-size", "10"],
+    "arc": ["--num-samples", "2", "--rounds", "2", "--set", "steps_per_round=2", "--task.max-side", "4"],
+}  # fmt: skip
+
+
+def test_every_script_has_a_miniature():
+    assert set(MINIATURES) == {p.stem for p in (ROOT / "sweeps").glob("*.py")} - {"__init__"}
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_miniature(name, tmp_path):
+    out = sweep(tmp_path, *MINIATURES[name], script=ROOT / "sweeps" / f"{name}.py").stdout
+    trials = study(tmp_path, name).trials
+    samples = int(MINIATURES[name][1])
+    assert len(trials) == samples
+    assert {t.user_attrs["ended"] for t in trials} <= {"finished", "pruned"}
+    run = tmp_path / "runs" / name
+    for file in ("leaderboard.md", "leaderboard.csv", "trials.parquet", "sweep.yaml", "optuna.db", "best/config.yaml"):
+        assert (run / file).is_file(), file
+    table = pd.read_parquet(run / "trials.parquet")
+    assert table["score"].between(0, 1).all()
+    assert "MLflow: " in out
+    assert "train the winner again" in out
+    if name == "arena":
+        assert "untouched base" in out
+        assert {"lora", "soft_prompt", "hybrid"} == set(table["learner"]), "each pair's default is tried first"
+        model = transformers.AutoModelForCausalLM.from_pretrained(ROOT / "trainables/builtin/tiny")
+        folders = [p.parent for p in (run / "best").rglob("adapter_config.json")]
+        assert folders
+        for folder in folders:
+            peft.PeftModel.from_pretrained(model, folder)
+
+
+@pytest.mark.parametrize("module", [arena, arc], ids=["arena", "arc"])
+def test_scripts_are_short_and_valid(module):
+    assert len(Path(module.__file__).read_text().splitlines()) < 60
+    module.SWEEP.validate()
+
+
+def readme_commands(start):
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(start)]
+
+
+@pytest.mark.parametrize("command", readme_commands("python sweeps/"))
+def test_readme_flags_exist(command, tmp_path):
+    _, script, *flags = shlex.split(command)
+    module = {"arena": arena, "arc": arc}[Path(script).stem]
+    if "my_tasks.json" in flags:
+        flags[flags.index("my_tasks.json")] = write_all_splits(tmp_path / "mine", recolour())
+    given, changed = parse(module.SWEEP, flags)
+    assert changed.name == module.SWEEP.name
+    assert (given.plan, given.resume) == ("--plan" in flags, "--resume" in flags)
+
+
+def test_readme_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = readme_commands("make ")
+    assert {"make arc", "make test"} <= set(targets)
+    for line in targets:
+        assert re.search(rf"^{line.split()[1]}:", makefile, re.M), line
+
+
+def test_a_missing_package_is_told_in_one_line(tmp_path):
+    """`python sweeps/arc.py` with an interpreter that has nothing installed."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-I", str(ROOT / "sweeps/arc.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode != 0
+    assert "make arc" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,134 @@
+"""Toys: a task that a miniature learns in seconds, and a learner without a model that fails on demand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from trainables.core import Example
+
+
+@dataclass(frozen=True)
+class Letters:
+    """A toy task: say the letter that was named, then stop."""
+
+    size: int = 12
+    name: ClassVar[str] = "letters"
+    max_new_tokens = 4
+    chance = 1 / 26
+
+    def _examples(self, start):
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        return tuple(
+            Example(f"{letters[i % 26]}?", letters[i % 26], "letter", f"letter/{i}", i / 26)
+            for i in range(start, start + self.size)
+        )
+
+    def train(self):
+        return self._examples(0)
+
+    def search(self):
+        return self._examples(0)
+
+    def test(self):
+        return self._examples(self.size)
+
+    def baselines(self):
+        return {"constant": 1 / self.size}
+
+    def score(self, example, completion):
+        return float(completion.strip() == example.answer)
+
+    def details(self, example, completion):
+        return {"lenient": float(example.answer in completion), "unparsed": 0.0}
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Nothing to learn from; splits that do not overlap."""
+
+    name: ClassVar[str] = "digits"
+    max_new_tokens = 1
+    chance = 0.1
+
+    def _examples(self, split):
+        return tuple(Example(f"{split} {i}?", str(i % 10), "digit", f"{split}/{i}") for i in range(20))
+
+    def train(self):
+        return self._examples("train")
+
+    def search(self):
+        return self._examples("search")
+
+    def test(self):
+        return self._examples("test")
+
+    def baselines(self):
+        return {"constant": 0.1, "constant.digit": 0.1}
+
+    def score(self, example, completion):
+        return float(completion == example.answer)
+
+    def details(self, example, completion):
+        return {"lenient": self.score(example, completion), "unparsed": 0.0}
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """Scores `quality` after enough rounds. `planted` goes wrong in round 2; `log` records every round."""
+
+    name: ClassVar[str] = "toy"
+    needs_base: ClassVar[bool] = False
+
+    quality: float = 0.5
+    planted: str = "nothing"  # nothing, nan, kill (once), error
+    seconds: float = 0.0
+    log: str = ""
+
+    def build(self, base, task, seed):
+        return Toy(self, task)
+
+    def rounds_per_pass(self, task):
+        return 1
+
+
+class Toy:
+    def __init__(self, config, task):
+        self.config, self.task, self.rounds = config, task, 0
+
+    def round(self):
+        time.sleep(self.config.seconds)
+        self.rounds += 1
+        if self.config.log:
+            with open(self.config.log, "a") as log:
+                log.write(f"{self.config.quality:.6f} {self.rounds}\n")
+        if self.rounds == 2 and self.config.planted == "error":
+            raise RuntimeError("planted")
+        if self.rounds == 2 and self.config.planted == "kill":
+            killed = Path(f"{self.config.log}.killed-{self.config.quality:.6f}")
+            if not killed.exists():
+                killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        diverges = self.rounds == 2 and self.config.planted == "nan"
+        return {"loss": float("nan") if diverges else 1.0 / self.rounds, "trainable_parameters": 1.0}
+
+    def evaluate(self, split="search"):
+        n = len(self.task.search())
+        right = round(n * self.config.quality * min(1.0, 0.4 + 0.2 * self.rounds))
+        return {"score": right / n, "items": [1.0] * right + [0.0] * (n - right)}
+
+    def state(self):
+        return {"rounds": self.rounds}
+
+    def load(self, state):
+        self.rounds = state["rounds"]
+
+    def save(self, folder):
+        Path(folder, "rounds.txt").write_text(str(self.rounds))
+
+    def close(self):
+        pass

@@ -1,0 +1,152 @@
+"""Load a base: a frozen causal language model with its tokenizer, named by one string.
+
+    builtin:tiny                     the model that ships with Espalier (see `trainables/builtin`)
+    Qwen/Qwen2.5-0.5B-Instruct       a name on the Hugging Face hub (HF_HOME and HF_HUB_OFFLINE are respected)
+    /models/mine                     a local folder in transformers' format
+
+Options follow the name after colons: `nf4` (4-bit NormalFloat through bitsandbytes, Dettmers et al. 2023, on CPU too),
+`float32`, `bfloat16` or `float16` (otherwise the dtype policy below), `remote-code` (run the code that the repository
+carries: off unless asked for). Example: `Qwen/Qwen2.5-0.5B:nf4`. Weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+BUILTIN = {"tiny": Path(__file__).parent / "builtin" / "tiny"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OPTIONS = ("nf4", "remote-code", *DTYPES)
+
+# Attention projections by architecture: PEFT's own defaults where it has them, and the two that it lacks.
+TARGET_MODULES = {
+    "phi3": ("qkv_proj", "o_proj"),
+    "lfm2": ("q_proj", "v_proj"),
+}
+
+
+class UnknownBase(ValueError):
+    """The base cannot be loaded; the message names it and what to do, in one line."""
+
+
+@dataclass(frozen=True)
+class BaseName:
+    """A base string, parsed: where the model is, and how to load it."""
+
+    source: str
+    options: frozenset[str]
+
+    @classmethod
+    def parse(cls, name: str) -> BaseName:
+        prefix, source, rest = "", name, name
+        if name.startswith("builtin:"):
+            prefix, rest = "builtin:", name.removeprefix("builtin:")
+        source, *options = rest.split(":")
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise UnknownBase(f"base {name!r}: option {unknown[0]!r} is not one of {', '.join(OPTIONS)}")
+        if len(set(options) & set(DTYPES)) > 1:
+            raise UnknownBase(f"base {name!r}: name one dtype of {', '.join(DTYPES)}, not several")
+        if prefix and source not in BUILTIN:
+            raise UnknownBase(f"base {name!r} is not built in; built in: {', '.join('builtin:' + b for b in BUILTIN)}")
+        if not source or source == "none":
+            raise UnknownBase(f"base {name!r}: this learner needs a base, for example --base builtin:tiny")
+        return cls(str(BUILTIN[source]) if prefix else source, frozenset(options))
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """float32 on a CPU (bfloat16 matrix products are slow there), bfloat16 on a GPU that has it; float16 only when
+        asked for, as its narrow exponent gives NaN losses in some families."""
+        for option in self.options & set(DTYPES):
+            return DTYPES[option]
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+@dataclass(eq=False)
+class Base:
+    """A frozen model with its tokenizer. `model` has no trainable parameter and is in evaluation mode."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def eos(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    def target_modules(self) -> list[str] | None:
+        """LoRA targets by default; None leaves the choice to PEFT.
+
+        Raises UnknownBase for an architecture that neither PEFT nor we know.
+        """
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
+
+        kind = self.model.config.model_type
+        if kind in TARGET_MODULES:
+            return list(TARGET_MODULES[kind])
+        if kind in known:
+            return None
+        linear = sorted({n.rsplit(".", 1)[-1] for n, m in self.model.named_modules() if isinstance(m, torch.nn.Linear)})
+        raise UnknownBase(
+            f"base {self.name!r}: no default LoRA targets for {kind!r}; set target_modules to some of {linear}"
+        )
+
+
+def exists(name: str) -> None:
+    """Check a base without loading its weights. Raises UnknownBase in one line."""
+    from transformers import AutoConfig
+
+    base = BaseName.parse(name)
+    try:
+        AutoConfig.from_pretrained(base.source, trust_remote_code="remote-code" in base.options)
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(name, base, error) from error
+
+
+@functools.lru_cache(maxsize=1)
+def load(name: str) -> Base:
+    """The base, frozen, on the GPU if there is one. Cached: a process works with one base at a time.
+
+    Raises UnknownBase when it cannot be found or read.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    base = BaseName.parse(name)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = base.dtype(device)
+    remote = {"trust_remote_code": "remote-code" in base.options}
+    quantization = {}
+    if "nf4" in base.options:
+        quantization["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.source, **remote)
+        model = AutoModelForCausalLM.from_pretrained(
+            base.source, dtype=dtype, use_safetensors=True, device_map={"": device}, **quantization, **remote
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(name, base, error) from error
+    if tokenizer.eos_token_id is None:
+        raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
+    return Base(name, model.requires_grad_(False).eval(), tokenizer)
+
+
+def _explain(name: str, base: BaseName, error: Exception) -> UnknownBase:
+    path = Path(base.source)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            return UnknownBase(f"base {name!r}: the folder has no config.json; give one that transformers can load")
+        detail = str(error).strip().splitlines()[0][:160]
+        return UnknownBase(f"base {name!r} cannot be loaded ({detail}); give a folder with safetensors weights")
+    return UnknownBase(
+        f"base {name!r} is neither a local folder nor a model that the hub gave us;"
+        " check the name and the network, or use --base builtin:tiny"
+    )

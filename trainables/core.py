@@ -1,0 +1,170 @@
+"""The protocols every part of Espalier is written against, and nothing else. Needs only the standard library.
+
+A *task* gives examples and scores completions. A *learner* is trained on it, a round at a time. A *pair* is a learner
+and a task on a base. A learner on a language model (`LanguageLearner`) never touches the model: it says what to train
+on next and how log-probabilities become a loss, and a host does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+Split = Literal["train", "search", "test"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question. `key` names its template and entities: splits never share a key."""
+
+    prompt: str
+    answer: str
+    kind: str
+    key: str
+    difficulty: float = 0.0  # in [0, 1], for an easy-to-hard curriculum
+    data: Any = field(default=None, compare=False, repr=False)  # what a non-text learner reads (ARC: the grids)
+
+
+class Task(Protocol):
+    """Examples and a scorer. Implementations are frozen dataclasses; the same fields give the same examples."""
+
+    name: ClassVar[str]
+
+    @property
+    def chance(self) -> float:
+        """Expected score in [0, 1] of a uniform guess among the admissible answers, over the search split."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The completion budget, in tokens of a word-level tokenizer; more is counted as truncated."""
+
+    def train(self) -> Sequence[Example]: ...
+
+    def search(self) -> Sequence[Example]:
+        """What ASHA and Optuna see."""
+
+    def test(self) -> Sequence[Example]:
+        """For finalists only."""
+
+    def baselines(self) -> Mapping[str, float]:
+        """Scores in [0, 1] of trivial strategies on the search split: `constant`, `copy` ...; `constant.<kind>` too."""
+
+    def score(self, example: Example, completion: str) -> float:
+        """Strict score in [0, 1], higher is better; the gold answer scores 1."""
+
+    def details(self, example: Example, completion: str) -> Mapping[str, float]:
+        """What is reported beside the score and never ranks: `lenient`, `unparsed`, `cell_accuracy` ..., in [0, 1]."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What a trial drives. All state needed to go on after a restart is in `state()`."""
+
+    def round(self) -> dict[str, float]:
+        """Train a fixed amount; metrics such as `loss`."""
+
+    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+        """Metrics with `score` in [0, 1]; `items` holds the per-example scores in split order (left out of logs)."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load(self, state: dict[str, Any]) -> None: ...
+
+    def save(self, folder: str) -> None:
+        """Write what a person takes away (a PEFT adapter, or weights) into an existing folder."""
+
+    def close(self) -> None: ...
+
+
+class LearnerConfig(Protocol):
+    """A frozen dataclass, every field with a default; lives in the learner's file.
+
+    `name` is what `--learner` takes, `needs_base` says whether `build` wants a base (else it gets None).
+    """
+
+    name: ClassVar[str]
+    needs_base: ClassVar[bool]
+
+    def build(self, base: Any, task: Task, seed: int) -> Learner | LanguageLearner: ...
+
+    def rounds_per_pass(self, task: Task) -> int:
+        """Rounds that one pass over the training data takes: the default grace period of ASHA."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A learner and a task on a base: `builtin:tiny`, a hub name, a local path, or `none` where no base is needed."""
+
+    learner: LearnerConfig
+    task: Task
+    base: str = "none"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training sequence: `labels[i]` says whether token i is to be predicted (never token 0)."""
+
+    tokens: tuple[int, ...]
+    labels: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What is trained on the frozen base: LoRA (`r` > 0), a soft prompt (`num_virtual_tokens` > 0), or both.
+
+    LoRA: Hu et al. 2021; names as in `peft.LoraConfig`. Soft prompt: Lester et al. 2021; names as in
+    `peft.PromptTuningConfig`. `target_modules` empty means the architecture's default attention projections.
+    """
+
+    r: int = 0
+    lora_alpha: float = 0.0
+    lora_dropout: float = 0.0
+    target_modules: tuple[str, ...] = ()
+    num_virtual_tokens: int = 0
+    prompt_init: Literal["random", "vocab"] = "vocab"
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW (Loshchilov and Hutter 2019) with clipping by global norm and an optional schedule, in optimizer steps."""
+
+    learning_rate: float
+    prompt_learning_rate: float | None = None  # for the soft prompt; None: learning_rate
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    max_grad_norm: float = 1.0
+    gradient_accumulation_steps: int = 1
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    total_steps: int = 0  # where linear and cosine reach zero
+
+
+class LanguageLearner(Protocol):
+    """A learner on a frozen language model. It touches neither model nor optimizer: a host does (see `host.py`)."""
+
+    adapter: Adapter
+    optimizer: Optimizer
+    steps_per_round: int  # optimizer steps in one round
+    watch_updates: bool  # report the prediction before and after each update
+
+    def next_rows(self) -> list[Row]:
+        """The rows of one micro-batch; `gradient_accumulation_steps` of them make one optimizer step."""
+
+    def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
+        """Per row, the log-probabilities (a 1-D tensor, one entry per label, in order) -> one scalar tensor."""
+
+    def prompts(self, split: Split) -> list[list[int]]:
+        """Token ids of every prompt of a split, in split order."""
+
+    @property
+    def max_new_tokens(self) -> int: ...
+
+    def judge(self, split: Split, completions: Sequence[Sequence[int]], ended: Sequence[bool]) -> dict[str, Any]:
+        """Completions (token ids without the end token; `ended`: whether it was produced) -> metrics with `score`."""
+
+    def state(self) -> dict[str, Any]:
+        """The place in the data: enough to give the same rows after a restart."""
+
+    def load(self, state: dict[str, Any]) -> None: ...

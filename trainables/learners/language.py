@@ -1,0 +1,146 @@
+"""What the learners on a frozen language model share: the order of the data, the loss, and judging completions.
+
+Online: one episode at a time, as a stream. Batched: shuffled passes over the training split. Optional replay mixes
+past examples into every micro-batch; an optional curriculum sorts the first pass from easy to hard.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trainables.core import Adapter, Optimizer, Row, Split, Task
+from trainables.prompts import decode, encode_prompt, encode_row
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """Fields of every learner on a language model. A learner adds its adapter's fields and `adapter()`."""
+
+    learning_rate: float = 3e-3  # AdamW step size; a sweep's first axis
+    weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
+    mode: Literal["batched", "online"] = "batched"  # online: a micro-batch is one new episode
+    per_device_train_batch_size: int = 8  # rows in a micro-batch (batched)
+    gradient_accumulation_steps: int = 1  # micro-batches in an optimizer step
+    steps_per_round: int = 20  # optimizer steps between two evaluations
+    max_grad_norm: float = 1.0  # clipping of the global norm, as in the seeds
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"  # constant: every round means the same
+    warmup_steps: int = 0  # linear warm-up, optimizer steps
+    total_steps: int = 160  # where linear and cosine end, optimizer steps
+    replay_ratio: float = 0.0  # past examples per new one, rounded to whole rows
+    curriculum: bool = False  # the first pass goes from easy to hard
+    watch_updates: bool = False  # online: report the prediction before and after every update
+
+    def __post_init__(self) -> None:
+        for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_round"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("learning_rate", "weight_decay", "replay_ratio", "warmup_steps"):
+            if not (0 <= getattr(self, name) < math.inf):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
+        if self.max_grad_norm <= 0:
+            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
+
+    def new_rows(self) -> int:
+        """Rows of a micro-batch that are not replayed."""
+        return 1 if self.mode == "online" else self.per_device_train_batch_size
+
+    def rounds_per_pass(self, task: Task) -> int:
+        per_round = self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()
+        return math.ceil(len(task.train()) / per_round)
+
+    def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
+        return Optimizer(
+            learning_rate=self.learning_rate,
+            prompt_learning_rate=prompt_learning_rate,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            lr_scheduler_type=self.lr_scheduler_type,
+            warmup_steps=self.warmup_steps,
+            total_steps=self.total_steps,
+        )
+
+
+class SupervisedLearner:
+    """A `LanguageLearner`: cross-entropy on the answer tokens of a task's training split."""
+
+    def __init__(
+        self, config: LanguageConfig, adapter: Adapter, optimizer: Optimizer, base: Any, task: Task, seed: int
+    ) -> None:
+        self.config, self.adapter, self.optimizer = config, adapter, optimizer
+        self.steps_per_round = config.steps_per_round
+        self.watch_updates = config.watch_updates
+        self.max_new_tokens = task.max_new_tokens
+        self.seed = seed
+        self._task, self._tokenizer = task, base.tokenizer
+        self._train = task.train()
+        self._rows: dict[int, Row] = {}
+        self._orders: dict[int, list[int]] = {}
+        self._prompts: dict[Split, list[list[int]]] = {}
+        self._position = 0  # training examples drawn so far
+        self._draws = 0  # micro-batches so far
+
+    def next_rows(self) -> list[Row]:
+        new = self.config.new_rows()
+        rows = [self._row(self._index(self._position + i)) for i in range(new)]
+        replayed = round(self.config.replay_ratio * new)
+        if replayed and self._position:
+            chooser = random.Random(f"replay {self.seed} {self._draws}")
+            rows += [self._row(self._index(chooser.randrange(self._position))) for _ in range(replayed)]
+        self._position += new
+        self._draws += 1
+        return rows
+
+    def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
+        """Mean negative log-likelihood per label token of the micro-batch, in nats."""
+        total = sum(row.sum() for row in logprobs)
+        return -total / sum(len(row) for row in logprobs)
+
+    def prompts(self, split: Split) -> list[list[int]]:
+        if split not in self._prompts:
+            examples = getattr(self._task, split)()
+            self._prompts[split] = [encode_prompt(self._tokenizer, example.prompt) for example in examples]
+        return self._prompts[split]
+
+    def judge(self, split: Split, completions: Sequence[Sequence[int]], ended: Sequence[bool]) -> dict[str, Any]:
+        """A truncated completion scores 0 whatever it says: the first answer must also end."""
+        examples = getattr(self._task, split)()
+        sums: dict[str, list[float]] = defaultdict(list)
+        items = []
+        for example, tokens, end in zip(examples, completions, ended, strict=True):
+            text = decode(self._tokenizer, list(tokens))
+            score = self._task.score(example, text) if end else 0.0
+            items.append(score)
+            sums[f"score.{example.kind}"].append(score)
+            sums["truncated"].append(float(not end))
+            for name, value in self._task.details(example, text).items():
+                sums[name].append(value)
+        metrics: dict[str, Any] = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
+        return {"score": sum(items) / len(items), **metrics, "items": items}
+
+    def state(self) -> dict[str, Any]:
+        return {"position": self._position, "draws": self._draws}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._position, self._draws = state["position"], state["draws"]
+
+    def _row(self, index: int) -> Row:
+        if index not in self._rows:
+            self._rows[index] = encode_row(self._tokenizer, self._train[index])
+        return self._rows[index]
+
+    def _index(self, position: int) -> int:
+        """Which training example is the `position`-th drawn: a pure function, so replay and resume need no memory."""
+        passes, offset = divmod(position, len(self._train))
+        if passes not in self._orders:
+            order = list(range(len(self._train)))
+            random.Random(f"order {self.seed} {passes}").shuffle(order)
+            if self.config.curriculum and passes == 0:
+                order.sort(key=lambda i: self._train[i].difficulty)
+            self._orders[passes] = order
+        return self._orders[passes][offset]

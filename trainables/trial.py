@@ -1,0 +1,100 @@
+"""Where a trial runs: the one `tune.Trainable`. It builds a pair's learner and drives it a round at a time.
+
+No torch at module level: a trial that only holds a seat in a host elsewhere stays small.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from trainables.core import Learner, Pair
+
+STATE_FILE, ADAPTER_FOLDER = "state.pt", "adapter"
+WORST_SCORE = 0.0
+
+
+def open_learner(pair: Pair, seed: int, trial_id: str = "solo") -> Learner:
+    """Load the pair's base if it needs one, and build its learner: as it is, or in a host's seat."""
+    if not pair.learner.needs_base:
+        return pair.learner.build(None, pair.task, seed)  # type: ignore[return-value]
+    from trainables.bases import load
+    from trainables.host import Host, Seated
+
+    base = load(pair.base)
+    learner = pair.learner.build(base, pair.task, seed)
+    if isinstance(learner, Learner):
+        return learner
+    return Seated(Host(base), trial_id, learner, seed)
+
+
+def untouched_scores(pair: Pair, seed: int) -> dict[str, Any]:
+    """Metrics of the pair's base on the search split before anything is trained; empty where there is no base."""
+    if not pair.learner.needs_base:
+        return {}
+    from trainables.bases import load
+    from trainables.host import Host
+
+    base = load(pair.base)
+    learner = pair.learner.build(base, pair.task, seed)
+    return {} if isinstance(learner, Learner) else Host(base).evaluate_untouched(learner)
+
+
+class Trial(tune.Trainable):
+    """One configuration. `step` is one round: train, evaluate, report; checkpoints hold the learner's whole state.
+
+    `resolve` turns the suggested parameters into a pair; `seed` is the sweep's, so that trials differ only in what is
+    searched. A loss that is not finite ends the trial at once with the worst score and `diverged` set.
+    """
+
+    def setup(
+        self, config: dict[str, Any], resolve: Callable[[dict[str, Any]], Pair] | None = None, seed: int = 0
+    ) -> None:
+        assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
+        self._resolve, self._seed = resolve, seed
+        self._open(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._learner.close()
+        self._open(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        start = time.perf_counter()
+        metrics = self._learner.round()
+        trained = time.perf_counter()
+        if not math.isfinite(metrics["loss"]):
+            return {
+                **metrics,
+                "score": WORST_SCORE,
+                "items": [],
+                "diverged": True,
+                "done": True,
+                "seconds": trained - start,
+            }
+        metrics.update(self._learner.evaluate())
+        return {**metrics, "diverged": False, "seconds": time.perf_counter() - start, "train_seconds": trained - start}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        import torch
+
+        torch.save(self._learner.state(), Path(checkpoint_dir) / STATE_FILE)
+        folder = Path(checkpoint_dir) / ADAPTER_FOLDER
+        folder.mkdir()
+        self._learner.save(str(folder))
+
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        import torch
+
+        self._learner.load(torch.load(Path(checkpoint_dir) / STATE_FILE, map_location="cpu", weights_only=False))
+
+    def cleanup(self) -> None:
+        self._learner.close()
+
+    def _open(self, config: dict[str, Any]) -> None:
+        self._learner = open_learner(self._resolve(config), self._seed, self.trial_id)
