@@ -38,17 +38,18 @@ def test_dtype_by_option(folder):
 
 
 def test_nf4_on_cpu_trains_an_adapter(folder):
-    """4-bit weights, float32 adapters, gradients; close to the full-precision base."""
+    """4-bit weights, float32 adapters, gradients in every layer after an evaluation; close to full precision."""
     full = load(str(folder))
     wanted = label_logprobs(full, ROWS, None)[0]
     base = load(f"{folder}:nf4")
     assert base.model.model.layers[0].self_attn.q_proj.weight.dtype == torch.uint8
-    got = label_logprobs(base, ROWS, None)[0]
+    with torch.no_grad():  # bitsandbytes may change its weights' layout here
+        got = label_logprobs(base, ROWS, None)[0]
     assert not torch.equal(got, wanted), "quantization changes something"
     torch.testing.assert_close(got, wanted, atol=1.5, rtol=0.3)
     seat = SeatAdapter(base, Adapter(r=4, lora_alpha=8), seed=0)
     label_logprobs(base, ROWS, None)[0].sum().backward()
-    assert any(p.grad.abs().max() > 0 for p in seat.parameters().values())
+    assert all(p.grad.abs().max() > 0 for name, p in seat.parameters().items() if "lora_B" in name)
 
 
 def test_pickled_weights_are_refused(folder):
@@ -77,7 +78,7 @@ def test_bad_names_say_what_to_do(name, words):
 
 
 def test_missing_bases_say_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UnknownBase, match="neither a local folder nor a model") as error:
         exists("nobody/has-this-model")
     assert "\n" not in str(error.value)

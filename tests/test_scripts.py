@@ -16,7 +16,7 @@ import transformers
 from sweeps.engine.cli import parse
 from sweeps import arc, arena
 from tests.arc_files import recolour, write_all_splits
-from tests.test_engine import environment, study, sweep
+from tests.driving import environment, study, sweep
 
 ROOT = Path(__file__).parents[1]
 MINIATURES = {

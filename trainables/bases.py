@@ -136,6 +136,11 @@ def load(name: str) -> Base:
         raise _explain(name, base, error) from error
     if tokenizer.eos_token_id is None:
         raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
+    for module in model.modules():
+        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked
+        # passes no gradient: training after it would silently stand still.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return Base(name, model.requires_grad_(False).eval(), tokenizer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput, Sweep
 
 PROBE_TIMEOUT_S = 900
@@ -80,12 +82,7 @@ def _expected_rounds(sweep: Sweep) -> float:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
-    from sweeps.engine.runner import ROOT
-
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
 
 def _measure(pair: Any, seed: int) -> dict[str, float]:

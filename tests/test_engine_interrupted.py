@@ -1,0 +1,83 @@
+"""Drivers that are killed or interrupted for real, and go on."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+from optuna.trial import TrialState
+
+from tests.driving import SCRIPT, environment, mlflow_runs, study, sweep
+
+
+def start(folder, *more, rounds, stdout=subprocess.DEVNULL):
+    """A driver of slow trials, none of which fails or is pruned, after so many rounds of theirs; its flags and log."""
+    log = folder / "rounds.log"
+    flags = ["--set", f"log={log}", "planted=nothing", "seconds=0.4", "--grace-period", "4", *more]
+    driver = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *flags],
+        cwd=folder,
+        env=environment(),
+        stdout=stdout,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: log.is_file() and len(log.read_text().splitlines()) >= rounds)
+    return driver, flags, log
+
+
+def wait_for(condition, timeout_s=300):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.1)
+
+
+def rays_of(pid):
+    """Processes of the session that a driver started."""
+    found = subprocess.run(["ps", "-s", str(pid), "-o", "pid="], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
+def test_a_killed_driver_resumes_without_repeating(tmp_path):
+    """SIGKILL in the middle; what was finished stays finished, the rest goes on from its checkpoints."""
+    driver, flags, log = start(tmp_path, "--name", "kill", rounds=12)
+    before = Counter(log.read_text().split("\n"))
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not rays_of(driver.pid))
+    assert (tmp_path / "runs/kill/leaderboard.md").is_file(), "the best so far is on disk at every moment"
+    done_before = {q for q, r in map(str.split, filter(None, before)) if r == "4"}
+    assert done_before
+
+    out = sweep(tmp_path, *flags, "--resume").stdout
+    assert "6" in out
+    trials = study(tmp_path, "kill").trials
+    whole = [t for t in trials if t.state == TrialState.COMPLETE]
+    assert len(whole) == 6
+    assert not [t for t in trials if t.state == TrialState.RUNNING]
+    after = Counter(log.read_text().split("\n")) - before
+    repeated = [line for line in after if line and line.split()[0] in done_before]
+    assert len(repeated) <= 2, "only what ended in the last instant before the kill may run a round again"
+    children, parents = mlflow_runs(tmp_path)
+    assert Counter(how for _, how in children.values())["finished"] == 6
+    assert "RUNNING" not in [status for status, _ in children.values()] + parents
+    assert len(parents) == 1
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    driver, *_ = start(tmp_path, rounds=5, stdout=subprocess.PIPE)
+    driver.send_signal(signal.SIGINT)
+    out, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 130
+    command = shlex.split(re.search(r"Go on with:\n  (.*)", out).group(1))
+    done = subprocess.run(
+        [sys.executable, *command[1:]], cwd=tmp_path, capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len([t for t in study(tmp_path).trials if t.state == TrialState.COMPLETE]) == 6

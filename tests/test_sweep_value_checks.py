@@ -1,0 +1,136 @@
+"""`Sweep.validate`: whatever would fail later is refused in one line first, and what is good passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search_spaces import hybrid, lora, soft_prompt
+from search_spaces.axis import inside
+from search_spaces.space import Space
+from sweeps.engine.sweep import BadInput, Sweep
+from tests.knobs import ONE, RATE, TWO, Dial, Knob
+from tests.toys import Letters
+from trainables.core import Pair
+from trainables.learners.hybrid import HybridConfig
+from trainables.learners.lora import LoraConfig
+from trainables.learners.soft_prompt import SoftPromptConfig
+
+
+@dataclass(frozen=True)
+class Odd(Letters):
+    """Letters whose splits are wrong in a chosen way."""
+
+    fault: str = ""
+
+    def search(self):
+        if self.fault == "unreadable":
+            raise ValueError("data.json: not valid JSON\nat line 3; repair it")
+        if self.fault == "empty":
+            return ()
+        return self.train()[:1] if self.fault == "overlap" else self._examples(100)
+
+
+def with_task(fault: str) -> Sweep:
+    return replace(ONE, pairs=(Pair(Knob(), Odd(fault=fault)),))
+
+
+def with_axis(name: str, distribution: Any) -> Sweep:
+    return replace(ONE, space=Space({name: distribution}))
+
+
+C, F, I = CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E741
+BAD: dict[str, tuple[Sweep, list[str]]] = {
+    "unknown axis": (with_axis("lr", F(0.1, 0.2)), ["axis 'lr' is not a field of Knob; fields are ['rate', 'size'"]),
+    "outside the learner's range": (with_axis("rate", F(0.1, 1.5)), ["'rate' in [0.1, 1.5]", "1.5", "between 0 and 1"]),
+    "float axis of an int": (with_axis("size", F(1, 8)), ["'size' in [1", "Knob.size is int", ".replace(size=...)"]),
+    "text axis of a float": (with_axis("rate", C(("high",))), ["'high'", "Knob.rate is float"]),
+    "number axis of a flag": (with_axis("flag", C((0, 1))), ["gives 0", "Knob.flag is bool"]),
+    "not one of the literals": (with_axis("mode", C(("a", "c"))), ["'c'", "one of ['a', 'b']"]),
+    "axis of a tuple": (with_axis("targets", C(("q",))), ["'q'", "Knob.targets"]),
+    "a gate that is not there": (replace(ONE, space=RATE.when(learner="knob")), ["'knob.rate'", "fields are"]),
+    "zero samples": (replace(ONE, num_samples=0), ["num_samples is 0", "at least 1"]),
+    "fractional samples": (replace(ONE, num_samples=1.5), ["num_samples is 1.5", "whole"]),  # type: ignore[arg-type]
+    "zero rounds": (replace(ONE, rounds=0), ["rounds is 0", "at least 1"]),
+    "late grace": (replace(ONE, rounds=3, grace_period=4), ["grace_period is 4", "rounds = 3", "lower it"]),
+    "zero grace": (replace(ONE, grace_period=0), ["grace_period is 0", "at least 1"]),
+    "reduction": (replace(ONE, reduction_factor=1), ["reduction_factor is 1", "at least 2"]),
+    "seed": (replace(ONE, seed=-1), ["seed is -1", "at least 0"]),
+    "large seed": (replace(ONE, seed=2**32), ["seed is 4294967296", "below 2**32"]),
+    "search": (replace(ONE, search="grid"), ["search is 'grid'", "'tpe' or 'random'"]),  # type: ignore[arg-type]
+    "concurrent": (replace(ONE, max_concurrent_trials=0), ["max_concurrent_trials is 0", "at least 1"]),
+    "seats": (replace(ONE, seats=0), ["seats is 0", "at least 1"]),
+    "budget": (replace(ONE, time_budget_s=0), ["time_budget_s is 0", "above 0"]),
+    "resources": (replace(ONE, resources_per_trial={"cpu": -1}), ["'cpu'", "-1", "at least 0"]),
+    "one and a half devices": (replace(ONE, resources_per_trial={"gpu": 1.5}), ["'gpu'", "1.5", "use 2"]),
+    "name": (replace(ONE, name="../x"), ["'../x'", "letters"]),
+    "empty name": (replace(ONE, name=""), ["''", "letters"]),
+    "no pairs": (replace(ONE, pairs=()), ["pairs is empty", "Pair("]),
+    "twice": (replace(TWO, optional=(Pair(Knob(), Letters()),)), ["'knob' is in 2 pairs", "keep one"]),
+    "no base": (
+        replace(ONE, pairs=(Pair(LoraConfig(), Letters()),), space=lora.SPACE),
+        ["'lora'", "'none'", "--base builtin:tiny"],
+    ),
+    "no space": (replace(TWO, space={"knob": RATE}), ["'dial' has no Space", "['knob']"]),
+    "a space too many": (replace(ONE, space={"knob": RATE, "konb": RATE}), ["'konb'", "['knob']"]),
+    "empty split": (with_task("empty"), ["'letters'", "search split is empty"]),
+    "overlap": (with_task("overlap"), ["train and search overlap", "key 'letter/0' ('a?')", "one split"]),
+    "unreadable": (with_task("unreadable"), ["'search'", "data.json: not valid JSON at line 3"]),
+}
+
+
+@pytest.mark.parametrize(("sweep", "texts"), BAD.values(), ids=BAD)
+def test_bad_input_is_refused_in_one_line(sweep: Sweep, texts: list[str]) -> None:
+    with pytest.raises(BadInput) as error:
+        sweep.validate()
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(text in message for text in texts), message
+
+
+PLAIN = replace(ONE, pairs=(Pair(Knob(), Odd()),))
+DIAL = Pair(Dial(), Odd())
+MIXED = Space({"decay": C((None, 0.1)), "mode": C(("a", "b")), "flag": C((True,)), "size": I(1, 3)})
+RESOURCES = {"time_budget_s": 1.5, "max_concurrent_trials": 2, "resources_per_trial": {"cpu": 0.5, "gpu": 0.25}}
+WHOLE = {"resources_per_trial": {"cpu": 2, "gpu": 2}, "grace_period": 8, "search": "random"}
+RATE_ONLY = [{"rate": 0.1}]
+
+# name -> the sweep, the rounds that every trial is granted, the configurations that are tried first
+GOOD: dict[str, tuple[Sweep, int, list[dict[str, Any]]]] = {
+    "plain": (PLAIN, 2, RATE_ONLY),
+    "parts of devices": (replace(PLAIN, **RESOURCES), 2, RATE_ONLY),
+    "grace to the last round": (replace(PLAIN, **WHOLE), 8, RATE_ONLY),
+    "two defaults outside their ranges": (replace(PLAIN, space=MIXED), 2, [{"decay": None, "mode": "a"}]),
+    "two learners": (
+        replace(TWO, pairs=(*PLAIN.pairs, DIAL)),
+        5,
+        [{"learner": "knob", "knob.rate": 0.1}, {"learner": "dial", "dial.rate": 0.1, "dial.depth": 1}],
+    ),
+    "a longer learner that is only optional": (
+        replace(PLAIN, optional=(DIAL,), space={"knob": RATE, "dial": RATE}),
+        2,
+        RATE_ONLY,
+    ),
+}
+
+
+@pytest.mark.parametrize(("sweep", "grace", "first"), GOOD.values(), ids=GOOD)
+def test_good_sweeps_pass(sweep: Sweep, grace: int, first: list[dict[str, Any]]) -> None:
+    """They pass, ASHA spares every trial for `grace` rounds, and each learner is tried as it was configured."""
+    sweep.validate()
+    assert sweep.effective_grace_period() == grace
+    assert sweep.defaults() == first
+    axes = sweep.joined_space().axes
+    assert all(inside(axes[name], value) for params in first for name, value in params.items())
+    assert [sweep.resolve(params)[0] for params in first] == list(sweep.pairs)
+
+
+@pytest.mark.parametrize("config", [LoraConfig, SoftPromptConfig, HybridConfig])
+def test_the_shipped_spaces_fit_their_learners(config: Any) -> None:
+    spaces = {"lora": lora.SPACE, "soft_prompt": soft_prompt.SPACE, "hybrid": hybrid.SPACE}
+    sweep = replace(ONE, pairs=(Pair(config(), Odd(), "builtin:tiny"),), space=spaces[config.name])
+    sweep.validate()
+    assert set(sweep.defaults()[0]) == set(spaces[config.name].axes)  # the default configuration lies inside

@@ -1,0 +1,156 @@
+"""Whatever dies or hangs on the way to MLflow, events arrive, each once, and the sweep does not wait for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sweeps.engine.spool import Spool
+from tests.tracking_kit import FakeTrial, report, runs_of, shared_database, steps, track
+
+os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "300"  # seconds; a busy machine's server is slow, not away
+SERVER = "import sys; from mlflow.server import app; app.run('127.0.0.1', int(sys.argv[1]))"
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> str:
+    return shared_database(tmp_path_factory)
+
+
+def test_a_killed_driver_goes_on_with_the_same_runs(database, tmp_path):
+    first, trial = track(database, "resumed", tmp_path), FakeTrial("a")
+    first.setup()
+    first.on_trial_start(0, [], trial)
+    report(first, trial, 1, 0.5)
+    first.flush()
+    report(first, trial, 2, 0.4)  # in the spool; the driver is killed before anything else happens
+    assert first.close()
+    with (tmp_path / "spool" / "events.jsonl").open("a") as file:
+        file.write('{"trial": "a", "at": 17')  # half a line
+
+    again = track(database, "resumed", tmp_path, parent_params={"num_samples": 9})
+    again.setup()
+    again.on_trial_start(0, [], trial)
+    report(again, trial, 2, 0.4)  # from the checkpoint of round 1: the same round once more
+    report(again, trial, 3, 0.45, done=True)
+    again.on_trial_complete(0, [], trial)
+    trial.status = "TERMINATED"
+    again.on_experiment_end([trial])
+    assert again.close()
+
+    parent, runs = runs_of(database, "resumed")
+    assert (parent.info.status, runs["a"].info.status) == ("FINISHED", "FINISHED")
+    assert runs["a"].data.tags["restored"] == "True"
+    assert steps(database, runs["a"]) == [(1, 0.5), (2, 0.4), (3, 0.45)]
+    assert runs["a"].data.metrics["best_score"] == 0.5
+
+
+def test_events_that_arrive_twice_are_there_once(database, tmp_path):
+    tracking, trial = track(database, "twice", tmp_path), FakeTrial("a")
+    tracking.on_trial_start(0, [], trial)
+    report(tracking, trial, 1, 0.5)
+    assert tracking.close()
+    (tmp_path / "spool" / "delivered").unlink()  # as if the driver died between the delivery and its mark
+    assert track(database, "twice", tmp_path).close()
+    _, runs = runs_of(database, "twice")
+    assert steps(database, runs["a"]) == [(1, 0.5)]
+
+
+@contextmanager
+def server(database: str, port: int):
+    """A server process with MLflow's application, ended by SIGKILL."""
+    artifacts = str(Path(database.removeprefix("sqlite:///")).parent / "mlartifacts")
+    environment = os.environ | {"_MLFLOW_SERVER_FILE_STORE": database, "_MLFLOW_SERVER_ARTIFACT_ROOT": artifacts}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], env=environment, **quiet)
+    try:
+        while True:
+            assert process.poll() is None
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            threading.Event().wait(0.1)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_server_that_is_killed_and_comes_back_gets_everything(database, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uri, warnings = f"http://127.0.0.1:{port}", []
+    tracking, trials = track(uri, "server", tmp_path, warnings), [FakeTrial(f"t{i}") for i in range(20)]
+    assert not tracking.flush()  # nobody is there yet
+    with server(database, port):
+        tracking.on_trial_start(0, [], trials[0])
+        report(tracking, trials[0], 1, 0.1)
+        assert tracking.flush()
+        assert tracking.address().startswith(f"{uri}/#/experiments/")
+    for trial in trials[1:]:
+        tracking.on_trial_start(0, [], trial)
+    for round_ in (1, 2, 3):
+        for trial in trials:
+            report(tracking, trial, round_, 0.1 * round_, done=round_ == 3)
+    for trial in trials:
+        tracking.on_trial_complete(0, [], trial)
+        trial.status = "TERMINATED"
+    tracking.on_experiment_end(trials)
+    assert not tracking.flush()
+    assert len(warnings) == 1  # not one per trial, not one per attempt
+    assert "cannot be reached" in warnings[0]
+    with server(database, port):
+        assert tracking.close()
+    parent, runs = runs_of(database, "server")
+    assert parent.info.status == "FINISHED"
+    assert len(runs) == 20
+    for run in runs.values():
+        assert run.info.status == "FINISHED"
+        assert steps(database, run) == [(1, 0.1), (2, 0.2), (3, pytest.approx(0.3))]
+    assert len(warnings) == 1
+
+
+def test_callbacks_do_not_wait_for_a_receiver_that_hangs(tmp_path):
+    free, got = threading.Event(), []
+
+    def hang(events):
+        free.wait()
+        got.extend(events)
+
+    spool = Spool(tmp_path, hang, pytest.fail)
+    for i in range(1200):  # all of them return while the first delivery still hangs
+        spool.append({"trial": None, "at": i})
+    assert not got
+    assert not spool.flush(0.0)
+    free.set()
+    assert spool.close(600.0)
+    assert [event["at"] for event in got] == list(range(1200))
+
+
+def test_a_tracking_that_cannot_write_warns_once_and_never_raises(database, tmp_path):
+    warnings: list[str] = []
+    tracking = track(database, "full-disk", tmp_path, warnings)
+    tracking.close()  # its file is closed: every write fails from now on
+    for i in range(3):
+        tracking.on_trial_start(0, [], FakeTrial(f"t{i}"))
+    tracking.on_trial_result(0, [], FakeTrial("t0"), {})
+    assert len(warnings) == 1
+    assert "the sweep goes on" in warnings[0]
+
+
+def test_the_spool_is_lines_of_json_that_a_person_can_read(database, tmp_path):
+    tracking = track("http://127.0.0.1:9", "away", tmp_path, warnings := [])
+    tracking.tag(None, {"note": "kept"})
+    assert not tracking.close()
+    events = [json.loads(line) for line in (tmp_path / "spool" / "events.jsonl").read_text().splitlines()]
+    assert events[1]["tags"] == {"note": "kept"}
+    assert "sent when --resume opens it" in warnings[-1]
