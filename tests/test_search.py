@@ -55,6 +55,21 @@ ENDS: dict[str, tuple[list[float], dict[str, Any], tuple[str, TrialState, float 
 }  # fmt: skip
 
 
+def test_choices_of_a_shared_axis_get_equally_many_trials(tmp_path: Path) -> None:
+    """Also when one of them always scores better, and after a restart in the middle."""
+    enqueue = [{"kind": "b"}]
+    kinds = []
+    for half in range(2):
+        search = searcher(tmp_path, shared="kind", enqueue=enqueue)
+        for number in range(10):
+            params = search.suggest(f"{half} {number}")
+            kinds.append(params["kind"])
+            score = 0.9 if params["kind"] == "a" else 0.1
+            search.on_trial_complete(f"{half} {number}", result(3, score + number / 1000))
+    assert kinds[:6] == ["b", "a", "a", "b", "a", "b"]
+    assert kinds.count("a") == kinds.count("b") == 10
+
+
 @pytest.mark.parametrize(("scores", "call", "expected"), ENDS.values(), ids=ENDS)
 def test_optuna_is_told_how_a_trial_ended(tmp_path: Path, scores: list, call: dict, expected: tuple) -> None:
     search = searcher(tmp_path)

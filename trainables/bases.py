@@ -140,7 +140,7 @@ def load(name: str) -> Base:
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked
         # passes no gradient: training after it would silently stand still.
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return Base(name, model.requires_grad_(False).eval(), tokenizer)
 
 

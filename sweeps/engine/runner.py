@@ -24,7 +24,7 @@ from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
 from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.session import python_path
-from sweeps.engine.sweep import BadInput, Sweep
+from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from trainables.core import Pair
 from trainables.trial import Trial, untouched_scores
@@ -171,4 +171,5 @@ def _searcher(sweep: Sweep, folder: Path) -> OptunaSearcher:
         sampler=sweep.search,
         rounds=sweep.rounds,
         enqueue=sweep.defaults(),
+        shared=LEARNER if len(sweep.pairs) > 1 else None,
     )

@@ -14,12 +14,14 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -46,8 +48,8 @@ class OptunaSearcher(Searcher):
     """Optuna's ask and tell behind Tune's `Searcher`; maximises `metric`, whose values lie in [0, 1].
 
     `storage` is an SQLAlchemy address such as `sqlite:////runs/arc/optuna.db`; `rounds` is where a trial is finished.
-    `enqueue` holds parameters (all, or some of them) that are suggested first in a new study. No callback raises for
-    an unknown or already finished trial.
+    `enqueue` holds parameters (all, or some of them) that are suggested first in a new study; `shared` names a
+    categorical axis whose choices get equally many trials. No callback raises for an unknown or finished trial.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class OptunaSearcher(Searcher):
         sampler: Literal["tpe", "random"] = "tpe",
         enqueue: Sequence[Mapping[str, Any]] = (),
         metric: str = "score",
+        shared: str | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
         self._space, self._storage, self._name = space, storage, study_name
-        self._seed, self._rounds, self._sampler = seed, rounds, sampler
+        self._seed, self._rounds, self._sampler, self._shared = seed, rounds, sampler, shared
         self._enqueue = [dict(params) for params in enqueue]
         self._study: optuna.Study | None = None
         self._live: dict[str, _Live] = {}
@@ -80,10 +83,21 @@ class OptunaSearcher(Searcher):
         """The parameters of a new trial; the same again for a trial that is still running."""
         study = self.study
         if trial_id not in self._live:
+            self._share_out(study)
             trial = study.ask()
             trial.set_user_attr(TUNE_ID, trial_id)
             self._live[trial_id] = _Live(trial)
         return self._space.suggest(self._live[trial_id].trial)
+
+    def _share_out(self, study: optuna.Study) -> None:
+        """Left to itself, the sampler soon tries only what looked best, and a comparison of the choices of `shared`
+        is decided by a handful of early trials."""
+        trials = study.get_trials(deepcopy=False)
+        if self._shared is None or any(trial.state == TrialState.WAITING for trial in trials):
+            return
+        axis, tried = self._space.axes[self._shared], Counter(trial.params.get(self._shared) for trial in trials)
+        assert isinstance(axis, CategoricalDistribution)
+        study.enqueue_trial({self._shared: min(axis.choices, key=lambda choice: tried[choice])})
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         live = self._find(trial_id)
