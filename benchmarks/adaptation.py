@@ -3,8 +3,9 @@
     python benchmarks/adaptation.py              # runs the default arena sweep first (about ten minutes on two cores)
     python benchmarks/adaptation.py runs/arena   # takes an arena sweep that is there
 
-Configurations are chosen by the sweep on the search split; the test split is seen here and only here. A gain has two
-parts: answer format (what the untouched base already said, but not in the asked form) and skill (the rest).
+Configurations are chosen by the sweep on the search split and trained for its whole budget of rounds; the test split is
+seen here and only here. A gain has two parts: answer format (what the untouched base already said, but not in the asked
+form) and skill (the rest). The hybrid is compared with LoRA question by question.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
+from scipy.stats import bootstrap
 
 from sweeps.arena import SWEEP
 from sweeps.results.statistics import interval
@@ -51,13 +54,12 @@ def main() -> None:
         f"  truncated {untouched['truncated']:.1%}, unparsed {untouched['unparsed']:.1%}, loss {before:.3f} nats/token"
     )
     print("\nlearner      parameters  test score by seed     mean   gain  format  skill  target  loss after / before")
-    gains = {}
+    gains: dict[str, float] = {}
+    items: dict[str, np.ndarray] = {}
     for name, (pair, rounds) in chosen.items():
-        scores, losses, parameters = [], [], 0
-        for seed in SEEDS:
-            score, loss, parameters = train(pair, rounds, seed)
-            scores.append(score)
-            losses.append(loss)
+        runs = [train(pair, rounds, seed) for seed in SEEDS]
+        scores, losses = [statistics.mean(answers) for answers, _, _ in runs], [loss for _, loss, _ in runs]
+        items[name], parameters = np.array([answers for answers, _, _ in runs]).mean(0), runs[0][2]
         mean = statistics.mean(scores)
         gains[name] = gain = 100 * (mean - untouched["score"])
         form = min(gain, 100 * max(0.0, untouched["lenient"] - untouched["score"]))
@@ -69,8 +71,17 @@ def main() -> None:
             f"{name:12} {parameters:>10,}  {by_seed:22} {100 * mean:4.1f}  {parts}  {loss:.3f} / {before:.3f}", end=""
         )
         print(f" = {loss / before:.2f}")
+    if {"lora", "hybrid"} <= items.keys():
+        low, high = paired(items["hybrid"] - items["lora"])
+        print(f"hybrid - lora: {gains['hybrid'] - gains['lora']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}")
     for name, (pair, rounds) in chosen.items():
         print(f"{name}: {rounds} rounds of {pair.learner}")
+
+
+def paired(differences: np.ndarray) -> tuple[float, float]:
+    """95 % interval, in points, of a mean over questions: bootstrap of questions, each with all its seeds."""
+    found = bootstrap((differences,), np.mean, n_resamples=5000, rng=0, method="percentile").confidence_interval
+    return 100 * found.low, 100 * found.high
 
 
 def default_sweep(scratch: Path) -> Path:
@@ -80,7 +91,7 @@ def default_sweep(scratch: Path) -> Path:
 
 
 def winners(folder: Path) -> dict[str, tuple[Pair, int]]:
-    """Per learner, the configuration with the best score of any round, and that round."""
+    """Per learner, the configuration with the best score of any round, and the rounds it is trained for."""
     table = pd.read_parquet(folder / "trials.parquet")
     table = table[~table["status"].isin(["diverged", "failed"])]
     chosen = {}
@@ -88,20 +99,20 @@ def winners(folder: Path) -> dict[str, tuple[Pair, int]]:
         rows = table[table["learner"] == pair.learner.name].sort_values(["score", "number"], ascending=[False, True])
         best = rows.iloc[0]
         params = yaml.safe_load(best["params"])
-        chosen[pair.learner.name] = (SWEEP.resolve(params)[0], int(best["round"]))
+        chosen[pair.learner.name] = (SWEEP.resolve(params)[0], SWEEP.rounds)
     return chosen
 
 
-def train(pair: Pair, rounds: int, seed: int) -> tuple[float, float, int]:
-    """Train afresh with another seed -> test score, mean test loss, trainable parameters."""
+def train(pair: Pair, rounds: int, seed: int) -> tuple[list[float], float, int]:
+    """Train afresh with another seed -> score of each test question, mean test loss, trainable parameters."""
     learner = open_learner(pair, seed)
     assert isinstance(learner, Seated)
     for _ in range(rounds):
         metrics = learner.round()
-    score = learner.evaluate("test")["score"]
+    items = learner.evaluate("test")["items"]
     loss = test_loss(load(pair.base), pair.task, learner.prompt)
     learner.close()
-    return score, loss, int(metrics["trainable_parameters"])
+    return items, loss, int(metrics["trainable_parameters"])
 
 
 @torch.no_grad()

@@ -73,7 +73,8 @@ def test_every_end_of_a_trial_is_a_status_and_a_tag(database, tmp_path):
     artifacts = Path(full.info.artifact_uri.removeprefix("file://"))
     assert (artifacts / "best" / "adapter_config.json").is_file()
     assert artifacts.parents[1] == Path(database.removeprefix("sqlite:///")).parent / "mlartifacts"
-    assert tracking.address(5001).endswith(f"http://127.0.0.1:5001/#/experiments/{full.info.experiment_id}")
+    page = f"http://127.0.0.1:5001/#/experiments/{full.info.experiment_id}/runs?"
+    assert f"{page}orderByKey=metrics.%60best_score%60&orderByAsc=false" in tracking.address(5001)
 
 
 def test_what_mlflow_refuses_does_not_hold_back_the_rest(database, tmp_path):

@@ -28,6 +28,7 @@ RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED
 LONGEST_FLUSH_S = (
     600.0  # a bound only: an attempt at a dead or silent server ends by itself, see ENVIRONMENT of the store
 )
+BEST_FIRST = "orderByKey=metrics.%60best_score%60&orderByAsc=false"  # of a page's address
 Describe = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 
@@ -183,7 +184,7 @@ class MLflowTracking(Callback):
 
     def address(self, port: int = 5000) -> str:
         """What a person opens: a page, after the command that serves it where the store is a database."""
-        page = f"/#/experiments/{self._store.experiment_id}" if self._store.experiment_id else ""
+        page = f"/#/experiments/{self._store.experiment_id}/runs?{BEST_FIRST}" if self._store.experiment_id else ""
         if self.uri.startswith("http"):
             return public(self.uri).rstrip("/") + page
         return f"`make ui` (or `espalier ui`), then http://127.0.0.1:{port}{page}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import random
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -32,6 +33,7 @@ from trainables.tasks.arena import ArenaTask, bucket
 
 FOLDER = Path(__file__).parent / "tiny"
 BATCH, POOL = 64, 32  # conversations in a batch; batches whose conversations are sorted by length together
+BEFORE, LONGEST_BEFORE = 0.5, 32  # share of batches with other text before the conversations, and its tokens at most
 MATRIX_RATE, OTHER_RATE, WARMUP = 0.006, 3e-3, 50  # Muon, AdamW, steps
 SCHOOL = 0.65  # share of the conversations that are held at school: skills first, manners after
 
@@ -54,22 +56,34 @@ def encode(vocabulary: PreTrainedTokenizerBase, conversations: list[Conversation
 def batches(vocabulary: PreTrainedTokenizerBase, seed: int, steps: int) -> Iterator[Batch]:
     """Batches for `steps` steps; a batch's conversations are of similar length and padded on the right.
 
-    Causal attention then needs no mask. The first part of them is at school.
+    Causal attention then needs no mask. The first part of them is at school. As in the packed documents of larger
+    models, a conversation often follows the end of another one: what stands before it must not matter, or a soft prompt
+    there would do harm before it does any good.
     """
     talks, order = stream(seed, int(steps * BATCH * SCHOOL)), torch.Generator().manual_seed(seed)
+    rng = random.Random(seed)
     while True:
         pool = list(islice(talks, BATCH * POOL))
         if leaked := [t.key for t in pool if bucket(t.key) != "pretrain"]:
             raise AssertionError(f"the stream holds a key of another bucket: {leaked[0]}")
         rows = sorted(encode(vocabulary, pool), key=lambda row: len(row[0]))
         for place in torch.randperm(POOL, generator=order).tolist():
-            chosen = rows[place * BATCH : (place + 1) * BATCH]
+            chosen = _after_others(rows[place * BATCH : (place + 1) * BATCH], rng)
             tokens = torch.full((BATCH, max(len(ids) for ids, _ in chosen)), int(vocabulary.pad_token_id or 0))
             labels = torch.full_like(tokens, -100)
             for row, (ids, start) in enumerate(chosen):
                 tokens[row, : len(ids)] = torch.tensor(ids)
                 labels[row, start : len(ids)] = tokens[row, start : len(ids)]
             yield tokens, labels
+
+
+def _after_others(rows: list[tuple[list[int], int]], rng: random.Random) -> list[tuple[list[int], int]]:
+    """Each row after the last tokens of another row of the batch, in a share of the batches."""
+    if rng.random() >= BEFORE:
+        return rows
+    count = rng.randint(1, min(LONGEST_BEFORE, *(len(ids) for ids, _ in rows)))
+    others = rng.sample(rows, len(rows))
+    return [(other[-count:] + ids, start + count) for (ids, start), (other, _) in zip(rows, others, strict=True)]
 
 
 def schedule(progress: float, step: int) -> float:
