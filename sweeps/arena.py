@@ -30,7 +30,6 @@ SWEEP = Sweep(
     space={"lora": lora.SPACE, "soft_prompt": soft_prompt.SPACE, "hybrid": hybrid.SPACE},
     num_samples=24,
     rounds=8,
-    max_concurrent_trials=2,
 )
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ class Knob:
 
     name: ClassVar[str] = "knob"
     needs_base: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
     rate: float = 0.1
     size: int = 4
     flag: bool = False

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from tests import miniatures
+from tests.toys import Letters
 from trainables.bases import Base, BaseName, UnknownBase, exists, load
-from trainables.core import Adapter, Row
-from trainables.decoding import label_logprobs
-from trainables.seat import SeatAdapter
+from trainables.core import Row
+from trainables.host import Host
+from trainables.learners.lora import LoraConfig
 
 ROWS = [Row((5, 6, 7, 20, 1), (False, False, False, True, True))]
 
@@ -40,16 +41,19 @@ def test_dtype_by_option(folder):
 def test_nf4_on_cpu_trains_an_adapter(folder):
     """4-bit weights, float32 adapters, gradients in every layer after an evaluation; close to full precision."""
     full = load(str(folder))
-    wanted = label_logprobs(full, ROWS, None)[0]
+    wanted = Host(full).logprobs(ROWS)[0]
     base = load(f"{folder}:nf4")
     assert base.model.model.layers[0].self_attn.q_proj.weight.dtype == torch.uint8
-    with torch.no_grad():  # bitsandbytes may change its weights' layout here
-        got = label_logprobs(base, ROWS, None)[0]
+    host = Host(base)
+    got = host.logprobs(ROWS)[0]  # an evaluation: bitsandbytes may change its weights' layout here
     assert not torch.equal(got, wanted), "quantization changes something"
     torch.testing.assert_close(got, wanted, atol=1.5, rtol=0.3)
-    seat = SeatAdapter(base, Adapter(r=4, lora_alpha=8), seed=0)
-    label_logprobs(base, ROWS, None)[0].sum().backward()
-    assert all(p.grad.abs().max() > 0 for name, p in seat.parameters().items() if "lora_B" in name)
+    learner = LoraConfig(r=4, steps_per_round=1).build(base, Letters(), 0)
+    host.open("a", learner)
+    host.round("a")
+    changed = {name: value for name, value in host.values("a").items() if name.endswith(".B")}
+    assert len(changed) == 4
+    assert all(value.any() for value in changed.values()), "a gradient reached every B"
 
 
 def test_pickled_weights_are_refused(folder):

@@ -1,65 +1,165 @@
-"""The one-seat host against stock PEFT, autograd and torch's AdamW, on miniatures of six model families."""
+"""A host with one seat against stock PEFT, autograd and torch's AdamW, on miniatures of six model families."""
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import peft
 import pytest
 import torch
 
 from tests.miniatures import CONFIGS, base, model
-from tests.toys import Letters
+from trainables.adapters import fresh
 from trainables.core import Adapter, Optimizer, Row
-from trainables.decoding import generate, label_logprobs
-from trainables.host import Host, HostFull, Seated, schedule
-from trainables.learners.hybrid import HybridConfig
-from trainables.learners.lora import LoraConfig
-from trainables.learners.soft_prompt import SoftPromptConfig
-from trainables.seat import SeatAdapter
+from trainables.dropout import keep_mask, lane_key
+from trainables.host import Host
+from trainables.shape import Shape
+from trainables.solo import Solo
+from trainables.work import Train
 
 FAMILIES = list(CONFIGS)
 PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10, 11], [12]]
 ROWS = [Row((*p, 20, 21, 1), (False,) * len(p) + (True,) * 3) for p in PROMPTS]
-LEARNERS = {"lora": LoraConfig, "soft_prompt": SoftPromptConfig, "hybrid": HybridConfig}
+ADAPTERS = {
+    "lora": Adapter(r=4, lora_alpha=8),
+    "prompt": Adapter(num_virtual_tokens=3),
+    "both": Adapter(r=4, lora_alpha=8, num_virtual_tokens=3),
+}
 
 
-def scrambled(parameters):
-    """Give B and the prompt values that matter; B is zero at the start."""
+def scripted(adapter, prompts=PROMPTS):
+    """A learner that trains on ROWS with the mean negative log-likelihood, and is asked `prompts`."""
+    return SimpleNamespace(
+        adapter=adapter,
+        optimizer=Optimizer(1e-2),
+        rows_per_batch=len(ROWS),
+        steps_per_round=1,
+        watch_updates=False,
+        max_new_tokens=8,
+        next_rows=lambda: list(ROWS),
+        loss=lambda logprobs, rows: -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs),
+        prompts=lambda split: prompts,
+        judge=lambda split, completions, ended: {"completions": completions, "ended": ended},
+        state=dict,
+        load=lambda state: None,
+    )
+
+
+def scrambled(host):
+    """Give B and the prompt of trial `a` values that matter; B is zero at the start."""
     torch.manual_seed(1)
-    for parameter in parameters.values():
-        torch.nn.init.normal_(parameter, std=0.2)
+    seat = host._seats["a"]
+    for name, value in seat.made.values.items():
+        seat._own(host._stack, name, None).copy_(torch.randn(value.shape) * 0.2)
+    return {name: value.clone() for name, value in host.values("a").items()}
+
+
+def stock(family, adapter, values, dtype=torch.float32):
+    """PEFT's own model with these values; its prompt stands before every row. (model, {our name: its parameter})"""
+    made, parameters = model(family, dtype), {}
+    if adapter.num_virtual_tokens:
+        prompted = peft.get_peft_model(made, next(iter(fresh(base(family, dtype), adapter, 0).configs.values())))
+        parameters["prompt"] = prompted.prompt_encoder["default"].embedding.weight
+    if adapter.r:
+        config = fresh(base(family, dtype), replace(adapter, num_virtual_tokens=0), 0).configs["lora"]
+        config.inference_mode = False
+        wrapped = peft.get_peft_model(made, config, autocast_adapter_dtype=False)
+        for name, module in wrapped.base_model.model.named_modules():
+            if hasattr(module, "lora_A"):
+                for half, layers in (("A", module.lora_A), ("B", module.lora_B)):
+                    parameters[f"{name}.{half}"] = layers["default"].weight
+    assert parameters.keys() == values.keys()
+    for name, parameter in parameters.items():
+        parameter.data = values[name].clone()
+        parameter.requires_grad_()
+    return (prompted if adapter.num_virtual_tokens else wrapped), parameters
+
+
+def stock_logprobs(wrapped, row):
+    logits = wrapped(input_ids=torch.tensor([row.tokens])).logits[0, -len(row.tokens) :]
+    logprobs = logits.log_softmax(-1)
+    return torch.stack([logprobs[i - 1, token] for i, token in enumerate(row.tokens) if row.labels[i]])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("adapter", [Adapter(r=4, lora_alpha=8), Adapter(num_virtual_tokens=3)], ids=["lora", "prompt"])
-def test_gradients_equal_peft_on_unpadded_rows(family, adapter):
-    ours = base(family, torch.float64)
-    seat = SeatAdapter(ours, adapter, seed=0)
-    for parameter in seat.parameters().values():
-        parameter.data = parameter.data.double()
-    scrambled(seat.parameters())
-    loss = -sum(row.sum() for row in label_logprobs(ours, ROWS, seat.prompt)) / 9
-    loss.backward()
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_gradients_equal_peft_on_unpadded_rows(family, kind):
+    """In float64, through left padding, empty lanes and pads of rank and prompt, against PEFT row by row."""
+    adapter = ADAPTERS[kind]
+    host = Host(base(family, torch.float64), Shape(2, lanes=5, max_rank=6, max_prompt=4))
+    learner = scripted(adapter)
+    host.open("a", learner)
+    values = scrambled(host)
+    (loss,) = host._bench.train([Train(0, learner, ROWS, 0, 0, 0)])
 
-    wrapped = seat._lora or seat._prompt  # PEFT's own forward, one row at a time, nothing padded
-    expected = 0.0
-    for row in ROWS:
-        logprobs = wrapped(input_ids=torch.tensor([row.tokens])).logits[0, -len(row.tokens) :].log_softmax(-1)
-        expected = expected - sum(logprobs[i - 1, t] for i, t in enumerate(row.tokens) if row.labels[i]) / 9
-    wanted = torch.autograd.grad(expected, list(seat.parameters().values()))
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-10)
-    for (name, parameter), gradient in zip(seat.parameters().items(), wanted, strict=True):
-        assert parameter.grad.abs().max() > 0, name
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-7, atol=1e-10)
+    wrapped, parameters = stock(family, adapter, values, torch.float64)
+    expected = -torch.cat([stock_logprobs(wrapped, row) for row in ROWS]).mean()
+    wanted = dict(zip(parameters, torch.autograd.grad(expected, list(parameters.values())), strict=True))
+    assert loss == pytest.approx(expected.item(), rel=1e-10)
+    got = host._seats["a"].values(host._stack, host._optimizer.gradient)
+    for name, gradient in wanted.items():
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(got[name], gradient, rtol=1e-7, atol=1e-10)
+    inside = sum(gradient.square().sum() for gradient in wanted.values())
+    assert host._optimizer.gradient.square().sum() == pytest.approx(inside.item()), "pads and empty slots get nothing"
+
+
+def test_gradients_equal_peft_under_the_same_dropout_masks():
+    """PEFT's dropout modules are given our masks, which depend on the row's key and the place alone."""
+    adapter = Adapter(r=4, lora_alpha=8, lora_dropout=0.3)
+    host = Host(base("qwen2", torch.float64), Shape(2, lanes=5, max_rank=6, max_prompt=0))
+    learner = scripted(adapter)
+    host.open("a", learner, seed=9)
+    values = scrambled(host)
+    (loss,) = host._bench.train([Train(0, learner, ROWS, seed=9, step=4, micro=1)])
+    wrapped, parameters = stock("qwen2", adapter, values, torch.float64)
+    row_now = []
+    for name, module in wrapped.base_model.model.named_modules():
+        if hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"] = Masked(name, row_now)
+    logprobs = []
+    for number, row in enumerate(ROWS):
+        row_now[:] = [lane_key(9, 4, 1, number)]
+        logprobs.append(stock_logprobs(wrapped, row))
+    expected = -torch.cat(logprobs).mean()
+    wanted = dict(zip(parameters, torch.autograd.grad(expected, list(parameters.values())), strict=True))
+    plain = -torch.cat(host.logprobs(ROWS, "a")).mean().item()
+    assert abs(plain - loss) > 1e-3, "the masks must matter"
+    assert loss == pytest.approx(expected.item(), rel=1e-10)
+    got = host._seats["a"].values(host._stack, host._optimizer.gradient)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-7, atol=1e-10)
+
+
+class Masked(torch.nn.Module):
+    """Dropout with our masks, for rows of one lane."""
+
+    def __init__(self, name, key):
+        super().__init__()
+        self.number, self.key = zlib.crc32(name.encode()) >> 8, key
+
+    def forward(self, x):
+        return x * keep_mask(torch.tensor(self.key, dtype=torch.int32), torch.tensor([0.3]), self.number, x)
+
+
+def test_dropout_keeps_its_share_and_its_scale():
+    x = torch.zeros(2, 50, 400)
+    mask = keep_mask(torch.tensor([1, 2], dtype=torch.int32), torch.tensor([0.25, 0.0]), 7, x)
+    assert (mask[0] == 0).float().mean() == pytest.approx(0.25, abs=0.02)
+    assert mask[0].mean() == pytest.approx(1.0, abs=0.02)
+    assert (mask[1] == 1).all()
+    other = keep_mask(torch.tensor([3], dtype=torch.int32), torch.tensor([0.25]), 7, x[:1])[0]
+    assert ((other == 0) == (mask[0] == 0)).float().mean() == pytest.approx(0.75**2 + 0.25**2, abs=0.02)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generation_equals_transformers(family):
     """Greedy, left-padded, compacted: the same tokens as transformers' own generate, row by row."""
     ours = base(family)
-    completions, ended = generate(ours, PROMPTS * 2, 8, None)
-    for prompt, tokens, end in zip(PROMPTS * 2, completions, ended, strict=True):
+    got = Host(ours, Shape(1, max_rank=0, max_prompt=0)).evaluate_untouched(scripted(Adapter(), PROMPTS * 2))
+    for prompt, tokens, end in zip(PROMPTS * 2, got["completions"], got["ended"], strict=True):
         wanted = ours.model.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=8, do_sample=False
         )[0, len(prompt) :].tolist()
@@ -69,15 +169,13 @@ def test_generation_equals_transformers(family):
 
 def test_generation_stops_rows_one_by_one():
     """A prompt that ends early does not change the others, and its end token is not part of it."""
-    ours = base("qwen2")
-    outputs = {}
-    for prompt in ([a, b] for a in range(4, 60, 5) for b in range(4, 60, 7)):
-        outputs[tuple(prompt)] = generate(ours, [prompt], 12, None)
-    batch = [list(p) for p in outputs]
-    completions, ended = generate(ours, batch, 12, None, batch_size=64)
-    assert {len(c) for c in completions} != {12}, "some rows must end early for this test to mean anything"
-    assert completions == [o[0][0] for o in outputs.values()]
-    assert ended == [o[1][0] for o in outputs.values()]
+    host = Host(base("qwen2"), Shape(1, decode_lanes=64))
+    prompts = [[a, b] for a in range(4, 60, 5) for b in range(4, 60, 7)]
+    alone = [host.evaluate_untouched(scripted(Adapter(), [prompt])) for prompt in prompts]
+    together = host.evaluate_untouched(scripted(Adapter(), prompts))
+    assert len({len(tokens) for tokens in together["completions"]}) > 2, "rows must end at different times"
+    assert together["completions"] == [one["completions"][0] for one in alone]
+    assert together["ended"] == [one["ended"][0] for one in alone]
 
 
 def formula(family, adapter):
@@ -99,176 +197,30 @@ def formula(family, adapter):
 def test_trainable_parameters_by_formula_and_base_given_back(family):
     ours = base(family)
     before = {name: p.clone() for name, p in ours.model.named_parameters()}
-    for adapter in (Adapter(r=4, lora_alpha=8), Adapter(num_virtual_tokens=5), Adapter(3, 3, num_virtual_tokens=2)):
-        seat = SeatAdapter(ours, adapter, seed=0)
-        assert sum(p.numel() for p in seat.parameters().values()) == formula(family, adapter)
-        scrambled(seat.parameters())
-        seat.close()
+    untouched = ours.model(torch.tensor(PROMPTS[1:2])).logits
+    for adapter in (*ADAPTERS.values(), Adapter(3, 3, num_virtual_tokens=2)):
+        learner = Solo(ours, scripted(adapter), seed=0)
+        assert learner.round()["trainable_parameters"] == formula(family, adapter)
+        learner.close()
         after = dict(ours.model.named_parameters())
         assert after.keys() == before.keys()
         assert all(torch.equal(before[n], after[n]) and not after[n].requires_grad for n in before)
+        assert torch.equal(ours.model(torch.tensor(PROMPTS[1:2])).logits, untouched)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_saved_adapters_load_with_peft(family, tmp_path):
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_saved_adapters_load_with_peft(family, kind, tmp_path):
     """What is saved gives the same log-probabilities through `PeftModel.from_pretrained` on a fresh base."""
-    for kind, adapter in {
-        "lora": Adapter(r=4, lora_alpha=8),
-        "prompt": Adapter(num_virtual_tokens=3),
-        "both": Adapter(r=4, lora_alpha=8, num_virtual_tokens=3),
-    }.items():
-        ours = base(family)
-        seat = SeatAdapter(ours, adapter, seed=0)
-        scrambled(seat.parameters())
-        wanted = torch.cat(label_logprobs(ours, ROWS, seat.prompt))
-        folder = tmp_path / kind
-        seat.save(str(folder))
-        fresh = model(family)
-        if kind == "both":
-            fresh = peft.PeftModel.from_pretrained(fresh, folder / "lora").merge_and_unload()
-            fresh = peft.PeftModel.from_pretrained(fresh, folder / "soft_prompt")
-        else:
-            fresh = peft.PeftModel.from_pretrained(fresh, folder)
-        fresh.eval()
-        got = []
-        for row in ROWS:
-            logits = fresh(input_ids=torch.tensor([row.tokens])).logits[0, -len(row.tokens) :]
-            logprobs = logits.log_softmax(-1)
-            got += [logprobs[i - 1, token] for i, token in enumerate(row.tokens) if row.labels[i]]
-        torch.testing.assert_close(torch.stack(got), wanted, rtol=2e-5, atol=2e-5)
-
-
-def test_training_curve_equals_peft_with_torch_adamw():
-    """20 steps with weight decay and a biting clip, against a plain loop over PEFT's model."""
-    config = LoraConfig(learning_rate=1e-2, r=4, weight_decay=0.1, max_grad_norm=0.5, steps_per_round=20)
-    ours = base("qwen2")
-    learner = config.build(ours, Letters(), seed=3)
-    host = Host(ours)
-    host.open("a", learner, seed=3)
-    rows = config.build(ours, Letters(), seed=3)
-
-    theirs = model("qwen2")
-    torch.manual_seed(3)
-    wrapped = peft.get_peft_model(
-        theirs, peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"])
-    ).eval()
-    parameters = [p for p in wrapped.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1)
-    losses = []
-    for _ in range(20):
-        batch = rows.next_rows()
-        labels = [[t if is_label else -100 for t, is_label in zip(r.tokens, r.labels, strict=True)] for r in batch]
-        loss = wrapped(input_ids=torch.tensor([r.tokens for r in batch]), labels=torch.tensor(labels)).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 0.5)
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
-    assert host.round("a")["loss"] == pytest.approx(sum(losses) / 20, abs=1e-5)
-
-
-@pytest.mark.parametrize("name", LEARNERS)
-def test_learners_learn_resume_bit_identically_and_judge(name, tmp_path):
-    """Two rounds in one go equal one round, a state through a file, a fresh host, and the second round."""
-    config = LEARNERS[name](steps_per_round=15, learning_rate=2e-2)
-    if name != "soft_prompt":
-        config = replace(config, lora_dropout=0.2)
-
-    def opened():
-        ours = base("qwen2")
-        return Seated(Host(ours), "t", config.build(ours, Letters(), 0), seed=0)
-
-    straight = opened()
-    before = straight.evaluate()
-    first, second = straight.round(), straight.round()
-    assert second["loss"] < first["loss"]
-    assert straight.evaluate()["score"] >= before["score"]
-
-    half = opened()
-    half.round()
-    torch.save(half.state(), tmp_path / "state.pt")
-    resumed = opened()
-    resumed.load(torch.load(tmp_path / "state.pt", weights_only=False))
-    again = resumed.round()
-    assert again["loss"] == second["loss"]
-    a, b = straight.state(), resumed.state()
-    assert all(torch.equal(a["parameters"][n], b["parameters"][n]) for n in a["parameters"])
-    assert a["step"] == b["step"] == 30
-
-
-def test_nan_stops_the_round_and_leaves_the_adapter():
-    ours = base("qwen2")
-    learner = LoraConfig(steps_per_round=5).build(ours, Letters(), 0)
-    calls = []
-
-    def poisoned(logprobs, rows, stock=learner.loss):
-        calls.append(1)
-        return stock(logprobs, rows) * (float("nan") if len(calls) == 3 else 1.0)
-
-    learner.loss = poisoned
-    host = Host(ours)
-    host.open("a", learner)
-    metrics = host.round("a")
-    assert metrics["loss"] != metrics["loss"]
-    assert (len(calls), metrics["steps"]) == (3, 2)
-    assert all(p.isfinite().all() for p in host.state("a")["parameters"].values())
-
-
-def test_accumulation_equals_one_large_batch():
-    def trained(**fields):
-        ours = base("qwen2")
-        config = LoraConfig(steps_per_round=3, learning_rate=1e-2, **fields)
-        host = Host(ours)
-        host.open("a", config.build(ours, Letters(), 0))
-        host.round("a")
-        return host.state("a")["parameters"]
-
-    one = trained(per_device_train_batch_size=4)
-    two = trained(per_device_train_batch_size=2, gradient_accumulation_steps=2)
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
-
-
-def test_online_watches_every_update():
-    ours = base("qwen2")
-    config = SoftPromptConfig(mode="online", watch_updates=True, steps_per_round=40, learning_rate=0.1)
-    host = Host(ours)
-    host.open("a", config.build(ours, Letters(size=1), 0))
-    metrics = host.round("a")
-    assert 0 <= metrics["correct_before_update"] <= metrics["correct_after_update"] <= 1
-    assert metrics["correct_after_update"] > 0, "one question asked forty times is learned"
-
-
-def test_a_host_has_one_seat_and_says_who_holds_it():
-    ours = base("qwen2")
-    host = Host(ours)
-    learner = LoraConfig().build(ours, Letters(), 0)
-    host.open("first", learner)
-    host.open("first", learner)  # a restarted trial may open again
-    with pytest.raises(HostFull, match="first"):
-        host.open("second", learner)
-    with pytest.raises(HostFull, match="first"):
-        host.evaluate_untouched(learner)
-    host.close("first")
-    host.close("first")
-    host.open("second", learner)
-
-
-def test_untouched_equals_lora_before_training():
-    ours = base("qwen2")
-    host = Host(ours)
-    learner = LoraConfig().build(ours, Letters(), 0)
-    untouched = host.evaluate_untouched(learner)
-    host.open("a", learner)
-    assert host.evaluate("a") == untouched
-
-
-@pytest.mark.parametrize(
-    ("kind", "step", "factor"),
-    [("constant", 0, 0.25), ("constant", 3, 1.0), ("constant", 99, 1.0), ("linear", 4, 1.0), ("linear", 9, 0.5),
-     ("linear", 14, 0.0), ("cosine", 9, 0.5), ("cosine", 14, 0.0), ("cosine", 50, 0.0)],
-)  # fmt: skip
-def test_schedules_by_hand(kind, step, factor):
-    settings = Optimizer(1.0, lr_scheduler_type=kind, warmup_steps=4, total_steps=14)
-    assert schedule(settings, step) == pytest.approx(factor)
+    host = Host(base(family), Shape(1, lanes=3))
+    host.open("a", scripted(ADAPTERS[kind]))
+    scrambled(host)
+    host.save("a", str(tmp_path))
+    loaded = model(family)
+    if kind == "both":
+        loaded = peft.PeftModel.from_pretrained(loaded, tmp_path / "lora").merge_and_unload()
+        loaded = peft.PeftModel.from_pretrained(loaded, tmp_path / "soft_prompt")
+    else:
+        loaded = peft.PeftModel.from_pretrained(loaded, tmp_path)
+    got = torch.cat([stock_logprobs(loaded.eval(), row) for row in ROWS])
+    torch.testing.assert_close(got, torch.cat(host.logprobs(ROWS, "a")), rtol=2e-5, atol=2e-5)

@@ -28,7 +28,7 @@ ONLY: dict[str, set[str]] = {
 
 # A third-party package -> where alone it may be imported.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "ray": ("sweeps/engine/", "trainables/trial.py", "trainables/host_actor.py", "cluster/"),
+    "ray": ("sweeps/engine/", "trainables/trial.py", "trainables/host_actor.py", "trainables/seat.py", "cluster/"),
     "mlflow": ("sweeps/engine/store.py",),
     "optuna": ("search_spaces/", "sweeps/engine/", "sweeps/results/"),
     "tyro": ("sweeps/engine/cli.py",),
@@ -42,7 +42,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 
 # A process that only holds a seat in somebody else's host must stay small: none of these when this file is imported.
 SMALL_FILES, LARGE = (
-    ("trainables/trial.py", "trainables/host_actor.py"),
+    ("trainables/trial.py", "trainables/host_actor.py", "trainables/seat.py"),
     {"torch", "transformers", "peft", "bitsandbytes"},
 )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -60,27 +58,15 @@ def test_resumes_bit_for_bit(planted):
     straight, first, second = (SHORT.build(None, planted, seed=3) for _ in range(3))
     whole = run(straight, 3)
     half = run(first, 1)
-    buffer = io.BytesIO()
-    torch.save(first.state(), buffer)
+    state = first.state()
     run(first, 1)  # a state is a copy: what the first learner does now must not show in it
-    buffer.seek(0)
-    second.load(torch.load(buffer, weights_only=False))
+    second.load(state)
     assert half + run(second, 2) == whole
     for key, solver in straight._solvers.items():
         for name, value in solver.average.items():
             assert torch.equal(value, second._solvers[key].average[name])
     assert straight.completions() == second.completions()
     assert straight.completions("test") == second.completions("test")
-
-
-def test_a_state_does_not_move_with_its_learner(planted):
-    learner = SHORT.build(None, planted, seed=0)
-    state = learner.state()
-    kept = copy.deepcopy(state)
-    learner.round()
-    for key, solver in state["solvers"].items():
-        for name, value in solver["net"].items():
-            assert torch.equal(value, kept["solvers"][key]["net"][name])
 
 
 def test_noise_in_test_outputs_changes_no_cell(tmp_path):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +39,32 @@ def test_a_taken_port_is_one_line_with_the_remedy():
     check_port(port)
     with pytest.raises(BadInput, match="--port 70000: ports are 1 to 65535"):
         check_port(70000)
+
+
+def test_the_page_s_server_ends_with_the_command(tmp_path):
+    """A real `espalier ui`, ended as `kill` ends it: nothing keeps the port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = f"from sweeps.engine.store import serve_ui; serve_ui({port})"
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    page = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+    def answers() -> bool:
+        with socket.socket() as knock:
+            return knock.connect_ex(("127.0.0.1", port)) == 0
+
+    _wait(answers)
+    page.terminate()
+    assert page.wait(60) == 0
+    _wait(lambda: not answers())
+
+
+def _wait(condition, timeout_s=120):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.2)

@@ -83,6 +83,7 @@ class ToyConfig:
 
     name: ClassVar[str] = "toy"
     needs_base: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
 
     quality: float = 0.5
     planted: str = "nothing"  # nothing, nan, kill (once), error
@@ -122,10 +123,10 @@ class Toy:
         return {"score": right / n, "items": [1.0] * right + [0.0] * (n - right)}
 
     def state(self):
-        return {"rounds": self.rounds}
+        return str(self.rounds).encode()
 
     def load(self, state):
-        self.rounds = state["rounds"]
+        self.rounds = int(state)
 
     def save(self, folder):
         Path(folder, "rounds.txt").write_text(str(self.rounds))

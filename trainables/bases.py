@@ -78,6 +78,19 @@ class Base:
         return self.model.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def hidden_size(self) -> int:
+        return self.model.get_input_embeddings().embedding_dim
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the embedding knows."""
+        return self.model.get_input_embeddings().num_embeddings
+
+    @property
     def eos(self) -> int:
         return self.tokenizer.eos_token_id
 
@@ -108,6 +121,20 @@ def exists(name: str) -> None:
         AutoConfig.from_pretrained(base.source, trust_remote_code="remote-code" in base.options)
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
+
+
+def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int]:
+    """A base's hidden size, and inputs plus outputs of all its modules that LoRA would adapt; loads no weights."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    source = BaseName.parse(name)
+    config = AutoConfig.from_pretrained(source.source, trust_remote_code="remote-code" in source.options)
+    with torch.device("meta"):
+        base = Base(name, AutoModelForCausalLM.from_config(config), None)
+    wanted = target_modules or base.target_modules() or known[config.model_type]
+    adapted = [m for n, m in base.model.named_modules() if n.rsplit(".", 1)[-1] in wanted and hasattr(m, "weight")]
+    return base.hidden_size, sum(sum(module.weight.shape) for module in adapted)
 
 
 @functools.lru_cache(maxsize=1)

@@ -59,7 +59,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class Learner(Protocol):
-    """What a trial drives. All state needed to go on after a restart is in `state()`."""
+    """What a trial drives. All that is needed to go on after a restart is in `state()`, as bytes."""
 
     def round(self) -> dict[str, float]:
         """Train a fixed amount; metrics such as `loss`."""
@@ -67,9 +67,9 @@ class Learner(Protocol):
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         """Metrics with `score` in [0, 1]; `items` holds the per-example scores in split order (left out of logs)."""
 
-    def state(self) -> dict[str, Any]: ...
+    def state(self) -> bytes: ...
 
-    def load(self, state: dict[str, Any]) -> None: ...
+    def load(self, state: bytes) -> None: ...
 
     def save(self, folder: str) -> None:
         """Write what a person takes away (a PEFT adapter, or weights) into an existing folder."""
@@ -80,11 +80,13 @@ class Learner(Protocol):
 class LearnerConfig(Protocol):
     """A frozen dataclass, every field with a default; lives in the learner's file.
 
-    `name` is what `--learner` takes, `needs_base` says whether `build` wants a base (else it gets None).
+    `name` is what `--learner` takes, `needs_base` says whether `build` wants a base (else it gets None), `packs`
+    whether it builds a `LanguageLearner`, which can share its base with other trials.
     """
 
     name: ClassVar[str]
     needs_base: ClassVar[bool]
+    packs: ClassVar[bool]
 
     def build(self, base: Any, task: Task, seed: int) -> Learner | LanguageLearner: ...
 
@@ -146,6 +148,7 @@ class LanguageLearner(Protocol):
 
     adapter: Adapter
     optimizer: Optimizer
+    rows_per_batch: int  # at most so many rows come from one `next_rows()`
     steps_per_round: int  # optimizer steps in one round
     watch_updates: bool  # report the prediction before and after each update
 

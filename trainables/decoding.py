@@ -1,130 +1,108 @@
-"""Run a base on rows of different lengths, with or without a soft prompt: log-probabilities and greedy decoding.
+"""Run a base on lanes of rows: log-probabilities of labels, and greedy decoding for all seats at once.
 
 Rows are padded on the left, so that labels and next tokens stand at the end of every row and logits are computed only
-there. Shapes: B rows, P virtual tokens, T tokens of the longest row, L labels of the longest row, V vocabulary.
+there. Shapes: R lanes, T tokens, L label positions at the end of every row, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from trainables.bases import Base
-from trainables.core import Row
+from trainables.lanes import Batch, Lane, batch, width
+from trainables.stack import Stack
+
+FEWEST_LANES = 8  # a batch is not made smaller: products of one or two rows take other paths in BLAS
 
 
-def label_logprobs(base: Base, rows: Sequence[Row], prompt: torch.Tensor | None) -> list[torch.Tensor]:
-    """Per row, the log-probability (nats, at least float32) of each of its labels given all before it."""
-    tokens_B_T, mask_B_T = _pad(base, [list(row.tokens) for row in rows])
-    labels_B_T, _ = _pad(base, [[int(label) for label in row.labels] for row in rows], fill=0)
-    width = tokens_B_T.shape[1]
-    first = int(labels_B_T.any(0).int().argmax())  # the leftmost column that holds a label
-    keep = width - first + 1  # the token before it predicts it
-    output = base.model(**_inputs(base, tokens_B_T, mask_B_T, prompt), logits_to_keep=keep, use_cache=False)
-    logprobs_B_L_V = _wide(output.logits[:, :-1]).log_softmax(-1)
-    logprobs_B_L = logprobs_B_L_V.gather(-1, tokens_B_T[:, first:, None]).squeeze(-1)
-    return [row[chosen] for row, chosen in zip(logprobs_B_L, labels_B_T[:, first:].bool(), strict=True)]
+@dataclass(frozen=True)
+class Prompt:
+    """What one lane decodes: a row to go on from, for at most `max_new_tokens` tokens."""
+
+    lane: Lane
+    max_new_tokens: int
+
+
+@dataclass
+class Completion:
+    """Tokens without the end token, and whether it was produced."""
+
+    tokens: list[int]
+    ended: bool = False
+
+
+def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
+    """(R, L): log-probability (nats, at least float32) of each of the last `labels` tokens given all before it."""
+    output = stack.run(rows.lanes, rows.drop, **rows.inputs, logits_to_keep=labels + 1, use_cache=False)
+    logits = output.logits[:, :-1]
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
 
 
 @torch.no_grad()
-def generate(
-    base: Base,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    prompt: torch.Tensor | None,
-    batch_size: int = 128,
-) -> tuple[list[list[int]], list[bool]]:
-    """Greedy completions without the end token, and whether each ended within `max_new_tokens`.
-
-    Prompts of similar length share a batch; the answers come back in the order of `prompts`.
-    """
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    completions: list[list[int]] = [[] for _ in prompts]
-    ended = [False] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        for index, (tokens, end) in zip(
-            chunk, _generate_batch(base, [list(prompts[i]) for i in chunk], max_new_tokens, prompt), strict=True
-        ):
-            completions[index], ended[index] = tokens, end
-    return completions, ended
-
-
-def _generate_batch(
-    base: Base, prompts: list[list[int]], max_new_tokens: int, prompt: torch.Tensor | None
-) -> list[tuple[list[int], bool]]:
-    tokens_B_T, mask_B_T = _pad(base, prompts)
-    inputs = _inputs(base, tokens_B_T, mask_B_T, prompt)
-    results: list[tuple[list[int], bool]] = [([], False) for _ in prompts]
-    alive = torch.arange(len(prompts), device=base.device)  # which prompt each row of the batch belongs to
-    cache = None
-    for _ in range(max_new_tokens):
-        output = base.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = output.past_key_values
-        next_B = output.logits[:, -1].argmax(-1)
-        for row, token in zip(alive.tolist(), next_B.tolist(), strict=True):
-            tokens, ended = results[row]
-            if not ended:
-                results[row] = (tokens, True) if token == base.eos else ([*tokens, token], False)
-        open_B = torch.tensor([not results[row][1] for row in alive.tolist()], device=base.device)
-        if not open_B.any():
-            break
-        mask, positions = inputs["attention_mask"], inputs["position_ids"][:, -1:] + 1
-        if open_B.sum() * 2 <= len(alive) and _can_compact(cache):
-            keep = open_B.nonzero().squeeze(-1)
-            cache.batch_select_indices(keep)
-            alive, next_B, mask, positions = alive[keep], next_B[keep], mask[keep], positions[keep]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        inputs = {"input_ids": next_B[:, None], "attention_mask": mask, "position_ids": positions}
+def generate(stack: Stack, prompts: Sequence[Prompt], lanes: int) -> list[Completion]:
+    """Greedy completions, in the order of `prompts`. Prompts of one width share a batch of at most `lanes`."""
+    results = [Completion([]) for _ in prompts]
+    for tokens, chosen in _by_width(prompts, lanes):
+        rows = [prompts[i] for i in chosen]
+        for index, completion in zip(chosen, _decode(stack, rows, tokens), strict=True):
+            results[index] = completion
     return results
 
 
-def _wide(logits: torch.Tensor) -> torch.Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def _by_width(prompts: Sequence[Prompt], lanes: int) -> Iterator[tuple[int, list[int]]]:
+    groups: dict[int, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        groups.setdefault(width(prompt.lane.prompt + len(prompt.lane.tokens)), []).append(index)
+    for tokens, indices in sorted(groups.items()):
+        for start in range(0, len(indices), lanes):
+            yield tokens, indices[start : start + lanes]
+
+
+def _decode(stack: Stack, prompts: Sequence[Prompt], tokens: int) -> list[Completion]:
+    """One batch with a key-value cache; when half of its lanes have ended, the others move together."""
+    rows = batch(stack, [p.lane for p in prompts], _lanes_for(len(prompts)), tokens)
+    results = [Completion([]) for _ in prompts]
+    owners = torch.arange(len(rows.lanes)).tolist()  # which prompt each lane works for; beyond the last: nobody
+    inputs, slots, cache = rows.inputs, rows.lanes, None
+    for count in range(max(p.max_new_tokens for p in prompts)):
+        output = stack.run(slots, None, **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache, next_R = output.past_key_values, output.logits[:, -1].argmax(-1)
+        alive = []
+        for lane, (owner, token) in enumerate(zip(owners, next_R.tolist(), strict=True)):
+            if owner >= len(prompts) or results[owner].ended or count >= prompts[owner].max_new_tokens:
+                continue
+            if token == stack.base.eos:
+                results[owner].ended = True
+                continue
+            results[owner].tokens.append(token)
+            if count + 1 < prompts[owner].max_new_tokens:
+                alive.append(lane)
+        if not alive:
+            break
+        mask, positions = inputs["attention_mask"], inputs["position_ids"][:, -1:] + 1
+        fewer = _lanes_for(len(alive))
+        if fewer * 2 <= len(owners) and _can_compact(cache):
+            idle = [lane for lane in range(len(owners)) if lane not in set(alive)]
+            order = alive + idle[: fewer - len(alive)]
+            keep = torch.tensor(order, device=slots.device)
+            cache.batch_select_indices(keep)
+            mask, positions, next_R, slots = mask[keep], positions[keep], next_R[keep], slots[keep]
+            owners = [owners[lane] for lane in order]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        inputs = {"input_ids": next_R[:, None], "attention_mask": mask, "position_ids": positions}
+    return results
+
+
+def _lanes_for(rows: int) -> int:
+    """The next multiple of `FEWEST_LANES`."""
+    return -(-rows // FEWEST_LANES) * FEWEST_LANES
 
 
 def _can_compact(cache: Any) -> bool:
     """Some hybrid architectures keep a convolution state that cannot drop rows."""
     return all(hasattr(layer, "batch_select_indices") for layer in getattr(cache, "layers", [None]))
-
-
-def _pad(base: Base, rows: list[list[int]], fill: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows padded on the left -> values (B, T) and mask (B, T), both int64 on the base's device."""
-    width = max(map(len, rows))
-    fill = base.eos if fill is None else fill
-    values = [[fill] * (width - len(row)) + row for row in rows]
-    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(values, device=base.device), torch.tensor(mask, device=base.device)
-
-
-def _inputs(
-    base: Base, tokens_B_T: torch.Tensor, mask_B_T: torch.Tensor, prompt: torch.Tensor | None
-) -> dict[str, torch.Tensor]:
-    """What the model takes: token ids, or embeddings with the soft prompt between the padding and the row's tokens."""
-    if prompt is None:
-        return {
-            "input_ids": tokens_B_T,
-            "attention_mask": mask_B_T,
-            "position_ids": (mask_B_T.cumsum(1) - 1).clamp(min=0),
-        }
-    rows, length = len(tokens_B_T), len(prompt)
-    embeddings = base.model.get_input_embeddings()(tokens_B_T)
-    prompt_B_P_H = prompt.to(embeddings.dtype).expand(rows, -1, -1)
-    mask_B_PT = torch.cat([mask_B_T, mask_B_T.new_ones(rows, length)], 1)
-    joined = torch.cat([embeddings, prompt_B_P_H], 1)
-    # Put the virtual tokens right after each row's padding: padding, prompt, tokens.
-    width = tokens_B_T.shape[1]
-    padding = width - mask_B_T.sum(1, keepdim=True)
-    column = torch.arange(width + length, device=joined.device).expand(rows, -1)
-    source = torch.where(
-        column < padding, column, torch.where(column < padding + length, width + column - padding, column - length)
-    )
-    joined = joined.gather(1, source[..., None].expand_as(joined))
-    mask_B_PT = mask_B_PT.gather(1, source)
-    return {
-        "inputs_embeds": joined,
-        "attention_mask": mask_B_PT,
-        "position_ids": (mask_B_PT.cumsum(1) - 1).clamp(min=0),
-    }

@@ -1,229 +1,198 @@
 """A host owns a base, the adapters on it and their optimizers; callers know trial ids, never what lies behind them.
 
-This host has one seat. A learner says what to train on and how log-probabilities become a loss (`LanguageLearner`); the
-host runs the frozen base, steps AdamW and generates. Plain Python and torch: it works without Ray.
+Each open trial has a seat. A learner says what to train on and how log-probabilities become a loss (`LanguageLearner`);
+the host runs the frozen base on the rows of all seats at once, steps their optimizers together, and decodes for all
+of them. A seat's numbers do not depend on its neighbours: batches have a fixed shape and rows never meet.
+Plain Python and torch, one thread: it works without Ray.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from typing import Any
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 
+from trainables.adamw import StackedAdamW
+from trainables.adapters import fresh
 from trainables.bases import Base
-from trainables.core import LanguageLearner, Optimizer, Row, Split
-from trainables.decoding import generate, label_logprobs
-from trainables.seat import SeatAdapter
+from trainables.core import LanguageLearner, Row, Split
+from trainables.decoding import Prompt
+from trainables.lanes import Lane
+from trainables.shape import HostFull, Shape, write_files
+from trainables.sitting import Sitting
+from trainables.stack import Stack
+from trainables.work import Bench, Decode, Request, Step, Train
 
-
-class HostFull(RuntimeError):
-    """Every seat is taken."""
+Work = Literal["round", "evaluate"]
 
 
 class Host:
-    """`open`, then `round` and `evaluate` as often as wanted, `state`/`load` at a round's end, `close`. Idempotent."""
+    """`open`, then `round` and `evaluate` as often as wanted, `state`/`load` at a round's end, `close`. Idempotent.
 
-    def __init__(self, base: Base) -> None:
-        self.base = base
-        self._seats: dict[str, _Seat] = {}
+    `run` does work of many trials together; `start` and `tick` are its parts, for a caller with a loop of its own.
+    """
+
+    def __init__(self, base: Base, shape: Shape | None = None) -> None:
+        self.base, self.shape = base, shape or Shape()
+        stack = Stack(base, self.shape.seats, self.shape.max_rank, self.shape.max_prompt)
+        self._stack, self._optimizer = stack, StackedAdamW(stack)
+        self._bench = Bench(stack, self._optimizer, self.shape.lanes, self.shape.decode_lanes)
+        self._seats: dict[str, Sitting] = {}
+        self._jobs: dict[str, _Job] = {}
 
     def open(self, trial_id: str, learner: LanguageLearner, seed: int = 0) -> None:
         """Give a trial a fresh adapter. A trial that is already here starts again (a restarted process may reopen).
 
-        Raises HostFull when another trial holds the seat.
+        Raises HostFull when there is no free seat, or when the adapter is larger than this host's seats.
         """
         self.close(trial_id)
-        if self._seats:
-            raise HostFull(f"trial {trial_id!r}: the seat is held by {next(iter(self._seats))!r}; close it first")
-        self._seats[trial_id] = _Seat(self.base, learner, seed)
+        adapter, shape = learner.adapter, self.shape
+        if len(self._seats) >= shape.seats:
+            raise HostFull(
+                f"trial {trial_id!r}: all {shape.seats} seats are held by {sorted(self._seats)}; close one", True
+            )
+        if adapter.r > shape.max_rank or adapter.num_virtual_tokens > shape.max_prompt:
+            raise HostFull(
+                f"trial {trial_id!r} has rank {adapter.r} and {adapter.num_virtual_tokens} virtual tokens; this host"
+                f" takes {shape.max_rank} and {shape.max_prompt}: open one with a larger max_rank or max_prompt"
+            )
+        taken = {seat.slot for seat in self._seats.values()}
+        slot = next(slot for slot in range(shape.seats) if slot not in taken)
+        made = fresh(self.base, adapter, seed)
+        self._stack.adapt(made.modules)
+        self._stack.fill(slot, made.values, made.scale)
+        self._optimizer.open(slot, learner.optimizer)
+        self._seats[trial_id] = Sitting(slot, learner, seed, made, self._optimizer, self.base.vocabulary)
 
     def round(self, trial_id: str) -> dict[str, Any]:
         """Train `steps_per_round` optimizer steps. Metrics: `loss` (mean, nats per label token; NaN at divergence),
         `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `tokens_per_second`."""
-        return self._seats[trial_id].round()
+        return self.run({trial_id: "round"})[trial_id]
 
     def evaluate(self, trial_id: str, split: Split = "search") -> dict[str, Any]:
         """Greedy completions of every prompt of the split, judged by the learner; metrics with `score`."""
-        return self._seats[trial_id].evaluate(split)
+        return self.run({trial_id: "evaluate"}, split)[trial_id]
 
-    def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> dict[str, Any]:
-        """What the base scores by itself, under the same prompts and the same scorer. Needs a free seat.
+    def run(self, work: Mapping[str, Work], split: Split = "search") -> dict[str, dict[str, Any]]:
+        """Rounds and evaluations of many trials, together; metrics by trial id. Raises the first fault of any."""
+        for trial_id, what in work.items():
+            self.start(trial_id, what, split)
+        results: dict[str, dict[str, Any]] = {}
+        while len(results) < len(work):
+            for trial_id, result in self.tick().items():
+                if isinstance(result, Exception):
+                    raise result
+                results[trial_id] = result
+        return results
 
-        Raises HostFull while a trial's adapter is on the base.
-        """
-        if self._seats:
-            raise HostFull(f"the untouched base is hidden by {next(iter(self._seats))!r}; close it first")
-        completions, ended = generate(self.base, learner.prompts(split), learner.max_new_tokens, None)
-        return learner.judge(split, completions, ended)
+    def start(self, trial_id: str, what: Work, split: Split = "search") -> None:
+        """Begin a round or an evaluation; `tick` takes it further. Raises KeyError for a trial without a seat."""
+        seat = self._seats[trial_id]
+        generator = seat.round() if what == "round" else seat.evaluate(split)
+        self._jobs[trial_id] = _Job(generator)
 
-    def state(self, trial_id: str) -> dict[str, Any]:
-        """All that is needed to go on: adapter, moments, step, place in the data. Tensors on the CPU."""
-        return self._seats[trial_id].state()
-
-    def load(self, trial_id: str, state: dict[str, Any]) -> None:
-        self._seats[trial_id].load(state)
-
-    def prompt(self, trial_id: str) -> torch.Tensor | None:
-        """A trial's soft prompt, (num_virtual_tokens, hidden_size), or None."""
-        return self._seats[trial_id].adapter.prompt
-
-    def save(self, trial_id: str, folder: str) -> None:
-        """Write the adapter in PEFT's format (see `SeatAdapter.save`)."""
-        self._seats[trial_id].adapter.save(folder)
-
-    def close(self, trial_id: str) -> None:
-        """Free the seat; unknown ids are fine."""
-        seat = self._seats.pop(trial_id, None)
-        if seat:
-            seat.adapter.close()
-
-
-class Seated:
-    """A language learner in a host, seen as a `Learner`: what a trial drives."""
-
-    def __init__(self, host: Host, trial_id: str, learner: LanguageLearner, seed: int) -> None:
-        self._host, self._id = host, trial_id
-        host.open(trial_id, learner, seed)
+    def drop(self, trial_id: str) -> None:
+        """Forget what a trial was doing."""
+        self._jobs.pop(trial_id, None)
 
     @property
-    def prompt(self) -> torch.Tensor | None:
-        """The soft prompt, (num_virtual_tokens, hidden_size), if the adapter has one."""
-        return self._host.prompt(self._id)
+    def busy(self) -> bool:
+        return bool(self._jobs)
 
-    def round(self) -> dict[str, Any]:
-        return self._host.round(self._id)
+    def tick(self) -> dict[str, Any]:
+        """Do one thing for as many seats as possible; the results, or faults, of what ended with it."""
+        kinds: dict[type, dict[str, Any]] = {Step: {}, Train: {}, Decode: {}}
+        for trial_id, job in self._jobs.items():
+            if job.request is not None:
+                kinds[type(job.request)][trial_id] = job.request
+        if kinds[Step]:
+            self._answer(kinds[Step], self._bench.step)
+        elif kinds[Train] and len(kinds[Train]) >= len(kinds[Decode]):
+            chosen = self._bench.choose(list(kinds[Train].values()))
+            self._answer({t: r for t, r in kinds[Train].items() if r in chosen}, self._bench.train)
+        elif kinds[Decode]:
+            self._answer(kinds[Decode], self._bench.decode)
+        over = {trial_id: job.result for trial_id, job in self._jobs.items() if job.request is None}
+        for trial_id in over:
+            del self._jobs[trial_id]
+        return over
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        return self._host.evaluate(self._id, split)
+    def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> dict[str, Any]:
+        """What the base scores by itself, under the same prompts and the same scorer. Needs no seat."""
+        empty = self.shape.seats
+        prompts = [Prompt(Lane(empty, tokens), learner.max_new_tokens) for tokens in learner.prompts(split)]
+        (completions,) = self._bench.decode([Decode(prompts)])
+        return learner.judge(split, [c.tokens for c in completions], [c.ended for c in completions])
 
-    def state(self) -> dict[str, Any]:
-        return self._host.state(self._id)
+    def logprobs(self, rows: Sequence[Row], trial_id: str | None = None) -> list[torch.Tensor]:
+        """Per row, the log-probability (nats) of each label under a trial's adapter, or under the untouched base."""
+        if trial_id is None:
+            return self._bench.logprobs(self.shape.seats, rows, 0)
+        seat = self._seats[trial_id]
+        return self._bench.logprobs(seat.slot, rows, seat.learner.adapter.num_virtual_tokens)
 
-    def load(self, state: dict[str, Any]) -> None:
-        self._host.load(self._id, state)
+    def state(self, trial_id: str) -> bytes:
+        """All that is needed to go on, here or in another host: adapter, moments, step, place in the data."""
+        buffer = io.BytesIO()
+        torch.save(self._seats[trial_id].state(self._stack), buffer)
+        return buffer.getvalue()
 
-    def save(self, folder: str) -> None:
-        self._host.save(self._id, folder)
+    def load(self, trial_id: str, state: bytes) -> None:
+        loaded = torch.load(io.BytesIO(state), map_location=self.base.device, weights_only=False)
+        self._seats[trial_id].load(loaded, self._stack)
 
-    def close(self) -> None:
-        self._host.close(self._id)
+    def values(self, trial_id: str) -> dict[str, torch.Tensor]:
+        """A copy of a trial's parameters: `prompt`, and `<module>.A` (r, in) and `<module>.B` (out, r)."""
+        return self._seats[trial_id].values(self._stack)
 
+    def files(self, trial_id: str) -> dict[str, bytes]:
+        """The adapter in PEFT's format, path -> content (see `adapters.Fresh.files`)."""
+        seat = self._seats[trial_id]
+        return seat.made.files(seat.values(self._stack))
 
-class _Seat:
-    """One trial's adapter, optimizer and learner."""
+    def save(self, trial_id: str, folder: str) -> None:
+        """Write `files` into a folder."""
+        write_files(folder, self.files(trial_id))
 
-    def __init__(self, base: Base, learner: LanguageLearner, seed: int) -> None:
-        self.base, self.learner, self.seed = base, learner, seed
-        self.adapter = SeatAdapter(base, learner.adapter, seed)
-        self.parameters = self.adapter.parameters()
-        self.optimizer = _adamw(self.parameters, learner.optimizer)
-        self.step = 0
+    def close(self, trial_id: str) -> None:
+        """Free the seat and clear what it held; unknown ids are fine."""
+        self._jobs.pop(trial_id, None)
+        seat = self._seats.pop(trial_id, None)
+        if seat:
+            self._stack.fill(seat.slot, {}, 0.0)
+            self._optimizer.open(seat.slot, seat.learner.optimizer)
 
-    def round(self) -> dict[str, Any]:
-        losses: list[float] = []
-        norms: list[float] = []
-        tokens, start = 0, time.perf_counter()
-        watched: dict[str, list[float]] = {"correct_before_update": [], "correct_after_update": []}
-        for _ in range(self.learner.steps_per_round):
-            loss, norm, rows = self._update(watched if self.learner.watch_updates else None)
-            losses.append(loss)
-            norms.append(norm)
-            tokens += sum(len(row.tokens) for row in rows)
-            if not math.isfinite(loss) or not math.isfinite(norm):
-                losses = [math.nan]
-                break
-        return {
-            "loss": sum(losses) / len(losses),
-            "grad_norm": sum(norms) / len(norms),
-            "steps": self.step,
-            "trainable_parameters": sum(p.numel() for p in self.parameters.values()),
-            "tokens_per_second": tokens / (time.perf_counter() - start),
-            **{name: sum(values) / len(values) for name, values in watched.items() if values},
-        }
+    def shut(self) -> None:
+        """Give the base back as it was."""
+        for trial_id in list(self._seats):
+            self.close(trial_id)
+        self._stack.remove()
 
-    def evaluate(self, split: Split) -> dict[str, Any]:
-        completions, ended = self._generate(self.learner.prompts(split), self.learner.max_new_tokens)
-        return self.learner.judge(split, completions, ended)
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "parameters": {name: p.detach().cpu().clone() for name, p in self.parameters.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "learner": self.learner.state(),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-        self.learner.load(state["learner"])
-
-    def _update(self, watched: dict[str, list[float]] | None) -> tuple[float, float, list[Row]]:
-        """One optimizer step -> (mean loss, gradient norm before clipping, rows); not taken if it is not finite."""
-        settings = self.learner.optimizer
-        rows: list[Row] = []
-        losses = []
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.random.fork_rng():  # dropout masks depend on the trial's seed and step, not on what ran before
-            torch.manual_seed(self.seed * 1_000_003 + self.step)
-            self.adapter.dropout(True)
-            for _ in range(settings.gradient_accumulation_steps):
-                micro = self.learner.next_rows()
-                loss = self.learner.loss(label_logprobs(self.base, micro, self.adapter.prompt), micro)
-                (loss / settings.gradient_accumulation_steps).backward()
-                losses.append(loss.item())
-                rows += micro
-            self.adapter.dropout(False)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.max_grad_norm).item()
-        if watched is not None:
-            watched["correct_before_update"].append(self._correct(rows))
-        if math.isfinite(sum(losses)) and math.isfinite(norm):
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * schedule(settings, self.step)
-            self.optimizer.step()
-            self.step += 1
-        if watched is not None:
-            watched["correct_after_update"].append(self._correct(rows))
-        return sum(losses) / len(losses), norm, rows
-
-    def _correct(self, rows: list[Row]) -> float:
-        """The share of rows whose labels are exactly what the model now generates."""
-        starts = [row.labels.index(True) for row in rows]
-        prompts = [list(row.tokens[:start]) for row, start in zip(rows, starts, strict=True)]
-        longest = max(len(row.tokens) - start for row, start in zip(rows, starts, strict=True))
-        completions, _ = self._generate(prompts, longest)
-        targets = [list(row.tokens[start:-1]) for row, start in zip(rows, starts, strict=True)]
-        return sum(a == b for a, b in zip(completions, targets, strict=True)) / len(rows)
-
-    def _generate(self, prompts: list[list[int]], max_new_tokens: int) -> tuple[list[list[int]], list[bool]]:
-        return generate(self.base, prompts, max_new_tokens, self.adapter.prompt)
+    def _answer(self, requests: Mapping[str, Request], do: Callable[[list[Any]], list[Any]]) -> None:
+        try:
+            answers = do(list(requests.values()))
+        except RuntimeError as error:  # torch's OutOfMemoryError is one; the CPU's allocator has no class of its own
+            if "memory" not in str(error) or not self._bench.halve():
+                raise
+            return  # gradients are added last: nothing is lost, and the requests are still there
+        for trial_id, answer in zip(requests, answers, strict=True):
+            self._jobs[trial_id].go_on(answer)
 
 
-def schedule(settings: Optimizer, step: int) -> float:
-    """The learning rate's factor in [0, 1] at an optimizer step (from 0): linear warm-up, then the schedule."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    if settings.lr_scheduler_type == "constant":
-        return 1.0
-    span = max(1, settings.total_steps - settings.warmup_steps)
-    progress = min(1.0, (step - settings.warmup_steps) / span)
-    return 1.0 - progress if settings.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+class _Job:
+    """A seat's generator, what it asks for now, and, once it has ended, what it returned or raised."""
 
+    def __init__(self, generator: Any) -> None:
+        self._generator, self.request, self.result = generator, None, None  # type: Any, Request | None, Any
+        self.go_on(None)
 
-def _adamw(parameters: dict[str, torch.nn.Parameter], settings: Optimizer) -> torch.optim.AdamW:
-    prompt_lr = settings.prompt_learning_rate
-    rates = {"prompt": settings.learning_rate if prompt_lr is None else prompt_lr}
-    groups: dict[float, list[torch.nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        groups.setdefault(rates.get(name, settings.learning_rate), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": group, "lr": lr, "peak_lr": lr} for lr, group in groups.items()],
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
+    def go_on(self, answer: Any) -> None:
+        try:
+            fault = isinstance(answer, Exception)
+            self.request = self._generator.throw(answer) if fault else self._generator.send(answer)
+        except StopIteration as end:
+            self.request, self.result = None, end.value
+        except Exception as fault:  # this trial's own: its learner, its data
+            self.request, self.result = None, fault

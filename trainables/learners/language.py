@@ -49,6 +49,10 @@ class LanguageConfig:
         """Rows of a micro-batch that are not replayed."""
         return 1 if self.mode == "online" else self.per_device_train_batch_size
 
+    def rows_per_batch(self) -> int:
+        """Rows of a micro-batch, with replay."""
+        return self.new_rows() + round(self.replay_ratio * self.new_rows())
+
     def rounds_per_pass(self, task: Task) -> int:
         per_round = self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()
         return math.ceil(len(task.train()) / per_round)
@@ -73,6 +77,7 @@ class SupervisedLearner:
         self, config: LanguageConfig, adapter: Adapter, optimizer: Optimizer, base: Any, task: Task, seed: int
     ) -> None:
         self.config, self.adapter, self.optimizer = config, adapter, optimizer
+        self.rows_per_batch = config.rows_per_batch()
         self.steps_per_round = config.steps_per_round
         self.watch_updates = config.watch_updates
         self.max_new_tokens = task.max_new_tokens

@@ -17,6 +17,7 @@ from trainables.learners.language import LanguageConfig, SupervisedLearner
 class LoraConfig(LanguageConfig):
     name: ClassVar[str] = "lora"
     needs_base: ClassVar[bool] = True
+    packs: ClassVar[bool] = True
 
     r: int = 16  # rank of the update
     lora_alpha: float = 32.0  # the update is scaled by lora_alpha / r

@@ -8,6 +8,7 @@ compare between trials. It answers grids of the input's size; tasks with other s
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 
 from trainables.core import Example, Split, Task
@@ -30,6 +32,7 @@ NO_ANSWER = np.zeros((0, 0), dtype=np.int8)
 class PercellConfig:
     name: ClassVar[str] = "percell"
     needs_base: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
 
     learning_rate: float = 4e-3  # AdamW step size
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
@@ -111,15 +114,19 @@ class PercellLearner:
                 sums[name].append(value)
         return {**{name: float(np.mean(values)) for name, values in sums.items()}, "items": sums["score"]}
 
-    def state(self) -> dict[str, Any]:
-        return {"rounds": self._rounds, "solvers": {key: solver.state() for key, solver in self._solvers.items()}}
+    def state(self) -> bytes:
+        buffer = io.BytesIO()
+        solvers = {key: solver.state() for key, solver in self._solvers.items()}
+        torch.save({"rounds": self._rounds, "solvers": solvers}, buffer)
+        return buffer.getvalue()
 
-    def load(self, state: dict[str, Any]) -> None:
-        if set(state["solvers"]) != set(self._solvers):
+    def load(self, state: bytes) -> None:
+        held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
+        if set(held["solvers"]) != set(self._solvers):
             raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
         for key, solver in self._solvers.items():
-            solver.load(state["solvers"][key])
-        self._rounds = state["rounds"]
+            solver.load(held["solvers"][key])
+        self._rounds = held["rounds"]
 
     def save(self, folder: str) -> None:
         """`percell.safetensors`: the averaged weights, named `<ARC task>.<parameter>`."""

@@ -11,7 +11,6 @@ Shapes: N grids, C = hidden_size, S = side of the square batch, V = views of one
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -176,13 +175,13 @@ class Solver:
         return np.stack(upright)
 
     def state(self) -> dict[str, Any]:
-        live = {
+        """Live tensors: training goes on in place."""
+        return {
             "net": self.net.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": self.average,
             "steps": self.steps,
         }
-        return copy.deepcopy(live)  # training goes on in place
 
     def load(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])

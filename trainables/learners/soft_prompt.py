@@ -17,6 +17,7 @@ from trainables.learners.language import LanguageConfig, SupervisedLearner
 class SoftPromptConfig(LanguageConfig):
     name: ClassVar[str] = "soft_prompt"
     needs_base: ClassVar[bool] = True
+    packs: ClassVar[bool] = True
 
     learning_rate: float = 3e-2
     num_virtual_tokens: int = 8  # as in the seed

@@ -1,0 +1,112 @@
+"""How many trials share a base, and how large their seats are: decided by the driver before any host starts.
+
+A host's shape comes from the sweep alone (its spaces' largest rank, prompt and batch), never from who happens to sit in
+it, so a trial's numbers can be had again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution
+
+from sweeps.engine.checks import BadInput
+from sweeps.engine.sweep import Sweep
+from trainables.shape import Shape
+
+CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/packing.md
+CPU_LANES, GPU_LANES = 32, 256  # rows of a training batch; a CPU is busy with fewer
+MEMORY_SHARE = 0.6  # of what is free, for seats; the rest is the base, activations and other processes
+SIZES = ("r", "num_virtual_tokens", "per_device_train_batch_size", "replay_ratio", "mode")
+
+
+@dataclass(frozen=True)
+class Seating:
+    """Seats in each host, hosts for each base, and the shape of a host; or why every trial runs by itself."""
+
+    seats: int
+    hosts: int
+    shape: Shape | None = None
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"seats: 1, every trial has a base of its own{f' ({self.why})' if self.why else ''}"
+        trials = f"{self.seats} trials share a base" + (f", on {self.hosts} hosts" if self.hosts > 1 else "")
+        return f"seats: {self.seats}, {trials}; {self.why}"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the driver knows of where hosts will run."""
+
+    cores: float = 1
+    gpus: float = 0
+    free_bytes: float = float("inf")  # of the memory that seats live in
+
+
+def seating(sweep: Sweep, machine: Machine) -> Seating:
+    """What `seats` and `hosts` of the sweep come to; `auto` is as many as device, memory and trials allow.
+
+    Raises BadInput where seats are asked for and a learner cannot share its base.
+    """
+    loners = [pair.learner.name for pair in sweep.pairs if not pair.learner.packs]
+    if sweep.seats == 1:
+        return Seating(1, 1)
+    if loners:
+        if sweep.seats != "auto":
+            raise BadInput(f"--seats {sweep.seats}: learner {loners[0]!r} cannot share a base; use --seats 1")
+        return Seating(1, 1, why=f"learner {loners[0]!r} cannot share one")
+    largest = [_largest(sweep, pair) for pair in sweep.pairs]
+    per_seat = max(_bytes(pair.base, config) for pair, config in zip(sweep.pairs, largest, strict=True))
+    trials = min(sweep.num_samples, sweep.max_concurrent_trials or sweep.num_samples)
+    seats, hosts = _counts(sweep, machine, trials, per_seat)
+    if seats == 1:
+        return Seating(1, 1, why="one at a time" if trials == 1 else "no memory for more")
+    rows = max(config.rows_per_batch() for config in largest)
+    shape = Shape(
+        seats=seats,
+        lanes=max(rows, min(seats * rows, GPU_LANES if machine.gpus else CPU_LANES)),
+        max_rank=max(config.adapter().r for config in largest),
+        max_prompt=max(config.adapter().num_virtual_tokens for config in largest),
+    )
+    return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB for each seat's adapter and optimizer")
+
+
+def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tuple[int, int]:
+    """Seats of a host, and hosts of a base."""
+    bases = len({pair.base for pair in sweep.pairs})
+    seats = min(GPU_SEATS if machine.gpus else CPU_SEATS, trials) if sweep.seats == "auto" else sweep.seats
+    if sweep.hosts != "auto":
+        hosts = sweep.hosts
+    else:
+        devices = machine.gpus or machine.cores
+        hosts = max(1, min(int(devices // bases), -(-trials // seats)))
+    if sweep.seats == "auto":
+        fitting = MEMORY_SHARE * machine.free_bytes / per_seat / hosts
+        seats = max(1, int(min(seats, fitting, -(-trials // hosts))))
+    return seats, hosts
+
+
+def _largest(sweep: Sweep, pair: Any) -> Any:
+    """The pair's configuration with every size at the top of its range."""
+    tops = {}
+    for name, axis in sweep.space_of(pair).axes.items():
+        if name in SIZES:
+            if isinstance(axis, CategoricalDistribution):
+                tops[name] = "batched" if name == "mode" and "batched" in axis.choices else max(axis.choices)  # type: ignore[type-var]
+            else:
+                tops[name] = axis.high  # type: ignore[attr-defined]
+    return dataclasses.replace(pair.learner, **tops)
+
+
+def _bytes(base: str, config: Any) -> float:
+    """Parameters, gradients and two moments of one seat, in float32; by the base's configuration, without weights."""
+    from trainables.bases import outline
+
+    adapter = config.adapter()
+    hidden, projections = outline(base, adapter.target_modules)
+    parameters = adapter.num_virtual_tokens * hidden + adapter.r * projections
+    return 4.0 * 4 * parameters

@@ -1,0 +1,118 @@
+"""AdamW for stacked parameters: every row of the buffer is a trial with its own rate, decay, moments and steps.
+
+The same operations in the same order as `torch.optim.AdamW` (Loshchilov and Hutter 2019), with a vector where that
+takes a number. `torch.optim` has no vector of learning rates, and would decay rows that take no step.
+
+Shapes: S slots, N parameters of a slot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from trainables.core import Optimizer
+from trainables.stack import Stack
+
+
+class StackedAdamW:
+    """Gradients, moments and step counts beside a stack's values."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.gradient = torch.zeros_like(stack.values)
+        self.first = torch.zeros_like(stack.values)
+        self.second = torch.zeros_like(stack.values)
+        self.steps = [0] * len(stack.values)
+        self._settings: dict[int, Optimizer] = {}
+
+    def open(self, slot: int, settings: Optimizer) -> None:
+        """Give a slot to a trial, with clean moments; the buffers follow a stack that has grown."""
+        missing = self._stack.values.shape[1] - self.gradient.shape[1]
+        if missing:
+            more = self.gradient.new_zeros(len(self.gradient), missing)
+            self.gradient, self.first, self.second = (
+                torch.cat([buffer, more], 1) for buffer in (self.gradient, self.first, self.second)
+            )
+        for buffer in (self.gradient, self.first, self.second):
+            buffer[slot].zero_()
+        self.steps[slot] = 0
+        self._settings[slot] = settings
+
+    def clear(self, slots: list[int]) -> None:
+        """Forget what these slots have accumulated."""
+        self.gradient[slots] = 0.0
+
+    def accumulate(self, gradients: Mapping[str, Tensor]) -> None:
+        """Add gradients (S, *shape) by parameter name; rows of slots that took no part are zero."""
+        for name, gradient in gradients.items():
+            self._stack.view(name, self.gradient).add_(gradient)
+
+    def norms(self) -> Tensor:
+        """(S,) the global norm of each slot's gradient.
+
+        A module at a time and by name: which modules there are, and in which order they came, is the neighbours' doing.
+        """
+        total = self.gradient.new_zeros(len(self.gradient))
+        for name in sorted(self._stack.parts):
+            total = total + self._stack.view(name, self.gradient).square().flatten(1).sum(1)
+        return total.sqrt()
+
+    def step(self, slots: list[int], norms_S: list[float]) -> None:
+        """Clip and step these slots by their own settings, and clear their gradients.
+
+        For the others every operation is by 1 or 0: they keep every bit, as long as their gradients are finite.
+        """
+        column = {name: [value] * len(self.gradient) for name, value in _STANDING_STILL.items()}
+        for slot in slots:
+            for name, value in _column(self._settings[slot], self.steps[slot], norms_S[slot]).items():
+                column[name][slot] = value
+            self.steps[slot] += 1
+        c = {name: self.gradient.new_tensor(values)[:, None] for name, values in column.items()}
+        gradient = self.gradient * c["clip"]
+        self.first.lerp_(gradient, 1 - c["beta1"])
+        self.second.mul_(c["beta2"]).add_(gradient.square_().mul_(1 - c["beta2"]))
+        update = self.second.sqrt().div_(c["root2"]).add_(c["eps"])
+        torch.div(self.first, update, out=update)
+        prompt = self._stack.parts["prompt"].stop if "prompt" in self._stack.parts else 0
+        for part, rate in ((slice(0, prompt), "prompt_rate"), (slice(prompt, None), "rate")):
+            values = self._stack.values[:, part]
+            values.mul_(1 - c[rate] * c["decay"]).sub_(update[:, part].mul_(c[rate] / c["correct1"]))
+        self.clear(slots)
+
+
+_STANDING_STILL = {
+    "clip": 1.0, "beta1": 1.0, "beta2": 1.0, "eps": 1.0, "decay": 0.0, "rate": 0.0, "prompt_rate": 0.0, "correct1": 1.0,
+    "root2": 1.0,
+}  # fmt: skip
+
+
+def _column(settings: Optimizer, step: int, norm: float) -> dict[str, float]:
+    """One slot's numbers for its optimizer step `step` (from 0)."""
+    factor, (beta1, beta2) = schedule(settings, step), settings.betas
+    rate, prompt_rate = settings.learning_rate, settings.prompt_learning_rate
+    return {
+        "clip": min(1.0, settings.max_grad_norm / (norm + 1e-6)),  # as in torch's clip_grad_norm_
+        "beta1": beta1,
+        "beta2": beta2,
+        "eps": settings.eps,
+        "decay": settings.weight_decay,
+        "rate": factor * rate,
+        "prompt_rate": factor * (rate if prompt_rate is None else prompt_rate),
+        "correct1": 1 - beta1 ** (step + 1),
+        "root2": math.sqrt(1 - beta2 ** (step + 1)),
+    }
+
+
+def schedule(settings: Optimizer, step: int) -> float:
+    """The learning rate's factor in [0, 1] at an optimizer step (from 0): linear warm-up, then the schedule."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.lr_scheduler_type == "constant":
+        return 1.0
+    span = max(1, settings.total_steps - settings.warmup_steps)
+    progress = min(1.0, (step - settings.warmup_steps) / span)
+    return 1.0 - progress if settings.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,110 @@
+"""What PEFT alone knows: how an adapter begins, what its parts are called, and how it is saved."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import save
+from torch import Tensor
+
+from trainables.bases import Base
+from trainables.core import Adapter
+
+LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
+
+
+@dataclass
+class Fresh:
+    """An adapter before its first step, as PEFT makes it.
+
+    `values`: `prompt` (num_virtual_tokens, hidden_size), and `<module>.A` (r, in) and `<module>.B` (out, r) of every
+    adapted module; `modules`: name -> (in, out); the update is scaled by `scale`.
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    modules: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scale: float = 0.0
+    configs: dict[str, Any] = field(default_factory=dict)  # folder -> PEFT's configuration
+
+    def files(self, values: Mapping[str, Tensor]) -> dict[str, bytes]:
+        """PEFT's format, path -> content: the adapter itself, or a hybrid's two halves in `lora/` and `soft_prompt/`.
+
+        Load one with `PeftModel.from_pretrained(model, folder)`; a hybrid's LoRA first, merged
+        (`.merge_and_unload()`), then its soft prompt.
+        """
+        made = {}
+        for part, config in self.configs.items():
+            prefix = f"{part}/" if len(self.configs) > 1 else ""
+            own = {name: value for name, value in values.items() if (name == "prompt") == (part == PROMPT_FOLDER)}
+            named = {_peft_name(name): value.contiguous() for name, value in own.items()}
+            made[f"{prefix}adapter_model.safetensors"] = save(named, metadata={"format": "pt"})
+            made[f"{prefix}adapter_config.json"] = _written(config)
+        return made
+
+
+def fresh(base: Base, adapter: Adapter, seed: int) -> Fresh:
+    """Let PEFT make the adapter on the base, take its values, and give the base back as it was."""
+    made = Fresh()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if adapter.num_virtual_tokens:
+            config: peft.PeftConfig = _prompt_config(adapter)
+            model: Any = peft.get_peft_model(base.model, config)
+            made.values["prompt"] = model.prompt_encoder["default"].embedding.weight.detach().clone()
+            made.configs[PROMPT_FOLDER] = config
+        if adapter.r:
+            config = _lora_config(base, adapter)
+            model = peft.get_peft_model(base.model, config)
+            for name, module in model.base_model.model.named_modules():
+                if isinstance(module, LoraLayer):
+                    halves: tuple[Any, Any] = (module.lora_A, module.lora_B)
+                    a, b = (part["default"].weight.detach().clone() for part in halves)
+                    made.values |= {f"{name}.A": a, f"{name}.B": b}
+                    made.modules[name] = (a.shape[1], b.shape[0])
+                    made.scale = module.scaling["default"]
+            made.configs[LORA_FOLDER] = config
+            model.unload()
+    base.model.requires_grad_(False)
+    for config in made.configs.values():
+        config.inference_mode = True  # what PEFT writes of an adapter that is saved for use
+    return made
+
+
+def _written(config: peft.PeftConfig) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        return (Path(folder) / "adapter_config.json").read_bytes()
+
+
+def _peft_name(name: str) -> str:
+    if name == "prompt":
+        return "prompt_embeddings"
+    module, _, half = name.rpartition(".")
+    return f"base_model.model.{module}.lora_{half}.weight"
+
+
+def _lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
+    return peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        r=adapter.r,
+        lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type]  # PEFT says int and takes any number
+        lora_dropout=adapter.lora_dropout,
+        target_modules=list(adapter.target_modules) or base.target_modules(),
+        fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D keeps weights transposed
+    )
+
+
+def _prompt_config(adapter: Adapter) -> peft.PromptTuningConfig:
+    init = {"random": peft.PromptTuningInit.RANDOM, "vocab": peft.PromptTuningInit.SAMPLE_VOCAB}
+    return peft.PromptTuningConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        num_virtual_tokens=adapter.num_virtual_tokens,
+        prompt_tuning_init=init[adapter.prompt_init],
+    )

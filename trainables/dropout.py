@@ -1,0 +1,42 @@
+"""Dropout masks that depend on a key and a place alone: the same beside any neighbours, after any restart.
+
+A counter-based generator: every number is a hash of (lane's key, module, token counted from the row's end, channel), so
+no generator's state is kept and padding moves nothing. The hash is the integer finalizer "lowbias32" (Wellons 2018).
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor
+
+LEVELS = 2**24  # numbers that the hash tells apart: all that float32 holds in [0, 1)
+
+
+def lane_key(seed: int, step: int, micro_batch: int, row: int) -> int:
+    """A row's key, 31 bits: the same for the same trial seed, optimizer step, micro-batch and row."""
+    return zlib.crc32(f"{seed} {step} {micro_batch} {row}".encode()) >> 1
+
+
+def keep_mask(key_R: Tensor, rate_R: Tensor, module: int, x_R_T_C: Tensor) -> Tensor:
+    """(R, T, C): 1 / (1 - rate) where an input is kept and 0 where it is dropped; exactly 1 where the rate is 0."""
+    _, tokens, channels = x_R_T_C.shape
+    from_end_T = torch.arange(tokens - 1, -1, -1, dtype=torch.int32, device=x_R_T_C.device)
+    place_T_C = from_end_T[:, None] * channels + torch.arange(channels, dtype=torch.int32, device=x_R_T_C.device)
+    lane_R = _mix(key_R.to(torch.int32) ^ _mix(torch.tensor(module, dtype=torch.int32, device=key_R.device)))
+    uniform = (_mix(place_T_C ^ lane_R[:, None, None]) & (LEVELS - 1)).to(x_R_T_C.dtype) / LEVELS
+    rate = rate_R.to(x_R_T_C.dtype)[:, None, None]
+    return (uniform >= rate).to(x_R_T_C.dtype) / (1 - rate)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A bijection of 32-bit integers that spreads every input bit over all output bits."""
+    x = (x ^ _shift(x, 16)) * 0x7FEB352D
+    x = (x ^ _shift(x, 15)) * (0x846CA68B - 2**32)
+    return x ^ _shift(x, 16)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """A logical shift to the right: torch's keeps the sign."""
+    return (x >> bits) & (2 ** (32 - bits) - 1)

@@ -1,0 +1,169 @@
+"""A host in a Ray actor: its methods only queue work, and one thread does all of it.
+
+So every tick serves as many seats as have asked. `seat.py` is the other end, in the trials' processes.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import ray
+
+from trainables.core import Pair, Split
+from trainables.shape import SeatLost, Shape
+
+PATIENCE_S = 0.2  # how long a tick waits for seats that have just been answered: a controller takes 20 ms a result
+SEAT_CPU = 0.01  # cores of a trial whose work is done by a host
+
+
+class HostProcess:
+    """Answers calls of many threads with the one that works. Replies to `advance` hold all that a round leaves."""
+
+    def __init__(self, base: str, shape: Shape, threads: int) -> None:
+        import torch
+
+        from trainables.bases import load
+        from trainables.host import Host
+
+        torch.set_num_threads(threads)
+        self._host = Host(load(base), shape)
+        self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future]] = queue.SimpleQueue()
+        self._waiting: dict[str, Future] = {}
+        self._rounds: dict[str, dict[str, Any]] = {}  # of trials that are being evaluated
+        self._open: set[str] = set()
+        self._answered = 0.0
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def open(self, trial_id: str, pair: Pair, seed: int) -> None:
+        """Take a seat. Raises HostFull."""
+
+        def take() -> None:
+            learner: Any = pair.learner.build(self._host.base, pair.task, seed)
+            self._host.open(trial_id, learner, seed)
+            self._open.add(trial_id)
+
+        self._soon(take)
+
+    def advance(self, trial_id: str) -> dict[str, Any]:
+        """A round and its evaluation: `round` and `search` metrics, `state` bytes, `adapter` files."""
+        return self._later(trial_id, lambda: self._host.start(trial_id, "round"))
+
+    def evaluate(self, trial_id: str, split: Split) -> dict[str, Any]:
+        return self._later(trial_id, lambda: self._host.start(trial_id, "evaluate", split))
+
+    def untouched(self, pair: Pair, seed: int) -> dict[str, Any]:
+        def measure() -> dict[str, Any]:
+            learner: Any = pair.learner.build(self._host.base, pair.task, seed)
+            return self._host.evaluate_untouched(learner)
+
+        return self._soon(measure)
+
+    def reply(self, trial_id: str) -> dict[str, Any]:
+        """What `state` and `adapter` are now, without a round."""
+        return self._soon(lambda: self._kept(self._seated(trial_id)))
+
+    def load(self, trial_id: str, state: bytes) -> None:
+        self._soon(lambda: self._host.load(self._seated(trial_id), state))
+
+    def close(self, trial_id: str) -> None:
+        def leave() -> None:
+            self._host.close(trial_id)
+            self._open.discard(trial_id)
+
+        self._soon(leave)
+
+    def pid(self) -> int:
+        import os
+
+        return os.getpid()
+
+    def _seated(self, trial_id: str) -> str:
+        if trial_id not in self._open:
+            raise SeatLost(f"trial {trial_id!r} has no seat in this host; open one")
+        return trial_id
+
+    def _soon(self, do: Callable[[], Any]) -> Any:
+        future: Future = Future()
+        self._inbox.put((lambda: future.set_result(do()), future))
+        return future.result()
+
+    def _later(self, trial_id: str, start: Callable[[], None]) -> dict[str, Any]:
+        future: Future = Future()
+
+        def begin() -> None:
+            self._seated(trial_id)
+            start()
+            self._waiting[trial_id] = future
+
+        self._inbox.put((begin, future))
+        return future.result()
+
+    def _work(self) -> None:
+        while True:
+            self._take_in(wait=not self._host.busy)
+            while self._host.busy and self._others_may_come():
+                self._take_in(wait=True, timeout=PATIENCE_S)
+            if not self._host.busy:
+                continue
+            try:
+                results = self._host.tick()
+            except Exception as fault:  # of the host itself: every trial that is at work hears of it
+                results = dict.fromkeys(self._waiting, fault)
+                for trial_id in results:
+                    self._host.drop(trial_id)
+            for trial_id, result in results.items():
+                self._answer(trial_id, result)
+
+    def _take_in(self, wait: bool, timeout: float | None = None) -> None:
+        """Do what has been asked for; wait for the first request if there is nothing else to do."""
+        try:
+            do, future = self._inbox.get(wait, timeout)
+            while True:
+                try:
+                    do()
+                except Exception as fault:
+                    future.set_exception(fault)
+                do, future = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _others_may_come(self) -> bool:
+        """Whether a seat has just been answered and is idle: better a short wait than a tick without it."""
+        return bool(self._open - self._waiting.keys()) and time.monotonic() - self._answered < PATIENCE_S
+
+    def _answer(self, trial_id: str, result: Any) -> None:
+        """A finite round goes on to its evaluation; anything else is what the trial waits for."""
+        if isinstance(result, Exception):
+            self._waiting.pop(trial_id).set_exception(result)
+        elif "score" not in result and math.isfinite(result["loss"]):
+            self._rounds[trial_id] = result
+            self._host.start(trial_id, "evaluate")
+            return
+        elif trial_id in self._rounds or "score" not in result:
+            trained = self._rounds.pop(trial_id, result)
+            both = {"round": trained, "search": result if trained is not result else None}
+            self._waiting.pop(trial_id).set_result(both | self._kept(trial_id))
+        else:
+            self._waiting.pop(trial_id).set_result(result)
+        self._answered = time.monotonic()
+
+    def _kept(self, trial_id: str) -> dict[str, Any]:
+        return {"state": self._host.state(trial_id), "adapter": self._host.files(trial_id)}
+
+
+def start_hosts(base: str, shape: Shape, count: int, threads: int = 1, gpus: float = 0) -> list[Any]:
+    """`count` hosts with the same base and shape, restarted when they die.
+
+    They leave Ray room for their trials, which would otherwise wait for ever on a machine that hosts fill.
+    """
+    cpus = max(0.0, threads - SEAT_CPU * (shape.seats + 1))
+    actor = ray.remote(HostProcess).options(
+        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_concurrency=shape.seats + 4
+    )
+    return [actor.remote(base, shape, threads) for _ in range(count)]

@@ -1,0 +1,41 @@
+"""The size of a host's seats, known before any base is loaded. Needs no torch: a trial with a seat stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class HostFull(RuntimeError):
+    """Every seat is taken (`may_wait`), or the trial is larger than the seats that there are."""
+
+    def __init__(self, message: str, may_wait: bool = False) -> None:
+        super().__init__(message, may_wait)
+        self.may_wait = may_wait
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class SeatLost(RuntimeError):
+    """The trial has no seat here: this host took the place of one that died."""
+
+
+def write_files(folder: str, files: Mapping[str, bytes]) -> None:
+    """Path -> content, below a folder."""
+    for path, content in files.items():
+        target = Path(folder) / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What never changes while a host lives, so that no trial's numbers depend on who else is there."""
+
+    seats: int = 1
+    lanes: int = 16  # rows of one training batch, all seats together
+    decode_lanes: int = 128  # prompts decoded at a time
+    max_rank: int = 32
+    max_prompt: int = 32  # virtual tokens

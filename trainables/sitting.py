@@ -1,0 +1,134 @@
+"""One trial in a host's seat: what it does next, as a generator of requests, and what must be kept of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from trainables.adamw import StackedAdamW
+from trainables.adapters import Fresh
+from trainables.core import LanguageLearner, Row, Split
+from trainables.decoding import Completion, Prompt
+from trainables.lanes import Lane
+from trainables.stack import Stack
+from trainables.work import Decode, Request, Step, Train
+
+Asking = Generator[Request, Any, Any]
+
+
+class Sitting:
+    """A learner, its slot, and how its adapter began."""
+
+    def __init__(
+        self, slot: int, learner: LanguageLearner, seed: int, made: Fresh, optimizer: StackedAdamW, vocabulary: int
+    ) -> None:
+        self.slot, self.learner, self.seed, self.made = slot, learner, seed, made
+        self._optimizer, self._vocabulary = optimizer, vocabulary
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        return self._optimizer.steps[self.slot]
+
+    def round(self) -> Asking:
+        """`steps_per_round` steps; returns the metrics of `Host.round`. Ends early where a number is not finite."""
+        losses: list[float] = []
+        norms: list[float] = []
+        tokens, start = 0, time.perf_counter()
+        watched: dict[str, list[float]] = {"correct_before_update": [], "correct_after_update": []}
+        for _ in range(self.learner.steps_per_round):
+            loss, norm, rows = yield from self._update(watched if self.learner.watch_updates else None)
+            losses.append(loss)
+            norms.append(norm)
+            tokens += sum(len(row.tokens) for row in rows)
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                losses = [math.nan]
+                break
+        return {
+            "loss": sum(losses) / len(losses),
+            "grad_norm": sum(norms) / len(norms),
+            "steps": self.step,
+            "trainable_parameters": sum(value.numel() for value in self.made.values.values()),
+            "tokens_per_second": tokens / (time.perf_counter() - start),
+            **{name: sum(values) / len(values) for name, values in watched.items() if values},
+        }
+
+    def evaluate(self, split: Split) -> Asking:
+        completions = yield self._decode(self.learner.prompts(split), self.learner.max_new_tokens)
+        return self.learner.judge(split, [c.tokens for c in completions], [c.ended for c in completions])
+
+    def _update(self, watched: dict[str, list[float]] | None) -> Asking:
+        """One optimizer step -> (mean loss, gradient norm before clipping, rows); not taken if it is not finite."""
+        losses: list[float] = []
+        rows: list[Row] = []
+        for micro in range(self.learner.optimizer.gradient_accumulation_steps):
+            own = self._checked(self.learner.next_rows())
+            losses.append((yield Train(self.slot, self.learner, own, self.seed, self.step, micro)))
+            rows += own
+        if watched is not None:
+            watched["correct_before_update"].append((yield from self._correct(rows)))
+        loss = sum(losses) / len(losses)
+        norm = yield Step(self.slot, math.isfinite(loss))
+        if watched is not None:
+            watched["correct_after_update"].append((yield from self._correct(rows)))
+        return loss, norm, rows
+
+    def _checked(self, rows: list[Row]) -> list[Row]:
+        """Rows that the base can read. One bad token would otherwise end the batch of everybody.
+
+        Raises ValueError.
+        """
+        for row in rows:
+            if wrong := [token for token in row.tokens if not 0 <= token < self._vocabulary]:
+                raise ValueError(
+                    f"token {wrong[0]} is outside the vocabulary of {self._vocabulary}; use the tokenizer of the base"
+                )
+            if True not in row.labels or row.labels[0]:
+                raise ValueError(f"a row of {len(row.tokens)} tokens has no label after its first token; drop it")
+        return rows
+
+    def _correct(self, rows: Sequence[Row]) -> Asking:
+        """The share of rows whose labels are exactly what the model now generates."""
+        starts = [row.labels.index(True) for row in rows]
+        prompts = [list(row.tokens[:start]) for row, start in zip(rows, starts, strict=True)]
+        longest = max(len(row.tokens) - start for row, start in zip(rows, starts, strict=True))
+        completions: list[Completion] = yield self._decode(prompts, longest)
+        targets = [list(row.tokens[start:-1]) for row, start in zip(rows, starts, strict=True)]
+        return sum(c.tokens == target for c, target in zip(completions, targets, strict=True)) / len(rows)
+
+    def _decode(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Decode:
+        length = self.learner.adapter.num_virtual_tokens
+        return Decode([Prompt(Lane(self.slot, tokens, length), max_new_tokens) for tokens in prompts])
+
+    def values(self, stack: Stack, buffer: Tensor | None = None) -> dict[str, Tensor]:
+        """This seat's tensors in a buffer of the stack, without pads, copied to the CPU."""
+        return {name: self._own(stack, name, buffer).detach().cpu().clone() for name in self.made.values}
+
+    def state(self, stack: Stack) -> dict[str, Any]:
+        optimizer = self._optimizer
+        return {
+            "parameters": self.values(stack),
+            "first_moments": self.values(stack, optimizer.first),
+            "second_moments": self.values(stack, optimizer.second),
+            "step": self.step,
+            "learner": self.learner.state(),
+        }
+
+    def load(self, state: dict[str, Any], stack: Stack) -> None:
+        optimizer = self._optimizer
+        for part, buffer in (
+            ("parameters", stack.values),
+            ("first_moments", optimizer.first),
+            ("second_moments", optimizer.second),
+        ):
+            for name, value in state[part].items():
+                self._own(stack, name, buffer).copy_(value)
+        optimizer.steps[self.slot] = state["step"]
+        self.learner.load(state["learner"])
+
+    def _own(self, stack: Stack, name: str, buffer: Tensor | None) -> Tensor:
+        return stack.view(name, buffer)[self.slot][tuple(slice(n) for n in self.made.values[name].shape)]

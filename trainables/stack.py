@@ -1,0 +1,119 @@
+"""The adapters of all seats of a host, stacked on one frozen model: LoRA of every rank, and soft prompts.
+
+Parameters of all seats lie in one buffer, a row per slot, so that an optimizer steps all of them at once. Slot K, after
+the K seats, stays zero: lanes without a trial use it. Pads (ranks and prompt tokens that a seat does not have, modules
+that it does not adapt) are zero in A and in B, so their gradients are exactly zero and they stay zero.
+
+A forward hook beside each adapted module adds its seat's update to the rows of that seat alone; the model itself is
+never changed, so every module type that maps (..., in) to (..., out) works: Linear, GPT-2's Conv1D, 4-bit layers.
+
+Shapes: S = K + 1 slots, R lanes, T tokens, P = max_prompt, H hidden size, N parameters of a slot.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.bases import Base
+from trainables.dropout import keep_mask
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a parameter lies in the buffer: columns `start` to `stop`, in this shape per slot."""
+
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Dropout of a batch: `rate_R` per lane, and the key that decides which of a lane's inputs are dropped."""
+
+    rate_R: Tensor
+    key_R: Tensor
+
+
+class Stack:
+    """Stacked adapters for `seats` trials of rank at most `max_rank` and prompts of at most `max_prompt` tokens."""
+
+    def __init__(self, base: Base, seats: int, max_rank: int, max_prompt: int) -> None:
+        self.base, self.seats, self.max_rank, self.max_prompt = base, seats, max_rank, max_prompt
+        dtype = torch.promote_types(base.dtype, torch.float32)  # as PEFT keeps adapters of a 16-bit base
+        self.values = torch.zeros(seats + 1, 0, dtype=dtype, device=base.device)
+        self.parts: dict[str, Part] = {}
+        self.leaves: dict[str, Tensor] = {}
+        self._scale_S = torch.zeros(seats + 1, dtype=dtype, device=base.device)
+        self._lanes: Tensor | None = None  # (R,) the slot of each lane of the batch in the model now
+        self._drop: Drop | None = None
+        self._handles: list[Any] = []
+        if max_prompt:
+            self._grow({"prompt": (max_prompt, base.hidden_size)})
+
+    def adapt(self, modules: Mapping[str, tuple[int, int]]) -> int:
+        """Make room beside these modules, name -> (in, out); returns by how many columns the buffer grew."""
+        before, model = self.values.shape[1], dict(self.base.model.named_modules())
+        for name, (features_in, features_out) in modules.items():
+            if f"{name}.A" not in self.parts:
+                self._grow({f"{name}.A": (self.max_rank, features_in), f"{name}.B": (features_out, self.max_rank)})
+                hook = model[name].register_forward_hook(self._hook(name, zlib.crc32(name.encode()) >> 8))
+                self._handles.append(hook)
+        return self.values.shape[1] - before
+
+    def fill(self, slot: int, values: Mapping[str, Tensor], scale: float) -> None:
+        """Put a trial's own tensors, without pads, into a slot; all else of the slot becomes zero."""
+        self.values[slot].zero_()
+        self._scale_S[slot] = scale
+        for name, value in values.items():
+            self.view(name)[slot][tuple(slice(n) for n in value.shape)] = value.to(self.values)
+
+    def view(self, name: str, buffer: Tensor | None = None) -> Tensor:
+        """A parameter of all slots, (S, *shape), sharing memory with the buffer (or with one of its shape)."""
+        part = self.parts[name]
+        return (self.values if buffer is None else buffer)[:, part.start : part.stop].unflatten(1, part.shape)
+
+    def run(self, lanes: Tensor, drop: Drop | None, **inputs: Any) -> Any:
+        """The base's forward pass with the adapters on: `lanes` (R,) says which slot each row belongs to."""
+        self._lanes, self._drop = lanes, drop
+        try:
+            return self.base.model(**inputs)
+        finally:
+            self._lanes = self._drop = None
+
+    def prompts(self, index_R_T: Tensor) -> Tensor:
+        """Virtual tokens by their number in the stack, slot * max_prompt + place: (R, T) -> (R, T, H)."""
+        return torch.nn.functional.embedding(index_R_T, self.leaves["prompt"].flatten(0, 1))
+
+    def remove(self) -> None:
+        """Take every hook off the base."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _grow(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        for name, shape in shapes.items():
+            start = self.values.shape[1]
+            size = torch.Size(shape).numel()
+            self.parts[name] = Part(start, start + size, shape)
+            self.values = torch.cat([self.values, self.values.new_zeros(self.seats + 1, size)], 1)
+        self.leaves = {name: self.view(name).detach().requires_grad_() for name in self.parts}
+
+    def _hook(self, name: str, number: int) -> Callable[..., Tensor | None]:
+        def add_update(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            if self._lanes is None:
+                return None
+            a_R = self.leaves[f"{name}.A"].index_select(0, self._lanes)  # (R, r, in)
+            b_R = self.leaves[f"{name}.B"].index_select(0, self._lanes)  # (R, out, r)
+            x = inputs[0].to(a_R.dtype)
+            if self._drop is not None:
+                x = x * keep_mask(self._drop.key_R, self._drop.rate_R, number, x)
+            low = torch.bmm(x, a_R.transpose(1, 2)) * self._scale_S[self._lanes][:, None, None]
+            return output + torch.bmm(low, b_R.transpose(1, 2)).to(output.dtype)
+
+        return add_update

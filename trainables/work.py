@@ -1,0 +1,176 @@
+"""What seats ask a host for, and how requests of many seats are answered together on one base.
+
+A seat is a generator: it yields a request, waits, and goes on with the answer. `Bench` answers requests of one
+kind for all seats at once: a batch of rows forward and backward, an optimizer step, or decoding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.adamw import StackedAdamW
+from trainables.core import LanguageLearner, Row
+from trainables.decoding import Completion, Prompt, generate, label_logprobs
+from trainables.lanes import Lane, batch, label_width, training_lanes, width
+from trainables.stack import Stack
+
+
+@dataclass(frozen=True)
+class Train:
+    """Run a micro-batch forward and backward. Answer: its loss, a float."""
+
+    slot: int
+    learner: LanguageLearner
+    rows: Sequence[Row]
+    seed: int
+    step: int
+    micro: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tokens and label positions of its lanes: requests of one size can share a batch."""
+        prompt = self.learner.adapter.num_virtual_tokens
+        return width(prompt + max(len(row.tokens) for row in self.rows)), label_width(self.rows, prompt)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Clip and step, unless a loss or the gradient is not finite. Answer: the norm before clipping."""
+
+    slot: int
+    finite: bool
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Complete prompts greedily. Answer: a `Completion` each."""
+
+    prompts: Sequence[Prompt]
+
+
+Request = Train | Step | Decode
+
+
+class Bench:
+    """Answers requests on a stack of adapters, in batches of `lanes` rows, decoding `decode_lanes` at a time."""
+
+    def __init__(self, stack: Stack, optimizer: StackedAdamW, lanes: int, decode_lanes: int) -> None:
+        self.stack, self.optimizer = stack, optimizer
+        self.lanes, self.decode_lanes = lanes, decode_lanes
+
+    def choose(self, requests: Sequence[Train]) -> list[Train]:
+        """Which go next: the oldest, and those of its size that fit beside it."""
+        chosen: list[Train] = []
+        used = 0
+        for request in requests:
+            if request.size == requests[0].size and (not chosen or used + len(request.rows) <= self.lanes):
+                chosen.append(request)
+                used += len(request.rows)
+        return chosen
+
+    def halve(self) -> bool:
+        """Go on with half as many rows at a time, after running out of memory; whether that is possible."""
+        if max(self.lanes, self.decode_lanes) == 1:
+            return False
+        self.lanes, self.decode_lanes = max(1, self.lanes // 2), max(1, self.decode_lanes // 2)
+        return True
+
+    def train(self, requests: Sequence[Train]) -> list[float | Exception]:
+        """Add each request's gradient to its slot's; its loss is divided by the accumulation it is part of.
+
+        A learner whose loss cannot be computed gets its own exception for an answer.
+        """
+        tokens, labels = requests[0].size
+        lanes = [lane for request in requests for lane in _lanes(request)]
+        rows = [row for request in requests for row in request.rows]
+        logprobs = self._forward(lanes, rows, tokens, labels)
+        losses: list[Any] = []
+        first = 0
+        for request in requests:
+            own = logprobs[first : first + len(request.rows)]
+            losses.append(_loss(request, own))
+            first += len(request.rows)
+        good = [i for i, loss in enumerate(losses) if isinstance(loss, Tensor)]
+        if not good:
+            return [*losses]
+        total = sum(losses[i] / requests[i].learner.optimizer.gradient_accumulation_steps for i in good)
+        names = list(self.stack.leaves)
+        gradients = torch.autograd.grad(total, [self.stack.leaves[name] for name in names], allow_unused=True)
+        self.optimizer.accumulate({n: g for n, g in zip(names, gradients, strict=True) if g is not None})
+        answers: list[Any] = [*losses]
+        for i, value in zip(good, torch.stack([losses[i].detach() for i in good]).tolist(), strict=True):
+            answers[i] = value
+        return answers
+
+    @torch.no_grad()
+    def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
+        """Per row, the log-probabilities of its labels under a slot's adapter."""
+        tokens, labels = width(prompt + max(len(row.tokens) for row in rows)), label_width(rows, prompt)
+        lanes = training_lanes(slot, rows, prompt, 0.0, 0, 0, 0)
+        return self._forward(lanes, rows, tokens, labels)
+
+    def _forward(self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int) -> list[Tensor]:
+        """Log-probabilities of the labels of rows in lanes, in as many batches as they need.
+
+        A GPU picks its kernels by shape, so its batches are always full. A CPU's matrix products give a row the same
+        bits in a batch of any size (tests/test_packing.py would notice), so it is spared the empty lanes.
+        """
+        full = self.stack.base.device.type != "cpu"
+        parts = []
+        for start in range(0, len(lanes), self.lanes):
+            own = lanes[start : start + self.lanes]
+            filled = batch(self.stack, own, self.lanes if full else len(own), tokens)
+            parts.append(label_logprobs(self.stack, filled, labels)[: len(own)])
+        return _of_labels(torch.cat(parts), rows)
+
+    def step(self, requests: Sequence[Step]) -> list[float]:
+        norms = self.optimizer.norms().tolist()
+        good = [r.slot for r in requests if r.finite and math.isfinite(norms[r.slot])]
+        self.optimizer.clear([slot for slot, norm in enumerate(norms) if not math.isfinite(norm)])
+        self.optimizer.clear([r.slot for r in requests if r.slot not in good])
+        self.optimizer.step(good, norms)
+        return [norms[r.slot] for r in requests]
+
+    def decode(self, requests: Sequence[Decode]) -> list[list[Completion]]:
+        flat = [prompt for request in requests for prompt in request.prompts]
+        completions = iter(generate(self.stack, flat, self.decode_lanes))
+        return [[next(completions) for _ in request.prompts] for request in requests]
+
+
+def _loss(request: Train, logprobs: list[Tensor]) -> Any:
+    try:
+        return request.learner.loss(logprobs, request.rows)
+    except Exception as fault:
+        return fault
+
+
+def _lanes(request: Train) -> list[Lane]:
+    adapter = request.learner.adapter
+    return training_lanes(
+        request.slot,
+        request.rows,
+        adapter.num_virtual_tokens,
+        adapter.lora_dropout,
+        request.seed,
+        request.step,
+        request.micro,
+    )
+
+
+def _of_labels(logprobs_R_L: Tensor, rows: Sequence[Row]) -> list[Tensor]:
+    """Per row, the log-probabilities of its labels, in order."""
+    count = logprobs_R_L.shape[1]
+    places, sizes = [], []
+    for lane, row in enumerate(rows):
+        end = len(row.tokens)
+        own = [lane * count + count - end + i for i in range(max(0, end - count), end) if row.labels[i]]
+        places += own
+        sizes.append(len(own))
+    chosen = logprobs_R_L.flatten()[torch.tensor(places, device=logprobs_R_L.device)]
+    return list(chosen.split(sizes))
