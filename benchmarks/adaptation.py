@@ -26,11 +26,11 @@ from scipy.stats import bootstrap
 
 from sweeps.arena import SWEEP
 from sweeps.results.statistics import interval
-from trainables.bases import Base, load
+from trainables.bases import load
 from trainables.core import Pair, Task
-from trainables.decoding import label_logprobs
-from trainables.host import Host, Seated
+from trainables.host import Host
 from trainables.prompts import encode_row
+from trainables.solo import Solo
 from trainables.trial import open_learner
 
 SEEDS = (1, 2, 3)  # the sweep used 0
@@ -46,7 +46,7 @@ def main() -> None:
     task, base = SWEEP.pairs[0].task, load(SWEEP.pairs[0].base)
     learner = SWEEP.pairs[0].learner.build(base, task, 0)
     untouched = Host(base).evaluate_untouched(learner, "test")
-    before = test_loss(base, task, None)
+    before = test_loss(Host(base), task, None)
     low, high = interval(untouched["items"])
     print(f"sweep {facts['sweep']['name']}: {facts['sweep']['num_samples']} trials, commit {facts['commit']}")
     print(f"untouched: strict {untouched['score']:.1%} [{low:.1%}, {high:.1%}], lenient {untouched['lenient']:.1%},")
@@ -106,21 +106,19 @@ def winners(folder: Path) -> dict[str, tuple[Pair, int]]:
 def train(pair: Pair, rounds: int, seed: int) -> tuple[list[float], float, int]:
     """Train afresh with another seed -> score of each test question, mean test loss, trainable parameters."""
     learner = open_learner(pair, seed)
-    assert isinstance(learner, Seated)
+    assert isinstance(learner, Solo)
     for _ in range(rounds):
         metrics = learner.round()
     items = learner.evaluate("test")["items"]
-    loss = test_loss(load(pair.base), pair.task, learner.prompt)
+    loss = test_loss(learner.host, pair.task, "solo")
     learner.close()
     return items, loss, int(metrics["trainable_parameters"])
 
 
-@torch.no_grad()
-def test_loss(base: Base, task: Task, prompt: torch.Tensor | None) -> float:
-    """Nats per answer token on the test split, under whatever adapter is on the base now."""
-    rows = [encode_row(base.tokenizer, example) for example in task.test()]
-    logprobs = [p for start in range(0, len(rows), 50) for p in label_logprobs(base, rows[start : start + 50], prompt)]
-    return -torch.cat(logprobs).mean().item()
+def test_loss(host: Host, task: Task, trial_id: str | None) -> float:
+    """Nats per answer token on the test split, under a trial's adapter or the untouched base."""
+    rows = [encode_row(host.base.tokenizer, example) for example in task.test()]
+    return -torch.cat(host.logprobs(rows, trial_id)).mean().item()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,176 @@
+"""Packed trials against plain Ray Tune + PEFT: the same configurations, side by side in one run, one table.
+
+    python benchmarks/packing.py                             # 16 and 48 trials; about five minutes on two cores
+    python benchmarks/packing.py --workload batched --seats 4 8
+    python benchmarks/packing.py --no-ray --shape qwen2.5-0.5b --seats 8 16 32 64 --plain 4 8    # one GPU
+
+Arena workload: 80 online episodes in five rounds, 30 questions after each. Batched: 40 steps of 4 rows in four rounds,
+the same questions. Every run is a fresh process with a Ray of its own. `further` is seconds per trial without start-up:
+(time of the longer run - time of the shorter) / (trials more). `--no-ray` needs neither Ray nor MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
+
+from trainables.core import Pair
+from trainables.learners.lora import LoraConfig
+from trainables.tasks.arena import ArenaTask
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = "builtin:tiny"
+WORKLOADS = {
+    "arena": (ArenaTask(train_size=200, search_size=30), {"mode": "online", "steps_per_round": 16}, 5),
+    "batched": (
+        ArenaTask(train_size=200, search_size=30),
+        {"per_device_train_batch_size": 4, "steps_per_round": 10},
+        4,
+    ),
+}
+
+
+def pair_of(workload: str, config: dict[str, Any]) -> Pair:
+    task, fields, _ = WORKLOADS[workload]
+    return Pair(LoraConfig(**fields, **config["c"]), task, BASE)
+
+
+def configurations(count: int) -> list[dict[str, Any]]:
+    """Learning rates and ranks as a sweep would try them; the same for every way to run."""
+    sizes = (4, 8, 16)
+    return [{"learning_rate": 3e-4 * 1.1 ** (i % 24), "r": sizes[i % 3], "lora_alpha": 16.0} for i in range(count)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", choices=list(WORKLOADS), default="arena")
+    parser.add_argument("--trials", type=int, nargs=2, default=[16, 48], help="of the shorter and the longer run")
+    parser.add_argument("--plain", type=int, nargs="*", default=[2], help="processes side by side")
+    parser.add_argument("--seats", type=int, nargs="*", default=[4])
+    parser.add_argument("--hosts", type=int, default=2)
+    parser.add_argument("--no-ray", action="store_true", help="one process, one device")
+    parser.add_argument("--shape", default=BASE, help=f"with --no-ray: {BASE}, or qwen2.5-0.5b with random weights")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # one measurement, in a process of its own
+    flags = parser.parse_args()
+    if flags.no_ray:
+        from benchmarks.packing_device import compare
+
+        compare(flags.shape, flags.seats, flags.plain)
+        return
+    if flags.one:
+        measure(**json.loads(flags.one))
+        return
+    ways = [("plain", n, 1) for n in flags.plain] + [("packed", n, flags.hosts) for n in flags.seats]
+    print(f"{flags.workload}, {os.cpu_count()} cores, {BASE}; plain: processes side by side, packed: seats x hosts")
+    few, many = flags.trials
+    print(f"| way | {few} trials, s | {many} trials, s | further, s | CPU s a trial | peak MiB, {few} trials | score |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for way, width, hosts in ways:
+        short, long = (run(flags.workload, way, width, hosts, count) for count in (few, many))
+        name = f"{way} {width}" + (f" x {hosts}" if way == "packed" else "")
+        further = (long["wall_s"] - short["wall_s"]) / (many - few)
+        busy = (long["cpu_s"] - short["cpu_s"]) / (many - few)
+        print(
+            f"| {name} | {short['wall_s']:.1f} | {long['wall_s']:.1f} | {further:.2f} | {busy:.2f}"
+            f" | {short['peak_mib']:.0f} | {long['score']:.3f} |",
+            flush=True,
+        )
+
+
+def run(workload: str, way: str, width: int, hosts: int, count: int) -> dict[str, float]:
+    """One measurement in a process of its own, watched from here: seconds, CPU seconds, peak memory of its tree."""
+    given = {"workload": workload, "way": way, "width": width, "hosts": hosts, "count": count}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, __file__, "--one", json.dumps(given)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    watch = Watch(child.pid)
+    out, _ = child.communicate()
+    watch.over.set()
+    if child.returncode:
+        raise SystemExit(f"{way} {width} failed; its own output is above")
+    wall = time.perf_counter() - start
+    said = json.loads(out.splitlines()[-1])
+    return {"wall_s": wall, "cpu_s": sum(watch.cpu.values()), "peak_mib": watch.peak, **said}
+
+
+class Watch:
+    """Proportional memory and CPU seconds of a process and all it starts, sampled."""
+
+    def __init__(self, pid: int) -> None:
+        import psutil
+
+        self.over, self.peak, self.cpu = threading.Event(), 0.0, dict[int, float]()
+        threading.Thread(target=self._look, args=(psutil.Process(pid),), daemon=True).start()
+
+    def _look(self, root: Any) -> None:
+        import psutil
+
+        while not self.over.wait(0.5):
+            total = 0.0
+            try:
+                for process in (root, *root.children(recursive=True)):
+                    total += process.memory_full_info().pss / 2**20
+                    times = process.cpu_times()
+                    self.cpu[process.pid] = times.user + times.system
+            except psutil.Error:
+                continue
+            self.peak = max(self.peak, total)
+
+
+def measure(workload: str, way: str, width: int, hosts: int, count: int) -> None:
+    import ray
+    from ray import tune
+
+    from sweeps.engine.quiet import quieten, silence_ray
+
+    quieten()
+    silence_ray(False)
+    rounds = WORKLOADS[workload][2]
+    ray.init(address="local", include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False,
+             configure_logging=False)  # fmt: skip
+    resolve = partial(pair_of, workload)
+    if way == "plain":
+        from benchmarks.plain_trial import PlainTrial
+
+        trainable, cpus, side_by_side = tune.with_parameters(PlainTrial, resolve=resolve), 1.0, width
+    else:
+        from trainables.host_actor import start_hosts
+        from trainables.shape import Shape
+        from trainables.trial import Trial
+
+        rows = max(pair_of(workload, {"c": c}).learner.rows_per_batch() for c in configurations(3))
+        shape = Shape(width, lanes=min(32, width * rows), max_rank=16, max_prompt=0)
+        actors = start_hosts(BASE, shape, hosts, max(1, (os.cpu_count() or 1) // hosts))
+        trainable = tune.with_parameters(Trial, resolve=resolve, hosts={BASE: actors})
+        cpus, side_by_side = 0.01, width * hosts
+    with tempfile.TemporaryDirectory() as scratch:
+        done = tune.run(
+            trainable,
+            config={"c": tune.grid_search(configurations(count))},
+            stop={"training_iteration": rounds},
+            resources_per_trial={"cpu": cpus},
+            max_concurrent_trials=side_by_side,
+            reuse_actors=True,
+            storage_path=scratch,
+            verbose=0,
+        )
+    scores = [trial.last_result["score"] for trial in done.trials]
+    ray.shutdown()
+    print(json.dumps({"score": sum(scores) / len(scores)}))
+
+
+if __name__ == "__main__":
+    main()

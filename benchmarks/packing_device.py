@@ -1,0 +1,119 @@
+"""The arena workload on one device without Ray: sequential trials, processes side by side, and seats on one base.
+
+What `packing.py --no-ray` runs. The shape is Qwen2.5-0.5B's with random weights, or `builtin:tiny`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.multiprocessing as multiprocessing
+
+from benchmarks.packing import BASE, WORKLOADS, configurations, pair_of
+from benchmarks.plain_peft import PlainLearner
+from trainables.bases import Base, load
+from trainables.host import Host
+from trainables.shape import Shape
+
+QWEN = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "vocab_size": 151_936,
+}
+SEQUENTIAL = 4  # trials that are run one after the other, enough for a mean
+
+
+def compare(shape: str, seats: Sequence[int], processes: Sequence[int]) -> None:
+    base = opened(shape)
+    print(
+        f"{shape} on {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}, torch {torch.__version__}"
+    )
+    print("| way | s a trial | against sequential | peak device MiB |")
+    print("|---|---:|---:|---:|")
+    alone = timed(lambda: sequential(base, SEQUENTIAL)) / SEQUENTIAL
+    report("sequential", alone, alone)
+    for count in processes:
+        report(f"{count} processes", side_by_side(shape, count), alone)
+    for count in seats:
+        packed(base, min(count, 2))  # warm
+        report(f"{count} seats", timed(lambda n=count: packed(base, n)) / count, alone)
+
+
+def report(name: str, seconds: float, alone: float) -> None:
+    peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
+    print(f"| {name} | {seconds:.3f} | {alone / seconds:.2f} x | {peak:.0f} |", flush=True)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def timed(do: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    do()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def opened(shape: str) -> Base:
+    """The base of that shape; random weights for Qwen's, with the built-in tokenizer, whose tokens it also has."""
+    tiny = load(BASE)
+    if shape == BASE:
+        return tiny
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(Qwen2Config(**QWEN, tie_word_embeddings=True), dtype=dtype)
+    return Base(shape, model.requires_grad_(False).eval(), tiny.tokenizer)
+
+
+def sequential(base: Base, count: int) -> None:
+    rounds = WORKLOADS["arena"][2]
+    for config in configurations(count):
+        trial = PlainLearner(base, pair_of("arena", {"c": config}), 0)
+        for _ in range(rounds):
+            trial.round()
+            trial.evaluate()
+        trial.close()
+
+
+def packed(base: Base, count: int) -> None:
+    host = Host(base, Shape(count, lanes=count, max_rank=16, max_prompt=0))
+    for index, config in enumerate(configurations(count)):
+        pair = pair_of("arena", {"c": config})
+        host.open(str(index), pair.learner.build(base, pair.task, 0), 0)
+    for _ in range(WORKLOADS["arena"][2]):
+        host.run({str(index): "round" for index in range(count)})
+        host.run({str(index): "evaluate" for index in range(count)})
+    host.shut()
+
+
+def side_by_side(shape: str, count: int) -> float:
+    """Seconds a trial of so many processes, each with a base of its own; loading it is not counted."""
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Barrier(count + 1), context.Barrier(count + 1)
+    workers = [context.Process(target=_worker, args=(shape, ready, go)) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    start = time.perf_counter()
+    go.wait()
+    for worker in workers:
+        worker.join()
+    return (time.perf_counter() - start) / (2 * count)
+
+
+def _worker(shape: str, ready: object, go: object) -> None:
+    torch.set_num_threads(1)
+    base = opened(shape)
+    sequential(base, 1)
+    ready.wait()  # type: ignore[attr-defined]
+    go.wait()  # type: ignore[attr-defined]
+    sequential(base, 2)
