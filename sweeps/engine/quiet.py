@@ -26,6 +26,7 @@ DEFAULTS = {
 def quieten() -> None:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on some CPUs it misses a package that it does not need
 
 
 def silence_ray(verbose: bool) -> None:
