@@ -90,6 +90,17 @@ def test_a_fault_reaches_the_trial_that_made_it(hosts):
     ray.get(hosts[0].close.remote("after"))
 
 
+def test_a_trial_that_opens_again_ends_the_call_of_its_dead_process(hosts):
+    """The process of a trial is killed in the middle of a round; its successor takes the seat, and no call hangs."""
+    Seat(hosts, PAIR, 0, "again")
+    left = hosts[0].advance.remote("again")
+    successor = Seat(hosts, PAIR, 0, "again")
+    with pytest.raises(SeatLost, match="left its seat"):
+        ray.get(left, timeout=60)
+    assert successor.round()["steps"] == 3
+    successor.close()
+
+
 def test_a_process_that_only_holds_a_seat_imports_no_torch():
     code = (
         "import sys, trainables.trial, trainables.seat, trainables.learners.hybrid, trainables.tasks.arena;"

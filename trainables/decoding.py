@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainables.bases import Base
 from trainables.lanes import Batch, Lane, batch, width
 from trainables.stack import Stack
 
-FEWEST_LANES = 8  # a batch is not made smaller: products of one or two rows take other paths in BLAS
+FEWEST_LANES = 8  # a batch is not made smaller: products of a few rows take other paths in BLAS
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,31 @@ def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
 
 
 @torch.no_grad()
-def generate(stack: Stack, prompts: Sequence[Prompt], lanes: int) -> list[Completion]:
-    """Greedy completions, in the order of `prompts`. Prompts of one width share a batch of at most `lanes`."""
+def rows_stand_alone(base: Base) -> bool:
+    """Whether a row of this machine's matrix products has the same bits in a batch of any size from `FEWEST_LANES` up.
+
+    Tried on the base's own weights, one of each shape, not assumed: it depends on the BLAS and the processor.
+    """
+    shapes = {m.weight.shape: m for m in base.model.modules() if isinstance(m, torch.nn.Linear) and m.weight.ndim == 2}
+    generator = torch.Generator().manual_seed(0)
+    for module in shapes.values():
+        rows = torch.randn(256, module.in_features, generator=generator).to(base.device, base.dtype)
+        whole = module(rows)
+        if not all(torch.equal(module(rows[:count]), whole[:count]) for count in (FEWEST_LANES, 24, 40, 96, 200)):
+            return False
+    return True
+
+
+@torch.no_grad()
+def generate(stack: Stack, prompts: Sequence[Prompt], lanes: int, full: bool = False) -> list[Completion]:
+    """Greedy completions, in the order of `prompts`. Prompts of one width share a batch of at most `lanes`.
+
+    `full`: batches always have that many lanes, also when few rows are left.
+    """
     results = [Completion([]) for _ in prompts]
     for tokens, chosen in _by_width(prompts, lanes):
         rows = [prompts[i] for i in chosen]
-        for index, completion in zip(chosen, _decode(stack, rows, tokens), strict=True):
+        for index, completion in zip(chosen, _decode(stack, rows, tokens, lanes if full else 0), strict=True):
             results[index] = completion
     return results
 
@@ -63,9 +83,12 @@ def _by_width(prompts: Sequence[Prompt], lanes: int) -> Iterator[tuple[int, list
             yield tokens, indices[start : start + lanes]
 
 
-def _decode(stack: Stack, prompts: Sequence[Prompt], tokens: int) -> list[Completion]:
-    """One batch with a key-value cache; when half of its lanes have ended, the others move together."""
-    rows = batch(stack, [p.lane for p in prompts], _lanes_for(len(prompts)), tokens)
+def _decode(stack: Stack, prompts: Sequence[Prompt], tokens: int, fixed: int) -> list[Completion]:
+    """One batch with a key-value cache; when half of its lanes have ended, the others move together.
+
+    `fixed`: the number of lanes from the first to the last token; 0: as many as there are rows.
+    """
+    rows = batch(stack, [p.lane for p in prompts], fixed or _lanes_for(len(prompts)), tokens)
     results = [Completion([]) for _ in prompts]
     owners = torch.arange(len(rows.lanes)).tolist()  # which prompt each lane works for; beyond the last: nobody
     inputs, slots, cache = rows.inputs, rows.lanes, None
@@ -86,7 +109,7 @@ def _decode(stack: Stack, prompts: Sequence[Prompt], tokens: int) -> list[Comple
             break
         mask, positions = inputs["attention_mask"], inputs["position_ids"][:, -1:] + 1
         fewer = _lanes_for(len(alive))
-        if fewer * 2 <= len(owners) and _can_compact(cache):
+        if not fixed and fewer * 2 <= len(owners) and _can_compact(cache):
             idle = [lane for lane in range(len(owners)) if lane not in set(alive)]
             order = alive + idle[: fewer - len(alive)]
             keep = torch.tensor(order, device=slots.device)

@@ -44,6 +44,7 @@ class HostProcess:
         """Take a seat. Raises HostFull."""
 
         def take() -> None:
+            self._leave(trial_id)
             learner: Any = pair.learner.build(self._host.base, pair.task, seed)
             self._host.open(trial_id, learner, seed)
             self._open.add(trial_id)
@@ -72,16 +73,20 @@ class HostProcess:
         self._soon(lambda: self._host.load(self._seated(trial_id), state))
 
     def close(self, trial_id: str) -> None:
-        def leave() -> None:
-            self._host.close(trial_id)
-            self._open.discard(trial_id)
-
-        self._soon(leave)
+        self._soon(lambda: self._leave(trial_id))
 
     def pid(self) -> int:
         import os
 
         return os.getpid()
+
+    def _leave(self, trial_id: str) -> None:
+        """Free the seat; a call that still waits there is that of a process which has died."""
+        self._host.close(trial_id)
+        self._open.discard(trial_id)
+        self._rounds.pop(trial_id, None)
+        if waiting := self._waiting.pop(trial_id, None):
+            waiting.set_exception(SeatLost(f"trial {trial_id!r} has left its seat"))
 
     def _seated(self, trial_id: str) -> str:
         if trial_id not in self._open:
@@ -140,6 +145,7 @@ class HostProcess:
     def _answer(self, trial_id: str, result: Any) -> None:
         """A finite round goes on to its evaluation; anything else is what the trial waits for."""
         if isinstance(result, Exception):
+            self._rounds.pop(trial_id, None)
             self._waiting.pop(trial_id).set_exception(result)
         elif "score" not in result and math.isfinite(result["loss"]):
             self._rounds[trial_id] = result

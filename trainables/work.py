@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainables.adamw import StackedAdamW
 from trainables.core import LanguageLearner, Row
-from trainables.decoding import Completion, Prompt, generate, label_logprobs
+from trainables.decoding import Completion, Prompt, generate, label_logprobs, rows_stand_alone
 from trainables.lanes import Lane, batch, label_width, training_lanes, width
 from trainables.stack import Stack
 
@@ -62,6 +62,11 @@ class Bench:
 
     def __init__(self, stack: Stack, optimizer: StackedAdamW, lanes: int, decode_lanes: int) -> None:
         self.stack, self.optimizer = stack, optimizer
+        # Where products of other sizes have other bits, batches are always full: a GPU picks its kernels by shape, and
+        # other processors may. In decoding a GPU is spared that: there, only a near-tie of two tokens could change.
+        on_cpu = stack.base.device.type == "cpu"
+        self.full = not (on_cpu and rows_stand_alone(stack.base))
+        self.full_decoding = self.full and on_cpu
         self.lanes, self.decode_lanes = lanes, decode_lanes
 
     def choose(self, requests: Sequence[Train]) -> list[Train]:
@@ -116,16 +121,11 @@ class Bench:
         return self._forward(lanes, rows, tokens, labels)
 
     def _forward(self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int) -> list[Tensor]:
-        """Log-probabilities of the labels of rows in lanes, in as many batches as they need.
-
-        A GPU picks its kernels by shape, so its batches are always full. A CPU's matrix products give a row the same
-        bits in a batch of any size (tests/test_packing.py would notice), so it is spared the empty lanes.
-        """
-        full = self.stack.base.device.type != "cpu"
+        """Log-probabilities of the labels of rows in lanes, in as many batches as they need."""
         parts = []
         for start in range(0, len(lanes), self.lanes):
             own = lanes[start : start + self.lanes]
-            filled = batch(self.stack, own, self.lanes if full else len(own), tokens)
+            filled = batch(self.stack, own, self.lanes if self.full else len(own), tokens)
             parts.append(label_logprobs(self.stack, filled, labels)[: len(own)])
         return _of_labels(torch.cat(parts), rows)
 
@@ -139,7 +139,7 @@ class Bench:
 
     def decode(self, requests: Sequence[Decode]) -> list[list[Completion]]:
         flat = [prompt for request in requests for prompt in request.prompts]
-        completions = iter(generate(self.stack, flat, self.decode_lanes))
+        completions = iter(generate(self.stack, flat, self.decode_lanes, self.full_decoding))
         return [[next(completions) for _ in request.prompts] for request in requests]
 
 

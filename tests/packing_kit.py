@@ -1,0 +1,70 @@
+"""What the tests of packed seats share: configurations of every kind, and a trial's trajectory by itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tests.miniatures import base
+from tests.toys import Letters
+from trainables.host import Host
+from trainables.learners.hybrid import HybridConfig
+from trainables.learners.lora import LoraConfig
+from trainables.learners.soft_prompt import SoftPromptConfig
+from trainables.shape import Shape
+
+SHAPE = Shape(seats=4, lanes=8, decode_lanes=16, max_rank=8, max_prompt=6)
+TASK = Letters(size=12)
+BASE = base("qwen2")
+QUICK: dict[str, Any] = {"steps_per_round": 3, "learning_rate": 1e-2}
+CONFIGS = {
+    "lora": LoraConfig(**QUICK, r=4, per_device_train_batch_size=4, lora_dropout=0.2, weight_decay=0.1),
+    "wide": LoraConfig(**QUICK, r=8, per_device_train_batch_size=2, gradient_accumulation_steps=2, max_grad_norm=0.3),
+    "all modules": LoraConfig(**QUICK, r=2, target_modules=("q_proj", "o_proj", "gate_proj", "down_proj")),
+    "more rows than lanes": LoraConfig(**QUICK, r=3, per_device_train_batch_size=11),
+    "prompt": SoftPromptConfig(**QUICK, num_virtual_tokens=5, mode="online", replay_ratio=1),
+    "both": HybridConfig(**QUICK, r=4, num_virtual_tokens=3, lr_scheduler_type="cosine", warmup_steps=2, total_steps=9),
+}
+WILD = {
+    "learning rate 1e3": LoraConfig(steps_per_round=3, r=8, learning_rate=1e3, weight_decay=0.5),
+    "wild prompt": SoftPromptConfig(steps_per_round=3, learning_rate=1e6, num_virtual_tokens=6),
+}
+
+
+@dataclass
+class Trial:
+    """A trial's trajectory: after each round its parameters, loss and completions."""
+
+    values: list[dict[str, torch.Tensor]]
+    losses: list[float]
+    items: list[Any]
+
+
+def opened(host: Host, trial_id: str, config: Any, seed: int = 0) -> None:
+    host.open(trial_id, config.build(BASE, TASK, seed), seed)
+
+
+def nan(host: Host, trial_id: str) -> None:
+    """Make everything that a trial trains NaN."""
+    seat = host._seats[trial_id]
+    for name in seat.made.values:
+        seat._own(host._stack, name, None).fill_(math.nan)
+
+
+def alone(config: Any, rounds: int, seed: int = 0) -> Trial:
+    """The trial by itself in a host of the same shape."""
+    host, trial = Host(BASE, SHAPE), Trial([], [], [])
+    opened(host, "t", config, seed)
+    for _ in range(rounds):
+        trial.losses.append(host.round("t")["loss"])
+        trial.values.append(host.values("t"))
+        trial.items.append(host.evaluate("t")["items"])
+    host.shut()
+    return trial
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
