@@ -18,6 +18,7 @@ from trainables.shape import Shape
 
 CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/packing.md
 CPU_LANES, GPU_LANES = 32, 256  # rows of a training batch; a CPU is busy with fewer
+RANDOM_TRIALS = 10  # TPE's first, which learn from nobody; of more, a third at a time, or it learns nothing
 MEMORY_SHARE = 0.6  # of what is free, for seats; the rest is the base, activations and other processes
 SIZES = ("r", "num_virtual_tokens", "per_device_train_batch_size", "replay_ratio", "mode")
 
@@ -61,7 +62,8 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
         return Seating(1, 1, why=f"learner {loners[0]!r} cannot share one")
     largest = [_largest(sweep, pair) for pair in sweep.pairs]
     per_seat = max(_bytes(pair.base, config) for pair, config in zip(sweep.pairs, largest, strict=True))
-    trials = min(sweep.num_samples, sweep.max_concurrent_trials or sweep.num_samples)
+    at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))
+    trials = min(sweep.num_samples, at_once)
     seats, hosts = _counts(sweep, machine, trials, per_seat)
     if seats == 1:
         return Seating(1, 1, why="one at a time" if trials == 1 else "no memory for more")
