@@ -12,6 +12,7 @@ DEFAULTS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its tables ignore verbose=0
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",  # its retries; what came of them is told in one line
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "TRANSFORMERS_VERBOSITY": "error",
