@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,18 @@ class Fresh:
         (`.merge_and_unload()`), then its soft prompt.
         """
         made = {}
-        for part, config in self.configs.items():
+        for part in self.configs:
             prefix = f"{part}/" if len(self.configs) > 1 else ""
             own = {name: value for name, value in values.items() if (name == "prompt") == (part == PROMPT_FOLDER)}
             named = {_peft_name(name): value.contiguous() for name, value in own.items()}
             made[f"{prefix}adapter_model.safetensors"] = save(named, metadata={"format": "pt"})
-            made[f"{prefix}adapter_config.json"] = _written(config)
+            made[f"{prefix}adapter_config.json"] = self._written[part]
         return made
+
+    @cached_property
+    def _written(self) -> dict[str, bytes]:
+        """Each configuration as PEFT writes it: once, as an adapter is saved every round."""
+        return {part: _written(config) for part, config in self.configs.items()}
 
 
 def fresh(base: Base, adapter: Adapter, seed: int) -> Fresh:

@@ -123,6 +123,7 @@ def exists(name: str) -> None:
         raise _explain(name, base, error) from error
 
 
+@functools.cache
 def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int]:
     """A base's hidden size, and inputs plus outputs of all its modules that LoRA would adapt; loads no weights."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known

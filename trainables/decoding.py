@@ -90,7 +90,7 @@ def _decode(stack: Stack, prompts: Sequence[Prompt], tokens: int, fixed: int) ->
     """
     rows = batch(stack, [p.lane for p in prompts], fixed or _lanes_for(len(prompts)), tokens)
     results = [Completion([]) for _ in prompts]
-    owners = torch.arange(len(rows.lanes)).tolist()  # which prompt each lane works for; beyond the last: nobody
+    owners = list(range(len(rows.lanes)))  # which prompt each lane works for; beyond the last: nobody
     inputs, slots, cache = rows.inputs, rows.lanes, None
     for count in range(max(p.max_new_tokens for p in prompts)):
         output = stack.run(slots, None, **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -110,7 +110,7 @@ def _decode(stack: Stack, prompts: Sequence[Prompt], tokens: int, fixed: int) ->
         mask, positions = inputs["attention_mask"], inputs["position_ids"][:, -1:] + 1
         fewer = _lanes_for(len(alive))
         if not fixed and fewer * 2 <= len(owners) and _can_compact(cache):
-            idle = [lane for lane in range(len(owners)) if lane not in set(alive)]
+            idle = sorted(set(range(len(owners))) - set(alive))
             order = alive + idle[: fewer - len(alive)]
             keep = torch.tensor(order, device=slots.device)
             cache.batch_select_indices(keep)

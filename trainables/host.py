@@ -110,8 +110,7 @@ class Host:
         if kinds[Step]:
             self._answer(kinds[Step], self._bench.step)
         elif kinds[Train] and len(kinds[Train]) >= len(kinds[Decode]):
-            chosen = self._bench.choose(list(kinds[Train].values()))
-            self._answer({t: r for t, r in kinds[Train].items() if r in chosen}, self._bench.train)
+            self._answer(self._bench.choose(kinds[Train]), self._bench.train)
         elif kinds[Decode]:
             self._answer(kinds[Decode], self._bench.decode)
         over = {trial_id: job.result for trial_id, job in self._jobs.items() if job.request is None}
@@ -158,7 +157,7 @@ class Host:
 
     def close(self, trial_id: str) -> None:
         """Free the seat and clear what it held; unknown ids are fine."""
-        self._jobs.pop(trial_id, None)
+        self.drop(trial_id)
         seat = self._seats.pop(trial_id, None)
         if seat:
             self._stack.fill(seat.slot, {}, 0.0)

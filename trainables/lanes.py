@@ -33,7 +33,7 @@ class Lane:
 
 @dataclass
 class Batch:
-    """What the model takes. `inputs` are its keyword arguments; `tokens` and `mask` are (R, T)."""
+    """What the model takes. `inputs` are its keyword arguments; `tokens` is (R, T)."""
 
     inputs: dict[str, Tensor]
     tokens: Tensor
@@ -53,11 +53,11 @@ def width(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def label_width(rows: Sequence[Row], prompt: int) -> int:
-    """Positions from the first label of any row to the end, rounded up to 8, 32 or the whole row."""
-    longest = max(len(row.tokens) - row.labels.index(True) for row in rows)
+def size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int]:
+    """Tokens of these rows' lanes, and positions from the first label of any row to the end, up to 8, 32 or all."""
     whole = width(prompt + max(len(row.tokens) for row in rows))
-    return next((size for size in (8, 32) if longest <= size < whole), whole - 1)
+    longest = max(len(row.tokens) - row.labels.index(True) for row in rows)
+    return whole, next((size for size in (8, 32) if longest <= size < whole), whole - 1)
 
 
 def batch(stack: Stack, rows: Sequence[Lane], lanes: int, tokens: int) -> Batch:

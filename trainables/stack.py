@@ -57,15 +57,14 @@ class Stack:
         if max_prompt:
             self._grow({"prompt": (max_prompt, base.hidden_size)})
 
-    def adapt(self, modules: Mapping[str, tuple[int, int]]) -> int:
-        """Make room beside these modules, name -> (in, out); returns by how many columns the buffer grew."""
-        before, model = self.values.shape[1], dict(self.base.model.named_modules())
+    def adapt(self, modules: Mapping[str, tuple[int, int]]) -> None:
+        """Make room beside these modules, name -> (in, out)."""
+        model = dict(self.base.model.named_modules())
         for name, (features_in, features_out) in modules.items():
             if f"{name}.A" not in self.parts:
                 self._grow({f"{name}.A": (self.max_rank, features_in), f"{name}.B": (features_out, self.max_rank)})
                 hook = model[name].register_forward_hook(self._hook(name, zlib.crc32(name.encode()) >> 8))
                 self._handles.append(hook)
-        return self.values.shape[1] - before
 
     def fill(self, slot: int, values: Mapping[str, Tensor], scale: float) -> None:
         """Put a trial's own tensors, without pads, into a slot; all else of the slot becomes zero."""

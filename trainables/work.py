@@ -7,8 +7,9 @@ kind for all seats at once: a batch of rows forward and backward, an optimizer s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from trainables.adamw import StackedAdamW
 from trainables.core import LanguageLearner, Row
 from trainables.decoding import Completion, Prompt, generate, label_logprobs, rows_stand_alone
-from trainables.lanes import Lane, batch, label_width, training_lanes, width
+from trainables.lanes import Lane, batch, size_of, training_lanes
 from trainables.stack import Stack
 
 
@@ -32,11 +33,10 @@ class Train:
     step: int
     micro: int
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """Tokens and label positions of its lanes: requests of one size can share a batch."""
-        prompt = self.learner.adapter.num_virtual_tokens
-        return width(prompt + max(len(row.tokens) for row in self.rows)), label_width(self.rows, prompt)
+        return size_of(self.rows, self.learner.adapter.num_virtual_tokens)
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Bench:
         self.full_decoding = self.full and on_cpu
         self.lanes, self.decode_lanes = lanes, decode_lanes
 
-    def choose(self, requests: Sequence[Train]) -> list[Train]:
-        """Which go next: the oldest, and those of its size that fit beside it."""
-        chosen: list[Train] = []
-        used = 0
-        for request in requests:
-            if request.size == requests[0].size and (not chosen or used + len(request.rows) <= self.lanes):
-                chosen.append(request)
+    def choose(self, requests: Mapping[str, Train]) -> dict[str, Train]:
+        """Which go next, by trial: the oldest, and those of its size that fit beside it."""
+        chosen: dict[str, Train] = {}
+        size, used = next(iter(requests.values())).size, 0
+        for trial_id, request in requests.items():
+            if request.size == size and (not chosen or used + len(request.rows) <= self.lanes):
+                chosen[trial_id] = request
                 used += len(request.rows)
         return chosen
 
@@ -91,10 +91,9 @@ class Bench:
 
         A learner whose loss cannot be computed gets its own exception for an answer.
         """
-        tokens, labels = requests[0].size
         lanes = [lane for request in requests for lane in _lanes(request)]
         rows = [row for request in requests for row in request.rows]
-        logprobs = self._forward(lanes, rows, tokens, labels)
+        logprobs = self._forward(lanes, rows, *requests[0].size)
         losses: list[Any] = []
         first = 0
         for request in requests:
@@ -116,9 +115,7 @@ class Bench:
     @torch.no_grad()
     def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
         """Per row, the log-probabilities of its labels under a slot's adapter."""
-        tokens, labels = width(prompt + max(len(row.tokens) for row in rows)), label_width(rows, prompt)
-        lanes = training_lanes(slot, rows, prompt, 0.0, 0, 0, 0)
-        return self._forward(lanes, rows, tokens, labels)
+        return self._forward(training_lanes(slot, rows, prompt, 0.0, 0, 0, 0), rows, *size_of(rows, prompt))
 
     def _forward(self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int) -> list[Tensor]:
         """Log-probabilities of the labels of rows in lanes, in as many batches as they need."""

@@ -11,9 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
-
-from sweeps.engine.seating import Machine, seating
+from sweeps.engine.seating import machine, seating
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput, Sweep
 
@@ -30,7 +28,7 @@ def plan(sweep: Sweep) -> str:
         lines.append(f"    splits: {sizes}; chance {pair.task.chance:.1%}")
         named = {n: v for n, v in pair.task.baselines().items() if "." not in n}
         lines.append("    baselines: " + ", ".join(f"{name} {value:.1%}" for name, value in named.items()))
-    plan = seating(sweep, here(sweep))
+    plan = seating(sweep, machine(sweep, os.cpu_count() or 1, 1))  # this machine, without asking Ray
     lines.append(str(plan))
     lines.append("trials per rung (ASHA, expected):")
     lines += [f"  until round {rung}: {count}" for rung, count in rungs(sweep)]
@@ -52,12 +50,6 @@ def plan(sweep: Sweep) -> str:
         f"{2 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
     return "\n".join(lines)
-
-
-def here(sweep: Sweep) -> Machine:
-    """This machine, as far as it can be known without Ray."""
-    gpu = sweep.resources_per_trial.get("gpu", 0)
-    return Machine(os.cpu_count() or 1, 1 / gpu if gpu else 0, float(psutil.virtual_memory().available))
 
 
 def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from ray import tune
 from ray.tune import CheckpointConfig
@@ -24,7 +23,7 @@ from sweeps.engine.progress import Progress
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
 from sweeps.engine.search import OptunaSearcher
-from sweeps.engine.seating import Machine, Seating, seating
+from sweeps.engine.seating import Seating, machine, seating
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
@@ -90,7 +89,8 @@ def run(sweep: Sweep, folder: Path, tracking: MLflowTracking, resume: bool = Fal
     start = time.monotonic()
     task = sweep.pairs[0].task
     baselines = {"chance": task.chance, **task.baselines()}
-    plan = seating(sweep, machine(sweep))
+    found = ray.cluster_resources()
+    plan = seating(sweep, machine(sweep, found.get("CPU", 1.0), found.get("GPU", 0.0)))
     if plan.shape is not None:
         print(plan, flush=True)
     hosts = _hosts(sweep, plan)
@@ -170,14 +170,6 @@ def _untouched(pair: Pair, seed: int, hosts: Hosts) -> Any:
     if pair.base in hosts:
         return hosts[pair.base][0].untouched.remote(pair, seed)
     return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, seed)
-
-
-def machine(sweep: Sweep) -> Machine:
-    """What this cluster has. Seats live in a GPU's memory where trials ask for one, else in main memory."""
-    found, gpu = ray.cluster_resources(), sweep.resources_per_trial.get("gpu", 0)
-    if not gpu:
-        return Machine(found.get("CPU", 1.0), 0, float(psutil.virtual_memory().available))
-    return Machine(found.get("CPU", 1.0), found.get("GPU", 0.0) / gpu)
 
 
 def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:

@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 from optuna.distributions import CategoricalDistribution
 
 from sweeps.engine.checks import BadInput
@@ -48,18 +49,30 @@ class Machine:
     free_bytes: float = float("inf")  # of the memory that seats live in
 
 
+def machine(sweep: Sweep, cores: float, devices: float) -> Machine:
+    """This many cores and GPUs. Seats live in a GPU's memory where trials ask for one, else in this main memory."""
+    gpu = sweep.resources_per_trial.get("gpu", 0)
+    return Machine(cores, devices / gpu) if gpu else Machine(cores, 0, float(psutil.virtual_memory().available))
+
+
+def loner(sweep: Sweep) -> str | None:
+    """The first learner that cannot share its base. Raises BadInput where seats are asked for and there is one."""
+    name = next((pair.learner.name for pair in sweep.pairs if not pair.learner.packs), None)
+    if name is not None and sweep.seats not in (1, "auto"):
+        raise BadInput(f"--seats {sweep.seats}: learner {name!r} cannot share a base; use --seats 1")
+    return name
+
+
 def seating(sweep: Sweep, machine: Machine) -> Seating:
     """What `seats` and `hosts` of the sweep come to; `auto` is as many as device, memory and trials allow.
 
     Raises BadInput where seats are asked for and a learner cannot share its base.
     """
-    loners = [pair.learner.name for pair in sweep.pairs if not pair.learner.packs]
+    alone = loner(sweep)
     if sweep.seats == 1:
         return Seating(1, 1)
-    if loners:
-        if sweep.seats != "auto":
-            raise BadInput(f"--seats {sweep.seats}: learner {loners[0]!r} cannot share a base; use --seats 1")
-        return Seating(1, 1, why=f"learner {loners[0]!r} cannot share one")
+    if alone is not None:
+        return Seating(1, 1, why=f"learner {alone!r} cannot share one")
     largest = [_largest(sweep, pair) for pair in sweep.pairs]
     per_seat = max(_bytes(pair.base, config) for pair, config in zip(sweep.pairs, largest, strict=True))
     at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from sweeps.engine.cli import Flags
-from sweeps.engine.seating import Machine, seating
+from sweeps.engine.seating import loner
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +59,7 @@ def check(sweep: Sweep) -> None:
             from trainables.bases import exists
 
             exists(base)
-        seating(sweep, Machine())  # refuses seats for learners that cannot share a base
+        loner(sweep)  # refuses seats for learners that cannot share a base
     except ValueError as error:  # tasks and bases explain themselves in one line; they know nothing of sweeps
         raise BadInput(str(error)) from error
 
