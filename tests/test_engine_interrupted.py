@@ -40,6 +40,15 @@ def wait_for(condition, timeout_s=300):
         time.sleep(0.1)
 
 
+def kill(driver):
+    driver.kill()
+    driver.wait()
+    for pid in rays_of(driver.pid):  # by themselves, Ray's processes notice after a minute
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    wait_for(lambda: not rays_of(driver.pid))
+
+
 def rays_of(pid):
     """Processes of the session that a driver started."""
     found = subprocess.run(["ps", "-s", str(pid), "-o", "pid="], capture_output=True, text=True, check=False)
@@ -50,15 +59,12 @@ def test_a_killed_driver_resumes_without_repeating(tmp_path):
     """SIGKILL in the middle; what was finished stays finished, the rest goes on from its checkpoints."""
     driver, flags, log = start(tmp_path, "--name", "kill", rounds=12)
     before = Counter(log.read_text().split("\n"))
-    driver.kill()
-    driver.wait()
-    for pid in rays_of(driver.pid):  # by themselves, Ray's processes notice after a minute
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
-    wait_for(lambda: not rays_of(driver.pid))
+    kill(driver)
     assert (tmp_path / "runs/kill/leaderboard.md").is_file(), "the best so far is on disk at every moment"
     done_before = {q for q, r in map(str.split, filter(None, before)) if r == "4"}
     assert done_before
+    for copied in (tmp_path / "runs/kill/tune").glob("experiment_state-*.json"):
+        copied.write_bytes(copied.read_bytes()[:100])  # Tune copies in place: a kill can tear its files
 
     out = sweep(tmp_path, *flags, "--resume").stdout
     assert "6" in out
@@ -73,6 +79,16 @@ def test_a_killed_driver_resumes_without_repeating(tmp_path):
     assert Counter(how for _, how in children.values())["finished"] == 6
     assert "RUNNING" not in [status for status, _ in children.values()] + parents
     assert len(parents) == 1
+
+
+def test_a_driver_killed_before_its_first_snapshot_starts_again(tmp_path):
+    driver, flags, _ = start(tmp_path, "--name", "early", "--num-samples", "2", rounds=1)
+    kill(driver)
+    (tmp_path / "runs/early/snapshot.zip").unlink()
+    sweep(tmp_path, *flags, "--resume")
+    states = Counter(t.state for t in study(tmp_path, "early").trials)
+    assert states[TrialState.COMPLETE] == 2
+    assert TrialState.RUNNING not in states
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):

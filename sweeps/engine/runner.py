@@ -25,6 +25,7 @@ from sweeps.engine.record import Recorder
 from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.seating import Seating, machine, seating
 from sweeps.engine.session import python_path
+from sweeps.engine.snapshot import Snapshot
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from trainables.core import Pair
@@ -126,6 +127,10 @@ def _tune(
 ) -> list[Any]:
     """`tune.run` rather than `Tuner`, whose restore brings back pickled callbacks. Returns Tune's trials."""
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0" if sweep.num_samples <= SMALL_SWEEP else "10"
+    snapshot = Snapshot(folder / "snapshot.zip")
+    restored = resume and snapshot.restore(folder / "tune")
+    if resume and not restored:  # killed in its first moments
+        searcher.settle(again=True)
     analysis = tune.run(
         tune.with_parameters(Trial, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts),
         name="tune",
@@ -147,8 +152,8 @@ def _tune(
         checkpoint_config=CheckpointConfig(
             checkpoint_score_attribute="score", checkpoint_score_order="max", checkpoint_frequency=1
         ),
-        resume_config=ResumeConfig() if resume else None,
-        callbacks=callbacks,
+        resume_config=ResumeConfig() if restored else None,
+        callbacks=[*callbacks, snapshot],
         trial_dirname_creator=lambda trial: trial.trial_id,
         verbose=2 if verbose else 0,
     )

@@ -1,0 +1,57 @@
+"""Tune's state on disk, whole at every moment: what `--resume` goes on from.
+
+Tune copies the several files of its snapshot one by one, in place and in the background. A driver killed meanwhile
+leaves a torn one, of which Tune says "Failed to restore" in its log only, and starts the whole sweep anew (read in
+`experiment_state.py` of 2.60, and seen).
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+STATE = ("*.json", "*.pkl")  # what Tune's own `sync_down_experiment_state` takes for its snapshot
+
+
+class Snapshot(Callback):
+    """Keeps the newest complete snapshot in one file, replaced in one rename, after every step that wrote one."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self._seen = file, 0
+
+    def on_step_end(self, iteration, trials, **info) -> None:
+        self._keep(trials)
+
+    def on_experiment_end(self, trials, **info) -> None:
+        self._keep(trials)
+
+    def restore(self, folder: Path) -> bool:
+        """Put the snapshot where Tune reads it, in place of what it left. False if there was none yet."""
+        if not self.file.is_file():
+            return False
+        for left in _state_files(folder):
+            left.unlink()
+        with zipfile.ZipFile(self.file) as whole:
+            whole.extractall(folder)
+        return True
+
+    def _keep(self, trials: list[Any]) -> None:
+        """Between two steps nobody writes into the folder where Tune prepares its snapshots."""
+        files = _state_files(Path(trials[0].storage.experiment_driver_staging_path)) if trials else []
+        newest = max((file.stat().st_mtime_ns for file in files), default=0)
+        if newest == self._seen:
+            return
+        fresh = self.file.with_suffix(".new")
+        with zipfile.ZipFile(fresh, "w") as whole:
+            for file in files:
+                whole.write(file, file.name)
+        os.replace(fresh, self.file)
+        self._seen = newest
+
+
+def _state_files(folder: Path) -> list[Path]:
+    return [file for pattern in STATE for file in folder.glob(pattern) if not file.name.startswith(".")]
