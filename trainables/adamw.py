@@ -44,22 +44,24 @@ class StackedAdamW:
 
     def clear(self, slots: list[int]) -> None:
         """Forget what these slots have accumulated."""
-        self.gradient[slots] = 0.0
+        if slots:
+            self.gradient[slots] = 0.0
 
     def accumulate(self, gradients: Mapping[str, Tensor]) -> None:
         """Add gradients (S, *shape) by parameter name; rows of slots that took no part are zero."""
         for name, gradient in gradients.items():
             self._stack.view(name, self.gradient).add_(gradient)
 
-    def norms(self) -> Tensor:
-        """(S,) the global norm of each slot's gradient.
+    def norms(self) -> list[float]:
+        """The global norm of each slot's gradient.
 
-        A module at a time and by name: which modules there are, and in which order they came, is the neighbours' doing.
+        Summed exactly, from a number per module: which modules there are, and in which order they came, is the
+        neighbours' doing.
         """
-        total = self.gradient.new_zeros(len(self.gradient))
-        for name in sorted(self._stack.parts):
-            total = total + self._stack.view(name, self.gradient).square().flatten(1).sum(1)
-        return total.sqrt()
+        squares = self.gradient.square()
+        parts = self._stack.parts.values()
+        sums_S_M = torch.stack([squares[:, part.start : part.stop].sum(1) for part in parts], 1)
+        return [math.sqrt(math.fsum(row)) for row in sums_S_M.tolist()]
 
     def step(self, slots: list[int], norms_S: list[float]) -> None:
         """Clip and step these slots by their own settings, and clear their gradients.

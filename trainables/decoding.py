@@ -6,14 +6,16 @@ there. Shapes: R lanes, T tokens, L label positions at the end of every row, V v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainables.bases import Base
+from trainables.kvcache import Joined, joins
 from trainables.lanes import Batch, Lane, batch, width
 from trainables.stack import Stack
 
@@ -22,10 +24,24 @@ FEWEST_LANES = 8  # a batch is not made smaller: products of a few rows take oth
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one lane decodes: a row to go on from, for at most `max_new_tokens` tokens."""
+    """What one lane decodes: a row of padded size `width` to go on from, for at most `max_new_tokens` tokens.
+
+    `cache` is the size of the widest prompt of the same request: all of them go on in one batch of that size.
+    """
 
     lane: Lane
+    width: int
+    cache: int
     max_new_tokens: int
+
+
+def prompts_of(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int) -> list[Prompt]:
+    """A seat's request: prompts as token ids, after so many virtual tokens."""
+    widths = [width(virtual + len(tokens)) for tokens in rows]
+    return [
+        Prompt(Lane(slot, tokens, virtual), own, max(widths), max_new_tokens)
+        for tokens, own in zip(rows, widths, strict=True)
+    ]
 
 
 @dataclass
@@ -38,7 +54,7 @@ class Completion:
 
 def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
     """(R, L): log-probability (nats, at least float32) of each of the last `labels` tokens given all before it."""
-    output = stack.run(rows.lanes, rows.drop, **rows.inputs, logits_to_keep=labels + 1, use_cache=False)
+    output = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False)
     logits = output.logits[:, :-1]
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
@@ -62,42 +78,35 @@ def rows_stand_alone(base: Base) -> bool:
 
 @torch.no_grad()
 def generate(stack: Stack, prompts: Sequence[Prompt], lanes: int, full: bool = False) -> list[Completion]:
-    """Greedy completions, in the order of `prompts`. Prompts of one width share a batch of at most `lanes`.
+    """Greedy completions, in the order of `prompts`, at most `lanes` at a time.
 
     `full`: batches always have that many lanes, also when few rows are left.
     """
     results = [Completion([]) for _ in prompts]
-    for tokens, chosen in _by_width(prompts, lanes):
-        rows = [prompts[i] for i in chosen]
-        for index, completion in zip(chosen, _decode(stack, rows, tokens, lanes if full else 0), strict=True):
-            results[index] = completion
+    together = joins(stack.base)
+    groups: dict[int, list[int]] = {}
+    for index in sorted(range(len(prompts)), key=lambda i: prompts[i].width):
+        groups.setdefault(prompts[index].cache if together else prompts[index].width, []).append(index)
+    for room, indices in sorted(groups.items()):
+        for start in range(0, len(indices), lanes):
+            chosen = indices[start : start + lanes]
+            completions = _decode(stack, [prompts[i] for i in chosen], room, lanes if full else 0)
+            for index, completion in zip(chosen, completions, strict=True):
+                results[index] = completion
     return results
 
 
-def _by_width(prompts: Sequence[Prompt], lanes: int) -> Iterator[tuple[int, list[int]]]:
-    groups: dict[int, list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        groups.setdefault(width(prompt.lane.prompt + len(prompt.lane.tokens)), []).append(index)
-    for tokens, indices in sorted(groups.items()):
-        for start in range(0, len(indices), lanes):
-            yield tokens, indices[start : start + lanes]
-
-
-def _decode(stack: Stack, prompts: Sequence[Prompt], tokens: int, fixed: int) -> list[Completion]:
+def _decode(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> list[Completion]:
     """One batch with a key-value cache; when half of its lanes have ended, the others move together.
 
-    `fixed`: the number of lanes from the first to the last token; 0: as many as there are rows.
+    `room`: columns of the cache that prompts take; `fixed`: lanes to the very end, or 0: as many as there are rows.
     """
-    rows = batch(stack, [p.lane for p in prompts], fixed or _lanes_for(len(prompts)), tokens)
     results = [Completion([]) for _ in prompts]
-    owners = list(range(len(rows.lanes)))  # which prompt each lane works for; beyond the last: nobody
-    inputs, slots, cache = rows.inputs, rows.lanes, None
+    at = _prefill(stack, prompts, room, fixed)
     for count in range(max(p.max_new_tokens for p in prompts)):
-        output = stack.run(slots, None, **inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache, next_R = output.past_key_values, output.logits[:, -1].argmax(-1)
         alive = []
-        for lane, (owner, token) in enumerate(zip(owners, next_R.tolist(), strict=True)):
-            if owner >= len(prompts) or results[owner].ended or count >= prompts[owner].max_new_tokens:
+        for lane, (owner, token) in enumerate(zip(at.owners, at.next_R.tolist(), strict=True)):
+            if owner is None or results[owner].ended or count >= prompts[owner].max_new_tokens:
                 continue
             if token == stack.base.eos:
                 results[owner].ended = True
@@ -107,18 +116,76 @@ def _decode(stack: Stack, prompts: Sequence[Prompt], tokens: int, fixed: int) ->
                 alive.append(lane)
         if not alive:
             break
-        mask, positions = inputs["attention_mask"], inputs["position_ids"][:, -1:] + 1
-        fewer = _lanes_for(len(alive))
-        if not fixed and fewer * 2 <= len(owners) and _can_compact(cache):
-            idle = sorted(set(range(len(owners))) - set(alive))
-            order = alive + idle[: fewer - len(alive)]
-            keep = torch.tensor(order, device=slots.device)
-            cache.batch_select_indices(keep)
-            mask, positions, next_R, slots = mask[keep], positions[keep], next_R[keep], slots[keep]
-            owners = [owners[lane] for lane in order]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        inputs = {"input_ids": next_R[:, None], "attention_mask": mask, "position_ids": positions}
+        if not fixed and _lanes_for(len(alive)) * 2 <= len(at.owners) and _can_compact(at.cache):
+            at.keep(alive, _lanes_for(len(alive)))
+        at.step(stack)
     return results
+
+
+@dataclass
+class _Lanes:
+    """A batch between two tokens. `owners`: which prompt each lane works for, None where it works for nobody."""
+
+    owners: list[int | None]
+    slots: Tensor  # (R,)
+    mask: Tensor  # (R, T)
+    position_R_1: Tensor  # of the last token
+    next_R: Tensor
+    cache: Any = None
+
+    def step(self, stack: Stack) -> None:
+        """Take the next token in, and find the one after it."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
+        self.position_R_1 = self.position_R_1 + 1
+        output = stack.run(
+            self.slots,
+            None,
+            1,
+            input_ids=self.next_R[:, None],
+            attention_mask=self.mask,
+            position_ids=self.position_R_1,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.cache, self.next_R = output.past_key_values, output.logits[:, -1].argmax(-1)
+
+    def keep(self, alive: list[int], lanes: int) -> None:
+        """Go on with these lanes, and as many others as make `lanes`."""
+        idle = sorted(set(range(len(self.owners))) - set(alive))
+        order = alive + idle[: lanes - len(alive)]
+        chosen = torch.tensor(order, device=self.slots.device)
+        self.cache.batch_select_indices(chosen)
+        self.slots, self.mask, self.next_R = self.slots[chosen], self.mask[chosen], self.next_R[chosen]
+        self.position_R_1 = self.position_R_1[chosen]
+        self.owners = [self.owners[lane] for lane in order]
+
+
+def _prefill(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> _Lanes:
+    """Run prompts, sorted by width, a width at a time, and join their caches, padded on the left to `room` columns."""
+    lanes, device = fixed or _lanes_for(len(prompts)), stack.base.device
+    at = _Lanes(
+        owners=[*range(len(prompts)), *[None] * (lanes - len(prompts))],
+        slots=torch.full((lanes,), stack.seats, device=device),
+        mask=torch.zeros(lanes, room, dtype=torch.long, device=device),
+        position_R_1=torch.zeros(lanes, 1, dtype=torch.long, device=device),
+        next_R=torch.zeros(lanes, dtype=torch.long, device=device),
+    )
+    at.mask[:, -1] = 1  # a lane of nobody sees one column of zeros
+    together = Joined(lanes, room, max(p.max_new_tokens for p in prompts)) if joins(stack.base) else None
+    for tokens, group in groupby(range(len(prompts)), key=lambda i: prompts[i].width):
+        first, *others = group
+        count = 1 + len(others)
+        own = slice(first, first + count)
+        rows = batch(stack, [p.lane for p in prompts[own]], fixed or _lanes_for(count), tokens)
+        output = stack.run(rows.lanes, None, 1, **rows.inputs, use_cache=True)
+        at.slots[own] = rows.lanes[:count]
+        at.mask[own, room - tokens :] = rows.inputs["attention_mask"][:count]
+        at.position_R_1[own] = rows.inputs["position_ids"][:count, -1:]
+        at.next_R[own] = output.logits[:count, -1].argmax(-1)
+        if together:
+            together.put(count, output.past_key_values)
+    at.cache = together.cache() if together else output.past_key_values
+    return at
 
 
 def _lanes_for(rows: int) -> int:

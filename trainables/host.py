@@ -18,8 +18,7 @@ from trainables.adamw import StackedAdamW
 from trainables.adapters import fresh
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
-from trainables.decoding import Prompt
-from trainables.lanes import Lane
+from trainables.decoding import prompts_of
 from trainables.shape import HostFull, Shape, write_files
 from trainables.sitting import Sitting
 from trainables.stack import Stack
@@ -109,7 +108,7 @@ class Host:
                 kinds[type(job.request)][trial_id] = job.request
         if kinds[Step]:
             self._answer(kinds[Step], self._bench.step)
-        elif kinds[Train] and len(kinds[Train]) >= len(kinds[Decode]):
+        elif kinds[Train]:  # before decoding: who is behind catches up, and all decode together
             self._answer(self._bench.choose(kinds[Train]), self._bench.train)
         elif kinds[Decode]:
             self._answer(kinds[Decode], self._bench.decode)
@@ -121,7 +120,7 @@ class Host:
     def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> dict[str, Any]:
         """What the base scores by itself, under the same prompts and the same scorer. Needs no seat."""
         empty = self.shape.seats
-        prompts = [Prompt(Lane(empty, tokens), learner.max_new_tokens) for tokens in learner.prompts(split)]
+        prompts = prompts_of(empty, learner.prompts(split), 0, learner.max_new_tokens)
         (completions,) = self._bench.decode([Decode(prompts)])
         return learner.judge(split, [c.tokens for c in completions], [c.ended for c in completions])
 

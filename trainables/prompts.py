@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from trainables.core import Example, Row
@@ -25,8 +26,13 @@ def encode_answer(tokenizer: Any, answer: str) -> list[int]:
 
 def encode_row(tokenizer: Any, example: Example) -> Row:
     """Prompt and gold answer; only the answer and its end token are labels."""
-    prompt, answer = encode_prompt(tokenizer, example.prompt), encode_answer(tokenizer, example.answer)
-    return Row(tuple(prompt + answer), (False,) * len(prompt) + (True,) * len(answer))
+    return _row(tokenizer, example.prompt, example.answer)
+
+
+@lru_cache(maxsize=50_000)  # trials that share a base draw the same examples
+def _row(tokenizer: Any, prompt: str, answer: str) -> Row:
+    before, after = encode_prompt(tokenizer, prompt), encode_answer(tokenizer, answer)
+    return Row(tuple(before + after), (False,) * len(before) + (True,) * len(after))
 
 
 def decode(tokenizer: Any, tokens: list[int]) -> str:

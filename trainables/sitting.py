@@ -12,8 +12,7 @@ from torch import Tensor
 from trainables.adamw import StackedAdamW
 from trainables.adapters import Fresh
 from trainables.core import LanguageLearner, Row, Split
-from trainables.decoding import Completion, Prompt
-from trainables.lanes import Lane
+from trainables.decoding import Completion, prompts_of
 from trainables.stack import Stack
 from trainables.work import Decode, Request, Step, Train
 
@@ -101,8 +100,7 @@ class Sitting:
         return sum(c.tokens == target for c, target in zip(completions, targets, strict=True)) / len(rows)
 
     def _decode(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Decode:
-        length = self.learner.adapter.num_virtual_tokens
-        return Decode([Prompt(Lane(self.slot, tokens, length), max_new_tokens) for tokens in prompts])
+        return Decode(prompts_of(self.slot, prompts, self.learner.adapter.num_virtual_tokens, max_new_tokens))
 
     def values(self, stack: Stack, buffer: Tensor | None = None) -> dict[str, Tensor]:
         """This seat's tensors in a buffer of the stack, without pads, copied to the CPU."""

@@ -53,7 +53,8 @@ class Stack:
         self._scale_S = torch.zeros(seats + 1, dtype=dtype, device=base.device)
         self._lanes: Tensor | None = None  # (R,) the slot of each lane of the batch in the model now
         self._drop: Drop | None = None
-        self._handles: list[Any] = []
+        self._keep = 0
+        self._handles: list[Any] = _last_positions_only(base.model, lambda: self._keep)
         if max_prompt:
             self._grow({"prompt": (max_prompt, base.hidden_size)})
 
@@ -78,13 +79,17 @@ class Stack:
         part = self.parts[name]
         return (self.values if buffer is None else buffer)[:, part.start : part.stop].unflatten(1, part.shape)
 
-    def run(self, lanes: Tensor, drop: Drop | None, **inputs: Any) -> Any:
-        """The base's forward pass with the adapters on: `lanes` (R,) says which slot each row belongs to."""
-        self._lanes, self._drop = lanes, drop
+    def run(self, lanes: Tensor, drop: Drop | None, keep: int, **inputs: Any) -> Any:
+        """The base's forward pass with the adapters on: `lanes` (R,) says which slot each row belongs to.
+
+        Only the last `keep` positions get logits, and whatever does not reach them may be left out.
+        """
+        self._lanes, self._drop, self._keep = lanes, drop, keep
+        self._scale_R_1_1 = self._scale_S[lanes][:, None, None]
         try:
-            return self.base.model(**inputs)
+            return self.base.model(**inputs, logits_to_keep=keep)
         finally:
-            self._lanes = self._drop = None
+            self._lanes, self._drop, self._keep = None, None, 0
 
     def prompts(self, index_R_T: Tensor) -> Tensor:
         """Virtual tokens by their number in the stack, slot * max_prompt + place: (R, T) -> (R, T, H)."""
@@ -112,7 +117,33 @@ class Stack:
             x = inputs[0].to(a_R.dtype)
             if self._drop is not None:
                 x = x * keep_mask(self._drop.key_R, self._drop.rate_R, number, x)
-            low = torch.bmm(x, a_R.transpose(1, 2)) * self._scale_S[self._lanes][:, None, None]
+            low = torch.bmm(x, a_R.transpose(1, 2)) * self._scale_R_1_1
+            if output.dtype == low.dtype:
+                return torch.baddbmm(output, low, b_R.transpose(1, 2))
             return output + torch.bmm(low, b_R.transpose(1, 2)).to(output.dtype)
 
         return add_update
+
+
+def _last_positions_only(model: Any, keep: Callable[[], int]) -> list[Any]:
+    """Let the last layer's MLP see only the last `keep()` positions (0: all), as no others get logits; its hooks.
+
+    Behind the last attention nothing mixes positions, so what becomes of the others does not matter. Experts are left
+    alone: they return more than hidden states.
+    """
+    lists = [m for m in model.get_decoder().children() if isinstance(m, torch.nn.ModuleList)]
+    mlp = getattr(lists[0][-1], "mlp", None) if lists else None
+    if mlp is None or any("expert" in name for name, _ in mlp.named_modules()):
+        return []
+    left_out = 0
+
+    def cut(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        nonlocal left_out
+        hidden_R_T_H, *others = inputs
+        left_out = hidden_R_T_H.shape[1] - (keep() or hidden_R_T_H.shape[1])
+        return (hidden_R_T_H[:, left_out:].contiguous(), *others)
+
+    def fill(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return torch.nn.functional.pad(output, (0, 0, left_out, 0)) if left_out else output
+
+    return [mlp.register_forward_pre_hook(cut), mlp.register_forward_hook(fill)]

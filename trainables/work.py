@@ -127,10 +127,10 @@ class Bench:
         return _of_labels(torch.cat(parts), rows)
 
     def step(self, requests: Sequence[Step]) -> list[float]:
-        norms = self.optimizer.norms().tolist()
+        norms = self.optimizer.norms()
         good = [r.slot for r in requests if r.finite and math.isfinite(norms[r.slot])]
-        self.optimizer.clear([slot for slot, norm in enumerate(norms) if not math.isfinite(norm)])
-        self.optimizer.clear([r.slot for r in requests if r.slot not in good])
+        bad = {slot for slot, norm in enumerate(norms) if not math.isfinite(norm)}
+        self.optimizer.clear(sorted(bad | {r.slot for r in requests} - {*good}))
         self.optimizer.step(good, norms)
         return [norms[r.slot] for r in requests]
 
