@@ -4,9 +4,10 @@
     python benchmarks/packing.py --workload batched --seats 4 8
     python benchmarks/packing.py --no-ray --shape qwen2.5-0.5b --seats 8 16 32 64 --plain 4 8    # one GPU
 
-Arena workload: 80 online episodes in five rounds, 30 questions after each. Batched: 40 steps of 4 rows in four rounds,
-the same questions. Every run is a fresh process with a Ray of its own. `further` is seconds per trial without start-up:
-(time of the longer run - time of the shorter) / (trials more). `--no-ray` needs neither Ray nor MLflow.
+Arena workload: 80 online episodes in five rounds, 30 questions after each. Batched: 40 steps of 4 rows of about 128
+tokens in four rounds, each question behind solved ones. Every run is a fresh process with a Ray of its own. `further`
+is seconds per trial without start-up: (time of the longer run - time of the shorter) / (trials more). `--no-ray` needs
+neither Ray nor MLflow.
 """
 
 from __future__ import annotations
@@ -19,22 +20,45 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from trainables.core import Pair
+from trainables.core import Example, Pair
 from trainables.learners.lora import LoraConfig
 from trainables.tasks.arena import ArenaTask
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "builtin:tiny"
+SOLVED = 4  # examples before a question of the batched workload
+
+
+@dataclass(frozen=True)
+class Solved(ArenaTask):
+    """The arena with solved examples before every question: rows of about 128 tokens."""
+
+    def train(self) -> tuple[Example, ...]:
+        return self._after_others(super().train())
+
+    def search(self) -> tuple[Example, ...]:
+        return self._after_others(super().search())
+
+    def _after_others(self, examples: Sequence[Example]) -> tuple[Example, ...]:
+        shown = ArenaTask.train(self)
+        return tuple(
+            replace(e, prompt=" ".join([*(f"{s.prompt} {s.answer}." for s in shown[i : i + SOLVED]), e.prompt]))
+            for i, e in enumerate(examples, start=1)
+        )
+
+
 WORKLOADS = {
     "arena": (ArenaTask(train_size=200, search_size=30), {"mode": "online", "steps_per_round": 16}, 5),
     "batched": (
-        ArenaTask(train_size=200, search_size=30),
+        Solved(train_size=200, search_size=30),
         {"per_device_train_batch_size": 4, "steps_per_round": 10},
         4,
     ),

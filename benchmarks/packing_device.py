@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing
@@ -98,22 +99,24 @@ def packed(base: Base, count: int) -> None:
 def side_by_side(shape: str, count: int) -> float:
     """Seconds a trial of so many processes, each with a base of its own; loading it is not counted."""
     context = multiprocessing.get_context("spawn")
-    ready, go = context.Barrier(count + 1), context.Barrier(count + 1)
-    workers = [context.Process(target=_worker, args=(shape, ready, go)) for _ in range(count)]
+    together = context.Barrier(count + 1)
+    workers = [context.Process(target=_worker, args=(shape, together)) for _ in range(count)]
     for worker in workers:
         worker.start()
-    ready.wait()
+    together.wait()
     start = time.perf_counter()
-    go.wait()
+    together.wait()
+    seconds = time.perf_counter() - start
     for worker in workers:
         worker.join()
-    return (time.perf_counter() - start) / (2 * count)
+    return seconds / (SEQUENTIAL * count)
 
 
-def _worker(shape: str, ready: object, go: object) -> None:
+def _worker(shape: str, together: Any) -> None:
+    """Waits for the others before and after its trials."""
     torch.set_num_threads(1)
     base = opened(shape)
     sequential(base, 1)
-    ready.wait()  # type: ignore[attr-defined]
-    go.wait()  # type: ignore[attr-defined]
-    sequential(base, 2)
+    together.wait()
+    sequential(base, SEQUENTIAL)
+    together.wait()

@@ -15,11 +15,13 @@ import pytest
 import ray
 import transformers
 
+from sweeps.adapters import SWEEP as ADAPTERS
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.engine.checks import BadInput
-from sweeps.engine.seating import Machine, seating
+from sweeps.engine.seating import Machine, machine, seating
 from tests.driving import sweep
+from trainables.bases import outline
 from trainables.core import Pair
 from trainables.host_actor import start_hosts
 from trainables.learners.lora import LoraConfig
@@ -135,7 +137,9 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     assert auto.shape == Shape(seats=4, lanes=32, max_rank=32, max_prompt=32)
     # q and v of four layers, 128 -> 128, at rank 32, and 32 vectors of 128: parameter, gradient, two moments, float32
     per_seat = 16 * (32 * 4 * 2 * 256 + 32 * 128)
-    assert seating(ARENA, Machine(cores=2, free_bytes=2 * 3.5 * per_seat / 0.6)).seats == 3
+    weights = 4 * outline("builtin:tiny")[2]
+    assert seating(ARENA, Machine(cores=2, free_bytes=2 * (weights + 3.5 * per_seat / 0.6))).seats == 3
+    assert seating(ARENA, Machine(cores=2, free_bytes=2 * weights)).shape is None, "the base alone fills it"
     few = seating(replace(ARENA, num_samples=5), Machine(cores=64))
     assert (few.seats, few.hosts) == (3, 2)
     device = seating(ARENA, Machine(cores=16, gpus=1))
@@ -144,6 +148,27 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     assert (large.seats, large.hosts) == (32, 1)
     assert seating(replace(ARENA, max_concurrent_trials=1), Machine(cores=2)).shape is None
     assert seating(replace(ARENA, seats=1), Machine(cores=2)).shape is None
-    assert "percell" in str(seating(ARC, Machine()))
+    alone = seating(ADAPTERS, Machine(cores=2))
+    assert alone.shape is None
+    assert "'dora' cannot share one" in str(alone)
     with pytest.raises(BadInput, match="--seats 1"):
         seating(replace(ARC, seats=4), Machine())
+
+
+def test_seats_on_a_gpu_are_chosen_from_its_free_memory(tmp_path, monkeypatch):
+    """What `nvidia-smi` prints here, for two devices; the one with less decides."""
+    from dataclasses import replace
+
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 81559\necho 20\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    wide = replace(ARENA, num_samples=120, resources_per_trial={"gpu": 0.5})
+    found = machine(wide, cores=16, devices=2)
+    assert found == Machine(16, 4, 10 * 2**20)
+    per_seat = 16 * (32 * 4 * 2 * 256 + 32 * 128)
+    weights = 2 * outline("builtin:tiny")[2]
+    assert seating(wide, found).seats == int(0.6 * (10 * 2**20 - weights) / per_seat)
+    tool.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert seating(wide, machine(wide, cores=16, devices=2)).seats == 20, "no such tool: 40 at once, on two hosts"

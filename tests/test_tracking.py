@@ -37,7 +37,7 @@ def test_every_end_of_a_trial_is_a_status_and_a_tag(database, tmp_path):
         tracking.on_trial_start(0, [], trial)
     for round_, score in [(1, 0.2), (2, 0.6), (3, 0.4)]:
         report(tracking, trials["full"], round_, score, done=round_ == 3, items=[1, 0], pid=7, hostname="me")
-    report(tracking, trials["cut"], 1, 0.1, done=True)
+    report(tracking, trials["cut"], 1, 0.1, done=True, memory_halvings=2)
     report(tracking, trials["nan"], 1, 0.0, done=True, diverged=True, grad_norm=float("nan"))
     report(tracking, trials["late"], 2, 0.3, done=False)
     for name in ("full", "cut", "nan"):
@@ -66,6 +66,8 @@ def test_every_end_of_a_trial_is_a_status_and_a_tag(database, tmp_path):
     assert parent.data.tags["best_trial"] == "full"
     full = runs["full"]
     assert full.data.metrics == {"score": 0.4, "best_score": 0.6, "loss": 1 / 3}
+    assert "memory_halvings" not in full.data.tags
+    assert runs["cut"].data.tags["memory_halvings"] == "2 by round 1"
     assert full.data.params == {"learning_rate": "0.1"}
     assert {k: full.data.tags[k] for k in tags} == {"task": "arena", "seed": "3", "commit": "abc"}
     assert steps(database, full) == [(1, 0.2), (2, 0.6), (3, 0.4)]

@@ -66,7 +66,7 @@ def fresh(base: Base, adapter: Adapter, seed: int) -> Fresh:
             made.values["prompt"] = model.prompt_encoder["default"].embedding.weight.detach().clone()
             made.configs[PROMPT_FOLDER] = config
         if adapter.r:
-            config = _lora_config(base, adapter)
+            config = lora_config(base, adapter)
             model = peft.get_peft_model(base.model, config)
             for name, module in model.base_model.model.named_modules():
                 if isinstance(module, LoraLayer):
@@ -96,7 +96,8 @@ def _peft_name(name: str) -> str:
     return f"base_model.model.{module}.lora_{half}.weight"
 
 
-def _lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
+def lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
+    """PEFT's configuration of the LoRA half, with the architecture's default targets where none are named."""
     return peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         r=adapter.r,

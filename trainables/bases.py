@@ -124,8 +124,8 @@ def exists(name: str) -> None:
 
 
 @functools.cache
-def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int]:
-    """A base's hidden size, and inputs plus outputs of all its modules that LoRA would adapt; loads no weights."""
+def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int, int]:
+    """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -135,7 +135,8 @@ def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int]:
         base = Base(name, AutoModelForCausalLM.from_config(config), None)
     wanted = target_modules or base.target_modules() or known[config.model_type]
     adapted = [m for n, m in base.model.named_modules() if n.rsplit(".", 1)[-1] in wanted and hasattr(m, "weight")]
-    return base.hidden_size, sum(sum(module.weight.shape) for module in adapted)
+    parameters = sum(parameter.numel() for parameter in base.model.parameters())
+    return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
 
 
 @functools.lru_cache(maxsize=1)

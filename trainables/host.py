@@ -19,6 +19,7 @@ from trainables.adapters import fresh
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
 from trainables.decoding import prompts_of
+from trainables.memory import ran_out
 from trainables.shape import HostFull, Shape, write_files
 from trainables.sitting import Sitting
 from trainables.stack import Stack
@@ -113,8 +114,10 @@ class Host:
         elif kinds[Decode]:
             self._answer(kinds[Decode], self._bench.decode)
         over = {trial_id: job.result for trial_id, job in self._jobs.items() if job.request is None}
-        for trial_id in over:
+        for trial_id, result in over.items():
             del self._jobs[trial_id]
+            if self._bench.halvings and isinstance(result, dict):
+                result["memory_halvings"] = self._bench.halvings
         return over
 
     def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> dict[str, Any]:
@@ -171,8 +174,8 @@ class Host:
     def _answer(self, requests: Mapping[str, Request], do: Callable[[list[Any]], list[Any]]) -> None:
         try:
             answers = do(list(requests.values()))
-        except RuntimeError as error:  # torch's OutOfMemoryError is one; the CPU's allocator has no class of its own
-            if "memory" not in str(error) or not self._bench.halve():
+        except RuntimeError as error:
+            if not ran_out(error) or not self._bench.halve():
                 raise
             return  # gradients are added last: nothing is lost, and the requests are still there
         for trial_id, answer in zip(requests, answers, strict=True):

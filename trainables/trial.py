@@ -46,7 +46,11 @@ def untouched_scores(pair: Pair, seed: int) -> dict[str, Any]:
 
     base = load(pair.base)
     learner = pair.learner.build(base, pair.task, seed)
-    return {} if isinstance(learner, Learner) else Host(base).evaluate_untouched(learner)
+    if not isinstance(learner, Learner):
+        return Host(base).evaluate_untouched(learner)
+    metrics = learner.evaluate()
+    learner.close()
+    return metrics
 
 
 class Trial(tune.Trainable):

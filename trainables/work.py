@@ -19,6 +19,7 @@ from trainables.adamw import StackedAdamW
 from trainables.core import LanguageLearner, Row
 from trainables.decoding import Completion, Prompt, generate, label_logprobs, rows_stand_alone
 from trainables.lanes import Lane, batch, size_of, training_lanes
+from trainables.memory import HALVINGS, gradients
 from trainables.stack import Stack
 
 
@@ -67,7 +68,7 @@ class Bench:
         on_cpu = stack.base.device.type == "cpu"
         self.full = not (on_cpu and rows_stand_alone(stack.base))
         self.full_decoding = self.full and on_cpu
-        self.lanes, self.decode_lanes = lanes, decode_lanes
+        self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes, 0
 
     def choose(self, requests: Mapping[str, Train]) -> dict[str, Train]:
         """Which go next, by trial: the oldest, and those of its size that fit beside it."""
@@ -81,8 +82,9 @@ class Bench:
 
     def halve(self) -> bool:
         """Go on with half as many rows at a time, after running out of memory; whether that is possible."""
-        if max(self.lanes, self.decode_lanes) == 1:
+        if self.halvings == HALVINGS or max(self.lanes, self.decode_lanes) == 1:
             return False
+        self.halvings += 1
         self.lanes, self.decode_lanes = max(1, self.lanes // 2), max(1, self.decode_lanes // 2)
         return True
 
@@ -93,38 +95,43 @@ class Bench:
         """
         lanes = [lane for request in requests for lane in _lanes(request)]
         rows = [row for request in requests for row in request.rows]
-        logprobs = self._forward(lanes, rows, *requests[0].size)
         losses: list[Any] = []
-        first = 0
-        for request in requests:
-            own = logprobs[first : first + len(request.rows)]
-            losses.append(_loss(request, own))
-            first += len(request.rows)
+
+        def total(logprobs: list[Tensor]) -> Tensor | None:
+            first = 0
+            for request in requests:
+                losses.append(_loss(request, logprobs[first : first + len(request.rows)]))
+                first += len(request.rows)
+            shares = [
+                loss / request.learner.optimizer.gradient_accumulation_steps
+                for request, loss in zip(requests, losses, strict=True)
+                if isinstance(loss, Tensor)
+            ]
+            return sum(shares[1:], shares[0]) if shares else None
+
+        def forward(first: int, last: int) -> list[Tensor]:
+            return self._forward(lanes[first:last], rows[first:last], *requests[0].size)
+
+        leaves = self.stack.leaves
+        found = gradients(forward, total, list(leaves.values()), len(rows), self.lanes)
+        self.optimizer.accumulate({name: g for name, g in zip(leaves, found, strict=True) if g is not None})
         good = [i for i, loss in enumerate(losses) if isinstance(loss, Tensor)]
-        if not good:
-            return [*losses]
-        total = sum(losses[i] / requests[i].learner.optimizer.gradient_accumulation_steps for i in good)
-        names = list(self.stack.leaves)
-        gradients = torch.autograd.grad(total, [self.stack.leaves[name] for name in names], allow_unused=True)
-        self.optimizer.accumulate({n: g for n, g in zip(names, gradients, strict=True) if g is not None})
-        answers: list[Any] = [*losses]
-        for i, value in zip(good, torch.stack([losses[i].detach() for i in good]).tolist(), strict=True):
-            answers[i] = value
-        return answers
+        if good:
+            for i, value in zip(good, torch.stack([losses[i].detach() for i in good]).tolist(), strict=True):
+                losses[i] = value
+        return losses
 
     @torch.no_grad()
     def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
         """Per row, the log-probabilities of its labels under a slot's adapter."""
-        return self._forward(training_lanes(slot, rows, prompt, 0.0, 0, 0, 0), rows, *size_of(rows, prompt))
+        lanes, size = training_lanes(slot, rows, prompt, 0.0, 0, 0, 0), size_of(rows, prompt)
+        spans = [slice(first, first + self.lanes) for first in range(0, len(rows), self.lanes)]
+        return [own for span in spans for own in self._forward(lanes[span], rows[span], *size)]
 
     def _forward(self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int) -> list[Tensor]:
-        """Log-probabilities of the labels of rows in lanes, in as many batches as they need."""
-        parts = []
-        for start in range(0, len(lanes), self.lanes):
-            own = lanes[start : start + self.lanes]
-            filled = batch(self.stack, own, self.lanes if self.full else len(own), tokens)
-            parts.append(label_logprobs(self.stack, filled, labels)[: len(own)])
-        return _of_labels(torch.cat(parts), rows)
+        """Log-probabilities of the labels of rows in lanes."""
+        filled = batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens)
+        return _of_labels(label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
 
     def step(self, requests: Sequence[Step]) -> list[float]:
         norms = self.optimizer.norms()

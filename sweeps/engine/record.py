@@ -67,6 +67,8 @@ class Recorder(Callback):
         if result.get("diverged"):
             update |= {"status": "diverged", "score": result["score"], "items": (), "n_items": 0}
         self.records[trial.trial_id] = replace(record, **update)
+        if result.get("memory_halvings"):
+            self._note(trial.trial_id, "short of memory: fewer rows at a time")
         if time.monotonic() - self._written > WRITE_EVERY_S:
             self.write()
 

@@ -92,7 +92,7 @@ def run(sweep: Sweep, folder: Path, tracking: MLflowTracking, resume: bool = Fal
     baselines = {"chance": task.chance, **task.baselines()}
     found = ray.cluster_resources()
     plan = seating(sweep, machine(sweep, found.get("CPU", 1.0), found.get("GPU", 0.0)))
-    if plan.shape is not None:
+    if plan.shape is not None or plan.why:
         print(plan, flush=True)
     hosts = _hosts(sweep, plan)
     measuring = {p.learner.name: _untouched(p, sweep.seed, hosts) for p in sweep.pairs if p.learner.needs_base}

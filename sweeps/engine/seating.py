@@ -7,6 +7,8 @@ it, so a trial's numbers can be had again.
 from __future__ import annotations
 
 import dataclasses
+import math
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +48,25 @@ class Machine:
 
     cores: float = 1
     gpus: float = 0
-    free_bytes: float = float("inf")  # of the memory that seats live in
+    free_bytes: float = float("inf")  # of main memory, or of the device with the least
 
 
 def machine(sweep: Sweep, cores: float, devices: float) -> Machine:
     """This many cores and GPUs. Seats live in a GPU's memory where trials ask for one, else in this main memory."""
     gpu = sweep.resources_per_trial.get("gpu", 0)
-    return Machine(cores, devices / gpu) if gpu else Machine(cores, 0, float(psutil.virtual_memory().available))
+    if gpu:
+        return Machine(cores, devices / gpu, min(1.0, gpu) * _free_on_gpu())
+    return Machine(cores, 0, float(psutil.virtual_memory().available))
+
+
+def _free_on_gpu() -> float:
+    """Bytes, of the GPU with the least, as its driver's own tool says; without one here, all is thought to fit."""
+    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
+        return min(int(line) for line in said.split()) * 2.0**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return math.inf
 
 
 def loner(sweep: Sweep) -> str | None:
@@ -72,7 +86,8 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
     if sweep.seats == 1:
         return Seating(1, 1)
     if alone is not None:
-        return Seating(1, 1, why=f"learner {alone!r} cannot share one")
+        bases = any(pair.learner.needs_base for pair in sweep.pairs)
+        return Seating(1, 1, why=f"learner {alone!r} cannot share one" if bases else "")
     largest = [_largest(sweep, pair) for pair in sweep.pairs]
     per_seat = max(_bytes(pair.base, config) for pair, config in zip(sweep.pairs, largest, strict=True))
     at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))
@@ -100,7 +115,9 @@ def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tup
         devices = machine.gpus or machine.cores
         hosts = max(1, min(int(devices // bases), -(-trials // seats)))
     if sweep.seats == "auto":
-        fitting = MEMORY_SHARE * machine.free_bytes / per_seat / hosts
+        of_a_host = machine.free_bytes if machine.gpus else machine.free_bytes / (hosts * bases)
+        weights = max(_weights(pair.base, machine) for pair in sweep.pairs)
+        fitting = MEMORY_SHARE * max(0.0, of_a_host - weights) / per_seat
         seats = max(1, int(min(seats, fitting, -(-trials // hosts))))
     return seats, hosts
 
@@ -117,11 +134,20 @@ def _largest(sweep: Sweep, pair: Any) -> Any:
     return dataclasses.replace(pair.learner, **tops)
 
 
+def _weights(base: str, machine: Machine) -> float:
+    """Bytes of a base once it is loaded; 4 bits and their scales take 0.6 of a byte."""
+    from trainables.bases import BaseName, outline
+
+    options = BaseName.parse(base).options
+    half = options & {"bfloat16", "float16"} or (machine.gpus and "float32" not in options)
+    return outline(base)[2] * (0.6 if "nf4" in options else 2.0 if half else 4.0)
+
+
 def _bytes(base: str, config: Any) -> float:
     """Parameters, gradients and two moments of one seat, in float32; by the base's configuration, without weights."""
     from trainables.bases import outline
 
     adapter = config.adapter()
-    hidden, projections = outline(base, adapter.target_modules)
+    hidden, projections, _ = outline(base, adapter.target_modules)
     parameters = adapter.num_virtual_tokens * hidden + adapter.r * projections
     return 4.0 * 4 * parameters

@@ -140,6 +140,8 @@ class MLflowTracking(Callback):
             # Logged beside `score`, because MLflow's search sees the last value of a metric only.
             metrics["best_score"] = max(metrics["score"], self._best.get(trial.trial_id, 0.0))
         self._append(trial.trial_id, metrics=metrics, step=step)
+        if "memory_halvings" in metrics:
+            self._append(trial.trial_id, tags={"memory_halvings": f"{metrics['memory_halvings']:.0f} by round {step}"})
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -11,7 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from trainables.core import Adapter, Optimizer, Row, Split, Task
 from trainables.prompts import decode, encode_prompt, encode_row
@@ -68,6 +68,21 @@ class LanguageConfig:
             warmup_steps=self.warmup_steps,
             total_steps=self.total_steps,
         )
+
+
+@dataclass(frozen=True)
+class AloneConfig(LanguageConfig):
+    """Fields of learners that need a model of their own, see `own_model.py`."""
+
+    needs_base: ClassVar[bool] = True
+    packs: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.watch_updates:
+            raise ValueError(
+                "watch_updates is for learners that share a base (lora, soft_prompt, hybrid); leave it off"
+            )
 
 
 class SupervisedLearner:

@@ -1,0 +1,9 @@
+"""What may vary for full fine-tuning: above all the step size, a tenth of what adapters bear."""
+
+from optuna.distributions import FloatDistribution
+
+from search_spaces import optimizer
+from search_spaces.space import Space
+
+# 1e-5 is usual for models of billions of weights; small bases, as the built-in one, take up to a hundred times more.
+SPACE = optimizer.SPACE | Space({"learning_rate": FloatDistribution(1e-5, 3e-3, log=True)})

@@ -1,0 +1,125 @@
+"""Learners with a model of their own: against the host's numbers, beside the base, and short of memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.miniatures import base
+from tests.toys import Letters
+from trainables.adapters import lora_config
+from trainables.bases import load
+from trainables.learners.dora import DoraConfig
+from trainables.learners.full import FullConfig
+from trainables.learners.ia3 import Ia3Config
+from trainables.learners.lora import LoraConfig
+from trainables.memory import HALVINGS, gradients
+from trainables.own_model import with_peft
+from trainables.solo import Solo
+
+ALONE = {"dora": DoraConfig, "ia3": Ia3Config, "full": FullConfig}
+
+
+def test_lora_in_a_model_of_its_own_is_the_hosts_lora():
+    """PEFT's modules, autograd and torch's AdamW against hooks and the stacked optimizer, evaluation included."""
+    config = LoraConfig(r=4, steps_per_round=10, weight_decay=0.1, gradient_accumulation_steps=2, warmup_steps=5)
+    ours = base("qwen2")
+    host = Solo(ours, config.build(ours, Letters(), 3), 3)
+    packed = [(host.round()["loss"], host.evaluate()["items"]) for _ in range(3)]
+    host.close()
+    theirs = base("qwen2")
+    learner = with_peft(theirs, lora_config(theirs, config.adapter()), config.build(theirs, Letters(), 3), 3)
+    for loss, items in packed:
+        assert learner.round()["loss"] == pytest.approx(loss, rel=1e-4)
+        assert learner.evaluate()["items"] == items
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_the_base_is_given_back_as_it_was(name):
+    ours = base("qwen2")
+    before = {key: value.clone() for key, value in ours.model.state_dict().items()}
+    learner = ALONE[name](steps_per_round=4).build(ours, Letters(), 0)
+    untouched = learner.evaluate()["items"]
+    first, second = learner.round(), learner.round()
+    assert second["loss"] < first["loss"]
+    learner.close()
+    after = ours.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not any(p.requires_grad for p in ours.model.parameters())
+    again = ALONE[name]().build(ours, Letters(), 0)
+    assert again.evaluate()["items"] == untouched
+    again.close()
+
+
+def test_trainable_parameters_by_hand():
+    """Of a miniature with hidden size 32, keys and values of 16, MLPs of 48, two layers."""
+    hidden, kv, inner = 32, 16, 48
+    counted = {}
+    for name, fields in (("full", {}), ("dora", {"r": 4}), ("ia3", {})):
+        ours = base("qwen2")
+        learner = ALONE[name](steps_per_round=1, **fields).build(ours, Letters(), 0)
+        counted[name] = learner.round()["trainable_parameters"]
+        learner.close()
+    assert counted["full"] == sum(p.numel() for p in base("qwen2").model.parameters())
+    assert counted["dora"] == 2 * (4 * (hidden + hidden) + hidden + 4 * (hidden + kv) + kv)  # q, v, and a length each
+    assert counted["ia3"] == 2 * (hidden + kv + inner)  # PEFT scales this family at q, v and down
+
+
+def test_four_bit_weights_are_refused_by_name(tmp_path):
+    base("qwen2").model.save_pretrained(tmp_path)
+    base("qwen2").tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"4-bit weights of .*:nf4"):
+        FullConfig().build(load(f"{tmp_path}:nf4"), Letters(), 0)
+    load.cache_clear()
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_short_of_memory_the_numbers_stay(name):
+    """Three rows at a time where eight were asked for: the same losses and completions, and the trial says so."""
+    config = ALONE[name](steps_per_round=3)
+    plenty = config.build(base("qwen2"), Letters(size=30), 0)
+    wanted, items = plenty.round()["loss"], plenty.evaluate()["items"]
+    learner = config.build(base("qwen2"), Letters(size=30), 0)
+    room = {"rows": 3}
+    learner.model.get_input_embeddings().register_forward_pre_hook(lambda module, inputs: refuse(inputs, room))
+    metrics = learner.round()
+    assert metrics["loss"] == pytest.approx(wanted, rel=1e-5)
+    assert metrics["memory_halvings"] == 2
+    room["rows"] = 20
+    assert learner.evaluate()["items"] == items
+    room["rows"] = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        learner.round()
+    assert "memory_halvings" not in plenty.round()
+
+
+def refuse(inputs, room):
+    if len(inputs[0]) > room["rows"]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_gradients_in_parts_are_those_of_the_whole():
+    """Of a loss that mixes all rows, with never more than three rows in a graph."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(10, 5, generator=generator, dtype=torch.float64)
+    w = torch.randn(5, generator=generator, dtype=torch.float64).requires_grad_()
+    unused = torch.zeros(3, requires_grad=True)
+    sizes = []
+
+    def forward(first, last):
+        if torch.is_grad_enabled():
+            sizes.append(last - first)
+        return [(x[i] * w).tanh() for i in range(first, last)]
+
+    def loss(rows):
+        return torch.stack([row.sum() for row in rows]).logsumexp(0) * rows[0][1]
+
+    whole = gradients(forward, loss, [w, unused], 10, 10)
+    assert sizes == [10]
+    parts = gradients(forward, loss, [w, unused], 10, 3)
+    assert max(sizes[1:]) == 3
+    torch.testing.assert_close(parts[0], whole[0], rtol=1e-12, atol=1e-14)
+    assert whole[1] is parts[1] is None
+    assert gradients(forward, lambda rows: None, [w], 10, 3) == [None]
+    assert HALVINGS == 3

@@ -1,0 +1,31 @@
+"""IA3 (Liu et al. 2022, arXiv 2205.05638): attention and MLP activations are scaled by trained vectors.
+
+The fewest parameters of all. PEFT chooses what is scaled in each architecture; its modules need a model of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainables.core import Adapter, Task
+from trainables.learners.language import AloneConfig, SupervisedLearner
+
+if TYPE_CHECKING:
+    from trainables.own_model import OwnModel
+
+
+@dataclass(frozen=True)
+class Ia3Config(AloneConfig):
+    name: ClassVar[str] = "ia3"
+
+    learning_rate: float = 3e-2  # vectors that start at 1 bear, and need, large steps
+
+    def build(self, base: Any, task: Task, seed: int) -> OwnModel:
+        """Raises ValueError for an architecture whose targets PEFT does not know."""
+        import peft
+
+        from trainables.own_model import with_peft
+
+        learner = SupervisedLearner(self, Adapter(), self.optimizer(), base, task, seed)
+        return with_peft(base, peft.IA3Config(task_type=peft.TaskType.CAUSAL_LM), learner, seed)

@@ -1,0 +1,52 @@
+"""What to do when memory runs out: the same gradients from fewer rows at a time.
+
+A loss may mix the rows of a micro-batch in any way, so halving the batch and doubling accumulation would change it.
+Instead, log-probabilities are computed first, without a graph; the loss says how much each of them matters; and
+then part after part is run again, with a graph, for its share (gradient caching: Gao et al. 2021, arXiv 2101.06983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+HALVINGS = 3  # of the rows at a time; a device that has no room for an eighth lacks room for the trial
+
+
+def ran_out(error: BaseException) -> bool:
+    """Torch has a class for it on GPUs; the CPU's allocator only says so."""
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
+
+
+def gradients(
+    forward: Callable[[int, int], list[Tensor]],
+    loss: Callable[[list[Tensor]], Tensor | None],
+    leaves: Sequence[Tensor],
+    rows: int,
+    at_once: int,
+) -> list[Tensor | None]:
+    """d loss / d leaf, None where a leaf plays no part; all None where there is no loss.
+
+    `forward(first, last)` gives a tensor per row, and the same again when asked again; `loss` takes all rows.
+    """
+    spans = [(first, min(first + at_once, rows)) for first in range(0, rows, at_once)]
+    if len(spans) == 1:
+        total = loss(forward(0, rows))
+        return [None] * len(leaves) if total is None else [*torch.autograd.grad(total, leaves, allow_unused=True)]
+    with torch.no_grad():
+        outputs = [output for span in spans for output in forward(*span)]
+    for output in outputs:
+        output.requires_grad_()
+    total = loss(outputs)
+    whole: list[Tensor | None] = [None] * len(leaves)
+    if total is None:
+        return whole
+    shares = torch.autograd.grad(total, outputs, allow_unused=True, materialize_grads=True)
+    for first, last in spans:
+        part = torch.autograd.grad(forward(first, last), leaves, shares[first:last], allow_unused=True)
+        whole = [
+            new if old is None else old if new is None else old + new for old, new in zip(whole, part, strict=True)
+        ]
+    return whole

@@ -1,0 +1,216 @@
+"""A trial with a model of its own: stock PyTorch, for whatever cannot share a frozen base.
+
+Full fine-tuning changes the base itself, and methods that only PEFT knows put modules of their own into it. The learner
+says what to train on and judges completions, exactly as in a host (`LanguageLearner`).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.adamw import schedule
+from trainables.bases import Base
+from trainables.core import LanguageLearner, Row, Split
+from trainables.memory import HALVINGS, gradients, ran_out
+
+EVALUATION_ROWS = 128  # prompts decoded at a time
+
+
+class OwnModel:
+    """A `Learner`: AdamW on the parameters of `model` that require gradients.
+
+    `give_back` is called by `close`, for a model that was borrowed. Dropout is seeded by trial and step, so that a
+    resumed round is the round that would have been.
+    """
+
+    def __init__(
+        self, base: Base, model: Any, learner: LanguageLearner, seed: int, give_back: Callable[[], None] | None = None
+    ) -> None:
+        self.base, self.model, self._learner, self._seed, self._give_back = base, model, learner, seed, give_back
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        settings, values = learner.optimizer, list(self.parameters.values())
+        self._optimizer = torch.optim.AdamW(
+            values, settings.learning_rate, settings.betas, settings.eps, settings.weight_decay, foreach=True
+        )
+        self._steps = self._halvings = 0
+        self._draws = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
+
+    def round(self) -> dict[str, Any]:
+        """`steps_per_round` optimizer steps; metrics as `Host.round` gives them."""
+        losses: list[float] = []
+        norms: list[float] = []
+        tokens, start = 0, time.perf_counter()
+        self.model.train()
+        for _ in range(self._learner.steps_per_round):
+            loss, norm, count = self._update()
+            losses.append(loss)
+            norms.append(norm)
+            tokens += count
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                losses = [math.nan]
+                break
+        return {
+            "loss": sum(losses) / len(losses),
+            "grad_norm": sum(norms) / len(norms),
+            "steps": self._steps,
+            "trainable_parameters": sum(p.numel() for p in self.parameters.values()),
+            "tokens_per_second": tokens / (time.perf_counter() - start),
+            **self._said(),
+        }
+
+    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+        """Greedy completions by transformers' `generate`, judged by the learner."""
+        prompts = self._learner.prompts(split)
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        tokens: dict[int, list[int]] = {}
+        self.model.eval()
+        while len(tokens) < len(order):
+            own = partial(self._next_completions, prompts, order[len(tokens) :])
+            tokens |= self._in_memory(own)
+        ended = [self.base.eos in tokens[i] for i in range(len(prompts))]
+        kept = [tokens[i][: tokens[i].index(self.base.eos)] if end else tokens[i] for i, end in enumerate(ended)]
+        return self._learner.judge(split, kept, ended) | self._said()
+
+    def state(self) -> bytes:
+        kept = {
+            "parameters": {name: p.detach().cpu() for name, p in self.parameters.items()},
+            "optimizer": self._optimizer.state_dict(),
+            "steps": self._steps,
+            "learner": self._learner.state(),
+        }
+        buffer = io.BytesIO()
+        torch.save(kept, buffer)
+        return buffer.getvalue()
+
+    @torch.no_grad()
+    def load(self, state: bytes) -> None:
+        kept = torch.load(io.BytesIO(state), map_location=self.base.device, weights_only=False)
+        for name, value in kept["parameters"].items():
+            self.parameters[name].copy_(value)
+        self._optimizer.load_state_dict(kept["optimizer"])
+        self._steps = kept["steps"]
+        self._learner.load(kept["learner"])
+
+    def save(self, folder: str) -> None:
+        """The model in transformers' format, or the adapter in PEFT's."""
+        self.model.save_pretrained(folder)
+
+    def close(self) -> None:
+        if self._give_back:
+            self._give_back()
+
+    def _update(self) -> tuple[float, float, int]:
+        """One optimizer step -> (mean loss, gradient norm before clipping, tokens); not taken if not finite."""
+        settings, leaves = self._learner.optimizer, list(self.parameters.values())
+        losses: list[Tensor] = []
+        tokens = 0
+        self._optimizer.zero_grad()
+        for micro in range(settings.gradient_accumulation_steps):
+            rows = self._learner.next_rows()
+            loss, found = self._in_memory(partial(self._gradients, rows, micro))
+            for parameter, gradient in zip(leaves, found, strict=True):
+                if gradient is not None:
+                    share = gradient / settings.gradient_accumulation_steps
+                    parameter.grad = share if parameter.grad is None else parameter.grad + share
+            losses.append(loss)
+            tokens += sum(len(row.tokens) for row in rows)
+        norm = torch.nn.utils.clip_grad_norm_(leaves, settings.max_grad_norm)
+        mean, size = torch.stack([torch.stack(losses).mean(), norm.to(losses[0])]).tolist()
+        if math.isfinite(mean) and math.isfinite(size):
+            for group in self._optimizer.param_groups:
+                group["lr"] = settings.learning_rate * schedule(settings, self._steps)
+            self._optimizer.step()
+            self._steps += 1
+        return mean, size, tokens
+
+    def _gradients(self, rows: Sequence[Row], micro: int) -> tuple[Tensor, list[Tensor | None]]:
+        """A micro-batch's loss and its gradients, from as many rows at a time as memory allows."""
+        losses: list[Tensor] = []
+
+        def loss(logprobs: list[Tensor]) -> Tensor:
+            losses.append(self._learner.loss(logprobs, rows))
+            return losses[0]
+
+        def forward(first: int, last: int) -> list[Tensor]:
+            seed = hash((self._seed, self._steps, micro, first))
+            with _seeded(seed) if self._draws else nullcontext():
+                return self._logprobs(rows[first:last])
+
+        at_once = max(1, len(rows) >> self._halvings)
+        found = gradients(forward, loss, list(self.parameters.values()), len(rows), at_once)
+        return losses[0].detach(), found
+
+    def _in_memory(self, do: Callable[[], Any]) -> Any:
+        """Again with half as many rows at a time where memory runs out, at most `HALVINGS` times in a trial."""
+        while True:
+            try:
+                return do()
+            except RuntimeError as error:
+                if not ran_out(error) or self._halvings == HALVINGS:
+                    raise
+                self._halvings += 1
+
+    def _logprobs(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Per row, the log-probability (nats) of each label; rows are padded on the right."""
+        device, width = self.base.device, max(len(row.tokens) for row in rows)
+        ids = torch.tensor([[*row.tokens, *[self.base.eos] * (width - len(row.tokens))] for row in rows], device=device)
+        mask = torch.tensor([[1] * len(r.tokens) + [0] * (width - len(r.tokens)) for r in rows], device=device)
+        places = [[i for i, label in enumerate(row.labels) if label] for row in rows]
+        lanes = torch.tensor([lane for lane, own in enumerate(places) for _ in own], device=device)
+        ends = torch.tensor([i for own in places for i in own], device=device)
+        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[lanes, ends - 1]
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        return list(wide.gather(1, ids[lanes, ends][:, None])[:, 0].split([len(own) for own in places]))
+
+    def _said(self) -> dict[str, int]:
+        return {"memory_halvings": self._halvings} if self._halvings else {}
+
+    def _next_completions(self, prompts: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, list[int]]:
+        own = order[: EVALUATION_ROWS >> self._halvings]
+        return dict(zip(own, self._complete([prompts[i] for i in own]), strict=True))
+
+    @torch.no_grad()
+    def _complete(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Up to the budget, end token and padding included."""
+        width, pad = max(map(len, prompts)), self.base.eos
+        ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=self.base.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.base.device)
+        made = self.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=self._learner.max_new_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+        )
+        return made[:, width:].tolist()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch draws from this seed inside, and goes on afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def with_peft(base: Base, config: Any, learner: LanguageLearner, seed: int) -> OwnModel:
+    """The base with a PEFT adapter in it, until `close` takes it out again. `config` is a `peft.PeftConfig`."""
+    from peft import get_peft_model
+
+    with _seeded(seed):
+        model: Any = get_peft_model(base.model, config)
+
+    def give_back() -> None:
+        model.unload()
+        base.model.requires_grad_(False).eval()
+
+    return OwnModel(base, model, learner, seed, give_back)
