@@ -13,9 +13,11 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from benchmarks.packing import BASE, WORKLOADS, configurations, pair_of
-from benchmarks.plain_peft import PlainLearner
+from trainables.adapters import lora_config
 from trainables.bases import Base, load
+from trainables.core import Pair
 from trainables.host import Host
+from trainables.own_model import OwnModel, with_peft
 from trainables.shape import Shape
 
 QWEN = {
@@ -75,10 +77,16 @@ def opened(shape: str) -> Base:
     return Base(shape, model.requires_grad_(False).eval(), tiny.tokenizer)
 
 
+def plain(base: Base, pair: Pair, seed: int) -> OwnModel:
+    """A trial as people write it, through PEFT's own modules; its rows and its judge are those of a packed one."""
+    learner: Any = pair.learner.build(base, pair.task, seed)
+    return with_peft(base, lora_config(base, learner.adapter), learner, seed)
+
+
 def sequential(base: Base, count: int) -> None:
     rounds = WORKLOADS["arena"][2]
     for config in configurations(count):
-        trial = PlainLearner(base, pair_of("arena", {"c": config}), 0)
+        trial = plain(base, pair_of("arena", {"c": config}), 0)
         for _ in range(rounds):
             trial.round()
             trial.evaluate()

@@ -1,4 +1,4 @@
-"""`PlainLearner` as a Tune trial: one process each."""
+"""The baseline of `packing.py` as a Tune trial: one process each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.plain_peft import PlainLearner
+from benchmarks.packing_device import plain
 from trainables.bases import load
 from trainables.trial import Trial
 
@@ -17,4 +17,4 @@ class PlainTrial(Trial):
     def _open(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(1)
         pair = self._resolve(config)
-        self._learner: Any = PlainLearner(load(pair.base), pair, self._seed)
+        self._learner = plain(load(pair.base), pair, self._seed)

@@ -1,7 +1,8 @@
 """Which learner adapts a small language model best to the reasoning arena: LoRA, a soft prompt, or both?
 
 Searches learning rates, ranks, prompt lengths and regularisation on the arena's search split (five kinds of question;
-see docs/arena.md), on the built-in base unless --base names another. About five minutes on two cores.
+see docs/arena.md), on the built-in base unless --base names another. About five minutes on two cores. `--learner` takes
+DoRA, IA3 and full fine-tuning too (dora, ia3, full): those cannot share a base, so every trial then runs by itself.
 """
 
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from sweeps.engine.cli import main
-from search_spaces import hybrid, lora, soft_prompt
+from search_spaces import dora, full, hybrid, ia3, lora, soft_prompt
 from sweeps.engine.sweep import Sweep
 from trainables.core import Pair
+from trainables.learners.dora import DoraConfig
+from trainables.learners.full import FullConfig
 from trainables.learners.hybrid import HybridConfig
+from trainables.learners.ia3 import Ia3Config
 from trainables.learners.lora import LoraConfig
 from trainables.learners.soft_prompt import SoftPromptConfig
 from trainables.tasks.arena import ArenaTask
@@ -27,7 +31,15 @@ SWEEP = Sweep(
         Pair(SoftPromptConfig(), TASK, BASE),
         Pair(HybridConfig(), TASK, BASE),
     ),
-    space={"lora": lora.SPACE, "soft_prompt": soft_prompt.SPACE, "hybrid": hybrid.SPACE},
+    optional=(Pair(DoraConfig(), TASK, BASE), Pair(Ia3Config(), TASK, BASE), Pair(FullConfig(), TASK, BASE)),
+    space={
+        "lora": lora.SPACE,
+        "soft_prompt": soft_prompt.SPACE,
+        "hybrid": hybrid.SPACE,
+        "dora": dora.SPACE,
+        "ia3": ia3.SPACE,
+        "full": full.SPACE,
+    },
     num_samples=24,
     rounds=8,
 )

@@ -81,16 +81,6 @@ def test_a_killed_driver_resumes_without_repeating(tmp_path):
     assert len(parents) == 1
 
 
-def test_a_driver_killed_before_its_first_snapshot_starts_again(tmp_path):
-    driver, flags, _ = start(tmp_path, "--name", "early", "--num-samples", "2", rounds=1)
-    kill(driver)
-    (tmp_path / "runs/early/snapshot.zip").unlink()
-    sweep(tmp_path, *flags, "--resume")
-    states = Counter(t.state for t in study(tmp_path, "early").trials)
-    assert states[TrialState.COMPLETE] == 2
-    assert TrialState.RUNNING not in states
-
-
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     driver, *_ = start(tmp_path, rounds=5, stdout=subprocess.PIPE)
     driver.send_signal(signal.SIGINT)

@@ -15,7 +15,6 @@ import pytest
 import ray
 import transformers
 
-from sweeps.adapters import SWEEP as ADAPTERS
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.engine.checks import BadInput
@@ -148,7 +147,7 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     assert (large.seats, large.hosts) == (32, 1)
     assert seating(replace(ARENA, max_concurrent_trials=1), Machine(cores=2)).shape is None
     assert seating(replace(ARENA, seats=1), Machine(cores=2)).shape is None
-    alone = seating(ADAPTERS, Machine(cores=2))
+    alone = seating(replace(ARENA, pairs=ARENA.optional, optional=()), Machine(cores=2))
     assert alone.shape is None
     assert "'dora' cannot share one" in str(alone)
     with pytest.raises(BadInput, match="--seats 1"):
