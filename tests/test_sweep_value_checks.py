@@ -31,7 +31,7 @@ class Odd(Letters):
             raise ValueError("data.json: not valid JSON\nat line 3; repair it")
         if self.fault == "empty":
             return ()
-        return self.train()[:1] if self.fault == "overlap" else self._examples(100)
+        return self._examples(100)
 
 
 def with_task(fault: str) -> Sweep:
@@ -77,7 +77,6 @@ BAD: dict[str, tuple[Sweep, list[str]]] = {
     "no space": (replace(TWO, space={"knob": RATE}), ["'dial' has no Space", "['knob']"]),
     "a space too many": (replace(ONE, space={"knob": RATE, "konb": RATE}), ["'konb'", "['knob']"]),
     "empty split": (with_task("empty"), ["'letters'", "search split is empty"]),
-    "overlap": (with_task("overlap"), ["train and search overlap", "key 'letter/0' ('a?')", "one split"]),
     "unreadable": (with_task("unreadable"), ["'search'", "data.json: not valid JSON at line 3"]),
 }
 

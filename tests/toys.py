@@ -56,7 +56,7 @@ class Digits:
     chance = 0.1
 
     def _examples(self, split):
-        return tuple(Example(f"{split} {i}?", str(i % 10), "digit", f"{split}/{i}") for i in range(20))
+        return tuple(Example(f"{split} {i}?", str((7 * i + 3) % 10), "digit", f"{split}/{i}") for i in range(20))
 
     def train(self):
         return self._examples("train")

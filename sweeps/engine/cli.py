@@ -19,6 +19,7 @@ import yaml  # noqa: E402
 
 from search_spaces.models import fit  # noqa: E402
 from sweeps.engine.sweep import BadInput, Sweep  # noqa: E402
+from trainables.guards import Guard  # noqa: E402
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
@@ -45,6 +46,7 @@ class Flags:
     seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
     hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE")] = ()  # fix axes instead of searching them
+    allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
     seed: int | None = None  # of the search and of every trial
     name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
     storage_path: Path = Path("runs")  # where the sweep's folder goes
@@ -65,8 +67,8 @@ def main(sweep: Sweep, argv: list[str] | None = None) -> None:
         if flags.plan:
             from sweeps.engine.plan import plan
 
-            check(sweep)
-            print(plan(sweep))
+            remarks = check(sweep, flags.allow)
+            print("\n".join([plan(sweep), *remarks]))
             return
         interrupted = session(sweep, flags, Path(sys.argv[0]), argv)
     if interrupted:

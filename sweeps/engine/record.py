@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,17 @@ SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it
 class Recorder(Callback):
     """Keeps a `TrialRecord` per trial, writes the leaderboard files, and copies the best adapter to `best/`."""
 
-    def __init__(self, folder: Path, rounds: int, learner_of: Callable[[dict[str, Any]], str], baselines: dict) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rounds: int,
+        learner_of: Callable[[dict[str, Any]], str],
+        baselines: dict,
+        remarks: Sequence[str] = (),
+    ) -> None:
         self.folder, self.rounds = folder, rounds
         self.records: dict[str, TrialRecord] = {}
-        self._learner_of, self._baselines = learner_of, baselines
+        self._learner_of, self._baselines, self._remarks = learner_of, baselines, remarks
         self._written = 0.0
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
@@ -123,7 +130,8 @@ class Recorder(Callback):
 
     def write(self) -> None:
         self._written = time.monotonic()
-        write_all(self.folder, list(self.records.values()), baselines=self._baselines, rounds=self.rounds)
+        records = list(self.records.values())
+        write_all(self.folder, records, baselines=self._baselines, rounds=self.rounds, remarks=self._remarks)
 
     def _note(self, trial_id: str, note: str) -> None:
         record = self.records.get(trial_id)

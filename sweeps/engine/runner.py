@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -82,10 +82,17 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def run(sweep: Sweep, folder: Path, tracking: MLflowTracking, resume: bool = False, verbose: bool = False) -> Outcome:
+def run(
+    sweep: Sweep,
+    folder: Path,
+    tracking: MLflowTracking,
+    remarks: Sequence[str] = (),
+    resume: bool = False,
+    verbose: bool = False,
+) -> Outcome:
     """Run or resume a validated sweep in `folder` (`runs/<sweep>`), inside `cluster`.
 
-    Ctrl-C ends it in order; all work is kept.
+    `remarks` are what guards found, for the leaderboard. Ctrl-C ends it in order; all work is kept.
     """
     start = time.monotonic()
     task = sweep.pairs[0].task
@@ -96,7 +103,7 @@ def run(sweep: Sweep, folder: Path, tracking: MLflowTracking, resume: bool = Fal
         print(plan, flush=True)
     hosts = _hosts(sweep, plan)
     measuring = {p.learner.name: _untouched(p, sweep.seed, hosts) for p in sweep.pairs if p.learner.needs_base}
-    recorder = Recorder(folder, sweep.rounds, partial(learner_name, sweep), baselines)
+    recorder = Recorder(folder, sweep.rounds, partial(learner_name, sweep), baselines, remarks)
     searcher = _searcher(sweep, folder)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])

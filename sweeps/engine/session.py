@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import yaml
 from sweeps.engine.cli import Flags
 from sweeps.engine.seating import loner
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
+from sweeps.results.statistics import smallest_difference
+from trainables.guards import inspect
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW = {"time_budget_s", "max_concurrent_trials", "seats", "hosts"}  # flags that say how to run, not what
@@ -27,9 +30,9 @@ NOT_REPRODUCED = HOW | {"name", "resume", "num_samples", "learner", "set", "plan
 
 def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> bool:
     """Check, run, show. Returns whether the sweep was interrupted. Raises BadInput before anything is started."""
-    check(sweep)
+    remarks = check(sweep, flags.allow)
     folder, sweep = choose_folder(sweep, flags)
-    facts = describe(sweep)
+    facts = describe(sweep) | {"guards": remarks}
     if flags.resume:
         check_same(folder, facts)
 
@@ -45,14 +48,19 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> bool:
             create(folder, facts | {"command": [str(script), *argv]})
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
         print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
-        outcome = run(sweep, folder, tracking, flags.resume, flags.verbose)
+        for remark in remarks:
+            print(remark, flush=True)
+        outcome = run(sweep, folder, tracking, remarks, flags.resume, flags.verbose)
     show(outcome, sweep, folder, script, argv)
     tracking.close()
     return outcome.interrupted
 
 
-def check(sweep: Sweep) -> None:
-    """Everything that can be known before anything starts. Raises BadInput."""
+def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
+    """Everything that can be known before anything starts; what the guards found but do not stop for, in words.
+
+    Raises BadInput, also for what a guard stops that is not in `allow`.
+    """
     try:
         sweep.validate()
         for base in {pair.base for pair in sweep.pairs if pair.learner.needs_base}:
@@ -62,6 +70,12 @@ def check(sweep: Sweep) -> None:
         loner(sweep)  # refuses seats for learners that cannot share a base
     except ValueError as error:  # tasks and bases explain themselves in one line; they know nothing of sweeps
         raise BadInput(str(error)) from error
+    remarks = []
+    for finding in (found for task in sweep.tasks() for found in inspect(task, smallest_difference)):
+        if finding.stops and finding.guard not in allow:
+            raise BadInput(f"guard {finding.guard}: {finding.what}, or pass --allow {finding.guard}")
+        remarks.append(f"guard {finding.guard}{' (allowed)' if finding.stops else ''}: {finding.what}")
+    return remarks
 
 
 def choose_folder(sweep: Sweep, flags: Flags) -> tuple[Path, Sweep]:

@@ -50,8 +50,12 @@ class Sweep:
         checks.check_space_names(self.space, self.pairs, self.optional)
         for pair in self.pairs:
             checks.check_axes(pair.learner, self.space_of(pair))
-        for task in _distinct(pair.task for pair in self.pairs):
+        for task in self.tasks():
             checks.check_splits(task)
+
+    def tasks(self) -> list[Task]:
+        """The pairs' tasks, each once."""
+        return _distinct(pair.task for pair in self.pairs)
 
     def space_of(self, pair: Pair) -> Space:
         """One pair's space, names without prefix."""

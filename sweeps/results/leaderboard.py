@@ -146,7 +146,7 @@ def span(bounds: Interval | None) -> str:
     return "-" if bounds is None else f"{100 * bounds[0]:.1f}-{100 * bounds[1]:.1f}"
 
 
-def markdown(rows: Sequence[Row], baselines: Mapping[str, float], title: str) -> str:
+def markdown(rows: Sequence[Row], baselines: Mapping[str, float], title: str, remarks: Sequence[str] = ()) -> str:
     lines = [
         f"# {title}",
         "",
@@ -159,21 +159,29 @@ def markdown(rows: Sequence[Row], baselines: Mapping[str, float], title: str) ->
         lines.append("| " + " | ".join(str(cell) for cell in [*cells, row.differs.replace("|", "\\|")]) + " |")
     notes = [
         *verdict(rows, baselines),
+        *remarks,
         "Scores are on the search split, each the best of its rounds: confirm a winner on the test split",
     ]
     return "\n".join([*lines, "", *(f"- {note}." for note in notes), ""])
 
 
 def write_all(
-    folder: Path, records: Sequence[TrialRecord], *, baselines: Mapping[str, float], rounds: int, title: str = ""
+    folder: Path,
+    records: Sequence[TrialRecord],
+    *,
+    baselines: Mapping[str, float],
+    rounds: int,
+    title: str = "",
+    remarks: Sequence[str] = (),
 ) -> None:
     """Write `leaderboard.md`, `leaderboard.csv` and `trials.parquet` into `folder`, each replaced in one rename.
 
-    `baselines` holds `chance` and trivial scores in [0, 1]; `rounds` is what a finished trial has run.
+    `baselines` holds `chance` and trivial scores in [0, 1]; `rounds` is what a finished trial has run; `remarks` are
+    added to what may be concluded.
     """
     rows = rank(records)
     title = title or f"{folder.name}: {len(records)} trials of up to {rounds} rounds"
-    replace_file(folder / "leaderboard.md", markdown(rows, baselines, title).encode())
+    replace_file(folder / "leaderboard.md", markdown(rows, baselines, title, remarks).encode())
     replace_file(folder / "leaderboard.csv", _csv(rows).encode())
     replace_file(folder / "trials.parquet", parquet(records))
 

@@ -1,0 +1,174 @@
+"""Every guard finds its planted fault, says where it is, and lets the tasks of the house pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import pytest
+
+from search_spaces.space import Space
+from sweeps.arena import SWEEP as ARENA
+from sweeps.engine.session import check
+from sweeps.engine.sweep import BadInput, Sweep
+from sweeps.results.leaderboard import markdown
+from sweeps.results.statistics import smallest_difference
+from tests.toys import ToyConfig
+from trainables.core import Example, Pair
+from trainables.guards import inspect
+from trainables.tasks.arc import ArcTask
+from trainables.tasks.arena import ArenaTask
+
+TOWNS = [f"{a}{b}" for a in ("nor", "sud", "ost", "wes", "alt", "neu") for b in ("burg", "dorf", "heim", "feld", "au")]
+RIVERS = ("rhine", "elbe", "spree", "oder", "main", "isar", "saale", "weser")
+
+
+def town(number: int) -> Example:
+    """A question whose answer is not in it. No two share three words in a row but those of the template."""
+    name, other = TOWNS[number % len(TOWNS)], TOWNS[(7 * number + 1) % len(TOWNS)]
+    prompt = f"Town {number}, {name}, lies {3 * number} miles behind {other}. Does a river pass {name} or {other}?"
+    return Example(prompt, ("yes", "no")[(number // 3) % 2], "town", f"town/{number}")
+
+
+def told_long(example: Example) -> Example:
+    """With forty words of its own in front."""
+    number = example.key.split("/")[1]
+    return replace(example, prompt=" ".join(f"{number}-{i}" for i in range(40)) + " " + example.prompt)
+
+
+@dataclass(frozen=True)
+class Towns:
+    """A sound task of 300 questions to begin with; tests replace its splits."""
+
+    name: ClassVar[str] = "towns"
+    max_new_tokens: ClassVar[int] = 2
+    chance: ClassVar[float] = 0.5
+
+    splits: dict = field(
+        default_factory=lambda: {
+            "train": [town(i) for i in range(100)],
+            "search": [town(i) for i in range(100, 200)],
+            "test": [town(i) for i in range(200, 300)],
+        }
+    )
+
+    def train(self):
+        return self.splits["train"]
+
+    def search(self):
+        return self.splits["search"]
+
+    def test(self):
+        return self.splits["test"]
+
+    def baselines(self):
+        return {"constant": 0.5, "constant.town": 0.9}
+
+    def score(self, example, completion):
+        return float(completion == example.answer)
+
+    def details(self, example, completion):
+        return {"lenient": 0.0, "unparsed": 0.0}
+
+    def with_split(self, split, examples):
+        return Towns({**self.splits, split: list(examples)})
+
+
+SOUND = Towns()
+TRAIN, SEARCH = SOUND.train(), SOUND.search()
+PLANTED = {
+    "a key in two splits": (
+        SOUND.with_split("search", [replace(SEARCH[0], key="town/5"), *SEARCH[1:]]),
+        "overlap",
+        ["train and search", "key 'town/5'"],
+    ),
+    "a prompt in other letters": (
+        SOUND.with_split("test", [*SOUND.test(), replace(TRAIN[9], key="x", prompt=TRAIN[9].prompt.upper() + " !")]),
+        "overlap",
+        ["train and test", "key 'town/9'", "key 'x' ('TOWN 9"],
+    ),
+    "a word added to long prompts": (
+        SOUND.with_split("search", [*map(told_long, SEARCH[:3]), *SEARCH[3:]]).with_split(
+            "train",
+            [
+                *TRAIN,
+                *(replace(told_long(e), key=f"z/{e.key}", prompt=f"Say: {told_long(e).prompt}") for e in SEARCH[:3]),
+            ],
+        ),
+        "near_duplicates",
+        ["3 of 100 search prompts", "key 'z/town/100' ('Say: 100-0", "key 'town/100'"],
+    ),
+    "the answer behind its marker": (
+        SOUND.with_split("search", [replace(e, prompt=f"{e.prompt} The answer is {e.answer}.") for e in SEARCH]),
+        "answer_in_prompt",
+        ["100 of 100", "take it out"],
+    ),
+    "the answer at the third place": (
+        SOUND.with_split("search", [replace(e, prompt=f"So then {e.answer} {e.prompt}") for e in SEARCH]),
+        "answer_in_prompt",
+        ["word 3 of a prompt", "100% of search", "best baseline is 50%"],
+    ),
+    "another format": (
+        SOUND.with_split("test", [replace(e, prompt=f"Question: {e.prompt}\nAnswer:") for e in SOUND.test()]),
+        "prompt_format",
+        ["test prompts", "'Question: Town 200", "one function"],
+    ),
+    "one answer only": (
+        SOUND.with_split("search", [replace(e, answer="no") for e in SEARCH]),
+        "label_balance",
+        ["100% of search answers are 'no'"],
+    ),
+}
+
+
+def found(task):
+    return {finding.guard: finding for finding in inspect(task, smallest_difference)}
+
+
+def test_a_sound_task_passes():
+    assert found(SOUND) == {}
+
+
+@pytest.mark.parametrize("task", [ArenaTask(), ArenaTask(seed=5, kinds=("sequence", "logic")), ArcTask()], ids=str)
+def test_the_tasks_of_the_house_pass(task):
+    assert set(found(task)) <= {"small_split"}, "ARC has 31 tasks to search on, and says so"
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_fault(name):
+    task, guard, said = PLANTED[name]
+    findings = found(task)
+    assert guard in findings
+    assert findings[guard].stops
+    for words in said:
+        assert words in findings[guard].what
+
+
+def test_marks_that_do_not_stop():
+    filtered = SOUND.with_split("search", [e for e in SEARCH if e.answer == "no"] + SEARCH[:21])
+    assert not found(filtered)["label_balance"].stops
+    few = found(SOUND.with_split("search", SEARCH[:24]))["small_split"]
+    assert not few.stops
+    assert "24 examples, which show differences from 40 points up" in few.what
+
+
+def test_few_accidents_are_let_pass():
+    """One answer in a hundred behind its marker may be chance; half of the answers named somewhere is reading."""
+    once = SOUND.with_split("search", [replace(SEARCH[0], prompt=f"{SEARCH[0].prompt} Answer: yes?"), *SEARCH[1:]])
+    assert "answer_in_prompt" not in found(once)
+    names = [
+        replace(e, answer=RIVERS[i % 8], prompt=f"{e.prompt} {RIVERS[i % 7]}, {RIVERS[i % 5]}?")
+        for i, e in enumerate(SEARCH)
+    ]
+    assert "answer_in_prompt" not in found(SOUND.with_split("search", names))
+
+
+def test_a_guard_stops_the_sweep_until_it_is_allowed():
+    task, *_ = PLANTED["one answer only"]
+    sweep = Sweep("towns", (Pair(ToyConfig(), task),), Space({}))
+    with pytest.raises(BadInput, match=r"^guard label_balance: 100% of search .*, or pass --allow label_balance$"):
+        check(sweep)
+    (remark,) = check(sweep, ["label_balance"])
+    assert remark.startswith("guard label_balance (allowed): 100% of search")
+    assert f"- {remark}." in markdown([], {}, "towns", [remark])
+    assert check(ARENA) == []

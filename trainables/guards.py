@@ -1,0 +1,208 @@
+"""Guards: what would make a sweep's scores worthless, looked for in its data before it starts.
+
+What stops a sweep can be allowed by name (`--allow overlap`), and is then written into its leaderboard, as is what only
+marks it. Each guard has a planted fault in the tests, and passes on the tasks of the house.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trainables.core import Example, Split, Task
+
+SPLITS: tuple[Split, ...] = ("train", "search", "test")
+SHINGLE, ALIKE = 3, 0.9  # near-duplicates: Jaccard similarity of the sets of three neighbouring words
+TOO_MANY = 0.01  # of a split's examples that are in another split, or say their answer
+FEW_ANSWERS, LOPSIDED, SHIFTED = 20, 0.75, 0.15  # a task with so few answers is a choice between them
+SMALL = 0.25  # a split that shows only larger differences is too small to rank by
+PLACES = range(-6, 6)  # words from the end, and from the start, that may give the answer away
+GIVES_AWAY = 0.2  # how much better than every baseline a word at a fixed place may be
+
+
+Splits = Mapping[Split, Sequence[Example]]
+Guard = Literal["overlap", "near_duplicates", "answer_in_prompt", "prompt_format", "label_balance", "small_split"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a guard found: its name, whether it stops the sweep, and one line with the evidence and the remedy."""
+
+    guard: Guard
+    stops: bool
+    what: str
+
+
+def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Finding]:
+    """All that the guards find in a task. `smallest_difference(n)`: what n examples show at 80 % power, in [0, 1]."""
+    splits: Splits = {split: getattr(task, split)() for split in SPLITS}
+    return [
+        *overlap(splits),
+        *near_duplicates(splits),
+        *answer_in_prompt(splits, task.baselines()),
+        *prompt_format(splits),
+        *label_balance(splits),
+        *small_split(splits, smallest_difference),
+    ]
+
+
+def overlap(splits: Splits) -> Iterator[Finding]:
+    """A key, or a prompt but for case, spaces and punctuation, in two splits."""
+    owners: dict[str, tuple[Split, Example]] = {}
+    for split in SPLITS:
+        for example in splits[split]:
+            for mark in (f"key {example.key}", f"prompt {' '.join(_words(example.prompt))}"):
+                other, twin = owners.setdefault(mark, (split, example))
+                if other != split:
+                    yield Finding(
+                        "overlap",
+                        True,
+                        f"splits {other} and {split} overlap: {_shown(twin)} and {_shown(example)};"
+                        " give each to one split",
+                    )
+                    return
+
+
+def near_duplicates(splits: Splits) -> Iterator[Finding]:
+    """Prompts that share nine tenths of their three-word shingles with a training prompt (MinHash: Broder 1997)."""
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=ALIKE, num_perm=64)
+    shingles = [_shingles(example.prompt) for example in splits["train"]]
+    for number, own in enumerate(shingles):
+        index.insert(number, _minhash(MinHash, own))
+    for split in SPLITS[1:]:
+        twins = []
+        for example in splits[split]:
+            own = _shingles(example.prompt)
+            near = [i for i in index.query(_minhash(MinHash, own)) if _jaccard(own, shingles[i]) >= ALIKE]
+            twins += [(splits["train"][near[0]], example)] if near else []
+        if len(twins) > TOO_MANY * len(splits[split]):
+            first, second = twins[0]
+            yield Finding(
+                "near_duplicates",
+                True,
+                f"{len(twins)} of {len(splits[split])} {split} prompts are nearly in train: {_shown(first)} and"
+                f" {_shown(second)}; split by source, not by row",
+            )
+
+
+def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator[Finding]:
+    """The answer behind a marker ("the answer is Paris"), or at a fixed place where no baseline would find it."""
+    examples = splits["search"]
+    told = [e for e in examples if re.search(rf"\banswer\s*(?:is|:|=)\s*{re.escape(e.answer)}(?!\w)", e.prompt, re.I)]
+    if len(told) > TOO_MANY * len(examples):
+        yield Finding(
+            "answer_in_prompt",
+            True,
+            f"{len(told)} of {len(examples)} search prompts say their answer: {_shown(told[0])} {told[0].answer!r};"
+            " take it out of the prompt",
+        )
+        return
+    trivial = max((value for name, value in baselines.items() if "." not in name), default=0.0)
+    for place in PLACES:
+        share = sum(_word_at(e.prompt, place) == e.answer.lower() for e in examples) / len(examples)
+        if share > min(0.95, trivial + GIVES_AWAY):
+            where = f"word {place + 1} of" if place >= 0 else f"word {-place} from the end of"
+            yield Finding(
+                "answer_in_prompt",
+                True,
+                f"{where} a prompt is the answer in {share:.0%} of search, and the best baseline is {trivial:.0%}:"
+                f" {_shown(examples[0])} {examples[0].answer!r}; take it out of the prompt",
+            )
+            return
+
+
+def prompt_format(splits: Splits) -> Iterator[Finding]:
+    """Training and evaluation prompts that begin, end or break lines in different ways."""
+    train = Counter(_format(e.prompt) for e in splits["train"])
+    for split in SPLITS[1:]:
+        own = Counter(_format(e.prompt) for e in splits[split])
+        if _distance(train, own) > 0.5:
+            strange = next(e for e in splits[split] if _format(e.prompt) == own.most_common(1)[0][0])
+            yield Finding(
+                "prompt_format",
+                True,
+                f"{split} prompts have another format than train: {_shown(splits['train'][0])} and {_shown(strange)};"
+                " make both with one function",
+            )
+
+
+def label_balance(splits: Splits) -> Iterator[Finding]:
+    """Of a task with few answers: one that dominates, or whose share differs between training and evaluation."""
+    answers = {split: Counter(e.answer.lower() for e in splits[split]) for split in SPLITS}
+    if len(answers["train"] | answers["search"] | answers["test"]) > FEW_ANSWERS:
+        return
+    for split, counted in answers.items():
+        answer, count = counted.most_common(1)[0]
+        share = count / len(splits[split])
+        if share > LOPSIDED:
+            yield Finding(
+                "label_balance",
+                share == 1,
+                f"{share:.0%} of {split} answers are {answer!r}, so always saying it scores as much; balance the split",
+            )
+        elif (moved := _distance(answers["train"], counted)) > SHIFTED and len(splits[split]) >= 50:
+            yield Finding(
+                "label_balance",
+                False,
+                f"answers of train and {split} differ in {moved:.0%} of their mass; filter both alike, or weight them",
+            )
+
+
+def small_split(splits: Splits, smallest_difference: Callable[[int], float]) -> Iterator[Finding]:
+    """A split on which only large differences show."""
+    for split in SPLITS[1:]:
+        shows = smallest_difference(len(splits[split]))
+        if shows > SMALL:
+            yield Finding(
+                "small_split",
+                False,
+                f"{split} has {len(splits[split])} examples, which show differences from {100 * shows:.0f} points up"
+                " (80 % power); add examples",
+            )
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _word_at(text: str, place: int) -> str:
+    words = _words(text)
+    return words[place] if -len(words) <= place < len(words) else ""
+
+
+def _shingles(text: str) -> set[str]:
+    words = _words(text)
+    return {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
+
+
+def _minhash(kind: Any, shingles: set[str]) -> Any:
+    made = kind(num_perm=64)
+    made.update_batch([shingle.encode() for shingle in shingles])
+    return made
+
+
+def _jaccard(one: set[str], other: set[str]) -> float:
+    return len(one & other) / len(one | other)
+
+
+def _format(prompt: str) -> tuple[bool, str, str]:
+    """Several lines or one; the label that it begins with, such as `question`; what it ends with, if not a word."""
+    label = re.match(r"\s*(\w{1,20})\s*:", prompt)
+    last = prompt[-1:]
+    return "\n" in prompt.strip(), label.group(1).lower() if label else "", "" if last.isalnum() else last
+
+
+def _distance(one: Counter, other: Counter) -> float:
+    """Total variation between two distributions, in [0, 1]."""
+    total = one.total(), other.total()
+    return sum(abs(one[key] / total[0] - other[key] / total[1]) for key in one | other) / 2
+
+
+def _shown(example: Example) -> str:
+    prompt = " ".join(example.prompt.split())
+    return f"key {example.key!r} ({prompt[:60]!r})"
