@@ -113,10 +113,10 @@ def test_a_process_that_only_holds_a_seat_imports_no_torch():
 
 def test_a_packed_sweep_scores_what_a_plain_one_scores(tmp_path):
     tables = {}
-    for seats in ("1", "auto"):
+    for seats, how in (("1", ["--max-concurrent-trials", "1"]), ("auto", ["--hosts", "1"])):
         folder = tmp_path / seats
         folder.mkdir()
-        out = sweep(folder, *SMALL, "--seats", seats, script=ROOT / "sweeps/arena.py").stdout
+        out = sweep(folder, *SMALL, "--seats", seats, *how, script=ROOT / "sweeps/arena.py").stdout
         assert ("trials share a base" in out) == (seats == "auto")
         table = pd.read_parquet(folder / "runs/arena/trials.parquet").sort_values(["learner", "round"])
         assert set(table["status"]) == {"finished"}

@@ -102,7 +102,7 @@ def run(
     if plan.shape is not None or plan.why:
         print(plan, flush=True)
     hosts = _hosts(sweep, plan)
-    measuring = {p.learner.name: _untouched(p, sweep.seed, hosts) for p in sweep.pairs if p.learner.needs_base}
+    measuring = _untouched(sweep, hosts)
     recorder = Recorder(folder, sweep.rounds, partial(learner_name, sweep), baselines, remarks)
     searcher = _searcher(sweep, folder)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
@@ -177,11 +177,20 @@ def _hosts(sweep: Sweep, plan: Seating) -> Hosts:
     return {base: start_hosts(base, plan.shape, plan.hosts, threads, gpus) for base in bases}
 
 
-def _untouched(pair: Pair, seed: int, hosts: Hosts) -> Any:
-    """A reference to the base's own metrics, measured beside the trials, so that nobody waits for it."""
-    if pair.base in hosts:
-        return hosts[pair.base][0].untouched.remote(pair, seed)
-    return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, seed)
+def _untouched(sweep: Sweep, hosts: Hosts) -> dict[str, Any]:
+    """By learner, a reference to its base's own metrics: measured once per base and task, beside the trials."""
+    measured: dict[tuple[str, str], Any] = {}
+    found = {}
+    for pair in sweep.pairs:
+        if not pair.learner.needs_base:
+            continue
+        key = (pair.base, repr(pair.task))
+        if key not in measured and pair.base in hosts:
+            measured[key] = hosts[pair.base][0].untouched.remote(pair, sweep.seed)
+        elif key not in measured:
+            measured[key] = ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, sweep.seed)
+        found[pair.learner.name] = measured[key]
+    return found
 
 
 def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:
