@@ -45,7 +45,7 @@ def test_markdown_to_the_letter(tmp_path):
         "- Ranks 1-2 overlap at n=60: these scores cannot tell 2 trials apart.",
         "- n=60 shows differences from 26 points up (80 % power).",
         "- best against constant: +50.0 points, beyond its interval.",
-        "- Scores are on the search split, each the best of its rounds: confirm a winner on the test split.",
+        "- Scores are on the search split, each the best of its rounds: what finalists score on the test split counts.",
         "",
     ][:-1]
 

@@ -21,8 +21,9 @@ from tests.driving import environment, study, sweep
 ROOT = Path(__file__).parents[1]
 MINIATURES = {
     "arena": ["--num-samples", "3", "--rounds", "1", "--set", "steps_per_round=2", "--task.train-size", "20",
-              "--task.search-size", "10", "--task.test-size", "10"],
-    "arc": ["--num-samples", "2", "--rounds", "2", "--set", "steps_per_round=2", "--task.max-side", "4"],
+              "--task.search-size", "10", "--task.test-size", "15", "--finalists", "2"],
+    "arc": ["--num-samples", "2", "--rounds", "2", "--set", "steps_per_round=2", "--task.max-side", "4",
+            "--finalists", "1"],
 }  # fmt: skip
 
 
@@ -44,7 +45,11 @@ def test_miniature(name, tmp_path):
     assert table["score"].between(0, 1).all()
     assert "MLflow: " in out
     assert "train the winner again" in out
+    told = (run / "leaderboard.md").read_text().partition("## Finalists")[2]
+    assert "points above test scores" in told
+    assert told.count("| trial ") in {"arena": {3}, "arc": {1, 2}}[name], "the best, and every default"
     if name == "arena":
+        assert "| untouched base |" in told
         assert "untouched base" in out
         assert {"lora", "soft_prompt", "hybrid"} == set(table["learner"]), "each pair's default is tried first"
         model = transformers.AutoModelForCausalLM.from_pretrained(ROOT / "trainables/builtin/tiny")

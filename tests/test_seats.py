@@ -32,7 +32,7 @@ from trainables.trial import open_learner
 ROOT = Path(__file__).parents[1]
 TASK = ArenaTask(train_size=20, search_size=10, test_size=10)
 PAIR = Pair(LoraConfig(steps_per_round=3), TASK, "builtin:tiny")
-SMALL = ["--num-samples", "3", "--rounds", "2", "--grace-period", "2", "--set", "steps_per_round=2",
+SMALL = ["--num-samples", "3", "--finalists", "0", "--rounds", "2", "--grace-period", "2", "--set", "steps_per_round=2",
          "--task.train-size", "20", "--task.search-size", "10", "--task.test-size", "10"]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ SWEEP = Sweep(
     num_samples=6,
     rounds=4,
     grace_period=2,
+    finalists=0,
     search="random",
     max_concurrent_trials=2,
     resources_per_trial={"cpu": 0.5},

@@ -37,6 +37,7 @@ class HostProcess:
         self._waiting: dict[str, Future] = {}
         self._rounds: dict[str, dict[str, Any]] = {}  # of trials that are being evaluated
         self._open: set[str] = set()
+        self._searching: set[str] = set()  # trials whose rounds end with an evaluation
         self._answered = 0.0
         threading.Thread(target=self._work, daemon=True).start()
 
@@ -51,17 +52,22 @@ class HostProcess:
 
         self._soon(take)
 
-    def advance(self, trial_id: str) -> dict[str, Any]:
-        """A round and its evaluation: `round` and `search` metrics, `state` bytes, `adapter` files."""
-        return self._later(trial_id, lambda: self._host.start(trial_id, "round"))
+    def advance(self, trial_id: str, searching: bool = True) -> dict[str, Any]:
+        """A round and, if `searching`, its evaluation: `round` and `search` metrics, `state` bytes, `adapter` files."""
+
+        def start() -> None:
+            (self._searching.add if searching else self._searching.discard)(trial_id)
+            self._host.start(trial_id, "round")
+
+        return self._later(trial_id, start)
 
     def evaluate(self, trial_id: str, split: Split) -> dict[str, Any]:
         return self._later(trial_id, lambda: self._host.start(trial_id, "evaluate", split))
 
-    def untouched(self, pair: Pair, seed: int) -> dict[str, Any]:
+    def untouched(self, pair: Pair, seed: int, split: Split = "search") -> dict[str, Any]:
         def measure() -> dict[str, Any]:
             learner: Any = pair.learner.build(self._host.base, pair.task, seed)
-            return self._host.evaluate_untouched(learner)
+            return self._host.evaluate_untouched(learner, split)
 
         return self._soon(measure)
 
@@ -147,7 +153,7 @@ class HostProcess:
         if isinstance(result, Exception):
             self._rounds.pop(trial_id, None)
             self._waiting.pop(trial_id).set_exception(result)
-        elif "score" not in result and math.isfinite(result["loss"]):
+        elif "score" not in result and math.isfinite(result["loss"]) and trial_id in self._searching:
             self._rounds[trial_id] = result
             self._host.start(trial_id, "evaluate")
             return

@@ -34,14 +34,14 @@ class FreeSeats(tune.Callback):
 class Seat:
     """A trial's place in a host, seen as a `Learner`. A host that dies costs the round it was in, no more."""
 
-    def __init__(self, hosts: Sequence[Any], pair: Pair, seed: int, trial_id: str) -> None:
-        self._pair, self._seed, self._id = pair, seed, trial_id
+    def __init__(self, hosts: Sequence[Any], pair: Pair, seed: int, trial_id: str, searching: bool = True) -> None:
+        self._pair, self._seed, self._id, self._searching = pair, seed, trial_id, searching
         self._state: bytes | None = None
         self._reply: Mapping[str, Any] = {}
         self._host = self._take(hosts)
 
     def round(self) -> dict[str, Any]:
-        self._reply = self._call("advance")
+        self._reply = self._call("advance", self._searching)
         self._state = self._reply["state"]
         return dict(self._reply["round"])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ray import tune
 
-from trainables.core import Learner, Pair
+from trainables.core import Learner, Pair, Split
 
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
 
@@ -21,12 +21,17 @@ STATE_FILE, ADAPTER_FOLDER = "state.pt", "adapter"
 WORST_SCORE = 0.0
 
 
-def open_learner(pair: Pair, seed: int, trial_id: str = "solo", hosts: Hosts | None = None) -> Learner:
-    """A pair's learner: in a seat of a host that has its base, in a host of its own, or, without a base, as it is."""
+def open_learner(
+    pair: Pair, seed: int, trial_id: str = "solo", hosts: Hosts | None = None, searching: bool = True
+) -> Learner:
+    """A pair's learner: in a seat of a host that has its base, in a host of its own, or, without a base, as it is.
+
+    `searching`: each round will be followed by an evaluation on the search split.
+    """
     if hosts and pair.base in hosts:
         from trainables.seat import Seat
 
-        return Seat(hosts[pair.base], pair, seed, trial_id)
+        return Seat(hosts[pair.base], pair, seed, trial_id, searching)
     if not pair.learner.needs_base:
         return pair.learner.build(None, pair.task, seed)  # type: ignore[return-value]
     from trainables.bases import load
@@ -37,8 +42,8 @@ def open_learner(pair: Pair, seed: int, trial_id: str = "solo", hosts: Hosts | N
     return learner if isinstance(learner, Learner) else Solo(base, learner, seed, trial_id)
 
 
-def untouched_scores(pair: Pair, seed: int) -> dict[str, Any]:
-    """Metrics of the pair's base on the search split before anything is trained; empty where there is no base."""
+def untouched_scores(pair: Pair, seed: int, split: Split = "search") -> dict[str, Any]:
+    """Metrics of the pair's base before anything is trained; empty where there is no base."""
     if not pair.learner.needs_base:
         return {}
     from trainables.bases import load
@@ -47,8 +52,8 @@ def untouched_scores(pair: Pair, seed: int) -> dict[str, Any]:
     base = load(pair.base)
     learner = pair.learner.build(base, pair.task, seed)
     if not isinstance(learner, Learner):
-        return Host(base).evaluate_untouched(learner)
-    metrics = learner.evaluate()
+        return Host(base).evaluate_untouched(learner, split)
+    metrics = learner.evaluate(split)
     learner.close()
     return metrics
 
@@ -107,3 +112,24 @@ class Trial(tune.Trainable):
 
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts)
+
+
+class Finalist(Trial):
+    """A configuration trained again with a seed of its own, without looking, and scored on the test split once.
+
+    `config["job"]`: `params`, `rounds`, `seed`.
+    """
+
+    def step(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = {}
+        for _ in range(self._rounds):
+            metrics = self._learner.round()
+            if not math.isfinite(metrics["loss"]):
+                return {**metrics, "score": WORST_SCORE, "items": [], "diverged": True, "done": True}
+        return {**metrics, **self._learner.evaluate("test"), "diverged": False, "done": True}
+
+    def _open(self, config: dict[str, Any]) -> None:
+        job = config["job"]
+        self._rounds = job["rounds"]
+        pair = self._resolve(job["params"])
+        self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False)

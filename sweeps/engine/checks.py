@@ -29,6 +29,7 @@ def check_numbers(sweep: Any) -> None:
     if not isinstance(sweep.name, str) or not NAME.fullmatch(sweep.name):
         raise BadInput(f"name {sweep.name!r} cannot be a folder's; use letters, digits, '.', '_' and '-', at most 100")
     bounds = {"num_samples": 1, "rounds": 1, "reduction_factor": 2, "seed": 0, "max_concurrent_trials": 1}
+    bounds |= {"finalists": 0}
     bounds |= {name: 1 for name in ("seats", "hosts") if getattr(sweep, name) != "auto"}
     for name, least in bounds.items():
         value = getattr(sweep, name)

@@ -43,6 +43,7 @@ class Flags:
     grace_period: int | None = None  # rounds before ASHA may stop a trial
     max_concurrent_trials: int | None = None  # trials side by side
     resources: Resources = dataclasses.field(default_factory=Resources)
+    finalists: int | None = None  # of the best, trained again and scored on the test split; 0: none
     seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
     hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE")] = ()  # fix axes instead of searching them

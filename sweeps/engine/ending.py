@@ -13,6 +13,7 @@ import yaml
 from sweeps.engine.runner import Outcome
 from sweeps.engine.session import reproduction
 from sweeps.engine.sweep import Sweep
+from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import TrialRecord, print_table
 
 MODEL = "best"
@@ -25,6 +26,8 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     print_table(records, outcome.baselines)
     if outcome.interrupted:
         print(f"interrupted; everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")
+    if outcome.recorder.finals:
+        print_finals(outcome.recorder.finals, outcome.recorder.clusters)
     if best is None:
         print(f"no trial has a score yet; see {folder}")
     else:

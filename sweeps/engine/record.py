@@ -12,6 +12,7 @@ from typing import Any
 from ray.tune import Callback
 
 from sweeps.engine.events import metrics_of
+from sweeps.results.finals import Final, markdown
 from sweeps.results.leaderboard import UNRANKED, TrialRecord, how_ended, write_all
 from trainables.trial import ADAPTER_FOLDER
 
@@ -34,6 +35,8 @@ class Recorder(Callback):
         self.records: dict[str, TrialRecord] = {}
         self._learner_of, self._baselines, self._remarks = learner_of, baselines, remarks
         self._written = 0.0
+        self.finals: list[Final] = []
+        self.clusters: Sequence[str] = ()
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         if trial.trial_id in self.records:  # going on after an interruption
@@ -131,7 +134,20 @@ class Recorder(Callback):
     def write(self) -> None:
         self._written = time.monotonic()
         records = list(self.records.values())
-        write_all(self.folder, records, baselines=self._baselines, rounds=self.rounds, remarks=self._remarks)
+        section = markdown(self.finals, self.clusters) if self.finals else ""
+        write_all(
+            self.folder,
+            records,
+            baselines=self._baselines,
+            rounds=self.rounds,
+            remarks=self._remarks,
+            section=section,
+        )
+
+    def add(self, finals: list[Final], clusters: Sequence[str]) -> None:
+        """The finalists, for the leaderboard. `clusters` names what each test item belongs to, if not to itself."""
+        self.finals, self.clusters = finals, clusters
+        self.write()
 
     def _note(self, trial_id: str, note: str) -> None:
         record = self.records.get(trial_id)

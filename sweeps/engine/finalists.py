@@ -1,0 +1,70 @@
+"""After the search: train the best again with other seeds, and ask the test split, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune
+
+from sweeps.engine.sweep import Sweep
+from sweeps.results.finals import UNTOUCHED, Candidate, Final
+from trainables.core import Pair
+from trainables.host_actor import SEAT_CPU
+from trainables.trial import Finalist, Hosts, untouched_scores
+
+SEEDS = 3  # of each finalist; none is the search's own, whose luck chose them
+
+
+def confirm(
+    sweep: Sweep, chosen: Sequence[Candidate], hosts: Hosts, side_by_side: int | None, folder: Path
+) -> list[Final]:
+    """Every candidate with `SEEDS` seeds, and the untouched base. A candidate that fails or diverges is left out."""
+    untouched = _untouched(sweep, hosts)
+    jobs = [
+        {"candidate": index, "params": dict(one.params), "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
+        for index, one in enumerate(chosen)
+        for seed in range(SEEDS)
+    ]
+    done = tune.run(
+        tune.with_parameters(Finalist, resolve=partial(_pair_of, sweep), seed=sweep.seed, hosts=hosts),
+        name="finalists",
+        storage_path=str(folder.resolve()),
+        config={"job": tune.grid_search(jobs)},
+        resources_per_trial={"cpu": SEAT_CPU} if hosts else dict(sweep.resources_per_trial),
+        max_concurrent_trials=side_by_side,
+        reuse_actors=True,
+        max_failures=1,
+        raise_on_failed_trial=False,
+        trial_dirname_creator=lambda trial: trial.trial_id,
+        verbose=0,
+    )
+    rows: dict[int, list[list[float]]] = {}
+    for trial in done.trials:
+        if trial.status == "TERMINATED" and not trial.last_result.get("diverged"):
+            rows.setdefault(trial.config["job"]["candidate"], []).append(trial.last_result["items"])
+    finals = [
+        Final(one.name, one.searched, np.array(rows[index]), one.trial_id)
+        for index, one in enumerate(chosen)
+        if len(rows.get(index, [])) == SEEDS
+    ]
+    items = ray.get(untouched)["items"] if untouched is not None else []
+    return [*finals, Final(UNTOUCHED, None, np.array([items]))] if items else finals
+
+
+def _untouched(sweep: Sweep, hosts: Hosts) -> Any:
+    """The test split's answers of the first base, before any training; None where there is no base."""
+    pair: Pair | None = next((pair for pair in sweep.pairs if pair.learner.needs_base), None)
+    if pair is None:
+        return None
+    if pair.base in hosts:
+        return hosts[pair.base][0].untouched.remote(pair, sweep.seed, "test")
+    return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, sweep.seed, "test")
+
+
+def _pair_of(sweep: Sweep, params: Mapping[str, Any]) -> Pair:
+    return sweep.resolve(params)[0]

@@ -1,0 +1,114 @@
+"""Finalists: what is left of a sweep's best scores when they are trained again and asked new questions.
+
+Shapes: S seeds, N items of the test split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sweeps.results.comparison import compare, first_group, in_words
+from sweeps.results.leaderboard import UNRANKED, TrialRecord, percent, span
+from sweeps.results.statistics import interval
+
+UNTOUCHED = "untouched base"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration to be confirmed: its trial, how many rounds it is trained, its best score in the search."""
+
+    trial_id: str
+    name: str
+    params: Mapping[str, Any]
+    rounds: int
+    searched: float | None
+
+
+@dataclass(frozen=True)
+class Final:
+    """A candidate's scores in [0, 1] on the test split, (S, N); the untouched base has one row."""
+
+    name: str
+    searched: float | None
+    scores: np.ndarray
+    trial_id: str | None = None  # of the search
+
+    @property
+    def score(self) -> float:
+        return float(self.scores.mean())
+
+
+def candidates(records: Sequence[TrialRecord], top: int, defaults: int, rounds: int) -> list[Candidate]:
+    """The `top` of the search, trained for as many rounds as gave their best score, and the default configurations.
+
+    Those are a sweep's first trials; where ASHA stopped one, it gets all `rounds` here.
+    """
+    scored = [one for one in records if one.score is not None and one.status not in UNRANKED]
+    best = sorted(scored, key=lambda one: (-(one.score or 0.0), one.number))[:top]
+    chosen = [Candidate(one.trial_id, f"trial {one.number}", one.params, _best_round(one), one.score) for one in best]
+    for one in records:
+        if one.number < defaults and one not in best:
+            full = rounds if one.status != "finished" else _best_round(one)
+            chosen.append(Candidate(one.trial_id, f"trial {one.number} (default)", one.params, full, one.score))
+    return chosen
+
+
+def _best_round(record: TrialRecord) -> int:
+    scored = [row for row in record.history if not row.get("diverged")]
+    return int(max(scored, key=lambda row: row["score"])["round"])
+
+
+def ranked(finals: Sequence[Final]) -> list[Final]:
+    return sorted(finals, key=lambda one: -one.score)
+
+
+def verdict(finals: Sequence[Final], clusters: Sequence[str]) -> list[str]:
+    """In words: who cannot be told apart, what the untouched base is, and how far the search was above the test."""
+    comparisons = compare({one.name: one.scores for one in finals}, clusters)
+    lines = [in_words(comparisons, finals[0].scores.shape[1])] if comparisons else []
+    group = first_group(comparisons)
+    if any(one.name == UNTOUCHED for one in finals):
+        if UNTOUCHED in group:
+            lines.append("The untouched base is among them: nothing was shown to be learned")
+        else:
+            gain = ranked(finals)[0].score - next(one.score for one in finals if one.name == UNTOUCHED)
+            lines.append(f"The best is {100 * gain:+.1f} points from the untouched base")
+    searched = [one.searched - one.score for one in finals if one.searched is not None]
+    if searched:
+        lines.append(
+            f"Search scores were {100 * float(np.mean(searched)):+.1f} points above test scores"
+            " (the winner's curse, and what the splits differ in)"
+        )
+    return lines
+
+
+def markdown(finals: Sequence[Final], clusters: Sequence[str]) -> str:
+    """A section for `leaderboard.md`."""
+    lines = [
+        "## Finalists: trained again, scored on the test split",
+        "",
+        "| rank | configuration | test score | 95 % interval | by seed | search score |",
+        "|---:|---|---:|---:|---|---:|",
+    ]
+    for rank, one in enumerate(ranked(finals), start=1):
+        by_seed = ", ".join(percent(value) for value in one.scores.mean(1)) if len(one.scores) > 1 else "-"
+        bounds = interval(one.scores.mean(0).tolist())
+        cells = [rank, one.name, percent(one.score), span(bounds), by_seed, percent(one.searched)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join([*lines, "", *(f"- {line}." for line in verdict(finals, clusters)), ""])
+
+
+def print_finals(finals: Sequence[Final], clusters: Sequence[str]) -> None:
+    """The same for a terminal."""
+    print("\nfinalists, trained again with other seeds, on the test split:")
+    for rank, one in enumerate(ranked(finals), start=1):
+        bounds = interval(one.scores.mean(0).tolist())
+        searched = f", search {percent(one.searched)}" if one.searched is not None else ""
+        print(f"  {rank}. {one.name}: {percent(one.score)} ({span(bounds)}){searched}")
+    for line in verdict(finals, clusters):
+        print(line)

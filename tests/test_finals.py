@@ -1,0 +1,92 @@
+"""Who becomes a finalist, what is said of finalists, and that they are trained and asked as promised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sweeps.results.finals import UNTOUCHED, Final, candidates, markdown, verdict
+from sweeps.results.leaderboard import TrialRecord
+from trainables.core import Pair
+from trainables.learners.lora import LoraConfig
+from trainables.tasks.arena import ArenaTask
+from trainables.trial import Finalist, open_learner, untouched_scores
+
+
+def record(number, scores, status="finished", diverged=()):
+    history = [{"round": i, "score": s, "diverged": i in diverged} for i, s in enumerate(scores, start=1)]
+    best = max(scores, default=None)
+    return TrialRecord(
+        f"t{number}", number, "lora", {"r": number}, status, len(scores), best, None, 100, 0.0, history
+    )  # fmt: skip
+
+
+def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
+    records = [
+        record(0, [0.2, 0.3], "pruned"),  # the default of the first pair
+        record(1, [0.6, 0.5, 0.6, 0.4]),  # the default of the second
+        record(2, [0.4, 0.9, 0.8, 0.7]),
+        record(3, [0.0], "diverged", diverged=(1,)),
+        record(4, [], "failed"),
+        record(5, [0.5, 0.6, 0.1, 0.1]),
+    ]
+    chosen = candidates(records, top=2, defaults=2, rounds=4)
+    assert [(c.trial_id, c.name, c.rounds, c.searched) for c in chosen] == [
+        ("t2", "trial 2", 2, 0.9),
+        ("t1", "trial 1", 1, 0.6),
+        ("t0", "trial 0 (default)", 4, 0.3),
+    ]
+    assert candidates(records[3:5], top=3, defaults=0, rounds=4) == []
+
+
+def items(rate, seeds=3, n=300, seed=0):
+    return (np.random.default_rng(seed).random((seeds, n)) < rate).astype(float)
+
+
+def test_a_clear_winner_is_named_and_the_search_is_corrected():
+    finals = [
+        Final("trial 7", 0.9, items(0.8, seed=1)),
+        Final("trial 2", 0.7, items(0.6, seed=2)),
+        Final(UNTOUCHED, None, items(0.2, seeds=1, seed=3)),
+    ]
+    first, base, curse = verdict(finals, [])
+    assert first.startswith("trial 7 is better than all others at n=300 (p <= 0.00")
+    gain = 100 * (finals[0].score - finals[2].score)
+    assert base == f"The best is {gain:+.1f} points from the untouched base"
+    above = 100 * ((0.9 - finals[0].score) + (0.7 - finals[1].score)) / 2
+    assert curse.startswith(f"Search scores were {above:+.1f} points above test scores")
+    table = markdown(finals[::-1], [])
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "rank" not in line]
+    assert [row.split(" | ")[1] for row in rows] == ["trial 7", "trial 2", UNTOUCHED]
+    assert "| 90.0 % |" in rows[0]
+    assert rows[0].count(" %,") == 2, "a score for each of three seeds"
+
+
+def test_nothing_learned_is_said():
+    finals = [Final("trial 1", 0.3, items(0.2, seed=4)), Final(UNTOUCHED, None, items(0.2, seeds=1, seed=5))]
+    said = " ".join(verdict(finals, []))
+    assert "indistinguishable at n=300" in said
+    assert "nothing was shown to be learned" in said
+
+
+def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_split():
+    task = ArenaTask(train_size=20, search_size=10, test_size=15)
+    pair = Pair(LoraConfig(steps_per_round=2), task, "builtin:tiny")
+    job = {"candidate": 0, "params": {"r": 4}, "rounds": 2, "seed": 5}
+    small = replace(pair, learner=replace(pair.learner, r=4))
+
+    class Here(Finalist):
+        def setup(self, config):
+            super().setup(config, resolve=lambda params: replace(pair, learner=replace(pair.learner, **params)))
+
+    result = Here(config={"job": job}).step()
+    assert result["done"]
+    assert (result["steps"], len(result["items"])) == (4, 15)
+    by_hand = open_learner(small, 5)
+    by_hand.round()
+    losses = by_hand.round()
+    assert result["loss"] == pytest.approx(losses["loss"], rel=1e-5)
+    assert result["items"] == by_hand.evaluate("test")["items"]
+    assert len(untouched_scores(pair, 0, "test")["items"]) == 15
