@@ -18,7 +18,7 @@ from trainables.learners.lora import LoraConfig
 from trainables.learners.percell import PercellConfig
 from trainables.tasks.arc import ArcTask
 
-TASK = ArcTask(same_size=True, max_side=10, limit_search=24)
+TASK = ArcTask(same_size=True, max_side=10, limit_search=24, limit_test=30)
 
 SWEEP = Sweep(
     name="arc",
@@ -29,6 +29,7 @@ SWEEP = Sweep(
     rounds=4,
     grace_period=2,
     max_concurrent_trials=2,
+    finalists=1,  # and the default; each takes as long as a trial
 )
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ from sweeps.results.finals import UNTOUCHED, Final, candidates, markdown, verdic
 from sweeps.results.leaderboard import TrialRecord
 from trainables.core import Pair
 from trainables.learners.lora import LoraConfig
+from trainables.learners.percell import PercellConfig
+from trainables.tasks.arc import ArcTask
 from trainables.tasks.arena import ArenaTask
-from trainables.trial import Finalist, open_learner, untouched_scores
+from trainables.trial import Asked, Finalist, open_learner, untouched_scores
 
 
 def record(number, scores, status="finished", diverged=()):
@@ -90,3 +93,21 @@ def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_s
     assert result["loss"] == pytest.approx(losses["loss"], rel=1e-5)
     assert result["items"] == by_hand.evaluate("test")["items"]
     assert len(untouched_scores(pair, 0, "test")["items"]) == 15
+
+
+def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
+    """`percell` trains on a task's own demonstrations: for a finalist those of the test split, and no others."""
+    task = ArcTask(same_size=True, max_side=4, limit_search=2, limit_test=3)
+
+    class Here(Finalist):
+        def setup(self, config):
+            super().setup(config, resolve=lambda params: Pair(PercellConfig(steps_per_round=2), task))
+
+    result = Here(config={"job": {"params": {}, "rounds": 2, "seed": 3}}).step()
+    by_hand = PercellConfig(steps_per_round=2).build(None, task, 3)
+    by_hand._rounds = 2
+    assert result["items"] == by_hand.evaluate("test")["items"]
+    assert len(result["items"]) == len(task.test())
+    copy = pickle.loads(pickle.dumps(Asked(task)))
+    assert copy.search() == task.test()
+    assert copy.chance == task.chance

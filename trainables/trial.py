@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray import tune
 
-from trainables.core import Learner, Pair, Split
+from trainables.core import Example, Learner, Pair, Split, Task
 
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
 
@@ -114,6 +115,21 @@ class Trial(tune.Trainable):
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts)
 
 
+class Asked:
+    """A task whose test split stands where the search split was: some learners train on what they are asked."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # so that it can be pickled
+            raise AttributeError(name)
+        return getattr(self._task, name)
+
+    def search(self) -> Sequence[Example]:
+        return self._task.test()
+
+
 class Finalist(Trial):
     """A configuration trained again with a seed of its own, without looking, and scored on the test split once.
 
@@ -126,10 +142,11 @@ class Finalist(Trial):
             metrics = self._learner.round()
             if not math.isfinite(metrics["loss"]):
                 return {**metrics, "score": WORST_SCORE, "items": [], "diverged": True, "done": True}
-        return {**metrics, **self._learner.evaluate("test"), "diverged": False, "done": True}
+        return {**metrics, **self._learner.evaluate(), "diverged": False, "done": True}
 
     def _open(self, config: dict[str, Any]) -> None:
         job = config["job"]
         self._rounds = job["rounds"]
         pair = self._resolve(job["params"])
+        pair = replace(pair, task=cast(Task, Asked(pair.task)))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False)

@@ -41,6 +41,7 @@ def confirm(
         max_failures=1,
         raise_on_failed_trial=False,
         trial_dirname_creator=lambda trial: trial.trial_id,
+        callbacks=[_Told(chosen)],
         verbose=0,
     )
     rows: dict[int, list[list[float]]] = {}
@@ -54,6 +55,18 @@ def confirm(
     ]
     items = ray.get(untouched)["items"] if untouched is not None else []
     return [*finals, Final(UNTOUCHED, None, np.array([items]))] if items else finals
+
+
+class _Told(tune.Callback):
+    """A line per finalist, as each takes as long as a whole trial."""
+
+    def __init__(self, chosen: Sequence[Candidate]) -> None:
+        self._chosen = chosen
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        job, result = trial.config["job"], trial.last_result
+        said = "diverged" if result.get("diverged") else f"{100 * result['score']:.1f} % of the test split"
+        print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {said}", flush=True)
 
 
 def _untouched(sweep: Sweep, hosts: Hosts) -> Any:
