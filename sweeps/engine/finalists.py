@@ -12,12 +12,10 @@ import ray
 from ray import tune
 
 from sweeps.engine.sweep import Sweep
-from sweeps.results.finals import UNTOUCHED, Candidate, Final
+from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair
 from trainables.host_actor import SEAT_CPU
 from trainables.trial import Finalist, Hosts, untouched_scores
-
-SEEDS = 3  # of each finalist; none is the search's own, whose luck chose them
 
 
 def confirm(

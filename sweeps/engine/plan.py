@@ -14,6 +14,7 @@ from typing import Any
 from sweeps.engine.seating import machine, seating
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput, Sweep
+from sweeps.results.finals import SEEDS
 
 PROBE_TIMEOUT_S = 900
 MIB = 2**20
@@ -49,6 +50,12 @@ def plan(sweep: Sweep) -> str:
         f"with {side_by_side} side by side, {memory:,.0f} MiB of memory, "
         f"{2 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
+    if sweep.finalists:
+        trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults
+        more = trainings * sweep.rounds * per_round / side_by_side / 60
+        lines.append(
+            f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {more:.1f} min more at most"
+        )
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from sweeps.results.leaderboard import UNRANKED, TrialRecord, percent, span
 from sweeps.results.statistics import interval
 
 UNTOUCHED = "untouched base"
+SEEDS = 3  # of each finalist; none is the search's own, whose luck chose them
 
 
 @dataclass(frozen=True)
