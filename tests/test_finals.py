@@ -28,20 +28,20 @@ def record(number, scores, status="finished", diverged=()):
 
 def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
     records = [
-        record(0, [0.2, 0.3], "pruned"),  # the default of the first pair
-        record(1, [0.6, 0.5, 0.6, 0.4]),  # the default of the second
+        record(0, [0.2, 0.3], "pruned"),  # a default
+        record(1, [0.6, 0.5, 0.6, 0.4]),  # another
         record(2, [0.4, 0.9, 0.8, 0.7]),
         record(3, [0.0], "diverged", diverged=(1,)),
         record(4, [], "failed"),
         record(5, [0.5, 0.6, 0.1, 0.1]),
     ]
-    chosen = candidates(records, top=2, defaults=2, rounds=4)
+    chosen = candidates(records, top=2, defaults=[{"r": 1}, {"r": 0}], rounds=4)
     assert [(c.trial_id, c.name, c.rounds, c.searched) for c in chosen] == [
         ("t2", "trial 2", 2, 0.9),
         ("t1", "trial 1", 1, 0.6),
         ("t0", "trial 0 (default)", 4, 0.3),
     ]
-    assert candidates(records[3:5], top=3, defaults=0, rounds=4) == []
+    assert candidates(records[3:5], top=3, defaults=[], rounds=4) == []
 
 
 def items(rate, seeds=3, n=300, seed=0):

@@ -121,7 +121,7 @@ def run(
         searcher.settle()
     recorder.keep_best(trials)
     recorder.write()
-    chosen = candidates(list(recorder.records.values()), sweep.finalists, len(sweep.pairs), sweep.rounds)
+    chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
     if sweep.finalists and chosen and not interrupted and not over:
         print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
         side_by_side = plan.seats * plan.hosts if hosts else sweep.max_concurrent_trials

@@ -44,16 +44,19 @@ class Final:
         return float(self.scores.mean())
 
 
-def candidates(records: Sequence[TrialRecord], top: int, defaults: int, rounds: int) -> list[Candidate]:
-    """The `top` of the search, trained for as many rounds as gave their best score, and the default configurations.
+def candidates(
+    records: Sequence[TrialRecord], top: int, defaults: Sequence[Mapping[str, Any]], rounds: int
+) -> list[Candidate]:
+    """The `top` of the search, trained for as many rounds as gave their best score, and the trials with these defaults.
 
-    Those are a sweep's first trials; where ASHA stopped one, it gets all `rounds` here.
+    Where ASHA stopped a default, it gets all `rounds` here.
     """
     scored = [one for one in records if one.score is not None and one.status not in UNRANKED]
     best = sorted(scored, key=lambda one: (-(one.score or 0.0), one.number))[:top]
     chosen = [Candidate(one.trial_id, f"trial {one.number}", one.params, _best_round(one), one.score) for one in best]
     for one in records:
-        if one.number < defaults and one not in best:
+        default = any(given and given.items() <= one.params.items() for given in defaults)
+        if default and one not in best:
             full = rounds if one.status != "finished" else _best_round(one)
             chosen.append(Candidate(one.trial_id, f"trial {one.number} (default)", one.params, full, one.score))
     return chosen
