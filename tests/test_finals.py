@@ -38,7 +38,7 @@ def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
     chosen = candidates(records, top=2, defaults=[{"r": 1}, {"r": 0}], rounds=4)
     assert [(c.trial_id, c.name, c.rounds, c.searched) for c in chosen] == [
         ("t2", "trial 2", 2, 0.9),
-        ("t1", "trial 1", 1, 0.6),
+        ("t1", "trial 1 (default)", 1, 0.6),
         ("t0", "trial 0 (default)", 4, 0.3),
     ]
     assert candidates(records[3:5], top=3, defaults=[], rounds=4) == []

@@ -53,12 +53,12 @@ def candidates(
     """
     scored = [one for one in records if one.score is not None and one.status not in UNRANKED]
     best = sorted(scored, key=lambda one: (-(one.score or 0.0), one.number))[:top]
-    chosen = [Candidate(one.trial_id, f"trial {one.number}", one.params, _best_round(one), one.score) for one in best]
-    for one in records:
-        default = any(given and given.items() <= one.params.items() for given in defaults)
-        if default and one not in best:
-            full = rounds if one.status != "finished" else _best_round(one)
-            chosen.append(Candidate(one.trial_id, f"trial {one.number} (default)", one.params, full, one.score))
+    own = [one for one in records if any(given and given.items() <= one.params.items() for given in defaults)]
+    chosen = []
+    for one in [*best, *(one for one in own if one not in best)]:
+        full = one not in best and one.status != "finished"
+        name = f"trial {one.number}{' (default)' if one in own else ''}"
+        chosen.append(Candidate(one.trial_id, name, one.params, rounds if full else _best_round(one), one.score))
     return chosen
 
 
