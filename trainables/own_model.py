@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -21,6 +20,7 @@ from trainables.adamw import schedule
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
 from trainables.memory import HALVINGS, gradients, ran_out
+from trainables.tally import Tally
 
 EVALUATION_ROWS = 128  # prompts decoded at a time
 
@@ -46,26 +46,12 @@ class OwnModel:
 
     def round(self) -> dict[str, Any]:
         """`steps_per_round` optimizer steps; metrics as `Host.round` gives them."""
-        losses: list[float] = []
-        norms: list[float] = []
-        tokens, start = 0, time.perf_counter()
+        tally = Tally()
         self.model.train()
         for _ in range(self._learner.steps_per_round):
-            loss, norm, count = self._update()
-            losses.append(loss)
-            norms.append(norm)
-            tokens += count
-            if not math.isfinite(loss) or not math.isfinite(norm):
-                losses = [math.nan]
+            if not tally.add(*self._update()):
                 break
-        return {
-            "loss": sum(losses) / len(losses),
-            "grad_norm": sum(norms) / len(norms),
-            "steps": self._steps,
-            "trainable_parameters": sum(p.numel() for p in self.parameters.values()),
-            "tokens_per_second": tokens / (time.perf_counter() - start),
-            **self._said(),
-        }
+        return tally.metrics(self._steps, sum(p.numel() for p in self.parameters.values())) | self._said()
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         """Greedy completions by transformers' `generate`, judged by the learner."""

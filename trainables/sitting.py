@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from trainables.adapters import Fresh
 from trainables.core import LanguageLearner, Row, Split
 from trainables.decoding import Completion, prompts_of
 from trainables.stack import Stack
+from trainables.tally import Tally
 from trainables.work import Decode, Request, Step, Train
 
 Asking = Generator[Request, Any, Any]
@@ -35,26 +35,14 @@ class Sitting:
 
     def round(self) -> Asking:
         """`steps_per_round` steps; returns the metrics of `Host.round`. Ends early where a number is not finite."""
-        losses: list[float] = []
-        norms: list[float] = []
-        tokens, start = 0, time.perf_counter()
+        tally = Tally()
         watched: dict[str, list[float]] = {"correct_before_update": [], "correct_after_update": []}
         for _ in range(self.learner.steps_per_round):
             loss, norm, rows = yield from self._update(watched if self.learner.watch_updates else None)
-            losses.append(loss)
-            norms.append(norm)
-            tokens += sum(len(row.tokens) for row in rows)
-            if not math.isfinite(loss) or not math.isfinite(norm):
-                losses = [math.nan]
+            if not tally.add(loss, norm, sum(len(row.tokens) for row in rows)):
                 break
-        return {
-            "loss": sum(losses) / len(losses),
-            "grad_norm": sum(norms) / len(norms),
-            "steps": self.step,
-            "trainable_parameters": sum(value.numel() for value in self.made.values.values()),
-            "tokens_per_second": tokens / (time.perf_counter() - start),
-            **{name: sum(values) / len(values) for name, values in watched.items() if values},
-        }
+        metrics = tally.metrics(self.step, sum(value.numel() for value in self.made.values.values()))
+        return metrics | {name: sum(values) / len(values) for name, values in watched.items() if values}
 
     def evaluate(self, split: Split) -> Asking:
         completions = yield self._decode(self.learner.prompts(split), self.learner.max_new_tokens)

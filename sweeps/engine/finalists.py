@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ray import tune
 
 from sweeps.engine.sweep import Sweep
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
-from trainables.core import Pair
+from trainables.core import Pair, Split
 from trainables.host_actor import SEAT_CPU
 from trainables.trial import Finalist, Hosts, untouched_scores
 
@@ -21,15 +21,16 @@ from trainables.trial import Finalist, Hosts, untouched_scores
 def confirm(
     sweep: Sweep, chosen: Sequence[Candidate], hosts: Hosts, side_by_side: int | None, folder: Path
 ) -> list[Final]:
-    """Every candidate with `SEEDS` seeds, and the untouched base. A candidate that fails or diverges is left out."""
-    untouched = _untouched(sweep, hosts)
+    """Every candidate with `SEEDS` seeds, and the first base untouched. One that fails or diverges is left out."""
+    based = next((pair for pair in sweep.pairs if pair.learner.needs_base), None)
+    untouched = measure_untouched(based, sweep.seed, hosts, "test") if based else None
     jobs = [
         {"candidate": index, "params": dict(one.params), "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
     done = tune.run(
-        tune.with_parameters(Finalist, resolve=partial(_pair_of, sweep), seed=sweep.seed, hosts=hosts),
+        tune.with_parameters(Finalist, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts),
         name="finalists",
         storage_path=str(folder.resolve()),
         config={"job": tune.grid_search(jobs)},
@@ -67,15 +68,12 @@ class _Told(tune.Callback):
         print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {said}", flush=True)
 
 
-def _untouched(sweep: Sweep, hosts: Hosts) -> Any:
-    """The test split's answers of the first base, before any training; None where there is no base."""
-    pair: Pair | None = next((pair for pair in sweep.pairs if pair.learner.needs_base), None)
-    if pair is None:
-        return None
+def measure_untouched(pair: Pair, seed: int, hosts: Hosts, split: Split = "search") -> Any:
+    """A reference to the metrics of the pair's base before any training, so that nobody waits for them."""
     if pair.base in hosts:
-        return hosts[pair.base][0].untouched.remote(pair, sweep.seed, "test")
-    return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, sweep.seed, "test")
+        return hosts[pair.base][0].untouched.remote(pair, seed, split)
+    return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, seed, split)
 
 
-def _pair_of(sweep: Sweep, params: Mapping[str, Any]) -> Pair:
+def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:
     return sweep.resolve(params)[0]

@@ -19,7 +19,7 @@ from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
-from sweeps.engine.finalists import confirm
+from sweeps.engine.finalists import confirm, measure_untouched, pair_of
 from sweeps.engine.progress import Progress
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
@@ -30,10 +30,9 @@ from sweeps.engine.snapshot import Snapshot
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from sweeps.results.finals import candidates
-from trainables.core import Pair
 from trainables.host_actor import SEAT_CPU, start_hosts
 from trainables.seat import FreeSeats
-from trainables.trial import Hosts, Trial, untouched_scores
+from trainables.trial import Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
@@ -196,16 +195,10 @@ def _untouched(sweep: Sweep, hosts: Hosts) -> dict[str, Any]:
         if not pair.learner.needs_base:
             continue
         key = (pair.base, repr(pair.task))
-        if key not in measured and pair.base in hosts:
-            measured[key] = hosts[pair.base][0].untouched.remote(pair, sweep.seed)
-        elif key not in measured:
-            measured[key] = ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, sweep.seed)
+        if key not in measured:
+            measured[key] = measure_untouched(pair, sweep.seed, hosts)
         found[pair.learner.name] = measured[key]
     return found
-
-
-def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:
-    return sweep.resolve(params)[0]
 
 
 def learner_name(sweep: Sweep, params: dict[str, Any]) -> str:

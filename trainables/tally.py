@@ -1,0 +1,36 @@
+"""What a round of training adds up to, wherever it runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+
+class Tally:
+    """Losses and norms of a round's optimizer steps, from now on."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._norms: list[float] = []
+        self._tokens, self._start = 0, time.perf_counter()
+
+    def add(self, loss: float, norm: float, tokens: int) -> bool:
+        """Whether to go on: a number that is not finite ends the round, and makes its loss NaN."""
+        self._losses.append(loss)
+        self._norms.append(norm)
+        self._tokens += tokens
+        if math.isfinite(loss) and math.isfinite(norm):
+            return True
+        self._losses = [math.nan]
+        return False
+
+    def metrics(self, steps: int, trainable_parameters: int) -> dict[str, Any]:
+        """As `Host.round` gives them."""
+        return {
+            "loss": sum(self._losses) / len(self._losses),
+            "grad_norm": sum(self._norms) / len(self._norms),
+            "steps": steps,
+            "trainable_parameters": trainable_parameters,
+            "tokens_per_second": self._tokens / (time.perf_counter() - self._start),
+        }
