@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sweeps.engine.seating import Machine, machine, seating
 from tests.driving import sweep
 from trainables.bases import outline
 from trainables.core import Pair
-from trainables.host_actor import start_hosts
+from trainables.host_actor import HostProcess, start_hosts
 from trainables.learners.lora import LoraConfig
 from trainables.seat import Seat
 from trainables.shape import HostFull, SeatLost, Shape
@@ -69,7 +70,18 @@ def test_a_seat_is_a_learner_like_any_other(hosts, tmp_path):
     alone.close()
 
 
-def test_a_killed_host_costs_a_round_and_nothing_else(hosts):
+class SlowToReturn(HostProcess):
+    """A host on a machine so busy that Ray turns calls away for longer than a trial's restarts would last."""
+
+    def __init__(self, left: Path) -> None:
+        time.sleep(8 * left.exists())
+        left.touch()
+        super().__init__("builtin:tiny", Shape(seats=2, lanes=16, max_rank=16, max_prompt=0), 1)
+
+
+def test_a_killed_host_costs_a_round_and_nothing_else(ray_session, tmp_path):
+    actor = ray.remote(SlowToReturn).options(num_cpus=0, max_restarts=-1, max_concurrency=6)
+    hosts = [actor.remote(tmp_path / "left")]
     seats = {name: Seat(hosts, PAIR, seed, name) for seed, name in enumerate(("x", "y"))}
     losses = {name: [seat.round()["loss"]] for name, seat in seats.items()}
     os.kill(ray.get(hosts[0].pid.remote()), signal.SIGKILL)
@@ -80,6 +92,7 @@ def test_a_killed_host_costs_a_round_and_nothing_else(hosts):
         unharmed = Seat(hosts, PAIR, seed, f"{name} again")
         assert [unharmed.round()["loss"] for _ in range(3)] == losses[name]
         unharmed.close()
+    ray.kill(hosts[0])
 
 
 def test_a_fault_reaches_the_trial_that_made_it(hosts):

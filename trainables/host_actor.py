@@ -19,6 +19,7 @@ from trainables.core import Pair, Split
 from trainables.shape import SeatLost, Shape
 
 PATIENCE_S = 0.2  # how long a tick waits for seats that have just been answered: a controller takes 20 ms a result
+RETRIES = 3  # of calls that may be made twice; Ray keeps them while it restarts the host, and turns others away
 SEAT_CPU = 0.01  # cores of a trial whose work is done by a host
 
 
@@ -41,6 +42,7 @@ class HostProcess:
         self._answered = 0.0
         threading.Thread(target=self._work, daemon=True).start()
 
+    @ray.method(max_task_retries=RETRIES)
     def open(self, trial_id: str, pair: Pair, seed: int) -> None:
         """Take a seat. Raises HostFull."""
 
@@ -64,6 +66,7 @@ class HostProcess:
     def evaluate(self, trial_id: str, split: Split) -> dict[str, Any]:
         return self._later(trial_id, lambda: self._host.start(trial_id, "evaluate", split))
 
+    @ray.method(max_task_retries=RETRIES)
     def untouched(self, pair: Pair, seed: int, split: Split = "search") -> dict[str, Any]:
         def measure() -> dict[str, Any]:
             learner: Any = pair.learner.build(self._host.base, pair.task, seed)
@@ -78,9 +81,11 @@ class HostProcess:
     def load(self, trial_id: str, state: bytes) -> None:
         self._soon(lambda: self._host.load(self._seated(trial_id), state))
 
+    @ray.method(max_task_retries=RETRIES)
     def close(self, trial_id: str) -> None:
         self._soon(lambda: self._leave(trial_id))
 
+    @ray.method(max_task_retries=RETRIES)
     def pid(self) -> int:
         import os
 
