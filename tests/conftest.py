@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.driving import MINIATURES, sweep
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before anything imports Ray
 
@@ -25,3 +28,10 @@ def ray_session() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def arena_sweep(tmp_path_factory):
+    """The arena in miniature, with finalists, run once: the folder it was started in, and what it printed."""
+    folder = tmp_path_factory.mktemp("arena")
+    return folder, sweep(folder, *MINIATURES["arena"], script=Path(__file__).parents[1] / "sweeps/arena.py").stdout

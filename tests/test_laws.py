@@ -29,7 +29,7 @@ ONLY: dict[str, set[str]] = {
 # A third-party package -> where alone it may be imported.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": ("sweeps/engine/", "trainables/trial.py", "trainables/host_actor.py", "trainables/seat.py", "cluster/"),
-    "mlflow": ("sweeps/engine/store.py",),
+    "mlflow": ("sweeps/engine/store.py", "sweeps/engine/registry.py"),
     "optuna": ("search_spaces/", "sweeps/engine/", "sweeps/results/"),
     "tyro": ("sweeps/engine/cli.py",),
     "rich": ("sweeps/engine/progress.py", "sweeps/results/leaderboard.py"),
@@ -192,7 +192,7 @@ PLANTED = {
     "mlflow twice": (
         "sweeps/engine/runner.py",
         "from mlflow import MlflowClient",
-        "only sweeps/engine/store.py may",
+        "only sweeps/engine/store.py, sweeps/engine/registry.py may",
     ),
     "results import ray": ("sweeps/results/x.py", "import ray", "results/x.py:1: imports ray"),
     "core imports numpy": ("trainables/core.py", "import numpy", "core.py:1: imports numpy"),

@@ -65,7 +65,8 @@ class Learner(Protocol):
         """Train a fixed amount; metrics such as `loss`."""
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        """Metrics with `score` in [0, 1]; `items` holds the per-example scores in split order (left out of logs)."""
+        """Metrics with `score` in [0, 1]; `items` holds the per-example scores in split order, and `completions`,
+        where there are any, what was said to each (both are left out of logs)."""
 
     def state(self) -> bytes: ...
 

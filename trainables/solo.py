@@ -1,4 +1,7 @@
-"""A language learner in a host of its own, seen as a `Learner`: one seat, just as large as it needs."""
+"""A language learner in a host of its own, seen as a `Learner`: one seat, just as large as it needs.
+
+A `shape` of its own makes its numbers, to the last bit, those of a seat in a host of that shape.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ from trainables.shape import Shape
 class Solo:
     """Forwards to the host under the trial's id."""
 
-    def __init__(self, base: Base, learner: LanguageLearner, seed: int, trial_id: str = "solo") -> None:
+    def __init__(
+        self, base: Base, learner: LanguageLearner, seed: int, trial_id: str = "solo", shape: Shape | None = None
+    ) -> None:
         adapter = learner.adapter
-        shape = Shape(1, learner.rows_per_batch, max_rank=adapter.r, max_prompt=adapter.num_virtual_tokens)
-        self.host, self._id = Host(base, shape), trial_id
+        own = Shape(1, learner.rows_per_batch, max_rank=adapter.r, max_prompt=adapter.num_virtual_tokens)
+        self.host, self._id = Host(base, shape or own), trial_id
         self.host.open(trial_id, learner, seed)
 
     def round(self) -> dict[str, Any]:

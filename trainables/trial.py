@@ -15,6 +15,7 @@ from typing import Any, cast
 from ray import tune
 
 from trainables.core import Example, Learner, Pair, Split, Task
+from trainables.shape import Shape
 
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
 
@@ -23,11 +24,16 @@ WORST_SCORE = 0.0
 
 
 def open_learner(
-    pair: Pair, seed: int, trial_id: str = "solo", hosts: Hosts | None = None, searching: bool = True
+    pair: Pair,
+    seed: int,
+    trial_id: str = "solo",
+    hosts: Hosts | None = None,
+    searching: bool = True,
+    shape: Shape | None = None,
 ) -> Learner:
     """A pair's learner: in a seat of a host that has its base, in a host of its own, or, without a base, as it is.
 
-    `searching`: each round will be followed by an evaluation on the search split.
+    `searching`: each round will be followed by an evaluation on the search split. `shape`: of the host of its own.
     """
     if hosts and pair.base in hosts:
         from trainables.seat import Seat
@@ -40,7 +46,7 @@ def open_learner(
 
     base = load(pair.base)
     learner = pair.learner.build(base, pair.task, seed)
-    return learner if isinstance(learner, Learner) else Solo(base, learner, seed, trial_id)
+    return learner if isinstance(learner, Learner) else Solo(base, learner, seed, trial_id, shape)
 
 
 def untouched_scores(pair: Pair, seed: int, split: Split = "search") -> dict[str, Any]:
@@ -97,6 +103,7 @@ class Trial(tune.Trainable):
                 "seconds": trained - start,
             }
         metrics.update(self._learner.evaluate())
+        metrics.pop("completions", None)  # only a finalist's are kept
         return {**metrics, "diverged": False, "seconds": time.perf_counter() - start, "train_seconds": trained - start}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

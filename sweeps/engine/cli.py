@@ -144,11 +144,14 @@ def one_line_errors() -> Iterator[None]:
 
 
 def console() -> None:
-    """The `espalier` command: `espalier ui` opens MLflow on what the sweeps wrote."""
+    """The `espalier` command: what can be done with the folder that a sweep leaves."""
     with one_line_errors():
+        from sweeps.engine.export import export
+        from sweeps.engine.reproduce import reproduce
         from sweeps.engine.store import serve_ui
 
-        tyro.extras.subcommand_cli_from_dict({"ui": serve_ui, "version": _version})
+        verbs: dict[str, Any] = {"export": export, "reproduce": reproduce, "ui": serve_ui, "version": _version}
+        tyro.extras.subcommand_cli_from_dict(verbs)
 
 
 def _version() -> None:

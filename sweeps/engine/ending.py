@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,17 +11,17 @@ from typing import Any
 
 import yaml
 
+from sweeps.engine.reproduce import BEST, job_of
 from sweeps.engine.runner import Outcome
-from sweeps.engine.session import reproduction
 from sweeps.engine.sweep import Sweep
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import TrialRecord, print_table
-
-MODEL = "best"
+from sweeps.results.run import END_FILE, Run
 
 
 def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str]) -> None:
-    """Print the end of a sweep, write `best/config.yaml`, and hand the winner to MLflow."""
+    """Print the end of a sweep, write `end.yaml` and `best/config.yaml`, and hand the winner to MLflow."""
+    keep_end(folder, outcome)
     records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
     print()
     print_table(records, outcome.baselines)
@@ -31,11 +32,11 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     if best is None:
         print(f"no trial has a score yet; see {folder}")
     else:
-        command = shlex.join(reproduction(sweep, script, argv, best.learner, best.params))
+        command = shlex.join([espalier(), "reproduce", str(folder)])
         for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
             print(line)
         keep_config(folder, best, command)
-        outcome.tracking.log_winner(best.trial_id, folder / MODEL)
+        outcome.tracking.log_winner(best.trial_id, folder / BEST)
         print(f"train the winner again:\n  {command}")
     outcome.tracking.flush()  # the page's address is known once the first events have arrived
     print(f"leaderboard: {folder / 'leaderboard.md'}; {outcome.seconds / 60:.1f} min")
@@ -69,7 +70,33 @@ def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
 
 def keep_config(folder: Path, best: TrialRecord, command: str) -> None:
     """Beside the adapter in `best/`: which trial it is, what it scored, and the command that trains it again."""
-    target = folder / MODEL
+    target = folder / BEST
     target.mkdir(exist_ok=True)
-    facts = {"trial_id": best.trial_id, "learner": best.learner, "score": best.score, "params": dict(best.params)}
-    (target / "config.yaml").write_text(yaml.safe_dump(facts | {"command": command}, sort_keys=False))
+    job = job_of(Run.read(folder), best.trial_id)
+    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": dict(best.params)}
+    facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
+    (target / "config.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
+
+
+def keep_end(folder: Path, outcome: Outcome) -> None:
+    """`end.yaml`: what is known only at the end, for `Run`."""
+    untouched = {
+        learner: {name: value for name, value in metrics.items() if isinstance(value, float | int)}
+        for learner, metrics in outcome.untouched.items()
+    }
+    facts: dict[str, Any] = {
+        "baselines": outcome.baselines,
+        "untouched": untouched,
+        "seconds": round(outcome.seconds, 1),
+    }
+    facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
+    (folder / END_FILE).write_text(yaml.safe_dump(facts, sort_keys=False))
+
+
+def espalier() -> str:
+    """How this environment's `espalier` is called from here."""
+    beside = Path(sys.executable).with_name("espalier")
+    found = shutil.which("espalier")
+    if not beside.is_file() or (found and Path(found).samefile(beside)):
+        return "espalier"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

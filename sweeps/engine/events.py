@@ -20,6 +20,7 @@ NOT_METRICS = {
     *AUTO_RESULT_KEYS,
     "config",
     "items",
+    "completions",
     "done",
     "should_checkpoint",
     "checkpoint_dir_name",

@@ -20,8 +20,11 @@ from trainables.trial import Finalist, Hosts, untouched_scores
 
 def confirm(
     sweep: Sweep, chosen: Sequence[Candidate], hosts: Hosts, side_by_side: int | None, folder: Path
-) -> list[Final]:
-    """Every candidate with `SEEDS` seeds, and the first base untouched. One that fails or diverges is left out."""
+) -> tuple[list[Final], dict[str, tune.Checkpoint]]:
+    """Every candidate with `SEEDS` seeds, and the first base untouched. One that fails or diverges is left out.
+
+    With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again.
+    """
     based = next((pair for pair in sweep.pairs if pair.learner.needs_base), None)
     untouched = measure_untouched(based, sweep.seed, hosts, "test") if based else None
     jobs = [
@@ -38,22 +41,32 @@ def confirm(
         max_concurrent_trials=side_by_side,
         reuse_actors=True,
         max_failures=1,
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
         raise_on_failed_trial=False,
         trial_dirname_creator=lambda trial: trial.trial_id,
         callbacks=[_Told(chosen)],
         verbose=0,
     )
-    rows: dict[int, list[list[float]]] = {}
-    for trial in done.trials:
+    ended: dict[int, list[Any]] = {}
+    for trial in sorted(done.trials, key=lambda trial: trial.config["job"]["seed"]):
         if trial.status == "TERMINATED" and not trial.last_result.get("diverged"):
-            rows.setdefault(trial.config["job"]["candidate"], []).append(trial.last_result["items"])
-    finals = [
-        Final(one.name, one.searched, np.array(rows[index]), one.trial_id)
-        for index, one in enumerate(chosen)
-        if len(rows.get(index, [])) == SEEDS
-    ]
-    items = ray.get(untouched)["items"] if untouched is not None else []
-    return [*finals, Final(UNTOUCHED, None, np.array([items]))] if items else finals
+            ended.setdefault(trial.config["job"]["candidate"], []).append(trial)
+    finals, first = [], {}
+    for index, one in enumerate(chosen):
+        results = [trial.last_result for trial in ended.get(index, [])]
+        if len(results) == SEEDS:
+            finals.append(_final(one.name, results, one))
+            first[one.trial_id] = ended[index][0].checkpoint
+    before = ray.get(untouched) if untouched is not None else {}
+    return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], first
+
+
+def _final(name: str, results: Sequence[Any], of: Candidate | None = None) -> Final:
+    scores = np.array([result["items"] for result in results])
+    said = tuple(result["completions"] for result in results if "completions" in result)
+    if of is None:
+        return Final(name, None, scores, completions=said)
+    return Final(name, of.searched, scores, of.trial_id, of.rounds, said)
 
 
 class _Told(tune.Callback):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ray.tune import Callback
+from ray.tune import Callback, Checkpoint
 
 from sweeps.engine.events import metrics_of
+from sweeps.results.files import FINALISTS, best_round, finalists_parquet, replace_file
 from sweeps.results.finals import Final, markdown
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, how_ended, write_all
+from sweeps.results.leaderboard import TrialRecord, how_ended, write_all
+from sweeps.results.run import winner
+from trainables.core import Example
 from trainables.trial import ADAPTER_FOLDER
 
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
@@ -61,11 +64,10 @@ class Recorder(Callback):
 
     def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
         record = self.records[trial.trial_id]
-        entry = {"round": result["training_iteration"], "time_s": result.get("time_total_s", 0.0)}
+        entry = {"round": result["training_iteration"], "time_s": result.get("time_total_s", 0.0), "at": time.time()}
         entry |= metrics_of(result) | {"diverged": bool(result.get("diverged"))}
         history = [row for row in record.history if row["round"] < entry["round"]] + [entry]
-        scored = [row for row in history if not row.get("diverged")]
-        best = max(scored, key=lambda row: row["score"], default=None)
+        best = best_round(history)
         items = result.get("items") or []
         update = {"rounds": entry["round"], "history": history, "last_score": result["score"]}
         update["seconds"] = sum(row.get("seconds", 0.0) for row in history)
@@ -113,20 +115,21 @@ class Recorder(Callback):
         self.records = state["records"]
 
     def best(self) -> TrialRecord | None:
-        """The highest score of any round; the earlier trial on a tie."""
-        scored = [r for r in self.records.values() if r.score is not None and r.status not in UNRANKED]
-        return min(scored, key=lambda r: (-(r.score or 0.0), r.number), default=None)
+        """The finalists' first, or until then the highest score of any round; the earlier trial on a tie."""
+        return winner(list(self.records.values()), self.finals)
 
     def keep_best(self, trials: list[Any]) -> None:
-        """Copy the best trial's best checkpoint's adapter to `best/`, replacing what was there in one rename."""
+        """Copy the best trial's best checkpoint's adapter to `best/`."""
         best = self.best()
         trial = next((t for t in trials if best and t.trial_id == best.trial_id), None)
-        checkpoint = trial and trial.run_metadata.checkpoint_manager.best_checkpoint_result
-        if not checkpoint:
-            return
+        if trial and (result := trial.run_metadata.checkpoint_manager.best_checkpoint_result):
+            self._keep(result.checkpoint)
+
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        """Its adapter to `best/`, replacing what was there in one rename."""
         fresh, target = self.folder / ".best", self.folder / "best"
         shutil.rmtree(fresh, ignore_errors=True)
-        with checkpoint.checkpoint.as_directory() as source:
+        with checkpoint.as_directory() as source:
             shutil.copytree(Path(source) / ADAPTER_FOLDER, fresh)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
@@ -144,9 +147,15 @@ class Recorder(Callback):
             section=section,
         )
 
-    def add(self, finals: list[Final], clusters: Sequence[str]) -> None:
-        """The finalists, for the leaderboard. `clusters` names what each test item belongs to, if not to itself."""
-        self.finals, self.clusters = finals, clusters
+    def confirm(self, finals: list[Final], checkpoints: Mapping[str, Checkpoint], asked: Sequence[Example]) -> None:
+        """The finalists, their checkpoints by trial id, and the test split: for the leaderboard, the table of answers,
+        and `best/`, whose adapter is from here on one whose test score was measured."""
+        keys = [example.key for example in asked]
+        self.finals, self.clusters = finals, keys if len(set(keys)) < len(keys) else []
+        replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
+        best = self.best()
+        if best and best.trial_id in checkpoints:
+            self._keep(checkpoints[best.trial_id])
         self.write()
 
     def _note(self, trial_id: str, note: str) -> None:

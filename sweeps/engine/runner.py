@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from sweeps.engine.session import python_path
 from sweeps.engine.snapshot import Snapshot
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
+from sweeps.results.files import FINALISTS
 from sweeps.results.finals import candidates
+from sweeps.results.run import Run
 from trainables.host_actor import SEAT_CPU, start_hosts
 from trainables.seat import FreeSeats
 from trainables.trial import Hosts, Trial
@@ -49,6 +51,7 @@ class Outcome:
     untouched: dict[str, dict[str, Any]]  # learner -> metrics of its base before training
     seconds: float
     interrupted: bool
+    seating: dict[str, Any]  # `threads` of a trial's process and the `shape` of its host: what its last bits depend on
 
 
 @contextmanager
@@ -102,7 +105,8 @@ def run(
     plan = seating(sweep, machine(sweep, found.get("CPU", 1.0), found.get("GPU", 0.0)))
     if plan.shape is not None or plan.why:
         print(plan, flush=True)
-    hosts = _hosts(sweep, plan)
+    threads = _threads(sweep, plan)
+    hosts = _hosts(sweep, plan, threads)
     measuring = _untouched(sweep, hosts)
     recorder = Recorder(folder, sweep.rounds, partial(learner_name, sweep), baselines, remarks)
     searcher = _searcher(sweep, folder)
@@ -118,18 +122,21 @@ def run(
     interrupted = not over and (bool(unfinished) or len(trials) < sweep.num_samples)
     if over:
         searcher.settle()
-    recorder.keep_best(trials)
+    if resume and (folder / FINALISTS).is_file():  # the test split is asked once
+        recorder.finals = Run.read(folder).finals
+    else:
+        recorder.keep_best(trials)
     recorder.write()
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
-    if sweep.finalists and chosen and not interrupted and not over:
+    if sweep.finalists and chosen and not (interrupted or over or recorder.finals):
         print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
         side_by_side = plan.seats * plan.hosts if hosts else sweep.max_concurrent_trials
-        keys = [example.key for example in task.test()]
-        recorder.add(confirm(sweep, chosen, hosts, side_by_side, folder), keys if len(set(keys)) < len(keys) else [])
+        recorder.confirm(*confirm(sweep, chosen, hosts, side_by_side, folder), task.test())
         for one in recorder.finals:
             if one.trial_id is not None:
                 tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
-    return Outcome(recorder, tracking, baselines, before, time.monotonic() - start, interrupted)
+    bits = {"threads": threads, "shape": asdict(plan.shape) if plan.shape else None}
+    return Outcome(recorder, tracking, baselines, before, time.monotonic() - start, interrupted, bits)
 
 
 def _tune(
@@ -177,12 +184,19 @@ def _tune(
     return analysis.trials
 
 
-def _hosts(sweep: Sweep, plan: Seating) -> Hosts:
-    """Actors for every base of the sweep, sharing the machine's cores; none where trials do not share bases."""
+def _threads(sweep: Sweep, plan: Seating) -> int:
+    """Of the process that trains: hosts share the machine's cores, and other trials have what they ask for."""
+    if plan.shape is None:
+        return max(1, int(sweep.resources_per_trial.get("cpu", 1)))  # as Ray sets OMP_NUM_THREADS
+    bases = len({pair.base for pair in sweep.pairs})
+    return max(1, int(ray.cluster_resources().get("CPU", 1.0) // (bases * plan.hosts)))
+
+
+def _hosts(sweep: Sweep, plan: Seating, threads: int) -> Hosts:
+    """Actors for every base of the sweep; none where trials do not share bases."""
     if plan.shape is None:
         return {}
     bases = sorted({pair.base for pair in sweep.pairs})
-    threads = max(1, int(ray.cluster_resources().get("CPU", 1.0) // (len(bases) * plan.hosts)))
     gpus = sweep.resources_per_trial.get("gpu", 0)
     return {base: start_hosts(base, plan.shape, plan.hosts, threads, gpus) for base in bases}
 

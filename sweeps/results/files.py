@@ -1,4 +1,4 @@
-"""The files behind a leaderboard: a Parquet table of every round, and replacing a file in one step."""
+"""The files behind a leaderboard: tables of every round and of every final answer, replaced in one step each."""
 
 from __future__ import annotations
 
@@ -6,41 +6,79 @@ import io
 import json
 import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sweeps.results.finals import Final
     from sweeps.results.leaderboard import TrialRecord
+    from trainables.core import Example
+
+TRIALS, FINALISTS = "trials.parquet", "finalists.parquet"
+FIXED = ("trial_id", "number", "learner", "status", "notes", "round", "score", "loss", "seconds", "at", "n_items")
 
 
 def parquet(records: Sequence[TrialRecord]) -> bytes:
     """One row per trial and round; a trial without rounds has one row with round 0. Axes are columns `params_<axis>`,
 
-    as in Optuna's `trials_dataframe`; other numeric metrics keep their names.
+    as in Optuna's `trials_dataframe`; other numeric metrics keep their names. `seconds` counts from the trial's start,
+    `at` is the round's end in Unix time, `items` are the scores of the round that was best, one per example.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows = []
     for one in records:
         fixed = {"trial_id": one.trial_id, "number": one.number, "learner": one.learner, "status": one.status}
+        fixed |= {"notes": "; ".join(one.notes), "n_items": one.n_items}
         params = {"params": json.dumps(one.params, default=str)} | {f"params_{k}": v for k, v in one.params.items()}
+        best = best_round(one.history)
         for entry in one.history or [{"round": 0}]:
-            timed = {"seconds": entry.get("time_s")}
+            timed = {"seconds": entry.get("time_s"), "round_seconds": entry.get("seconds"), "at": entry.get("at")}
             metrics = {k: v for k, v in entry.items() if isinstance(v, numbers.Real) and k not in {"time_s", "seconds"}}
-            rows.append(fixed | {"round": entry["round"], "score": None, "loss": None} | metrics | timed | params)
-    names = dict.fromkeys(["trial_id", "number", "learner", "status", "round", "score", "loss", "seconds", "params"])
-    names |= dict.fromkeys(name for row in rows for name in row)
+            items = list(one.items) if best and entry is best and one.items else None
+            own = {"round": entry["round"], "score": None, "loss": None, "items": items}
+            rows.append(fixed | own | metrics | timed | params)
+    return _table(rows, [*FIXED, "params", "items"])
+
+
+def best_round(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The round with the highest score, the first of equals; None if none has one."""
+    scored = [row for row in history if not row.get("diverged") and row.get("score") is not None]
+    return max(scored, key=lambda row: row["score"], default=None)
+
+
+def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> bytes:
+    """One row per configuration, seed and question of the test split, with what was said to it, if anything was."""
+    rows = []
+    for one in finals:
+        for seed, scores in enumerate(one.scores):
+            said = one.completions[seed] if one.completions else [None] * len(examples)
+            for item, (example, score, text) in enumerate(zip(examples, scores, said, strict=True)):
+                fixed: dict[str, Any] = {
+                    "name": one.name,
+                    "trial_id": one.trial_id,
+                    "searched": one.searched,
+                    "seed": seed,
+                }
+                fixed |= {"rounds": one.rounds}
+                asked = {"key": example.key, "kind": example.kind, "prompt": example.prompt, "answer": example.answer}
+                rows.append(fixed | {"item": item, "score": float(score), "completion": text} | asked)
+    return _table(rows, ["name", "trial_id", "searched", "seed", "item", "score", "completion"])
+
+
+def _table(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = dict.fromkeys([*first, *(name for row in rows for name in row)])
     buffer = io.BytesIO()
     pq.write_table(pa.table({name: _column([row.get(name) for row in rows]) for name in names}), buffer)
     return buffer.getvalue()
 
 
 def _column(values: list[Any]) -> list[Any]:
-    """Values of one type, which is what a column holds: all integers, all numbers as floats, or all text."""
+    """Values of one type, which is what a column holds: all integers, all numbers as floats, all lists, or all text."""
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {bool} or kinds <= {int} or kinds <= {str}:
+    if kinds <= {bool} or kinds <= {int} or kinds <= {str} or kinds <= {list}:
         return values
     if kinds <= {int, float} or all(issubclass(kind, numbers.Real) for kind in kinds):
         return [None if value is None else float(value) for value in values]

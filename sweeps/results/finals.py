@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from sweeps.results.comparison import compare, first_group, in_words
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, percent, span
+from sweeps.results.files import best_round
+from sweeps.results.leaderboard import TrialRecord, by_score, percent, span
 from sweeps.results.statistics import interval
 
 UNTOUCHED = "untouched base"
@@ -38,6 +39,8 @@ class Final:
     searched: float | None
     scores: np.ndarray
     trial_id: str | None = None  # of the search
+    rounds: int | None = None  # that it was trained for
+    completions: tuple[Sequence[str], ...] = ()  # (S, N), where the learner says something
 
     @property
     def score(self) -> float:
@@ -51,20 +54,17 @@ def candidates(
 
     Where ASHA stopped a default, it gets all `rounds` here.
     """
-    scored = [one for one in records if one.score is not None and one.status not in UNRANKED]
-    best = sorted(scored, key=lambda one: (-(one.score or 0.0), one.number))[:top]
+    best = by_score(records)[:top]
     own = [one for one in records if any(given and given.items() <= one.params.items() for given in defaults)]
     chosen = []
     for one in [*best, *(one for one in own if one not in best)]:
         full = one not in best and one.status != "finished"
         name = f"trial {one.number}{' (default)' if one in own else ''}"
-        chosen.append(Candidate(one.trial_id, name, one.params, rounds if full else _best_round(one), one.score))
+        best_of_own = None if full else best_round(one.history)
+        chosen.append(
+            Candidate(one.trial_id, name, one.params, int(best_of_own["round"]) if best_of_own else rounds, one.score)
+        )
     return chosen
-
-
-def _best_round(record: TrialRecord) -> int:
-    scored = [row for row in record.history if not row.get("diverged")]
-    return int(max(scored, key=lambda row: row["score"])["round"])
 
 
 def ranked(finals: Sequence[Final]) -> list[Final]:

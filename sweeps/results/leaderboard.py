@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.results.files import parquet, replace_file
+from sweeps.results.files import TRIALS, parquet, replace_file
 from sweeps.results.statistics import Interval, interval, smallest_difference, wilson
 
 Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
@@ -114,6 +114,11 @@ def _ranked(record: TrialRecord) -> bool:
     return record.score is not None and record.status not in UNRANKED
 
 
+def by_score(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Those that can win, the highest score of any round first; the earlier trial on a tie."""
+    return sorted(filter(_ranked, records), key=lambda one: (-(one.score or 0.0), one.number))
+
+
 def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
     """What may be concluded: who overlaps with the best, what n can show, and whether the trivial is beaten."""
     ranked = [row for row in rows if row.rank is not None]
@@ -185,7 +190,7 @@ def write_all(
     sections = [markdown(rows, baselines, title, remarks), *([section] if section else [])]
     replace_file(folder / "leaderboard.md", "\n".join(sections).encode())
     replace_file(folder / "leaderboard.csv", _csv(rows).encode())
-    replace_file(folder / "trials.parquet", parquet(records))
+    replace_file(folder / TRIALS, parquet(records))
 
 
 def print_table(

@@ -131,17 +131,18 @@ class SupervisedLearner:
         """A truncated completion scores 0 whatever it says: the first answer must also end."""
         examples = getattr(self._task, split)()
         sums: dict[str, list[float]] = defaultdict(list)
-        items = []
+        items, texts = [], []
         for example, tokens, end in zip(examples, completions, ended, strict=True):
             text = decode(self._tokenizer, list(tokens))
             score = self._task.score(example, text) if end else 0.0
             items.append(score)
+            texts.append(text)
             sums[f"score.{example.kind}"].append(score)
             sums["truncated"].append(float(not end))
             for name, value in self._task.details(example, text).items():
                 sums[name].append(value)
         metrics: dict[str, Any] = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
-        return {"score": sum(items) / len(items), **metrics, "items": items}
+        return {"score": sum(items) / len(items), **metrics, "items": items, "completions": texts}
 
     def state(self) -> dict[str, Any]:
         return {"position": self._position, "draws": self._draws}

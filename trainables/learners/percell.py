@@ -106,13 +106,15 @@ class PercellLearner:
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         sums: dict[str, list[float]] = defaultdict(list)
-        for example, completion in zip(getattr(self._task, split)(), self.completions(split), strict=True):
+        completions = self.completions(split)
+        for example, completion in zip(getattr(self._task, split)(), completions, strict=True):
             score = self._task.score(example, completion)
             sums["score"].append(score)
             sums[f"score.{example.kind}"].append(score)
             for name, value in self._task.details(example, completion).items():
                 sums[name].append(value)
-        return {**{name: float(np.mean(values)) for name, values in sums.items()}, "items": sums["score"]}
+        metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in sums.items()}
+        return metrics | {"items": sums["score"], "completions": completions}
 
     def state(self) -> bytes:
         buffer = io.BytesIO()

@@ -1,0 +1,135 @@
+"""What a sweep left in its folder, read back: all that a report, a reproduction or the next sweep needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from sweeps.results.files import FINALISTS, FIXED, TRIALS, best_round
+from sweeps.results.finals import Final, ranked
+from sweeps.results.leaderboard import TrialRecord, by_score
+
+SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
+NOT_METRICS = {*FIXED, "params", "items", "round_seconds", "diverged"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A sweep's folder. Tables are read on first use; those that are not there yet are empty."""
+
+    folder: Path
+    facts: Mapping[str, Any]  # sweep.yaml: the sweep, versions, commit, data fingerprints, what guards found
+    end: Mapping[str, Any]  # end.yaml: baselines, untouched bases, seconds; empty while the sweep runs
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Raises FileNotFoundError, in one line, for a folder that no sweep has made."""
+        if not (folder / SWEEP_FILE).is_file():
+            raise FileNotFoundError(f"{folder} is not a sweep's folder: no {SWEEP_FILE} in it; give one, as runs/arena")
+        facts = yaml.safe_load((folder / SWEEP_FILE).read_text())
+        end = folder / END_FILE
+        return cls(folder, facts, yaml.safe_load(end.read_text()) if end.is_file() else {})
+
+    @cached_property
+    def records(self) -> list[TrialRecord]:
+        """Trials in the order of their numbers."""
+        if not (self.folder / TRIALS).is_file():
+            return []
+        table = pd.read_parquet(self.folder / TRIALS)
+        return [_record(rows) for _, rows in table.groupby("number", sort=True)]
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """`finalists.parquet`: a row per configuration, seed and question of the test split; empty if there is none."""
+        path = self.folder / FINALISTS
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+
+    @cached_property
+    def finals(self) -> list[Final]:
+        """Finalists, best first."""
+        if self.answers.empty:
+            return []
+        return ranked([_final(str(name), rows) for name, rows in self.answers.groupby("name", sort=False)])
+
+    @property
+    def clusters(self) -> list[str]:
+        """What each question of the test split belongs to, where several belong together; else empty."""
+        if self.answers.empty:
+            return []
+        first = self.answers[(self.answers.name == self.answers.name.iloc[0]) & (self.answers.seed == 0)]
+        keys = first.sort_values("item").key.tolist()
+        return keys if len(set(keys)) < len(keys) else []
+
+    def trial(self, which: str) -> TrialRecord:
+        """`best` (the finalists' first, or the search's), a number, or an id. Raises LookupError in one line."""
+        if which == "best":
+            found = winner(self.records, self.finals)
+            if found is None:
+                raise LookupError(f"no trial of {self.folder} has a score yet; wait for its first round")
+            return found
+        for one in self.records:
+            if which in (str(one.number), one.trial_id):
+                return one
+        raise LookupError(
+            f"{self.folder} has no trial {which!r}; they are numbered 0 to {len(self.records) - 1}, see leaderboard.md"
+        )
+
+
+def winner(records: list[TrialRecord], finals: list[Final]) -> TrialRecord | None:
+    """The finalists' first, where there are finalists: a search's best score is luck in part."""
+    known = {one.trial_id: one for one in records}
+    confirmed = [known[one.trial_id] for one in ranked(finals) if one.trial_id in known]
+    return next(iter(confirmed or by_score(records)), None)
+
+
+def _record(rows: pd.DataFrame) -> TrialRecord:
+    rows = rows.sort_values("round")
+    last = rows.iloc[-1]
+    history = [_entry(row) for row in rows.to_dict("records") if row["round"] > 0]
+    items = [row for row in rows["items"] if row is not None and np.ndim(row)]
+    best = best_round(history)
+    diverged = last.status == "diverged" and history
+    return TrialRecord(
+        trial_id=last.trial_id,
+        number=int(last.number),
+        learner=last.learner,
+        params=json.loads(last.params),
+        status=last.status,
+        rounds=int(last["round"]),
+        score=history[-1]["score"] if diverged else (best["score"] if best else None),
+        last_score=history[-1]["score"] if history else None,
+        n_items=int(last.n_items),
+        seconds=sum(row.get("seconds", 0.0) for row in history),
+        history=history,
+        notes=tuple(filter(None, last.notes.split("; "))),
+        items=tuple(items[-1]) if items else (),
+    )
+
+
+def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A round's metrics as the recorder keeps them; what this learner never reported is left out."""
+    metrics = {k: v for k, v in row.items() if k not in NOT_METRICS and not k.startswith("params_") and not pd.isna(v)}
+    timed = {"round": int(row["round"]), "score": row["score"], "loss": row["loss"], "diverged": bool(row["diverged"])}
+    return metrics | timed | {"time_s": row["seconds"], "seconds": row["round_seconds"], "at": row["at"]}
+
+
+def _final(name: str, rows: pd.DataFrame) -> Final:
+    rows = rows.sort_values(["seed", "item"])
+    seeds, first = rows.seed.nunique(), rows.iloc[0]
+    said = rows.completion.to_numpy().reshape(seeds, -1)
+    return Final(
+        name,
+        None if pd.isna(first.searched) else float(first.searched),
+        rows.score.to_numpy().reshape(seeds, -1),
+        None if pd.isna(first.trial_id) else str(first.trial_id),
+        None if pd.isna(first.rounds) else int(first.rounds),
+        () if pd.isna(said[0, 0]) else tuple(map(tuple, said.tolist())),
+    )

@@ -1,0 +1,45 @@
+"""An adapter merged into its base: a model that plain transformers loads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from trainables.adapters import LORA_FOLDER, PROMPT_FOLDER
+from trainables.bases import BaseName, load
+
+CONFIG = "adapter_config.json"
+
+
+def merge(base: str, adapter: Path, target: Path) -> None:
+    """Write the base with the adapter in its weights, and the tokenizer, into `target`.
+
+    A 4-bit base is merged at full precision (Dettmers et al. 2023, section 4: the adapter was trained against rounded
+    weights, so scores may move). A hybrid's soft prompt has no place in weights and stays an adapter in `soft_prompt/`.
+    Raises ValueError for an adapter that is only a soft prompt, or no adapter at all.
+    """
+    halves = adapter / LORA_FOLDER
+    folder = halves if (halves / CONFIG).is_file() else adapter
+    whole = load(base_without(base, "nf4"))
+    if (adapter / "config.json").is_file():  # full fine-tuning saves the model itself
+        shutil.copytree(adapter, target, dirs_exist_ok=True)
+    else:
+        import peft
+
+        if not (folder / CONFIG).is_file():
+            raise ValueError(f"{adapter} holds no PEFT adapter; only what PEFT trains on a base can be merged")
+        if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
+            raise ValueError("a soft prompt is input, not weights, and cannot be merged; leave --merge out")
+        model: Any = peft.PeftModel.from_pretrained(whole.model, folder)
+        model.merge_and_unload().save_pretrained(target)
+        load.cache_clear()  # the base in the cache is no longer itself
+        if folder is halves:
+            shutil.copytree(adapter / PROMPT_FOLDER, target / PROMPT_FOLDER)
+    whole.tokenizer.save_pretrained(target)
+
+
+def base_without(name: str, option: str) -> str:
+    """The base's name less one of its options. Raises UnknownBase."""
+    BaseName.parse(name)
+    return ":".join(part for index, part in enumerate(name.split(":")) if index == 0 or part != option)
