@@ -51,7 +51,7 @@ def nan(host: Host, trial_id: str) -> None:
     """Make everything that a trial trains NaN."""
     seat = host._seats[trial_id]
     for name in seat.made.values:
-        seat._own(host._stack, name, None).fill_(math.nan)
+        seat._own(name, None).fill_(math.nan)
 
 
 def alone(config: Any, rounds: int, seed: int = 0) -> Trial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sqlite3
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(finished):
     restored = [row for row in (folder / "runs/toy/leaderboard.md").read_text().splitlines() if "restored" in row]
     assert sum("planted=kill" in row for row in restored) == len(killed) == 1
     assert all("planted=kill" in row or "planted=error" in row for row in restored)
+
+
+def test_a_trial_whose_score_means_little_is_marked(finished):
+    folder, *_ = finished
+    run = folder / "runs/toy"
+    lines = [line for line in (run / "leaderboard.md").read_text().splitlines() if "planted=" in line]
+    assert all(("no gradient in 1 module (ear)" in line) == ("planted=nan" in line) for line in lines)
+    assert all(("50% of completions were cut off" in line) == ("planted=kill" in line) for line in lines)
+    scores = pd.read_csv(run / "leaderboard.csv").set_index("number").score
+    assert (scores <= 0.1).any(), "the seed must draw one that is no better than a constant"
+    for line in lines:
+        number, diverged = int(line.split("|")[2]), "diverged" in line
+        assert ("no better than chance (10.0%)" in line) == (scores[number] <= 0.1 and not diverged), line
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        said = [value for (value,) in store.execute("select value from tags where key = 'notes'")]
+    assert any("no gradient" in value for value in said)
 
 
 def test_the_end_says_what_to_do_next(finished):

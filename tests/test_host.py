@@ -52,7 +52,7 @@ def scrambled(host):
     torch.manual_seed(1)
     seat = host._seats["a"]
     for name, value in seat.made.values.items():
-        seat._own(host._stack, name, None).copy_(torch.randn(value.shape) * 0.2)
+        seat._own(name, None).copy_(torch.randn(value.shape) * 0.2)
     return {name: value.clone() for name, value in host.values("a").items()}
 
 
@@ -98,7 +98,7 @@ def test_gradients_equal_peft_on_unpadded_rows(family, kind):
     expected = -torch.cat([stock_logprobs(wrapped, row) for row in ROWS]).mean()
     wanted = dict(zip(parameters, torch.autograd.grad(expected, list(parameters.values())), strict=True))
     assert loss == pytest.approx(expected.item(), rel=1e-10)
-    got = host._seats["a"].values(host._stack, host._optimizer.gradient)
+    got = host._seats["a"].values(host._optimizer.gradient)
     for name, gradient in wanted.items():
         assert gradient.abs().max() > 0, name
         torch.testing.assert_close(got[name], gradient, rtol=1e-7, atol=1e-10)
@@ -128,7 +128,7 @@ def test_gradients_equal_peft_under_the_same_dropout_masks():
     plain = -torch.cat(host.logprobs(ROWS, "a")).mean().item()
     assert abs(plain - loss) > 1e-3, "the masks must matter"
     assert loss == pytest.approx(expected.item(), rel=1e-10)
-    got = host._seats["a"].values(host._stack, host._optimizer.gradient)
+    got = host._seats["a"].values(host._optimizer.gradient)
     for name, gradient in wanted.items():
         torch.testing.assert_close(got[name], gradient, rtol=1e-7, atol=1e-10)
 

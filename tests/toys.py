@@ -115,12 +115,14 @@ class Toy:
                 killed.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
         diverges = self.rounds == 2 and self.config.planted == "nan"
-        return {"loss": float("nan") if diverges else 1.0 / self.rounds, "trainable_parameters": 1.0}
+        deaf = {"without_gradient": ["ear"]} if self.rounds == 1 and self.config.planted == "nan" else {}
+        return {"loss": float("nan") if diverges else 1.0 / self.rounds, "trainable_parameters": 1.0, **deaf}
 
     def evaluate(self, split="search"):
         n = len(self.task.search())
         right = round(n * self.config.quality * min(1.0, 0.4 + 0.2 * self.rounds))
-        return {"score": right / n, "items": [1.0] * right + [0.0] * (n - right)}
+        cut_off = 0.5 if self.config.planted == "kill" else 0.0
+        return {"score": right / n, "truncated": cut_off, "items": [1.0] * right + [0.0] * (n - right)}
 
     def state(self):
         return str(self.rounds).encode()

@@ -58,17 +58,20 @@ class Host:
                 f"trial {trial_id!r} has rank {adapter.r} and {adapter.num_virtual_tokens} virtual tokens; this host"
                 f" takes {shape.max_rank} and {shape.max_prompt}: open one with a larger max_rank or max_prompt"
             )
+        if not adapter.r and not adapter.num_virtual_tokens:
+            raise ValueError(f"trial {trial_id!r} has no trainable parameter; give it a rank or virtual tokens")
         taken = {seat.slot for seat in self._seats.values()}
         slot = next(slot for slot in range(shape.seats) if slot not in taken)
         made = fresh(self.base, adapter, seed)
         self._stack.adapt(made.modules)
         self._stack.fill(slot, made.values, made.scale)
         self._optimizer.open(slot, learner.optimizer)
-        self._seats[trial_id] = Sitting(slot, learner, seed, made, self._optimizer, self.base.vocabulary)
+        self._seats[trial_id] = Sitting(slot, learner, seed, made, self._stack, self._optimizer, self.base.vocabulary)
 
     def round(self, trial_id: str) -> dict[str, Any]:
         """Train `steps_per_round` optimizer steps. Metrics: `loss` (mean, nats per label token; NaN at divergence),
-        `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `tokens_per_second`."""
+        `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `tokens_per_second`; after the
+        first round `without_gradient`, the modules that no gradient reached, if there are any."""
         return self.run({trial_id: "round"})[trial_id]
 
     def evaluate(self, trial_id: str, split: Split = "search") -> dict[str, Any]:
@@ -137,21 +140,21 @@ class Host:
     def state(self, trial_id: str) -> bytes:
         """All that is needed to go on, here or in another host: adapter, moments, step, place in the data."""
         buffer = io.BytesIO()
-        torch.save(self._seats[trial_id].state(self._stack), buffer)
+        torch.save(self._seats[trial_id].state(), buffer)
         return buffer.getvalue()
 
     def load(self, trial_id: str, state: bytes) -> None:
         loaded = torch.load(io.BytesIO(state), map_location=self.base.device, weights_only=False)
-        self._seats[trial_id].load(loaded, self._stack)
+        self._seats[trial_id].load(loaded)
 
     def values(self, trial_id: str) -> dict[str, torch.Tensor]:
         """A copy of a trial's parameters: `prompt`, and `<module>.A` (r, in) and `<module>.B` (out, r)."""
-        return self._seats[trial_id].values(self._stack)
+        return self._seats[trial_id].values()
 
     def files(self, trial_id: str) -> dict[str, bytes]:
         """The adapter in PEFT's format, path -> content (see `adapters.Fresh.files`)."""
         seat = self._seats[trial_id]
-        return seat.made.files(seat.values(self._stack))
+        return seat.made.files(seat.values())
 
     def save(self, trial_id: str, folder: str) -> None:
         """Write `files` into a folder."""

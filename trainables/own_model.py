@@ -20,6 +20,7 @@ from trainables.adamw import schedule
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
 from trainables.memory import HALVINGS, gradients, ran_out
+from trainables.sitting import module_of
 from trainables.tally import Tally
 
 EVALUATION_ROWS = 128  # prompts decoded at a time
@@ -37,6 +38,8 @@ class OwnModel:
     ) -> None:
         self.base, self.model, self._learner, self._seed, self._give_back = base, model, learner, seed, give_back
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise ValueError(f"no parameter of {base.name} is to be trained; let some require gradients")
         settings, values = learner.optimizer, list(self.parameters.values())
         self._optimizer = torch.optim.AdamW(
             values, settings.learning_rate, settings.betas, settings.eps, settings.weight_decay, foreach=True
@@ -46,12 +49,13 @@ class OwnModel:
 
     def round(self) -> dict[str, Any]:
         """`steps_per_round` optimizer steps; metrics as `Host.round` gives them."""
-        tally = Tally()
+        tally, first = Tally(), self._steps == 0
         self.model.train()
         for _ in range(self._learner.steps_per_round):
             if not tally.add(*self._update()):
                 break
-        return tally.metrics(self._steps, sum(p.numel() for p in self.parameters.values())) | self._said()
+        metrics = tally.metrics(self._steps, sum(p.numel() for p in self.parameters.values())) | self._said()
+        return metrics | ({"without_gradient": silent} if first and (silent := self._silent()) else {})
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         """Greedy completions by transformers' `generate`, judged by the learner."""
@@ -159,6 +163,14 @@ class OwnModel:
 
     def _said(self) -> dict[str, int]:
         return {"memory_halvings": self._halvings} if self._halvings else {}
+
+    def _silent(self) -> list[str]:
+        """Modules whose parameters have no second moment but zeros: no gradient has ever reached them."""
+        heard = dict.fromkeys(map(module_of, self.parameters), False)
+        for name, parameter in self.parameters.items():
+            moment = self._optimizer.state.get(parameter, {}).get("exp_avg_sq")
+            heard[module_of(name)] |= moment is not None and bool(moment.any())
+        return [module for module, has in heard.items() if not has]
 
     def _next_completions(self, prompts: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, list[int]]:
         own = order[: EVALUATION_ROWS >> self._halvings]

@@ -23,10 +23,17 @@ class Sitting:
     """A learner, its slot, and how its adapter began."""
 
     def __init__(
-        self, slot: int, learner: LanguageLearner, seed: int, made: Fresh, optimizer: StackedAdamW, vocabulary: int
+        self,
+        slot: int,
+        learner: LanguageLearner,
+        seed: int,
+        made: Fresh,
+        stack: Stack,
+        optimizer: StackedAdamW,
+        vocabulary: int,
     ) -> None:
         self.slot, self.learner, self.seed, self.made = slot, learner, seed, made
-        self._optimizer, self._vocabulary = optimizer, vocabulary
+        self._stack, self._optimizer, self._vocabulary = stack, optimizer, vocabulary
 
     @property
     def step(self) -> int:
@@ -35,13 +42,15 @@ class Sitting:
 
     def round(self) -> Asking:
         """`steps_per_round` steps; returns the metrics of `Host.round`. Ends early where a number is not finite."""
-        tally = Tally()
+        tally, first = Tally(), self.step == 0
         watched: dict[str, list[float]] = {"correct_before_update": [], "correct_after_update": []}
         for _ in range(self.learner.steps_per_round):
             loss, norm, rows = yield from self._update(watched if self.learner.watch_updates else None)
             if not tally.add(loss, norm, sum(len(row.tokens) for row in rows)):
                 break
         metrics = tally.metrics(self.step, sum(value.numel() for value in self.made.values.values()))
+        if first and (silent := self._silent()):
+            metrics["without_gradient"] = silent
         return metrics | {name: sum(values) / len(values) for name, values in watched.items() if values}
 
     def evaluate(self, split: Split) -> Asking:
@@ -90,31 +99,43 @@ class Sitting:
     def _decode(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Decode:
         return Decode(prompts_of(self.slot, prompts, self.learner.adapter.num_virtual_tokens, max_new_tokens))
 
-    def values(self, stack: Stack, buffer: Tensor | None = None) -> dict[str, Tensor]:
+    def values(self, buffer: Tensor | None = None) -> dict[str, Tensor]:
         """This seat's tensors in a buffer of the stack, without pads, copied to the CPU."""
-        return {name: self._own(stack, name, buffer).detach().cpu().clone() for name in self.made.values}
+        return {name: self._own(name, buffer).detach().cpu().clone() for name in self.made.values}
 
-    def state(self, stack: Stack) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         optimizer = self._optimizer
         return {
-            "parameters": self.values(stack),
-            "first_moments": self.values(stack, optimizer.first),
-            "second_moments": self.values(stack, optimizer.second),
+            "parameters": self.values(),
+            "first_moments": self.values(optimizer.first),
+            "second_moments": self.values(optimizer.second),
             "step": self.step,
             "learner": self.learner.state(),
         }
 
-    def load(self, state: dict[str, Any], stack: Stack) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         optimizer = self._optimizer
         for part, buffer in (
-            ("parameters", stack.values),
+            ("parameters", self._stack.values),
             ("first_moments", optimizer.first),
             ("second_moments", optimizer.second),
         ):
             for name, value in state[part].items():
-                self._own(stack, name, buffer).copy_(value)
+                self._own(name, buffer).copy_(value)
         optimizer.steps[self.slot] = state["step"]
         self.learner.load(state["learner"])
 
-    def _own(self, stack: Stack, name: str, buffer: Tensor | None) -> Tensor:
-        return stack.view(name, buffer)[self.slot][tuple(slice(n) for n in self.made.values[name].shape)]
+    def _silent(self) -> list[str]:
+        """Modules (or `prompt`) whose second moments are all zero: no gradient has ever reached them."""
+        heard = dict.fromkeys(map(module_of, self.made.values), False)
+        for name in self.made.values:
+            heard[module_of(name)] |= bool(self._own(name, self._optimizer.second).any())
+        return [module for module, has in heard.items() if not has]
+
+    def _own(self, name: str, buffer: Tensor | None) -> Tensor:
+        return self._stack.view(name, buffer)[self.slot][tuple(slice(n) for n in self.made.values[name].shape)]
+
+
+def module_of(name: str) -> str:
+    """The module whose parameter this is: `layer.q_proj.A` -> `layer.q_proj`; a prompt is itself."""
+    return name.rpartition(".")[0] or name

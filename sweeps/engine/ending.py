@@ -17,6 +17,7 @@ from sweeps.engine.sweep import Sweep
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import TrialRecord, print_table
 from sweeps.results.run import END_FILE, Run
+from sweeps.results.rungs import in_words
 
 
 def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str]) -> None:
@@ -25,6 +26,8 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
     print()
     print_table(records, outcome.baselines)
+    for line in in_words(records, outcome.recorder.finals, sweep.rungs()):
+        print(line)
     if outcome.interrupted:
         print(f"interrupted; everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")
     if outcome.recorder.finals:

@@ -61,10 +61,10 @@ def plan(sweep: Sweep) -> str:
 
 def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:
     """(round, trials that are expected to reach it): each rung keeps 1 in `reduction_factor`."""
-    rung, count = sweep.effective_grace_period(), sweep.num_samples
-    while rung < sweep.rounds:
+    count = sweep.num_samples
+    for rung in sweep.rungs()[:-1]:
         yield rung, count
-        rung, count = rung * sweep.reduction_factor, max(1, round(count / sweep.reduction_factor))
+        count = max(1, round(count / sweep.reduction_factor))
     yield sweep.rounds, count
 
 

@@ -14,27 +14,32 @@ from ray.tune import Callback, Checkpoint
 from sweeps.engine.events import metrics_of
 from sweeps.results.files import FINALISTS, best_round, finalists_parquet, replace_file
 from sweeps.results.finals import Final, markdown
-from sweeps.results.leaderboard import TrialRecord, how_ended, write_all
+from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
 from sweeps.results.run import winner
+from sweeps.results.rungs import in_words
 from trainables.core import Example
 from trainables.trial import ADAPTER_FOLDER
+from trainables.watch import watch_best, watch_first
 
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
 SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it names must still be there
 
 
 class Recorder(Callback):
-    """Keeps a `TrialRecord` per trial, writes the leaderboard files, and copies the best adapter to `best/`."""
+    """Keeps a `TrialRecord` per trial, writes the leaderboard files, and copies the best adapter to `best/`.
+
+    `rungs`: the rounds after which ASHA decides, and the last.
+    """
 
     def __init__(
         self,
         folder: Path,
-        rounds: int,
+        rungs: Sequence[int],
         learner_of: Callable[[dict[str, Any]], str],
         baselines: dict,
         remarks: Sequence[str] = (),
     ) -> None:
-        self.folder, self.rounds = folder, rounds
+        self.folder, self.rounds, self._rungs = folder, max(rungs), rungs
         self.records: dict[str, TrialRecord] = {}
         self._learner_of, self._baselines, self._remarks = learner_of, baselines, remarks
         self._written = 0.0
@@ -79,6 +84,8 @@ class Recorder(Callback):
         if result.get("diverged"):
             update |= {"status": "diverged", "score": result["score"], "items": (), "n_items": 0}
         self.records[trial.trial_id] = replace(record, **update)
+        for mark in watch_first(result):
+            self._note(trial.trial_id, mark)
         if result.get("memory_halvings"):
             self._note(trial.trial_id, "short of memory: fewer rows at a time")
         if time.monotonic() - self._written > WRITE_EVERY_S:
@@ -134,6 +141,13 @@ class Recorder(Callback):
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 
+    def judge(self) -> None:
+        """Mark the trials whose best round means little; to be called when all baselines are known."""
+        for record in by_score(self.records.values()):
+            if best := best_round(record.history):
+                for mark in watch_best(best, self._baselines):
+                    self._note(record.trial_id, mark)
+
     def write(self) -> None:
         self._written = time.monotonic()
         records = list(self.records.values())
@@ -143,7 +157,7 @@ class Recorder(Callback):
             records,
             baselines=self._baselines,
             rounds=self.rounds,
-            remarks=self._remarks,
+            remarks=[*self._remarks, *in_words(records, self.finals, self._rungs)],
             section=section,
         )
 

@@ -108,7 +108,7 @@ def run(
     threads = _threads(sweep, plan)
     hosts = _hosts(sweep, plan, threads)
     measuring = _untouched(sweep, hosts)
-    recorder = Recorder(folder, sweep.rounds, partial(learner_name, sweep), baselines, remarks)
+    recorder = Recorder(folder, sweep.rungs(), partial(learner_name, sweep), baselines, remarks)
     searcher = _searcher(sweep, folder)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
@@ -117,6 +117,10 @@ def run(
     before = {name: ray.get(reference) for name, reference in measuring.items()}
     if before:
         baselines["untouched"] = max(metrics["score"] for metrics in before.values())
+    recorder.judge()
+    for record in recorder.records.values():
+        if record.notes:
+            tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
     over = sweep.time_budget_s is not None and time.monotonic() - start >= sweep.time_budget_s
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
     interrupted = not over and (bool(unfinished) or len(trials) < sweep.num_samples)

@@ -122,6 +122,13 @@ class Sweep:
         one_pass = max(pair.learner.rounds_per_pass(pair.task) for pair in self.pairs)
         return max(1, min(one_pass, self.rounds))
 
+    def rungs(self) -> list[int]:
+        """The rounds after which ASHA decides, and the last."""
+        found = [self.effective_grace_period()]
+        while found[-1] < self.rounds:
+            found.append(min(found[-1] * self.reduction_factor, self.rounds))
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to repeat the sweep, as plain lists, dicts and numbers."""
         plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}

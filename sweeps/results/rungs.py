@@ -1,0 +1,61 @@
+"""How well early rounds predicted late ones: what ASHA's decisions were worth. Scores are in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sweeps.results.finals import Final, ranked
+from sweeps.results.leaderboard import TrialRecord
+
+ENOUGH = 6  # trials that reached the later rung; of fewer, tau says nothing
+WEAK = 0.3  # tau below which an order of trials hardly predicts the next
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Kendall's tau-b between the scores of `n` trials at two rungs: 1 the same order, 0 none, -1 reversed."""
+
+    early: int  # round
+    late: int
+    tau: float
+    n: int
+
+
+def agreements(records: Sequence[TrialRecord], at: Sequence[int]) -> list[Agreement]:
+    """Between neighbouring rungs `at` which ASHA decides (the last round included), over the trials that reached the
+    later one; only where `ENOUGH` did, with scores that differ. ASHA let these through, so their scores are alike, and
+    tau is lower than it would be among all."""
+    found = []
+    for early, late in pairwise(at):
+        pairs = [
+            (scores[early], scores[late])
+            for one in records
+            if {early, late} <= (scores := {row["round"]: row["score"] for row in one.history}).keys()
+        ]
+        if len(pairs) >= ENOUGH and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
+            from scipy.stats import kendalltau  # 1 s to import
+
+            found.append(Agreement(early, late, float(kendalltau(*zip(*pairs, strict=True)).statistic), len(pairs)))
+    return found
+
+
+def in_words(records: Sequence[TrialRecord], finals: Sequence[Final], at: Sequence[int]) -> list[str]:
+    """What was measured, and advice where ASHA stopped trials on too little."""
+    lines = []
+    for one in agreements(records, at):
+        lines.append(
+            f"Round {one.early} predicted round {one.late} with tau {one.tau:.2f}"
+            f" (Kendall, {one.n} trials; 1: the same order)"
+        )
+        if one.tau < WEAK and any(record.status == "pruned" and record.rounds == one.early for record in records):
+            lines[-1] += f": ASHA was too eager, use --grace-period {one.late}"
+    statuses = {record.trial_id: record for record in records}
+    winner = next((statuses[one.trial_id] for one in ranked(finals) if one.trial_id in statuses), None)
+    if winner is not None and winner.status == "pruned":
+        lines.append(
+            f"The first finalist is trial {winner.number}, which ASHA had stopped at round {winner.rounds}: it was too"
+            f" eager, use --grace-period {min(max(at), 2 * winner.rounds)}"
+        )
+    return lines
