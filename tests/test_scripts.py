@@ -46,6 +46,13 @@ def test_miniature(name, tmp_path, request):
     assert "points above test scores" in told
     assert told.count("| trial ") in {"arena": {3, 4}, "arc": {1, 2}}[name], "the best, and every default"
     if name == "arena":
+        assert "report: runs/arena/report.html" in out
+        page = (run / "report.html").read_text()
+        assert all(f"trial {one}" in page.lower() for one in range(samples))
+        plots = {path.stem for path in (run / "plots").glob("*.png")}
+        assert {"curves", "history", "pareto", "timeline", "kinds"} <= plots
+        (stored,) = folder.glob("mlartifacts/*/artifacts/plots")
+        assert {path.stem for path in stored.iterdir()} == plots, "MLflow has them, too"
         assert "| untouched base |" in told
         assert "untouched base" in out
         assert {"lora", "soft_prompt", "hybrid"} == set(table["learner"]), "each pair's default is tried first"

@@ -14,12 +14,12 @@ from typing import Any, cast
 
 from ray import tune
 
-from trainables.core import Example, Learner, Pair, Split, Task
+from trainables.core import START, Example, Learner, Pair, Split, Task
 from trainables.shape import Shape
 
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
 
-STATE_FILE, ADAPTER_FOLDER = "state.pt", "adapter"
+STATE_FILE, ROUND_FILE, ADAPTER_FOLDER = "state.pt", "round.txt", "adapter"
 WORST_SCORE = 0.0
 
 
@@ -90,6 +90,7 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        self._iteration = max(self._iteration, self._began)  # Tune sets it to zero after `reset_config`
         start = time.perf_counter()
         metrics = self._learner.round()
         trained = time.perf_counter()
@@ -108,6 +109,7 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
+        (Path(checkpoint_dir) / ROUND_FILE).write_text(str(self._iteration))
         folder = Path(checkpoint_dir) / ADAPTER_FOLDER
         folder.mkdir()
         self._learner.save(str(folder))
@@ -120,6 +122,16 @@ class Trial(tune.Trainable):
 
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts)
+        self._began = go_on(self._learner, config)
+
+
+def go_on(learner: Learner, params: Mapping[str, Any]) -> int:
+    """Load the state that a clone starts from; the rounds that are behind it, 0 for any other trial."""
+    if START not in params:
+        return 0
+    file = Path(params[START])
+    learner.load(file.read_bytes())
+    return int(file.stem.rpartition("-")[2])
 
 
 class Asked:

@@ -21,7 +21,7 @@ from search_spaces.models import fit  # noqa: E402
 from sweeps.engine.sweep import BadInput, Sweep  # noqa: E402
 from trainables.guards import Guard  # noqa: E402
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Flags:
     address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
     time_budget_s: float | None = None  # seconds after which no round is started
     resume: bool = False  # go on with the sweep called --name, or with the latest
+    report: bool = True  # write report.html and its plots at the end
     plan: bool = False  # print what it would cost, and start nothing
     verbose: bool = False  # Ray's own messages too
 
@@ -71,9 +72,11 @@ def main(sweep: Sweep, argv: list[str] | None = None) -> None:
             remarks = check(sweep, flags.allow)
             print("\n".join([plan(sweep), *remarks]))
             return
-        interrupted = session(sweep, flags, Path(sys.argv[0]), argv)
-    if interrupted:
+        ended = session(sweep, flags, Path(sys.argv[0]), argv)
+    if ended == "interrupted":
         sys.exit(EXIT_INTERRUPTED)
+    if ended == "failed":
+        sys.exit(EXIT_FAILED)
 
 
 def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
@@ -148,9 +151,11 @@ def console() -> None:
     with one_line_errors():
         from sweeps.engine.export import export
         from sweeps.engine.reproduce import reproduce
+        from sweeps.engine.steering import clone, report, status, stop
         from sweeps.engine.store import serve_ui
 
-        verbs: dict[str, Any] = {"export": export, "reproduce": reproduce, "ui": serve_ui, "version": _version}
+        steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report}
+        verbs = steer | {"reproduce": reproduce, "export": export, "ui": serve_ui, "version": _version}
         tyro.extras.subcommand_cli_from_dict(verbs)
 
 

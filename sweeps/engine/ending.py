@@ -13,23 +13,28 @@ import yaml
 
 from sweeps.engine.reproduce import BEST, job_of
 from sweeps.engine.runner import Outcome
+from sweeps.engine.stopping import SAME
 from sweeps.engine.sweep import Sweep
 from sweeps.results.finals import print_finals
+from sweeps.results.gain import gain
 from sweeps.results.leaderboard import TrialRecord, print_table
 from sweeps.results.run import END_FILE, Run
 from sweeps.results.rungs import in_words
 
 
-def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str]) -> None:
-    """Print the end of a sweep, write `end.yaml` and `best/config.yaml`, and hand the winner to MLflow."""
+def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str], report: bool) -> None:
+    """Print the end of a sweep; write `end.yaml`, `best/config.yaml` and, if asked to, a `report`; tell MLflow."""
     keep_end(folder, outcome)
     records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
     print()
     print_table(records, outcome.baselines)
     for line in in_words(records, outcome.recorder.finals, sweep.rungs()):
         print(line)
+    if outcome.cause:
+        print(f"stopped: {SAME} trials in a row failed with {outcome.cause}; see {folder / 'tune'}/<trial>/error.txt")
     if outcome.interrupted:
-        print(f"interrupted; everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")
+        why = "" if outcome.cause else "interrupted; "
+        print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")
     if outcome.recorder.finals:
         print_finals(outcome.recorder.finals, outcome.recorder.clusters)
     if best is None:
@@ -41,8 +46,11 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
         keep_config(folder, best, command)
         outcome.tracking.log_winner(best.trial_id, folder / BEST)
         print(f"train the winner again:\n  {command}")
+    page = make_report(folder) if report else None
+    if page is not None:
+        outcome.tracking.log_plots(page.with_name("plots"))
     outcome.tracking.flush()  # the page's address is known once the first events have arrived
-    print(f"leaderboard: {folder / 'leaderboard.md'}; {outcome.seconds / 60:.1f} min")
+    print(f"report: {page or folder / 'leaderboard.md'}; {outcome.seconds / 60:.1f} min")
     print(f"MLflow: {outcome.tracking.address()}")
 
 
@@ -55,19 +63,14 @@ def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
 
 
 def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
-    """The gain over the untouched base in its two parts, in points of score.
-
-    Format: what the base already said, but not in the asked form (its lenient score less its strict one). Skill: the
-    rest, which no reading of the untouched base's completions could have given.
-    """
-    if "score" not in untouched or best.score is None:
+    """The gain over the untouched base in its two parts, in points of score."""
+    won = gain(best.score, untouched)
+    if won is None or best.score is None:
         return []
-    before, lenient = untouched["score"], max(untouched["score"], untouched.get("lenient", untouched["score"]))
-    best_is = f"best {100 * best.score:.1f} %"
-    gain, form = 100 * (best.score - before), 100 * (lenient - before)
+    before = f"untouched base {100 * won.before:.1f} %, right in any format {100 * won.lenient:.1f} %"
     return [
-        f"untouched base {100 * before:.1f} %, right in any format {100 * lenient:.1f} %; {best_is}",
-        f"gain {gain:+.1f} points, of which answer format {min(form, gain):.1f} and skill {gain - min(form, gain):.1f}",
+        f"{before}; best {100 * best.score:.1f} %",
+        f"gain {won.total:+.1f} points, of which answer format {won.form:.1f} and skill {won.skill:.1f}",
     ]
 
 
@@ -79,6 +82,17 @@ def keep_config(folder: Path, best: TrialRecord, command: str) -> None:
     facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": dict(best.params)}
     facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
     (target / "config.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
+
+
+def make_report(folder: Path) -> Path | None:
+    """Write `report.html` and its plots. What goes wrong there must not hide what the sweep found."""
+    from sweeps.results.report import write_report  # matplotlib takes a second to import
+
+    try:
+        return write_report(folder)
+    except Exception as error:
+        print(f"warning: no report ({type(error).__name__}: {error}); see why with `espalier report {folder}`")
+        return None
 
 
 def keep_end(folder: Path, outcome: Outcome) -> None:

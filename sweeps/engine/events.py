@@ -1,7 +1,7 @@
 """What tracking keeps of a trial, as events, and many events of one run as one update. Pure: no server, no files.
 
 An event is a dictionary: `trial` (its id; None is the sweep itself), `at` (milliseconds), and any of `params`, `tags`,
-`metrics` with `step`, `status` (of an MLflow run), `folder` (to upload).
+`metrics` with `step`, `status` (of an MLflow run), `folder` to upload as `artifact`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Update:
     metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
     status: str | None = None
     ended: int = 0
-    folders: list[str] = field(default_factory=list)
+    folders: list[tuple[str, str]] = field(default_factory=list)  # path, name as an artifact
 
 
 def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
@@ -54,7 +54,7 @@ def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
         if "status" in event:
             update.status, update.ended = event["status"], event["at"]
         if "folder" in event:
-            update.folders.append(event["folder"])
+            update.folders.append((event["folder"], event["artifact"]))
     return list(updates.values())
 
 

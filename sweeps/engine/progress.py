@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from sweeps.engine.stopping import cause_of, error_of
 from sweeps.results.leaderboard import Status, differences, how_ended, percent, varying_axes
 
 STATES: tuple[Status, ...] = ("running", "finished", "pruned", "diverged", "failed", "interrupted")
@@ -144,12 +145,13 @@ class Progress(Callback):
         self._event(f"trial {seen.number} {seen.status}{where}, {percent(seen.score)}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._event(f"trial {self._seen(trial).number} lost its process and goes on from its last checkpoint")
+        why = cause_of(error_of(trial))
+        self._event(f"trial {self._seen(trial).number} goes on from its last checkpoint after {why}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         seen = self._seen(trial)
         seen.status = "failed"
-        self._event(f"trial {seen.number} failed after round {seen.round}; why: {getattr(trial, 'error_file', None)}")
+        self._event(f"trial {seen.number} failed after round {seen.round}: {cause_of(error_of(trial))}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         for trial in trials:  # a time budget and Ctrl-C end trials without a word

@@ -12,6 +12,7 @@ from typing import Any
 from ray.tune import Callback, Checkpoint
 
 from sweeps.engine.events import metrics_of
+from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.results.files import FINALISTS, best_round, finalists_parquet, replace_file
 from sweeps.results.finals import Final, markdown
 from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
@@ -99,6 +100,8 @@ class Recorder(Callback):
         if record is None:  # Tune ends a trial that never started when the sweep is cut short
             return
         self.records[trial.trial_id] = replace(record, status=how_ended(trial.last_result, self.rounds))
+        if (self.folder / STOP_FOLDER / trial.trial_id).exists():
+            self._note(trial.trial_id, "stopped by hand")
         self.keep_best(trials)
         tidy(trial, keep_last=2)
         self.write()

@@ -17,7 +17,7 @@ from sweeps.results.run import Run
 from sweeps.results.statistics import interval, wilson
 from trainables.core import Split, Task
 from trainables.shape import Shape
-from trainables.trial import Asked, open_learner
+from trainables.trial import Asked, go_on, open_learner
 
 BEST = "best"  # the folder of the winner's adapter
 
@@ -46,15 +46,20 @@ def open_run(folder: Path) -> Run:
         raise BadInput(str(error)) from error
 
 
+def trial_of(run: Run, which: str) -> TrialRecord:
+    """`best`, a number or an id. BadInput for a trial that is not there."""
+    try:
+        return run.trial(which)
+    except LookupError as error:
+        raise BadInput(str(error)) from error
+
+
 def job_of(run: Run, which: str) -> Job:
     """A finalist as it was confirmed, with the first of its seeds; another trial as it was searched.
 
     BadInput for a trial that is not there or has no score.
     """
-    try:
-        record = run.trial(which)
-    except LookupError as error:
-        raise BadInput(str(error)) from error
+    record = trial_of(run, which)
     seed = run.facts["sweep"]["seed"]
     for one in run.finals:
         if one.trial_id == record.trial_id and one.rounds is not None:
@@ -81,7 +86,7 @@ def train(run: Run, job: Job) -> Any:
     torch.set_num_threads(seating.get("threads", 1))
     shape = Shape(**seating["shape"]) if seating.get("shape") else None
     learner = open_learner(pair, job.seed, shape=shape)
-    for number in range(job.rounds):
+    for number in range(go_on(learner, job.record.params), job.rounds):
         loss = learner.round()["loss"]
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner

@@ -27,6 +27,7 @@ from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.seating import Seating, machine, seating
 from sweeps.engine.session import python_path
 from sweeps.engine.snapshot import Snapshot
+from sweeps.engine.stopping import Stops
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from sweeps.results.files import FINALISTS
@@ -51,6 +52,7 @@ class Outcome:
     untouched: dict[str, dict[str, Any]]  # learner -> metrics of its base before training
     seconds: float
     interrupted: bool
+    cause: str | None  # what trial after trial failed with, which ended the sweep
     seating: dict[str, Any]  # `threads` of a trial's process and the `shape` of its host: what its last bits depend on
 
 
@@ -112,7 +114,8 @@ def run(
     searcher = _searcher(sweep, folder)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
-    trials = _tune(sweep, plan, hosts, folder, searcher, [recorder, tracking, progress, free], resume, verbose)
+    stops = Stops(folder, sweep.rounds)
+    trials = _tune(sweep, plan, hosts, folder, searcher, stops, [recorder, tracking, progress, free], resume, verbose)
 
     before = {name: ray.get(reference) for name, reference in measuring.items()}
     if before:
@@ -124,7 +127,7 @@ def run(
     over = sweep.time_budget_s is not None and time.monotonic() - start >= sweep.time_budget_s
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
     interrupted = not over and (bool(unfinished) or len(trials) < sweep.num_samples)
-    if over:
+    if over or stops.cause:
         searcher.settle()
     if resume and (folder / FINALISTS).is_file():  # the test split is asked once
         recorder.finals = Run.read(folder).finals
@@ -140,7 +143,7 @@ def run(
             if one.trial_id is not None:
                 tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
     bits = {"threads": threads, "shape": asdict(plan.shape) if plan.shape else None}
-    return Outcome(recorder, tracking, baselines, before, time.monotonic() - start, interrupted, bits)
+    return Outcome(recorder, tracking, baselines, before, time.monotonic() - start, interrupted, stops.cause, bits)
 
 
 def _tune(
@@ -149,6 +152,7 @@ def _tune(
     hosts: Hosts,
     folder: Path,
     searcher: OptunaSearcher,
+    stops: Stops,
     callbacks: list[tune.Callback],
     resume: bool,
     verbose: bool,
@@ -166,7 +170,7 @@ def _tune(
         metric="score",
         mode="max",
         num_samples=sweep.num_samples,
-        stop={"training_iteration": sweep.rounds},
+        stop=stops,
         time_budget_s=sweep.time_budget_s,
         resources_per_trial={"cpu": SEAT_CPU} if hosts else dict(sweep.resources_per_trial),
         search_alg=searcher,
@@ -181,7 +185,7 @@ def _tune(
             checkpoint_score_attribute="score", checkpoint_score_order="max", checkpoint_frequency=1
         ),
         resume_config=ResumeConfig() if restored else None,
-        callbacks=[*callbacks, snapshot],
+        callbacks=[*callbacks, stops, snapshot],
         trial_dirname_creator=lambda trial: trial.trial_id,
         verbose=2 if verbose else 0,
     )

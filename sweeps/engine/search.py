@@ -29,6 +29,7 @@ from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 
 from search_spaces.space import Space
+from trainables.core import START
 
 TUNE_ID, ENDED, DIVERGED_ROUND = "tune_trial_id", "ended", "diverged_round"
 WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
@@ -80,14 +81,16 @@ class OptunaSearcher(Searcher):
         return self._study
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The parameters of a new trial; the same again for a trial that is still running."""
+        """The parameters of a new trial; the same again for a trial that is still running. A clone's have `START`."""
         study = self.study
         if trial_id not in self._live:
             self._share_out(study)
             trial = study.ask()
             trial.set_user_attr(TUNE_ID, trial_id)
             self._live[trial_id] = _Live(trial)
-        return self._space.suggest(self._live[trial_id].trial)
+        trial = self._live[trial_id].trial
+        begun = {name: value for name, value in trial.user_attrs.items() if name == START}
+        return self._space.suggest(trial) | begun
 
     def _share_out(self, study: optuna.Study) -> None:
         """Left to itself, the sampler soon tries only what looked best, and a comparison of the choices of `shared`

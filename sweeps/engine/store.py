@@ -84,8 +84,8 @@ class Store:
         items += [RunTag(*tag) for tag in update.tags.items()]
         for start in range(0, len(items), ITEMS):
             self._log(run, items[start : start + ITEMS])
-        for folder in update.folders:
-            self._upload(run, folder)
+        for folder, artifact in update.folders:
+            self._upload(run, folder, artifact)
         if update.status == "RUNNING":
             self._client.update_run(run, status="RUNNING")
         elif update.status:
@@ -121,10 +121,10 @@ class Store:
             self._log(run, items[: len(items) // 2])
             self._log(run, items[len(items) // 2 :])
 
-    def _upload(self, run: str, folder: str) -> None:
-        """A folder as the artifact `best`. If only the artifact store fails, waiting would not help."""
+    def _upload(self, run: str, folder: str, artifact: str) -> None:
+        """A folder as an artifact. If only the artifact store fails, waiting would not help."""
         try:
-            self._client.log_artifacts(run, folder, "best")
+            self._client.log_artifacts(run, folder, artifact)
         except Exception as error:
             self._client.get_run(run)
             self._refused(f"MLflow did not take the files of {folder}: {error}; they are still there")

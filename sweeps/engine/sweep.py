@@ -15,7 +15,8 @@ from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.engine import checks
 from sweeps.engine.checks import BadInput
-from trainables.core import Pair, Task
+from sweeps.results.rungs import decided_at
+from trainables.core import START, Pair, Task
 
 __all__ = ["BadInput", "Sweep", "data_fingerprint"]
 
@@ -82,7 +83,8 @@ class Sweep:
             if params.get(LEARNER) not in names:
                 raise BadInput(f"learner {params.get(LEARNER)!r} is not in this sweep; learners are {list(names)}")
             pair, prefix = names[params[LEARNER]], f"{params[LEARNER]}."
-        fields = {n.removeprefix(prefix): v for n, v in params.items() if n.startswith(prefix) and n != LEARNER}
+        ours = {LEARNER, START}
+        fields = {n.removeprefix(prefix): v for n, v in params.items() if n.startswith(prefix) and n not in ours}
         return dataclasses.replace(pair, learner=checks.with_fields(pair.learner, fields)), fields
 
     def defaults(self) -> list[dict[str, Any]]:
@@ -124,10 +126,7 @@ class Sweep:
 
     def rungs(self) -> list[int]:
         """The rounds after which ASHA decides, and the last."""
-        found = [self.effective_grace_period()]
-        while found[-1] < self.rounds:
-            found.append(min(found[-1] * self.reduction_factor, self.rounds))
-        return found
+        return decided_at(self.effective_grace_period(), self.reduction_factor, self.rounds)
 
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to repeat the sweep, as plain lists, dicts and numbers."""

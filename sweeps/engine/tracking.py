@@ -164,9 +164,14 @@ class MLflowTracking(Callback):
     @_never_raises
     def log_winner(self, trial_id: str, folder: Path) -> None:
         """Upload a folder (adapter and config) to the winner's run, and tag the run and the sweep."""
-        self._append(trial_id, folder=str(Path(folder).resolve()), tags={"winner": True})
+        self._append(trial_id, folder=str(Path(folder).resolve()), artifact="best", tags={"winner": True})
         best = {"best_trial": trial_id, "best_score": self._best.get(trial_id)}
         self._append(None, tags=best)
+
+    @_never_raises
+    def log_plots(self, folder: Path) -> None:
+        """Upload a report's plots to the sweep's run."""
+        self._append(None, folder=str(Path(folder).resolve()), artifact="plots")
 
     @_never_raises
     def tag(self, trial_id: str | None, tags: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from sweeps.results.comparison import compare, first_group, in_words
 from sweeps.results.files import best_round
 from sweeps.results.leaderboard import TrialRecord, by_score, percent, span
 from sweeps.results.statistics import interval
+from trainables.core import START
 
 UNTOUCHED = "untouched base"
 SEEDS = 3  # of each finalist; none is the search's own, whose luck chose them
@@ -52,8 +53,9 @@ def candidates(
 ) -> list[Candidate]:
     """The `top` of the search, trained for as many rounds as gave their best score, and the trials with these defaults.
 
-    Where ASHA stopped a default, it gets all `rounds` here.
+    Where ASHA stopped a default, it gets all `rounds` here. Clones are left out: they were not trained in one go.
     """
+    records = [one for one in records if START not in one.params]  # a clone cannot be had again from scratch
     best = by_score(records)[:top]
     own = [one for one in records if any(given and given.items() <= one.params.items() for given in defaults)]
     chosen = []

@@ -82,8 +82,8 @@ def varying_axes(params: Sequence[Params]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A parameter as people write it: three significant digits for floats."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A parameter as people write it: three significant digits for floats, a file's name without its folder."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value).rpartition("/")[2]
 
 
 def differences(params: Params, axes: Sequence[str], learner: str = "") -> str:

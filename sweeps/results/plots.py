@@ -32,7 +32,7 @@ OF_TRIALS: dict[str, tuple[Callable[[Run], Figure | None], str, str]] = {
     "curves": (
         curves,
         "Learning curves",
-        "A line per trial. Grey ones were pruned: stopped early for want of promise.",
+        "A line per trial. Grey ones were pruned, that is, stopped early.",
     ),
     "history": (history, "The search over time", "Each trial's best score, and the best until then."),
     "pareto": (pareto, "What a score costs", "Numbers are trials on the front: none does better for less."),
@@ -42,12 +42,12 @@ OF_SPACE: dict[str, tuple[Callable[[Group], Figure | None], str, str]] = {
     "importance": (
         importance,
         "Which axes matter",
-        "PED-ANOVA on all trials with a score, pruned ones with their best. A bar inside the grey is luck.",
+        "What decides about the top quarter (PED-ANOVA; pruned trials with their best). A bar inside the grey is luck.",
     ),
     "slices": (
         slices,
         "Score by value",
-        "A dot per trial: the best ringed, pruned ones hollow, lost ones a red cross.",
+        "A dot per trial: the best ringed, pruned ones hollow, a cross for lost ones.",
     ),
     "parallel": (parallel, "Values together", "A line per trial through its values, down to its score."),
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from sweeps.results.finals import Final, ranked
-from sweeps.results.leaderboard import TrialRecord
+if TYPE_CHECKING:
+    from sweeps.results.finals import Final
+    from sweeps.results.leaderboard import TrialRecord
 
 ENOUGH = 6  # trials that reached the later rung; of fewer, tau says nothing
 WEAK = 0.3  # tau below which an order of trials hardly predicts the next
@@ -21,6 +23,14 @@ class Agreement:
     late: int
     tau: float
     n: int
+
+
+def decided_at(grace_period: int, reduction_factor: int, rounds: int) -> list[int]:
+    """The rounds after which ASHA decides, and the last."""
+    found = [grace_period]
+    while found[-1] < rounds:
+        found.append(min(found[-1] * reduction_factor, rounds))
+    return found
 
 
 def agreements(records: Sequence[TrialRecord], at: Sequence[int]) -> list[Agreement]:
@@ -52,7 +62,8 @@ def in_words(records: Sequence[TrialRecord], finals: Sequence[Final], at: Sequen
         if one.tau < WEAK and any(record.status == "pruned" and record.rounds == one.early for record in records):
             lines[-1] += f": ASHA was too eager, use --grace-period {one.late}"
     statuses = {record.trial_id: record for record in records}
-    winner = next((statuses[one.trial_id] for one in ranked(finals) if one.trial_id in statuses), None)
+    confirmed = [one for one in finals if one.trial_id in statuses]
+    winner = statuses[max(confirmed, key=lambda one: one.score).trial_id or ""] if confirmed else None
     if winner is not None and winner.status == "pruned":
         lines.append(
             f"The first finalist is trial {winner.number}, which ASHA had stopped at round {winner.rounds}: it was too"

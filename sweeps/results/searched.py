@@ -16,23 +16,18 @@ from search_spaces.space import Space
 from sweeps.results.leaderboard import UNRANKED, TrialRecord, by_score
 from sweeps.results.run import Run
 
+Axes = Mapping[str, BaseDistribution]
+
 
 @dataclass(frozen=True)
 class Group:
-    """Axes that are judged together: a learner's, or those that all trials share. `axes`: short name -> distribution."""
+    """Axes that are judged together, a learner's or those of all trials, by their names without the learner's."""
 
     learner: str  # empty: all
-    prefix: str
-    axes: Mapping[str, BaseDistribution]
+    axes: Axes
     trials: Sequence[TrialRecord]  # with a score, the best first
     lost: Sequence[TrialRecord]  # diverged or failed
-
-    def value(self, one: TrialRecord, axis: str) -> Any:
-        """What the trial had; None where the axis was not active, or the value is outside the space."""
-        given, distribution = one.params.get(self.prefix + axis), self.axes[axis]
-        if isinstance(distribution, CategoricalDistribution):
-            return next((choice for choice in distribution.choices if same(choice, given)), None)
-        return given if given is not None and inside(distribution, given) else None
+    values: Mapping[str, Mapping[str, Any]]  # trial id -> axis -> value, of the axes that were active in the trial
 
 
 def groups(run: Run) -> list[Group]:
@@ -44,11 +39,27 @@ def groups(run: Run) -> list[Group]:
     learners = dict.fromkeys(one.learner for one in run.records)
     found = []
     for learner in ["", *learners]:
-        prefix = f"{learner}." if learner else ""
-        own = [name for name in searched if (name.split(".")[0] if name.split(".")[0] in learners else "") == learner]
+        axes = {
+            name.removeprefix(f"{learner}."): one
+            for name, one in searched.items()
+            if (name.split(".")[0] if name.split(".")[0] in learners else "") == learner
+        }
         members = [one for one in run.records if learner in ("", one.learner)]
         trials, lost = by_score(members), [one for one in members if one.status in UNRANKED]
-        if own and trials:
-            axes = {name.removeprefix(prefix): searched[name] for name in own}
-            found.append(Group(learner, prefix, axes, trials, lost))
+        values = {one.trial_id: _values(one, axes, f"{learner}." if learner else "") for one in members}
+        if axes and trials:
+            found.append(Group(learner, axes, trials, lost, values))
+    return found
+
+
+def _values(one: TrialRecord, axes: Axes, prefix: str) -> dict[str, Any]:
+    """A choice as the space has it (8 for 8.0); what is outside the space is left out."""
+    found: dict[str, Any] = {}
+    for axis, distribution in axes.items():
+        given = one.params.get(prefix + axis, ...)
+        if not inside(distribution, given):
+            continue
+        if isinstance(distribution, CategoricalDistribution):
+            given = next(choice for choice in distribution.choices if same(choice, given))
+        found[axis] = given
     return found

@@ -1,0 +1,125 @@
+"""`espalier status`, `report`, `stop` and `clone`: look at a sweep, end one of its trials, try a variant of another."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.trial import TrialState
+
+from search_spaces.space import SpaceError
+from sweeps.engine import checks
+from sweeps.engine.lock import driver
+from sweeps.engine.rebuild import rebuild
+from sweeps.engine.reproduce import open_run, trial_of
+from sweeps.engine.stopping import STOP_FOLDER
+from sweeps.engine.sweep import LEARNER, BadInput, Sweep
+from sweeps.results.leaderboard import percent, print_table
+from sweeps.results.run import SWEEP_FILE, Run
+from trainables.core import START
+from trainables.trial import ROUND_FILE, STATE_FILE
+
+SHAPES = {"r", "num_virtual_tokens", "target_modules", "hidden_size"}  # what saved weights are fitted to
+
+
+def status(run: Path | None = None, /) -> None:
+    """Say how a sweep stands (default: the latest in runs/): its trials by state, and the best so far."""
+    left = open_run(run or latest())
+    sweep, records = rebuild(left.facts), left.records
+    counts = Counter(one.status for one in records)
+    process = driver(left.folder)
+    ended = "interrupted" if left.end.get("interrupted") else "ended"
+    state = f"running (process {process})" if process else ended if left.end else "not running, and not at its end"
+    said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "no trial has ended a round yet"
+    print(f"{left.folder}: {state}; {len(records)} of {sweep.num_samples} trials: {said}")
+    for one in records:
+        if one.status == "running" and process:
+            print(f"  trial {one.number}: round {one.rounds} of {sweep.rounds}, {percent(one.last_score)}")
+    print_table(records, left.end.get("baselines", {}))
+    if not process and not left.end:
+        print(f"go on with: {' '.join(left.facts['command'])} --name {sweep.name} --resume")
+
+
+def report(run: Path | None = None, /) -> None:
+    """Write report.html and its plots of a sweep, finished or not (default: the latest in runs/)."""
+    from sweeps.results.report import write_report  # matplotlib takes a second to import
+
+    print(write_report(open_run(run or latest()).folder))
+
+
+def stop(trial: str, /, run: Path | None = None) -> None:
+    """End a trial of a running sweep after the round it is in. `--run`: the sweep's folder; default: the latest."""
+    left = _running(run)
+    record = trial_of(left, trial)
+    if record.status != "running":
+        raise BadInput(f"trial {record.number} {record.status}: only a running trial can be stopped")
+    (left.folder / STOP_FOLDER).mkdir(exist_ok=True)
+    (left.folder / STOP_FOLDER / record.trial_id).touch()
+    print(f"trial {record.number} stops after the round it is in")
+
+
+def clone(trial: str, values: tuple[str, ...], /, run: Path | None = None) -> None:
+    """Start a new trial from another's last checkpoint with changed values: `espalier clone 3 learning_rate=3e-4`.
+
+    It takes the place of the next trial that the search would suggest, and counts its rounds on from the other's.
+    """
+    left = _running(run)
+    record, sweep = trial_of(left, trial), rebuild(left.facts)
+    params = _changed(sweep, dict(record.params), values)
+    study = optuna.load_study(study_name=sweep.name, storage=f"sqlite:///{left.folder.resolve() / 'optuna.db'}")
+    trials = study.get_trials(deepcopy=False)
+    if sum(one.state != TrialState.WAITING for one in trials) >= sweep.num_samples:
+        raise BadInput(f"all {sweep.num_samples} trials of {left.folder} have started, and a clone would be one more")
+    checkpoints = sorted((left.folder / "tune" / record.trial_id).glob(f"checkpoint_*/{ROUND_FILE}"))
+    if not checkpoints:
+        raise BadInput(f"trial {record.number} has no checkpoint yet; wait for its first round")
+    round_ = int(checkpoints[-1].read_text())
+    if round_ >= sweep.rounds:
+        raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
+    kept = left.folder.resolve() / "clones" / f"trial-{record.number}-round-{round_}.pt"
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copy(checkpoints[-1].with_name(STATE_FILE), kept)
+    study.enqueue_trial(params, user_attrs={START: str(kept)})
+    print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
+
+
+def latest(root: Path = Path("runs")) -> Path:
+    """The folder of the sweep that was started last. BadInput if there is none."""
+    found = sorted(root.glob(f"*/{SWEEP_FILE}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise BadInput(f"there is no sweep in {root.resolve()}; start one, or name its folder")
+    return found[-1].parent
+
+
+def _running(run: Path | None) -> Run:
+    left = open_run(run or latest())
+    if driver(left.folder) is None:
+        raise BadInput(f"{left.folder} is not running; start it again with --resume")
+    return left
+
+
+def _changed(sweep: Sweep, params: dict[str, Any], values: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters with these values, by plain names. BadInput for what is no axis, or outside its range."""
+    params.pop(START, None)
+    if not values:
+        raise BadInput("say what is to change, as in: espalier clone 3 learning_rate=3e-4")
+    prefix = f"{params[LEARNER]}." if LEARNER in params else ""
+    learner = sweep.resolve(params)[0].learner
+    for text in values:
+        name, equals, value = text.partition("=")
+        axis = prefix + name.removeprefix(prefix)
+        if not equals or axis not in params:
+            known = [one.removeprefix(prefix) for one in params if one != LEARNER]
+            raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(known)}")
+        if name.removeprefix(prefix) in SHAPES:
+            raise BadInput(f"{text}: what trial was trained has the shape of its own {name}; start a trial of its own")
+        params[axis] = checks.cast(learner, axis.removeprefix(prefix), yaml.safe_load(value))
+    try:
+        sweep.joined_space().validate(params)
+    except SpaceError as error:
+        raise BadInput(str(error)) from error
+    return params

@@ -1,0 +1,171 @@
+"""How figures look: one width, one set of colours, legible on paper and on a telephone, nothing on top of anything."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+
+WIDTH = 6.6  # inches; the page shows a figure about 650 px wide, and 350 px on a telephone
+INK, SOFT, GREY, PALE, ACCENT = "#22282e", "#5c656e", "#a9b0b7", "#e4e7ea", "#1f6f54"
+HUES = (ACCENT, "#4467a8", "#b9791f", "#83508c", "#a34a3f", "#3f8fa3")  # of learners, in the sweep's order
+LOST = "#a34a3f"  # trials that diverged or failed
+MARKS = "os^Dvp"
+SMALL = 10  # points, where many labels share a figure
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere
+    "font.size": 11.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a kind or a choice may hold a dollar
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "legend.frameon": False,
+    "svg.hashsalt": "espalier",
+}
+
+
+def sheet(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """An empty figure, `height` in inches, and its axes in reading order."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **grid).flat)
+
+
+def image(figure: Figure, form: Literal["png", "svg"]) -> bytes:
+    """The figure as a file, the same bytes for the same figure; PNG at twice the width that the page shows."""
+    buffer = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(buffer, format=form, dpi=190, metadata={"Date": None} if form == "svg" else None)
+    return buffer.getvalue()
+
+
+def settle(figure: Figure) -> Figure:
+    """Lay the figure out and leave out what would cover something else: every second tick label, later remarks."""
+    FigureCanvasAgg(figure).draw()
+    figure.set_layout_engine("none")  # it stays as it is; laying out takes longer than drawing
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            _thin(axis)
+        kept: list[Bbox] = []
+        for text in list(axes.texts):
+            box = text.get_window_extent()
+            if any(box.overlaps(other) for other in kept):
+                text.remove()
+            else:
+                kept.append(box)
+    return figure
+
+
+def _thin(axis: Axis) -> None:
+    low, high = sorted(axis.get_view_interval())
+    slack = 1e-9 * (high - low)
+    ticks = [
+        (tick.get_loc(), tick.label1.get_text(), tick.label1.get_window_extent().padded(2))
+        for tick in sorted(axis.get_major_ticks(), key=lambda tick: tick.get_loc())
+        if tick.label1.get_visible() and tick.label1.get_text() and low - slack <= tick.get_loc() <= high + slack
+    ]
+    step = next(
+        (step for step in range(1, len(ticks)) if not _touching([box for *_, box in ticks[::step]])), len(ticks)
+    )
+    if step > 1:
+        axis.set_ticks([place for place, *_ in ticks[::step]], labels=[text for _, text, _ in ticks[::step]])
+
+
+def _touching(boxes: Sequence[Bbox]) -> bool:
+    return any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+
+
+def score_axis(axis: Axis, split: str = "search") -> None:
+    """A score in [0, 1] as per cent."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+    axis.set_label_text(f"score on the {split} split, %")
+
+
+def whole_axis(axis: Axis, label: str) -> None:
+    """Counts: ticks at whole numbers only."""
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.set_label_text(label)
+
+
+def plain_log(axis: Axis, low: float, high: float) -> None:
+    """At most five plain numbers: powers of ten, else 1, 2 and 5 times these, else both ends; `low` > 0."""
+    powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    series = powers, [step * power for power in powers for step in (1, 2, 5)]
+    within = [[tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)] for ticks in series]
+    ticks = next((ticks for ticks in within if len(ticks) > 1), [low, high])
+    ticks = ticks[:: -(-len(ticks) // 5)]
+    axis.set_minor_locator(NullLocator())
+    axis.set_ticks(ticks, labels=[short(value) for value in ticks])
+
+
+def short(value: Any) -> str:
+    """A value where there is little room: `0.0015`, `1.2k`, `1.1M`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return str(value)
+    if abs(value) >= 1e4:
+        return f"{value / 1e6:.3g}M" if abs(value) >= 1e6 else f"{value / 1e3:.3g}k"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def shortened(text: str, room: int) -> str:
+    """At most `room` characters."""
+    return text if len(text) <= room else f"{text[: max(room - 1, 1)]}…"
+
+
+def folded(name: str, room: int) -> str:
+    """A name in lines of at most `room` characters, broken after underscores where it can be."""
+    lines = [""]
+    for part in name.replace("_", "_\0").split("\0"):
+        if lines[-1] and len(lines[-1] + part) > room:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(shortened(line, room) for line in lines)
+
+
+LAST = ("pruned", "diverged or failed", "best so far", "none is better for less")
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """Outside, where it covers no data, every kind of mark once; none for a single one."""
+    unique = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    labels = sorted(unique, key=lambda label: LAST.index(label) if label in LAST else -1)
+    if len(labels) > 1:
+        figure.legend(
+            [unique[label] for label in labels],
+            labels,
+            loc="outside upper left",
+            ncols=3,
+            fontsize=SMALL,
+            handletextpad=0.4,
+            columnspacing=1.2,
+        )
+
+
+def aside(number: int, width: float = 0.3) -> float:
+    """An offset for a trial's point among many at one place, the same every time, so that they can be told apart."""
+    return width * ((number * 0.6180339887) % 1 - 0.5)
+
+
+def finite(values: Sequence[Any]) -> list[float]:
+    """The numbers among them."""
+    return [float(v) for v in values if isinstance(v, int | float | np.number) and math.isfinite(v)]

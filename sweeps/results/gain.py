@@ -1,0 +1,31 @@
+"""What training gained over the untouched base, in its two parts. Scores are in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Gain:
+    """In points of score. `form`: what the base already said, but not in the asked form; `skill`: the rest, which no
+    reading of the untouched base's completions could have given."""
+
+    before: float
+    lenient: float
+    total: float
+    form: float
+    skill: float
+
+
+def gain(best: float | None, untouched: Mapping[str, Any]) -> Gain | None:
+    """`untouched`: metrics of the base before training; its lenient score less its strict one is answer format."""
+    before = untouched.get("score")
+    if best is None or before is None or not math.isfinite(before):
+        return None
+    lenient = max(before, untouched.get("lenient", before))
+    total = 100 * (best - before)
+    form = min(total, 100 * (lenient - before))
+    return Gain(before, lenient, total, form, total - form)

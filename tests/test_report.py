@@ -1,0 +1,264 @@
+"""The page of a sweep: all that was found is on it, nothing that was not, and it reads without a network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from optuna.distributions import CategoricalDistribution
+
+from search_spaces.space import Space
+from sweeps.results.charts import folded, short
+from sweeps.results.finals import UNTOUCHED, Final, verdict
+from sweeps.results.gain import gain
+from sweeps.results.grids import PALETTE, drawn
+from sweeps.results.headline import headline
+from sweeps.results.leaderboard import percent, write_all
+from sweeps.results.plots import figures, plots
+from sweeps.results.plots_space import slices
+from sweeps.results.report import write_report
+from sweeps.results.run import Run
+from sweeps.results.searched import groups
+from tests.report_kit import (
+    SPACE,
+    confirmed,
+    final,
+    folder,
+    page,
+    pair,
+    questions,
+    section,
+    sections,
+    several,
+    trial,
+)
+from trainables.core import Example
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A sweep with all that a sweep can leave: its folder and its page."""
+    path = confirmed(tmp_path_factory.mktemp("whole") / "sweep", guards=["guard overlap (allowed): two splits overlap"])
+    return path, page(path)
+
+
+def test_every_trial_and_every_verdict_is_on_the_page(whole):
+    path, text = whole
+    run = Run.read(path)
+    rows = re.findall(r"(?s)<tr.*?</tr>", section(text, "leaderboard"))
+    found = {(int(cells[1]), cells[2]) for cells in (re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows) if cells}
+    assert found == {(one.number, percent(one.score)) for one in run.records}
+    assert section(text, "leaderboard").split("<details>")[0].count("<tr") == 21, "20 trials and the head are unfolded"
+    for line in verdict(run.finals, run.clusters):
+        assert line[1:] in html.unescape(text)
+    assert "guard overlap (allowed): two splits overlap." in section(text, "guards").lower().replace(
+        "guard o", "guard o"
+    )
+    assert "sweeps/arena.py --name &#39;a b&#39;" in section(text, "made")
+    assert "c0ffee" in section(text, "made")
+    assert "27dcf8500180" in section(text, "made")
+    assert "Trial 0 has the best test score" in text
+    assert "better than every other finalist; the untouched base scores" in text
+    assert "not finished" not in text
+    kept = {file.stem for file in (path / "plots").glob("*.png")}
+    assert {"curves", "history", "kinds", "importance", "slices", "parallel"} <= kept <= set(sections(text))
+
+
+def test_nothing_on_the_page_is_code_or_comes_from_elsewhere(tmp_path):
+    attack = "<script>alert(1)</script><img src=http://evil.example/x>"
+    learner = "<b>lora</b>"
+    records = [replace(one, learner=learner, notes=("<i>note</i>",)) for one in several(4)]
+    path = confirmed(tmp_path / "sweep", attack, 4, space=Space({}), pairs=[pair(learner)], guards=["<u>guard</u>"])
+    write_all(path, records, baselines={}, rounds=4)
+    text = page(path)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in section(text, "wrong")
+    assert "&lt;u&gt;guard" in section(text, "guards")
+    assert "&lt;i&gt;note" in section(text, "guards")
+    assert not re.findall(r"<(script|b>lora|i>note|u>)", text)
+    sources = re.findall(r"(?:src|href|srcset|action)\s*=\s*[\"']?([^\"'\s>]{1,30})", re.sub(r"&lt;.*?&gt;", "", text))
+    assert sources
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert not re.search(r"@import|url\(|<link|<iframe", text)
+    for data in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text):
+        drawing = base64.b64decode(data).decode()
+        assert not re.search(r"<script|(?:href|src)=\"http|@import", drawing)
+
+
+def test_a_sweep_under_way_says_so(tmp_path):
+    records = [trial(0, 0.5), trial(1, 0.3, "running", 2)]
+    text = page(folder(tmp_path / "sweep", records, end=False, space=Space({})))
+    assert "This sweep has not finished: 1 of 24 trials have ended." in text
+    assert {"finalists", "wrong", "right"}.isdisjoint(sections(text))
+    assert "Trial 0 has the best search score, 50.0 % (95 % interval" in text
+
+
+def test_panels_without_data_are_left_out(tmp_path):
+    one = page(folder(tmp_path / "one", [trial(0, 0.5)]))
+    assert {"leaderboard", "curves", "comparison"} <= set(sections(one))
+    assert {"history", "timeline", "pareto", "importance", "parallel", "wrong", "right"}.isdisjoint(sections(one))
+    lost = [trial(0, 0.0, "diverged", 1), trial(1, 0.0, "failed", 0)]
+    none = page(folder(tmp_path / "none", lost))
+    assert "There is no winner: all 2 trials diverged or failed." in none
+    assert {"curves", "pareto", "slices", "parallel", "importance"}.isdisjoint(sections(none))
+    begun = page(folder(tmp_path / "begun", [], end=False))
+    assert "No trial has a score yet." in begun
+    assert sections(begun) == ["guards", "made"]
+    assert "Nothing was found." in section(begun, "guards")
+    with pytest.raises(FileNotFoundError, match="is not a sweep's folder"):
+        write_report(tmp_path)
+
+
+def test_examples_show_failures_first_of_every_kind_with_what_the_base_said(whole):
+    _, text = whole
+    assert text.index('id="wrong"') < text.index('id="right"')
+    wrong = section(text, "wrong")
+    assert 1 <= wrong.count("<article") <= 6
+    assert "no idea" in wrong
+    assert "I think not" in section(text, "right")
+    assert {re.sub("&.*?;", "", kind) for kind in re.findall(r'class="kind">(\w+),', section(text, "right"))} >= {
+        "causal",
+        "math",
+    }
+
+
+def test_partial_credit_has_its_best_and_its_worst_answers(tmp_path):
+    asked = questions(12)
+    scores = np.tile(np.linspace(0.05, 0.6, 12), (2, 1))
+    said = tuple(tuple(f"answer {i}" for i in range(12)) for _ in range(2))
+    finals = [Final("trial 0", 0.6, scores, "t0", 4, said)]
+    path = folder(tmp_path / "s", several(4), finals=finals, asked=asked, space=Space({}))
+    text = page(path)
+    assert "answer 11" in section(text, "right")
+    assert "answer 11" not in section(text, "wrong")
+    assert "answer 0" in section(text, "wrong")
+    assert "Trial 0 has the best test score, 32.5 %." in text
+
+
+def grid_cells(picture):
+    """The picture's cells back as colours, from the rectangles of its paths."""
+    grid = np.full((picture.height, picture.width), -1)
+    for colour, path in picture.cells:
+        for x, y, wide in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\d+z", path):
+            grid[int(y), int(x) : int(x) + int(wide)] = PALETTE.index(colour)
+    return grid.tolist()
+
+
+def test_arc_grids_become_cells_of_their_colours(tmp_path):
+    prompt = "Input 1:\n01\n23\n\nOutput 1:\n44\n56\n\nTest input 1:\n789\n000\n\n\nTest outputs:\n"
+    given = '[{"attempt_1": [[1, 1, 2], [3, 3, 4]], "attempt_2": []}]'
+    found = drawn(prompt, "112\n333", given)
+    assert [[grid_cells(one) for one in both] for both in found.demonstrations] == [
+        [[[0, 1], [2, 3]], [[4, 4], [5, 6]]]
+    ]
+    ((source, target, first, second),) = found.tests
+    assert grid_cells(source) == [[7, 8, 9], [0, 0, 0]]
+    assert grid_cells(target) == [[1, 1, 2], [3, 3, 3]]
+    assert grid_cells(first) == [[1, 1, 2], [3, 3, 4]]
+    assert first.wrong.startswith("M2.3 1.3"), "the cell that is not as expected is crossed out"
+    assert first.wrong.count("M") == 2
+    assert second.caption == "attempt 2: no answer"
+    asked = [Example(prompt, "112\n333", "same_size", "task")]
+    path = folder(
+        tmp_path / "arc", [trial(0, 0.5)], pairs=[pair(base="none", task="arc")], asked=asked,
+        finals=[Final("trial 0", 0.5, np.zeros((1, 1)), "t0", 4, ((given,),))],
+    )  # fmt: skip
+    wrong = section(page(path), "wrong")
+    assert '<path fill="#0074d9" d="M0 0h2v1h-2z"/>' in wrong
+    assert wrong.count("<svg") == 5
+    assert "attempt_1" not in wrong
+    assert drawn("Which is larger, 2 or 3?", "3", "3") is None
+
+
+def test_the_gain_is_parted_as_a_sweeps_end_does():
+    found = gain(0.72, {"score": 0.2, "lenient": 0.664})
+    assert (found.total, found.form, found.skill) == pytest.approx((52.0, 46.4, 5.6))
+    assert gain(0.3, {"score": 0.2, "lenient": 0.6}).skill == pytest.approx(0.0)
+    assert gain(0.3, {}) is None
+
+
+def test_the_headline_says_when_nothing_was_learned(tmp_path):
+    asked = questions()
+    same = [final("trial 0", 0.5, "t0", asked), final(UNTOUCHED, 0.5, None, asked, None, seeds=1)]
+    assert headline(Run.read(folder(tmp_path / "a", several(), finals=same, asked=asked))).startswith(
+        "Nothing was shown"
+    )
+    close = [final("trial 0", 0.8, "t0", asked), final("trial 11", 0.8, "t1", asked)]
+    said = headline(Run.read(folder(tmp_path / "b", several(), finals=close, asked=asked)))
+    assert "cannot be told apart from trial" in said
+
+
+def two_learners(n):
+    """Each learner's axes with its name before them, as a sweep of several joins them."""
+    space = Space({"learner": CategoricalDistribution(("lora", "soft_prompt"))})
+    for name in ("lora", "soft_prompt"):
+        space = space | SPACE.when(learner=name)
+    records = []
+    for one in several(n):
+        name = ("lora", "soft_prompt")[one.number % 2]
+        params = {"learner": name} | {f"{name}.{axis}": value for axis, value in one.params.items()}
+        records.append(replace(one, learner=name, params=params))
+    return records, space, [pair("lora"), pair("soft_prompt")]
+
+
+def overlaps(figure):
+    """Pairs of tick labels, and texts on the axes, that touch; and labels that the figure's edge cuts."""
+    FigureCanvasAgg(figure).draw()
+    renderer = figure.canvas.get_renderer()
+    texts = []
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            texts += [tick.label1 for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
+            texts += [axis.label] if axis.label.get_text() else []
+        texts += axes.texts
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    cut = [
+        name for name, box in boxes
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
+    ]  # fmt: skip
+    return [(a, b) for (a, one), (b, other) in itertools.combinations(boxes, 2) if one.overlaps(other)], cut
+
+
+def test_figures_of_200_trials_have_units_and_nothing_on_top_of_anything(tmp_path):
+    records, space, pairs = two_learners(200)
+    run = Run.read(folder(tmp_path / "sweep", records, space=space, pairs=pairs))
+    shown = {plot.name: plot.figure for plot in figures(run)}
+    assert {"curves", "history", "pareto", "timeline", "kinds", "slices", "slices-lora", "parallel-soft_prompt"} <= set(
+        shown
+    )
+    assert {"importance-lora", "importance-soft_prompt"} <= set(shown)
+    for name, figure in shown.items():
+        assert overlaps(figure) == ([], []), name
+        for axes in figure.axes:
+            assert axes.get_xlabel(), name
+            outer = axes.get_subplotspec().is_first_col()
+            assert axes.get_ylabel() or not outer, name
+    scales = {axes.get_xlabel(): axes.get_xscale() for axes in shown["slices-lora"].axes}
+    assert scales["learning_rate"] == "log"
+    assert scales["weight_decay"] == "linear"
+
+
+def test_axes_without_numbers_are_drawn(tmp_path):
+    modes = ("a", "b$c$d", None)
+    space = Space({"mode": CategoricalDistribution(modes), "flag": CategoricalDistribution((False, True))})
+    records = [replace(one, params={"mode": modes[one.number % 3], "flag": one.number > 1}) for one in several(4)]
+    run = Run.read(folder(tmp_path / "sweep", records, space=space))
+    made = plots(run)
+    assert {"slices", "parallel", "history"} <= set(made)
+    pane = slices(groups(run)[0]).axes[0]
+    drawn_at = np.concatenate([dots.get_offsets()[:, 0] for dots in pane.collections])
+    assert sorted(np.rint(drawn_at).tolist()) == [0, 0, 1, 2], "None is a choice like any other"
+    assert all(picture.startswith(b"\x89PNG") for picture in made.values())
+
+
+def test_names_and_numbers_are_shortened_so_that_they_can_still_be_read():
+    assert folded("per_device_train_batch_size", 12).split("\n") == ["per_device_", "train_batch_", "size"]
+    shown = [short(value) for value in (0.00031234, 20, 8192, 65536, 1.1e6, True, "linear")]
+    assert shown == ["0.000312", "20", "8192", "65.5k", "1.1M", "True", "linear"]
