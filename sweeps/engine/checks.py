@@ -24,7 +24,7 @@ class BadInput(ValueError):
     """The user's input cannot be used; the message is one line that names the value and the remedy."""
 
 
-def check_numbers(sweep: Any) -> None:
+def check_numbers(sweep: Any, objectives: Iterable[str]) -> None:
     """A sweep's name, counts and resources."""
     if not isinstance(sweep.name, str) or not NAME.fullmatch(sweep.name):
         raise BadInput(f"name {sweep.name!r} cannot be a folder's; use letters, digits, '.', '_' and '-', at most 100")
@@ -39,8 +39,12 @@ def check_numbers(sweep: Any) -> None:
             raise BadInput(f"{name} is {value!r}; give a whole number of at least {least}")
     if sweep.seed >= 2**32:
         raise BadInput(f"seed is {sweep.seed}; give a number below 2**32")
-    if sweep.search not in ("tpe", "random"):
-        raise BadInput(f"search is {sweep.search!r}; choose 'tpe' or 'random'")
+    if sweep.search not in ("tpe", "random", "nsga2"):
+        raise BadInput(f"search is {sweep.search!r}; choose 'tpe', 'random' or 'nsga2'")
+    if sweep.objectives[:1] != ("score",) or len(set(sweep.objectives)) < len(sweep.objectives):
+        raise BadInput(f"objectives are {list(sweep.objectives)}; begin with 'score', and name each of the others once")
+    if unknown := [name for name in sweep.objectives if name not in objectives]:
+        raise BadInput(f"objective {unknown[0]!r} is not known; choose of {', '.join(objectives)}")
     if sweep.time_budget_s is not None and not 0 < sweep.time_budget_s < math.inf:
         raise BadInput(f"time_budget_s is {sweep.time_budget_s}; give seconds above 0, or leave it out for no limit")
     for name, amount in sweep.resources_per_trial.items():

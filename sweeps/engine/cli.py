@@ -48,6 +48,8 @@ class Flags:
     hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE")] = ()  # fix axes instead of searching them
     allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
+    objectives: tuple[str, ...] = ()  # score and others: trainable_parameters, seconds, loss; several switch ASHA off
+    search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
     seed: int | None = None  # of the search and of every trial
     name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
     storage_path: Path = Path("runs")  # where the sweep's folder goes
@@ -112,8 +114,10 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
     plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
     for name in plain:
-        if getattr(flags, name) is not None:
+        if getattr(flags, name) not in (None, ()):
             changes[name] = getattr(flags, name)
+    if flags.objectives:
+        changes["objectives"] = tuple(name for text in flags.objectives for name in text.split(","))
     if flags.rounds and flags.grace_period is None and sweep.grace_period:
         changes["grace_period"] = min(sweep.grace_period, flags.rounds)
     asked = {name: value for name, value in dataclasses.asdict(flags.resources).items() if value is not None}

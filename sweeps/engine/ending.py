@@ -19,7 +19,6 @@ from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import TrialRecord, print_table
 from sweeps.results.run import END_FILE, Run
-from sweeps.results.rungs import in_words
 
 
 def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str], report: bool) -> None:
@@ -28,7 +27,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
     print()
     print_table(records, outcome.baselines)
-    for line in in_words(records, outcome.recorder.finals, sweep.rungs()):
+    for line in outcome.recorder.conclusions():
         print(line)
     if outcome.cause:
         print(f"stopped: {SAME} trials in a row failed with {outcome.cause}; see {folder / 'tune'}/<trial>/error.txt")

@@ -88,5 +88,19 @@ def measure_untouched(pair: Pair, seed: int, hosts: Hosts, split: Split = "searc
     return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, seed, split)
 
 
+def measure_bases(sweep: Sweep, hosts: Hosts) -> dict[str, Any]:
+    """By learner, a reference to its base's own metrics: measured once per base and task, beside the trials."""
+    measured: dict[tuple[str, str], Any] = {}
+    found = {}
+    for pair in sweep.pairs:
+        if not pair.learner.needs_base:
+            continue
+        key = (pair.base, repr(pair.task))
+        if key not in measured:
+            measured[key] = measure_untouched(pair, sweep.seed, hosts)
+        found[pair.learner.name] = measured[key]
+    return found
+
+
 def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:
     return sweep.resolve(params)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from ray.tune import Callback, Checkpoint
 
 from sweeps.engine.events import metrics_of
 from sweeps.engine.stopping import STOP_FOLDER
+from sweeps.engine.sweep import Sweep
+from sweeps.results import pareto, rungs
 from sweeps.results.files import FINALISTS, best_round, finalists_parquet, replace_file
 from sweeps.results.finals import Final, markdown
 from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
 from sweeps.results.run import winner
-from sweeps.results.rungs import in_words
 from trainables.core import Example
 from trainables.trial import ADAPTER_FOLDER
 from trainables.watch import watch_best, watch_first
@@ -27,22 +28,18 @@ SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it
 
 
 class Recorder(Callback):
-    """Keeps a `TrialRecord` per trial, writes the leaderboard files, and copies the best adapter to `best/`.
-
-    `rungs`: the rounds after which ASHA decides, and the last.
-    """
+    """Keeps a `TrialRecord` per trial, writes the leaderboard files, and copies the best adapter to `best/`."""
 
     def __init__(
         self,
         folder: Path,
-        rungs: Sequence[int],
-        learner_of: Callable[[dict[str, Any]], str],
+        sweep: Sweep,
         baselines: dict,
         remarks: Sequence[str] = (),
     ) -> None:
-        self.folder, self.rounds, self._rungs = folder, max(rungs), rungs
+        self.folder, self.rounds, self._sweep = folder, sweep.rounds, sweep
         self.records: dict[str, TrialRecord] = {}
-        self._learner_of, self._baselines, self._remarks = learner_of, baselines, remarks
+        self._baselines, self._remarks = baselines, remarks
         self._written = 0.0
         self.finals: list[Final] = []
         self.clusters: Sequence[str] = ()
@@ -54,7 +51,7 @@ class Recorder(Callback):
         self.records[trial.trial_id] = TrialRecord(
             trial_id=trial.trial_id,
             number=len(self.records),
-            learner=self._learner_of(trial.config),
+            learner=self._sweep.resolve(trial.config)[0].learner.name,
             params=dict(trial.config),
             status="running",
             rounds=0,
@@ -151,6 +148,11 @@ class Recorder(Callback):
                 for mark in watch_best(best, self._baselines):
                     self._note(record.trial_id, mark)
 
+    def conclusions(self) -> list[str]:
+        """What rungs were worth, and the Pareto front, where there is something to say."""
+        records, sweep = list(self.records.values()), self._sweep
+        return [*rungs.in_words(records, self.finals, sweep.rungs()), *pareto.in_words(records, sweep.objectives)]
+
     def write(self) -> None:
         self._written = time.monotonic()
         records = list(self.records.values())
@@ -160,7 +162,7 @@ class Recorder(Callback):
             records,
             baselines=self._baselines,
             rounds=self.rounds,
-            remarks=[*self._remarks, *in_words(records, self.finals, self._rungs)],
+            remarks=[*self._remarks, *self.conclusions()],
             section=section,
         )
 

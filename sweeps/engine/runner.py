@@ -19,7 +19,7 @@ from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
-from sweeps.engine.finalists import confirm, measure_untouched, pair_of
+from sweeps.engine.finalists import confirm, measure_bases, pair_of
 from sweeps.engine.progress import Progress
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
@@ -109,8 +109,8 @@ def run(
         print(plan, flush=True)
     threads = _threads(sweep, plan)
     hosts = _hosts(sweep, plan, threads)
-    measuring = _untouched(sweep, hosts)
-    recorder = Recorder(folder, sweep.rungs(), partial(learner_name, sweep), baselines, remarks)
+    measuring = measure_bases(sweep, hosts)
+    recorder = Recorder(folder, sweep, baselines, remarks)
     searcher = _searcher(sweep, folder)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
@@ -209,24 +209,6 @@ def _hosts(sweep: Sweep, plan: Seating, threads: int) -> Hosts:
     return {base: start_hosts(base, plan.shape, plan.hosts, threads, gpus) for base in bases}
 
 
-def _untouched(sweep: Sweep, hosts: Hosts) -> dict[str, Any]:
-    """By learner, a reference to its base's own metrics: measured once per base and task, beside the trials."""
-    measured: dict[tuple[str, str], Any] = {}
-    found = {}
-    for pair in sweep.pairs:
-        if not pair.learner.needs_base:
-            continue
-        key = (pair.base, repr(pair.task))
-        if key not in measured:
-            measured[key] = measure_untouched(pair, sweep.seed, hosts)
-        found[pair.learner.name] = measured[key]
-    return found
-
-
-def learner_name(sweep: Sweep, params: dict[str, Any]) -> str:
-    return pair_of(sweep, params).learner.name
-
-
 def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:
     return AsyncHyperBandScheduler(
         time_attr="training_iteration",
@@ -243,6 +225,7 @@ def _searcher(sweep: Sweep, folder: Path) -> OptunaSearcher:
         study_name=sweep.name,
         seed=sweep.seed,
         sampler=sweep.search,
+        objectives=sweep.objectives,
         rounds=sweep.rounds,
         enqueue=sweep.defaults(),
         shared=LEARNER if len(sweep.pairs) > 1 else None,

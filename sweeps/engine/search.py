@@ -22,16 +22,19 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 
 from search_spaces.space import Space
+from sweeps.engine.sweep import OBJECTIVES
 from trainables.core import START
 
 TUNE_ID, ENDED, DIVERGED_ROUND = "tune_trial_id", "ended", "diverged_round"
+SamplerName = Literal["tpe", "random", "nsga2"]
+POPULATION = 10  # of NSGA-II; its default of 50 is more than most sweeps have trials
 WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
 DATABASE_WAIT_S = 60  # for a lock that somebody's dashboard holds
 
@@ -42,11 +45,12 @@ class _Live:
 
     trial: Trial
     scores: dict[int, float] = field(default_factory=dict)
+    last: Mapping[str, Any] = field(default_factory=dict)  # the last result
     diverged: bool = False
 
 
 class OptunaSearcher(Searcher):
-    """Optuna's ask and tell behind Tune's `Searcher`; maximises `metric`, whose values lie in [0, 1].
+    """Optuna's ask and tell behind Tune's `Searcher`; the first of `objectives` is a score in [0, 1].
 
     `storage` is an SQLAlchemy address such as `sqlite:////runs/arc/optuna.db`; `rounds` is where a trial is finished.
     `enqueue` holds parameters (all, or some of them) that are suggested first in a new study; `shared` names a
@@ -61,12 +65,13 @@ class OptunaSearcher(Searcher):
         study_name: str,
         seed: int,
         rounds: int,
-        sampler: Literal["tpe", "random"] = "tpe",
+        sampler: SamplerName = "tpe",
         enqueue: Sequence[Mapping[str, Any]] = (),
-        metric: str = "score",
+        objectives: Sequence[str] = ("score",),
         shared: str | None = None,
     ) -> None:
-        super().__init__(metric=metric, mode="max")
+        super().__init__(metric=objectives[0], mode="max")
+        self._objectives = tuple(objectives)
         self._space, self._storage, self._name = space, storage, study_name
         self._seed, self._rounds, self._sampler, self._shared = seed, rounds, sampler, shared
         self._enqueue = [dict(params) for params in enqueue]
@@ -115,13 +120,13 @@ class OptunaSearcher(Searcher):
             self._report(live, result)
         last = max(live.scores, default=0)
         if live.diverged:
-            self._tell(trial_id, live, "diverged", TrialState.COMPLETE, WORST_SCORE)
+            self._tell(trial_id, live, "diverged", TrialState.COMPLETE, self._values(live, WORST_SCORE))
         elif error or not live.scores:
             self._tell(trial_id, live, "failed", TrialState.FAIL)
         elif last < self._rounds:
             self._tell(trial_id, live, "pruned", TrialState.PRUNED)
         else:
-            self._tell(trial_id, live, "finished", TrialState.COMPLETE, live.scores[last])
+            self._tell(trial_id, live, "finished", TrialState.COMPLETE, self._values(live, live.scores[last]))
 
     def settle(self, alive: Iterable[str] = (), again: bool = False) -> None:
         """Tell FAIL for running trials that nobody will go on with: all but `alive`, by Tune's ids.
@@ -158,7 +163,11 @@ class OptunaSearcher(Searcher):
         engine = {"connect_args": {"timeout": DATABASE_WAIT_S}} if self._storage.startswith("sqlite") else {}
         storage = RDBStorage(self._storage, engine_kwargs=engine)
         study = optuna.create_study(
-            storage=storage, study_name=self._name, direction="maximize", load_if_exists=True, sampler=RandomSampler()
+            storage=storage,
+            study_name=self._name,
+            directions=[OBJECTIVES[name][0] for name in self._objectives],
+            load_if_exists=True,
+            sampler=RandomSampler(),
         )
         trials = study.get_trials(deepcopy=False)
         # A generator's state is not stored; the count makes a resumed one new, and a repeated resume the same.
@@ -175,23 +184,33 @@ class OptunaSearcher(Searcher):
 
     def _report(self, live: _Live, result: Mapping[str, Any]) -> None:
         """An intermediate value at its round; a restored trial may repeat rounds, and the first report stands."""
+        live.last = result
         step, score = result.get(TRAINING_ITERATION), result.get(self.metric)
         if result.get("diverged") or (score is not None and not math.isfinite(score)):
             live.diverged = True
             live.trial.set_user_attr(DIVERGED_ROUND, step)
         elif step is not None and score is not None and step not in live.scores:
             live.scores[step] = float(score)
-            live.trial.report(float(score), step)
+            if len(self._objectives) == 1:  # Optuna takes no intermediate values of several
+                live.trial.report(float(score), step)
 
-    def _tell(self, trial_id: str, live: _Live, ended: str, state: TrialState, value: float | None = None) -> None:
+    def _values(self, live: _Live, score: float) -> list[float]:
+        """What Optuna is told of a whole trial: the score, and what the other objectives came to."""
+        return [score, *(float(live.last[OBJECTIVES[name][1]]) for name in self._objectives[1:])]
+
+    def _tell(
+        self, trial_id: str, live: _Live, ended: str, state: TrialState, values: list[float] | None = None
+    ) -> None:
         live.trial.set_user_attr(ENDED, ended)  # first: a finished trial takes no more attributes
-        self.study.tell(live.trial, value, state=state)
+        self.study.tell(live.trial, values, state=state)
         self._live.pop(trial_id, None)
 
 
-def _sampler(kind: str, seed: int) -> BaseSampler:
+def _sampler(kind: SamplerName, seed: int) -> BaseSampler:
     if kind == "random":
         return RandomSampler(seed=seed)
+    if kind == "nsga2":
+        return NSGAIISampler(population_size=POPULATION, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` and the two beside it
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
@@ -204,4 +223,4 @@ def _is_running(frozen: FrozenTrial) -> bool:
 def _revived(study: optuna.Study, frozen: FrozenTrial) -> _Live:
     """A running trial of an earlier driver. Optuna offers no public way from a frozen trial to a live one."""
     live = Trial(study, frozen._trial_id)
-    return _Live(live, dict(frozen.intermediate_values), DIVERGED_ROUND in frozen.user_attrs)
+    return _Live(live, dict(frozen.intermediate_values), diverged=DIVERGED_ROUND in frozen.user_attrs)

@@ -20,6 +20,13 @@ from trainables.core import START, Pair, Task
 
 __all__ = ["BadInput", "Sweep", "data_fingerprint"]
 
+# What can be optimized: which way is better, and where a result has it.
+OBJECTIVES: dict[str, tuple[Literal["maximize", "minimize"], str]] = {
+    "score": ("maximize", "score"),
+    "trainable_parameters": ("minimize", "trainable_parameters"),
+    "seconds": ("minimize", "time_total_s"),
+    "loss": ("minimize", "loss"),
+}
 LEARNER = "learner"  # the axis that says which pair a trial is, where there are several
 
 
@@ -36,7 +43,8 @@ class Sweep:
     grace_period: int | None = None  # rounds before ASHA may stop a trial; None: one pass over the training data
     reduction_factor: int = 3  # ASHA keeps one trial in so many at each rung
     seed: int = 0  # of the search and of every trial, so that trials differ only in what is searched
-    search: Literal["tpe", "random"] = "tpe"
+    search: Literal["tpe", "random", "nsga2"] = "tpe"
+    objectives: tuple[str, ...] = ("score",)  # several: a Pareto front, and no trial is stopped early
     max_concurrent_trials: int | None = None  # None: as many as the resources allow
     resources_per_trial: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1, "gpu": 0})  # gpu: fractions too
     time_budget_s: float | None = None  # seconds after which no round is started
@@ -46,7 +54,7 @@ class Sweep:
 
     def validate(self) -> None:
         """Raises BadInput, one line naming value and remedy, for whatever would fail or mislead later."""
-        checks.check_numbers(self)
+        checks.check_numbers(self, OBJECTIVES)
         checks.check_grace_period(self.grace_period, self.rounds)
         checks.check_pairs(self.pairs, self.optional)
         checks.check_space_names(self.space, self.pairs, self.optional)
@@ -118,7 +126,12 @@ class Sweep:
         return dataclasses.replace(self, space=spaces) if values else self
 
     def effective_grace_period(self) -> int:
-        """Rounds before ASHA may stop a trial: `grace_period`, or the longest learner's pass over its training data."""
+        """Rounds before ASHA may stop a trial: `grace_period`, or the longest learner's pass over its training data.
+
+        With several objectives all `rounds`: stopping by the score would throw away what is good at the others.
+        """
+        if len(self.objectives) > 1:
+            return self.rounds
         if self.grace_period is not None:
             return self.grace_period
         one_pass = max(pair.learner.rounds_per_pass(pair.task) for pair in self.pairs)

@@ -1,0 +1,38 @@
+"""Several objectives: the trials that no other beats in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeps.results.leaderboard import TrialRecord, by_score, percent
+
+
+def costs(record: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
+    """What is to be small: the score's distance from 1, parameters, seconds of all rounds, the last round's loss."""
+    last = record.history[-1] if record.history else {}
+    found = {"score": 1 - (record.score or 0.0), "seconds": record.seconds}
+    return tuple(found[name] if name in found else float(last.get(name, "inf")) for name in objectives)
+
+
+def front(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
+    """The trials that no other beats, the best score first; of equals all."""
+    ranked = by_score(records)
+    known = {one.trial_id: costs(one, objectives) for one in ranked}
+
+    def beaten(own: tuple[float, ...]) -> bool:
+        return any(all(a <= b for a, b in zip(other, own, strict=True)) and other != own for other in known.values())
+
+    return [one for one in ranked if not beaten(known[one.trial_id])]
+
+
+def in_words(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[str]:
+    """One line with the front and what each trial on it costs; none for a single objective."""
+    if len(objectives) < 2:
+        return []
+    shown = [
+        f"trial {one.number} ({percent(one.score)}, "
+        + ", ".join(f"{value:,.6g}" for value in costs(one, objectives)[1:])
+        + ")"
+        for one in front(records, objectives)
+    ]
+    return [f"Pareto front of {' and '.join(objectives)}: {'; '.join(shown)}"] if shown else []

@@ -1,0 +1,99 @@
+"""Several objectives: what Optuna is told, that nobody is stopped early, and which trials no other beats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from sweeps.engine.cli import parse
+from search_spaces.space import Space
+from sweeps.arena import SWEEP as ARENA
+from sweeps.engine.checks import BadInput
+from sweeps.engine.search import OptunaSearcher
+from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.pareto import front, in_words
+from tests.driving import study, sweep
+
+BOTH = ("score", "trainable_parameters")
+
+
+def record(number, score, parameters, status="finished"):
+    history = [{"round": 4, "score": score, "trainable_parameters": parameters}]
+    return TrialRecord(f"t{number}", number, "lora", {}, status, 4, score, score, 100, 1.0 + number, history)
+
+
+def test_the_front_is_what_no_other_beats():
+    records = [
+        record(0, 0.5, 100),
+        record(1, 0.7, 300),
+        record(2, 0.6, 300),  # beaten by 1
+        record(3, 0.7, 200),  # beats 1
+        record(4, 0.4, 100),  # beaten by 0
+        record(5, 0.5, 100),  # level with 0
+        record(6, 0.9, 50, "diverged"),  # cannot win
+        record(7, 0.1, 10),
+    ]
+    assert [one.number for one in front(records, BOTH)] == [3, 0, 5, 7]
+    assert in_words(records, BOTH) == [
+        "Pareto front of score and trainable_parameters: trial 3 (70.0 %, 200); trial 0 (50.0 %, 100);"
+        " trial 5 (50.0 %, 100); trial 7 (10.0 %, 10)"
+    ]
+    # A third objective: 1 is faster than 3 and stands, 5 is slower than its equal 0 and falls.
+    assert [one.number for one in front(records, (*BOTH, "seconds"))] == [1, 3, 0, 7]
+    assert in_words(records, ("score",)) == []
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+def test_optuna_is_told_all_objectives_and_finds_the_small_and_good(tmp_path, sampler):
+    search = OptunaSearcher(
+        Space({"size": FloatDistribution(0.0, 1.0), "noise": FloatDistribution(0.0, 1.0)}),
+        storage=f"sqlite:///{tmp_path}/optuna.db",
+        study_name="two",
+        seed=0,
+        rounds=2,
+        sampler=sampler,
+        objectives=BOTH,
+    )
+    for number in range(12):
+        params = search.suggest(f"t{number}")
+        size = 1 + round(100 * params["size"])
+        bad = number == 3
+        for round_ in (1, 2):
+            result = {"training_iteration": round_, "score": 0.5, "trainable_parameters": size, "time_total_s": 1.0}
+            result |= {"diverged": bad, "score": 0.0} if bad and round_ == 2 else {}
+            (search.on_trial_complete if round_ == 2 else search.on_trial_result)(f"t{number}", result)
+    assert search.suggest("stopped")
+    search.on_trial_complete("stopped", {"training_iteration": 1, "score": 0.5, "trainable_parameters": 5})
+    trials = optuna.load_study(study_name="two", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * 12 + [TrialState.PRUNED]
+    sizes = [1 + round(100 * t.params["size"]) for t in trials[:12]]
+    assert [t.values for t in trials[:12]] == [[0.0 if i == 3 else 0.5, size] for i, size in enumerate(sizes)]
+    assert trials[3].user_attrs["ended"] == "diverged"
+
+
+def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path):
+    out = sweep(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", "--set", "planted=nothing").stdout
+    assert "Pareto front of score and seconds: trial" in out
+    assert "Pareto front" in (tmp_path / "runs/toy/leaderboard.md").read_text()
+    trials = study(tmp_path).trials
+    assert {t.user_attrs["ended"] for t in trials} == {"finished"}, "ASHA is off"
+    assert all(len(t.values) == 2 and t.values[1] >= 0 for t in trials)
+
+
+def test_flags_and_refusals():
+    _, both = parse(ARENA, ["--objectives", "score", "trainable_parameters", "--search", "nsga2"])
+    assert both.objectives == BOTH
+    assert both.rungs() == [both.rounds]
+    assert both.search == "nsga2"
+    assert parse(ARENA, [])[1].objectives == ("score",)
+    for wrong, said in (
+        (("seconds",), "begin with 'score'"),
+        (("score", "score"), "once"),
+        (("score", "beauty"), "'beauty' is not known; choose of score, trainable_parameters, seconds, loss"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            replace(ARENA, objectives=wrong).validate()
