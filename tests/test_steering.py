@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from ray.exceptions import ActorDiedError
 
 from sweeps.engine.checks import BadInput
 from sweeps.engine.lock import driver, driving
 from sweeps.engine.steering import clone, latest, status, stop
-from sweeps.engine.stopping import cause_of
+from sweeps.engine.stopping import Stops, cause_of
 from sweeps.results.finals import candidates
 from sweeps.results.run import Run
 from tests.driving import SCRIPT, environment, study, sweep
@@ -104,11 +106,37 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
 def test_the_same_failure_three_times_ends_the_sweep(tmp_path):
     done = sweep(tmp_path, "--num-samples", "20", "--set", "planted=error", check=False)
     assert done.returncode == 1
-    assert "stopped: 3 trials in a row failed with RuntimeError: planted; see runs/toy/tune" in done.stdout
-    assert len(pd.read_csv(tmp_path / "runs/toy/leaderboard.csv")) <= 5, "the budget is not burnt"
+    assert "stopped: the same failure 3 times in a row, RuntimeError: planted; see runs/toy/tune" in done.stdout
+    assert len(pd.read_csv(tmp_path / "runs/toy/leaderboard.csv")) <= 3, "the budget is not burnt"
     assert list((tmp_path / "runs/toy/tune").glob("*/error.txt"))
     assert {t.state.name for t in study(tmp_path).trials} <= {"FAIL"}
     assert "--resume" in done.stdout
+
+
+class Failed:
+    """What the callback reads of a Tune trial."""
+
+    def __init__(self, folder, trial_id, error):
+        self.trial_id, self.pickled_error_file = trial_id, folder / f"{trial_id}.pkl"
+        self.pickled_error_file.write_bytes(pickle.dumps(error))
+
+
+def test_only_failures_of_their_own_count_and_only_in_a_row(tmp_path):
+    def cause(*failures, well_after=None):
+        stops = Stops(tmp_path, 4)
+        for number, (trial_id, error) in enumerate(failures):
+            stops.on_trial_recover(0, [], Failed(tmp_path, trial_id, error))
+            if number == well_after:
+                stops.on_trial_complete(0, [], None)
+        return stops.cause
+
+    rank = [("a", ValueError("rank 8 is bad")), ("b", ValueError("rank 9 is bad")), ("a", ValueError("rank 8 is bad"))]
+    assert cause(*rank) == "ValueError: rank 8 is bad"
+    assert cause(*rank[:2]) is None
+    assert cause(*rank, well_after=1) is None, "one ended well in between"
+    assert cause(*rank[:2], ("c", ValueError("another"))) is None
+    assert cause(*[("a", ValueError("rank 8 is bad"))] * 4) is None, "a single trial may be odd"
+    assert cause(*[(name, ActorDiedError()) for name in "abcd"]) is None, "a node that dies takes all its trials along"
 
 
 def test_a_lock_is_as_alive_as_its_process(tmp_path):

@@ -30,7 +30,9 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     for line in outcome.recorder.conclusions():
         print(line)
     if outcome.cause:
-        print(f"stopped: {SAME} trials in a row failed with {outcome.cause}; see {folder / 'tune'}/<trial>/error.txt")
+        print(
+            f"stopped: the same failure {SAME} times in a row, {outcome.cause}; see {folder / 'tune'}/<trial>/error.txt"
+        )
     if outcome.interrupted:
         why = "" if outcome.cause else "interrupted; "
         print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")

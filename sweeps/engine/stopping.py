@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 
 STOP_FOLDER = "stop"  # of a sweep's folder: a file for each trial that `espalier stop` named
-SAME = 3  # trials in a row that fail alike: the next would, too
+SAME = 3  # failures alike in a row, of more than one trial: the next would be, too
 
 
 class Stops(tune.Stopper, tune.Callback):
-    """Asked after every round. `cause` is what `SAME` trials in a row failed with, none of them having ended well."""
+    """Asked after every round. `cause` is what trials failed with `SAME` times in a row, before any ended well.
+
+    A process or node that dies is none of their doing: such a trial counts only when it has used up its restarts.
+    """
 
     def __init__(self, folder: Path, rounds: int) -> None:
         self._folder, self._rounds = folder / STOP_FOLDER, rounds
-        self._row: dict[str, str] = {}  # trial -> what it first failed with
+        self._row: list[tuple[str, str]] = []  # trial, what it failed with
         self.cause: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -28,7 +32,8 @@ class Stops(tune.Stopper, tune.Callback):
         return self.cause is not None
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._failed(trial)
+        if not isinstance(error_of(trial), RayActorError):
+            self._failed(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._failed(trial)
@@ -38,9 +43,9 @@ class Stops(tune.Stopper, tune.Callback):
 
     def _failed(self, trial: Any) -> None:
         cause = cause_of(error_of(trial))
-        self._row.setdefault(trial.trial_id, cause)
-        last = list(self._row.values())[-SAME:]
-        if len(last) == SAME and len({re.sub(r"\d+", "#", one) for one in last}) == 1:
+        self._row.append((trial.trial_id, re.sub(r"\d+", "#", cause)))
+        last = self._row[-SAME:]
+        if len(last) == SAME and len({one for one, _ in last}) > 1 and len({alike for _, alike in last}) == 1:
             self.cause = cause
 
 
