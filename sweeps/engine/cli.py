@@ -151,14 +151,19 @@ def one_line_errors() -> Iterator[None]:
 
 
 def console() -> None:
-    """The `espalier` command: what can be done with the folder that a sweep leaves."""
+    """The `espalier` command: what can be done with the folder that a sweep leaves, and with this installation."""
     with one_line_errors():
+        from sweeps.engine.doctor import doctor
+
+        if sys.argv[1:] == ["doctor"]:  # where the imports below may fail, too
+            doctor()
+            return
         from sweeps.engine.export import export
         from sweeps.engine.reproduce import reproduce
         from sweeps.engine.steering import clone, report, status, stop
         from sweeps.engine.store import serve_ui
 
-        steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report}
+        steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
         verbs = steer | {"reproduce": reproduce, "export": export, "ui": serve_ui, "version": _version}
         tyro.extras.subcommand_cli_from_dict(verbs)
 
