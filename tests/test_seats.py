@@ -74,7 +74,7 @@ class SlowToReturn(HostProcess):
     """A host on a machine so busy that Ray turns calls away for longer than a trial's restarts would last."""
 
     def __init__(self, left: Path) -> None:
-        time.sleep(8 * left.exists())
+        time.sleep(10 * left.exists())
         left.touch()
         super().__init__("builtin:tiny", Shape(seats=2, lanes=16, max_rank=16, max_prompt=0), 1)
 

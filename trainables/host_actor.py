@@ -19,7 +19,7 @@ from trainables.core import Pair, Split
 from trainables.shape import SeatLost, Shape
 
 PATIENCE_S = 0.2  # how long a tick waits for seats that have just been answered: a controller takes 20 ms a result
-RETRIES = 3  # of calls that may be made twice; Ray keeps them while it restarts the host, and turns others away
+RETRIES = 30  # of a call that nobody waits for; Ray spends one every second or two while it restarts the host
 SEAT_CPU = 0.01  # cores of a trial whose work is done by a host
 
 
@@ -42,7 +42,6 @@ class HostProcess:
         self._answered = 0.0
         threading.Thread(target=self._work, daemon=True).start()
 
-    @ray.method(max_task_retries=RETRIES)
     def open(self, trial_id: str, pair: Pair, seed: int) -> None:
         """Take a seat. Raises HostFull."""
 
@@ -81,11 +80,9 @@ class HostProcess:
     def load(self, trial_id: str, state: bytes) -> None:
         self._soon(lambda: self._host.load(self._seated(trial_id), state))
 
-    @ray.method(max_task_retries=RETRIES)
     def close(self, trial_id: str) -> None:
         self._soon(lambda: self._leave(trial_id))
 
-    @ray.method(max_task_retries=RETRIES)
     def pid(self) -> int:
         import os
 

@@ -7,17 +7,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError
 
 from trainables.core import Pair, Split
 from trainables.shape import HostFull, SeatLost, write_files
 
 WAIT_FOR_SEAT_S = 60.0
+WAIT_FOR_HOST_S = 300.0  # a large base takes minutes to load again
 MAX_RESTARTS = 3  # of the host, within one call of one trial
+
+
+def wait_for(host: Any) -> None:
+    """Until a host answers: while Ray restarts it, all calls are turned away. Raises RayActorError if it stays away."""
+    end = time.monotonic() + WAIT_FOR_HOST_S
+    while True:
+        try:
+            ray.get(host.pid.remote())
+            return
+        except ActorUnavailableError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 class FreeSeats(tune.Callback):
@@ -63,11 +78,7 @@ class Seat:
         write_files(folder, self._reply["adapter"])
 
     def close(self) -> None:
-        """A host that is gone has nothing to free."""
-        try:
-            ray.get(self._host.close.remote(self._id))
-        except RayActorError:
-            return
+        self._free(self._host)
 
     def _fetch(self) -> None:
         if "state" not in self._reply:
@@ -79,7 +90,8 @@ class Seat:
         Waits for one: Tune starts a trial before the process of the last one has left.
         """
         first = sum(self._id.encode()) % len(hosts)
-        ray.get([host.close.remote(self._id) for host in hosts])  # a process of this trial that died left its seat
+        for host in hosts:
+            self._free(host)  # a process of this trial that died left its seat
         end = time.monotonic() + WAIT_FOR_SEAT_S
         while True:
             for host in (*hosts[first:], *hosts[:first]):
@@ -92,10 +104,17 @@ class Seat:
                         raise
             time.sleep(0.1)
 
+    def _free(self, host: Any) -> None:
+        """A host that is gone has nothing to free."""
+        with suppress(RayActorError):
+            ray.get(host.close.remote(self._id))
+
     def _call(self, method: str, *args: Any) -> Any:
         """Ask the host; after it has died, take the seat again in its successor, from the last finished round."""
         for attempt in range(MAX_RESTARTS + 1):
             try:
+                if attempt:
+                    wait_for(self._host)
                 if attempt and method != "open":
                     ray.get(self._host.open.remote(self._id, self._pair, self._seed))
                     if self._state is not None and method != "load":
