@@ -121,6 +121,23 @@ def test_same_seed_same_suggestions(finished, tmp_path):
     assert [t.params["quality"] for t in study(tmp_path).trials] == first
 
 
+def test_a_new_sweep_begins_where_an_earlier_one_ended(finished):
+    folder, *_ = finished
+    best = pd.read_csv(folder / "runs/toy/leaderboard.csv").iloc[0]
+    out = sweep(folder, "--like", "runs/toy", "--name", "again", "--num-samples", "2", "--set", "seconds=0").stdout
+    assert "like runs/toy: its best" in out
+    first = study(folder, "again").trials[0].params
+    assert first["quality"] == pytest.approx(best.params_quality)
+    assert (
+        yaml.safe_load((folder / "runs/again/sweep.yaml").read_text())["sweep"]["first"][0]["quality"]
+        == first["quality"]
+    )
+    nothing = sweep(folder, "--like", "runs/nix", "--name", "third", check=False)
+    assert nothing.returncode == 2
+    assert "runs/nix is not a sweep's folder" in nothing.stderr
+    assert not (folder / "runs/third").exists()
+
+
 def test_a_taken_name_leaves_the_first_sweep_alone(finished):
     folder, _, _ = finished
     before = {p: p.stat().st_mtime_ns for p in (folder / "runs/toy").iterdir()}

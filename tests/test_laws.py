@@ -33,7 +33,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "optuna": ("search_spaces/", "sweeps/engine/", "sweeps/results/"),
     "tyro": ("sweeps/engine/cli.py",),
     "rich": ("sweeps/engine/progress.py", "sweeps/results/leaderboard.py"),
-    "scipy": ("sweeps/results/",),
+    "scipy": ("sweeps/results/", "sweeps/engine/like.py"),
     "statsmodels": ("sweeps/results/",),
     "jinja2": ("sweeps/results/",),
     "matplotlib": ("sweeps/results/",),

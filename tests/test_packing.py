@@ -7,12 +7,22 @@ import random
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.packing_kit import BASE, CONFIGS, SHAPE, WILD, Trial, alone, nan, opened, same
 from trainables.host import Host
 from trainables.learners.lora import LoraConfig
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Products are cut up between threads: that must not depend on neighbours either."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=["as this machine is", "always full"])

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal  # noqa: E402
 import tyro  # noqa: E402
 import yaml  # noqa: E402
 
+from search_spaces.axis import SpaceError  # noqa: E402
 from search_spaces.models import fit  # noqa: E402
 from sweeps.engine.sweep import BadInput, Sweep  # noqa: E402
 from trainables.guards import Guard  # noqa: E402
@@ -50,6 +51,9 @@ class Flags:
     allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
     objectives: tuple[str, ...] = ()  # score and others: trainable_parameters, seconds, loss; several switch ASHA off
     search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
+    like: Path | None = (
+        None  # a sweep's folder: its space, narrowed to what was good, and its best configurations first
+    )
     seed: int | None = None  # of the search and of every trial
     name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
     storage_path: Path = Path("runs")  # where the sweep's folder goes
@@ -66,6 +70,8 @@ def main(sweep: Sweep, argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     with one_line_errors():
         flags, sweep = parse(sweep, argv)
+        if flags.like is not None:
+            sweep = _like(sweep, flags.like)
         from sweeps.engine.session import check, session
 
         if flags.plan:
@@ -125,6 +131,20 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     changes["space"] = {pair.learner.name: fit(sweep.space_of(pair), pair.base) for pair in chosen}
     fixed = dict(_assignment(text) for text in flags.set)
     return dataclasses.replace(sweep, **changes).fix(fixed)
+
+
+def _like(sweep: Sweep, folder: Path) -> Sweep:
+    """The sweep with what an earlier one found; says what that is. Raises BadInput where there is nothing to take."""
+    from sweeps.engine.like import in_words, like
+    from sweeps.engine.reproduce import open_run
+
+    run = open_run(folder)
+    try:
+        narrowed, first = like(sweep, run)
+    except SpaceError as error:
+        raise BadInput(f"--like {folder}: {error}") from error
+    print("\n".join(in_words(sweep, narrowed, first, run)), flush=True)
+    return dataclasses.replace(narrowed, first=tuple(first))
 
 
 def _unboxed(text: str) -> str:

@@ -227,6 +227,6 @@ def _searcher(sweep: Sweep, folder: Path) -> OptunaSearcher:
         sampler=sweep.search,
         objectives=sweep.objectives,
         rounds=sweep.rounds,
-        enqueue=sweep.defaults(),
+        enqueue=[*sweep.first, *sweep.defaults()],
         shared=LEARNER if len(sweep.pairs) > 1 else None,
     )

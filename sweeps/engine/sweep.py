@@ -44,6 +44,7 @@ class Sweep:
     reduction_factor: int = 3  # ASHA keeps one trial in so many at each rung
     seed: int = 0  # of the search and of every trial, so that trials differ only in what is searched
     search: Literal["tpe", "random", "nsga2"] = "tpe"
+    first: tuple[Mapping[str, Any], ...] = ()  # parameters that are tried before the defaults, as of an earlier sweep
     objectives: tuple[str, ...] = ("score",)  # several: a Pareto front, and no trial is stopped early
     max_concurrent_trials: int | None = None  # None: as many as the resources allow
     resources_per_trial: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1, "gpu": 0})  # gpu: fractions too
