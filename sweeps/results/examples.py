@@ -33,7 +33,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Examples:
-    """Of one finalist, with the seed that did best. `n` questions were asked, `failed` of them scored below 1."""
+    """Of one finalist, with the first of its seeds, which lies in `best/`. `n` questions were asked, `failed` of them scored below 1."""
 
     name: str
     n: int
@@ -47,8 +47,7 @@ def examples(run: Run) -> Examples | None:
     best = next((one for one in run.finals if one.name != UNTOUCHED and one.completions), None)
     if best is None:
         return None
-    seed = int(best.scores.mean(1).argmax())
-    rows = run.answers[(run.answers.name == best.name) & (run.answers.seed == seed)].sort_values("item")
+    rows = run.answers[(run.answers.name == best.name) & (run.answers.seed == 0)].sort_values("item")
     before = run.answers[run.answers.name == UNTOUCHED].drop_duplicates("item").set_index("item")
     full = rows.score >= min(1.0, rows.score.max()) if rows.score.max() > 0 else rows.score > 1
     arc = _is_arc(run, best)
