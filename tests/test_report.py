@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import base64
 import html
-import itertools
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from optuna.distributions import CategoricalDistribution
 
 from search_spaces.space import Space
-from sweeps.results.charts import folded, short
 from sweeps.results.finals import UNTOUCHED, Final, verdict
 from sweeps.results.gain import gain
 from sweeps.results.grids import PALETTE, drawn
 from sweeps.results.headline import headline
 from sweeps.results.leaderboard import percent, write_all
-from sweeps.results.plots import figures, plots
-from sweeps.results.plots_space import slices
 from sweeps.results.report import write_report
 from sweeps.results.run import Run
-from sweeps.results.searched import groups
 from tests.report_kit import (
-    SPACE,
     confirmed,
     final,
     folder,
@@ -191,74 +183,3 @@ def test_the_headline_says_when_nothing_was_learned(tmp_path):
     close = [final("trial 0", 0.8, "t0", asked), final("trial 11", 0.8, "t1", asked)]
     said = headline(Run.read(folder(tmp_path / "b", several(), finals=close, asked=asked)))
     assert "cannot be told apart from trial" in said
-
-
-def two_learners(n):
-    """Each learner's axes with its name before them, as a sweep of several joins them."""
-    space = Space({"learner": CategoricalDistribution(("lora", "soft_prompt"))})
-    for name in ("lora", "soft_prompt"):
-        space = space | SPACE.when(learner=name)
-    records = []
-    for one in several(n):
-        name = ("lora", "soft_prompt")[one.number % 2]
-        params = {"learner": name} | {f"{name}.{axis}": value for axis, value in one.params.items()}
-        records.append(replace(one, learner=name, params=params))
-    return records, space, [pair("lora"), pair("soft_prompt")]
-
-
-def overlaps(figure):
-    """Pairs of tick labels, and texts on the axes, that touch; and labels that the figure's edge cuts."""
-    FigureCanvasAgg(figure).draw()
-    renderer = figure.canvas.get_renderer()
-    texts = []
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            texts += [tick.label1 for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
-            texts += [axis.label] if axis.label.get_text() else []
-        texts += axes.texts
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
-    cut = [
-        name for name, box in boxes
-        if box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
-    ]  # fmt: skip
-    return [(a, b) for (a, one), (b, other) in itertools.combinations(boxes, 2) if one.overlaps(other)], cut
-
-
-def test_figures_of_200_trials_have_units_and_nothing_on_top_of_anything(tmp_path):
-    records, space, pairs = two_learners(200)
-    run = Run.read(folder(tmp_path / "sweep", records, space=space, pairs=pairs))
-    shown = {plot.name: plot.figure for plot in figures(run)}
-    assert {"curves", "history", "pareto", "timeline", "kinds", "slices", "slices-lora", "parallel-soft_prompt"} <= set(
-        shown
-    )
-    assert {"importance-lora", "importance-soft_prompt"} <= set(shown)
-    for name, figure in shown.items():
-        assert overlaps(figure) == ([], []), name
-        for axes in figure.axes:
-            assert axes.get_xlabel(), name
-            outer = axes.get_subplotspec().is_first_col()
-            assert axes.get_ylabel() or not outer, name
-    scales = {axes.get_xlabel(): axes.get_xscale() for axes in shown["slices-lora"].axes}
-    assert scales["learning_rate"] == "log"
-    assert scales["weight_decay"] == "linear"
-
-
-def test_axes_without_numbers_are_drawn(tmp_path):
-    modes = ("a", "b$c$d", None)
-    space = Space({"mode": CategoricalDistribution(modes), "flag": CategoricalDistribution((False, True))})
-    records = [replace(one, params={"mode": modes[one.number % 3], "flag": one.number > 1}) for one in several(4)]
-    run = Run.read(folder(tmp_path / "sweep", records, space=space))
-    made = plots(run)
-    assert {"slices", "parallel", "history"} <= set(made)
-    pane = slices(groups(run)[0]).axes[0]
-    drawn_at = np.concatenate([dots.get_offsets()[:, 0] for dots in pane.collections])
-    assert sorted(np.rint(drawn_at).tolist()) == [0, 0, 1, 2], "None is a choice like any other"
-    assert all(picture.startswith(b"\x89PNG") for picture in made.values())
-
-
-def test_names_and_numbers_are_shortened_so_that_they_can_still_be_read():
-    assert folded("per_device_train_batch_size", 12).split("\n") == ["per_device_", "train_batch_", "size"]
-    shown = [short(value) for value in (0.00031234, 20, 8192, 65536, 1.1e6, True, "linear")]
-    assert shown == ["0.000312", "20", "8192", "65.5k", "1.1M", "True", "linear"]

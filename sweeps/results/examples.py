@@ -33,7 +33,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Examples:
-    """Of one finalist, with the first of its seeds, which lies in `best/`. `n` questions were asked, `failed` of them scored below 1."""
+    """Of one finalist, with the first of its seeds, which lies in `best/`.
+
+    `n` questions were asked, `failed` of them scored below 1.
+    """
 
     name: str
     n: int

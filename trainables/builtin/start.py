@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
-HIDDEN, LAYERS, HEADS, INTERMEDIATE = 128, 4, 4, 512
+HIDDEN, LAYERS, HEADS = 128, 4, 4
 ROTARY_BASE = 100.0  # texts are short: all frequencies tell near positions apart
 LOOKING_BACK = (1, 2, 3)  # tokens, a head each
 SHARPNESS, FREQUENCIES = 3.5, 6  # size of the biases, and how many of the fastest frequencies carry them
 
 
-def untrained(vocabulary: PreTrainedTokenizerBase) -> Any:
+def untrained(vocabulary: PreTrainedTokenizerBase, hidden: int = HIDDEN, layers: int = LAYERS) -> Any:
     """A Qwen2 model with tied embeddings, as in the small models of its family."""
     config = Qwen2Config(
-        vocab_size=len(vocabulary), hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-        num_key_value_heads=HEADS, intermediate_size=INTERMEDIATE, max_position_embeddings=512,
+        vocab_size=len(vocabulary), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=HEADS,
+        num_key_value_heads=HEADS, intermediate_size=4 * hidden, max_position_embeddings=512,
         tie_word_embeddings=True, bos_token_id=None, eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id, initializer_range=0.08,
         rope_parameters={"rope_type": "default", "rope_theta": ROTARY_BASE},
@@ -40,7 +40,7 @@ def structure(base: Any) -> None:
     for layer in base.model.layers:
         torch.nn.init.orthogonal_(layer.self_attn.v_proj.weight)
         layer.self_attn.o_proj.weight.copy_(0.5 * layer.self_attn.v_proj.weight.T)
-    width = HIDDEN // HEADS
+    width = base.config.hidden_size // HEADS
     frequencies = ROTARY_BASE ** (-torch.arange(0, width, 2) / width)
     strength = torch.where(torch.arange(width // 2) < FREQUENCIES, SHARPNESS, 0.0)
     first = base.model.layers[0].self_attn

@@ -1,0 +1,215 @@
+"""How many trials does `--like` save on a new base? A cold search against one that starts from another base's sweep.
+
+    python benchmarks/transfer.py                       # 24 repetitions; makes three bases first, if they are not there
+    python benchmarks/transfer.py --bases /tmp/bases --learner soft_prompt
+
+Three bases of width 48, 64 and 96 are pre-trained on the spot, as `builtin:tiny` was but for two minutes at most. A
+repetition is an ordered pair of them and a seed (of the questions, the training and the search). The earlier sweep on
+the first base and the cold search on the second are the same: the product's own searcher, the learner's own space, the
+defaults first. The warm search begins with what `like` takes from the earlier sweep's folder. Every trial is trained
+(20 steps) and asked 600 questions; none is stopped early. Counted are the trials until a search first reaches the
+target. A search that never does counts with all its trials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+import yaml
+from scipy.stats import bootstrap
+
+from search_spaces import lora, soft_prompt
+from sweeps.engine.like import like
+from sweeps.engine.search import OptunaSearcher
+from sweeps.engine.session import describe
+from sweeps.engine.sweep import Sweep
+from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.results.run import SWEEP_FILE, Run
+from trainables.bases import load
+from trainables.builtin import pretrain, start, tokenizer
+from trainables.core import Pair
+from trainables.host import Host
+from trainables.learners.lora import LoraConfig
+from trainables.learners.soft_prompt import SoftPromptConfig
+from trainables.shape import Shape
+from trainables.tasks.arena import ArenaTask
+
+WIDTHS, LAYERS, STEPS = (48, 64, 96), 3, 1000  # of the bases, and of their pre-training
+KINDS = ("comparison", "causal", "math", "logic")  # what bases so small learn something of
+LEARNERS = {"lora": (LoraConfig(), lora.SPACE), "soft_prompt": (SoftPromptConfig(), soft_prompt.SPACE)}
+ROUNDS = 1
+
+
+@dataclass
+class Search:
+    """One search on one base, a trial at a time."""
+
+    sweep: Sweep
+    searcher: OptunaSearcher
+    records: list[TrialRecord] = field(default_factory=list)
+    untouched: float = 0.0  # what the base scores by itself
+
+    @property
+    def scores(self) -> np.ndarray:
+        return np.array([one.score for one in self.records])
+
+
+def make_base(width: int, folder: Path) -> str:
+    """A base of this width in `folder`, made if it is not there."""
+    path = folder / f"width-{width}"
+    if not (path / "config.json").is_file():
+        torch.manual_seed(width)
+        vocabulary = tokenizer.build()
+        base = start.untrained(vocabulary, width, LAYERS)
+        pretrain.train(base, vocabulary, width, STEPS)
+        pretrain.save(base, vocabulary, path)
+    return str(path)
+
+
+def sweep_on(base: str, learner: str, seed: int, trials: int) -> Sweep:
+    config, space = LEARNERS[learner]
+    task = ArenaTask(seed=seed, search_size=600, kinds=KINDS, max_new_tokens=6)
+    return Sweep("transfer", (Pair(config, task, base),), space, num_samples=trials, rounds=ROUNDS, seed=seed)
+
+
+def search(sweep: Sweep, first: Sequence[Mapping[str, Any]], scratch: Path, luck: int) -> Search:
+    """`luck`: seed of the sampler, another one for each search, so that none draws what another drew."""
+    searcher = OptunaSearcher(
+        sweep.joined_space(),
+        storage=f"sqlite:///{scratch}/{luck}.db",
+        study_name="transfer",
+        seed=1000 * luck,
+        rounds=ROUNDS,
+        enqueue=first,
+    )
+    return Search(sweep, searcher)
+
+
+def run(searches: Sequence[Search], trials: int) -> None:
+    """All searches of one base side by side, each a seat in one host."""
+    base = load(searches[0].sweep.pairs[0].base)
+    host = Host(base, Shape(seats=len(searches), lanes=64, decode_lanes=256))
+    for number in range(trials):
+        asked, trial_id = {}, f"t{number}"
+        for place, one in enumerate(searches):
+            params = one.searcher.suggest(trial_id)
+            pair, _ = one.sweep.resolve(params)
+            learner = pair.learner.build(base, pair.task, one.sweep.seed)
+            host.open(str(place), learner, one.sweep.seed)
+            asked[str(place)] = (one, params, learner)
+        trained = host.run(dict.fromkeys(asked, "round"))
+        judged = host.run(dict.fromkeys(asked, "evaluate"))
+        for place, (one, params, _) in asked.items():
+            diverged = not np.isfinite(trained[place]["loss"])
+            score = 0.0 if diverged else judged[place]["score"]
+            result = {"training_iteration": ROUNDS, "score": score, "diverged": diverged}
+            one.searcher.on_trial_complete(trial_id, result)
+            row = {"round": ROUNDS, "score": score, "loss": trained[place]["loss"], "diverged": diverged}
+            status = "diverged" if diverged else "finished"
+            one.records.append(
+                TrialRecord(
+                    trial_id, number, one.sweep.pairs[0].learner.name, params, status, ROUNDS, score, score,
+                    len(judged[place]["items"]), 1.0, [row | {"time_s": 1.0, "seconds": 1.0, "at": 0.0}],
+                )
+            )  # fmt: skip
+    for one, _, learner in asked.values():
+        one.untouched = host.evaluate_untouched(learner)["score"]
+    host.shut()
+
+
+def written(done: Search, folder: Path) -> Run:
+    """A search as the folder of a sweep."""
+    folder.mkdir()
+    (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(done.sweep)))
+    write_all(folder, done.records, baselines={}, rounds=ROUNDS)
+    return Run.read(folder)
+
+
+def reached(scores: np.ndarray, target: float) -> tuple[int, bool]:
+    """Trials until the target is reached, and whether it ever is."""
+    there = np.flatnonzero(scores >= target - 1e-12)
+    return (int(there[0]) + 1, True) if there.size else (len(scores), False)
+
+
+def saved(cold: np.ndarray, warm: np.ndarray) -> float:
+    return 1 - float(warm.sum() / cold.sum())
+
+
+def row(name: str, cold: Sequence[tuple[int, bool]], warm: Sequence[tuple[int, bool]]) -> str:
+    a, b = np.array([n for n, _ in cold]), np.array([n for n, _ in warm])
+    bounds = bootstrap((a, b), saved, paired=True, vectorized=False, n_resamples=5000, rng=0, method="percentile")
+    low, high = bounds.confidence_interval
+    cells = [name, f"{np.median(a):.1f}", f"{a.mean():.1f}", f"{np.median(b):.1f}", f"{b.mean():.1f}"]
+    cells += [f"{np.mean([ok for _, ok in warm]):.0%}", f"{saved(a, b):.0%} ({low:.0%} to {high:.0%})"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--bases", type=Path, default=Path("runs/transfer-bases"), help="where the bases are kept")
+    flags.add_argument("--learner", choices=list(LEARNERS), default="lora")
+    flags.add_argument("--trials", type=int, default=24, help="of each search")
+    flags.add_argument("--seeds", type=int, default=4, help="of each of the six ordered pairs of bases")
+    given = flags.parse_args()
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    bases = {width: make_base(width, given.bases) for width in WIDTHS}
+    made, luck = time.monotonic() - started, iter(range(1, 10**6))
+    cold: dict[tuple[int, int], Search] = {}
+    warm: dict[tuple[int, int, int], Search] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        for width, base in bases.items():
+            for seed in range(given.seeds):
+                sweep = sweep_on(base, given.learner, seed, given.trials)
+                cold[width, seed] = search(sweep, sweep.defaults(), scratch, next(luck))
+            run([cold[width, seed] for seed in range(given.seeds)], given.trials)
+        runs = {key: written(done, scratch / f"{key[0]}-{key[1]}") for key, done in cold.items()}
+        for new in bases:
+            pairs = [
+                (old, new, seed) for old, to in permutations(WIDTHS, 2) if to == new for seed in range(given.seeds)
+            ]
+            for key in pairs:
+                sweep, first = like(cold[new, key[2]].sweep, runs[key[0], key[2]])
+                warm[key] = search(replace(sweep, name="warm"), first, scratch, next(luck))
+            run([warm[key] for key in pairs], given.trials)
+    report(given, cold, warm)
+    print(f"\n{made / 60:.1f} minutes for the bases, {(time.monotonic() - started - made) / 60:.1f} for the searches")
+
+
+def report(
+    given: argparse.Namespace,
+    cold: Mapping[tuple[int, int], Search],
+    warm: Mapping[tuple[int, int, int], Search],
+) -> None:
+    print(f"{given.learner}, {len(warm)} repetitions, {given.trials} trials in each search\n")
+    for width in WIDTHS:
+        own = [one for (w, _), one in cold.items() if w == width]
+        before, best = np.mean([one.untouched for one in own]), np.mean([one.scores.max() for one in own])
+        print(f"- width {width}: untouched {before:.1%}, best of a cold search {best:.1%} (means over seeds)")
+    print("\n| target | cold: median | mean | --like: median | mean | reached | trials saved (95 % interval) |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for name, share in (("the cold search's best score", 1.0), ("95 % of its gain over the untouched base", 0.95)):
+        counts: list[list[tuple[int, bool]]] = [[], []]
+        for (_, new, seed), one in warm.items():
+            other = cold[new, seed]
+            target = other.untouched + share * (other.scores.max() - other.untouched)
+            counts[0].append(reached(other.scores, target))
+            counts[1].append(reached(one.scores, target))
+        print(row(name, *counts), flush=True)
+
+
+if __name__ == "__main__":
+    main()
