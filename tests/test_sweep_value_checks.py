@@ -11,13 +11,22 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from search_spaces import hybrid, lora, soft_prompt
 from search_spaces.axis import inside
 from search_spaces.space import Space
+from sweeps.arena import SWEEP as ARENA
 from sweeps.engine.sweep import BadInput, Sweep
 from tests.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.toys import Letters
-from trainables.core import Pair
+from trainables.core import Adapter, Pair
 from trainables.learners.hybrid import HybridConfig
 from trainables.learners.lora import LoraConfig
 from trainables.learners.soft_prompt import SoftPromptConfig
+
+
+@dataclass(frozen=True)
+class Idle(LoraConfig):
+    """Adapts nothing."""
+
+    def adapter(self) -> Adapter:
+        return Adapter()
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,10 @@ BAD: dict[str, tuple[Sweep, list[str]]] = {
     "not one of the literals": (with_axis("mode", C(("a", "c"))), ["'c'", "one of ['a', 'b']"]),
     "axis of a tuple": (with_axis("targets", C(("q",))), ["'q'", "Knob.targets"]),
     "a gate that is not there": (replace(ONE, space=RATE.when(learner="knob")), ["'knob.rate'", "fields are"]),
+    "nothing to train": (
+        replace(ARENA, pairs=(Pair(Idle(), ARENA.pairs[0].task, "builtin:tiny"),), optional=(), space=Space({})),
+        ["learner 'lora' has no trainable parameter", "rank"],
+    ),
     "zero samples": (replace(ONE, num_samples=0), ["num_samples is 0", "at least 1"]),
     "fractional samples": (replace(ONE, num_samples=1.5), ["num_samples is 1.5", "whole"]),  # type: ignore[arg-type]
     "zero rounds": (replace(ONE, rounds=0), ["rounds is 0", "at least 1"]),

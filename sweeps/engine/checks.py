@@ -75,6 +75,9 @@ def check_pairs(pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
             raise BadInput(f"learner name {name!r} cannot prefix axes; use letters, digits, '_' and '-'")
         if names.count(name) > 1:
             raise BadInput(f"learner {name!r} is in {names.count(name)} pairs; keep one, or run a sweep for each")
+        adapter: Any = pair.learner.adapter() if pair.learner.packs else None  # type: ignore[attr-defined]
+        if adapter is not None and not adapter.r and not adapter.num_virtual_tokens:
+            raise BadInput(f"learner {name!r} has no trainable parameter; give it a rank or virtual tokens")
         if pair.learner.needs_base and pair.base in ("", "none"):
             raise BadInput(f"learner {name!r} needs a base and has {pair.base!r}; give one, as --base builtin:tiny")
 

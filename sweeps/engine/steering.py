@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -41,7 +42,7 @@ def status(run: Path | None = None, /) -> None:
             print(f"  trial {one.number}: round {one.rounds} of {sweep.rounds}, {percent(one.last_score)}")
     print_table(records, left.end.get("baselines", {}))
     if not process and not left.end:
-        print(f"go on with: {' '.join(left.facts['command'])} --name {sweep.name} --resume")
+        print(f"go on with: python {shlex.join(left.facts['command'])} --name {sweep.name} --resume")
 
 
 def report(run: Path | None = None, /) -> None:
