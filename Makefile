@@ -15,7 +15,7 @@ arena: $(READY)  ## sweep LoRA, soft prompts and both over the reasoning arena
 	$(BIN)/python sweeps/arena.py $(ARGS)
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)  ## style, formatting, types
 	$(BIN)/ruff check

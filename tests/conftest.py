@@ -14,20 +14,12 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before anything imports Ray
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: the workers share the cores
 
-TOGETHER = {"test_takeaway": "test_scripts"}  # they share a sweep
-LONGEST = ("test_scripts", "test_seats", "test_engine_interrupted", "test_engine", "test_steering", "test_packing")
+LONGEST = ("test_takeaway", "test_seats", "test_engine_interrupted", "test_engine", "test_steering", "test_scripts")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file stays in one process, as its fixtures do; the longest begin."""
-
-    def group(item: pytest.Item) -> str:
-        return TOGETHER.get(item.path.stem, item.path.stem)
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST))
+    """The longest files begin, so that no process waits for another at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

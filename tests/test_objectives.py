@@ -76,7 +76,8 @@ def test_optuna_is_told_all_objectives_and_finds_the_small_and_good(tmp_path, sa
 
 
 def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path):
-    out = sweep(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", "--set", "planted=nothing").stdout
+    small = ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--set", "planted=nothing"]
+    out = sweep(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", *small).stdout
     assert "Pareto front of score and seconds: trial" in out
     assert "Pareto front" in (tmp_path / "runs/toy/leaderboard.md").read_text()
     trials = study(tmp_path).trials

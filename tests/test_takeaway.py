@@ -20,6 +20,7 @@ from sweeps.engine.reproduce import reproduce
 from sweeps.engine.session import describe
 from sweeps.engine.sweep import BadInput
 from sweeps.results.run import Run
+from tests.test_scripts import check_miniature
 from tests.toy_sweep import SWEEP as TOY
 from trainables.bases import load
 
@@ -27,6 +28,10 @@ from trainables.bases import load
 @pytest.fixture(scope="module")
 def arena(arena_sweep):
     return arena_sweep[0]
+
+
+def test_the_arena_in_miniature(arena_sweep):
+    check_miniature("arena", *arena_sweep)
 
 
 @pytest.mark.parametrize("one", [ARC, ARENA, TOY, ARENA.fix({"lora.r": 8, "weight_decay": 0.0})])
