@@ -72,7 +72,7 @@ def folder(path, records, end=True, space=SPACE, pairs=(), guards=(), finals=(),
     """A sweep's folder, made by the writers that a sweep uses."""
     path.mkdir(exist_ok=True)
     sweep = {"name": path.name, "pairs": list(pairs) or [pair()], "space": space.to_dict(), "num_samples": 24}
-    sweep |= {"grace_period": 2, "reduction_factor": 3, "rounds": 4}
+    sweep |= {"grace_period": 2, "reduction_factor": 3, "rounds": 4, "objectives": ["score"]}
     facts = {"sweep": sweep, "guards": list(guards), "commit": "c0ffee", "versions": {"optuna": "5.0.0"}}
     facts |= {"command": ["sweeps/arena.py", "--name", "a b"], "data_fingerprints": {"arena": "27dcf8500180"}}
     (path / "sweep.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))

@@ -11,8 +11,9 @@ from optuna.distributions import CategoricalDistribution
 
 from search_spaces.space import Space
 from sweeps.results.charts import folded, short
-from sweeps.results.plots import figures, plots
+from sweeps.results.plots import figures
 from sweeps.results.plots_space import slices
+from sweeps.results.report import PLOTS, write_report
 from sweeps.results.run import Run
 from sweeps.results.searched import groups
 from tests.report_kit import (
@@ -80,7 +81,8 @@ def test_axes_without_numbers_are_drawn(tmp_path):
     space = Space({"mode": CategoricalDistribution(modes), "flag": CategoricalDistribution((False, True))})
     records = [replace(one, params={"mode": modes[one.number % 3], "flag": one.number > 1}) for one in several(4)]
     run = Run.read(folder(tmp_path / "sweep", records, space=space))
-    made = plots(run)
+    page = write_report(run.folder)
+    made = {path.stem: path.read_bytes() for path in page.with_name(PLOTS).iterdir()}
     assert {"slices", "parallel", "history"} <= set(made)
     pane = slices(groups(run)[0]).axes[0]
     drawn_at = np.concatenate([dots.get_offsets()[:, 0] for dots in pane.collections])

@@ -109,7 +109,7 @@ def test_a_trial_that_opens_again_ends_the_call_of_its_dead_process(hosts):
     Seat(hosts, PAIR, 0, "again")
     left = hosts[0].advance.remote("again")
     successor = Seat(hosts, PAIR, 0, "again")
-    with pytest.raises(SeatLost, match="left its seat"):
+    with pytest.raises(SeatLost, match=r"left its seat|has no seat"):  # the latter: `close` overtook it
         ray.get(left, timeout=60)
     assert successor.round()["steps"] == 3
     successor.close()

@@ -110,14 +110,14 @@ def test_a_score_that_was_made_up_is_not_reproduced(arena, tmp_path, capsys):
 def test_a_merged_model_says_what_the_trial_said(arena):
     """Without Espalier or PEFT: plain transformers, the finalist's own completions."""
     run = Run.read(arena / "runs/arena")
-    lora = next(one for one in run.records if one.learner == "lora")
+    final = next(one for one in run.finals if one.trial_id and run.trial(one.trial_id).learner == "lora")
+    lora = run.trial(final.trial_id)
     export(run.folder, to=arena / "merged", trial=str(lora.number), merge=True)
     model = transformers.AutoModelForCausalLM.from_pretrained(arena / "merged")
     tokenizer = transformers.AutoTokenizer.from_pretrained(arena / "merged")
     base = load("builtin:tiny")
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), base.model.parameters(), strict=True))
     assert model.__class__.__module__.startswith("transformers.")
-    final = next(one for one in run.finals if one.trial_id == lora.trial_id)
     chosen = run.answers[(run.answers.name == final.name) & (run.answers.seed == 0)].sort_values("item").head(5)
     for prompt, said in zip(chosen.prompt, chosen.completion, strict=True):
         asked = tokenizer.apply_chat_template(

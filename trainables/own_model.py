@@ -20,8 +20,8 @@ from trainables.adamw import schedule
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
 from trainables.memory import HALVINGS, gradients, ran_out
-from trainables.sitting import module_of
 from trainables.tally import Tally
+from trainables.watch import unreached
 
 EVALUATION_ROWS = 128  # prompts decoded at a time
 
@@ -165,12 +165,9 @@ class OwnModel:
         return {"memory_halvings": self._halvings} if self._halvings else {}
 
     def _silent(self) -> list[str]:
-        """Modules whose parameters have no second moment but zeros: no gradient has ever reached them."""
-        heard = dict.fromkeys(map(module_of, self.parameters), False)
-        for name, parameter in self.parameters.items():
-            moment = self._optimizer.state.get(parameter, {}).get("exp_avg_sq")
-            heard[module_of(name)] |= moment is not None and bool(moment.any())
-        return [module for module, has in heard.items() if not has]
+        """Modules whose parameters have no second moment but zeros."""
+        moments = {name: self._optimizer.state.get(p, {}).get("exp_avg_sq") for name, p in self.parameters.items()}
+        return unreached({name: own is not None and bool(own.any()) for name, own in moments.items()})
 
     def _next_completions(self, prompts: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, list[int]]:
         own = order[: EVALUATION_ROWS >> self._halvings]

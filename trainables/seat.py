@@ -104,6 +104,15 @@ class Seat:
                         raise
             time.sleep(0.1)
 
+    def _return(self, method: str) -> None:
+        """To a host that died, as far as `method` does not do so itself."""
+        wait_for(self._host)
+        if method == "open":
+            return
+        ray.get(self._host.open.remote(self._id, self._pair, self._seed))
+        if self._state is not None and method != "load":
+            ray.get(self._host.load.remote(self._id, self._state))
+
     def _free(self, host: Any) -> None:
         """A host that is gone has nothing to free."""
         with suppress(RayActorError):
@@ -114,11 +123,7 @@ class Seat:
         for attempt in range(MAX_RESTARTS + 1):
             try:
                 if attempt:
-                    wait_for(self._host)
-                if attempt and method != "open":
-                    ray.get(self._host.open.remote(self._id, self._pair, self._seed))
-                    if self._state is not None and method != "load":
-                        ray.get(self._host.load.remote(self._id, self._state))
+                    self._return(method)
                 return ray.get(getattr(self._host, method).remote(self._id, *args))
             except (RayActorError, SeatLost):
                 if attempt == MAX_RESTARTS:

@@ -14,6 +14,7 @@ from trainables.core import LanguageLearner, Row, Split
 from trainables.decoding import Completion, prompts_of
 from trainables.stack import Stack
 from trainables.tally import Tally
+from trainables.watch import unreached
 from trainables.work import Decode, Request, Step, Train
 
 Asking = Generator[Request, Any, Any]
@@ -126,16 +127,9 @@ class Sitting:
         self.learner.load(state["learner"])
 
     def _silent(self) -> list[str]:
-        """Modules (or `prompt`) whose second moments are all zero: no gradient has ever reached them."""
-        heard = dict.fromkeys(map(module_of, self.made.values), False)
-        for name in self.made.values:
-            heard[module_of(name)] |= bool(self._own(name, self._optimizer.second).any())
-        return [module for module, has in heard.items() if not has]
+        """Modules (or `prompt`) whose second moments are all zero."""
+        moments = self._optimizer.second
+        return unreached({name: bool(self._own(name, moments).any()) for name in self.made.values})
 
     def _own(self, name: str, buffer: Tensor | None) -> Tensor:
         return self._stack.view(name, buffer)[self.slot][tuple(slice(n) for n in self.made.values[name].shape)]
-
-
-def module_of(name: str) -> str:
-    """The module whose parameter this is: `layer.q_proj.A` -> `layer.q_proj`; a prompt is itself."""
-    return name.rpartition(".")[0] or name

@@ -12,6 +12,15 @@ TRUNCATED = 0.1  # of completions that never end: the score then measures the bu
 NAMED = 3  # modules that are named
 
 
+def unreached(gradients: Mapping[str, bool]) -> list[str]:
+    """Parameter -> whether a gradient ever reached it; the modules in which none was reached. A prompt is itself."""
+    modules: dict[str, bool] = {}
+    for name, reached in gradients.items():
+        module = name.rpartition(".")[0] or name
+        modules[module] = modules.get(module, False) or reached
+    return [module for module, reached in modules.items() if not reached]
+
+
 def watch_first(metrics: Mapping[str, Any]) -> Iterator[str]:
     """What the first round gives away: parts that do not learn."""
     if silent := list(metrics.get("without_gradient", [])):

@@ -23,7 +23,7 @@ from sweeps.engine.quiet import quieten
 ROOT = Path(__file__).resolve().parents[2]  # as in session.py, which imports what may be missing
 LIMIT_S = 60.0  # seconds for one check; Ray's start on a busy machine takes half of them
 GB = 1e9  # bytes
-PIP, PYPI = f"run {sys.executable} -m pip install", "https://pypi.org/simple"
+PIP = f"run {sys.executable} -m pip install"
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ CHECKS: dict[str, tuple[Callable[[], Finding], str]] = {  # with the remedy of f
     "packages": (packages, f"{PIP} -e {ROOT}"),
     "versions": (versions, "mend constraints.txt"),
     "torch": (multiplies, f"{PIP} --force-reinstall torch"),
-    "gpu": (gpu, f"{PIP} --force-reinstall --index-url {PYPI} torch, or for a build with CUDA update the driver"),
+    "gpu": (gpu, f"{PIP} --force-reinstall torch, of a build with CUDA, or update the driver of one that has it"),
     "nf4": (nf4, f"{PIP} --force-reinstall --no-deps bitsandbytes, or use no base with :nf4"),
     "ray": (cluster_runs, "unset RAY_ADDRESS to run on this machine alone, or add --verbose to a sweep to see why"),
     "mlflow": (tracking, "start that server, or unset MLFLOW_TRACKING_URI for a database in this folder"),

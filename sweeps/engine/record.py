@@ -16,7 +16,7 @@ from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import Sweep
 from sweeps.results import pareto, rungs
 from sweeps.results.files import FINALISTS, best_round, finalists_parquet, replace_file
-from sweeps.results.finals import Final, markdown
+from sweeps.results.finals import Final, clusters_of, markdown
 from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
 from sweeps.results.run import winner
 from trainables.core import Example
@@ -169,8 +169,7 @@ class Recorder(Callback):
     def confirm(self, finals: list[Final], checkpoints: Mapping[str, Checkpoint], asked: Sequence[Example]) -> None:
         """The finalists, their checkpoints by trial id, and the test split: for the leaderboard, the table of answers,
         and `best/`, whose adapter is from here on one whose test score was measured."""
-        keys = [example.key for example in asked]
-        self.finals, self.clusters = finals, keys if len(set(keys)) < len(keys) else []
+        self.finals, self.clusters = finals, clusters_of([example.key for example in asked])
         replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
         best = self.best()
         if best and best.trial_id in checkpoints:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from sweeps.engine.spool import read_events
-from sweeps.engine.store import ENVIRONMENT, PARENT_TAG, SWEEP_TAG, TRIAL_TAG, public, store_uri
+from sweeps.engine.store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, public, set_environment, store_uri
 from sweeps.engine.sweep import BadInput
 
 
@@ -16,8 +15,7 @@ def register(run: Path, trial_id: str, name: str, folder: Path) -> str:
     BadInput where the store is away or does not know the trial.
     """
     uri = store_uri(Path.cwd())
-    for variable, value in ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
+    set_environment()
     import mlflow
 
     events = read_events(run / "mlflow" / "events.jsonl")
@@ -25,10 +23,10 @@ def register(run: Path, trial_id: str, name: str, folder: Path) -> str:
     client = mlflow.MlflowClient(uri)
     try:
         known = [experiment.experiment_id for experiment in client.search_experiments()]
-        found = client.search_runs(known, f"tags.`{SWEEP_TAG}` = '{sweep_id}'", max_results=1)
-        for parent in found:
-            where = f"tags.`{PARENT_TAG}` = '{parent.info.run_id}' and tags.`{TRIAL_TAG}` = '{trial_id}'"
-            found = client.search_runs(known, where, max_results=1)
+        parents = client.search_runs(known, f"tags.`{SWEEP_TAG}` = '{sweep_id}'", max_results=1)
+        of_sweep = " and ".join(f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'" for parent in parents)
+        where = f"{of_sweep} and tags.`{TRIAL_TAG}` = '{trial_id}'"
+        found = client.search_runs(known, where, max_results=1) if parents else []
         if not found:
             raise BadInput(
                 f"--register: MLflow at {public(uri)} has no run of trial {trial_id}; start where the sweep was"

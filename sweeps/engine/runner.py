@@ -23,7 +23,7 @@ from sweeps.engine.finalists import confirm, measure_bases, pair_of
 from sweeps.engine.progress import Progress
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
-from sweeps.engine.search import OptunaSearcher
+from sweeps.engine.search import OptunaSearcher, storage_of
 from sweeps.engine.seating import Seating, machine, seating
 from sweeps.engine.session import python_path
 from sweeps.engine.snapshot import Snapshot
@@ -130,7 +130,8 @@ def run(
     if over or stops.cause:
         searcher.settle()
     if resume and (folder / FINALISTS).is_file():  # the test split is asked once
-        recorder.finals = Run.read(folder).finals
+        left = Run.read(folder)
+        recorder.finals, recorder.clusters = left.finals, left.clusters
     else:
         recorder.keep_best(trials)
     recorder.write()
@@ -221,7 +222,7 @@ def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:
 def _searcher(sweep: Sweep, folder: Path) -> OptunaSearcher:
     return OptunaSearcher(
         sweep.joined_space(),
-        storage=f"sqlite:///{(folder / 'optuna.db').resolve()}",
+        storage=storage_of(folder),
         study_name=sweep.name,
         seed=sweep.seed,
         sampler=sweep.search,

@@ -206,6 +206,11 @@ class OptunaSearcher(Searcher):
         self._live.pop(trial_id, None)
 
 
+def storage_of(folder: Path) -> str:
+    """The address of the study in a sweep's folder."""
+    return f"sqlite:///{(folder / 'optuna.db').resolve()}"
+
+
 def _sampler(kind: SamplerName, seed: int) -> BaseSampler:
     if kind == "random":
         return RandomSampler(seed=seed)

@@ -17,6 +17,7 @@ from sweeps.engine import checks
 from sweeps.engine.lock import driver
 from sweeps.engine.rebuild import rebuild
 from sweeps.engine.reproduce import open_run, trial_of
+from sweeps.engine.search import storage_of
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.results.leaderboard import percent, print_table
@@ -71,7 +72,7 @@ def clone(trial: str, values: tuple[str, ...], /, run: Path | None = None) -> No
     left = _running(run)
     record, sweep = trial_of(left, trial), rebuild(left.facts)
     params = _changed(sweep, dict(record.params), values)
-    study = optuna.load_study(study_name=sweep.name, storage=f"sqlite:///{left.folder.resolve() / 'optuna.db'}")
+    study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
     trials = study.get_trials(deepcopy=False)
     if sum(one.state != TrialState.WAITING for one in trials) >= sweep.num_samples:
         raise BadInput(f"all {sweep.num_samples} trials of {left.folder} have started, and a clone would be one more")

@@ -58,8 +58,7 @@ class Store:
     def _connect(self) -> None:
         if self._client is not None:
             return
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        set_environment()
         from mlflow import MlflowClient  # 2 s, and on this thread rather than the driver's
 
         for name in ("mlflow", "alembic"):
@@ -130,6 +129,12 @@ class Store:
             self._refused(f"MLflow did not take the files of {folder}: {error}; they are still there")
 
 
+def set_environment() -> None:
+    """MLflow as we want it, unless the user said otherwise; to be called before it is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 def store_uri(folder: Path) -> str:
     """MLFLOW_TRACKING_URI, or a database in `folder`. BadInput for a store that MLflow no longer has."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}"
@@ -182,8 +187,7 @@ def serve_ui(port: int = 5000) -> None:
     command = ui_command(store_uri(Path.cwd()), port)
     check_port(port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = subprocess.Popen(command, start_new_session=True)
     try:

@@ -69,6 +69,11 @@ def candidates(
     return chosen
 
 
+def clusters_of(keys: Sequence[str]) -> list[str]:
+    """What each item of the test split belongs to, where several share a key; else empty."""
+    return list(keys) if len(set(keys)) < len(keys) else []
+
+
 def ranked(finals: Sequence[Final]) -> list[Final]:
     return sorted(finals, key=lambda one: -one.score)
 

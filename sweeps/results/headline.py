@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sweeps.results.charts import finite
 from sweeps.results.comparison import compare, first_group
 from sweeps.results.finals import UNTOUCHED
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, percent, rank, span
+from sweeps.results.leaderboard import UNRANKED, TrialRecord, level_with_best, percent, rank, span
 from sweeps.results.run import Run
 
 NAMED = 3  # finalists; more are counted
@@ -23,8 +23,7 @@ def headline(run: Run) -> str:
         if lost and len(lost) == len(run.records):
             return f"There is no winner: all {len(lost)} trials diverged or failed."
         return "No trial has a score yet."
-    best, low = rows[0], rows[0].interval[0] if rows[0].interval else None
-    level = [row for row in rows[1:] if low is not None and row.interval and row.interval[1] >= low]
+    best, level = rows[0], level_with_best(rows)[1:]
     lead = f"{named(run, best.record)} has the best search score, {percent(best.record.score)}"
     if best.interval:
         lead += f" (95 % interval {span(best.interval)})"

@@ -119,6 +119,14 @@ def by_score(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return sorted(filter(_ranked, records), key=lambda one: (-(one.score or 0.0), one.number))
 
 
+def level_with_best(ranked: Sequence[Row]) -> list[Row]:
+    """The first row and those whose intervals reach into its own; none where it has no interval."""
+    if not ranked or ranked[0].interval is None:
+        return []
+    low = ranked[0].interval[0]
+    return [row for row in ranked if row.interval and row.interval[1] >= low]
+
+
 def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
     """What may be concluded: who overlaps with the best, what n can show, and whether the trivial is beaten."""
     ranked = [row for row in rows if row.rank is not None]
@@ -127,8 +135,7 @@ def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
     if not ranked or ranked[0].interval is None:
         return lines
     best, n = ranked[0], ranked[0].record.n_items
-    low = best.interval[0] if best.interval else 0.0
-    level = [row for row in ranked if row.interval and row.interval[1] >= low]
+    low, level = ranked[0].interval[0], level_with_best(ranked)
     if len(level) > 1:
         span_of = f"1-{level[-1].rank}" if level == ranked[: len(level)] else ", ".join(str(row.rank) for row in level)
         lines.append(f"Ranks {span_of} overlap at n={n}: these scores cannot tell {len(level)} trials apart")

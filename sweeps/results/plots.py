@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from sweeps.results.charts import STYLE, image, settle
+from sweeps.results.charts import STYLE, settle
 from sweeps.results.plots_importance import importance
 from sweeps.results.plots_kinds import kinds
 from sweeps.results.plots_space import parallel, slices
@@ -62,12 +62,8 @@ def figures(run: Run) -> list[Plot]:
 def _drawn(run: Run) -> Iterator[tuple[str, str, str, Figure | None]]:
     for name, (draw, title, reading) in OF_TRIALS.items():
         yield name, title, reading, draw(run)
+    searched = groups(run)
     for name, (draw_group, title, reading) in OF_SPACE.items():
-        for group in groups(run):
+        for group in searched:
             suffix, of = (f"-{group.learner}", f": {group.learner}") if group.learner else ("", "")
             yield name + suffix, title + of, reading, draw_group(group)
-
-
-def plots(run: Run) -> dict[str, bytes]:
-    """The same figures as PNG, by name."""
-    return {plot.name: image(plot.figure, "png") for plot in figures(run)}

@@ -26,6 +26,7 @@ from sweeps.results.charts import (
     whole_axis,
 )
 from sweeps.results.leaderboard import UNRANKED, TrialRecord, by_score
+from sweeps.results.pareto import costs, front
 from sweeps.results.run import Run, winner
 
 Look = Mapping[str, tuple[str, str]]  # learner -> colour, mark
@@ -150,26 +151,27 @@ COSTS = {"trainable_parameters": "trainable parameters", "seconds": "training an
 
 def pareto(run: Run) -> Figure | None:
     """Score against what it costs; nothing where all trials cost the same."""
-    costs = {
-        label: {one.trial_id: cost for one in by_score(run.records) if (cost := _cost(one, key))}
+    costing = {
+        (key, label): {
+            one.trial_id: cost for one in by_score(run.records) if 0 < (cost := costs(one, [key])[0]) < math.inf
+        }
         for key, label in COSTS.items()
     }
-    costs = {label: by_id for label, by_id in costs.items() if len({round(v, 3) for v in by_id.values()}) > 1}
-    if not costs:
+    costing = {one: by_id for one, by_id in costing.items() if len({round(v, 3) for v in by_id.values()}) > 1}
+    if not costing:
         return None
-    figure, panes = sheet(4.2, columns=len(costs), sharey=True)
-    for axes, (label, by_id) in zip(panes, costs.items(), strict=True):
+    figure, panes = sheet(4.2, columns=len(costing), sharey=True)
+    for axes, ((key, label), by_id) in zip(panes, costing.items(), strict=True):
         trials = sorted(
             (one for one in by_score(run.records) if one.trial_id in by_id), key=lambda o: by_id[o.trial_id]
         )
         places = [by_id[one.trial_id] for one in trials]
         _points(axes, trials, places, looks(run.records))
-        front = _front([(place, one.score or 0.0) for place, one in zip(places, trials, strict=True)])
-        ends = [places[i] for i in front], [trials[i].score or 0.0 for i in front]
-        axes.step(*ends, where="post", color=INK, linewidth=1.2, label="none is better for less")
-        for i in reversed(front):  # the best first: what would cover an earlier one is left out
-            spot = (places[i], trials[i].score or 0.0)
-            axes.annotate(f"{trials[i].number}", spot, (0, 7), textcoords="offset points", ha="center", fontsize=SMALL)
+        best = sorted(front(trials, ["score", key]), key=lambda one: by_id[one.trial_id])
+        spots = [(by_id[one.trial_id], one.score or 0.0) for one in best]
+        axes.step(*zip(*spots, strict=True), where="post", color=INK, linewidth=1.2, label="none is better for less")
+        for one, spot in list(zip(best, spots, strict=True))[::-1]:  # the best first: what covers one drawn goes
+            axes.annotate(f"{one.number}", spot, (0, 7), textcoords="offset points", ha="center", fontsize=SMALL)
         axes.margins(x=0.08, y=0.12)
         if max(places) > 8 * min(places):
             axes.set_xscale("log")
@@ -181,19 +183,3 @@ def pareto(run: Run) -> Figure | None:
         axes.label_outer()
     legend_above(figure, panes[0])
     return figure
-
-
-def _cost(record: TrialRecord, key: str) -> float:
-    """Parameters, or seconds of all its rounds; 0 where unknown."""
-    found = finite([row.get(key) for row in record.history])
-    return (sum(found) if key == "seconds" else max(found, default=0.0)) if found else 0.0
-
-
-def _front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices, in order of cost, of the points that no other beats: (cost, score), sorted by cost."""
-    best, front = -math.inf, []
-    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if points[i][1] > best:
-            best = points[i][1]
-            front.append(i)
-    return front

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sweeps.results import pareto, rungs
 from sweeps.results.charts import image
 from sweeps.results.examples import examples
 from sweeps.results.files import replace_file
@@ -18,7 +19,6 @@ from sweeps.results.headline import headline, named, state
 from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
 from sweeps.results.plots import figures
 from sweeps.results.run import Run
-from sweeps.results.rungs import decided_at, in_words
 from sweeps.results.statistics import Interval, interval
 from sweeps.results.summary import comparison, cost, made
 
@@ -83,7 +83,7 @@ def write_report(folder: Path) -> Path:
         said_of_finals=verdict_of_finals(run.finals, run.clusters) if run.finals else [],
         rows=_rows(run),
         top=TOP,
-        said_of_rows=[*verdict(rank(run.records), run.end.get("baselines", {})), *_of_rungs(run)],
+        said_of_rows=[*verdict(rank(run.records), run.end.get("baselines", {})), *_conclusions(run)],
         compared=comparison(run),
         drawings=drawings,
         examples=examples(run),
@@ -97,10 +97,14 @@ def write_report(folder: Path) -> Path:
     return target
 
 
-def _of_rungs(run: Run) -> list[str]:
+def _conclusions(run: Run) -> list[str]:
+    """What the leaderboard's file says too: what rungs were worth, and the Pareto front."""
     sweep = run.facts["sweep"]
-    at = decided_at(sweep["grace_period"], sweep["reduction_factor"], sweep["rounds"])
-    return in_words(run.records, run.finals, at)
+    at = rungs.decided_at(sweep["grace_period"], sweep["reduction_factor"], sweep["rounds"])
+    return [
+        *rungs.in_words(run.records, run.finals, at),
+        *pareto.in_words(run.records, sweep["objectives"]),
+    ]
 
 
 def _encoded(drawing: bytes) -> str:
@@ -127,10 +131,11 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 def _finals(run: Run) -> list[dict[str, Any]]:
     trials = {one.trial_id: one for one in run.records}
     bounds = [interval(one.scores.mean(0).tolist()) for one in run.finals]
+    ends = _ends(bounds)
     return [
         {
             "name": named(run, trials.get(one.trial_id or ""), one.name),
-            "score": Score(one.score, own, _ends(bounds)),
+            "score": Score(one.score, own, ends),
             "seeds": ", ".join(f"{100 * value:.1f}" for value in one.scores.mean(1)) if len(one.scores) > 1 else "-",
             "searched": percent(one.searched),
         }

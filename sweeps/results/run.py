@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from sweeps.results.files import FINALISTS, FIXED, TRIALS, best_round
-from sweeps.results.finals import Final, ranked
+from sweeps.results.finals import Final, clusters_of, ranked
 from sweeps.results.leaderboard import TrialRecord, by_score
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
@@ -65,8 +65,7 @@ class Run:
         if self.answers.empty:
             return []
         first = self.answers[(self.answers.name == self.answers.name.iloc[0]) & (self.answers.seed == 0)]
-        keys = first.sort_values("item").key.tolist()
-        return keys if len(set(keys)) < len(keys) else []
+        return clusters_of(first.sort_values("item").key.tolist())
 
     def trial(self, which: str) -> TrialRecord:
         """`best` (the finalists' first, or the search's), a number, or an id. Raises LookupError in one line."""
