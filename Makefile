@@ -15,7 +15,10 @@ arena: $(READY)  ## sweep LoRA, soft prompts and both over the reasoning arena
 	$(BIN)/python sweeps/arena.py $(ARGS)
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not cluster" $(ARGS)
+
+cluster: $(READY)  ## test `ray up` against pods on this machine (root, openssh-server, rsync, iproute2)
+	$(BIN)/python -m pytest -m cluster tests/cluster $(ARGS)
 
 lint: $(READY)  ## style, formatting, types
 	$(BIN)/ruff check
@@ -40,4 +43,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	@touch $(READY)
 
-.PHONY: help arc arena test lint ui clean
+.PHONY: help arc arena test cluster lint ui clean

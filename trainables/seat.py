@@ -5,6 +5,7 @@ Imports no torch: a trial's process sends its configuration and gets metrics, ch
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,26 +13,33 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
 from trainables.core import Pair, Split
 from trainables.shape import HostFull, SeatLost, write_files
 
-WAIT_FOR_SEAT_S = 60.0
-WAIT_FOR_HOST_S = 300.0  # a large base takes minutes to load again
+WAIT_FOR_SEAT_S = 60.0  # of a host that answers
+WAIT_FOR_HOST_S = 1800.0  # a rented machine that starts, with its set-up and a large base
+ANSWER_S = 5.0  # a host that is silent for so long is loading its base, or has no machine yet, or none any more
+MOVE_S = 60.0  # after which a trial goes to another host, if one has a seat, rather than wait for its own to return
 MAX_RESTARTS = 3  # of the host, within one call of one trial
 
 
-def wait_for(host: Any) -> None:
-    """Until a host answers: while Ray restarts it, all calls are turned away. Raises RayActorError if it stays away."""
-    end = time.monotonic() + WAIT_FOR_HOST_S
+def answers(host: Any, within_s: float = ANSWER_S) -> bool:
+    """Whether a host answers; while Ray starts or restarts it, calls wait or are turned away.
+
+    Raises RayActorError for one that will never answer, as where its base cannot be loaded.
+    """
+    end = time.monotonic() + within_s
     while True:
         try:
-            ray.get(host.pid.remote())
-            return
+            ray.get(host.pid.remote(), timeout=max(0.1, end - time.monotonic()))
+            return True
+        except GetTimeoutError:
+            return False
         except ActorUnavailableError:
             if time.monotonic() > end:
-                raise
+                return False
             time.sleep(0.2)
 
 
@@ -53,7 +61,9 @@ class Seat:
         self._pair, self._seed, self._id, self._searching = pair, seed, trial_id, searching
         self._state: bytes | None = None
         self._reply: Mapping[str, Any] = {}
-        self._host = self._take(hosts)
+        first = sum(trial_id.encode()) % len(hosts)  # a place that differs between trials
+        self._hosts = [*hosts[first:], *hosts[:first]]
+        self._host = self._take()
 
     def round(self) -> dict[str, Any]:
         self._reply = self._call("advance", self._searching)
@@ -84,34 +94,44 @@ class Seat:
         if "state" not in self._reply:
             self._reply = self._call("reply")
 
-    def _take(self, hosts: Sequence[Any]) -> Any:
-        """The first host with a free seat, looked for from a place that differs between trials.
+    def _take(self) -> Any:
+        """The first host that answers and has a free seat, with this trial in it.
 
-        Waits for one: Tune starts a trial before the process of the last one has left.
+        Waits for one: Tune starts a trial before the process of the last one has left, and a host before its machine.
         """
-        first = sum(self._id.encode()) % len(hosts)
-        for host in hosts:
-            self._free(host)  # a process of this trial that died left its seat
-        end = time.monotonic() + WAIT_FOR_SEAT_S
+        patience_s, full_at, end = ANSWER_S, math.inf, time.monotonic() + WAIT_FOR_HOST_S
         while True:
-            for host in (*hosts[first:], *hosts[:first]):
+            up = [host for host in self._hosts if answers(host, patience_s)]
+            patience_s = ANSWER_S if len(up) == len(self._hosts) else 0.5
+            for host in up:
+                self._free(host)  # a process of this trial that died left its seat
+            for host in up:
                 self._host = host
                 try:
-                    self._call("open", self._pair, self._seed)
+                    self._ask("open", self._pair, self._seed)
                     return host
+                except ActorUnavailableError:
+                    continue
                 except HostFull as full:
-                    if not full.may_wait or time.monotonic() > end:
+                    full_at = min(full_at, time.monotonic())
+                    none_to_come = len(up) == len(self._hosts) and time.monotonic() > full_at + WAIT_FOR_SEAT_S
+                    if none_to_come or not full.may_wait:
                         raise
+            if time.monotonic() > end:
+                raise TimeoutError(
+                    f"no host of {len(self._hosts)} had a seat within {WAIT_FOR_HOST_S / 60:.0f} minutes: `ray status`"
+                    " says what their machines wait for"
+                )
             time.sleep(0.1)
 
     def _return(self, method: str) -> None:
-        """To a host that died, as far as `method` does not do so itself."""
-        wait_for(self._host)
-        if method == "open":
-            return
-        ray.get(self._host.open.remote(self._id, self._pair, self._seed))
+        """To the host that died or another, from the last finished round, which `load` brings along itself."""
+        if answers(self._host, MOVE_S):
+            self._ask("open", self._pair, self._seed)
+        else:
+            self._take()
         if self._state is not None and method != "load":
-            ray.get(self._host.load.remote(self._id, self._state))
+            self._ask("load", self._state)
 
     def _free(self, host: Any) -> None:
         """A host that is gone has nothing to free."""
@@ -119,15 +139,19 @@ class Seat:
             ray.get(host.close.remote(self._id))
 
     def _call(self, method: str, *args: Any) -> Any:
-        """Ask the host; after it has died, take the seat again in its successor, from the last finished round."""
+        """Ask the host; after it has died, take a seat again, from the last finished round."""
         for attempt in range(MAX_RESTARTS + 1):
             try:
                 if attempt:
                     self._return(method)
-                return ray.get(getattr(self._host, method).remote(self._id, *args))
+                return self._ask(method, *args)
             except (RayActorError, SeatLost):
                 if attempt == MAX_RESTARTS:
                     raise
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
         raise AssertionError("unreachable")
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        try:
+            return ray.get(getattr(self._host, method).remote(self._id, *args))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None

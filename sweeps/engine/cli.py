@@ -10,6 +10,7 @@ import contextlib  # noqa: E402
 import dataclasses  # noqa: E402
 import io  # noqa: E402
 import sys  # noqa: E402
+import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Annotated, Any, Literal  # noqa: E402
@@ -58,6 +59,7 @@ class Flags:
     name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
     storage_path: Path = Path("runs")  # where the sweep's folder goes
     address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
+    cluster: Path | None = None  # a cluster's file: run there, watch here, and bring the sweep's folder home
     time_budget_s: float | None = None  # seconds after which no round is started
     resume: bool = False  # go on with the sweep called --name, or with the latest
     report: bool = True  # write report.html and its plots at the end
@@ -80,7 +82,16 @@ def main(sweep: Sweep, argv: list[str] | None = None) -> None:
             remarks = check(sweep, flags.allow)
             print("\n".join([plan(sweep), *remarks]))
             return
-        ended = session(sweep, flags, Path(sys.argv[0]), argv)
+        if flags.cluster is not None:
+            if flags.like is not None or flags.address is not None:
+                raise BadInput("--cluster goes with neither --like nor --address; on the head they work")
+            from sweeps.engine.remote import submit
+
+            check(sweep, flags.allow)
+            name = flags.name or f"{sweep.name}-{time.strftime('%m%d-%H%M')}"
+            ended: str = submit(name, flags.cluster, flags.storage_path, Path(sys.argv[0]), argv)
+        else:
+            ended = session(sweep, flags, Path(sys.argv[0]), argv)
     if ended == "interrupted":
         sys.exit(EXIT_INTERRUPTED)
     if ended == "failed":

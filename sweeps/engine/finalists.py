@@ -11,10 +11,10 @@ import numpy as np
 import ray
 from ray import tune
 
+from sweeps.engine.growth import seat_resources
 from sweeps.engine.sweep import Sweep
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair, Split
-from trainables.host_actor import SEAT_CPU
 from trainables.trial import Finalist, Hosts, untouched_scores
 
 
@@ -37,7 +37,7 @@ def confirm(
         name="finalists",
         storage_path=str(folder.resolve()),
         config={"job": tune.grid_search(jobs)},
-        resources_per_trial={"cpu": SEAT_CPU} if hosts else dict(sweep.resources_per_trial),
+        resources_per_trial=seat_resources() if hosts else dict(sweep.resources_per_trial),
         max_concurrent_trials=side_by_side,
         reuse_actors=True,
         max_failures=1,

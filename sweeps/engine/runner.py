@@ -20,6 +20,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
 from sweeps.engine.finalists import confirm, measure_bases, pair_of
+from sweeps.engine.growth import BOOTSTRAP, Capacity, capacity, seat_resources
 from sweeps.engine.progress import Progress
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
@@ -33,7 +34,7 @@ from sweeps.engine.tracking import MLflowTracking
 from sweeps.results.files import FINALISTS
 from sweeps.results.finals import candidates
 from sweeps.results.run import Run
-from trainables.host_actor import SEAT_CPU, start_hosts
+from trainables.host_actor import start_hosts
 from trainables.seat import FreeSeats
 from trainables.trial import Hosts, Trial
 
@@ -57,8 +58,11 @@ class Outcome:
 
 
 @contextmanager
-def cluster(address: str | None, verbose: bool) -> Iterator[None]:
-    """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names. BadInput if it is away."""
+def cluster(address: str | None, verbose: bool) -> Iterator[Capacity]:
+    """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names; how large it may become.
+
+    Raises BadInput if it is away.
+    """
     silence_ray(verbose)
     settings: dict[str, Any] = {
         "log_to_driver": verbose,
@@ -76,7 +80,7 @@ def cluster(address: str | None, verbose: bool) -> Iterator[None]:
             raise BadInput(f"Ray did not start ({error}); is the machine overloaded? Try again") from error
         raise BadInput(f"no Ray cluster answers at {address!r}; run `ray start --head`, or drop --address") from error
     try:
-        yield
+        yield capacity(None if address == "local" else BOOTSTRAP)
     finally:
         ray.shutdown()
 
@@ -92,22 +96,22 @@ def run(
     sweep: Sweep,
     folder: Path,
     tracking: MLflowTracking,
+    largest: Capacity,
     remarks: Sequence[str] = (),
     resume: bool = False,
     verbose: bool = False,
 ) -> Outcome:
-    """Run or resume a validated sweep in `folder` (`runs/<sweep>`), inside `cluster`.
+    """Run or resume a validated sweep in `folder` (`runs/<sweep>`), inside `cluster`, which yields `largest`.
 
     `remarks` are what guards found, for the leaderboard. Ctrl-C ends it in order; all work is kept.
     """
     start = time.monotonic()
     task = sweep.pairs[0].task
     baselines = {"chance": task.chance, **task.baselines()}
-    found = ray.cluster_resources()
-    plan = seating(sweep, machine(sweep, found.get("CPU", 1.0), found.get("GPU", 0.0)))
+    plan = seating(sweep, machine(sweep, largest.cores, largest.gpus))
     if plan.shape is not None or plan.why:
         print(plan, flush=True)
-    threads = _threads(sweep, plan)
+    threads = _threads(sweep, plan, largest)
     hosts = _hosts(sweep, plan, threads)
     measuring = measure_bases(sweep, hosts)
     recorder = Recorder(folder, sweep, baselines, remarks)
@@ -115,7 +119,12 @@ def run(
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
     stops = Stops(folder, sweep.rounds)
-    trials = _tune(sweep, plan, hosts, folder, searcher, stops, [recorder, tracking, progress, free], resume, verbose)
+    # Where it is not said how many at once, Tune shows an autoscaler one waiting trial at a time.
+    own = sweep.max_concurrent_trials or largest.trials(sweep.resources_per_trial)
+    side_by_side = plan.seats * plan.hosts if hosts else own
+    trials = _tune(
+        sweep, side_by_side, hosts, folder, searcher, stops, [recorder, tracking, progress, free], resume, verbose
+    )
 
     before = {name: ray.get(reference) for name, reference in measuring.items()}
     if before:
@@ -138,7 +147,6 @@ def run(
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
     if sweep.finalists and chosen and not (interrupted or over or recorder.finals):
         print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
-        side_by_side = plan.seats * plan.hosts if hosts else sweep.max_concurrent_trials
         recorder.confirm(*confirm(sweep, chosen, hosts, side_by_side, folder), task.test())
         for one in recorder.finals:
             if one.trial_id is not None:
@@ -149,7 +157,7 @@ def run(
 
 def _tune(
     sweep: Sweep,
-    plan: Seating,
+    side_by_side: int | None,
     hosts: Hosts,
     folder: Path,
     searcher: OptunaSearcher,
@@ -173,10 +181,10 @@ def _tune(
         num_samples=sweep.num_samples,
         stop=stops,
         time_budget_s=sweep.time_budget_s,
-        resources_per_trial={"cpu": SEAT_CPU} if hosts else dict(sweep.resources_per_trial),
+        resources_per_trial=seat_resources() if hosts else dict(sweep.resources_per_trial),
         search_alg=searcher,
         scheduler=_asha(sweep),
-        max_concurrent_trials=plan.seats * plan.hosts if hosts else sweep.max_concurrent_trials,
+        max_concurrent_trials=side_by_side,
         reuse_actors=True,
         max_failures=MAX_FAILURES,
         raise_on_failed_trial=False,
@@ -193,12 +201,12 @@ def _tune(
     return analysis.trials
 
 
-def _threads(sweep: Sweep, plan: Seating) -> int:
-    """Of the process that trains: hosts share the machine's cores, and other trials have what they ask for."""
+def _threads(sweep: Sweep, plan: Seating, largest: Capacity) -> int:
+    """Of the process that trains: hosts share the cores that there may be, and other trials have what they ask for."""
     if plan.shape is None:
         return max(1, int(sweep.resources_per_trial.get("cpu", 1)))  # as Ray sets OMP_NUM_THREADS
     bases = len({pair.base for pair in sweep.pairs})
-    return max(1, int(ray.cluster_resources().get("CPU", 1.0) // (bases * plan.hosts)))
+    return max(1, int(min(largest.smallest, largest.cores // (bases * plan.hosts))))
 
 
 def _hosts(sweep: Sweep, plan: Seating, threads: int) -> Hosts:

@@ -47,7 +47,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
     with contextlib.ExitStack() as held:
         if flags.resume:
             held.enter_context(driving(folder))
-        held.enter_context(cluster(flags.address, flags.verbose))
+        largest = held.enter_context(cluster(flags.address, flags.verbose))
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             held.enter_context(driving(folder))
@@ -55,7 +55,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
         for remark in remarks:
             print(remark, flush=True)
-        outcome = run(sweep, folder, tracking, remarks, flags.resume, flags.verbose)
+        outcome = run(sweep, folder, tracking, largest, remarks, flags.resume, flags.verbose)
         show(outcome, sweep, folder, script, argv, flags.report)
         tracking.close()
     return "failed" if outcome.cause else "interrupted" if outcome.interrupted else "finished"
@@ -147,7 +147,12 @@ def python_path() -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, `-dirty` if files differ from it; empty outside a checkout."""
+    """The checkout's commit, `-dirty` if files differ from it; empty outside a checkout.
+
+    ESPALIER_COMMIT says it where the code came without its history, as to a cluster.
+    """
+    if told := os.environ.get("ESPALIER_COMMIT"):
+        return told
     call = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)

@@ -28,8 +28,16 @@ from trainables.trial import ROUND_FILE, STATE_FILE
 SHAPES = {"r", "num_virtual_tokens", "target_modules", "hidden_size"}  # what saved weights are fitted to
 
 
-def status(run: Path | None = None, /) -> None:
-    """Say how a sweep stands (default: the latest in runs/): its trials by state, and the best so far."""
+def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
+    """Say how a sweep stands (default: the latest in runs/): its trials by state, and the best so far.
+
+    `--cluster FILE`: join the latest sweep of that cluster, watch it to its end, and bring its folder home.
+    """
+    if cluster is not None:
+        from sweeps.engine.remote import rejoin
+
+        rejoin(cluster)
+        return
     left = open_run(run or latest())
     sweep, records = rebuild(left.facts), left.records
     counts = Counter(one.status for one in records)

@@ -1,0 +1,157 @@
+"""`--cluster cluster.yaml`: the same sweep as a Ray job on the cluster's head, watched from here through SSH.
+
+The job has the checkout as it is on this disk. Nothing depends on this machine once it has begun: it may sleep, lose
+its network, or leave; `espalier status --cluster cluster.yaml` joins again. At its end `runs/<sweep>` comes home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from sweeps.engine.cli import EXIT_INTERRUPTED
+from cluster.head import Head, answers
+from sweeps.engine.quiet import silence_ray
+from sweeps.engine.session import ROOT, commit
+from sweeps.engine.sweep import BadInput
+from sweeps.results.report import PAGE
+
+Ended = Literal["finished", "interrupted", "failed", "left"]
+DASHBOARD, MLFLOW = 8265, 5000  # ports of the head's own 127.0.0.1
+PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
+STAYS = [".venv", ".git", "/runs", "/mlruns", "mlflow.db", "*.egg-info", "**/__pycache__"]  # of the checkout
+RUNS = "if mountpoint -q /workspace; then echo /workspace/runs; else echo ~/espalier/runs; fi"
+OURS = {"--cluster": 1, "--name": 1, "--storage-path": 1}  # flags that are for this machine, and their values
+EVERY_S, AGAIN_S = 2.0, 10.0  # between looks at a job, and between attempts to reach its head
+FAULTS = (OSError, RuntimeError)  # of a connection; `requests`' errors are OSErrors
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job's sweep is, there and here."""
+
+    job: str
+    there: str
+    home: Path
+
+
+def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence[str]) -> Ended:
+    """Start the script on the cluster with its flags, and watch it to its end. Raises BadInput."""
+    with reached(cluster) as head, head.tunnel(DASHBOARD) as port:
+        there = f"{head.run(RUNS).strip()}"
+        job = f"{name}.{time.strftime('%H%M%S')}"
+        flags = ["--address", "auto", "--name", name, "--storage-path", there]
+        command = shlex.join([str(_in_checkout(script)), *_without_ours(argv), *flags])
+        JobSubmissionClient(f"http://127.0.0.1:{port}").submit_job(
+            entrypoint=f"{PYTHON} {command}",
+            submission_id=job,
+            metadata={"there": f"{there}/{name}", "home": str((storage / name).resolve())},
+            runtime_env={
+                "working_dir": str(ROOT),
+                "excludes": STAYS,
+                "env_vars": {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{MLFLOW}", "ESPALIER_COMMIT": commit()},
+            },
+        )
+        print(f"job {job} on the head of {cluster}; Ctrl-C leaves it running", flush=True)
+    return follow(cluster, Place(job, f"{there}/{name}", storage / name))
+
+
+def rejoin(cluster: Path) -> Ended:
+    """Watch the cluster's latest sweep to its end, from its beginning. Raises BadInput where there is none."""
+    with reached(cluster) as head, head.tunnel(DASHBOARD) as port:
+        jobs = [job for job in JobSubmissionClient(f"http://127.0.0.1:{port}").list_jobs() if _place(job)]
+    if not jobs:
+        raise BadInput(f"no sweep was started on {cluster}: python sweeps/arena.py --cluster {cluster}")
+    latest: Any = _place(max(jobs, key=lambda job: job.start_time or 0))
+    return follow(cluster, latest)
+
+
+def follow(cluster: Path, place: Place) -> Ended:
+    """Print what the job prints until it ends, however often the connection is lost; then fetch its folder."""
+    seen, lost = 0, False
+    while True:
+        try:
+            with reached(cluster) as head, head.tunnel(DASHBOARD) as port, _mlflow(head):
+                client = JobSubmissionClient(f"http://127.0.0.1:{port}")
+                lost = False
+                while True:
+                    details = client.get_job_info(place.job)
+                    said = client.get_job_logs(place.job)
+                    print(said[seen:], end="", flush=True)
+                    seen = max(seen, len(said))
+                    if details.status.is_terminal():
+                        head.fetch(place.there, place.home)
+                        print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
+                        return _ended(details)
+                    time.sleep(EVERY_S)
+        except KeyboardInterrupt:
+            print(f"\nleft: {place.job} goes on; join again with: espalier status --cluster {cluster}", flush=True)
+            return "left"
+        except FAULTS as error:
+            if not lost:
+                print(f"\nlost the head ({error}); the sweep goes on, trying again every {AGAIN_S:.0f} s", flush=True)
+            lost = True
+            time.sleep(AGAIN_S)
+
+
+@contextlib.contextmanager
+def reached(cluster: Path) -> Iterator[Head]:
+    """The cluster's head. Raises BadInput where there is none."""
+    silence_ray(verbose=False)
+    try:
+        yield Head(cluster)
+    except click.ClickException as error:
+        raise BadInput(error.message) from error
+
+
+@contextlib.contextmanager
+def _mlflow(head: Head) -> Iterator[None]:
+    """The head's MLflow page at the usual address here, unless something else has the port."""
+    if answers(MLFLOW):
+        yield
+        return
+    with head.tunnel(MLFLOW, MLFLOW):
+        print(f"MLflow of the cluster, as long as this runs: http://127.0.0.1:{MLFLOW}", flush=True)
+        yield
+
+
+def _ended(details: JobDetails) -> Ended:
+    if details.status == JobStatus.SUCCEEDED:
+        return "finished"
+    return "interrupted" if details.driver_exit_code == EXIT_INTERRUPTED else "failed"
+
+
+def _place(job: JobDetails) -> Place | None:
+    said = job.metadata or {}
+    if job.submission_id is None or not {"there", "home"} <= said.keys():
+        return None
+    return Place(job.submission_id, said["there"], Path(said["home"]))
+
+
+def _in_checkout(script: Path) -> Path:
+    try:
+        return script.resolve().relative_to(ROOT)
+    except ValueError as error:
+        raise BadInput(f"--cluster: {script} is not in {ROOT}, and only the checkout goes to the cluster") from error
+
+
+def _without_ours(argv: Sequence[str]) -> list[str]:
+    """Flags for the head: all but those of this machine, as `--flag value` or `--flag=value`."""
+    kept, skip = [], 0
+    for word in argv:
+        name, equals, _ = word.partition("=")
+        if skip:
+            skip -= 1
+        elif name in OURS:
+            skip = 0 if equals else OURS[name]
+        else:
+            kept.append(word)
+    return kept

@@ -1,0 +1,247 @@
+"""The RunPod provider against a server that answers as RunPod does, well and badly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from ray.autoscaler.node_launch_exception import NodeLaunchException
+from ray.autoscaler.tags import (
+    NODE_KIND_HEAD,
+    NODE_KIND_WORKER,
+    TAG_RAY_LAUNCH_CONFIG,
+    TAG_RAY_NODE_KIND,
+    TAG_RAY_NODE_NAME,
+    TAG_RAY_NODE_STATUS,
+)
+
+from cluster.api import HEADS_KEY, NoCapacity, RunPod, RunPodError, api_key
+from cluster.runpod import RunPodNodeProvider
+from tests.cluster.api_server import KEY, Account
+
+HEAD = {TAG_RAY_NODE_KIND: NODE_KIND_HEAD, TAG_RAY_NODE_NAME: "ray-c-head", TAG_RAY_LAUNCH_CONFIG: "abc"}
+WORKER = {TAG_RAY_NODE_KIND: NODE_KIND_WORKER, TAG_RAY_NODE_NAME: "ray-c-worker"}
+CONFIG = {
+    "gpu": {"id": ["NVIDIA RTX A4000", "NVIDIA RTX A5000"], "count": 1},
+    "image": "runpod/pytorch:2.8.0-py3.11-cuda12.8.1",
+    "globalNetworking": True,
+}
+
+
+@pytest.fixture
+def account(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = Account()
+    yield made
+    made.close()
+
+
+def provider(account: Account, cluster: str = "c") -> RunPodNodeProvider:
+    config = {"type": "external", "api_url": f"http://127.0.0.1:{account.port}", "public_key": "ssh-ed25519 AAAA me"}
+    return RunPodNodeProvider(config, cluster)
+
+
+def test_nodes_are_pods_of_this_cluster_with_their_tags(account):
+    ours, others = provider(account), provider(account, "another")
+    (head,) = ours.create_node(CONFIG, HEAD, 1)
+    workers = list(ours.create_node_with_resources_and_labels(CONFIG, WORKER, 3, {}, {}))
+    others.create_node(CONFIG, HEAD, 1)
+    assert set(ours.non_terminated_nodes({})) == {head, *workers}, "more than one page of pods, and not the others'"
+    assert ours.non_terminated_nodes({TAG_RAY_NODE_KIND: NODE_KIND_HEAD}) == [head]
+    assert (ours.external_ip(head), ours.ssh_port(head, private=False)) == ("203.0.113.7", 40001)
+    assert (ours.internal_ip(head), ours.ssh_port(head, private=True)) == ("10.88.0.1", 22)
+    asked = account.pods[head]["env"]
+    assert asked["PUBLIC_KEY"] == "ssh-ed25519 AAAA me"
+    assert asked[HEADS_KEY] == KEY, "the head rents workers"
+    assert KEY not in str(account.pods[workers[0]]), "no worker knows the key"
+    assert "22/tcp" in account.pods[head]["ports"]
+    ours.terminate_node(workers[0])
+    ours.terminate_node(workers[0])
+    assert set(ours.non_terminated_nodes({})) == {head, *workers[1:]}
+    assert ours.is_terminated(workers[0])
+    assert not ours.is_terminated(head)
+
+
+def test_tags_outlive_the_process_and_a_lost_file(account, tmp_path):
+    (head,) = provider(account).create_node(CONFIG, HEAD, 1)
+    provider(account).set_node_tags(head, {TAG_RAY_NODE_STATUS: "up-to-date"})
+    assert provider(account).node_tags(head) == HEAD | {TAG_RAY_NODE_STATUS: "up-to-date"}
+    for file in (tmp_path / ".espalier").iterdir():
+        file.unlink()
+    assert provider(account).node_tags(head) == HEAD, "what it was made as is in the pod itself"
+
+
+def test_a_pod_that_starts_is_listed_and_not_yet_running(account):
+    account._start = lambda pod: None
+    ours = provider(account)
+    (head,) = ours.create_node(CONFIG, HEAD, 1)
+    assert ours.non_terminated_nodes(HEAD) == [head]
+    assert not ours.is_running(head)
+    assert ours.external_ip(head) is None
+    assert ours.internal_ip(head) is None
+
+
+def test_busy_and_broken_answers_are_repeated(account):
+    account.faults = [("POST", "/v2/pods", "429"), ("GET", "/v2/pods", "500"), ("GET", "/v2/pods", "429")]
+    ours = provider(account)
+    ours.create_node(CONFIG, WORKER, 1)
+    assert len(ours.non_terminated_nodes({})) == len(account.alive()) == 1
+
+
+@pytest.mark.parametrize("config", [CONFIG, CONFIG | {"bid": 0.1}])
+def test_a_lost_answer_leaves_no_second_pod(account, config):
+    account.faults = [("POST", "/v2/pods" if config is CONFIG else "/graphql", "lost")]
+    ours = provider(account)
+    (made,) = ours.create_node(config, WORKER, 1)
+    assert [pod["id"] for pod in account.alive()] == [made]
+
+
+def test_a_pod_that_turns_up_after_its_call_was_repeated_is_given_back(account):
+    ours = provider(account)
+    (made,) = ours.create_node(CONFIG, WORKER, 1)
+    late = {name: account.pods[made][name] for name in ("name", "image", "gpu", "env", "ports")}
+    account.rent(late)
+    assert ours.non_terminated_nodes({}) == [made]
+    assert [pod["id"] for pod in account.alive()] == [made]
+
+
+def test_the_next_gpu_is_taken_where_the_first_has_no_stock(account):
+    account.stock["NVIDIA RTX A4000"] = 0
+    (made,) = provider(account).create_node(CONFIG, WORKER, 1).values()
+    assert made["gpu"]["id"] == "NVIDIA RTX A5000"
+    account.stock["NVIDIA RTX A5000"] = 0
+    with pytest.raises(NodeLaunchException, match="no longer any instances") as refused:
+        provider(account).create_node_with_resources_and_labels(CONFIG, WORKER, 1, {}, {})
+    assert "add GPUs or data centers" in refused.value.description
+    assert len(account.alive()) == 1
+
+
+def test_nothing_dearer_than_the_ceiling_is_kept(account):
+    config = CONFIG | {"gpu": {"id": ["NVIDIA A100 80GB PCIe", "NVIDIA RTX A4000"], "count": 2}, "max_price": 0.6}
+    (made,) = provider(account).create_node(config, WORKER, 1).values()
+    assert (made["gpu"]["id"], made["cost"]) == ("NVIDIA RTX A4000", 0.5)
+    account.extra_cost = 0.2
+    with pytest.raises(NoCapacity, match=r"(?s)3\.28 dollars an hour are more than max_price=0\.6.*costs 0\.70"):
+        provider(account).create_node(config, WORKER, 1)
+    assert len(account.alive()) == 1, "the pod that was billed higher than listed was given back"
+
+
+def test_a_spot_pod_is_rented_by_its_bid_and_cleared_away_when_it_is_taken_back(account):
+    ours = provider(account)
+    (spot,) = ours.create_node(CONFIG | {"bid": 0.11}, WORKER, 1)
+    assert account.bids == [0.11]
+    assert ours.non_terminated_nodes({}) == [spot]
+    assert ours.internal_ip(spot)
+    account.pods[spot]["status"] = "EXITED"
+    assert ours.non_terminated_nodes({}) == []
+    assert account.alive() == [], "its disk is paid for otherwise"
+
+
+def test_a_stopped_head_is_neither_forgotten_nor_doubled(account):
+    ours = provider(account)
+    (head,) = ours.create_node(CONFIG, HEAD, 1)
+    account.pods[head]["status"] = "EXITED"
+    assert ours.non_terminated_nodes({}) == []
+    with pytest.raises(RunPodError, match=r"pod001, was stopped: start it .* `ray down`"):
+        ours.create_node(CONFIG, HEAD, 1)
+    assert ours.nodes_for_teardown({TAG_RAY_NODE_KIND: NODE_KIND_HEAD}) == [head]
+
+
+def test_the_autoscaler_does_not_give_back_the_head_it_runs_on(account, monkeypatch):
+    """Ray's does when `ray up` stops and starts Ray there: it sees its own node die."""
+    ours = provider(account)
+    (head,), (worker,) = ours.create_node(CONFIG, HEAD, 1), ours.create_node(CONFIG, WORKER, 1)
+    monkeypatch.setenv("RAY_CLOUD_INSTANCE_ID", head)
+    ours.terminate_nodes([head, worker])
+    assert [pod["id"] for pod in account.alive()] == [head]
+
+
+@pytest.mark.parametrize(
+    ("planted", "said"),
+    [
+        ({"balance": 0.0}, "402.*no credit: add some"),
+        ({"config": CONFIG | {"gpus": 2}}, "422.*body.gpus.*mend node_config"),
+        ({"key": "rpa_wrong"}, "401.*set RUNPOD_API_KEY"),
+    ],
+)
+def test_what_cannot_work_is_said_once_with_its_remedy(account, monkeypatch, planted, said):
+    account.balance = planted.get("balance", account.balance)
+    monkeypatch.setenv("RUNPOD_API_KEY", planted.get("key", KEY))
+    with pytest.raises(RunPodError, match=f"(?s){said}"):
+        provider(account).create_node(planted.get("config", CONFIG), WORKER, 1)
+    assert account.calls["POST /v2/pods"] == 1
+    assert account.alive() == []
+
+
+def test_an_api_that_stays_away_ends_in_one_line(account):
+    gone = RunPod(KEY, "http://127.0.0.1:9", patience_s=1.0)
+    with pytest.raises(RunPodError, match=r"no answer to GET /v2/pods .*127\.0\.0\.1:9 within reach"):
+        gone.pods()
+
+
+def test_the_key_is_never_shown(account, caplog):
+    caplog.set_level(logging.DEBUG)
+    account.balance = 0.0
+    with pytest.raises(RunPodError) as refused:
+        provider(account).create_node(CONFIG, HEAD, 1)
+    assert KEY not in caplog.text + str(refused.value) + repr(refused.value)
+
+
+def test_without_a_key_one_line_says_where_to_get_it(monkeypatch):
+    for name in ("RUNPOD_API_KEY", HEADS_KEY):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(RunPodError, match="set RUNPOD_API_KEY, which you get at"):
+        api_key()
+
+
+def test_the_cluster_gets_a_key_pair_and_configurations_are_checked(account, tmp_path):
+    types = {"head": {"node_config": CONFIG}}
+    done = RunPodNodeProvider.bootstrap_config({"available_node_types": types, "provider": {}})
+    private = Path(done["auth"]["ssh_private_key"]).expanduser()
+    assert private.stat().st_mode & 0o077 == 0
+    assert done["provider"]["public_key"].startswith("ssh-ed25519 ")
+    again = RunPodNodeProvider.bootstrap_config({"available_node_types": types, "provider": {}})
+    assert again["provider"]["public_key"] == done["provider"]["public_key"]
+    for wrong, said in (
+        ({"image": "x"}, r"head.node_config.gpu=None"),
+        ({"gpu": CONFIG["gpu"]}, "has no image"),
+        (CONFIG | {"max_price": "cheap"}, "max_price='cheap': dollars an hour"),
+    ):
+        with pytest.raises(RunPodError, match=said):
+            RunPodNodeProvider.bootstrap_config(
+                {"available_node_types": {"head": {"node_config": wrong}}, "provider": {}}
+            )
+
+
+def test_threads_share_a_provider(account):
+    ours = provider(account)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: next(iter(ours.create_node(CONFIG, WORKER, 1))), range(8)))
+        list(pool.map(lambda one: ours.set_node_tags(one, {TAG_RAY_NODE_STATUS: f"of {one}"}), made))
+        listed = list(pool.map(lambda _: set(ours.non_terminated_nodes({})), range(8)))
+    assert all(one == set(made) for one in listed)
+    assert [ours.node_tags(one)[TAG_RAY_NODE_STATUS] for one in made] == [f"of {one}" for one in made]
+
+
+def test_ray_up_shows_a_wrong_key_in_one_line(account, tmp_path):
+    """Ray's own command, from another folder, with the cluster's file of the repository."""
+    root = Path(__file__).resolve().parents[2]
+    text = (root / "cluster.yaml").read_text()
+    config = tmp_path / "cluster.yaml"
+    config.write_text(text.replace("provider:\n", f"provider:\n  api_url: http://127.0.0.1:{account.port}\n"))
+    env = os.environ | {"RUNPOD_API_KEY": "rpa_wrong", "HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+    ray = Path(sys.executable).with_name("ray")
+    done = subprocess.run(
+        [ray, "up", "-y", "--no-config-cache", config], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Error: RunPod answered 401" in done.stderr
+    assert "set RUNPOD_API_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert account.alive() == []

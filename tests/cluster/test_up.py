@@ -1,0 +1,181 @@
+"""`ray up cluster.yaml` for real, against pods on this machine: a lost worker, leaving and joining, `ray down`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from cluster.head import Head
+from sweeps.engine.store import TRIAL_TAG
+from sweeps.results.run import Run
+from tests.cluster.api_server import KEY, Account, wait_until
+from tests.cluster.pods import PUBLIC, ROOT, Pods, why_not
+
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+BIN = Path(sys.executable).parent
+QUICK = ["--task.search-size", "60", "--task.train-size", "160", "--finalists", "0", "--no-report"]
+
+
+@dataclass
+class Cluster:
+    """A cluster that is up, and the user's machine."""
+
+    account: Account
+    pods: Pods
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "cluster.yaml"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return os.environ | {"RUNPOD_API_KEY": KEY, "HOME": str(self.folder), "RAY_USAGE_STATS_ENABLED": "0"}
+
+    def call(self, *command: str | Path, seconds: float = 180, cwd: Path | None = None) -> str:
+        done = subprocess.run(
+            [BIN / command[0], *command[1:]], cwd=cwd or self.folder, env=self.env, capture_output=True, text=True,
+            timeout=seconds, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    def sweep(self, *flags: str) -> tuple[subprocess.Popen[str], Path]:
+        """`python sweeps/arena.py --cluster`, begun; with the file of what it says."""
+        log = self.folder / f"{len(list(self.folder.glob('*.log')))}.log"
+        command = [BIN / "python", ROOT / "sweeps/arena.py", "--cluster", self.file, *QUICK, *flags]
+        with log.open("w") as out:
+            started = subprocess.Popen(
+                command, cwd=self.folder, env=self.env, stdout=out, stderr=subprocess.STDOUT, text=True
+            )
+        return started, log
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cluster")
+    pods = Pods(folder)
+    account = Account(pods.start, pods.end)
+    cluster = Cluster(account, pods, folder)
+    cluster.file.write_text(yaml.safe_dump(on_this_machine(account.port)))
+    try:
+        cluster.call("ray", "up", "-y", "--no-config-cache", cluster.file, cwd=ROOT)
+        yield cluster
+    finally:
+        account.close()
+        pods.close()
+
+
+def on_this_machine(port: int) -> dict:
+    """The repository's cluster.yaml but for the API's address, the environment, which is here, and small nodes."""
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    config["provider"]["api_url"] = f"http://{PUBLIC}.1:{port}"
+    assert config["setup_commands"][0] == "make -C ~/espalier .venv/.ready"
+    config["setup_commands"][0] = f"ln -sfn {sys.prefix} ~/espalier/.venv"
+    for kind in config["available_node_types"].values():
+        kind["resources"] = {"CPU": 1}
+    for part in ("head", "worker"):
+        commands = config[f"{part}_start_ray_commands"]
+        commands[-1] = commands[-1].replace("ray start", "ray start --object-store-memory=100000000")
+    return config
+
+
+def trials(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "trials.parquet")
+
+
+def test_a_sweep_goes_on_when_a_worker_vanishes(up):
+    """A head and two workers; one of them is taken back, as spot pods are, while its trials are at work."""
+    rounds, count = 8, 14
+    flags = ["--num-samples", str(count), "--rounds", str(rounds), "--grace-period", str(rounds), "--name", "lost"]
+    started, log = up.sweep(*flags, "--hosts", "3", "--seats", "3")
+    try:
+
+        def at_work() -> list[str]:
+            workers = [pod["id"] for pod in up.account.alive() if "-worker-" in pod["name"]]
+            return [one for one in workers if len(workers) == 2 and "HostProcess.advance" in up.pods.titles(one)]
+
+        wait_until(at_work, 150, f"a worker that trains: {log}")
+        lost = at_work()[0]
+        time.sleep(5)  # in the middle of its trials, some rounds in
+        up.pods.end(up.account.pods[lost])
+        up.account.pods[lost]["status"] = "EXITED"
+        assert started.wait(timeout=300) == 0, log.read_text()[-3000:]
+    finally:
+        started.kill()
+    table = trials(up.folder / "runs/lost")
+    assert table["status"].unique().tolist() == ["finished"]
+    by_trial = table.groupby("trial_id")["round"].apply(list)
+    assert by_trial.tolist() == [list(range(1, rounds + 1))] * count, "no finished round was lost or done twice"
+    assert up.account.pods[lost]["status"] == "TERMINATED", "what was left of it was given back"
+    assert len(up.account.pods) >= 4, "the autoscaler replaced it"
+
+    longest = table.sort_values("round").groupby("trial_id")["at"].apply(lambda at: at.diff().max()).idxmax()
+    said = up.call("espalier", "reproduce", up.folder / "runs/lost", "--trial", str(longest))
+    assert "every answer scored the same" in said, "an interrupted trial is the same as one that was not"
+
+
+def test_the_best_trial_is_in_mlflow_through_a_tunnel(up, monkeypatch):
+    monkeypatch.setenv("HOME", str(up.folder))
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    best = Run.read(up.folder / "runs/lost").trial("best")
+    with Head(up.file).tunnel(5000) as port:
+        client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        found = client.search_runs(experiments, "metrics.best_score > 0", order_by=["metrics.best_score DESC"])
+    top = [one for one in found if one.data.metrics["best_score"] == found[0].data.metrics["best_score"]]
+    assert best.score == pytest.approx(found[0].data.metrics["best_score"])
+    assert best.trial_id in [one.data.tags.get(TRIAL_TAG) for one in top]
+
+
+def test_a_sweep_is_left_joined_again_and_watched_through_a_lost_connection(up):
+    started, log = up.sweep("--num-samples", "4", "--rounds", "8", "--seats", "2", "--hosts", "1", "--name", "joined")
+    wait_until(lambda: "trial 0 started" in log.read_text(), 120, f"the first trial: {log}")
+    started.send_signal(signal.SIGINT)
+    started.wait(timeout=60)
+    assert f"join again with: espalier status --cluster {up.file}" in log.read_text()
+    assert not (up.folder / "runs/joined").exists()
+    joined = subprocess.Popen(
+        [BIN / "espalier", "status", "--cluster", up.file],
+        cwd=up.folder, env=up.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    said = ""
+    for line in joined.stdout:
+        said += line
+        if "trial 0 started" in line:
+            for ssh in psutil.Process(joined.pid).children():
+                ssh.kill()
+    assert joined.wait(timeout=60) == 0, said
+    assert said.count("trial 0 started") == 1, "from its beginning, and nothing twice"
+    assert "lost the head" in said
+    assert f"brought home: {up.folder / 'runs/joined'}" in said
+    assert trials(up.folder / "runs/joined")["trial_id"].nunique() == 4
+
+
+def test_rays_own_commands_work(up):
+    """On the head, a script uses the cluster and its MLflow without being told."""
+    assert "1 head" in up.call("ray", "exec", up.file, "ray status")
+    script = ROOT / "sweeps/arena.py"
+    flags = ["--num-samples", "2", "--rounds", "1", "--learner", "lora", "--hosts", "1", "--seats", "2"]
+    said = up.call("ray", "submit", up.file, script, *QUICK, *flags)
+    assert "http://127.0.0.1:5000" in said
+    assert "cannot tell" in said or "1 trial" in said
+
+
+def test_ray_down_leaves_no_pod_and_no_process(up):
+    running = list(up.pods.processes.values())
+    up.call("ray", "down", "-y", up.file)
+    assert up.account.alive() == []
+    assert up.pods.processes == {}
+    assert all(process.poll() is not None for process in running)
