@@ -47,6 +47,8 @@ def check_numbers(sweep: Any, objectives: Iterable[str]) -> None:
         raise BadInput(f"objective {unknown[0]!r} is not known; choose of {', '.join(objectives)}")
     if sweep.time_budget_s is not None and not 0 < sweep.time_budget_s < math.inf:
         raise BadInput(f"time_budget_s is {sweep.time_budget_s}; give seconds above 0, or leave it out for no limit")
+    if sweep.max_cost is not None and not 0 < sweep.max_cost < math.inf:
+        raise BadInput(f"max_cost is {sweep.max_cost}; give dollars above 0, or leave it out for no limit")
     for name, amount in sweep.resources_per_trial.items():
         if not isinstance(amount, int | float) or not 0 <= amount < math.inf:
             raise BadInput(f"resources_per_trial[{name!r}] is {amount!r}; give a number of at least 0")

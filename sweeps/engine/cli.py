@@ -61,6 +61,7 @@ class Flags:
     address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
     cluster: Path | None = None  # a cluster's file: run there, watch here, and bring the sweep's folder home
     time_budget_s: float | None = None  # seconds after which no round is started
+    max_cost: float | None = None  # dollars; no trial is started that would pass it, by the provider's own prices
     resume: bool = False  # go on with the sweep called --name, or with the latest
     report: bool = True  # write report.html and its plots at the end
     plan: bool = False  # print what it would cost, and start nothing
@@ -81,6 +82,10 @@ def main(sweep: Sweep, argv: list[str] | None = None) -> None:
 
             remarks = check(sweep, flags.allow)
             print("\n".join([plan(sweep), *remarks]))
+            if flags.cluster is not None:
+                from sweeps.engine.remote import price_line
+
+                print(price_line(flags.cluster))
             return
         if flags.cluster is not None:
             if flags.like is not None or flags.address is not None:

@@ -165,7 +165,7 @@ def cluster_runs() -> Finding:
     """A task through Ray, started or found as by a sweep."""
     import ray
 
-    from sweeps.engine.runner import cluster
+    from sweeps.engine.nodes import cluster
 
     began = time.monotonic()
     with cluster(None, verbose=False):
@@ -211,7 +211,7 @@ def disk(few: float = 5.0, least: float = 1.0) -> Finding:
 
 def machine(few: float = 4.0, shared: Path = Path("/dev/shm")) -> Finding:
     """Cores, and memory: `few` in GB. Ray is slow where its objects do not fit into shared memory."""
-    from sweeps.engine.runner import OBJECT_STORE
+    from sweeps.engine.nodes import OBJECT_STORE
 
     memory, common = psutil.virtual_memory(), shutil.disk_usage(shared).free
     state = "warn" if memory.available < few * GB or common < OBJECT_STORE else "ok"

@@ -51,6 +51,8 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     if page is not None:
         outcome.tracking.log_plots(page.with_name("plots"))
     outcome.tracking.flush()  # the page's address is known once the first events have arrived
+    if outcome.dollars is not None:
+        print(f"cost: {outcome.dollars:.2f} dollars for {len(records)} trials; the cluster costs until `ray down`")
     print(f"report: {page or folder / 'leaderboard.md'}; {outcome.seconds / 60:.1f} min")
     print(f"MLflow: {outcome.tracking.address()}")
 
@@ -108,6 +110,8 @@ def keep_end(folder: Path, outcome: Outcome) -> None:
         "seconds": round(outcome.seconds, 1),
     }
     facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
+    if outcome.dollars is not None:
+        facts["dollars"] = round(outcome.dollars, 4)
     (folder / END_FILE).write_text(yaml.safe_dump(facts, sort_keys=False))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import ray
 from ray import tune
 
-from sweeps.engine.growth import seat_resources
+from sweeps.engine.nodes import seat_resources
 from sweeps.engine.sweep import Sweep
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair, Split

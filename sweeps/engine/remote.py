@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+import yaml
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from sweeps.engine.cli import EXIT_INTERRUPTED
+from cluster import prices
 from cluster.head import Head, answers
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.session import ROOT, commit
@@ -100,6 +102,25 @@ def follow(cluster: Path, place: Place) -> Ended:
                 print(f"\nlost the head ({error}); the sweep goes on, trying again every {AGAIN_S:.0f} s", flush=True)
             lost = True
             time.sleep(AGAIN_S)
+
+
+def price_line(cluster: Path) -> str:
+    """What the cluster would cost an hour, at its smallest and at its largest. Raises BadInput."""
+    try:
+        config = yaml.safe_load(cluster.read_text())
+        if not prices.priced(config):
+            return f"{cluster}: machines without a price"
+        each = prices.expected(config)
+    except (OSError, yaml.YAMLError, click.ClickException) as error:
+        raise BadInput(f"--cluster {cluster}: {getattr(error, 'message', error)}") from error
+    head = config["head_node_type"]
+    if missing := config["available_node_types"].keys() - each:
+        raise BadInput(f"--cluster {cluster}: no GPU of {', '.join(sorted(missing))} is offered within max_price")
+    workers = sum(each[name] * kind.get("max_workers", 0) for name, kind in config["available_node_types"].items())
+    return (
+        f"{cluster}: {each[head]:.2f} dollars an hour for the head alone, {each[head] + workers:.2f} with all workers;"
+        " times above are this machine's"
+    )
 
 
 @contextlib.contextmanager

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,16 +18,15 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
 from sweeps.engine.finalists import confirm, measure_bases, pair_of
-from sweeps.engine.growth import BOOTSTRAP, Capacity, capacity, seat_resources
+from sweeps.engine.nodes import Capacity, seat_resources
 from sweeps.engine.progress import Progress
-from sweeps.engine.quiet import silence_ray
 from sweeps.engine.record import Recorder
 from sweeps.engine.search import OptunaSearcher, storage_of
 from sweeps.engine.seating import Seating, machine, seating
-from sweeps.engine.session import python_path
 from sweeps.engine.snapshot import Snapshot
+from sweeps.engine.spending import Spending
 from sweeps.engine.stopping import Stops
-from sweeps.engine.sweep import LEARNER, BadInput, Sweep
+from sweeps.engine.sweep import LEARNER, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from sweeps.results.files import FINALISTS
 from sweeps.results.finals import candidates
@@ -39,7 +36,6 @@ from trainables.seat import FreeSeats
 from trainables.trial import Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
-OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
 SMALL_SWEEP = 200  # trials up to which every event is snapshotted at once
 
 
@@ -54,42 +50,8 @@ class Outcome:
     seconds: float
     interrupted: bool
     cause: str | None  # what trial after trial failed with, which ended the sweep
+    dollars: float | None  # that its machines cost meanwhile, where that is known
     seating: dict[str, Any]  # `threads` of a trial's process and the `shape` of its host: what its last bits depend on
-
-
-@contextmanager
-def cluster(address: str | None, verbose: bool) -> Iterator[Capacity]:
-    """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names; how large it may become.
-
-    Raises BadInput if it is away.
-    """
-    silence_ray(verbose)
-    settings: dict[str, Any] = {
-        "log_to_driver": verbose,
-        "configure_logging": verbose,
-        "runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error"}},
-    }
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local":
-        settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    try:
-        _knock(address)
-        ray.init(address=address, **settings)
-    except Exception as error:  # Ray raises plain exceptions here
-        if address == "local":
-            raise BadInput(f"Ray did not start ({error}); is the machine overloaded? Try again") from error
-        raise BadInput(f"no Ray cluster answers at {address!r}; run `ray start --head`, or drop --address") from error
-    try:
-        yield capacity(None if address == "local" else BOOTSTRAP)
-    finally:
-        ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Ray waits minutes for a head that is not there; a refused connection says so at once. Raises OSError."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def run(
@@ -97,13 +59,15 @@ def run(
     folder: Path,
     tracking: MLflowTracking,
     largest: Capacity,
+    costs: Spending | None = None,
     remarks: Sequence[str] = (),
     resume: bool = False,
     verbose: bool = False,
 ) -> Outcome:
     """Run or resume a validated sweep in `folder` (`runs/<sweep>`), inside `cluster`, which yields `largest`.
 
-    `remarks` are what guards found, for the leaderboard. Ctrl-C ends it in order; all work is kept.
+    `costs` counts dollars where machines are rented; `remarks` are what guards found, for the leaderboard. Ctrl-C ends
+    it in order; all work is kept.
     """
     start = time.monotonic()
     task = sweep.pairs[0].task
@@ -115,16 +79,15 @@ def run(
     hosts = _hosts(sweep, plan, threads)
     measuring = measure_bases(sweep, hosts)
     recorder = Recorder(folder, sweep, baselines, remarks)
-    searcher = _searcher(sweep, folder)
+    searcher = _searcher(sweep, folder, costs.may_start if costs else None)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
     stops = Stops(folder, sweep.rounds)
     # Where it is not said how many at once, Tune shows an autoscaler one waiting trial at a time.
     own = sweep.max_concurrent_trials or largest.trials(sweep.resources_per_trial)
     side_by_side = plan.seats * plan.hosts if hosts else own
-    trials = _tune(
-        sweep, side_by_side, hosts, folder, searcher, stops, [recorder, tracking, progress, free], resume, verbose
-    )
+    callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
+    trials = _tune(sweep, side_by_side, hosts, folder, searcher, stops, callbacks, resume, verbose)
 
     before = {name: ray.get(reference) for name, reference in measuring.items()}
     if before:
@@ -134,6 +97,9 @@ def run(
         if record.notes:
             tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
     over = sweep.time_budget_s is not None and time.monotonic() - start >= sweep.time_budget_s
+    if costs and costs.stopped:
+        over = True
+        print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
     interrupted = not over and (bool(unfinished) or len(trials) < sweep.num_samples)
     if over or stops.cause:
@@ -152,7 +118,10 @@ def run(
             if one.trial_id is not None:
                 tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
     bits = {"threads": threads, "shape": asdict(plan.shape) if plan.shape else None}
-    return Outcome(recorder, tracking, baselines, before, time.monotonic() - start, interrupted, stops.cause, bits)
+    if costs:
+        costs.close()
+    spent, seconds = costs.dollars if costs else None, time.monotonic() - start
+    return Outcome(recorder, tracking, baselines, before, seconds, interrupted, stops.cause, spent, bits)
 
 
 def _tune(
@@ -227,13 +196,14 @@ def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:
     )
 
 
-def _searcher(sweep: Sweep, folder: Path) -> OptunaSearcher:
+def _searcher(sweep: Sweep, folder: Path, may_start: Callable[[], bool] | None) -> OptunaSearcher:
     return OptunaSearcher(
         sweep.joined_space(),
         storage=storage_of(folder),
         study_name=sweep.name,
         seed=sweep.seed,
         sampler=sweep.search,
+        may_start=may_start,
         objectives=sweep.objectives,
         rounds=sweep.rounds,
         enqueue=[*sweep.first, *sweep.defaults()],

@@ -15,7 +15,7 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -69,12 +69,14 @@ class OptunaSearcher(Searcher):
         enqueue: Sequence[Mapping[str, Any]] = (),
         objectives: Sequence[str] = ("score",),
         shared: str | None = None,
+        may_start: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__(metric=objectives[0], mode="max")
         self._objectives = tuple(objectives)
         self._space, self._storage, self._name = space, storage, study_name
         self._seed, self._rounds, self._sampler, self._shared = seed, rounds, sampler, shared
         self._enqueue = [dict(params) for params in enqueue]
+        self._may_start = may_start
         self._study: optuna.Study | None = None
         self._live: dict[str, _Live] = {}
 
@@ -85,10 +87,15 @@ class OptunaSearcher(Searcher):
             self._study = self._open()
         return self._study
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The parameters of a new trial; the same again for a trial that is still running. A clone's have `START`."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # as Tune's own searchers
+        """The parameters of a new trial; the same again for a trial that is still running. A clone's have `START`.
+
+        `Searcher.FINISHED` once `may_start` says no.
+        """
         study = self.study
         if trial_id not in self._live:
+            if self._may_start and not self._may_start():
+                return Searcher.FINISHED
             self._share_out(study)
             trial = study.ask()
             trial.set_user_attr(TUNE_ID, trial_id)
@@ -154,7 +161,8 @@ class OptunaSearcher(Searcher):
         self.settle(alive=snapshot["running"], again=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_study": None, "_live": {}}  # an open database does not travel; it is opened again
+        # An open database does not travel, and is opened again; nor does what a driver knows of its costs.
+        return self.__dict__ | {"_study": None, "_live": {}, "_may_start": None}
 
     def _open(self) -> optuna.Study:
         optuna.logging.set_verbosity(

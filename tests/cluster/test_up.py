@@ -120,6 +120,7 @@ def test_a_sweep_goes_on_when_a_worker_vanishes(up):
     assert by_trial.tolist() == [list(range(1, rounds + 1))] * count, "no finished round was lost or done twice"
     assert up.account.pods[lost]["status"] == "TERMINATED", "what was left of it was given back"
     assert len(up.account.pods) >= 4, "the autoscaler replaced it"
+    assert Run.read(up.folder / "runs/lost").end["dollars"] > 0
 
     longest = table.sort_values("round").groupby("trial_id")["at"].apply(lambda at: at.diff().max()).idxmax()
     said = up.call("espalier", "reproduce", up.folder / "runs/lost", "--trial", str(longest))
@@ -140,7 +141,9 @@ def test_the_best_trial_is_in_mlflow_through_a_tunnel(up, monkeypatch):
 
 
 def test_a_sweep_is_left_joined_again_and_watched_through_a_lost_connection(up):
-    started, log = up.sweep("--num-samples", "4", "--rounds", "8", "--seats", "2", "--hosts", "1", "--name", "joined")
+    started, log = up.sweep(
+        "--num-samples", "4", "--rounds", "8", "--seats", "2", "--hosts", "1", "--name", "joined", "--max-cost", "5"
+    )
     wait_until(lambda: "trial 0 started" in log.read_text(), 120, f"the first trial: {log}")
     started.send_signal(signal.SIGINT)
     started.wait(timeout=60)

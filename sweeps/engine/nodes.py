@@ -1,18 +1,26 @@
-"""A cluster's nodes: how many there may be, what is there and what an autoscaler may add, and where trials run."""
+"""The cluster that a sweep runs on: how it is reached, how large it may become, and where trials run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 import yaml
 
+from sweeps.engine.quiet import silence_ray
+from sweeps.engine.session import python_path
+from sweeps.engine.sweep import BadInput
 from trainables.host_actor import SEAT_CPU
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves it on the head, for the autoscaler
+OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
 
 
 @dataclass(frozen=True)
@@ -22,11 +30,11 @@ class Capacity:
     cores: float
     gpus: float
     smallest: float
-    grows: bool = False
+    autoscaler: Mapping[str, Any] | None = None  # its configuration, where there is one
 
     def trials(self, resources: Mapping[str, float]) -> int | None:
         """How many trials of these resources it holds at its largest; None where it does not grow, and Ray knows."""
-        if not self.grows:
+        if self.autoscaler is None:
             return None
         sizes = {"cpu": self.cores, "gpu": self.gpus}
         return max(1, min((int(sizes[name] // n) for name, n in resources.items() if n and name in sizes), default=1))
@@ -50,7 +58,42 @@ def capacity(bootstrap: Path | None) -> Capacity:
         most_cores += count * kind["resources"].get("CPU", 0)
         most_gpus += count * kind["resources"].get("GPU", 0)
         smallest = min(smallest, kind["resources"].get("CPU", math.inf) if count else math.inf)
-    return Capacity(max(cores, most_cores), max(gpus, most_gpus), smallest, grows=True)
+    return Capacity(max(cores, most_cores), max(gpus, most_gpus), smallest, config)
+
+
+@contextmanager
+def cluster(address: str | None, verbose: bool) -> Iterator[Capacity]:
+    """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names; how large it may become.
+
+    Raises BadInput if it is away.
+    """
+    silence_ray(verbose)
+    settings: dict[str, Any] = {
+        "log_to_driver": verbose,
+        "configure_logging": verbose,
+        "runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error"}},
+    }
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        _knock(address)
+        ray.init(address=address, **settings)
+    except Exception as error:  # Ray raises plain exceptions here
+        if address == "local":
+            raise BadInput(f"Ray did not start ({error}); is the machine overloaded? Try again") from error
+        raise BadInput(f"no Ray cluster answers at {address!r}; run `ray start --head`, or drop --address") from error
+    try:
+        yield capacity(None if address == "local" else BOOTSTRAP)
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray waits minutes for a head that is not there; a refused connection says so at once. Raises OSError."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def seat_resources() -> dict[str, float]:

@@ -1,0 +1,44 @@
+"""What a cluster costs, in dollars an hour, by its provider's own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.api import URL, RunPod, api_key
+from cluster.runpod import ALIVE, RunPodNodeProvider, gpus
+from cluster.tags import CLUSTER
+
+OURS = f"{RunPodNodeProvider.__module__}.{RunPodNodeProvider.__name__}"
+
+
+def priced(config: Mapping[str, Any]) -> bool:
+    """Whether the provider of this cluster's file knows prices."""
+    return config["provider"].get("module") == OURS
+
+
+def rate(config: Mapping[str, Any]) -> float:
+    """Of all pods that the cluster has now, as they are billed. Raises RunPodError."""
+    own = [pod for pod in _api(config).pods() if (pod.get("env") or {}).get(CLUSTER) == config["cluster_name"]]
+    return sum(float(pod.get("cost") or 0.0) for pod in own if pod["status"] in ALIVE)
+
+
+def expected(config: Mapping[str, Any]) -> dict[str, float]:
+    """Node type -> what one of its pods costs: the first of its GPUs that is listed, or its bid. Raises RunPodError."""
+    found = {}
+    for name, kind in config["available_node_types"].items():
+        node = kind["node_config"]
+        count = node["gpu"].get("count", 1)
+        if "bid" in node:
+            found[name] = count * float(node["bid"])
+            continue
+        listed = _api(config).prices(node.get("cloud", "SECURE"), count)
+        fitting = [count * listed[gpu] for gpu in gpus(node) if gpu in listed]
+        affordable = [price for price in fitting if price <= node.get("max_price", price)]
+        if affordable:
+            found[name] = affordable[0]
+    return found
+
+
+def _api(config: Mapping[str, Any]) -> RunPod:
+    return RunPod(api_key(), config["provider"].get("api_url", URL))

@@ -1,0 +1,157 @@
+"""What a sweep costs, and that no trial starts which would pass --max-cost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from ray.tune.search import Searcher
+
+from cluster.api import RunPodError
+from sweeps.engine.remote import price_line
+from sweeps.engine.spending import Spending, spending
+from sweeps.engine.sweep import BadInput
+from sweeps.results.run import Run
+from sweeps.results.summary import cost
+from tests.cluster.api_server import KEY, Account
+from tests.report_kit import folder, several
+
+HOUR = 3600.0
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Clock:
+    def __init__(self, monkeypatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+class OneTrial:
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+def begin(costs: Spending, *names: str) -> None:
+    for name in names:
+        costs.on_trial_start(0, [], OneTrial(name))
+
+
+def end(costs: Spending, *names: str) -> None:
+    for name in names:
+        costs.on_trial_complete(0, [], OneTrial(name))
+
+
+def test_trials_start_while_the_running_ones_and_one_more_stay_within_the_limit(clock):
+    """Two dollars an hour. Four trials ended in half an hour: a quarter of a dollar each."""
+    costs = Spending(lambda: 2.0, limit=2.0, every_s=1e6)
+    assert costs.may_start(), "nothing is known of a trial's price yet"
+    begin(costs, *"abcdef")
+    clock.now = 0.5 * HOUR
+    end(costs, *"abcd")
+    assert costs.may_start(), "1.00 spent, two run and one would start: 1.75"
+    begin(costs, "g", "h")
+    assert not costs.may_start(), "1.00 spent, four run and one would start: 2.25"
+    end(costs, "e")
+    assert not costs.may_start(), "what was refused once stays refused: others wait for the end"
+    assert costs.dollars == pytest.approx(1.0)
+    costs.close()
+
+
+def test_what_is_spent_is_the_price_of_each_moment(clock):
+    prices = [1.0]
+    costs = Spending(lambda: prices[0], limit=None, every_s=1e6)
+    clock.now = HOUR
+    costs._add()
+    prices[0] = 4.0  # three workers came
+    costs._hourly = costs._rate()
+    clock.now = 1.5 * HOUR
+    costs.close()
+    assert costs.dollars == pytest.approx(1.0 + 2.0)
+    assert costs.may_start(), "without a limit, for ever"
+
+
+def test_an_api_that_is_away_leaves_the_last_price_standing():
+    answers = iter([7.2])
+
+    def rate() -> float:
+        try:
+            return next(answers)
+        except StopIteration as none:
+            raise RunPodError("no answer") from none
+
+    costs = Spending(rate, limit=None, every_s=0.05)
+    time.sleep(0.5)
+    costs.close()
+    assert costs.dollars == pytest.approx(7.2 * 0.5 / HOUR, rel=0.8)
+
+
+def test_a_limit_without_prices_is_refused():
+    with pytest.raises(BadInput, match=r"--max-cost 3.0: prices are known on a RunPod cluster only"):
+        spending({"provider": {"type": "local"}}, 3.0)
+    with pytest.raises(BadInput, match="prices are known on a RunPod cluster only"):
+        spending(None, 3.0)
+    assert spending(None, None) is None
+
+
+def test_prices_are_those_the_provider_bills(monkeypatch):
+    account = Account()
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    config = {
+        "provider": {"module": "cluster.runpod.RunPodNodeProvider", "api_url": f"http://127.0.0.1:{account.port}"}
+    }
+    config["cluster_name"] = "c"
+    for cluster in ("c", "c", "another"):
+        env = {"ESPALIER_CLUSTER": cluster}
+        account.rent(
+            {"name": "n", "image": "i", "gpu": {"id": "NVIDIA RTX A5000", "count": 2}, "env": env, "ports": []}
+        )
+    costs = spending(config, 5.0)
+    assert costs is not None
+    assert costs._hourly == pytest.approx(2 * 2 * 0.30)
+    costs.close()
+    account.close()
+
+
+def test_plan_says_what_a_cluster_costs_an_hour(tmp_path, monkeypatch):
+    """The repository's file: of the server's GPUs an A4000 for the head, an A5000 for each worker."""
+    account = Account()
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    file = tmp_path / "cluster.yaml"
+    text = (ROOT / "cluster.yaml").read_text()
+    file.write_text(text.replace("provider:\n", f"provider:\n  api_url: http://127.0.0.1:{account.port}\n"))
+    assert "0.25 dollars an hour for the head alone, 1.45 with all workers" in price_line(file)
+    account.prices = {"NVIDIA A100 80GB PCIe": 1.64}
+    with pytest.raises(BadInput, match="no GPU of head, worker is offered within max_price"):
+        price_line(file)
+    account.close()
+
+
+def test_the_report_says_what_a_trial_cost(tmp_path):
+    made = folder(tmp_path / "sweep", several(4))
+    with (made / "end.yaml").open("a") as end_file:
+        end_file.write("dollars: 3.0\n")
+    run = Run.read(made)
+    assert "3.00 dollars, 0.750 per trial" in cost(run)
+
+
+def test_the_search_ends_when_no_further_trial_may_start(tmp_path):
+    from optuna.distributions import FloatDistribution
+
+    from search_spaces.space import Space
+    from sweeps.engine.search import OptunaSearcher
+
+    room = [True]
+    searcher = OptunaSearcher(
+        Space({"x": FloatDistribution(0, 1)}), storage=f"sqlite:///{tmp_path}/o.db", study_name="s", seed=0, rounds=1,
+        may_start=lambda: room[0],
+    )  # fmt: skip
+    first = searcher.suggest("a")
+    room[0] = False
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert searcher.suggest("a") == first, "a trial that runs, or is restored, goes on"
