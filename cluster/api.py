@@ -18,7 +18,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 URL = "https://api.runpod.io"
 USERS_KEY = "RUNPOD_API_KEY"
-HEADS_KEY = "ESPALIER_RUNPOD_API_KEY"  # inside a pod RUNPOD_API_KEY is that pod's own, which may not rent others
+# On a head, where RUNPOD_API_KEY is the pod's own, which may not rent others. In lower case, so that the start scripts
+# of pods, which copy variables in capitals into a file for SSH shells, leave it where it is.
+HEADS_KEY = "espalier_runpod_api_key"
+ALIVE, DEAD = ("PROVISIONING", "STARTING", "RUNNING"), ("EXITED", "ERROR")  # of a pod; TERMINATED ones are gone
 PATIENCE_S = 180.0  # for one call and its repetitions
 SPOT = "mutation($input: PodRentInterruptableInput!) { podRentInterruptable(input: $input) { id } }"
 REMEDIES = {
@@ -68,7 +71,7 @@ class RunPod:
 
     def __init__(self, key: str, url: str = URL, patience_s: float = PATIENCE_S) -> None:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
-        self._patience_s = patience_s
+        self._key, self._patience_s = key, patience_s
 
     def pods(self) -> list[dict[str, Any]]:
         """All pods of the account, whoever rented them, the oldest first."""
@@ -80,7 +83,8 @@ class RunPod:
         return sorted(found, key=lambda pod: (pod.get("createdAt", ""), pod["id"]))
 
     def named(self, name: str) -> list[dict[str, Any]]:
-        return [pod for pod in self.pods() if pod["name"] == name]
+        """Those alive of a name, the oldest first."""
+        return [pod for pod in self.pods() if pod["name"] == name and pod["status"] in ALIVE]
 
     def create(self, body: Mapping[str, Any], bid: float | None = None) -> dict[str, Any]:
         """One pod of the name in `body`, which must be its own, however often the answer is lost; `bid` for a spot pod.
@@ -151,7 +155,7 @@ class RunPod:
             return answer.json() if answer.content else None
         if answer.status_code == 404 and gone_is_fine:
             return None
-        said = f"RunPod answered {answer.status_code} to {method} {path}: {_message(answer)}"
+        said = f"RunPod answered {answer.status_code} to {method} {path}: {_message(answer)}".replace(self._key, "***")
         if answer.status_code == 429 or answer.status_code >= 500:
             raise Passing(said, _seconds(answer.headers.get("Retry-After", "")))
         if answer.status_code == 400:

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
@@ -17,16 +18,14 @@ from ray.autoscaler._private.providers import _get_node_provider
 from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND
 
 TUNNEL_S = 60.0  # until a tunnel must stand
+NETWORK = {10, 12, 30, 35, 255}  # exit statuses of rsync that are the connection's; 255 is ssh's own
 
 
 class Head:
     """Raises click.ClickException (RunPodError is one) where there is none, and OSError where it is out of reach."""
 
     def __init__(self, config_file: Path) -> None:
-        try:
-            config = yaml.safe_load(config_file.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise click.ClickException(f"--cluster {config_file} cannot be read: {error}") from error
+        config = read(config_file)
         with contextlib.redirect_stdout(io.StringIO()):  # Ray's launcher tells all that it does
             config = _bootstrap_config(config, no_config_cache=True)
             provider = _get_node_provider(config["provider"], config["cluster_name"])
@@ -45,14 +44,19 @@ class Head:
         return done.stdout
 
     def fetch(self, source: str, target: Path) -> None:
-        """A folder of the head into a folder here. Raises OSError."""
+        """A folder of the head into a folder here. Raises OSError; click.ClickException where this disk refuses it."""
         *ssh, where = self._call()
-        target.mkdir(parents=True, exist_ok=True)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.ClickException(f"{target} cannot be made: {error.strerror}") from error
         rsh = subprocess.list2cmdline(ssh)
         call = ["rsync", "--archive", "--compress", "--rsh", rsh, f"{where}:{source}/", f"{target}/"]
         done = subprocess.run(call, capture_output=True, text=True)
-        if done.returncode:
+        if done.returncode in NETWORK:
             raise OSError(f"rsync of {source} from the head: {done.stderr.strip()}")
+        if done.returncode:
+            raise click.ClickException(f"{source} of the head cannot come to {target}: {done.stderr.strip()}")
 
     @contextlib.contextmanager
     def tunnel(self, port: int, local: int | None = None) -> Iterator[int]:
@@ -81,6 +85,17 @@ class Head:
         options = self._ssh.ssh_options.to_ssh_options_list(timeout=30)
         own = ["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
         return ["ssh", *own, *options, f"{self._ssh.ssh_user}@{target}"]
+
+
+def read(config_file: Path) -> dict[str, Any]:
+    """A cluster's file. Raises click.ClickException."""
+    try:
+        config = yaml.safe_load(config_file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise click.ClickException(f"--cluster {config_file} cannot be read: {error}") from error
+    if not isinstance(config, dict) or not {"cluster_name", "provider"} <= config.keys():
+        raise click.ClickException(f"--cluster {config_file} is not a cluster's file, as cluster.yaml is")
+    return config
 
 
 def answers(port: int) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.api import URL, RunPod, api_key
-from cluster.runpod import ALIVE, RunPodNodeProvider, gpus
+from cluster.api import ALIVE, URL, RunPod, api_key
+from cluster.runpod import RunPodNodeProvider, gpus
 from cluster.tags import CLUSTER
 
 OURS = f"{RunPodNodeProvider.__module__}.{RunPodNodeProvider.__name__}"

@@ -21,12 +21,11 @@ from ray.autoscaler.node_launch_exception import NodeLaunchException
 from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_NODE_NAME
 
-from cluster.api import HEADS_KEY, URL, NoCapacity, RunPod, RunPodError, api_key
+from cluster.api import ALIVE, DEAD, HEADS_KEY, URL, NoCapacity, RunPod, RunPodError, api_key
 from cluster.ssh import PodCommandRunner
 from cluster.tags import CLUSTER, Tags, at_birth
 
 logger = logging.getLogger(__name__)
-ALIVE, DEAD = ("PROVISIONING", "STARTING", "RUNNING"), ("EXITED", "ERROR")  # TERMINATED pods are gone
 FRESH_S = 3.0  # how old a listing may be; RunPod takes some 60 calls a minute, and set-up asks every few seconds
 OURS = ("max_price", "bid")  # words of `node_config` that are not RunPod's
 SSH = "22/tcp"
@@ -109,10 +108,8 @@ class RunPodNodeProvider(NodeProvider):
     def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> dict[str, Any]:
         """`count` pods with these tags; id -> pod. Raises RunPodError."""
         if tags.get(TAG_RAY_NODE_KIND) == NODE_KIND_HEAD:
-            stopped = [
-                p["id"] for p in self._refreshed(0.0).values() if self._tags.of(p).items() >= _kind(tags).items()
-            ]
-            if stopped:
+            dead = [pod for pod in self._refreshed(0.0).values() if pod["status"] in DEAD]
+            if stopped := self._matching(dead, {TAG_RAY_NODE_KIND: NODE_KIND_HEAD}):
                 raise RunPodError(
                     f"the head of {self.cluster_name}, pod {stopped[0]}, was stopped:"
                     " start it at https://console.runpod.io/pods, or give it back with `ray down`"
@@ -167,13 +164,13 @@ class RunPodNodeProvider(NodeProvider):
         if tags.get(TAG_RAY_NODE_KIND) == NODE_KIND_HEAD:
             env[HEADS_KEY] = api_key()
         body |= {"env": env, "startSsh": True, "ports": sorted({*body.get("ports", []), SSH})}
-        name = f"{tags.get(TAG_RAY_NODE_NAME, self.cluster_name)}-{uuid.uuid4().hex[:8]}"
         ceiling, count, refused = node_config.get("max_price"), body["gpu"].get("count", 1), []
         prices = self._api.prices(body.get("cloud", "SECURE"), count) if ceiling and "bid" not in node_config else {}
         for gpu in gpus(node_config):
             if (price := count * prices.get(gpu, 0.0)) > (ceiling or price):
                 refused.append(f"{gpu}: {price:.2f} dollars an hour are more than max_price={ceiling}")
                 continue
+            name = f"{tags.get(TAG_RAY_NODE_NAME, self.cluster_name)}-{uuid.uuid4().hex[:8]}"
             asked = body | {"name": name, "gpu": {**body["gpu"], "id": gpu}}
             try:
                 pod = self._api.create(asked, node_config.get("bid"))
@@ -185,7 +182,10 @@ class RunPodNodeProvider(NodeProvider):
                 refused.append(f"{gpu}: its pod costs {pod['cost']:.2f} dollars an hour, max_price={ceiling}")
                 continue
             return pod
-        raise NoCapacity("no pod to be had; add GPUs or data centers, or raise max_price:\n  " + "\n  ".join(refused))
+        said = "\n  ".join(refused)
+        raise NoCapacity(
+            f"no pod to be had:\n  {said}\nadd GPUs or data centers, raise max_price, or mend node_config as it says"
+        )
 
     def _matching(self, pods: list[dict[str, Any]], wanted: Mapping[str, str]) -> list[str]:
         return [pod["id"] for pod in pods if wanted.items() <= self._tags.of(pod).items()]
@@ -234,7 +234,3 @@ def check_node_config(name: str, node_config: Mapping[str, Any]) -> None:
 def _ssh(pod: Mapping[str, Any]) -> dict[str, Any]:
     """Host, port and user, once there are any."""
     return (pod.get("ssh") or {}).get("direct") or {}
-
-
-def _kind(tags: Mapping[str, str]) -> dict[str, str]:
-    return {TAG_RAY_NODE_KIND: tags[TAG_RAY_NODE_KIND]}

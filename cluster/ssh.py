@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ray.autoscaler._private.command_runner import SSHCommandRunner
+from ray.autoscaler.tags import STATUS_WAITING_FOR_SSH, TAG_RAY_NODE_STATUS
 
 from cluster.api import RunPodError
 
@@ -22,11 +23,11 @@ class PodCommandRunner(SSHCommandRunner):
     def _wait_for_ip(self, deadline: float) -> str:
         ip = super()._wait_for_ip(deadline)
         if ip is None:
-            self.provider.terminate_node(self.node_id)
-            raise RunPodError(
-                f"pod {self.node_id} got no address in time and was given back, so that it costs nothing;"
-                " try again, or another data center"
-            )
+            said = f"pod {self.node_id} got no address in time"
+            if self.provider.node_tags(self.node_id).get(TAG_RAY_NODE_STATUS) == STATUS_WAITING_FOR_SSH:  # it is new
+                self.provider.terminate_node(self.node_id)
+                said += " and was given back, so that it costs nothing; try again, or another data center"
+            raise RunPodError(said)
         return ip
 
     def _get_ssh_target(self) -> str:

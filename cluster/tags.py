@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-CLUSTER, TAGS = "ESPALIER_CLUSTER", "ESPALIER_TAGS"  # variables of a pod
+CLUSTER, TAGS = "espalier_cluster", "espalier_tags"  # variables of a pod
 
 
 def at_birth(cluster: str, tags: Mapping[str, str]) -> dict[str, str]:

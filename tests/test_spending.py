@@ -9,6 +9,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from cluster.api import RunPodError
+from cluster.tags import CLUSTER
 from sweeps.engine.remote import price_line
 from sweeps.engine.spending import Spending, spending
 from sweeps.engine.sweep import BadInput
@@ -48,19 +49,44 @@ def end(costs: Spending, *names: str) -> None:
 
 
 def test_trials_start_while_the_running_ones_and_one_more_stay_within_the_limit(clock):
-    """Two dollars an hour. Four trials ended in half an hour: a quarter of a dollar each."""
-    costs = Spending(lambda: 2.0, limit=2.0, every_s=1e6)
-    assert costs.may_start(), "nothing is known of a trial's price yet"
+    """Two dollars an hour. Four of six trials ended after half an hour: a dollar for three hours of trials."""
+    costs = Spending(lambda: 2.0, limit=1.7, every_s=1e6)
+    assert costs.may_start(), "nothing is known of a trial's length yet"
     begin(costs, *"abcdef")
     clock.now = 0.5 * HOUR
     end(costs, *"abcd")
-    assert costs.may_start(), "1.00 spent, two run and one would start: 1.75"
-    begin(costs, "g", "h")
-    assert not costs.may_start(), "1.00 spent, four run and one would start: 2.25"
-    end(costs, "e")
-    assert not costs.may_start(), "what was refused once stays refused: others wait for the end"
-    assert costs.dollars == pytest.approx(1.0)
+    assert costs.may_start(), "1.00 spent, a new one takes half an hour, 0.17; two are past their time"
+    begin(costs, *"ghijk")
+    assert costs.may_start() is None, "1.00 spent, six half hours to come are another dollar: not while these run"
+    clock.now = 0.75 * HOUR
+    end(costs, *"efghijk")
+    assert costs.may_start(), "one of these lengths costs 0.14"
+    assert costs.dollars == pytest.approx(1.5)
+    clock.now = HOUR
+    assert costs.may_start() is False
+    assert costs.stopped
     costs.close()
+
+
+def test_many_at_once_do_not_end_a_sweep_early(clock):
+    """A dollar an hour, twelve at once: the first to end has used a twelfth of what was spent."""
+    costs = Spending(lambda: 1.0, limit=5.0, every_s=1e6)
+    begin(costs, *"abcdefghijkl")
+    clock.now = 0.5 * HOUR
+    end(costs, "a")
+    assert costs.may_start()
+    costs.close()
+
+
+def test_a_resumed_sweep_goes_on_counting(clock, tmp_path):
+    file = tmp_path / "dollars.txt"
+    for hours in (1, 2):
+        costs = Spending(lambda: 3.0, limit=None, every_s=1e6)
+        costs.keep_in(file)
+        clock.now += HOUR
+        costs.close()
+        assert costs.dollars == pytest.approx(3.0 * hours)
+    assert float(file.read_text()) == pytest.approx(6.0)
 
 
 def test_what_is_spent_is_the_price_of_each_moment(clock):
@@ -76,19 +102,22 @@ def test_what_is_spent_is_the_price_of_each_moment(clock):
     assert costs.may_start(), "without a limit, for ever"
 
 
-def test_an_api_that_is_away_leaves_the_last_price_standing():
-    answers = iter([7.2])
+def test_an_api_that_is_away_leaves_the_last_price_standing_until_it_is_back():
+    answers = iter([3600.0, None, 7200.0])
+    asked = []
 
     def rate() -> float:
-        try:
-            return next(answers)
-        except StopIteration as none:
-            raise RunPodError("no answer") from none
+        asked.append(next(answers, 7200.0))
+        if asked[-1] is None:
+            raise RunPodError("no answer")
+        return asked[-1]
 
-    costs = Spending(rate, limit=None, every_s=0.05)
-    time.sleep(0.5)
+    costs = Spending(rate, limit=None, every_s=0.2)
+    while len(asked) < 4:
+        time.sleep(0.05)
     costs.close()
-    assert costs.dollars == pytest.approx(7.2 * 0.5 / HOUR, rel=0.8)
+    assert costs._hourly == 7200.0, "it was asked again"
+    assert costs.dollars >= 0.4 * 1, "two fifths of a second at a dollar a second, at least"
 
 
 def test_a_limit_without_prices_is_refused():
@@ -107,7 +136,7 @@ def test_prices_are_those_the_provider_bills(monkeypatch):
     }
     config["cluster_name"] = "c"
     for cluster in ("c", "c", "another"):
-        env = {"ESPALIER_CLUSTER": cluster}
+        env = {CLUSTER: cluster}
         account.rent(
             {"name": "n", "image": "i", "gpu": {"id": "NVIDIA RTX A5000", "count": 2}, "env": env, "ports": []}
         )

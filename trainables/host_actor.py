@@ -20,7 +20,6 @@ from trainables.shape import SeatLost, Shape
 
 PATIENCE_S = 0.2  # how long a tick waits for seats that have just been answered: a controller takes 20 ms a result
 RETRIES = 30  # of a call that nobody waits for; Ray spends one every second or two while it restarts the host
-SEAT_CPU = 0.01  # cores of a trial whose work is done by a host
 
 
 class HostProcess:
@@ -172,12 +171,8 @@ class HostProcess:
 
 
 def start_hosts(base: str, shape: Shape, count: int, threads: int = 1, gpus: float = 0) -> list[Any]:
-    """`count` hosts with the same base and shape, restarted when they die.
-
-    They leave Ray room for their trials, which would otherwise wait for ever on a machine that hosts fill.
-    """
-    cpus = max(0.0, threads - SEAT_CPU * (shape.seats + 1))
+    """`count` hosts with the same base and shape, restarted when they die."""
     actor = ray.remote(HostProcess).options(
-        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_concurrency=shape.seats + 4
+        num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_concurrency=shape.seats + 4
     )
     return [actor.remote(base, shape, threads) for _ in range(count)]

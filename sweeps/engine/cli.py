@@ -90,10 +90,12 @@ def main(sweep: Sweep, argv: list[str] | None = None) -> None:
         if flags.cluster is not None:
             if flags.like is not None or flags.address is not None:
                 raise BadInput("--cluster goes with neither --like nor --address; on the head they work")
+            if flags.resume and flags.name is None:
+                raise BadInput("--cluster with --resume needs the --name that the sweep was given")
             from sweeps.engine.remote import submit
 
             check(sweep, flags.allow)
-            name = flags.name or f"{sweep.name}-{time.strftime('%m%d-%H%M')}"
+            name = flags.name or f"{sweep.name}-{time.strftime('%m%d-%H%M%S')}"
             ended: str = submit(name, flags.cluster, flags.storage_path, Path(sys.argv[0]), argv)
         else:
             ended = session(sweep, flags, Path(sys.argv[0]), argv)

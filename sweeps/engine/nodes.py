@@ -17,7 +17,6 @@ import yaml
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput
-from trainables.host_actor import SEAT_CPU
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves it on the head, for the autoscaler
 OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
@@ -99,6 +98,7 @@ def _knock(address: str) -> None:
 def seat_resources() -> dict[str, float]:
     """Of a trial whose work is done by a host: it runs on this node, whose disk keeps its checkpoints.
 
-    So hosts may be anywhere without a disk that all nodes share, and may vanish.
+    So hosts may be anywhere without a disk that all nodes share, and may vanish. It takes no core: hosts may have them
+    all, and no trial of theirs must wait for one.
     """
-    return {"cpu": SEAT_CPU, f"node:{ray.util.get_node_ip_address()}": 0.0001}
+    return {"cpu": 0, f"node:{ray.util.get_node_ip_address()}": 0.0001}

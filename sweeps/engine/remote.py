@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-import yaml
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from sweeps.engine.cli import EXIT_INTERRUPTED
 from cluster import prices
-from cluster.head import Head, answers
+from cluster.api import Passing
+from cluster.head import Head, answers, read
 from sweeps.engine.quiet import silence_ray
 from sweeps.engine.session import ROOT, commit
 from sweeps.engine.sweep import BadInput
@@ -31,9 +31,10 @@ DASHBOARD, MLFLOW = 8265, 5000  # ports of the head's own 127.0.0.1
 PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
 STAYS = [".venv", ".git", "/runs", "/mlruns", "mlflow.db", "*.egg-info", "**/__pycache__"]  # of the checkout
 RUNS = "if mountpoint -q /workspace; then echo /workspace/runs; else echo ~/espalier/runs; fi"
-OURS = {"--cluster": 1, "--name": 1, "--storage-path": 1}  # flags that are for this machine, and their values
+OURS = {"--cluster", "--name", "--storage-path"}  # flags that are for this machine, each with a value
 EVERY_S, AGAIN_S = 2.0, 10.0  # between looks at a job, and between attempts to reach its head
-FAULTS = (OSError, RuntimeError)  # of a connection; `requests`' errors are OSErrors
+# Of a connection. `requests`' errors are OSErrors; the job client raises plain RuntimeErrors.
+FAULTS = (OSError, RuntimeError, Passing)
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,17 @@ class Place:
 
 def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence[str]) -> Ended:
     """Start the script on the cluster with its flags, and watch it to its end. Raises BadInput."""
-    with reached(cluster) as head, head.tunnel(DASHBOARD) as port:
-        there = f"{head.run(RUNS).strip()}"
+    home = (storage / name).resolve()
+    if home.exists() and "--resume" not in argv:
+        raise BadInput(f"--name {name}: {home} exists, and the sweep would be brought home over it; choose another")
+    with reached(cluster) as (head, client):
+        there = f"{head.run(RUNS).strip()}/{name}"
         job = f"{name}.{time.strftime('%H%M%S')}"
-        flags = ["--address", "auto", "--name", name, "--storage-path", there]
-        command = shlex.join([str(_in_checkout(script)), *_without_ours(argv), *flags])
-        JobSubmissionClient(f"http://127.0.0.1:{port}").submit_job(
-            entrypoint=f"{PYTHON} {command}",
+        flags = ["--address", "auto", "--name", name, "--storage-path", str(Path(there).parent)]
+        client.submit_job(
+            entrypoint=f"{PYTHON} {shlex.join([str(_in_checkout(script)), *_without_ours(argv), *flags])}",
             submission_id=job,
-            metadata={"there": f"{there}/{name}", "home": str((storage / name).resolve())},
+            metadata={"there": there, "home": str(home)},
             runtime_env={
                 "working_dir": str(ROOT),
                 "excludes": STAYS,
@@ -63,13 +66,13 @@ def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence
             },
         )
         print(f"job {job} on the head of {cluster}; Ctrl-C leaves it running", flush=True)
-    return follow(cluster, Place(job, f"{there}/{name}", storage / name))
+    return follow(cluster, Place(job, there, home))
 
 
 def rejoin(cluster: Path) -> Ended:
     """Watch the cluster's latest sweep to its end, from its beginning. Raises BadInput where there is none."""
-    with reached(cluster) as head, head.tunnel(DASHBOARD) as port:
-        jobs = [job for job in JobSubmissionClient(f"http://127.0.0.1:{port}").list_jobs() if _place(job)]
+    with reached(cluster) as (_, client):
+        jobs = [job for job in client.list_jobs() if _place(job)]
     if not jobs:
         raise BadInput(f"no sweep was started on {cluster}: python sweeps/arena.py --cluster {cluster}")
     latest: Any = _place(max(jobs, key=lambda job: job.start_time or 0))
@@ -81,8 +84,9 @@ def follow(cluster: Path, place: Place) -> Ended:
     seen, lost = 0, False
     while True:
         try:
-            with reached(cluster) as head, head.tunnel(DASHBOARD) as port, _mlflow(head):
-                client = JobSubmissionClient(f"http://127.0.0.1:{port}")
+            if lost:
+                time.sleep(AGAIN_S)
+            with _connected(cluster) as (head, client), _mlflow(head):
                 lost = False
                 while True:
                     details = client.get_job_info(place.job)
@@ -90,47 +94,76 @@ def follow(cluster: Path, place: Place) -> Ended:
                     print(said[seen:], end="", flush=True)
                     seen = max(seen, len(said))
                     if details.status.is_terminal():
-                        head.fetch(place.there, place.home)
-                        print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
-                        return _ended(details)
+                        return _brought_home(head, cluster, place, details)
                     time.sleep(EVERY_S)
         except KeyboardInterrupt:
             print(f"\nleft: {place.job} goes on; join again with: espalier status --cluster {cluster}", flush=True)
             return "left"
         except FAULTS as error:
+            if "does not exist" in str(error):
+                raise BadInput(
+                    f"the head of {cluster} does not know job {place.job} any more: Ray was restarted"
+                ) from error
             if not lost:
                 print(f"\nlost the head ({error}); the sweep goes on, trying again every {AGAIN_S:.0f} s", flush=True)
             lost = True
-            time.sleep(AGAIN_S)
+        except click.ClickException as error:
+            raise BadInput(error.message) from error
+
+
+def _brought_home(head: Head, cluster: Path, place: Place, details: JobDetails) -> Ended:
+    ended: Ended = "finished" if details.status == JobStatus.SUCCEEDED else "failed"
+    if head.run(f"if [ -d {shlex.quote(place.there)} ]; then echo there; fi").strip() != "there":
+        print(f"\njob {place.job} {details.status.lower()} and left no folder: {details.message or ''}", flush=True)
+        return ended
+    head.fetch(place.there, place.home)
+    print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
+    if details.driver_exit_code == EXIT_INTERRUPTED:
+        print(f"go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume", flush=True)
+        return "interrupted"
+    return ended
+
+
+@contextlib.contextmanager
+def reached(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
+    """The cluster's head and its jobs, for the first time. Raises BadInput for whatever is in the way."""
+    try:
+        with _connected(cluster) as both:
+            yield both
+    except click.ClickException as error:
+        raise BadInput(error.message) from error
+    except FAULTS as error:
+        raise BadInput(f"--cluster {cluster}: {error}") from error
+
+
+@contextlib.contextmanager
+def _connected(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
+    silence_ray(verbose=False)
+    head = Head(cluster)
+    with head.tunnel(DASHBOARD) as port:
+        yield head, JobSubmissionClient(f"http://127.0.0.1:{port}")
 
 
 def price_line(cluster: Path) -> str:
     """What the cluster would cost an hour, at its smallest and at its largest. Raises BadInput."""
     try:
-        config = yaml.safe_load(cluster.read_text())
+        config = read(cluster)
         if not prices.priced(config):
             return f"{cluster}: machines without a price"
         each = prices.expected(config)
-    except (OSError, yaml.YAMLError, click.ClickException) as error:
-        raise BadInput(f"--cluster {cluster}: {getattr(error, 'message', error)}") from error
+    except click.ClickException as error:
+        raise BadInput(error.message) from error
     head = config["head_node_type"]
     if missing := config["available_node_types"].keys() - each:
         raise BadInput(f"--cluster {cluster}: no GPU of {', '.join(sorted(missing))} is offered within max_price")
-    workers = sum(each[name] * kind.get("max_workers", 0) for name, kind in config["available_node_types"].items())
+    left, workers = config.get("max_workers", 0), 0.0
+    for name in (name for name in each if name != head):
+        count = min(left, config["available_node_types"][name].get("max_workers", left))
+        left, workers = left - count, workers + count * each[name]
     return (
         f"{cluster}: {each[head]:.2f} dollars an hour for the head alone, {each[head] + workers:.2f} with all workers;"
         " times above are this machine's"
     )
-
-
-@contextlib.contextmanager
-def reached(cluster: Path) -> Iterator[Head]:
-    """The cluster's head. Raises BadInput where there is none."""
-    silence_ray(verbose=False)
-    try:
-        yield Head(cluster)
-    except click.ClickException as error:
-        raise BadInput(error.message) from error
 
 
 @contextlib.contextmanager
@@ -142,12 +175,6 @@ def _mlflow(head: Head) -> Iterator[None]:
     with head.tunnel(MLFLOW, MLFLOW):
         print(f"MLflow of the cluster, as long as this runs: http://127.0.0.1:{MLFLOW}", flush=True)
         yield
-
-
-def _ended(details: JobDetails) -> Ended:
-    if details.status == JobStatus.SUCCEEDED:
-        return "finished"
-    return "interrupted" if details.driver_exit_code == EXIT_INTERRUPTED else "failed"
 
 
 def _place(job: JobDetails) -> Place | None:
@@ -172,7 +199,7 @@ def _without_ours(argv: Sequence[str]) -> list[str]:
         if skip:
             skip -= 1
         elif name in OURS:
-            skip = 0 if equals else OURS[name]
+            skip = 0 if equals else 1
         else:
             kept.append(word)
     return kept

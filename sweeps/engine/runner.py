@@ -196,7 +196,7 @@ def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:
     )
 
 
-def _searcher(sweep: Sweep, folder: Path, may_start: Callable[[], bool] | None) -> OptunaSearcher:
+def _searcher(sweep: Sweep, folder: Path, may_start: Callable[[], bool | None] | None) -> OptunaSearcher:
     return OptunaSearcher(
         sweep.joined_space(),
         storage=storage_of(folder),

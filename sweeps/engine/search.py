@@ -69,7 +69,7 @@ class OptunaSearcher(Searcher):
         enqueue: Sequence[Mapping[str, Any]] = (),
         objectives: Sequence[str] = ("score",),
         shared: str | None = None,
-        may_start: Callable[[], bool] | None = None,
+        may_start: Callable[[], bool | None] | None = None,
     ) -> None:
         super().__init__(metric=objectives[0], mode="max")
         self._objectives = tuple(objectives)
@@ -87,15 +87,15 @@ class OptunaSearcher(Searcher):
             self._study = self._open()
         return self._study
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # as Tune's own searchers
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as Tune's own
         """The parameters of a new trial; the same again for a trial that is still running. A clone's have `START`.
 
-        `Searcher.FINISHED` once `may_start` says no.
+        None while `may_start` says None, for not yet; `Searcher.FINISHED` once it says False.
         """
         study = self.study
         if trial_id not in self._live:
-            if self._may_start and not self._may_start():
-                return Searcher.FINISHED
+            if self._may_start and not (now := self._may_start()):
+                return None if now is None else Searcher.FINISHED
             self._share_out(study)
             trial = study.ask()
             trial.set_user_attr(TUNE_ID, trial_id)

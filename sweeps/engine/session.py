@@ -41,7 +41,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
     from sweeps.engine.ending import show
     from sweeps.engine.nodes import cluster
     from sweeps.engine.runner import run
-    from sweeps.engine.spending import spending
+    from sweeps.engine.spending import SPENT, spending
     from sweeps.engine.store import store_uri
     from sweeps.engine.tracking import MLflowTracking
 
@@ -55,6 +55,8 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             held.enter_context(driving(folder))
+        if costs:
+            costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
         print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
         for remark in remarks:

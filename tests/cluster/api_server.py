@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         account = self.account
         if (method, path) == ("POST", "/v2/pods"):
             if unknown := set(body) - FIELDS:
-                return 422, {"detail": f"body.{sorted(unknown)[0]}: extra fields not permitted"}
+                return 422, {"detail": f"body.{sorted(unknown)[0]}: extra fields not permitted; got {body['env']}"}
             return account.rent(body)
         if (method, path) == ("POST", "/graphql"):
             return self._spot(body["variables"]["input"])

@@ -80,7 +80,7 @@ class Pods:
             (own / part).mkdir(parents=True)
         (own / "tmp").chmod(0o1777)
         (own / "root/.ssh/authorized_keys").write_text(pod["env"]["PUBLIC_KEY"] + "\n")
-        (own / "root/.bashrc").touch()
+        (own / "root/.bashrc").write_text("export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n")  # as RunPod's
         with (self.folder / "hosts").open("a") as hosts:
             hosts.write(f"{private} {name}.runpod.internal\n")
         subprocess.run(["ip", "netns", "delete", name], capture_output=True)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ray.autoscaler._private import command_runner
 from ray.autoscaler.node_launch_exception import NodeLaunchException
 from ray.autoscaler.tags import (
     NODE_KIND_HEAD,
@@ -162,6 +163,20 @@ def test_the_autoscaler_does_not_give_back_the_head_it_runs_on(account, monkeypa
     assert [pod["id"] for pod in account.alive()] == [head]
 
 
+def test_a_new_pod_that_gets_no_address_is_given_back_and_an_old_one_is_not(account, monkeypatch):
+    monkeypatch.setattr(command_runner, "AUTOSCALER_NODE_START_WAIT_S", 0.5)
+    monkeypatch.setattr(command_runner, "AUTOSCALER_NODE_SSH_INTERVAL_S", 0.1)
+    account._start = lambda pod: None
+    ours = provider(account)
+    (new,), (old,) = ours.create_node(CONFIG, WORKER, 1), ours.create_node(CONFIG, HEAD, 1)
+    ours.set_node_tags(new, {TAG_RAY_NODE_STATUS: "waiting-for-ssh"})
+    ours.set_node_tags(old, {TAG_RAY_NODE_STATUS: "up-to-date"})
+    for node, said in ((new, "given back, so that it costs nothing"), (old, f"{old} got no address in time$")):
+        with pytest.raises(RunPodError, match=said):
+            ours.get_command_runner("", node, {"ssh_user": "root"}, "c", subprocess, False).run("true")
+    assert [pod["id"] for pod in account.alive()] == [old], "its disk may hold a sweep"
+
+
 @pytest.mark.parametrize(
     ("planted", "said"),
     [
@@ -187,9 +202,9 @@ def test_an_api_that_stays_away_ends_in_one_line(account):
 
 def test_the_key_is_never_shown(account, caplog):
     caplog.set_level(logging.DEBUG)
-    account.balance = 0.0
-    with pytest.raises(RunPodError) as refused:
-        provider(account).create_node(CONFIG, HEAD, 1)
+    with pytest.raises(RunPodError) as refused:  # a server that repeats what it was given
+        provider(account).create_node({"gpus": 2, **CONFIG}, HEAD, 1)
+    assert HEADS_KEY in str(refused.value)
     assert KEY not in caplog.text + str(refused.value) + repr(refused.value)
 
 

@@ -91,13 +91,19 @@ def on_this_machine(port: int) -> dict:
     return config
 
 
+def at_once(table: pd.DataFrame) -> int:
+    """The most trials that were at work at one moment."""
+    spans = table.groupby("trial_id")["at"].agg(["min", "max"])
+    return max(int(((spans["min"] <= at) & (at <= spans["max"])).sum()) for at in spans["min"])
+
+
 def trials(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(folder / "trials.parquet")
 
 
 def test_a_sweep_goes_on_when_a_worker_vanishes(up):
     """A head and two workers; one of them is taken back, as spot pods are, while its trials are at work."""
-    rounds, count = 8, 14
+    rounds, count = 7, 11
     flags = ["--num-samples", str(count), "--rounds", str(rounds), "--grace-period", str(rounds), "--name", "lost"]
     started, log = up.sweep(*flags, "--hosts", "3", "--seats", "3")
     try:
@@ -106,8 +112,9 @@ def test_a_sweep_goes_on_when_a_worker_vanishes(up):
             workers = [pod["id"] for pod in up.account.alive() if "-worker-" in pod["name"]]
             return [one for one in workers if len(workers) == 2 and "HostProcess.advance" in up.pods.titles(one)]
 
-        wait_until(at_work, 150, f"a worker that trains: {log}")
-        lost = at_work()[0]
+        found: list[str] = []
+        wait_until(lambda: found.extend(at_work()) or found, 150, f"a worker that trains: {log}")
+        lost = found[0]
         time.sleep(5)  # in the middle of its trials, some rounds in
         up.pods.end(up.account.pods[lost])
         up.account.pods[lost]["status"] = "EXITED"
@@ -118,6 +125,7 @@ def test_a_sweep_goes_on_when_a_worker_vanishes(up):
     assert table["status"].unique().tolist() == ["finished"]
     by_trial = table.groupby("trial_id")["round"].apply(list)
     assert by_trial.tolist() == [list(range(1, rounds + 1))] * count, "no finished round was lost or done twice"
+    assert at_once(table) > 4, "hosts that wait for a machine take none of the seats' room"
     assert up.account.pods[lost]["status"] == "TERMINATED", "what was left of it was given back"
     assert len(up.account.pods) >= 4, "the autoscaler replaced it"
     assert Run.read(up.folder / "runs/lost").end["dollars"] > 0
@@ -164,6 +172,16 @@ def test_a_sweep_is_left_joined_again_and_watched_through_a_lost_connection(up):
     assert "lost the head" in said
     assert f"brought home: {up.folder / 'runs/joined'}" in said
     assert trials(up.folder / "runs/joined")["trial_id"].nunique() == 4
+
+
+def test_what_the_head_refuses_is_told_here(up):
+    started, log = up.sweep("--name", "nowhere", "--resume")
+    assert started.wait(timeout=120) == 1, log.read_text()
+    assert "--resume: there is no sweep in /workspace/runs/nowhere" in log.read_text()
+    assert "failed and left no folder" in log.read_text()
+    started, log = up.sweep("--name", "lost")
+    assert started.wait(timeout=60) == 2, "it would be brought home over the one that is there"
+    assert "runs/lost exists" in log.read_text()
 
 
 def test_rays_own_commands_work(up):
