@@ -51,15 +51,13 @@ class Passing(RunPodError):
 
 
 def api_key() -> str:
-    """The account's key: from the environment, or on a head from that of its first process."""
-    for name in (HEADS_KEY, USERS_KEY):
-        if os.environ.get(name):
-            return os.environ[name]
+    """The account's key. On a head its first process has it: what shells there call RUNPOD_API_KEY is the pod's own."""
     with suppress(OSError):  # no such file, or not ours to read
-        variables = Path("/proc/1/environ").read_bytes().decode(errors="replace").split("\0")
-        for variable in variables:
+        for variable in Path("/proc/1/environ").read_bytes().decode(errors="replace").split("\0"):
             if variable.startswith(f"{HEADS_KEY}="):
                 return variable.partition("=")[2]
+    if os.environ.get(USERS_KEY):
+        return os.environ[USERS_KEY]
     raise RunPodError(f"no RunPod key: set {USERS_KEY}, which you get at https://console.runpod.io/user/settings")
 
 

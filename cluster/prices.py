@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.api import ALIVE, URL, RunPod, api_key
 from cluster.runpod import RunPodNodeProvider, gpus
-from cluster.tags import CLUSTER
+from cluster.tags import owned
 
 OURS = f"{RunPodNodeProvider.__module__}.{RunPodNodeProvider.__name__}"
 
@@ -19,7 +19,7 @@ def priced(config: Mapping[str, Any]) -> bool:
 
 def rate(config: Mapping[str, Any]) -> float:
     """Of all pods that the cluster has now, as they are billed. Raises RunPodError."""
-    own = [pod for pod in _api(config).pods() if (pod.get("env") or {}).get(CLUSTER) == config["cluster_name"]]
+    own = owned(_api(config).pods(), config["cluster_name"])
     return sum(float(pod.get("cost") or 0.0) for pod in own if pod["status"] in ALIVE)
 
 

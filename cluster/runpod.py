@@ -23,7 +23,7 @@ from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_NODE_
 
 from cluster.api import ALIVE, DEAD, HEADS_KEY, URL, NoCapacity, RunPod, RunPodError, api_key
 from cluster.ssh import PodCommandRunner
-from cluster.tags import CLUSTER, Tags, at_birth
+from cluster.tags import Tags, at_birth, owned
 
 logger = logging.getLogger(__name__)
 FRESH_S = 3.0  # how old a listing may be; RunPod takes some 60 calls a minute, and set-up asks every few seconds
@@ -201,9 +201,8 @@ class RunPodNodeProvider(NodeProvider):
         with self._lock:
             if time.monotonic() - self._listed < max_age_s:
                 return dict(self._pods)
-            own = [pod for pod in self._api.pods() if (pod.get("env") or {}).get(CLUSTER) == self.cluster_name]
             first: dict[str, dict[str, Any]] = {}
-            for pod in (pod for pod in own if pod["status"] in ALIVE + DEAD):
+            for pod in (pod for pod in owned(self._api.pods(), self.cluster_name) if pod["status"] in ALIVE + DEAD):
                 if first.setdefault(pod["name"], pod) is not pod:
                     self._api.terminate(pod["id"])
             self._pods, self._listed = {pod["id"]: pod for pod in first.values()}, time.monotonic()

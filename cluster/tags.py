@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 CLUSTER, TAGS = "espalier_cluster", "espalier_tags"  # variables of a pod
 
@@ -19,6 +20,11 @@ CLUSTER, TAGS = "espalier_cluster", "espalier_tags"  # variables of a pod
 def at_birth(cluster: str, tags: Mapping[str, str]) -> dict[str, str]:
     """Variables for a new pod."""
     return {CLUSTER: cluster, TAGS: json.dumps(dict(tags))}
+
+
+def owned(pods: Iterable[dict[str, Any]], cluster: str) -> list[dict[str, Any]]:
+    """Those of an account's pods that are this cluster's."""
+    return [pod for pod in pods if (pod.get("env") or {}).get(CLUSTER) == cluster]
 
 
 class Tags:

@@ -80,7 +80,9 @@ class Pods:
             (own / part).mkdir(parents=True)
         (own / "tmp").chmod(0o1777)
         (own / "root/.ssh/authorized_keys").write_text(pod["env"]["PUBLIC_KEY"] + "\n")
-        (own / "root/.bashrc").write_text("export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n")  # as RunPod's
+        (own / "root/.bashrc").write_text(  # as RunPod's: a path, and a key that may not rent pods
+            "export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin RUNPOD_API_KEY=rpa_of_this_pod_alone\n"
+        )
         with (self.folder / "hosts").open("a") as hosts:
             hosts.write(f"{private} {name}.runpod.internal\n")
         subprocess.run(["ip", "netns", "delete", name], capture_output=True)

@@ -1,0 +1,104 @@
+"""What the RunPod provider refuses and how it says so, before and after it has asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from ray.autoscaler.tags import (
+    TAG_RAY_NODE_STATUS,
+)
+
+from cluster.api import HEADS_KEY, RunPod, RunPodError, api_key
+from cluster.runpod import RunPodNodeProvider
+from tests.cluster.api_server import KEY
+from tests.cluster.runpod_kit import CONFIG, HEAD, WORKER, provider
+
+
+@pytest.mark.parametrize(
+    ("planted", "said"),
+    [
+        ({"balance": 0.0}, "402.*no credit: add some"),
+        ({"config": CONFIG | {"gpus": 2}}, "422.*body.gpus.*mend node_config"),
+        ({"key": "rpa_wrong"}, "401.*set RUNPOD_API_KEY"),
+    ],
+)
+def test_what_cannot_work_is_said_once_with_its_remedy(account, monkeypatch, planted, said):
+    account.balance = planted.get("balance", account.balance)
+    monkeypatch.setenv("RUNPOD_API_KEY", planted.get("key", KEY))
+    with pytest.raises(RunPodError, match=f"(?s){said}"):
+        provider(account).create_node(planted.get("config", CONFIG), WORKER, 1)
+    assert account.calls["POST /v2/pods"] == 1
+    assert account.alive() == []
+
+
+def test_an_api_that_stays_away_ends_in_one_line(account):
+    gone = RunPod(KEY, "http://127.0.0.1:9", patience_s=1.0)
+    with pytest.raises(RunPodError, match=r"no answer to GET /v2/pods .*127\.0\.0\.1:9 within reach"):
+        gone.pods()
+
+
+def test_the_key_is_never_shown(account, caplog):
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(RunPodError) as refused:  # a server that repeats what it was given
+        provider(account).create_node({"gpus": 2, **CONFIG}, HEAD, 1)
+    assert HEADS_KEY in str(refused.value)
+    assert KEY not in caplog.text + str(refused.value) + repr(refused.value)
+
+
+def test_without_a_key_one_line_says_where_to_get_it(monkeypatch):
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    with pytest.raises(RunPodError, match="set RUNPOD_API_KEY, which you get at"):
+        api_key()
+
+
+def test_the_cluster_gets_a_key_pair_and_configurations_are_checked(account, tmp_path):
+    types = {"head": {"node_config": CONFIG}}
+    done = RunPodNodeProvider.bootstrap_config({"available_node_types": types, "provider": {}})
+    private = Path(done["auth"]["ssh_private_key"]).expanduser()
+    assert private.stat().st_mode & 0o077 == 0
+    assert done["provider"]["public_key"].startswith("ssh-ed25519 ")
+    again = RunPodNodeProvider.bootstrap_config({"available_node_types": types, "provider": {}})
+    assert again["provider"]["public_key"] == done["provider"]["public_key"]
+    for wrong, said in (
+        ({"image": "x"}, r"head.node_config.gpu=None"),
+        ({"gpu": CONFIG["gpu"]}, "has no image"),
+        (CONFIG | {"max_price": "cheap"}, "max_price='cheap': dollars an hour"),
+    ):
+        with pytest.raises(RunPodError, match=said):
+            RunPodNodeProvider.bootstrap_config(
+                {"available_node_types": {"head": {"node_config": wrong}}, "provider": {}}
+            )
+
+
+def test_threads_share_a_provider(account):
+    ours = provider(account)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: next(iter(ours.create_node(CONFIG, WORKER, 1))), range(8)))
+        list(pool.map(lambda one: ours.set_node_tags(one, {TAG_RAY_NODE_STATUS: f"of {one}"}), made))
+        listed = list(pool.map(lambda _: set(ours.non_terminated_nodes({})), range(8)))
+    assert all(one == set(made) for one in listed)
+    assert [ours.node_tags(one)[TAG_RAY_NODE_STATUS] for one in made] == [f"of {one}" for one in made]
+
+
+def test_ray_up_shows_a_wrong_key_in_one_line(account, tmp_path):
+    """Ray's own command, from another folder, with the cluster's file of the repository."""
+    root = Path(__file__).resolve().parents[2]
+    text = (root / "cluster.yaml").read_text()
+    config = tmp_path / "cluster.yaml"
+    config.write_text(text.replace("provider:\n", f"provider:\n  api_url: http://127.0.0.1:{account.port}\n"))
+    env = os.environ | {"RUNPOD_API_KEY": "rpa_wrong", "HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+    ray = Path(sys.executable).with_name("ray")
+    done = subprocess.run(
+        [ray, "up", "-y", "--no-config-cache", config], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Error: RunPod answered 401" in done.stderr
+    assert "set RUNPOD_API_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert account.alive() == []
