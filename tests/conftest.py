@@ -14,12 +14,16 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before anything imports Ray
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: the workers share the cores
 
-LONGEST = ("test_takeaway", "test_seats", "test_engine_interrupted", "test_engine", "test_steering", "test_scripts")
+LONGEST = ["takeaway", "team", "seats", "engine_interrupted", "engine", "steering", "scripts"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files begin, so that no process waits for another at the end."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: _place(item.path.stem.removeprefix("test_")))
+
+
+def _place(name: str) -> int:
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="session")

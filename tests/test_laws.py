@@ -28,7 +28,11 @@ ONLY: dict[str, set[str]] = {
 
 # A third-party package -> where alone it may be imported.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "ray": ("sweeps/engine/", "trainables/trial.py", "trainables/host_actor.py", "trainables/seat.py", "cluster/"),
+    "ray": (
+        "sweeps/engine/",
+        *(f"trainables/{name}.py" for name in ("trial", "host_actor", "seat", "team")),
+        "cluster/",
+    ),
     "mlflow": ("sweeps/engine/store.py", "sweeps/engine/registry.py"),
     "optuna": ("search_spaces/", "sweeps/engine/", "sweeps/results/"),
     "tyro": ("sweeps/engine/cli.py",),
@@ -46,7 +50,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 
 # A process that only holds a seat in somebody else's host must stay small: none of these when this file is imported.
 SMALL_FILES, LARGE = (
-    ("trainables/trial.py", "trainables/host_actor.py", "trainables/seat.py"),
+    ("trainables/trial.py", "trainables/host_actor.py", "trainables/seat.py", "trainables/team.py"),
     {"torch", "transformers", "peft", "bitsandbytes"},
 )
 

@@ -140,16 +140,16 @@ def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int, 
 
 
 @functools.lru_cache(maxsize=1)
-def load(name: str) -> Base:
-    """The base, frozen, on the GPU if there is one. Cached: a process works with one base at a time.
+def load(name: str, device: torch.device | None = None) -> Base:
+    """The base, frozen, on `device`, by default the GPU if there is one. Cached: a process works with one at a time.
 
     Raises UnknownBase when it cannot be found or read.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     base = BaseName.parse(name)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = base.dtype(device)
+    best = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = base.dtype(best)
     remote = {"trust_remote_code": "remote-code" in base.options}
     quantization = {}
     if "nf4" in base.options:
@@ -159,7 +159,7 @@ def load(name: str) -> Base:
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.source, **remote)
         model = AutoModelForCausalLM.from_pretrained(
-            base.source, dtype=dtype, use_safetensors=True, device_map={"": device}, **quantization, **remote
+            base.source, dtype=dtype, use_safetensors=True, device_map={"": device or best}, **quantization, **remote
         )
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error

@@ -10,11 +10,11 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from trainables.adamw import schedule
 from trainables.bases import Base
@@ -36,7 +36,8 @@ class OwnModel:
     def __init__(
         self, base: Base, model: Any, learner: LanguageLearner, seed: int, give_back: Callable[[], None] | None = None
     ) -> None:
-        self.base, self.model, self._learner, self._seed, self._give_back = base, model, learner, seed, give_back
+        self.base, self.model, self.learner, self.seed, self.give_back = base, model, learner, seed, give_back
+        self.device = base.device
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError(f"no parameter of {base.name} is to be trained; let some require gradients")
@@ -45,13 +46,14 @@ class OwnModel:
             values, settings.learning_rate, settings.betas, settings.eps, settings.weight_decay, foreach=True
         )
         self._steps = self._halvings = 0
+        self._forward, self._in_step = model, False  # with others, see `spread.py`
         self._draws = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
 
     def round(self) -> dict[str, Any]:
         """`steps_per_round` optimizer steps; metrics as `Host.round` gives them."""
         tally, first = Tally(), self._steps == 0
         self.model.train()
-        for _ in range(self._learner.steps_per_round):
+        for _ in range(self.learner.steps_per_round):
             if not tally.add(*self._update()):
                 break
         metrics = tally.metrics(self._steps, sum(p.numel() for p in self.parameters.values())) | self._said()
@@ -59,23 +61,19 @@ class OwnModel:
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         """Greedy completions by transformers' `generate`, judged by the learner."""
-        prompts = self._learner.prompts(split)
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        tokens: dict[int, list[int]] = {}
+        prompts = self.learner.prompts(split)
         self.model.eval()
-        while len(tokens) < len(order):
-            own = partial(self._next_completions, prompts, order[len(tokens) :])
-            tokens |= self._in_memory(own)
+        tokens = self._completions(prompts, sorted(range(len(prompts)), key=lambda i: len(prompts[i])))
         ended = [self.base.eos in tokens[i] for i in range(len(prompts))]
         kept = [tokens[i][: tokens[i].index(self.base.eos)] if end else tokens[i] for i, end in enumerate(ended)]
-        return self._learner.judge(split, kept, ended) | self._said()
+        return self.learner.judge(split, kept, ended) | self._said()
 
     def state(self) -> bytes:
         kept = {
-            "parameters": {name: p.detach().cpu() for name, p in self.parameters.items()},
-            "optimizer": self._optimizer.state_dict(),
+            "parameters": {name: self._whole(p.detach()).cpu() for name, p in self.parameters.items()},
+            "optimizer": tree_map(self._whole, self._optimizer.state_dict()),
             "steps": self._steps,
-            "learner": self._learner.state(),
+            "learner": self.learner.state(),
         }
         buffer = io.BytesIO()
         torch.save(kept, buffer)
@@ -83,37 +81,35 @@ class OwnModel:
 
     @torch.no_grad()
     def load(self, state: bytes) -> None:
-        kept = torch.load(io.BytesIO(state), map_location=self.base.device, weights_only=False)
+        kept = torch.load(io.BytesIO(state), map_location=self.device, weights_only=False)
         for name, value in kept["parameters"].items():
-            self.parameters[name].copy_(value)
+            self.parameters[name].copy_(self._part(value, self.parameters[name]))
+        places = list(self.parameters.values())
+        for place, moments in kept["optimizer"]["state"].items():
+            moments |= {name: self._part(moments[name], places[place]) for name in ("exp_avg", "exp_avg_sq")}
         self._optimizer.load_state_dict(kept["optimizer"])
         self._steps = kept["steps"]
-        self._learner.load(kept["learner"])
+        self.learner.load(kept["learner"])
 
     def save(self, folder: str) -> None:
         """The model in transformers' format, or the adapter in PEFT's."""
         self.model.save_pretrained(folder)
 
     def close(self) -> None:
-        if self._give_back:
-            self._give_back()
+        if self.give_back:
+            self.give_back()
 
     def _update(self) -> tuple[float, float, int]:
         """One optimizer step -> (mean loss, gradient norm before clipping, tokens); not taken if not finite."""
-        settings, leaves = self._learner.optimizer, list(self.parameters.values())
+        settings, leaves = self.learner.optimizer, list(self.parameters.values())
         losses: list[Tensor] = []
         tokens = 0
         self._optimizer.zero_grad()
         for micro in range(settings.gradient_accumulation_steps):
-            rows = self._learner.next_rows()
-            loss, found = self._in_memory(partial(self._gradients, rows, micro))
-            for parameter, gradient in zip(leaves, found, strict=True):
-                if gradient is not None:
-                    share = gradient / settings.gradient_accumulation_steps
-                    parameter.grad = share if parameter.grad is None else parameter.grad + share
-            losses.append(loss)
+            rows = self.learner.next_rows()
+            losses.append(self._backward(rows, micro))
             tokens += sum(len(row.tokens) for row in rows)
-        norm = torch.nn.utils.clip_grad_norm_(leaves, settings.max_grad_norm)
+        norm = self._whole(torch.nn.utils.clip_grad_norm_(leaves, settings.max_grad_norm))
         mean, size = torch.stack([torch.stack(losses).mean(), norm.to(losses[0])]).tolist()
         if math.isfinite(mean) and math.isfinite(size):
             for group in self._optimizer.param_groups:
@@ -122,22 +118,26 @@ class OwnModel:
             self._steps += 1
         return mean, size, tokens
 
-    def _gradients(self, rows: Sequence[Row], micro: int) -> tuple[Tensor, list[Tensor | None]]:
-        """A micro-batch's loss and its gradients, from as many rows at a time as memory allows."""
+    def _backward(self, rows: Sequence[Row], micro: int) -> Tensor:
+        """Add a micro-batch's gradient to the parameters' -> its loss. As many rows at a time as memory allows."""
+        leaves = list(self.parameters.values())
         losses: list[Tensor] = []
 
         def loss(logprobs: list[Tensor]) -> Tensor:
-            losses.append(self._learner.loss(logprobs, rows))
+            losses[:] = [self.learner.loss(logprobs, rows)]
             return losses[0]
 
         def forward(first: int, last: int) -> list[Tensor]:
-            seed = hash((self._seed, self._steps, micro, first))
-            with _seeded(seed) if self._draws else nullcontext():
-                return self._logprobs(rows[first:last])
+            return self._seeded_logprobs(rows[first:last], micro, first)
 
-        at_once = max(1, len(rows) >> self._halvings)
-        found = gradients(forward, loss, list(self.parameters.values()), len(rows), at_once)
-        return losses[0].detach(), found
+        def found() -> list[Tensor | None]:
+            return gradients(forward, loss, leaves, len(rows), max(1, len(rows) >> self._halvings))
+
+        for parameter, gradient in zip(leaves, self._in_memory(found), strict=True):
+            if gradient is not None:
+                share = gradient / self.learner.optimizer.gradient_accumulation_steps
+                parameter.grad = share if parameter.grad is None else parameter.grad + share
+        return losses[0].detach()
 
     def _in_memory(self, do: Callable[[], Any]) -> Any:
         """Again with half as many rows at a time where memory runs out, at most `HALVINGS` times in a trial."""
@@ -149,15 +149,20 @@ class OwnModel:
                     raise
                 self._halvings += 1
 
+    def _seeded_logprobs(self, rows: Sequence[Row], micro: int, first: int) -> list[Tensor]:
+        """With dropout masks that depend on the step and on the `first` of these rows alone."""
+        with _seeded(hash((self.seed, self._steps, micro, first))) if self._draws else nullcontext():
+            return self._logprobs(rows)
+
     def _logprobs(self, rows: Sequence[Row]) -> list[Tensor]:
         """Per row, the log-probability (nats) of each label; rows are padded on the right."""
-        device, width = self.base.device, max(len(row.tokens) for row in rows)
+        device, width = self.device, max(len(row.tokens) for row in rows)
         ids = torch.tensor([[*row.tokens, *[self.base.eos] * (width - len(row.tokens))] for row in rows], device=device)
         mask = torch.tensor([[1] * len(r.tokens) + [0] * (width - len(r.tokens)) for r in rows], device=device)
         places = [[i for i, label in enumerate(row.labels) if label] for row in rows]
         lanes = torch.tensor([lane for lane, own in enumerate(places) for _ in own], device=device)
         ends = torch.tensor([i for own in places for i in own], device=device)
-        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[lanes, ends - 1]
+        logits = self._forward(input_ids=ids, attention_mask=mask, use_cache=False).logits[lanes, ends - 1]
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         return list(wide.gather(1, ids[lanes, ends][:, None])[:, 0].split([len(own) for own in places]))
 
@@ -167,24 +172,41 @@ class OwnModel:
     def _silent(self) -> list[str]:
         """Modules whose parameters have no second moment but zeros."""
         moments = {name: self._optimizer.state.get(p, {}).get("exp_avg_sq") for name, p in self.parameters.items()}
-        return unreached({name: own is not None and bool(own.any()) for name, own in moments.items()})
+        return unreached({name: own is not None and bool(self._whole(own).any()) for name, own in moments.items()})
 
-    def _next_completions(self, prompts: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, list[int]]:
-        own = order[: EVALUATION_ROWS >> self._halvings]
-        return dict(zip(own, self._complete([prompts[i] for i in own]), strict=True))
+    def _completions(self, prompts: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, list[int]]:
+        """The tokens completed to these prompts, by their place."""
+        tokens: dict[int, list[int]] = {}
+
+        def some() -> dict[int, list[int]]:
+            own = order[len(tokens) :][: EVALUATION_ROWS >> self._halvings]
+            return dict(zip(own, self._complete([prompts[i] for i in own]), strict=True))
+
+        while len(tokens) < len(order):
+            tokens |= self._in_memory(some)
+        return tokens
+
+    def _whole(self, value: Any) -> Any:
+        """All of a tensor, of which a device may have a part (`spread.py`)."""
+        return value
+
+    def _part(self, value: Tensor, of: Tensor) -> Tensor:
+        """The opposite: this device's part, as of `of`."""
+        return value
 
     @torch.no_grad()
     def _complete(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """Up to the budget, end token and padding included."""
         width, pad = max(map(len, prompts)), self.base.eos
-        ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=self.base.device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.base.device)
+        ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=self.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.device)
         made = self.model.generate(
             input_ids=ids,
             attention_mask=mask,
-            max_new_tokens=self._learner.max_new_tokens,
+            max_new_tokens=self.learner.max_new_tokens,
             do_sample=False,
             pad_token_id=pad,
+            synced_gpus=self._in_step,
         )
         return made[:, width:].tolist()
 

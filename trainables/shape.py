@@ -1,4 +1,7 @@
-"""The size of a host's seats, known before any base is loaded. Needs no torch: a trial with a seat stays small."""
+"""Sizes that are known before any base is loaded: of a host's seats, of a trial's team. Needs no torch.
+
+So the process of a trial that holds a seat stays small.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +42,13 @@ class Shape:
     decode_lanes: int = 128  # prompts decoded at a time
     max_rank: int = 32
     max_prompt: int = 32  # virtual tokens
+
+
+@dataclass(frozen=True)
+class TeamShape:
+    """Processes that train one trial together, and what each of them takes. `strategy`: auto, ddp or fsdp."""
+
+    processes: int
+    cpus: float = 1
+    gpus: float = 0
+    strategy: str = "auto"

@@ -15,7 +15,7 @@ from typing import Any, cast
 from ray import tune
 
 from trainables.core import START, Example, Learner, Pair, Split, Task
-from trainables.shape import Shape
+from trainables.shape import Shape, TeamShape
 
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
 
@@ -30,11 +30,17 @@ def open_learner(
     hosts: Hosts | None = None,
     searching: bool = True,
     shape: Shape | None = None,
+    team: TeamShape | None = None,
 ) -> Learner:
     """A pair's learner: in a seat of a host that has its base, in a host of its own, or, without a base, as it is.
 
     `searching`: each round will be followed by an evaluation on the search split. `shape`: of the host of its own.
+    `team`: by several processes instead.
     """
+    if team is not None:
+        from trainables.team import Team
+
+        return Team(team, pair, seed)
     if hosts and pair.base in hosts:
         from trainables.seat import Seat
 
@@ -49,10 +55,12 @@ def open_learner(
     return learner if isinstance(learner, Learner) else Solo(base, learner, seed, trial_id, shape)
 
 
-def untouched_scores(pair: Pair, seed: int, split: Split = "search") -> dict[str, Any]:
+def untouched_scores(pair: Pair, seed: int, split: Split = "search", team: TeamShape | None = None) -> dict[str, Any]:
     """Metrics of the pair's base before anything is trained; empty where there is no base."""
     if not pair.learner.needs_base:
         return {}
+    if team is not None:
+        return _untouched_by(team, pair, seed, split)
     from trainables.bases import load
     from trainables.host import Host
 
@@ -65,12 +73,22 @@ def untouched_scores(pair: Pair, seed: int, split: Split = "search") -> dict[str
     return metrics
 
 
+def _untouched_by(team: TeamShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
+    """What a team's learners begin as is the base itself."""
+    from trainables.team import Team
+
+    learner = Team(team, pair, seed)
+    metrics = learner.evaluate(split)
+    learner.dismiss()
+    return metrics
+
+
 class Trial(tune.Trainable):
     """One configuration. `step` is one round: train, evaluate, report; checkpoints hold the learner's whole state.
 
     `resolve` turns the suggested parameters into a pair; `seed` is the sweep's, so that trials differ only in what is
-    searched; `hosts` maps bases to the actors that have seats on them. A loss that is not finite ends the trial at once
-    with the worst score and `diverged` set.
+    searched; `hosts` maps bases to the actors that have seats on them; a `team` is for trials on several devices. A
+    loss that is not finite ends the trial at once with the worst score and `diverged` set.
     """
 
     def setup(
@@ -79,9 +97,10 @@ class Trial(tune.Trainable):
         resolve: Callable[[dict[str, Any]], Pair] | None = None,
         seed: int = 0,
         hosts: Hosts | None = None,
+        team: TeamShape | None = None,
     ) -> None:
         assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
-        self._resolve, self._seed, self._hosts = resolve, seed, hosts
+        self._resolve, self._seed, self._hosts, self._team = resolve, seed, hosts, team
         self._open(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -119,9 +138,11 @@ class Trial(tune.Trainable):
 
     def cleanup(self) -> None:
         self._learner.close()
+        if self._team is not None:
+            self._learner.dismiss()  # type: ignore[attr-defined]  # the processes outlive a trial, not this one
 
     def _open(self, config: dict[str, Any]) -> None:
-        self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts)
+        self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
         self._began = go_on(self._learner, config)
 
 
@@ -168,4 +189,4 @@ class Finalist(Trial):
         self._rounds = job["rounds"]
         pair = self._resolve(job["params"])
         pair = replace(pair, task=cast(Task, Asked(pair.task)))
-        self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False)
+        self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)

@@ -29,11 +29,11 @@ def check_numbers(sweep: Any, objectives: Iterable[str]) -> None:
     if not isinstance(sweep.name, str) or not NAME.fullmatch(sweep.name):
         raise BadInput(f"name {sweep.name!r} cannot be a folder's; use letters, digits, '.', '_' and '-', at most 100")
     bounds = {"num_samples": 1, "rounds": 1, "reduction_factor": 2, "seed": 0, "max_concurrent_trials": 1}
-    bounds |= {"finalists": 0}
+    bounds |= {"finalists": 0, "num_workers": 1}
     bounds |= {name: 1 for name in ("seats", "hosts") if getattr(sweep, name) != "auto"}
     for name, least in bounds.items():
         value = getattr(sweep, name)
-        if value is None and name == "max_concurrent_trials":
+        if value is None and name in ("max_concurrent_trials", "num_workers"):
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise BadInput(f"{name} is {value!r}; give a whole number of at least {least}")
@@ -41,6 +41,8 @@ def check_numbers(sweep: Any, objectives: Iterable[str]) -> None:
         raise BadInput(f"seed is {sweep.seed}; give a number below 2**32")
     if sweep.search not in ("tpe", "random", "nsga2"):
         raise BadInput(f"search is {sweep.search!r}; choose 'tpe', 'random' or 'nsga2'")
+    if sweep.parallel_strategy not in ("auto", "ddp", "fsdp"):
+        raise BadInput(f"parallel_strategy is {sweep.parallel_strategy!r}; choose 'auto', 'ddp' or 'fsdp'")
     if sweep.objectives[:1] != ("score",) or len(set(sweep.objectives)) < len(sweep.objectives):
         raise BadInput(f"objectives are {list(sweep.objectives)}; begin with 'score', and name each of the others once")
     if unknown := [name for name in sweep.objectives if name not in objectives]:

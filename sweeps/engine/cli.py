@@ -45,6 +45,8 @@ class Flags:
     grace_period: int | None = None  # rounds before ASHA may stop a trial
     max_concurrent_trials: int | None = None  # trials side by side
     resources: Resources = dataclasses.field(default_factory=Resources)
+    num_workers: int | None = None  # processes that train one trial together (Ray Train); default: one per GPU of it
+    parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # of theirs; auto: fsdp where the base does not fit
     finalists: int | None = None  # of the best, trained again and scored on the test split; 0: none
     seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
     hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats

@@ -15,29 +15,35 @@ from sweeps.engine.nodes import seat_resources
 from sweeps.engine.sweep import Sweep
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair, Split
+from trainables.shape import TeamShape
 from trainables.trial import Finalist, Hosts, untouched_scores
 
 
 def confirm(
-    sweep: Sweep, chosen: Sequence[Candidate], hosts: Hosts, side_by_side: int | None, folder: Path
+    sweep: Sweep,
+    chosen: Sequence[Candidate],
+    hosts: Hosts,
+    team: TeamShape | None,
+    side_by_side: int | None,
+    folder: Path,
 ) -> tuple[list[Final], dict[str, tune.Checkpoint]]:
     """Every candidate with `SEEDS` seeds, and the first base untouched. One that fails or diverges is left out.
 
     With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again.
     """
     based = next((pair for pair in sweep.pairs if pair.learner.needs_base), None)
-    untouched = measure_untouched(based, sweep.seed, hosts, "test") if based else None
+    untouched = measure_untouched(based, sweep.seed, hosts, team, "test") if based else None
     jobs = [
         {"candidate": index, "params": dict(one.params), "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
     done = tune.run(
-        tune.with_parameters(Finalist, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts),
+        tune.with_parameters(Finalist, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts, team=team),
         name="finalists",
         storage_path=str(folder.resolve()),
         config={"job": tune.grid_search(jobs)},
-        resources_per_trial=seat_resources() if hosts else dict(sweep.resources_per_trial),
+        resources_per_trial=seat_resources() if hosts or team else dict(sweep.resources_per_trial),
         max_concurrent_trials=side_by_side,
         reuse_actors=True,
         max_failures=1,
@@ -81,14 +87,14 @@ class _Told(tune.Callback):
         print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {said}", flush=True)
 
 
-def measure_untouched(pair: Pair, seed: int, hosts: Hosts, split: Split = "search") -> Any:
+def measure_untouched(pair: Pair, seed: int, hosts: Hosts, team: TeamShape | None, split: Split = "search") -> Any:
     """A reference to the metrics of the pair's base before any training, so that nobody waits for them."""
     if pair.base in hosts:
         return hosts[pair.base][0].untouched.remote(pair, seed, split)
-    return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, seed, split)
+    return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, seed, split, team)
 
 
-def measure_bases(sweep: Sweep, hosts: Hosts) -> dict[str, Any]:
+def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[str, Any]:
     """By learner, a reference to its base's own metrics: measured once per base and task, beside the trials."""
     measured: dict[tuple[str, str], Any] = {}
     found = {}
@@ -97,7 +103,7 @@ def measure_bases(sweep: Sweep, hosts: Hosts) -> dict[str, Any]:
             continue
         key = (pair.base, repr(pair.task))
         if key not in measured:
-            measured[key] = measure_untouched(pair, sweep.seed, hosts)
+            measured[key] = measure_untouched(pair, sweep.seed, hosts, team)
         found[pair.learner.name] = measured[key]
     return found
 

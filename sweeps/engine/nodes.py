@@ -31,10 +31,8 @@ class Capacity:
     smallest: float
     autoscaler: Mapping[str, Any] | None = None  # its configuration, where there is one
 
-    def trials(self, resources: Mapping[str, float]) -> int | None:
-        """How many trials of these resources it holds at its largest; None where it does not grow, and Ray knows."""
-        if self.autoscaler is None:
-            return None
+    def trials(self, resources: Mapping[str, float]) -> int:
+        """How many trials of these resources it holds at its largest."""
         sizes = {"cpu": self.cores, "gpu": self.gpus}
         return max(1, min((int(sizes[name] // n) for name, n in resources.items() if n and name in sizes), default=1))
 
@@ -61,10 +59,10 @@ def capacity(bootstrap: Path | None) -> Capacity:
 
 
 @contextmanager
-def cluster(address: str | None, verbose: bool) -> Iterator[Capacity]:
+def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iterator[Capacity]:
     """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names; how large it may become.
 
-    Raises BadInput if it is away.
+    `dashboard`: with Ray's, which Ray Train asks who lives. Raises BadInput if it is away.
     """
     silence_ray(verbose)
     settings: dict[str, Any] = {
@@ -74,7 +72,7 @@ def cluster(address: str | None, verbose: bool) -> Iterator[Capacity]:
     }
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
-        settings |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        settings |= {"include_dashboard": dashboard, "object_store_memory": OBJECT_STORE}
     try:
         _knock(address)
         ray.init(address=address, **settings)

@@ -33,6 +33,7 @@ from sweeps.results.finals import candidates
 from sweeps.results.run import Run
 from trainables.host_actor import start_hosts
 from trainables.seat import FreeSeats
+from trainables.shape import TeamShape
 from trainables.trial import Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
@@ -73,21 +74,23 @@ def run(
     task = sweep.pairs[0].task
     baselines = {"chance": task.chance, **task.baselines()}
     plan = seating(sweep, machine(sweep, largest.cores, largest.gpus))
-    if plan.shape is not None or plan.why:
+    if plan.shape is not None or plan.why or plan.team:
         print(plan, flush=True)
     threads = _threads(sweep, plan, largest)
     hosts = _hosts(sweep, plan, threads)
-    measuring = measure_bases(sweep, hosts)
+    measuring = measure_bases(sweep, hosts, plan.team)
     recorder = Recorder(folder, sweep, baselines, remarks)
     searcher = _searcher(sweep, folder, costs.may_start if costs else None)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
     stops = Stops(folder, sweep.rounds)
-    # Where it is not said how many at once, Tune shows an autoscaler one waiting trial at a time.
-    own = sweep.max_concurrent_trials or largest.trials(sweep.resources_per_trial)
+    # Where it is not said how many at once, Tune shows an autoscaler one waiting trial at a time, and knows of no team.
+    own = sweep.max_concurrent_trials
+    if own is None and (plan.team or largest.autoscaler):
+        own = largest.trials(sweep.resources_per_trial)
     side_by_side = plan.seats * plan.hosts if hosts else own
     callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
-    trials = _tune(sweep, side_by_side, hosts, folder, searcher, stops, callbacks, resume, verbose)
+    trials = _tune(sweep, side_by_side, hosts, plan.team, folder, searcher, stops, callbacks, resume, verbose)
 
     before = {name: ray.get(reference) for name, reference in measuring.items()}
     if before:
@@ -113,7 +116,7 @@ def run(
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
     if sweep.finalists and chosen and not (interrupted or over or recorder.finals):
         print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
-        recorder.confirm(*confirm(sweep, chosen, hosts, side_by_side, folder), task.test())
+        recorder.confirm(*confirm(sweep, chosen, hosts, plan.team, side_by_side, folder), task.test())
         for one in recorder.finals:
             if one.trial_id is not None:
                 tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
@@ -128,6 +131,7 @@ def _tune(
     sweep: Sweep,
     side_by_side: int | None,
     hosts: Hosts,
+    team: TeamShape | None,
     folder: Path,
     searcher: OptunaSearcher,
     stops: Stops,
@@ -142,7 +146,7 @@ def _tune(
     if resume and not restored:  # killed in its first moments
         searcher.settle(again=True)
     analysis = tune.run(
-        tune.with_parameters(Trial, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts),
+        tune.with_parameters(Trial, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts, team=team),
         name="tune",
         storage_path=str(folder.resolve()),
         metric="score",
@@ -150,7 +154,7 @@ def _tune(
         num_samples=sweep.num_samples,
         stop=stops,
         time_budget_s=sweep.time_budget_s,
-        resources_per_trial=seat_resources() if hosts else dict(sweep.resources_per_trial),
+        resources_per_trial=seat_resources() if hosts or team else dict(sweep.resources_per_trial),
         search_alg=searcher,
         scheduler=_asha(sweep),
         max_concurrent_trials=side_by_side,
@@ -172,6 +176,8 @@ def _tune(
 
 def _threads(sweep: Sweep, plan: Seating, largest: Capacity) -> int:
     """Of the process that trains: hosts share the cores that there may be, and other trials have what they ask for."""
+    if plan.team is not None:
+        return max(1, int(plan.team.cpus))
     if plan.shape is None:
         return max(1, int(sweep.resources_per_trial.get("cpu", 1)))  # as Ray sets OMP_NUM_THREADS
     bases = len({pair.base for pair in sweep.pairs})

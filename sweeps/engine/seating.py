@@ -17,7 +17,8 @@ from optuna.distributions import CategoricalDistribution
 
 from sweeps.engine.checks import BadInput
 from sweeps.engine.sweep import Sweep
-from trainables.shape import Shape
+from sweeps.engine.teams import team_of
+from trainables.shape import Shape, TeamShape
 
 CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/packing.md
 CPU_LANES, GPU_LANES = 32, 256  # rows of a training batch; a CPU is busy with fewer
@@ -28,14 +29,18 @@ SIZES = ("r", "num_virtual_tokens", "per_device_train_batch_size", "replay_ratio
 
 @dataclass(frozen=True)
 class Seating:
-    """Seats in each host, hosts for each base, and the shape of a host; or why every trial runs by itself."""
+    """Seats in each host, hosts for each base, and the shape of a host; or why every trial runs by itself, or how."""
 
     seats: int
     hosts: int
     shape: Shape | None = None
     why: str = ""
+    team: TeamShape | None = None
 
     def __str__(self) -> str:
+        if self.team is not None:
+            how = self.team.strategy.upper().replace("AUTO", "DDP, or FSDP where the base does not fit")
+            return f"seats: 1, every trial is trained by {self.team.processes} processes (Ray Train, {how})"
         if self.shape is None:
             return f"seats: 1, every trial has a base of its own{f' ({self.why})' if self.why else ''}"
         trials = f"{self.seats} trials share a base" + (f", on {self.hosts} hosts" if self.hosts > 1 else "")
@@ -82,6 +87,8 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
 
     Raises BadInput where seats are asked for and a learner cannot share its base.
     """
+    if team := team_of(sweep):
+        return Seating(1, 1, team=team)
     alone = loner(sweep)
     if sweep.seats == 1:
         return Seating(1, 1)

