@@ -43,6 +43,10 @@ class Head:
             raise OSError(f"{command!r} on the head: {done.stderr.strip() or f'exit status {done.returncode}'}")
         return done.stdout
 
+    def token(self) -> str:
+        """What Ray on the head asks of its clients; empty where it asks for nothing. Raises OSError."""
+        return self.run("cat ~/.ray/auth_token 2> /dev/null || true").strip()
+
     def fetch(self, source: str, target: Path) -> None:
         """A folder of the head into a folder here. Raises OSError; click.ClickException where this disk refuses it."""
         *ssh, where = self._call()

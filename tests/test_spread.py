@@ -57,18 +57,17 @@ def process(rank, address, folder):
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=PROCESSES)
     for number, (kind, strategy, halvings) in enumerate(RUNS):
         learner = open_spread(pair(kind), SEED, strategy, halvings, device=torch.device("cpu"))
-        seen, state, files = train(learner), learner.state(), learner.files()
+        own = folder / str(number)
+        own.mkdir(exist_ok=True)
+        seen, state = train(learner), learner.state()
+        learner.save(str(own))
         after = learner.round()["loss"]
         learner.load(state)
         again = learner.round()["loss"]
         held = sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in learner.model.parameters())
         learner.close()
         if rank == 0:
-            own = folder / str(number)
-            own.mkdir()
             (own / "state.pt").write_bytes(state)
-            for path, content in files.items():
-                (own / path).write_bytes(content)
             (own / "seen.json").write_text(json.dumps([seen, after, again, held]))
     dist.destroy_process_group()
 

@@ -48,7 +48,7 @@ class PlantedConfig(LoraConfig):
 
 class Planted(SupervisedLearner):
     def loss(self, logprobs, rows):
-        first = torch.distributed.is_initialized() and torch.distributed.get_rank() == 0
+        first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         for planted, draws in zip(self.config.planted, (6, 10), strict=False):
             mark = Path(self.config.marks, planted)
             if first and self._draws == draws and not mark.exists():
@@ -114,6 +114,22 @@ def test_processes_that_are_lost_cost_the_round_they_were_in(crew, alone, tmp_pa
     assert {mark.name for mark in tmp_path.iterdir()} == {"killed", "memory"}
     assert team.evaluate()["memory_halvings"] == 1
     team.close()
+
+
+def test_a_team_of_one(ray_session, alone, tmp_path):
+    """An actor on any node: it is killed in the second round, and the next goes on from the first."""
+    team = Team(TeamShape(1), pair("killed", marks=tmp_path), SEED)
+    assert_same(team, alone[:1])
+    team.state()
+    assert_same(team, alone[1:])
+    assert (tmp_path / "killed").exists()
+    team.save(str(tmp_path))
+    assert peft.PeftConfig.from_pretrained(tmp_path).r == 16
+    wrong = Team(TeamShape(1), pair("error", marks=tmp_path), SEED)
+    wrong.round()
+    with pytest.raises(KeyError, match="planted"):
+        wrong.round()
+    wrong.dismiss()
 
 
 def test_a_learners_own_error_is_told(crew, tmp_path):

@@ -33,6 +33,11 @@ def write_files(folder: str, files: Mapping[str, bytes]) -> None:
         target.write_bytes(content)
 
 
+def read_files(folder: str) -> dict[str, bytes]:
+    """The same, of all files below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
 @dataclass(frozen=True)
 class Shape:
     """What never changes while a host lives, so that no trial's numbers depend on who else is there."""
@@ -46,7 +51,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class TeamShape:
-    """Processes that train one trial together, and what each of them takes. `strategy`: auto, ddp or fsdp."""
+    """Processes that train one trial, and what each of them takes. `strategy`: auto, ddp or fsdp, of several."""
 
     processes: int
     cpus: float = 1

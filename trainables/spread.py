@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -70,15 +68,12 @@ class Spread(OwnModel):
     def round(self) -> dict[str, Any]:
         return super().round() | {"devices": self._world}
 
-    def files(self) -> dict[str, bytes]:
-        """What `save` would write, path -> content."""
+    def save(self, folder: str) -> None:
+        """The first process writes, all help."""
         named = {name: value for name, value in self.model.state_dict().items() if name in self.parameters}
         weights = {name: self._whole(value).cpu() for name, value in named.items()}
-        if self._rank:
-            return {}
-        with TemporaryDirectory() as folder:
+        if self._rank == 0:
             self.model.save_pretrained(folder, state_dict=weights)
-            return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
     def close(self) -> None:
         """A base that was sharded is loaded anew for the next trial."""

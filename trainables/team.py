@@ -1,7 +1,8 @@
-"""`Team`: a trial on several devices, by Ray Train, which starts a process on each and connects them (`spread.py`).
+"""`Team`: a trial whose work is done by other processes: one on any node, or several, each with a device (`spread.py`).
 
-The trial stays the one that drives: the processes wait at a desk for its next order, do it together, and the first of
-them answers. They outlive their trial, so that the next one of the same Ray actor finds them started.
+Ray Train starts and connects several. The trial stays the one that drives: the processes wait at a desk for its next
+order, do it together, and the first of them answers. They outlive their trial: the next one of the same Ray actor finds
+them started.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from trainables.core import Pair, Split
-from trainables.shape import TeamShape, write_files
+from trainables.shape import TeamShape, read_files, write_files
 
 START_S = 1800  # that processes may wait for their machines, which may have yet to be rented
 LOOK_S = 0.5  # how often it is asked whether the processes of an order that is not answered live
@@ -43,11 +44,32 @@ class Desk:
         self._answers.put_nowait(answer)
 
 
+class Loner:
+    """A crew of one: an actor, wherever there is room."""
+
+    def __init__(self, shape: TeamShape) -> None:
+        self.alive = True
+        self._hand: Any = ray.remote(Hand).options(num_cpus=shape.cpus, num_gpus=shape.gpus).remote()
+
+    def order(self, *order: Any) -> Any:
+        """Raises what the process failed with; RayActorError where it died."""
+        try:
+            return ray.get(self._hand.do.remote(*order))
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayActorError:
+            self.alive = False
+            raise
+
+    def end(self) -> None:
+        ray.kill(self._hand)
+
+
 class Crew:
     """The processes of one Ray Train run, until it ends. One order at a time."""
 
     def __init__(self, shape: TeamShape) -> None:
-        self.shape = shape
+        self._shape = shape
         self._desk: Any = ray.remote(Desk).options(num_cpus=0).remote(shape.processes)
         self._fault: BaseException | None = None
         self._run = threading.Thread(target=self._train, daemon=True)
@@ -74,7 +96,7 @@ class Crew:
         from ray.train.torch import TorchTrainer
 
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_S))
-        shape = self.shape
+        shape = self._shape
         each = {"CPU": shape.cpus} | ({"GPU": shape.gpus} if shape.gpus else {})
         scaling = ScalingConfig(num_workers=shape.processes, use_gpu=bool(shape.gpus), resources_per_worker=each)
         with tempfile.TemporaryDirectory() as notes:  # Ray Train's own
@@ -90,22 +112,43 @@ class Crew:
                 self._fault = _cause(getattr(error, "worker_failures", {})) or error
 
 
+class Hand:
+    """One process: opens a pair's learner, on `device` with others or by itself, then calls its methods, as ordered."""
+
+    def __init__(self, device: Any = None) -> None:
+        self._device, self._learner = device, None  # type: Any, Any
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        if name == "open":
+            self._learner = self._opened(*arguments)
+            return None
+        if name == "files":
+            with tempfile.TemporaryDirectory() as folder:
+                self._learner.save(folder)
+                return read_files(folder)
+        return getattr(self._learner, name)(*arguments)
+
+    def _opened(self, pair: Pair, seed: int, strategy: Any, halvings: int) -> Any:
+        if self._device is None:
+            from trainables.trial import open_learner
+
+            return open_learner(pair, seed)
+        from trainables.spread import open_spread
+
+        return open_spread(pair, seed, strategy, halvings, device=self._device)
+
+
 def take_orders(config: dict[str, Any]) -> None:
-    """What every process does: open a pair's learner, then call its methods, as ordered."""
+    """What every process of a crew does."""
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    from trainables.spread import open_spread
-
-    desk, rank, learner = config["desk"], get_context().get_world_rank(), None
+    desk, rank, hand = config["desk"], get_context().get_world_rank(), Hand(get_device())
     while True:
         name, *arguments = ray.get(desk.next.remote(rank))
         if name == "end":
             return
-        if name == "open":
-            learner, answer = open_spread(*arguments, device=get_device()), None
-        else:
-            answer = getattr(learner, name)(*arguments)
+        answer = hand.do(name, *arguments)
         if rank == 0:
             ray.get(desk.answer.remote(answer))
 
@@ -121,7 +164,7 @@ def _cause(failures: Mapping[int, BaseException]) -> BaseException | None:
 class Team:
     """A `Learner` whose work a crew does. Processes that die, or run out of memory, cost the round they were in."""
 
-    _crew: Crew | None = None  # of this process: it is kept from trial to trial
+    _crew: Crew | Loner | None = None  # of this process: it is kept from trial to trial
 
     def __init__(self, shape: TeamShape, pair: Pair, seed: int) -> None:
         self._shape, self._pair, self._seed, self._halvings = shape, pair, seed, 0
@@ -168,7 +211,7 @@ class Team:
         while True:
             try:
                 if Team._crew is None or not Team._crew.alive:
-                    Team._crew = Crew(self._shape)
+                    Team._crew = (Crew if self._shape.processes > 1 else Loner)(self._shape)
                     if self._past is not None:
                         for past in (self._open(), *self._past):
                             Team._crew.order(*past)
@@ -178,6 +221,8 @@ class Team:
                 if restarts > MAX_RESTARTS:
                     raise
             except Exception as fault:
+                if self._shape.processes == 1:  # it has seen to that itself
+                    raise
                 from trainables.memory import HALVINGS, ran_out
 
                 if not ran_out(fault) or self._halvings == HALVINGS:

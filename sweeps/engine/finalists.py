@@ -13,10 +13,11 @@ from ray import tune
 
 from sweeps.engine.nodes import seat_resources
 from sweeps.engine.sweep import Sweep
+from sweeps.engine.teams import team_of
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair, Split
 from trainables.shape import TeamShape
-from trainables.trial import Finalist, Hosts, untouched_scores
+from trainables.trial import Finalist, Hosts, Trial, untouched_scores
 
 
 def confirm(
@@ -32,18 +33,17 @@ def confirm(
     With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again.
     """
     based = next((pair for pair in sweep.pairs if pair.learner.needs_base), None)
-    untouched = measure_untouched(based, sweep.seed, hosts, team, "test") if based else None
+    untouched = measure_untouched(based, sweep.seed, hosts, team_of(sweep), "test") if based else None
     jobs = [
         {"candidate": index, "params": dict(one.params), "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
     done = tune.run(
-        tune.with_parameters(Finalist, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts, team=team),
+        trainable(Finalist, sweep, hosts, team),
         name="finalists",
         storage_path=str(folder.resolve()),
         config={"job": tune.grid_search(jobs)},
-        resources_per_trial=seat_resources() if hosts or team else dict(sweep.resources_per_trial),
         max_concurrent_trials=side_by_side,
         reuse_actors=True,
         max_failures=1,
@@ -106,6 +106,13 @@ def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[st
             measured[key] = measure_untouched(pair, sweep.seed, hosts, team)
         found[pair.learner.name] = measured[key]
     return found
+
+
+def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> Any:
+    """What Tune runs. Its resources are its own, and not those of `tune.run`, which a resumed trial would keep: where
+    the driver's node has got another address, it would wait for the old one for ever."""
+    of_a_sweep = tune.with_parameters(kind, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts, team=team)
+    return tune.with_resources(of_a_sweep, seat_resources() if hosts or team else dict(sweep.resources_per_trial))
 
 
 def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:

@@ -24,11 +24,12 @@ OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
 
 @dataclass(frozen=True)
 class Capacity:
-    """Cores and GPUs of all nodes that may be there, and cores of the smallest."""
+    """Cores and GPUs of all nodes that may be there, cores of the smallest, and how many nodes."""
 
     cores: float
     gpus: float
     smallest: float
+    nodes: int = 1
     autoscaler: Mapping[str, Any] | None = None  # its configuration, where there is one
 
     def trials(self, resources: Mapping[str, float]) -> int:
@@ -44,7 +45,7 @@ def capacity(bootstrap: Path | None) -> Capacity:
     cores, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
     smallest = min((node["CPU"] for node in nodes if "CPU" in node), default=1.0)
     if bootstrap is None or not bootstrap.expanduser().is_file():
-        return Capacity(cores, gpus, smallest)
+        return Capacity(cores, gpus, smallest, len(nodes))
     config = yaml.safe_load(bootstrap.expanduser().read_text())
     kinds = dict(config["available_node_types"])
     head = kinds.pop(config["head_node_type"])["resources"]
@@ -55,7 +56,8 @@ def capacity(bootstrap: Path | None) -> Capacity:
         most_cores += count * kind["resources"].get("CPU", 0)
         most_gpus += count * kind["resources"].get("GPU", 0)
         smallest = min(smallest, kind["resources"].get("CPU", math.inf) if count else math.inf)
-    return Capacity(max(cores, most_cores), max(gpus, most_gpus), smallest, config)
+    most = max(len(nodes), 1 + config.get("max_workers", 0))
+    return Capacity(max(cores, most_cores), max(gpus, most_gpus), smallest, most, config)
 
 
 @contextmanager
@@ -94,9 +96,9 @@ def _knock(address: str) -> None:
 
 
 def seat_resources() -> dict[str, float]:
-    """Of a trial whose work is done by a host: it runs on this node, whose disk keeps its checkpoints.
+    """Of a trial whose work is done by a host, or a team: it runs on this node, whose disk keeps its checkpoints.
 
-    So hosts may be anywhere without a disk that all nodes share, and may vanish. It takes no core: hosts may have them
+    So those may be anywhere without a disk that all nodes share, and may vanish. It takes no core: they may have them
     all, and no trial of theirs must wait for one.
     """
     return {"cpu": 0, f"node:{ray.util.get_node_ip_address()}": 0.0001}

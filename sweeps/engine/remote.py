@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import click
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from sweeps.engine.cli import EXIT_INTERRUPTED
+from sweeps.engine.cli import EXIT_BAD_INPUT, EXIT_FAILED
 from cluster import prices
 from cluster.api import Passing
 from cluster.head import Head, answers, read
@@ -87,9 +88,11 @@ def follow(cluster: Path, place: Place) -> Ended:
             if lost:
                 time.sleep(AGAIN_S)
             with _connected(cluster) as (head, client), _mlflow(head):
-                lost = False
+                lost, addresses = False, head.run("hostname -I").split()
                 while True:
                     details = client.get_job_info(place.job)
+                    if _went_with(details, addresses):
+                        return _brought_home(head, cluster, place, details)
                     said = client.get_job_logs(place.job)
                     print(said[seen:], end="", flush=True)
                     seen = max(seen, len(said))
@@ -102,7 +105,8 @@ def follow(cluster: Path, place: Place) -> Ended:
         except FAULTS as error:
             if "does not exist" in str(error):
                 raise BadInput(
-                    f"the head of {cluster} does not know job {place.job} any more: Ray was restarted"
+                    f"the head of {cluster} does not know job {place.job} any more: Ray was restarted."
+                    f" {_how_to_go_on(cluster, place)}"
                 ) from error
             if not lost:
                 print(f"\nlost the head ({error}); the sweep goes on, trying again every {AGAIN_S:.0f} s", flush=True)
@@ -118,10 +122,20 @@ def _brought_home(head: Head, cluster: Path, place: Place, details: JobDetails) 
         return ended
     head.fetch(place.there, place.home)
     print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
-    if details.driver_exit_code == EXIT_INTERRUPTED:
-        print(f"go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume", flush=True)
+    if ended == "failed" and details.driver_exit_code not in (EXIT_FAILED, EXIT_BAD_INPUT):  # or killed, with its head
+        print(_how_to_go_on(cluster, place), flush=True)
         return "interrupted"
     return ended
+
+
+def _went_with(details: JobDetails, addresses: Sequence[str]) -> bool:
+    """Whether it ran on a head that is no more: a new one, to which Redis has told of it, takes it for alive."""
+    ran_at = urlsplit(details.driver_agent_http_address or "").hostname
+    return ran_at is not None and ran_at not in addresses and not details.status.is_terminal()
+
+
+def _how_to_go_on(cluster: Path, place: Place) -> str:
+    return f"Go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume"
 
 
 @contextlib.contextmanager
@@ -141,7 +155,7 @@ def _connected(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
     silence_ray(verbose=False)
     head = Head(cluster)
     with head.tunnel(DASHBOARD) as port:
-        yield head, JobSubmissionClient(f"http://127.0.0.1:{port}")
+        yield head, JobSubmissionClient(f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {head.token()}"})
 
 
 def price_line(cluster: Path) -> str:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
-from sweeps.engine.finalists import confirm, measure_bases, pair_of
-from sweeps.engine.nodes import Capacity, seat_resources
+from sweeps.engine.finalists import confirm, measure_bases, trainable
+from sweeps.engine.nodes import Capacity
 from sweeps.engine.progress import Progress
 from sweeps.engine.record import Recorder
 from sweeps.engine.search import OptunaSearcher, storage_of
@@ -84,13 +83,13 @@ def run(
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
     stops = Stops(folder, sweep.rounds)
-    # Where it is not said how many at once, Tune shows an autoscaler one waiting trial at a time, and knows of no team.
+    team = plan.team or _elsewhere(sweep, hosts, largest)
     own = sweep.max_concurrent_trials
-    if own is None and (plan.team or largest.autoscaler):
+    if own is None and team:  # Tune sees only the trials' own processes, which take nothing
         own = largest.trials(sweep.resources_per_trial)
     side_by_side = plan.seats * plan.hosts if hosts else own
     callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
-    trials = _tune(sweep, side_by_side, hosts, plan.team, folder, searcher, stops, callbacks, resume, verbose)
+    trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
 
     before = {name: ray.get(reference) for name, reference in measuring.items()}
     if before:
@@ -116,7 +115,7 @@ def run(
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
     if sweep.finalists and chosen and not (interrupted or over or recorder.finals):
         print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
-        recorder.confirm(*confirm(sweep, chosen, hosts, plan.team, side_by_side, folder), task.test())
+        recorder.confirm(*confirm(sweep, chosen, hosts, team, side_by_side, folder), task.test())
         for one in recorder.finals:
             if one.trial_id is not None:
                 tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
@@ -146,7 +145,7 @@ def _tune(
     if resume and not restored:  # killed in its first moments
         searcher.settle(again=True)
     analysis = tune.run(
-        tune.with_parameters(Trial, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts, team=team),
+        trainable(Trial, sweep, hosts, team),
         name="tune",
         storage_path=str(folder.resolve()),
         metric="score",
@@ -154,7 +153,6 @@ def _tune(
         num_samples=sweep.num_samples,
         stop=stops,
         time_budget_s=sweep.time_budget_s,
-        resources_per_trial=seat_resources() if hosts or team else dict(sweep.resources_per_trial),
         search_alg=searcher,
         scheduler=_asha(sweep),
         max_concurrent_trials=side_by_side,
@@ -191,6 +189,14 @@ def _hosts(sweep: Sweep, plan: Seating, threads: int) -> Hosts:
     bases = sorted({pair.base for pair in sweep.pairs})
     gpus = sweep.resources_per_trial.get("gpu", 0)
     return {base: start_hosts(base, plan.shape, plan.hosts, threads, gpus) for base in bases}
+
+
+def _elsewhere(sweep: Sweep, hosts: Hosts, largest: Capacity) -> TeamShape | None:
+    """Of trials without a host, where there are several nodes: so their own processes are on this one's disk."""
+    if hosts or largest.nodes == 1:
+        return None
+    asked = sweep.resources_per_trial
+    return TeamShape(1, asked.get("cpu", 0), asked.get("gpu", 0))
 
 
 def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,14 @@ import yaml
 
 from cluster.head import Head
 from sweeps.engine.store import TRIAL_TAG
+from sweeps.results.files import TRIALS
 from sweeps.results.run import Run
 from tests.cluster.api_server import KEY, Account, wait_until
 from tests.cluster.pods import PUBLIC, ROOT, Pods, why_not
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 BIN = Path(sys.executable).parent
+REDIS = 16379
 QUICK = ["--task.search-size", "60", "--task.train-size", "160", "--finalists", "0", "--no-report"]
 
 
@@ -34,6 +37,7 @@ class Cluster:
     account: Account
     pods: Pods
     folder: Path
+    redis: bool
 
     @property
     def file(self) -> Path:
@@ -67,19 +71,34 @@ def up(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
     pods = Pods(folder)
     account = Account(pods.start, pods.end)
-    cluster = Cluster(account, pods, folder)
-    cluster.file.write_text(yaml.safe_dump(on_this_machine(account.port)))
+    redis = start_redis(folder)
+    cluster = Cluster(account, pods, folder, redis is not None)
+    cluster.file.write_text(yaml.safe_dump(on_this_machine(account.port, with_redis=cluster.redis)))
     try:
         cluster.call("ray", "up", "-y", "--no-config-cache", cluster.file, cwd=ROOT)
         yield cluster
     finally:
         account.close()
         pods.close()
+        if redis:
+            redis.kill()
 
 
-def on_this_machine(port: int) -> dict:
+def start_redis(folder: Path) -> subprocess.Popen[bytes] | None:
+    """On this machine, where Debian's redis-server is installed, reachable for the pods."""
+    if shutil.which("redis-server") is None:
+        return None
+    settings = ["--bind", f"{PUBLIC}.1", "--port", str(REDIS), "--protected-mode", "no", "--save", ""]
+    return subprocess.Popen(["redis-server", *settings], cwd=folder, stdout=subprocess.DEVNULL)
+
+
+def on_this_machine(port: int, with_redis: bool) -> dict:
     """The repository's cluster.yaml but for the API's address, the environment, which is here, and small nodes."""
-    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    text = (ROOT / "cluster.yaml").read_text()
+    if with_redis:
+        text = text.replace("# - grep -q REDIS", "- grep -q REDIS").replace("HOST:6379", f"{PUBLIC}.1:{REDIS}")
+        assert f"{PUBLIC}.1:{REDIS}" in text
+    config = yaml.safe_load(text)
     config["provider"]["api_url"] = f"http://{PUBLIC}.1:{port}"
     assert config["setup_commands"][0] == "make -C ~/espalier .venv/.ready"
     config["setup_commands"][0] = f"ln -sfn {sys.prefix} ~/espalier/.venv"
@@ -98,7 +117,7 @@ def at_once(table: pd.DataFrame) -> int:
 
 
 def trials(folder: Path) -> pd.DataFrame:
-    return pd.read_parquet(folder / "trials.parquet")
+    return pd.read_parquet(folder / TRIALS)
 
 
 def test_a_sweep_goes_on_when_a_worker_vanishes(up):
@@ -184,11 +203,40 @@ def test_what_the_head_refuses_is_told_here(up):
     assert "runs/lost exists" in log.read_text()
 
 
+def test_a_sweep_goes_on_when_the_head_is_lost(up):
+    """With its disk. What is on the volume, the sweep and MLflow's database, is enough; Redis remembers the job."""
+    rounds = 6
+    flags = ["--num-samples", "6", "--rounds", str(rounds), "--grace-period", str(rounds), "--seats", "3"]
+    flags += ["--hosts", "1", "--name", "headless"]
+    started, log = up.sweep(*flags)
+    there = up.pods.shared / "runs/headless"
+    wait_until(lambda: (there / TRIALS).is_file() and trials(there)["round"].max() > 2, 150, f"trials at work: {log}")
+    lost = next(pod for pod in up.account.alive() if "-head-" in pod["name"])
+    up.pods.end(lost)
+    lost["status"] = "TERMINATED"
+    assert started.wait(timeout=120) == 2, log.read_text()
+    assert "has no head: run `ray up" in log.read_text()
+    before = trials(there)
+
+    up.call("ray", "up", "-y", "--no-config-cache", up.file, cwd=ROOT)
+    if up.redis:
+        said = up.call("espalier", "status", "--cluster", up.file)
+        assert f"Go on with the same flags and: --cluster {up.file} --name headless --resume" in said
+    again, log = up.sweep(*flags, "--resume")
+    assert again.wait(timeout=300) == 0, log.read_text()[-3000:]
+    after = trials(up.folder / "runs/headless")
+    assert after["status"].unique().tolist() == ["finished"]
+    assert after.groupby("trial_id")["round"].apply(list).tolist() == [list(range(1, rounds + 1))] * 6
+    kept = before.merge(after, on=["trial_id", "round"], suffixes=("", "_after"))
+    assert len(kept) == len(before) > 3
+    assert (kept["at"] == kept["at_after"]).mean() > 0.5, "finished rounds were not done again, but for the last ones"
+
+
 def test_rays_own_commands_work(up):
-    """On the head, a script uses the cluster and its MLflow without being told."""
+    """On the head, a script uses the cluster and its MLflow without being told; unpacked, it needs no common disk."""
     assert "1 head" in up.call("ray", "exec", up.file, "ray status")
     script = ROOT / "sweeps/arena.py"
-    flags = ["--num-samples", "2", "--rounds", "1", "--learner", "lora", "--hosts", "1", "--seats", "2"]
+    flags = ["--num-samples", "2", "--rounds", "1", "--learner", "lora", "--seats", "1"]
     said = up.call("ray", "submit", up.file, script, *QUICK, *flags)
     assert "http://127.0.0.1:5000" in said
     assert "cannot tell" in said or "1 trial" in said
