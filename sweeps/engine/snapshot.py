@@ -14,6 +14,7 @@ from typing import Any
 
 from ray.tune import Callback
 
+SNAPSHOT = "snapshot.zip"  # in a sweep's folder
 STATE = ("*.json", "*.pkl")  # what Tune's own `sync_down_experiment_state` takes for its snapshot
 
 

@@ -167,15 +167,18 @@ def test_the_best_trial_is_in_mlflow_through_a_tunnel(up, monkeypatch):
     assert best.trial_id in [one.data.tags.get(TRIAL_TAG) for one in top]
 
 
-def test_a_sweep_is_left_joined_again_and_watched_through_a_lost_connection(up):
-    started, log = up.sweep(
-        "--num-samples", "4", "--rounds", "8", "--seats", "2", "--hosts", "1", "--name", "joined", "--max-cost", "5"
-    )
+def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
+    """Ctrl-C, joined, a lost connection, and the head gone with its disk. What is on the volume, the sweep and MLflow's
+    database, is enough; Redis remembers the job."""
+    rounds = 6
+    flags = ["--num-samples", "6", "--rounds", str(rounds), "--grace-period", str(rounds), "--seats", "3"]
+    flags += ["--hosts", "1", "--name", "headless", "--max-cost", "5"]
+    started, log = up.sweep(*flags)
+    there = up.pods.shared / "runs/headless"
     wait_until(lambda: "trial 0 started" in log.read_text(), 120, f"the first trial: {log}")
     started.send_signal(signal.SIGINT)
     started.wait(timeout=60)
     assert f"join again with: espalier status --cluster {up.file}" in log.read_text()
-    assert not (up.folder / "runs/joined").exists()
     joined = subprocess.Popen(
         [BIN / "espalier", "status", "--cluster", up.file],
         cwd=up.folder, env=up.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -186,11 +189,31 @@ def test_a_sweep_is_left_joined_again_and_watched_through_a_lost_connection(up):
         if "trial 0 started" in line:
             for ssh in psutil.Process(joined.pid).children():
                 ssh.kill()
-    assert joined.wait(timeout=60) == 0, said
+        if "lost the head" in line:
+            break
+    wait_until(lambda: (there / TRIALS).is_file() and trials(there)["round"].max() > 2, 150, f"trials at work: {log}")
+    lost = next(pod for pod in up.account.alive() if "-head-" in pod["name"])
+    up.pods.end(lost)
+    lost["status"] = "TERMINATED"
+    said += joined.communicate(timeout=120)[0]
     assert said.count("trial 0 started") == 1, "from its beginning, and nothing twice"
-    assert "lost the head" in said
-    assert f"brought home: {up.folder / 'runs/joined'}" in said
-    assert trials(up.folder / "runs/joined")["trial_id"].nunique() == 4
+    assert joined.returncode == 2, said
+    assert "has no head: run `ray up" in said
+    before = trials(there)
+
+    up.call("ray", "up", "-y", "--no-config-cache", up.file, cwd=ROOT)
+    if up.redis:
+        said = up.call("espalier", "status", "--cluster", up.file)
+        assert f"Go on with the same flags and: --cluster {up.file} --name headless --resume" in said
+    again, log = up.sweep(*flags, "--resume")
+    assert again.wait(timeout=300) == 0, log.read_text()[-3000:]
+    assert f"brought home: {up.folder / 'runs/headless'}" in log.read_text()
+    after = trials(up.folder / "runs/headless")
+    assert after["status"].unique().tolist() == ["finished"]
+    assert after.groupby("trial_id")["round"].apply(list).tolist() == [list(range(1, rounds + 1))] * 6
+    kept = before.merge(after, on=["trial_id", "round"], suffixes=("", "_after"))
+    assert len(kept) == len(before) > 3
+    assert (kept["at"] == kept["at_after"]).mean() > 0.5, "finished rounds were not done again, but for the last ones"
 
 
 def test_what_the_head_refuses_is_told_here(up):
@@ -201,35 +224,6 @@ def test_what_the_head_refuses_is_told_here(up):
     started, log = up.sweep("--name", "lost")
     assert started.wait(timeout=60) == 2, "it would be brought home over the one that is there"
     assert "runs/lost exists" in log.read_text()
-
-
-def test_a_sweep_goes_on_when_the_head_is_lost(up):
-    """With its disk. What is on the volume, the sweep and MLflow's database, is enough; Redis remembers the job."""
-    rounds = 6
-    flags = ["--num-samples", "6", "--rounds", str(rounds), "--grace-period", str(rounds), "--seats", "3"]
-    flags += ["--hosts", "1", "--name", "headless"]
-    started, log = up.sweep(*flags)
-    there = up.pods.shared / "runs/headless"
-    wait_until(lambda: (there / TRIALS).is_file() and trials(there)["round"].max() > 2, 150, f"trials at work: {log}")
-    lost = next(pod for pod in up.account.alive() if "-head-" in pod["name"])
-    up.pods.end(lost)
-    lost["status"] = "TERMINATED"
-    assert started.wait(timeout=120) == 2, log.read_text()
-    assert "has no head: run `ray up" in log.read_text()
-    before = trials(there)
-
-    up.call("ray", "up", "-y", "--no-config-cache", up.file, cwd=ROOT)
-    if up.redis:
-        said = up.call("espalier", "status", "--cluster", up.file)
-        assert f"Go on with the same flags and: --cluster {up.file} --name headless --resume" in said
-    again, log = up.sweep(*flags, "--resume")
-    assert again.wait(timeout=300) == 0, log.read_text()[-3000:]
-    after = trials(up.folder / "runs/headless")
-    assert after["status"].unique().tolist() == ["finished"]
-    assert after.groupby("trial_id")["round"].apply(list).tolist() == [list(range(1, rounds + 1))] * 6
-    kept = before.merge(after, on=["trial_id", "round"], suffixes=("", "_after"))
-    assert len(kept) == len(before) > 3
-    assert (kept["at"] == kept["at_after"]).mean() > 0.5, "finished rounds were not done again, but for the last ones"
 
 
 def test_rays_own_commands_work(up):

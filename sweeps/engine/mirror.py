@@ -1,0 +1,164 @@
+"""`--mirror URI`: a copy of the sweep's folder that outlives this machine, and that `--resume` goes on from elsewhere.
+
+The URI is of any file system that pyarrow has: s3://bucket/runs, gs://, abfs://, hdfs://, or a folder. A thread brings
+over what has changed: first what is only added, then Optuna's database and Tune's snapshot as they were before, so that
+the copy never names a checkpoint that it lacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shutil
+import sqlite3
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pyarrow import ArrowException
+from pyarrow.fs import FileSelector, FileSystem, FileType
+
+from sweeps.engine.lock import LOCK_FILE
+from sweeps.engine.search import DATABASE
+from sweeps.engine.snapshot import SNAPSHOT
+from sweeps.engine.sweep import BadInput
+from sweeps.results.run import SWEEP_FILE
+
+EVERY_S = 10.0  # between two looks at what has changed: the most that a lost disk costs, beside the time of copying
+WHOLE_AT_ONCE = {"s3", "gcs", "abfs"}  # stores where a file is there when all of it is
+FAULTS = (OSError, ArrowException)
+# What means nothing elsewhere: who drives it, transactions and files that are being made, what this MLflow has got.
+NOT_KEPT = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new|\.best/.*|mlflow/delivered")
+
+
+class Mirror:
+    """Keeps `folder` at `uri`/<its name>. Raises BadInput where that cannot be."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        self.uri, self.folder = uri, folder
+        try:
+            self._there, root = FileSystem.from_uri(uri)
+        except (*FAULTS, ValueError) as error:
+            raise BadInput(f"--mirror {uri}: {_line(error)}; give s3://BUCKET/FOLDER, or file:///FOLDER") from error
+        self._root = f"{root.rstrip('/')}/{folder.name}"
+        self._kept: dict[str, tuple[int, int]] = {}  # of each file there, as it was here: bytes, time of change
+        self._warned = False
+
+    def exists(self) -> bool:
+        """Whether a sweep of this name is there. Raises BadInput where nobody can tell."""
+        with self._explained():
+            return self._there.get_file_info(f"{self._root}/{SWEEP_FILE}").type == FileType.File
+
+    def fetch(self) -> None:
+        """All that is there, into the folder."""
+        with self._explained():
+            for info in self._there.get_file_info(FileSelector(self._root, recursive=True)):
+                if info.type == FileType.File and not info.path.endswith(".part"):
+                    target = self.folder / info.path[len(self._root) + 1 :]
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with self._there.open_input_stream(info.path) as source, target.open("wb") as file:
+                        shutil.copyfileobj(source, file)
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[None]:
+        """Keep the copy current inside, and once more at the end. Raises BadInput where it cannot be begun."""
+        with self._explained():
+            self._there.create_dir(self._root)
+            self.copy()
+        over = threading.Event()
+        thread = threading.Thread(target=self._follow, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self._try()
+
+    def copy(self) -> None:
+        """Bring over what has changed since. Raises OSError or ArrowException."""
+        state = {name: _frozen(self.folder / name) for name in (DATABASE, SNAPSHOT) if (self.folder / name).is_file()}
+        found = self._files()
+        for name in found.keys() - state.keys():
+            if found[name] != self._kept.get(name):
+                with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:  # tidied away
+                    self._put(name, file)
+                    self._kept[name] = found[name]
+        for name, content in state.items():
+            if found.get(name) != self._kept.get(name):
+                self._put(name, io.BytesIO(content))
+                self._kept[name] = found[name]
+        for name in self._kept.keys() - found.keys():
+            self._there.delete_file(f"{self._root}/{name}")
+            del self._kept[name]
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for path in self.folder.rglob("*"):
+            name = path.relative_to(self.folder).as_posix()
+            if NOT_KEPT.fullmatch(name):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
+        return found
+
+    def _put(self, name: str, file: BinaryIO) -> None:
+        target = f"{self._root}/{name}"
+        self._there.create_dir(target.rpartition("/")[0])
+        part = target if self._there.type_name in WHOLE_AT_ONCE else f"{target}.part"
+        with self._there.open_output_stream(part) as stream:
+            shutil.copyfileobj(file, stream)
+        if part != target:
+            self._there.move(part, target)
+
+    def _follow(self, over: threading.Event) -> None:
+        while not over.wait(EVERY_S):
+            self._try()
+
+    def _try(self) -> None:
+        """A mirror out of reach does not end a sweep: one warning, and the next look tries again."""
+        try:
+            self.copy()
+            self._warned = False
+        except FAULTS as error:
+            if not self._warned:
+                print(f"warning: --mirror {self.uri}: {_line(error)}; trying again", file=sys.stderr, flush=True)
+            self._warned = True
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except FAULTS as error:
+            raise BadInput(f"--mirror {self.uri}: {_line(error)}; check its address and your rights there") from error
+
+
+def bring(uri: str, folder: Path) -> None:
+    """The folder from its mirror, where it is not here. Raises BadInput where it is in neither."""
+    if (folder / SWEEP_FILE).is_file():
+        return
+    mirror = Mirror(uri, folder)
+    if not mirror.exists():
+        raise BadInput(f"--resume: there is no sweep in {folder}, nor in --mirror {uri}; start it without --resume")
+    mirror.fetch()
+    print(f"fetched {folder} from {uri}", flush=True)
+
+
+def _frozen(file: Path) -> bytes:
+    """A file that is replaced as a whole, or a database as of one moment."""
+    if file.suffix != ".db":
+        return file.read_bytes()
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / file.name
+        with contextlib.closing(sqlite3.connect(file)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        return copy.read_bytes()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,134 @@
+"""A copy of a sweep's folder elsewhere: what it has at every moment, and a driver that goes on from it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+
+import pytest
+
+from sweeps.engine.checks import BadInput
+from sweeps.engine.lock import LOCK_FILE
+from sweeps.engine.mirror import Mirror, bring
+from sweeps.engine.search import DATABASE
+from sweeps.engine.snapshot import SNAPSHOT
+from sweeps.results.run import SWEEP_FILE
+from tests.driving import mlflow_runs, study, sweep
+from tests.test_engine_interrupted import kill, start, wait_for
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "here/toy"
+    (made / "tune/a").mkdir(parents=True)
+    (made / SWEEP_FILE).write_text("name: toy")
+    (made / "tune/a/state.pt").write_bytes(b"1")
+    return made
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_changes_is_brought_over_and_nothing_else(folder, tmp_path):
+    mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
+    assert not mirror.exists()
+    (folder / LOCK_FILE).write_text("1")
+    (folder / "mlflow").mkdir()
+    (folder / "mlflow/delivered").write_text("9")
+    mirror.copy()
+    assert mirror.exists()
+    assert contents(there) == {SWEEP_FILE: b"name: toy", "tune/a/state.pt": b"1"}
+    before = (there / SWEEP_FILE).stat().st_mtime_ns
+    (folder / "tune/a/state.pt").unlink()
+    (folder / "tune/a/next.pt").write_bytes(b"22")
+    mirror.copy()
+    assert contents(there) == {SWEEP_FILE: b"name: toy", "tune/a/next.pt": b"22"}
+    assert (there / SWEEP_FILE).stat().st_mtime_ns == before, "what is the same is not copied again"
+    (folder / "tune/a/next.pt").write_bytes(b"33")
+    mirror.copy()
+    assert contents(there)["tune/a/next.pt"] == b"33"
+
+
+def test_a_database_is_copied_as_of_one_moment(folder, tmp_path):
+    """With a transaction open, of which half is in the file."""
+    with sqlite3.connect(folder / DATABASE) as database:
+        database.execute("create table trials (number)")
+        database.execute("pragma cache_size = 1")
+    database.executemany("insert into trials values (?)", [(i,) for i in range(10)])
+    database.commit()
+    database.execute("insert into trials values (10)")
+    Mirror(f"file://{tmp_path}/there", folder).copy()
+    database.rollback()
+    database.close()
+    with sqlite3.connect(tmp_path / "there/toy" / DATABASE) as copy:
+        assert copy.execute("select count(*) from trials").fetchone() == (10,)
+
+
+def test_a_snapshot_never_names_what_is_not_there(folder, tmp_path, monkeypatch):
+    """One that is written while files are brought over waits for the next time, as do the checkpoints that it names."""
+    (folder / SNAPSHOT).write_bytes(b"names state.pt")
+    mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
+    put = Mirror._put
+
+    def meanwhile(self, name, file):
+        (folder / "tune/a/late.pt").write_bytes(b"2")
+        (folder / SNAPSHOT).write_bytes(b"names late.pt")
+        put(self, name, file)
+
+    monkeypatch.setattr(Mirror, "_put", meanwhile)
+    mirror.copy()
+    assert contents(there)[SNAPSHOT] == b"names state.pt"
+    monkeypatch.undo()
+    mirror.copy()
+    assert contents(there) == contents(folder)
+
+
+def test_out_of_reach(folder, tmp_path, capsys):
+    """Before the sweep it is bad input; during the sweep a warning, once, and all is there in the end."""
+    with pytest.raises(BadInput, match=r"--mirror ftp://x/y: .*give s3://"):
+        Mirror("ftp://x/y", folder)
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="check its address and your rights there"), \
+            Mirror(f"file://{tmp_path}/file/there", folder).following():  # fmt: skip
+        pass
+    mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there"
+    with mirror.following():
+        shutil.rmtree(there)
+        there.touch()
+        (folder / "new").write_text("1")
+        mirror._try()
+        mirror._try()
+        assert capsys.readouterr().err.count("trying again") == 1
+        there.unlink()
+    assert (there / "toy/new").read_text() == "1"
+    with pytest.raises(BadInput, match="nor in --mirror"):
+        bring(f"file://{tmp_path}/there", tmp_path / "elsewhere/unknown")
+
+
+def test_a_killed_driver_is_followed_by_one_on_another_disk(tmp_path):
+    """Only the mirror is left of the first machine: finished trials stay, the others go on, and MLflow hears of all."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    mirror = ["--mirror", f"file://{tmp_path}/there"]
+    driver, flags, _ = start(tmp_path / "first", "--name", "moved", *mirror, rounds=10)
+    there = tmp_path / "there/moved"
+    wait_for(lambda: (there / SNAPSHOT).is_file() and len(list(there.glob("tune/*/checkpoint_*/state.pt"))) > 1)
+    time.sleep(1)
+    kill(driver)
+    done = {t.number: t.params for t in study(tmp_path / "first", "moved").trials}
+    shutil.rmtree(tmp_path / "first/runs")
+    refused = sweep(tmp_path / "second", *flags, check=False)
+    assert refused.returncode == 2
+    assert "has a 'moved' already; give another --name, or add --resume" in refused.stderr
+    out = sweep(tmp_path / "second", *flags, "--resume").stdout
+    assert "fetched runs/moved from" in out
+    trials = study(tmp_path / "second", "moved").trials
+    finished = [t for t in trials if t.user_attrs.get("ended") == "finished"]
+    assert len(finished) == 6
+    assert [t.params for t in trials[:2]] == [done[0], done[1]]
+    children, parents = mlflow_runs(tmp_path / "second")
+    assert sorted(how for _, how in children.values()) == ["finished"] * 6
+    assert parents == ["FINISHED"]
+    assert (there / "end.yaml").is_file(), "what the second did is in the mirror, too"
