@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -15,8 +16,12 @@ import transformers
 
 from sweeps.engine.cli import parse
 from sweeps import arc, arena
+from sweeps.engine.checks import BadInput
+from sweeps.engine.export import export
+from sweeps.results.run import Run
 from tests.arc_files import recolour, write_all_splits
 from tests.driving import MINIATURES, environment, study, sweep
+from trainables.tasks.arc_data import load_splits
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +32,23 @@ def test_every_script_has_a_miniature():
 
 def test_arc_in_miniature(tmp_path):
     check_miniature("arc", tmp_path, sweep(tmp_path, *MINIATURES["arc"], script=ROOT / "sweeps/arc.py").stdout)
+    check_submission(tmp_path / "runs/arc", tmp_path / "submission.json")
+
+
+def check_submission(run, file):
+    """The official file, judged by the official rule from the official answers, scores what the finalist scored."""
+    export(run, submission=file)
+    left = Run.read(run)
+    said = json.loads(file.read_text())
+    tests = {key: [target.tolist() for _, target in pairs.tests] for key, pairs in load_splits("arc1")["test"].items()}
+    asked = left.answers[(left.answers.trial_id == left.trial("best").trial_id) & (left.answers.seed == 0)]
+    assert said.keys() == {*asked.key} <= tests.keys()
+    for row in asked.itertuples():
+        tries = [(one["attempt_1"], one["attempt_2"]) for one in said[row.key]]
+        assert len(tries) == len(tests[row.key])
+        assert row.score == all(right in pair for right, pair in zip(tests[row.key], tries, strict=True))
+    with pytest.raises(BadInput, match="give --to FOLDER, or --submission FILE"):
+        export(run)
 
 
 def check_miniature(name, folder, out):

@@ -154,10 +154,12 @@ def test_plan_says_what_a_cluster_costs_an_hour(tmp_path, monkeypatch):
     file = tmp_path / "cluster.yaml"
     text = (ROOT / "cluster.yaml").read_text()
     file.write_text(text.replace("provider:\n", f"provider:\n  api_url: http://127.0.0.1:{account.port}\n"))
-    assert "0.25 dollars an hour for the head alone, 1.45 with all workers" in price_line(file)
+    said = price_line(file, 2.0)
+    assert "0.25 dollars an hour for the head alone, 1.45 with all workers" in said
+    assert "expected: 0.50 dollars" in said
     account.prices = {"NVIDIA A100 80GB PCIe": 1.64}
     with pytest.raises(BadInput, match="no GPU of head, worker is offered within max_price"):
-        price_line(file)
+        price_line(file, 1.0)
     account.close()
 
 

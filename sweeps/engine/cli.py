@@ -84,11 +84,12 @@ def main(sweep: Sweep, argv: list[str] | None = None) -> None:
             from sweeps.engine.plan import plan
 
             remarks = check(sweep, flags.allow)
-            print("\n".join([plan(sweep), *remarks]))
+            text, hours = plan(sweep)
+            print("\n".join([text, *remarks]))
             if flags.cluster is not None:
                 from sweeps.engine.remote import price_line
 
-                print(price_line(flags.cluster))
+                print(price_line(flags.cluster, hours))
             return
         if flags.cluster is not None:
             if flags.like is not None or flags.address is not None:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from sweeps.engine.rebuild import rebuild
-from sweeps.engine.reproduce import BEST, Job, job_of, open_run, train
+from sweeps.engine.reproduce import BEST, Job, job_of, open_run, train, trial_of
+from sweeps.engine.submission import submit
 from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
@@ -19,13 +20,28 @@ from trainables.bases import BaseName
 OURS = {"config.yaml"}  # of best/: what is not the model's
 
 
-def export(run: Path, /, to: Path, trial: str = "best", merge: bool = False, register: str | None = None) -> None:
+def export(
+    run: Path,
+    /,
+    to: Path | None = None,
+    trial: str = "best",
+    merge: bool = False,
+    register: str | None = None,
+    submission: Path | None = None,
+) -> None:
     """Take a trial of runs/X away: a PEFT adapter with a model card.
 
     `--to`: a new folder. `--trial`: best (as it lies in best/), or a number or id, which is trained again. `--merge`: a
     whole model that transformers loads by itself. `--register NAME`: also a new version in MLflow's model registry.
+    `--submission FILE`: of ARC, a finalist's answers to the test split in the official format.
     """
     left = open_run(run)
+    if submission:
+        print(submit(left, trial_of(left, trial), submission))
+        if to is None:
+            return
+    if to is None:
+        raise BadInput("nothing to export to; give --to FOLDER, or --submission FILE")
     job = job_of(left, trial)
     if to.exists():
         raise BadInput(f"--to {to} exists; give a new folder")

@@ -17,11 +17,13 @@ from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.results.finals import SEEDS
 
 PROBE_TIMEOUT_S = 900
+HOUR_S = 3600
 MIB = 2**20
 
 
-def plan(sweep: Sweep) -> str:
-    """The text that `--plan` prints. Raises BadInput when the probe's round fails."""
+def plan(sweep: Sweep) -> tuple[str, float]:
+    """The text that `--plan` prints, and the hours of this machine that it comes to. Raises BadInput when the probe's
+    round fails."""
     lines = [f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}"]
     for pair in sweep.pairs:
         lines.append(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
@@ -40,23 +42,25 @@ def plan(sweep: Sweep) -> str:
             f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
             f"{cost['trainable_parameters']:,.0f} trainable parameters"
         )
-    rounds_total = _expected_rounds(sweep)
+    rounds_total, hours = _expected_rounds(sweep), 0.0
     per_round = sum(cost["round_s"] for cost in probes.values()) / len(probes)
     side_by_side = plan.hosts if plan.shape else sweep.max_concurrent_trials or 1
+    hours += rounds_total * per_round / side_by_side / HOUR_S
     memory = max(cost["peak_rss"] for cost in probes.values()) * side_by_side / MIB
     checkpoints = max(cost["checkpoint"] for cost in probes.values())
     lines.append(
-        f"estimate: {rounds_total:.0f} rounds, {rounds_total * per_round / side_by_side / 60:.1f} min "
+        f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
         f"with {side_by_side} side by side, {memory:,.0f} MiB of memory, "
         f"{2 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
     if sweep.finalists:
         trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults
-        more = trainings * sweep.rounds * per_round / side_by_side / 60
+        more = trainings * sweep.rounds * per_round / side_by_side / HOUR_S
+        hours += more
         lines.append(
-            f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {more:.1f} min more at most"
+            f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more at most"
         )
-    return "\n".join(lines)
+    return "\n".join(lines), hours
 
 
 def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -153,13 +154,15 @@ def reached(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
 @contextlib.contextmanager
 def _connected(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
     silence_ray(verbose=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that tunnels are closed, as by Ctrl-C
     head = Head(cluster)
     with head.tunnel(DASHBOARD) as port:
         yield head, JobSubmissionClient(f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {head.token()}"})
 
 
-def price_line(cluster: Path) -> str:
-    """What the cluster would cost an hour, at its smallest and at its largest. Raises BadInput."""
+def price_line(cluster: Path, hours: float) -> str:
+    """What the cluster would cost an hour, at its smallest and at its largest, and for a sweep that takes this machine
+    so many hours. Raises BadInput."""
     try:
         config = read(cluster)
         if not prices.priced(config):
@@ -176,7 +179,7 @@ def price_line(cluster: Path) -> str:
         left, workers = left - count, workers + count * each[name]
     return (
         f"{cluster}: {each[head]:.2f} dollars an hour for the head alone, {each[head] + workers:.2f} with all workers;"
-        " times above are this machine's"
+        f" expected: {hours * each[head]:.2f} dollars, if a pod does in an hour what this machine does"
     )
 
 

@@ -122,7 +122,7 @@ def trials(folder: Path) -> pd.DataFrame:
 
 def test_a_sweep_goes_on_when_a_worker_vanishes(up):
     """A head and two workers; one of them is taken back, as spot pods are, while its trials are at work."""
-    rounds, count = 7, 9
+    rounds, count = 6, 9
     flags = ["--num-samples", str(count), "--rounds", str(rounds), "--grace-period", str(rounds), "--name", "lost"]
     started, log = up.sweep(*flags, "--hosts", "3", "--seats", "3")
     try:
@@ -170,8 +170,8 @@ def test_the_best_trial_is_in_mlflow_through_a_tunnel(up, monkeypatch):
 def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     """Ctrl-C, joined, a lost connection, and the head gone with its disk. What is on the volume, the sweep and MLflow's
     database, is enough; Redis remembers the job."""
-    rounds = 6
-    flags = ["--num-samples", "6", "--rounds", str(rounds), "--grace-period", str(rounds), "--seats", "3"]
+    rounds, count = 6, 4
+    flags = ["--num-samples", str(count), "--rounds", str(rounds), "--grace-period", str(rounds), "--seats", "3"]
     flags += ["--hosts", "1", "--name", "headless", "--max-cost", "5"]
     started, log = up.sweep(*flags)
     there = up.pods.shared / "runs/headless"
@@ -210,7 +210,7 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     assert f"brought home: {up.folder / 'runs/headless'}" in log.read_text()
     after = trials(up.folder / "runs/headless")
     assert after["status"].unique().tolist() == ["finished"]
-    assert after.groupby("trial_id")["round"].apply(list).tolist() == [list(range(1, rounds + 1))] * 6
+    assert after.groupby("trial_id")["round"].apply(list).tolist() == [list(range(1, rounds + 1))] * count
     kept = before.merge(after, on=["trial_id", "round"], suffixes=("", "_after"))
     assert len(kept) == len(before) > 3
     assert (kept["at"] == kept["at_after"]).mean() > 0.5, "finished rounds were not done again, but for the last ones"
@@ -229,8 +229,13 @@ def test_what_the_head_refuses_is_told_here(up):
 def test_rays_own_commands_work(up):
     """On the head, a script uses the cluster and its MLflow without being told; unpacked, it needs no common disk."""
     assert "1 head" in up.call("ray", "exec", up.file, "ray status")
+    attach = ["script", "-qec", f"{BIN / 'ray'} attach {up.file}", "/dev/null"]  # it wants a terminal
+    typed = "echo mark-$((6 * 7)) $(which espalier); exit\n"
+    shell = subprocess.run(attach, input=typed, env=up.env, cwd=up.folder, capture_output=True, text=True, timeout=60)
+    assert "mark-42 /root/espalier/.venv/bin/espalier" in shell.stdout
     script = ROOT / "sweeps/arena.py"
     flags = ["--num-samples", "2", "--rounds", "1", "--learner", "lora", "--seats", "1"]
+    flags += ["--max-concurrent-trials", "1"]
     said = up.call("ray", "submit", up.file, script, *QUICK, *flags)
     assert "http://127.0.0.1:5000" in said
     assert "cannot tell" in said or "1 trial" in said

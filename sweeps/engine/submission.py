@@ -1,0 +1,51 @@
+"""`espalier export --submission`: what a finalist answered to the test split, in ARC's official format.
+
+One JSON object, `{"<task id>": [{"attempt_1": grid, "attempt_2": grid}, ...], ...}`, an entry per test input, as
+arcprize.org and Kaggle take it. The answers are those that were scored (`finalists.parquet`, first seed): nothing is
+trained again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sweeps.engine.rebuild import rebuild
+from sweeps.engine.sweep import BadInput
+from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.run import Run
+from trainables.tasks.arc import ArcTask, puzzle
+from trainables.tasks.arc_grids import parse_completion, submission
+
+NO_GRID: list[list[int]] = []  # the format's own "no answer"
+
+
+def submit(run: Run, record: TrialRecord, file: Path) -> str:
+    """Write the file; what it holds, in words. Raises BadInput for another task, a trial that was no finalist."""
+    task = rebuild(run.facts).resolve(record.params)[0].task
+    if not isinstance(task, ArcTask):
+        raise BadInput(f"--submission is for ARC; {run.folder} is a sweep over {task.name!r}")
+    answers = run.answers
+    said = answers if answers.empty else answers[(answers.trial_id == record.trial_id) & (answers.seed == 0)]
+    if said.empty:
+        known = {one.trial_id: one.number for one in run.records}
+        finalists = [str(known[one.trial_id]) for one in run.finals if one.trial_id in known]
+        there = f"name one with --trial: {', '.join(finalists)}" if finalists else "run the sweep with --finalists 1"
+        raise BadInput(f"trial {record.number} was no finalist, so it never saw the test split; {there}")
+    text_of = dict(zip(said.key, said.completion, strict=True))
+    entries = {example.key: _entries(text_of[example.key], len(puzzle(example).test_inputs)) for example in task.test()}
+    try:
+        file.write_text(json.dumps(entries))
+    except OSError as error:
+        raise BadInput(f"--submission {file} cannot be written: {error.strerror}") from error
+    empty = sum(all(entry["attempt_1"] == NO_GRID for entry in of_task) for of_task in entries.values())
+    return f"{len(entries)} tasks in {file}, {empty} of them without an answer; pass@2 {said.score.mean():.1%}"
+
+
+def _entries(text: str | None, outputs: int) -> list[dict[str, Any]]:
+    """A completion, JSON or text, as the format's entries; grids that nobody can read are no answer."""
+    attempts = parse_completion(text or "", outputs)
+    if attempts is None:
+        return [{"attempt_1": NO_GRID, "attempt_2": NO_GRID} for _ in range(outputs)]
+    return json.loads(submission(attempts))
