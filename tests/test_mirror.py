@@ -85,6 +85,53 @@ def test_a_snapshot_never_names_what_is_not_there(folder, tmp_path, monkeypatch)
     assert contents(there) == contents(folder)
 
 
+def test_a_checkpoint_that_is_tidied_away_meanwhile_is_still_brought_over(folder, tmp_path, monkeypatch):
+    """The snapshot that was frozen names it."""
+    (folder / SNAPSHOT).write_bytes(b"names state.pt")
+    mirror, there, put = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy", Mirror._put
+
+    def meanwhile(self, name, file):
+        (folder / "tune/a/state.pt").unlink(missing_ok=True)
+        put(self, name, file)
+
+    monkeypatch.setattr(Mirror, "_put", meanwhile)
+    mirror.copy()
+    assert contents(there)["tune/a/state.pt"] == b"1"
+    assert SNAPSHOT in contents(there)
+    mirror.copy()
+    assert "tune/a/state.pt" not in contents(there)
+
+
+def test_a_mirror_is_of_one_driver_after_the_other(folder, tmp_path):
+    """A machine that comes back does not write its old state over what another one has done since."""
+    uri, other = f"file://{tmp_path}/there", tmp_path / "other/toy"
+    with Mirror(uri, folder).following():
+        pass
+    bring(uri, folder)  # ours, so it may go on
+    bring(uri, other)
+    assert contents(other).keys() == contents(folder).keys()
+    (other / "tune/a/state.pt").unlink()
+    with Mirror(uri, other).following():
+        (other / "new").write_text("1")
+    assert "tune/a/state.pt" not in contents(tmp_path / "there/toy"), "what was tidied before it followed is gone, too"
+    with pytest.raises(BadInput, match="another driver has gone on there"):
+        bring(uri, folder)
+    with pytest.raises(BadInput, match=r"is where .* is itself"):
+        Mirror(f"file://{tmp_path}/here", folder)
+
+
+def test_a_fetch_that_was_cut_off_begins_anew(folder, tmp_path, monkeypatch):
+    uri, other = f"file://{tmp_path}/there", tmp_path / "other/toy"
+    Mirror(uri, folder).copy()
+    with monkeypatch.context() as planted:
+        planted.setattr(shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(OSError("planted")))
+        with pytest.raises(BadInput, match="planted"):
+            bring(uri, other)
+    assert not other.exists()
+    bring(uri, other)
+    assert contents(other) == contents(folder)
+
+
 def test_out_of_reach(folder, tmp_path, capsys):
     """Before the sweep it is bad input; during the sweep a warning, once, and all is there in the end."""
     with pytest.raises(BadInput, match=r"--mirror ftp://x/y: .*give s3://"):
@@ -131,4 +178,5 @@ def test_a_killed_driver_is_followed_by_one_on_another_disk(tmp_path):
     children, parents = mlflow_runs(tmp_path / "second")
     assert sorted(how for _, how in children.values()) == ["finished"] * 6
     assert parents == ["FINISHED"]
+    assert not (tmp_path / "first/runs").exists(), "nothing goes where the sweep was before"
     assert (there / "end.yaml").is_file(), "what the second did is in the mirror, too"

@@ -26,12 +26,15 @@ from trainables.spread import open_spread
 PROCESSES, SEED, ROUNDS = 2, 3, 2
 # Five rows in two processes: one of them has a row that counts for nothing.
 FIELDS = {"steps_per_round": 4, "per_device_train_batch_size": 5, "gradient_accumulation_steps": 2, "weight_decay": 0.1}
+ONLINE = FIELDS | {"mode": "online"}  # one row: the second process has none
 KINDS = {"lora": LoraConfig, "dora": DoraConfig, "full": FullConfig}
-RUNS = [("lora", "ddp", 0), ("lora", "fsdp", 0), ("dora", "fsdp", 0), ("full", "ddp", 1), ("full", "fsdp", 1)]
+RUNS = [("online", "ddp", 0), ("online", "fsdp", 0)]
+RUNS += [("lora", "ddp", 0), ("lora", "fsdp", 0), ("dora", "fsdp", 0), ("full", "ddp", 1), ("full", "fsdp", 1)]
 
 
 def pair(kind):
-    return Pair(KINDS[kind](**FIELDS), Letters(), "builtin:tiny")
+    config = LoraConfig(**ONLINE) if kind == "online" else KINDS[kind](**FIELDS)
+    return Pair(config, Letters(), "builtin:tiny")
 
 
 def alone(kind):
@@ -62,7 +65,10 @@ def process(rank, address, folder):
         seen, state = train(learner), learner.state()
         learner.save(str(own))
         after = learner.round()["loss"]
-        learner.load(state)
+        learner.evaluate()
+        of_first = [state]
+        dist.broadcast_object_list(of_first)
+        learner.load(of_first[0])
         again = learner.round()["loss"]
         held = sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in learner.model.parameters())
         learner.close()

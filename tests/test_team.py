@@ -113,7 +113,7 @@ def test_processes_that_are_lost_cost_the_round_they_were_in(crew, alone, tmp_pa
     assert_same(team, alone[1:])
     assert {mark.name for mark in tmp_path.iterdir()} == {"killed", "memory"}
     assert team.evaluate()["memory_halvings"] == 1
-    team.close()
+    team.dismiss()
 
 
 def test_a_team_of_one(ray_session, alone, tmp_path):

@@ -70,8 +70,8 @@ class OwnModel:
 
     def state(self) -> bytes:
         kept = {
-            "parameters": {name: self._whole(p.detach()).cpu() for name, p in self.parameters.items()},
-            "optimizer": tree_map(self._whole, self._optimizer.state_dict()),
+            "parameters": {name: self._kept(p.detach()) for name, p in self.parameters.items()},
+            "optimizer": tree_map(self._kept, self._optimizer.state_dict()),
             "steps": self._steps,
             "learner": self.learner.state(),
         }
@@ -81,7 +81,7 @@ class OwnModel:
 
     @torch.no_grad()
     def load(self, state: bytes) -> None:
-        kept = torch.load(io.BytesIO(state), map_location=self.device, weights_only=False)
+        kept = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
         for name, value in kept["parameters"].items():
             self.parameters[name].copy_(self._part(value, self.parameters[name]))
         places = list(self.parameters.values())
@@ -189,6 +189,10 @@ class OwnModel:
     def _whole(self, value: Any) -> Any:
         """All of a tensor, of which a device may have a part (`spread.py`)."""
         return value
+
+    def _kept(self, value: Any) -> Any:
+        """What goes into a state, of its tensors one after the other: a device has no room for all of them twice."""
+        return self._whole(value).cpu() if isinstance(value, Tensor) else value
 
     def _part(self, value: Tensor, of: Tensor) -> Tensor:
         """The opposite: this device's part, as of `of`."""

@@ -9,6 +9,7 @@ with a graph: what is computed is the loss of one process, to rounding.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -42,12 +43,16 @@ def open_spread(
     four_bit = "nf4" in BaseName.parse(pair.base).options
     if four_bit and strategy == "fsdp":
         raise ValueError(f"base {pair.base!r}: 4-bit weights cannot be sharded; use --parallel-strategy ddp")
+    gc.collect()  # a model that was sharded is part of a cycle
+    torch.cuda.empty_cache()
     base = load(pair.base, device if four_bit else torch.device("cpu"))
     own: Any = pair.learner.build(base, pair.task, seed)
     if not isinstance(own, OwnModel):  # a learner that could share its base: PEFT's modules give the same numbers
         own = with_peft(base, lora_config(base, own.adapter), own, seed)
     if strategy == "auto":
-        strategy = "ddp" if four_bit or _fits(own.model, device) else "fsdp"
+        fits = [True] * dist.get_world_size()
+        dist.all_gather_object(fits, four_bit or _fits(own.model, device))  # devices may differ
+        strategy = "ddp" if all(fits) else "fsdp"
     return Spread(own, device, strategy, halvings)
 
 
@@ -57,7 +62,7 @@ class Spread(OwnModel):
     def __init__(self, own: OwnModel, device: torch.device, strategy: Strategy, halvings: int = 0) -> None:
         self._rank, self._world, self.strategy = dist.get_rank(), dist.get_world_size(), strategy
         if strategy == "fsdp":
-            _shard(own.model, device, self._world)
+            self._root = _shard(own.model, device, self._world)
         else:
             own.model.to(device)
         super().__init__(own.base, own.model, own.learner, own.seed, own.give_back)
@@ -75,11 +80,18 @@ class Spread(OwnModel):
         if self._rank == 0:
             self.model.save_pretrained(folder, state_dict=weights)
 
+    def load(self, state: bytes) -> None:
+        if self.strategy == "fsdp":
+            self._root.reshard()  # after an evaluation it holds what was
+        super().load(state)
+
     def close(self) -> None:
         """A base that was sharded is loaded anew for the next trial."""
         super().close()
         if self.strategy == "fsdp":
             load.cache_clear()
+        elif not getattr(self.base.model, "is_quantized", False):
+            self.base.model.to("cpu")
 
     def _backward(self, rows: Sequence[Row], micro: int) -> Tensor:
         """As of one process, from this one's share. The last shares are filled with rows that count for nothing."""
@@ -101,7 +113,9 @@ class Spread(OwnModel):
         loss = self.learner.loss(everyone, rows)
         # Processes' gradients are averaged, and theirs are to be added.
         scale = self._world / self.learner.optimizer.gradient_accumulation_steps
-        shares = torch.autograd.grad(loss * scale, leaves, allow_unused=True, materialize_grads=True)
+        shares: Sequence[Tensor] = [torch.zeros_like(leaf) for leaf in leaves]
+        if loss.requires_grad:  # else all of its rows count for nothing
+            shares = torch.autograd.grad(loss * scale, leaves, allow_unused=True, materialize_grads=True)
         for span in spans:
             torch.autograd.backward(outputs if one else forward(span), shares[span])
         return loss.detach()
@@ -132,20 +146,25 @@ class Spread(OwnModel):
     def _whole(self, value: Any) -> Any:
         return value.full_tensor() if isinstance(value, DTensor) else value
 
+    def _kept(self, value: Any) -> Any:
+        """The first process's states are taken; the others help."""
+        whole = super()._kept(value)
+        return whole if self._rank == 0 or not isinstance(whole, Tensor) else None
+
     def _part(self, value: Tensor, of: Tensor) -> Tensor:
         if not isinstance(of, DTensor):
             return value
         return distribute_tensor(value, of.device_mesh, of.placements, src_data_rank=None)
 
 
-def _shard(model: Any, device: torch.device, world: int) -> None:
-    """Every decoder layer by itself, and then what is left, around them. On `device` afterwards."""
+def _shard(model: Any, device: torch.device, world: int) -> Any:
+    """Every decoder layer by itself, and then what is left, around them. On `device` afterwards. Returns the whole."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     mesh = init_device_mesh(device.type, (world,))
     for module in inner.modules():
         if type(module).__name__ in inner._no_split_modules:
             fully_shard(module, mesh=mesh)
-    fully_shard(inner, mesh=mesh)
+    return fully_shard(inner, mesh=mesh)
 
 
 def _fits(model: Any, device: torch.device) -> bool:

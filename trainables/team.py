@@ -12,6 +12,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -21,7 +22,6 @@ from trainables.core import Pair, Split
 from trainables.shape import TeamShape, read_files, write_files
 
 START_S = 1800  # that processes may wait for their machines, which may have yet to be rented
-LOOK_S = 0.5  # how often it is asked whether the processes of an order that is not answered live
 MAX_RESTARTS = 3  # of the processes, within one order
 
 
@@ -83,10 +83,11 @@ class Crew:
     def order(self, *order: Any) -> Any:
         """What the first process answers. Raises what a process failed with; RayActorError where one died."""
         answer = self._desk.order.remote(*order)
-        while not ray.wait([answer], timeout=LOOK_S)[0]:
-            if not self.alive:
-                raise self._fault or RuntimeError("the trial's processes have ended before they were told to")
-        return ray.get(answer)
+        try:
+            return ray.get(answer)
+        except RayActorError as gone:  # the desk, and with it the processes, or after them
+            self._run.join()
+            raise (self._fault or gone) from None
 
     def end(self) -> None:
         self._desk.order.remote("end")
@@ -95,22 +96,26 @@ class Crew:
     def _train(self) -> None:
         from ray.train import RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
+        from ray.train.v2.api.config import FailureConfig
 
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_S))
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # new processes would know of no order
         shape = self._shape
         each = {"CPU": shape.cpus} | ({"GPU": shape.gpus} if shape.gpus else {})
         scaling = ScalingConfig(num_workers=shape.processes, use_gpu=bool(shape.gpus), resources_per_worker=each)
+        never_again = FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0)
         with tempfile.TemporaryDirectory() as notes:  # Ray Train's own
             trainer = TorchTrainer(
                 take_orders,
                 train_loop_config={"desk": self._desk},
                 scaling_config=scaling,
-                run_config=RunConfig(name="team", storage_path=notes),
+                run_config=RunConfig(name="team", storage_path=notes, failure_config=never_again),
             )
             try:
                 trainer.fit()
             except Exception as error:
                 self._fault = _cause(getattr(error, "worker_failures", {})) or error
+        ray.kill(self._desk)
 
 
 class Hand:
@@ -121,6 +126,7 @@ class Hand:
 
     def do(self, name: str, *arguments: Any) -> Any:
         if name == "open":
+            self._learner = None  # before there is a second model
             self._learner = self._opened(*arguments)
             return None
         if name == "files":
@@ -195,7 +201,8 @@ class Team:
 
     def close(self) -> None:
         if Team._crew is not None and Team._crew.alive:
-            Team._crew.order("close")
+            with suppress(RayActorError):  # then there is nothing to close
+                Team._crew.order("close")
 
     def dismiss(self) -> None:
         """Let the processes go, where no trial is to follow."""

@@ -137,9 +137,11 @@ class Trial(tune.Trainable):
         self._learner.load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
 
     def cleanup(self) -> None:
-        self._learner.close()
-        if self._team is not None:
-            self._learner.dismiss()  # type: ignore[attr-defined]  # the processes outlive a trial, not this one
+        try:
+            self._learner.close()
+        finally:
+            if self._team is not None:
+                self._learner.dismiss()  # type: ignore[attr-defined]  # the processes outlive a trial, not this one
 
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
@@ -182,6 +184,8 @@ class Finalist(Trial):
             metrics = self._learner.round()
             if not math.isfinite(metrics["loss"]):
                 return {**metrics, "score": WORST_SCORE, "items": [], "diverged": True, "done": True}
+            if self._team is not None:
+                self._learner.state()  # from which new processes would go on
         return {**metrics, **self._learner.evaluate(), "diverged": False, "done": True}
 
     def _open(self, config: dict[str, Any]) -> None:

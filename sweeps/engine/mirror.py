@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shutil
 import sqlite3
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -30,9 +32,10 @@ from sweeps.results.run import SWEEP_FILE
 
 EVERY_S = 10.0  # between two looks at what has changed: the most that a lost disk costs, beside the time of copying
 WHOLE_AT_ONCE = {"s3", "gcs", "abfs"}  # stores where a file is there when all of it is
-FAULTS = (OSError, ArrowException)
+FAULTS = (OSError, ArrowException, sqlite3.Error)
+DRIVER, HELD = "mirror.id", ".held-"  # which driver has written last; what is on its way
 # What means nothing elsewhere: who drives it, transactions and files that are being made, what this MLflow has got.
-NOT_KEPT = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new|\.best/.*|mlflow/delivered")
+NOT_KEPT = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new|\.best/.*|mlflow/delivered|\.held-.*")
 
 
 class Mirror:
@@ -45,6 +48,9 @@ class Mirror:
         except (*FAULTS, ValueError) as error:
             raise BadInput(f"--mirror {uri}: {_line(error)}; give s3://BUCKET/FOLDER, or file:///FOLDER") from error
         self._root = f"{root.rstrip('/')}/{folder.name}"
+        here, there = folder.resolve(), Path(self._root).resolve()
+        if self._there.type_name == "local" and (here.is_relative_to(there) or there.is_relative_to(here)):
+            raise BadInput(f"--mirror {uri} is where {folder} is itself; give another place")
         self._kept: dict[str, tuple[int, int]] = {}  # of each file there, as it was here: bytes, time of change
         self._warned = False
 
@@ -54,20 +60,34 @@ class Mirror:
             return self._there.get_file_info(f"{self._root}/{SWEEP_FILE}").type == FileType.File
 
     def fetch(self) -> None:
-        """All that is there, into the folder."""
+        """All that is there, as the folder, which is there when all of it is."""
+        coming = self.folder.with_name(f".{self.folder.name}.coming")
+        shutil.rmtree(coming, ignore_errors=True)
         with self._explained():
-            for info in self._there.get_file_info(FileSelector(self._root, recursive=True)):
-                if info.type == FileType.File and not info.path.endswith(".part"):
-                    target = self.folder / info.path[len(self._root) + 1 :]
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with self._there.open_input_stream(info.path) as source, target.open("wb") as file:
-                        shutil.copyfileobj(source, file)
+            for name in self._listed():
+                target = coming / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with self._there.open_input_stream(f"{self._root}/{name}") as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+            coming.rename(self.folder)
+
+    def check_ours(self) -> None:
+        """Raises BadInput where another driver has written there since this folder was."""
+        own = self.folder / DRIVER
+        with self._explained():
+            if self.exists() and (not own.is_file() or own.read_bytes() != self._driver()):
+                raise BadInput(
+                    f"--mirror {self.uri}: another driver has gone on there since {self.folder} was written; move that"
+                    " folder away to go on from the mirror, or drop --mirror to go on from here"
+                )
 
     @contextlib.contextmanager
     def following(self) -> Iterator[None]:
         """Keep the copy current inside, and once more at the end. Raises BadInput where it cannot be begun."""
         with self._explained():
             self._there.create_dir(self._root)
+            (self.folder / DRIVER).write_text(uuid.uuid4().hex)
+            self._kept = dict.fromkeys(self._listed(), (-1, -1))  # so that what is gone here goes there
             self.copy()
         over = threading.Event()
         thread = threading.Thread(target=self._follow, args=(over,), daemon=True)
@@ -80,32 +100,48 @@ class Mirror:
             self._try()
 
     def copy(self) -> None:
-        """Bring over what has changed since. Raises OSError or ArrowException."""
-        state = {name: _frozen(self.folder / name) for name in (DATABASE, SNAPSHOT) if (self.folder / name).is_file()}
+        """Bring over what has changed since. Raises one of FAULTS."""
+        # The snapshot first: a trial that only the database knows is tried again, the opposite is not provided for.
+        state = {name: _frozen(self.folder / name) for name in (SNAPSHOT, DATABASE) if (self.folder / name).is_file()}
         found = self._files()
-        for name in found.keys() - state.keys():
-            if found[name] != self._kept.get(name):
-                with contextlib.suppress(FileNotFoundError), (self.folder / name).open("rb") as file:  # tidied away
+        changed = [name for name in found.keys() - {SNAPSHOT, DATABASE} if found[name] != self._kept.get(name)]
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=HELD) as held:
+            try:
+                sources = {name: _held(self.folder / name, Path(held) / str(i)) for i, name in enumerate(changed)}
+            except FileNotFoundError:  # tidied away this very moment: at the next look
+                return
+            for name, source in sources.items():
+                with source.open("rb") as file:
                     self._put(name, file)
-                    self._kept[name] = found[name]
+                self._kept[name] = found[name]
         for name, content in state.items():
             if found.get(name) != self._kept.get(name):
                 self._put(name, io.BytesIO(content))
                 self._kept[name] = found[name]
         for name in self._kept.keys() - found.keys():
-            self._there.delete_file(f"{self._root}/{name}")
+            with contextlib.suppress(FileNotFoundError):
+                self._there.delete_file(f"{self._root}/{name}")
             del self._kept[name]
 
     def _files(self) -> dict[str, tuple[int, int]]:
         found = {}
-        for path in self.folder.rglob("*"):
-            name = path.relative_to(self.folder).as_posix()
-            if NOT_KEPT.fullmatch(name):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                if path.is_file():
-                    found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
+        for folder, _, names in os.walk(self.folder):  # which does not mind that folders go meanwhile
+            for path in (Path(folder) / name for name in names):
+                name = path.relative_to(self.folder).as_posix()
+                with contextlib.suppress(FileNotFoundError):
+                    if not NOT_KEPT.fullmatch(name):
+                        found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
         return found
+
+    def _listed(self) -> list[str]:
+        """The names of all files there."""
+        infos = self._there.get_file_info(FileSelector(self._root, recursive=True, allow_not_found=True))
+        names = [info.path[len(self._root) + 1 :] for info in infos if info.type == FileType.File]
+        return [name for name in names if not name.endswith(".part")]
+
+    def _driver(self) -> bytes:
+        with self._there.open_input_stream(f"{self._root}/{DRIVER}") as file:
+            return file.read()
 
     def _put(self, name: str, file: BinaryIO) -> None:
         target = f"{self._root}/{name}"
@@ -140,13 +176,25 @@ class Mirror:
 
 def bring(uri: str, folder: Path) -> None:
     """The folder from its mirror, where it is not here. Raises BadInput where it is in neither."""
-    if (folder / SWEEP_FILE).is_file():
-        return
     mirror = Mirror(uri, folder)
+    if (folder / SWEEP_FILE).is_file():
+        mirror.check_ours()
+        return
     if not mirror.exists():
         raise BadInput(f"--resume: there is no sweep in {folder}, nor in --mirror {uri}; start it without --resume")
     mirror.fetch()
     print(f"fetched {folder} from {uri}", flush=True)
+
+
+def _held(file: Path, name: Path) -> Path:
+    """A second name for a file, under which it stays when it is tidied away; itself, on a disk that knows no such."""
+    try:
+        os.link(file, name)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return file
+    return name
 
 
 def _frozen(file: Path) -> bytes:

@@ -37,6 +37,12 @@ class Capacity:
         sizes = {"cpu": self.cores, "gpu": self.gpus}
         return max(1, min((int(sizes[name] // n) for name, n in resources.items() if n and name in sizes), default=1))
 
+    def check(self, resources: Mapping[str, float]) -> None:
+        """Raises BadInput where not even one trial has room: Ray would wait for ever, without a word."""
+        for name, there in (("cpu", self.cores), ("gpu", self.gpus)):
+            if resources.get(name, 0) > there:
+                raise BadInput(f"--resources.{name} {resources[name]:g}: there are {there:g} here; ask for no more")
+
 
 def capacity(bootstrap: Path | None) -> Capacity:
     """Of the cluster that Ray is connected to; with the file of its autoscaler, if it has one."""

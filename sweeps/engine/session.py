@@ -19,7 +19,7 @@ from sweeps.engine.lock import driving
 from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.seating import loner
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
-from sweeps.engine.teams import team_of
+from sweeps.engine.teams import check_states, team_of
 from sweeps.results.run import SWEEP_FILE
 from sweeps.results.statistics import smallest_difference
 from trainables.guards import inspect
@@ -45,6 +45,9 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
     facts = describe(sweep) | {"guards": remarks}
     if flags.resume:
         check_same(folder, facts)
+        from sweeps.engine.rebuild import rebuild
+
+        check_states(rebuild(yaml.safe_load((folder / SWEEP_FILE).read_text())), sweep)
 
     from sweeps.engine.ending import show
     from sweeps.engine.nodes import cluster
@@ -59,6 +62,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         if flags.resume:
             held.enter_context(driving(folder))
         largest = held.enter_context(cluster(flags.address, flags.verbose, dashboard=team_of(sweep) is not None))
+        largest.check(sweep.resources_per_trial)
         costs = spending(largest.autoscaler, sweep.max_cost)
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
 from ray.tune import Callback
 
 SNAPSHOT = "snapshot.zip"  # in a sweep's folder
@@ -38,6 +39,8 @@ class Snapshot(Callback):
             left.unlink()
         with zipfile.ZipFile(self.file) as whole:
             whole.extractall(folder)
+        for file in folder.glob("search_gen_state-*.json"):
+            _moved(file)
         return True
 
     def _keep(self, trials: list[Any]) -> None:
@@ -52,6 +55,13 @@ class Snapshot(Callback):
                 whole.write(file, file.name)
         os.replace(fresh, self.file)
         self._seen = newest
+
+
+def _moved(file: Path) -> None:
+    """New trials go where the sweep is now: Tune's restore moves those that it has, and lets others go where it was."""
+    state = cloudpickle.loads(file.read_bytes())
+    state["experiment"].spec["storage"].storage_fs_path = file.parent.parent.resolve().as_posix()
+    file.write_bytes(cloudpickle.dumps(state))
 
 
 def _state_files(folder: Path) -> list[Path]:

@@ -37,3 +37,13 @@ def team_of(sweep: Sweep) -> TeamShape | None:
         if "nf4" in pair.base.split(":") and sweep.parallel_strategy == "fsdp":
             raise BadInput(f"base {pair.base!r}: 4-bit weights cannot be sharded; use --parallel-strategy ddp")
     return TeamShape(processes, cpus / processes, gpus / processes, sweep.parallel_strategy)
+
+
+def check_states(before: Sweep, now: Sweep) -> None:
+    """Raises BadInput where a resumed trial's state is not one that it can go on from: a host's adapters have other
+    names than PEFT's, which several processes train."""
+    if (team_of(before) is None) != (team_of(now) is None) and any(pair.learner.packs for pair in now.pairs):
+        was = "one process" if team_of(before) is None else "several processes"
+        raise BadInput(
+            f"--resume: its trials were trained by {was}, and their states fit no other; keep its --resources"
+        )

@@ -31,7 +31,8 @@ mount --rbind {own}/root /root
 mount --rbind {own}/tmp /tmp
 /usr/sbin/sshd -D -e -o UsePAM=no -o StrictModes=no -o PermitRootLogin=yes -o PidFile=none \
   -o ListenAddress={private}:22 -o ListenAddress={public}:{port} > /tmp/sshd.log 2>&1 &
-sleep infinity
+sleep infinity &
+wait  # bash takes in what its processes leave; sleep would not
 """
 
 

@@ -105,8 +105,9 @@ def on_this_machine(port: int, with_redis: bool) -> dict:
     for kind in config["available_node_types"].values():
         kind["resources"] = {"CPU": 1}
     for part in ("head", "worker"):
+        small = "ray start --object-store-memory=100000000"
         commands = config[f"{part}_start_ray_commands"]
-        commands[-1] = commands[-1].replace("ray start", "ray start --object-store-memory=100000000")
+        config[f"{part}_start_ray_commands"] = [one.replace("ray start", small) for one in commands]
     return config
 
 
@@ -170,7 +171,7 @@ def test_the_best_trial_is_in_mlflow_through_a_tunnel(up, monkeypatch):
 def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     """Ctrl-C, joined, a lost connection, and the head gone with its disk. What is on the volume, the sweep and MLflow's
     database, is enough; Redis remembers the job."""
-    rounds, count = 6, 4
+    rounds, count = 6, 3
     flags = ["--num-samples", str(count), "--rounds", str(rounds), "--grace-period", str(rounds), "--seats", "3"]
     flags += ["--hosts", "1", "--name", "headless", "--max-cost", "5"]
     started, log = up.sweep(*flags)
