@@ -88,6 +88,7 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
     assert parent.status == "finished"
     (cloned,) = [one for one in left.records if START in one.params]
     start = int(Path(cloned.params[START]).stem.rpartition("-")[2])
+    assert cloned.params[START].startswith("clones/"), "wherever the folder is"
     assert cloned.params["quality"] == 0.9
     assert [row["round"] for row in cloned.history] == list(range(start + 1, 13)), "rounds count on from the parent's"
     assert cloned.history[0]["score"] == round(20 * 0.9 * min(1, 0.4 + 0.2 * (start + 1))) / 20, "from its state"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 Split = Literal["train", "search", "test"]
-START = "start_from"  # among a trial's parameters: the file of the state that it goes on from, if it is a clone
+START = "start_from"  # among a trial's parameters: a clone's state that it goes on from, a file of the sweep's folder
 
 
 @dataclass(frozen=True)

@@ -145,14 +145,14 @@ class Trial(tune.Trainable):
 
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
-        self._began = go_on(self._learner, config)
+        self._began = 0
+        if START in config:
+            assert self._storage is not None, "Tune gives a trial one"
+            self._began = go_on(self._learner, Path(self._storage.storage_fs_path) / config[START])
 
 
-def go_on(learner: Learner, params: Mapping[str, Any]) -> int:
-    """Load the state that a clone starts from; the rounds that are behind it, 0 for any other trial."""
-    if START not in params:
-        return 0
-    file = Path(params[START])
+def go_on(learner: Learner, file: Path) -> int:
+    """Load the state that a clone starts from; the rounds that are behind it."""
     learner.load(file.read_bytes())
     return int(file.stem.rpartition("-")[2])
 

@@ -15,7 +15,7 @@ from sweeps.results.files import best_round
 from sweeps.results.leaderboard import TrialRecord, percent, span
 from sweeps.results.run import Run
 from sweeps.results.statistics import interval, wilson
-from trainables.core import Split, Task
+from trainables.core import START, Split, Task
 from trainables.shape import Shape
 from trainables.trial import Asked, go_on, open_learner
 
@@ -86,7 +86,8 @@ def train(run: Run, job: Job) -> Any:
     torch.set_num_threads(seating.get("threads", 1))
     shape = Shape(**seating["shape"]) if seating.get("shape") else None
     learner = open_learner(pair, job.seed, shape=shape)
-    for number in range(go_on(learner, job.record.params), job.rounds):
+    start = job.record.params.get(START)
+    for number in range(go_on(learner, run.folder / start) if start else 0, job.rounds):
         loss = learner.round()["loss"]
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner

@@ -90,10 +90,10 @@ def clone(trial: str, values: tuple[str, ...], /, run: Path | None = None) -> No
     round_ = int(checkpoints[-1].read_text())
     if round_ >= sweep.rounds:
         raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
-    kept = left.folder.resolve() / "clones" / f"trial-{record.number}-round-{round_}.pt"
-    kept.parent.mkdir(exist_ok=True)
-    shutil.copy(checkpoints[-1].with_name(STATE_FILE), kept)
-    study.enqueue_trial(params, user_attrs={START: str(kept)})
+    kept = f"clones/trial-{record.number}-round-{round_}.pt"
+    (left.folder / kept).parent.mkdir(exist_ok=True)
+    shutil.copy(checkpoints[-1].with_name(STATE_FILE), left.folder / kept)
+    study.enqueue_trial(params, user_attrs={START: kept})
     print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
 
 
