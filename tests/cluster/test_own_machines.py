@@ -26,7 +26,7 @@ def test_machines_of_ones_own_become_a_cluster(tmp_path):
     config = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
     config["provider"] |= {"head_ip": f"{PRIVATE}.102", "worker_ips": [f"{PRIVATE}.103"]}
     config |= {"auth": {"ssh_user": "root", "ssh_private_key": str(key)}, "min_workers": 1, "max_workers": 1}
-    config["head_start_ray_commands"] = [one for one in config["head_start_ray_commands"] if "5000" not in one]
+    config["head_start_ray_commands"] = [one for one in config["head_start_ray_commands"] if "espalier ui" not in one]
     config["setup_commands"][0] = f"ln -sfn {sys.prefix} ~/espalier/.venv"
     file = tmp_path / "own.yaml"
     file.write_text(yaml.safe_dump(config))
