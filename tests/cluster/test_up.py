@@ -171,7 +171,7 @@ def test_the_best_trial_is_in_mlflow_through_a_tunnel(up, monkeypatch):
 def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     """Ctrl-C, joined, a lost connection, and the head gone with its disk. What is on the volume, the sweep and MLflow's
     database, is enough; Redis remembers the job."""
-    rounds, count = 6, 3
+    rounds, count = 5, 3
     flags = ["--num-samples", str(count), "--rounds", str(rounds), "--grace-period", str(rounds), "--seats", "3"]
     flags += ["--hosts", "1", "--name", "headless", "--max-cost", "5"]
     started, log = up.sweep(*flags)
@@ -235,8 +235,7 @@ def test_rays_own_commands_work(up):
     shell = subprocess.run(attach, input=typed, env=up.env, cwd=up.folder, capture_output=True, text=True, timeout=60)
     assert "mark-42 /root/espalier/.venv/bin/espalier" in shell.stdout
     script = ROOT / "sweeps/arena.py"
-    flags = ["--num-samples", "2", "--rounds", "1", "--learner", "lora", "--seats", "1"]
-    flags += ["--max-concurrent-trials", "1"]
+    flags = ["--num-samples", "1", "--rounds", "1", "--learner", "lora", "--seats", "1"]
     said = up.call("ray", "submit", up.file, script, *QUICK, *flags)
     assert "http://127.0.0.1:5000" in said
     assert "cannot tell" in said or "1 trial" in said
