@@ -85,6 +85,24 @@ def test_a_snapshot_never_names_what_is_not_there(folder, tmp_path, monkeypatch)
     assert contents(there) == contents(folder)
 
 
+def test_a_snapshot_that_is_replaced_while_it_is_read_comes_next(folder, tmp_path, monkeypatch):
+    """And is not taken for what was read, even if nothing changes after it."""
+    (folder / SNAPSHOT).write_bytes(b"old")
+    mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
+
+    def replaced(file):
+        content = file.read_bytes()
+        file.write_bytes(b"newest")
+        return content
+
+    with monkeypatch.context() as planted:
+        planted.setattr("sweeps.engine.mirror._frozen", replaced)
+        mirror.copy()
+    assert contents(there)[SNAPSHOT] == b"old"
+    mirror.copy()
+    assert contents(there)[SNAPSHOT] == b"newest"
+
+
 def test_a_checkpoint_that_is_tidied_away_meanwhile_is_still_brought_over(folder, tmp_path, monkeypatch):
     """The snapshot that was frozen names it."""
     (folder / SNAPSHOT).write_bytes(b"names state.pt")

@@ -132,7 +132,7 @@ def check_axes(learner: Any, space: Space) -> None:
                 dataclasses.replace(learner, **{name: value})
             except ValueError as fault:
                 raise BadInput(
-                    f"axis {name!r} in {describe(distribution)} reaches {value!r}: {_line(fault)}"
+                    f"axis {name!r} in {describe(distribution)} reaches {value!r}: {one_line(fault)}"
                 ) from fault
 
 
@@ -142,7 +142,7 @@ def check_splits(task: Task) -> None:
         try:
             examples = getattr(task, split)()
         except (OSError, ValueError) as fault:
-            raise BadInput(f"task {task.name!r}, split {split!r}: {_line(fault)}") from fault
+            raise BadInput(f"task {task.name!r}, split {split!r}: {one_line(fault)}") from fault
         if not examples:
             raise BadInput(f"task {task.name!r}: its {split} split is empty; give it examples, or loosen its filters")
 
@@ -156,7 +156,7 @@ def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:
     try:
         return dataclasses.replace(learner, **fields)
     except ValueError as fault:
-        raise BadInput(_line(fault)) from fault
+        raise BadInput(one_line(fault)) from fault
 
 
 def cast(learner: Any, name: str, value: Any) -> Any:
@@ -203,5 +203,5 @@ def _text(hint: Any) -> str:
     )
 
 
-def _line(fault: BaseException) -> str:
+def one_line(fault: BaseException) -> str:
     return " ".join(str(fault).split())

@@ -24,6 +24,7 @@ from typing import BinaryIO
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
+from sweeps.engine.checks import one_line
 from sweeps.engine.lock import LOCK_FILE
 from sweeps.engine.search import DATABASE
 from sweeps.engine.snapshot import SNAPSHOT
@@ -46,7 +47,7 @@ class Mirror:
         try:
             self._there, root = FileSystem.from_uri(uri)
         except (*FAULTS, ValueError) as error:
-            raise BadInput(f"--mirror {uri}: {_line(error)}; give s3://BUCKET/FOLDER, or file:///FOLDER") from error
+            raise BadInput(f"--mirror {uri}: {one_line(error)}; give s3://BUCKET/FOLDER, or file:///FOLDER") from error
         self._root = f"{root.rstrip('/')}/{folder.name}"
         here, there = folder.resolve(), Path(self._root).resolve()
         if self._there.type_name == "local" and (here.is_relative_to(there) or there.is_relative_to(here)):
@@ -102,7 +103,9 @@ class Mirror:
     def copy(self) -> None:
         """Bring over what has changed since. Raises one of FAULTS."""
         # The snapshot first: a trial that only the database knows is tried again, the opposite is not provided for.
-        state = {name: _frozen(self.folder / name) for name in (SNAPSHOT, DATABASE) if (self.folder / name).is_file()}
+        stamps = self._files()  # before: what is written while it is frozen is new at the next look
+        new = [name for name in (SNAPSHOT, DATABASE) if name in stamps and stamps[name] != self._kept.get(name)]
+        state = {name: _frozen(self.folder / name) for name in new}
         found = self._files()
         changed = [name for name in found.keys() - {SNAPSHOT, DATABASE} if found[name] != self._kept.get(name)]
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=HELD) as held:
@@ -115,9 +118,8 @@ class Mirror:
                     self._put(name, file)
                 self._kept[name] = found[name]
         for name, content in state.items():
-            if found.get(name) != self._kept.get(name):
-                self._put(name, io.BytesIO(content))
-                self._kept[name] = found[name]
+            self._put(name, io.BytesIO(content))
+            self._kept[name] = stamps[name]
         for name in self._kept.keys() - found.keys():
             with contextlib.suppress(FileNotFoundError):
                 self._there.delete_file(f"{self._root}/{name}")
@@ -163,7 +165,7 @@ class Mirror:
             self._warned = False
         except FAULTS as error:
             if not self._warned:
-                print(f"warning: --mirror {self.uri}: {_line(error)}; trying again", file=sys.stderr, flush=True)
+                print(f"warning: --mirror {self.uri}: {one_line(error)}; trying again", file=sys.stderr, flush=True)
             self._warned = True
 
     @contextlib.contextmanager
@@ -171,7 +173,9 @@ class Mirror:
         try:
             yield
         except FAULTS as error:
-            raise BadInput(f"--mirror {self.uri}: {_line(error)}; check its address and your rights there") from error
+            raise BadInput(
+                f"--mirror {self.uri}: {one_line(error)}; check its address and your rights there"
+            ) from error
 
 
 def bring(uri: str, folder: Path) -> None:
@@ -206,7 +210,3 @@ def _frozen(file: Path) -> bytes:
         with contextlib.closing(sqlite3.connect(file)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
             source.backup(target)
         return copy.read_bytes()
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

