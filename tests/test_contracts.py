@@ -84,12 +84,15 @@ def test_task_needs_no_torch_and_is_the_same_in_another_process(name):
     assert done.stdout.strip() == mine
 
 
+def task_of(config):
+    """The smallest task that this learner takes."""
+    return ArcTask(same_size=True, max_side=4) if getattr(config, "only_task", None) == "arc" else Letters()
+
+
 def opened(name, seed=0):
     config = LEARNERS[name](steps_per_round=4)
-    if not config.needs_base:
-        return config.build(None, ArcTask(same_size=True, max_side=4), seed)
-    ours = base("qwen2")
-    learner = config.build(ours, Letters(), seed)
+    ours = base("qwen2") if config.needs_base else None
+    learner = config.build(ours, task_of(config), seed)
     return learner if isinstance(learner, Learner) else Solo(ours, learner, seed)
 
 
@@ -99,7 +102,7 @@ def test_learner(name, tmp_path):
     assert config.name == name
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.name = "other"
-    task = Letters() if config.needs_base else ArcTask(same_size=True, max_side=4)
+    task = task_of(config)
     assert config.rounds_per_pass(task) >= 1
 
     learner = opened(name)

@@ -18,6 +18,7 @@ from tests.toys import Letters
 from trainables.core import Adapter, Pair
 from trainables.learners.hybrid import HybridConfig
 from trainables.learners.lora import LoraConfig
+from trainables.learners.percell import PercellConfig
 from trainables.learners.soft_prompt import SoftPromptConfig
 
 
@@ -86,6 +87,10 @@ BAD: dict[str, tuple[Sweep, list[str]]] = {
     "no base": (
         replace(ONE, pairs=(Pair(LoraConfig(), Letters()),), space=lora.SPACE),
         ["'lora'", "'none'", "--base builtin:tiny"],
+    ),
+    "a learner of another task": (
+        replace(ONE, pairs=(Pair(PercellConfig(), Letters()),), space=Space({})),
+        ["'percell' is for the task 'arc'", "not with 'letters'"],
     ),
     "no space": (replace(TWO, space={"knob": RATE}), ["'dial' has no Space", "['knob']"]),
     "a space too many": (replace(ONE, space={"knob": RATE, "konb": RATE}), ["'konb'", "['knob']"]),

@@ -83,7 +83,8 @@ class LearnerConfig(Protocol):
     """A frozen dataclass, every field with a default; lives in the learner's file.
 
     `name` is what `--learner` takes, `needs_base` says whether `build` wants a base (else it gets None), `packs`
-    whether it builds a `LanguageLearner`, which can share its base with other trials.
+    whether it builds a `LanguageLearner`, which can share its base with other trials. A learner that reads more of a
+    task than text says which in `only_task`, a task's name.
     """
 
     name: ClassVar[str]

@@ -82,6 +82,9 @@ def check_pairs(pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
         adapter: Any = pair.learner.adapter() if pair.learner.packs else None  # type: ignore[attr-defined]
         if adapter is not None and not adapter.r and not adapter.num_virtual_tokens:
             raise BadInput(f"learner {name!r} has no trainable parameter; give it a rank or virtual tokens")
+        only = getattr(pair.learner, "only_task", pair.task.name)
+        if only != pair.task.name:
+            raise BadInput(f"learner {name!r} is for the task {only!r}; pair it with that, not with {pair.task.name!r}")
         if pair.learner.needs_base and pair.base in ("", "none"):
             raise BadInput(f"learner {name!r} needs a base and has {pair.base!r}; give one, as --base builtin:tiny")
 

@@ -33,6 +33,7 @@ class PercellConfig:
     name: ClassVar[str] = "percell"
     needs_base: ClassVar[bool] = False
     packs: ClassVar[bool] = False
+    only_task: ClassVar[str] = "arc"
 
     learning_rate: float = 4e-3  # AdamW step size
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from trainables.tasks.arc import Puzzle
 from trainables.tasks.arc_grids import COLOURS, Grid
+from trainables.tasks.arc_views import turn, turn_back, varying_colours
 
 if TYPE_CHECKING:
     from trainables.learners.percell import PercellConfig
@@ -71,16 +72,6 @@ class PercellNet(nn.Module):
 def parameter_count(hidden_size: int) -> int:
     """Embedding 11 C, 3x3 convolution 9 C^2 + C, three pooled maps 3 C^2, update C^2 + C, head 10 C + 10."""
     return 13 * hidden_size**2 + 23 * hidden_size + 10
-
-
-def turn(grid: np.ndarray, view: int) -> np.ndarray:
-    """One of the eight symmetries of the square: `view` % 4 quarter turns, then a transposition from 4 on."""
-    turned = np.rot90(grid, view % 4)
-    return turned.T if view >= 4 else turned
-
-
-def turn_back(grid: np.ndarray, view: int) -> np.ndarray:
-    return np.rot90(grid.T if view >= 4 else grid, -(view % 4))
 
 
 def pad(grids: Sequence[Grid], side: int) -> Tensor:
@@ -188,11 +179,3 @@ class Solver:
         self._optimizer.load_state_dict(state["optimizer"])
         self.average = {name: value.clone() for name, value in state["average"].items()}
         self.steps = state["steps"]
-
-
-def varying_colours(puzzle: Puzzle) -> np.ndarray:
-    """Colours that some demonstration lacks: those in all of them may play a fixed part, so they keep their names."""
-    present = [set(np.unique(source)) | set(np.unique(target)) for source, target in puzzle.demonstrations]
-    return np.array(
-        [colour for colour in range(COLOURS) if not all(colour in pair for pair in present)], dtype=np.int64
-    )
