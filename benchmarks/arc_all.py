@@ -1,10 +1,12 @@
-"""How many of all 400 training and all 400 evaluation tasks of ARC-AGI-1 percell solves, next to copy and constant.
+"""How many of all 400 training and all 400 evaluation tasks of ARC-AGI-1 percell solves, next to trivial strategies.
 
-    python benchmarks/arc_all.py                                   # under an hour on two cores
-    python benchmarks/arc_all.py --sets training --steps 32        # a quarter of that
+    python benchmarks/arc_all.py                                   # all 800, on two cores: see docs/arc.md
+    python benchmarks/arc_all.py --sets training --steps 32        # quicker
+    python benchmarks/arc_all.py --view 1                          # every task turned and recoloured as a whole
 
-Every task gets a fresh network, trained on its demonstrations alone. Tasks whose demonstrations change the grid's size
-get no answer and count as unsolved: nothing is left out. Both attempts count (pass@2); intervals are Wilson's, 95 %.
+Every task gets fresh networks, trained on its demonstrations alone. Tasks without an answer count as unsolved: nothing
+is left out. Both attempts count (pass@2); intervals are Wilson's, 95 %. `lens` is the input through the lens that fits
+the demonstrations best, untrained. A sweep searches on the tasks called `searched`; the others it never sees.
 """
 
 from __future__ import annotations
@@ -15,35 +17,58 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
+import numpy as np
 import tyro
 
 from sweeps.results.statistics import wilson
 from trainables.core import Example
-from trainables.learners.percell import PercellConfig, answer, seed_of
+from trainables.learners.arc_canvas import canvas
+from trainables.learners.percell import PercellConfig, answers, open_batches
 from trainables.tasks.arc import ArcTask, puzzle, trivial_completions
+from trainables.tasks.arc_data import ArcPairs
+from trainables.tasks.arc_grids import submission
+from trainables.tasks.arc_views import View, draw_view
 
 TASK = ArcTask(data="arc1", same_size=False, max_side=30)
-KINDS = ("same_size", "other_size")
 
 
-def solve(example: Example, config: PercellConfig, steps: int, seed: int) -> tuple[str, float]:
-    """A submission for one task, and the CPU seconds that it took."""
+def solve(examples: Sequence[Example], config: PercellConfig, steps: int, seed: int) -> tuple[list[str], float]:
+    """Submissions for the tasks of one batch, and the CPU seconds that they took."""
     import torch
-
-    from trainables.learners.percell_net import Solver
 
     torch.set_num_threads(1)
     start = time.process_time()
-    solver = Solver(puzzle(example), config, seed_of(example.key, seed)) if example.kind == "same_size" else None
-    if solver is not None:
-        solver.train(steps)
-    return answer(example, solver), time.process_time() - start
+    seen = {example.key: canvas(puzzle(example)) for example in examples}
+    batches = open_batches({key: own for key, own in seen.items() if own}, config, seed)
+    for batch in batches.values():
+        batch.train(steps)
+    return answers(examples, batches), time.process_time() - start
+
+
+def shares(examples: Sequence[Example], size: int = 8) -> list[list[Example]]:
+    """Tasks of like size together, a few at a time, the largest first, so that no process works alone at the end."""
+    ordered = sorted(examples, key=lambda example: -max(grid.size for _, grid in example.data.demonstrations))
+    return [list(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+
+
+def lens_alone(example: Example) -> str:
+    """Plane 0 of the canvas as it is."""
+    own = canvas(puzzle(example))
+    return submission([(planes[0],) for planes in own.tests]) if own else ""
+
+
+def seen_through(view: View, example: Example) -> Example:
+    """The task, test outputs included, under a view: its rule is the same."""
+    parts = (example.data.demonstrations, example.data.tests)
+    turned = [tuple((view.apply(source), view.apply(target)) for source, target in part) for part in parts]
+    return replace(example, data=ArcPairs(*turned))
 
 
 def main(
@@ -51,36 +76,52 @@ def main(
     sets: tuple[Literal["training", "evaluation"], ...] = ("training", "evaluation"),
     steps: int = 64,
     seed: int = 0,
+    view: int | None = None,
     processes: int = os.cpu_count() or 1,
 ) -> None:
-    """`steps`: AdamW steps for each task. `processes`: tasks side by side, a thread each."""
+    """`steps`: AdamW steps for each task. `view`: seed of a turn and a permutation of all ten colours for every task.
+    `processes`: batches of tasks side by side, a thread each."""
+    print(config)
+    rng = None if view is None else np.random.default_rng(view)
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=spawned) as pool:
         for name in sets:
-            examples = [*TASK.train(), *TASK.search()] if name == "training" else [*TASK.test()]
-            examples.sort(key=lambda example: -example.difficulty)  # the largest grids first, so that none is last
+            parts = {"searched": TASK.search(), "others": TASK.train()} if name == "training" else {"all": TASK.test()}
+            part_of = {example.key: part for part, examples in parts.items() for example in examples}
+            examples = [example for part in parts.values() for example in part]
+            if rng is not None:
+                examples = [seen_through(draw_view(rng, np.arange(10)), example) for example in examples]
             start = time.perf_counter()
-            done = list(pool.map(partial(solve, config=config, steps=steps, seed=seed), examples))
+            work = shares(examples)
+            done = list(pool.map(partial(solve, config=config, steps=steps, seed=seed), work))
             minutes = (time.perf_counter() - start) / 60
-            said = [completion for completion, _ in done]
-            report(name, examples, said, f"{minutes:.1f} min, {sum(cpu for _, cpu in done) / 60:.1f} min of CPU")
+            order = [example.key for group in work for example in group]
+            said = dict(zip(order, (answer for own, _ in done for answer in own), strict=True))
+            cost = f"{steps} steps, seed {seed}; {minutes:.1f} min, {sum(cpu for _, cpu in done) / 60:.1f} min of CPU"
+            print(f"{name}: {cost}")
+            report(examples, said, part_of)
 
 
-def report(name: str, examples: Sequence[Example], said: Sequence[str], cost: str) -> None:
-    """Solved counts, of all and by kind; of trivial strategies; and which tasks."""
-    scores = [TASK.score(example, completion) for example, completion in zip(examples, said, strict=True)]
-    solved, total = int(sum(scores)), len(examples)
-    low, high = wilson(solved, total)
-    print(f"{name}: {solved}/{total} = {solved / total:.1%} [{low:.1%}, {high:.1%}]; {cost}")
-    for kind in KINDS:
-        own = [score for example, score in zip(examples, scores, strict=True) if example.kind == kind]
-        print(f"  {kind}: {sum(own):.0f}/{len(own)}")
-    first = sum(TASK.details(e, completion)["pass_at_1"] for e, completion in zip(examples, said, strict=True))
-    print(f"  pass@1: {first:.0f}/{total}")
-    for trivial in ("copy", "constant"):
-        hits = sum(TASK.score(example, trivial_completions(puzzle(example))[trivial]) for example in examples)
-        print(f"  {trivial}: {hits:.0f}/{total}")
-    print("  solved:", *sorted(e.key for e, score in zip(examples, scores, strict=True) if score), flush=True)
+def report(examples: Sequence[Example], said: dict[str, str], part_of: dict[str, str]) -> None:
+    """Solved counts of the networks and of trivial strategies, by part and by kind; and which tasks."""
+    answered = {
+        "percell": said,
+        "lens": {example.key: lens_alone(example) for example in examples},
+        **{name: {e.key: trivial_completions(puzzle(e))[name] for e in examples} for name in ("copy", "constant")},
+    }
+    for name, completions in answered.items():
+        scores = {e.key: TASK.score(e, completions[e.key]) for e in examples}
+        solved, total = int(sum(scores.values())), len(examples)
+        low, high = wilson(solved, total)
+        by = []
+        for group in ("same_size", "other_size", *sorted(set(part_of.values()))):
+            own = [scores[e.key] for e in examples if group in (e.kind, part_of[e.key])]
+            by.append(f"{group} {sum(own):.0f}/{len(own)}")
+        first = sum(TASK.details(e, completions[e.key])["pass_at_1"] for e in examples)
+        rate = f"{solved}/{total} = {solved / total:.1%} [{low:.1%}, {high:.1%}]"
+        print(f"  {name}: {rate}; pass@1 {first:.0f}; {', '.join(by)}")
+        if name == "percell":
+            print("    solved:", *sorted(key for key, score in scores.items() if score), flush=True)
 
 
 if __name__ == "__main__":

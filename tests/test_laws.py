@@ -37,7 +37,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "optuna": ("search_spaces/", "sweeps/engine/", "sweeps/results/"),
     "tyro": ("sweeps/engine/cli.py",),
     "rich": ("sweeps/engine/progress.py", "sweeps/results/leaderboard.py"),
-    "scipy": ("sweeps/results/", "sweeps/engine/like.py"),
+    "scipy": ("sweeps/results/", "sweeps/engine/like.py", "trainables/learners/arc_pieces.py"),
     "statsmodels": ("sweeps/results/",),
     "jinja2": ("sweeps/results/",),
     "matplotlib": ("sweeps/results/",),

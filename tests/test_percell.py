@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,10 @@ from safetensors.torch import load_file
 
 from tests.arc_files import ids, recolour, task, write, write_all_splits
 from trainables.core import Learner
+from trainables.learners.arc_canvas import OUTSIDE, PLANES, canvas
 from trainables.learners.percell import PercellConfig
-from trainables.learners.percell_net import (
-    OUTSIDE,
-    PercellNet,
-    Solver,
-    parameter_count,
-)
+from trainables.learners.percell_batch import Batch, Slot, clip, cross_entropy
+from trainables.learners.percell_net import PercellNets, parameter_count
 from trainables.tasks.arc import ArcTask, puzzle
 from trainables.tasks.arc_views import TURNS, View, draw_view, turn, turn_back, varying_colours
 
@@ -60,9 +58,9 @@ def test_resumes_bit_for_bit(planted):
     run(first, 1)  # a state is a copy: what the first learner does now must not show in it
     second.load(state)
     assert half + run(second, 2) == whole
-    for key, solver in straight._solvers.items():
-        for name, value in solver.average.items():
-            assert torch.equal(value, second._solvers[key].average[name])
+    for keys, batch in straight._batches.items():
+        for name, value in batch.average.items():
+            assert torch.equal(value, second._batches[keys].average[name])
     assert straight.completions() == second.completions()
     assert straight.completions("test") == second.completions("test")
 
@@ -84,40 +82,78 @@ def test_noise_in_test_outputs_changes_no_cell(tmp_path):
     assert cells[0] != cells[1]  # the noise reached the scorer
 
 
-def test_a_task_does_not_depend_on_its_neighbours(planted):
-    both, alone = SHORT.build(None, planted, 0), SHORT.build(None, replace(planted, limit_search=1), 0)
-    both.round()
-    alone.round()
-    assert both.completions()[0] == alone.completions()[0]
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_a_task_does_not_depend_on_its_neighbours(tmp_path, number):
+    """To the last bit, whichever and however many tasks share its batch, alone included; also with several seeds."""
+    for seeds in (1, 2):
+        quick = replace(SHORT, seeds=seeds)
+        full = quick.build(None, ArcTask(data=write_all_splits(tmp_path / "full", recolour(), search=6)), 0)
+        some = quick.build(None, ArcTask(data=write_all_splits(tmp_path / "some", recolour(), search=number)), 0)
+        for learner in (full, some):
+            learner.round()
+        (whole,), (part,) = full._batches.values(), some._batches.values()
+        for name, value in part.average.items():
+            place = [next(iter(full._batches)).index(key) for key in next(iter(some._batches))]
+            slots = [seeds * p + s for p in place for s in range(seeds)]
+            assert torch.equal(value[: len(slots)], whole.average[name][slots]), name
 
 
-@pytest.mark.parametrize(("hidden_size", "expected"), [(1, 46), (16, 3706), (48, 31066)])
+@pytest.mark.parametrize(("hidden_size", "expected"), [(1, 85), (16, 4480), (48, 33408)])
 def test_parameter_count(hidden_size, expected, planted):
-    """13 C^2 + 23 C + 10, by hand: 13 + 23 + 10 = 46; 3,328 + 368 + 10; 29,952 + 1,104 + 10."""
+    """13 C^2 + 72 C, by hand: 13 + 72; 3,328 + 1,152; 29,952 + 3,456."""
     assert parameter_count(hidden_size) == expected
-    assert sum(value.numel() for value in PercellNet(hidden_size).parameters()) == expected
+    assert sum(value.numel() for value in PercellNets(hidden_size, [0]).parameters()) == expected
     learner = replace(QUICK, hidden_size=hidden_size, steps_per_round=1).build(None, planted, 0)
     assert learner.round()["trainable_parameters"] == expected
 
 
 def test_every_parameter_receives_a_gradient():
-    torch.manual_seed(0)
-    net = PercellNet(16)
-    cells = torch.randint(0, 10, (4, 5, 5))
-    torch.nn.functional.cross_entropy(net(cells, 3)[-1], torch.randint(0, 10, (4, 5, 5))).backward()
-    for name, value in net.named_parameters():
+    nets = PercellNets(16, [0, 1])
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.randint(0, 10, (2, 4, PLANES, 5, 5), generator=generator)
+    targets = torch.randint(0, 10, (2, 4, 5, 5), generator=generator)
+    cross_entropy(nets(cells, 3)[-1], targets).sum().backward()
+    for name, value in nets.named_parameters():
         assert value.grad is not None, name
-        assert value.grad.abs().max() > 0, name
-    assert net.embed.weight.grad[OUTSIDE].abs().max() == 0
+        assert (value.grad.abs().flatten(1).max(1).values > 0).all(), name
+
+
+def test_networks_of_a_batch_never_meet():
+    """The gradient of one network's loss is zero in every other."""
+    nets = PercellNets(16, [0, 1, 2])
+    cells = torch.randint(0, 10, (3, 2, PLANES, 4, 4), generator=torch.Generator().manual_seed(0))
+    nets(cells, 3)[-1][1].square().mean().backward()
+    for name, value in nets.named_parameters():
+        assert value.grad[1].abs().max() > 0, name
+        assert value.grad[0].abs().max() == value.grad[2].abs().max() == 0, name
+
+
+def test_the_loss_is_per_task_and_skips_what_is_outside():
+    """By hand: uniform logits cost ln 10 in every cell; a logit ln 9 above the rest makes a probability of 1/2."""
+    logits = torch.zeros(2, 1, 10, 1, 3)
+    logits[1, 0, 4, 0, 0] = math.log(9)
+    targets = torch.tensor([[[[1, 2, OUTSIDE]]], [[[4, 5, OUTSIDE]]]])
+    first, second = cross_entropy(logits, targets).tolist()
+    assert first == pytest.approx(math.log(10))
+    assert second == pytest.approx((math.log(2) + math.log(10)) / 2)
+
+
+def test_each_network_is_clipped_by_its_own_norm():
+    ours = torch.nn.Parameter(torch.zeros(2, 3))
+    ours.grad = torch.tensor([[3.0, 0.0, 4.0], [0.1, 0.2, 0.2]])
+    alone = torch.nn.Parameter(torch.zeros(3))
+    alone.grad = ours.grad[0].clone()
+    torch.nn.utils.clip_grad_norm_([alone], 1.0)
+    clip([ours], 1.0)
+    torch.testing.assert_close(ours.grad, torch.stack([alone.grad, torch.tensor([0.1, 0.2, 0.2])]))
 
 
 def test_padding_changes_nothing():
-    torch.manual_seed(0)
-    net = PercellNet(16)
-    cells = torch.randint(0, 10, (2, 4, 4))
-    padded = torch.full((2, 7, 6), OUTSIDE)
-    padded[:, :4, :4] = cells
-    torch.testing.assert_close(net(padded, 4)[-1][:, :, :4, :4], net(cells, 4)[-1])
+    nets = PercellNets(16, [0])
+    cells = torch.randint(0, 10, (1, 2, PLANES, 4, 4), generator=torch.Generator().manual_seed(0))
+    padded = torch.full((1, 2, PLANES, 7, 7), OUTSIDE)
+    padded[..., :4, :4] = cells
+    torch.testing.assert_close(nets(padded, 4)[-1][..., :4, :4], nets(cells, 4)[-1])
 
 
 def test_views_turn_back():
@@ -157,20 +193,26 @@ def test_permuted_colours_still_solve_it(planted):
     assert learner.evaluate()["score"] == 1.0
 
 
-def test_tasks_of_another_size_get_no_answer(tmp_path):
-    grows = task([([[1]], [[1, 1]])], [([[2]], [[2, 2]])])
-    same, other = ids("search", 2)
-    arc = ArcTask(data=write(tmp_path / "mixed", {same: recolour(), other: grows}), same_size=False)
+def test_tasks_of_another_size_are_answered_where_a_lens_fits(tmp_path):
+    """The left half, its 1s as 2s: part of the grid, then a rule. And a task whose sizes follow no rule."""
+    inputs = [[[0, 1, 5, 5], [1, 0, 5, 5]], [[1, 1, 5, 5], [0, 3, 5, 5]], [[3, 1, 5, 5], [0, 0, 5, 5]]]
+    halves = task(
+        *[
+            [(rows, [[2 if c == 1 else c for c in row[:2]] for row in rows]) for rows in part]
+            for part in (inputs[:2], inputs[2:])
+        ]
+    )
+    odd = task([([[1]], [[1, 1]]), ([[1]], [[1, 1, 1]])], [([[2]], [[2, 2]])])
+    same, half, other = ids("search", 3)
+    arc = ArcTask(data=write(tmp_path / "mixed", {same: recolour(), half: halves, other: odd}), same_size=False)
     learner = QUICK.build(None, arc, 0)
-    run(learner, 1)
-    completions = {
-        example.key: completion for example, completion in zip(arc.search(), learner.completions(), strict=True)
-    }
+    run(learner, 3)
+    completions = dict(zip([example.key for example in arc.search()], learner.completions(), strict=True))
     assert completions[other] == '[{"attempt_1": [], "attempt_2": []}]'
     metrics = learner.evaluate()
-    assert (metrics["score.same_size"], metrics["score.other_size"], metrics["unparsed"]) == (1.0, 0.0, 0.0)
-    with pytest.raises(ValueError, match="percell cannot answer; set same_size=True or give other tasks"):
-        QUICK.build(None, ArcTask(data=write(tmp_path / "other", {other: grows}), same_size=False), 0)
+    assert (metrics["score.same_size"], metrics["score.other_size"], metrics["unparsed"]) == (1.0, 0.5, 0.0)
+    with pytest.raises(ValueError, match="percell cannot answer; give other tasks, or same_size=True"):
+        QUICK.build(None, ArcTask(data=write(tmp_path / "other", {other: odd}), same_size=False), 0)
 
 
 def test_a_loss_that_diverges_is_reported(planted):
@@ -185,7 +227,8 @@ def test_saved_weights_read_back(planted, tmp_path):
     saved = load_file(tmp_path / "percell.safetensors")
     keys = [example.key for example in planted.search()]
     assert sum(value.numel() for value in saved.values()) == len(keys) * parameter_count(16)
-    assert torch.equal(saved[f"{keys[0]}.head.weight"], learner._solvers[keys[0]].average["head.weight"])
+    ((batch_keys, batch),) = learner._batches.items()
+    assert torch.equal(saved[f"{keys[1]}.head"][0], batch.average["head"][batch_keys.index(keys[1])])
 
 
 def test_a_checkpoint_of_other_tasks_is_refused(planted):
@@ -211,8 +254,34 @@ def test_bad_configurations(field, value, message):
 
 def test_attempts_differ_where_the_views_disagree(planted):
     """An untrained network's views rarely agree, so the second attempt is not wasted on the first's grid."""
-    solver = Solver(puzzle(planted.search()[0]), replace(QUICK, hidden_size=32, recurrent_steps=6), seed=1)
-    solver.train(6)
-    ((first, second),) = solver.attempts()
+    config = replace(QUICK, hidden_size=32, recurrent_steps=6)
+    batch = Batch([canvas(puzzle(planted.search()[0]))], config, [Slot(0, 1)])
+    batch.train(6)
+    (((first, second),),) = batch.attempts()
     assert first.shape == second.shape == (3, 3)
     assert first.dtype == second.dtype == np.int8
+    assert not np.array_equal(first, second)
+
+
+def test_seeds_vote_together(planted):
+    """Three networks of a task answer with the mean of their log-probabilities, worked out here one by one."""
+    config = replace(QUICK, seeds=3)
+    seen = canvas(puzzle(planted.search()[0]))
+    batch = Batch([seen], config, [Slot(0, seed) for seed in (5, 6, 7)])
+    batch.train(4)
+    singles = [Batch([seen], config, [Slot(0, seed)], room=2) for seed in (5, 6, 7)]
+    total = 0
+    for single in singles:
+        single.train(4)
+        total = total + single.log_probabilities(0, seen.tests[0], single.average).mean(0)
+    assert np.array_equal(batch.attempts()[0][0][0], total.argmax(0))
+
+
+def test_a_lens_that_explains_every_demonstration_answers_first(tmp_path):
+    """A mirrored grid needs no training."""
+    rows = [[[1, 2], [3, 4]], [[5, 0], [0, 6]], [[7, 8], [9, 1]]]
+    pairs = [(grid, [row[::-1] for row in grid]) for grid in rows]
+    arc = ArcTask(data=write_all_splits(tmp_path, task(pairs[:2], pairs[2:])))
+    learner = QUICK.build(None, arc, 0)
+    assert json.loads(learner.completions()[0])[0]["attempt_1"] == [[8, 7], [1, 9]]
+    assert learner.evaluate()["pass_at_1"] == 1.0

@@ -1,8 +1,9 @@
 """percell: a small recurrent network per ARC task, trained at test time on that task's demonstrations alone.
 
-Nothing is shared between tasks and there is no base: every ARC task of a split gets a fresh network of about 31,000
-parameters (see `percell_net.py`). One round is `steps_per_round` AdamW steps for every task, so scores of one round
-compare between trials. It answers grids of the input's size; tasks with other sizes get no network and no answer.
+Nothing is shared between tasks and there is no base: every ARC task of a split gets a fresh network of about 33,000
+parameters (see `percell_net.py`), or several from different seeds that answer together. One round is `steps_per_round`
+AdamW steps for every task, so scores of one round compare between trials. What the network sees, and how large it
+answers, comes from `arc_canvas.py`; a task that no lens fits gets no network and no answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import io
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,11 +22,16 @@ import torch
 from safetensors.torch import save_file
 
 from trainables.core import Example, Split, Task
-from trainables.learners.percell_net import Solver, parameter_count
+from trainables.learners.arc_canvas import Canvas, canvas
+from trainables.learners.percell_batch import Batch, Slot
+from trainables.learners.percell_net import parameter_count
 from trainables.tasks.arc import puzzle
-from trainables.tasks.arc_grids import submission
+from trainables.tasks.arc_grids import Grid, submission
 
 NO_ANSWER = np.zeros((0, 0), dtype=np.int8)
+# Cells of the grids of all networks of a batch. Small grids are trained together, as single operations on them cost
+# more than their arithmetic; above these sizes a CPU's cache is full and nothing is gained (measured: docs/arc.md).
+CELLS_AT_ONCE = {"cpu": 400, "cuda": 64_000}
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class PercellConfig:
     supervised_steps: int = 1  # of these, how many (the last) enter the loss
     per_device_train_batch_size: int = 8  # grids in an AdamW step: each demonstration in turn, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round; about a second on one thread
+    seeds: int = 1  # networks of each task, from different seeds, that vote together
     ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
     max_grad_norm: float = 1.0  # clipping of the global norm
     dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid
@@ -54,6 +61,7 @@ class PercellConfig:
             "supervised_steps",
             "per_device_train_batch_size",
             "steps_per_round",
+            "seeds",
         )
         for field in counts:
             if getattr(self, field) < 1:
@@ -78,32 +86,33 @@ class PercellConfig:
 
 
 class PercellLearner:
-    """All tasks of the search split, a `Solver` each. A task's numbers do not depend on which others are there."""
+    """All tasks of the search split. A task's numbers do not depend on which others are there."""
 
     def __init__(self, config: PercellConfig, task: Task, seed: int) -> None:
         self._config, self._task, self._seed = config, task, seed
-        self._solvers = self._open(task.search())
+        self._batches = self._open(task.search())
         self._rounds = 0
-        if not self._solvers:
-            kind = "every task of the search split changes the grid's size"
-            raise ValueError(f"{kind}, which percell cannot answer; set same_size=True or give other tasks")
+        if not self._batches:
+            reason = "no lens fits the demonstrations of any task of the search split"
+            raise ValueError(f"{reason}, so percell cannot answer; give other tasks, or same_size=True")
 
     def round(self) -> dict[str, float]:
-        """`loss`: nats per cell, mean over tasks and steps, NaN if one is; `trainable_parameters`: per task."""
-        losses = [solver.train(self._config.steps_per_round) for solver in self._solvers.values()]
+        """`loss`: nats per cell, mean over tasks and steps, NaN if one is; `trainable_parameters`: per network."""
+        losses = [batch.train(self._config.steps_per_round) for batch in self._batches.values()]
         self._rounds += 1
-        return {"loss": float(np.mean(losses)), "trainable_parameters": parameter_count(self._config.hidden_size)}
+        loss = float(np.mean(np.concatenate(losses)))
+        return {"loss": loss, "trainable_parameters": parameter_count(self._config.hidden_size)}
 
     def completions(self, split: Split = "search") -> list[str]:
         """A submission per ARC task: the search split as trained so far; another split with fresh networks that get
         as many steps, on their own demonstrations."""
         examples = getattr(self._task, split)()
-        solvers = self._solvers
+        batches = self._batches
         if split != "search":
-            solvers = self._open(examples)
-            for solver in solvers.values():
-                solver.train(self._rounds * self._config.steps_per_round)
-        return [answer(example, solvers.get(example.key)) for example in examples]
+            batches = self._open(examples)
+            for batch in batches.values():
+                batch.train(self._rounds * self._config.steps_per_round)
+        return answers(examples, batches)
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         sums: dict[str, list[float]] = defaultdict(list)
@@ -119,43 +128,61 @@ class PercellLearner:
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
-        solvers = {key: solver.state() for key, solver in self._solvers.items()}
-        torch.save({"rounds": self._rounds, "solvers": solvers}, buffer)
+        torch.save({"rounds": self._rounds, "batches": {k: b.state() for k, b in self._batches.items()}}, buffer)
         return buffer.getvalue()
 
     def load(self, state: bytes) -> None:
         held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
-        if set(held["solvers"]) != set(self._solvers):
+        if set(held["batches"]) != set(self._batches):
             raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
-        for key, solver in self._solvers.items():
-            solver.load(held["solvers"][key])
+        for keys, batch in self._batches.items():
+            batch.load(held["batches"][keys])
         self._rounds = held["rounds"]
 
     def save(self, folder: str) -> None:
-        """`percell.safetensors`: the averaged weights, named `<ARC task>.<parameter>`."""
-        weights = {
-            f"{key}.{name}": value.contiguous()
-            for key, solver in self._solvers.items()
-            for name, value in solver.average.items()
-        }
+        """`percell.safetensors`: the averaged weights, `<ARC task>.<parameter>`, first axis: the task's seeds."""
+        weights = {}
+        for keys, batch in self._batches.items():
+            for name, value in batch.average.items():
+                for key, own in zip(keys, value.split(self._config.seeds), strict=True):
+                    weights[f"{key}.{name}"] = own.contiguous()
         save_file(weights, Path(folder) / "percell.safetensors")
 
     def close(self) -> None:
-        self._solvers = {}
+        self._batches = {}
 
-    def _open(self, examples: Sequence[Example]) -> dict[str, Solver]:
-        return {
-            example.key: Solver(puzzle(example), self._config, seed_of(example.key, self._seed))
-            for example in examples
-            if example.kind == "same_size"
-        }
+    def _open(self, examples: Sequence[Example]) -> dict[tuple[str, ...], Batch]:
+        """The tasks that have a canvas, in batches of one side; by the tasks' keys."""
+        seen = {example.key: canvas(puzzle(example)) for example in examples}
+        return open_batches({key: own for key, own in seen.items() if own}, self._config, self._seed)
 
 
-def answer(example: Example, solver: Solver | None) -> str:
-    """A submission; empty grids where there is no solver."""
-    if solver is None:
-        return submission([(NO_ANSWER,) for _ in puzzle(example).test_inputs])
-    return submission(solver.attempts())
+def open_batches(canvases: Mapping[str, Canvas], config: PercellConfig, seed: int) -> dict[tuple[str, ...], Batch]:
+    """Batches of fresh networks, by the keys of the tasks in them."""
+    sides: dict[int, list[str]] = defaultdict(list)
+    for key, own in canvases.items():
+        sides[own.side].append(key)
+    made = {}
+    for side, keys in sorted(sides.items()):
+        room = max(1, CELLS_AT_ONCE["cuda" if torch.cuda.is_available() else "cpu"] // (side * side * config.seeds))
+        for start in range(0, len(keys), room):
+            some = tuple(keys[start : start + room])
+            slots = [
+                Slot(task, seed_of(key, seed + 1000 * number))
+                for task, key in enumerate(some)
+                for number in range(config.seeds)
+            ]
+            made[some] = Batch([canvases[key] for key in some], config, slots, room * config.seeds)
+    return made
+
+
+def answers(examples: Sequence[Example], batches: Mapping[tuple[str, ...], Batch]) -> list[str]:
+    """A submission per task; empty grids where there is no network."""
+    said: dict[str, list[tuple[Grid, Grid]]] = {}
+    for keys, batch in batches.items():
+        said |= dict(zip(keys, batch.attempts(), strict=True))
+    nothing = (NO_ANSWER, NO_ANSWER)
+    return [submission(said.get(e.key) or [nothing for _ in puzzle(e).test_inputs]) for e in examples]
 
 
 def seed_of(key: str, seed: int) -> int:

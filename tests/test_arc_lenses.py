@@ -1,0 +1,129 @@
+"""Lenses: what each gives, worked out by hand; which fit a task; that they see demonstrations alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainables.learners import arc_pieces as pieces
+from trainables.learners.arc_canvas import OUTSIDE, PLANES, canvas
+from trainables.learners.arc_lenses import candidates
+from trainables.tasks.arc import ArcTask, Puzzle, puzzle
+from trainables.tasks.arc_views import draw_view
+
+
+def grid(*rows: str) -> np.ndarray:
+    return np.array([[int(mark) for mark in row] for row in rows], dtype=np.int8)
+
+
+def seen(pairs, *tests) -> Puzzle:
+    return Puzzle(tuple((grid(*a), grid(*b)) for a, b in pairs), tuple(grid(*test) for test in tests))
+
+
+# name of the lens that is best -> demonstrations, a test input, what the lens shows of it
+HAND = {
+    "turn 4": ([(("12", "34"), ("13", "24")), (("50", "06"), ("50", "06"))], ("123", "456"), ("14", "25", "36")),
+    "mosaic (1, 2)": ([(("12",), ("1221",)), (("30",), ("3003",))], ("45",), ("4554",)),
+    "enlarge (2, 2)": ([(("12",), ("1122", "1122")), (("30",), ("3300", "3300"))], ("45",), ("4455", "4455")),
+    "part (0, 1) of (1, 2), line 1": (
+        [(("015", "035"), ("5", "5")), (("217", "238"), ("7", "8"))],
+        ("906", "904"),
+        ("6", "4"),
+    ),
+    "corner (True, False)": ([(("120", "340"), ("34",)), (("111", "560"), ("56",))], ("99", "78"), ("78",)),
+    "box of the rarest, margin 0": (
+        [(("0300", "1110", "0030"), ("30", "11", "03")), (("400", "022", "022"), ("4",))],
+        ("000", "050", "077"),
+        ("5",),
+    ),
+    "object of one colour: largest": (
+        [(("1100", "1000", "0002"), ("11", "10")), (("3000", "0022", "0022"), ("22", "22"))],
+        ("4440", "0005"),
+        ("444",),
+    ),
+    "object of one colour: smallest": (
+        [(("1100", "1000", "0002"), ("2",)), (("3300", "0000", "0222"), ("33",))],
+        ("4440", "0005"),
+        ("5",),
+    ),
+    "without repeats": ([(("1122", "1122"), ("12",)), (("11", "33"), ("1", "3"))], ("455", "455"), ("45",)),
+    "commonest of blocks (2, 2), line 0": (
+        [(("1122", "1122"), ("12",)), (("1130", "1233"), ("13",))],
+        ("44", "45", "66", "06"),
+        ("4", "6"),
+    ),
+    "frame (2, 2)": ([(("10", "01"), ("0000", "0100", "0010", "0000"))], ("2",), ("000", "020", "000")),
+    "enlarge by colours": (
+        [(("12", "00"), ("1122", "1122", "0000", "0000")), (("30", "00"), ("30", "00"))],
+        ("00", "04"),
+        ("00", "04"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_a_lens_by_hand(name):
+    pairs, test, shown = HAND[name]
+    task = seen(pairs, test)
+    lens = dict(candidates(task))[name]
+    assert np.array_equal(lens(task.test_inputs[0]), grid(*shown))
+    for source, target in task.demonstrations:
+        assert lens(source).shape == target.shape
+    own = canvas(task)
+    assert own.tests[0].shape == (PLANES, *grid(*shown).shape)
+    assert any(np.array_equal(plane, grid(*shown)) for plane in own.tests[0])
+
+
+def test_objects_touch_at_corners_and_the_background_is_the_commonest_colour():
+    task = seen([(("700", "070", "777"), ("7",))], ("7",))
+    assert dict(candidates(task))["box of all, margin 0"](grid("700", "777")).tolist() == [[0, 0]]
+    touching = grid("5001", "5010", "5555")
+    largest = pieces.chosen_object(touching, empty=5, alike=True, rank=pieces.RANKS["smallest"])
+    assert largest.tolist() == [[0, 1], [1, 0]]  # the two ones touch: one object of two cells
+
+
+def test_pieces_that_are_not_there_are_none():
+    plain = grid("00", "00")
+    assert pieces.box_of(plain, lambda g: g != 0, 0) is None
+    assert pieces.box_of(grid("100"), lambda g: g == 1, 1) is None  # a margin beyond the edge
+    assert pieces.chosen_object(plain, empty=0, alike=True, rank=pieces.RANKS["largest"]) is None
+    assert pieces.part(grid("123"), (1, 2), 0, (0, 0)) is None
+    assert pieces.enlarge(grid("1" * 20), (2, 2)) is None  # wider than ARC allows
+    assert pieces.corner(plain, 3, 1, False, False) is None
+
+
+def test_the_first_plane_agrees_best_and_unused_planes_are_outside():
+    """Of a recoloured mirror image, the mirror agrees with 3 of 4 cells, the grid as it is with fewer."""
+    task = seen([(("12", "34"), ("21", "40")), (("15", "20"), ("51", "02"))], ("67", "89"))
+    own = canvas(task)
+    assert own.lenses[0] == "turn 6" or np.array_equal(own.tests[0][0], grid("76", "98"))
+    assert not own.exact
+    used = len(own.lenses)
+    assert used == 6 or (own.tests[0][used:] == OUTSIDE).all()
+
+
+def test_no_canvas_where_sizes_follow_no_rule():
+    assert canvas(seen([(("1",), ("11",)), (("1",), ("111",))], ("2",))) is None
+
+
+def test_lenses_that_disagree_on_the_test_follow_the_one_that_agrees_best():
+    """Twice as wide, or three cells wide: both fit demonstrations of this width; tiling explains their cells."""
+    task = seen([(("12",), ("1212",)), (("34",), ("3434",))], ("567",))
+    assert canvas(task).tests[0][0].tolist() == [[5, 6, 7, 5, 6, 7]]
+
+
+def test_what_is_seen_turns_with_the_task():
+    """A task turned and recoloured as a whole is seen through lenses of the same sizes; exact ones stay exact."""
+    rng = np.random.default_rng(0)
+    task = ArcTask(data="arc1", same_size=False, max_side=12)
+    compared = 0
+    for example in task.train()[:80]:
+        own = canvas(puzzle(example))
+        view = draw_view(rng, np.arange(10))
+        other = canvas(view.of(puzzle(example)))
+        assert (own is None) == (other is None), example.key
+        if own is not None and own.exact and other.exact:
+            compared += 1
+            for planes, turned in zip(own.tests, other.tests, strict=True):
+                assert np.array_equal(view.undo(turned[0]), planes[0]), (example.key, own.lenses[0], other.lenses[0])
+    assert compared >= 8
