@@ -1,6 +1,6 @@
 """What may vary for percell: the step size first, then how much it regularises and what it takes as symmetric."""
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search_spaces.space import Space
 
@@ -12,6 +12,8 @@ SPACE = Space(
         "weight_decay": FloatDistribution(1e-4, 1.0, log=True),
         # How far information travels, in cells; more costs time in proportion.
         "recurrent_steps": CategoricalDistribution((4, 6, 8, 10)),
+        # The last steps of how many enter the loss: with more, the answer must stand early and stay.
+        "supervised_steps": IntDistribution(1, 4),
         # Longer averages smooth more, but lag behind in a short run.
         "ema_decay": FloatDistribution(0.8, 0.98),
         # Right for most rules, wrong for those that know a colour by its name.
