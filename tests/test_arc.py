@@ -85,6 +85,28 @@ def test_official_sets():
     assert {example.kind for example in everything.search()} == {"same_size", "other_size"}
 
 
+def test_several_sources_are_united_split_by_split(tmp_path):
+    """Of the tasks of both official sets, 391 training and 6 evaluation tasks count once."""
+    both = ArcTask(data="arc1+arc2", same_size=False, max_side=30)
+    assert (len(both.train()) + len(both.search()), len(both.test())) == (400 + 1000 - 391, 400 + 120 - 6)
+    assert {e.key for e in both.train()} & {e.key for e in both.test()}, "a task in two splits stays in both"
+
+    mine = write_all_splits(tmp_path / "a+b", recolour())  # an existing path is one source, whatever its name
+    assert len(ArcTask(data=mine).train()) == 1
+    more = write(tmp_path / "more", {ids("train", 1)[0]: recolour()})
+    mixed, alone = ArcTask(data=f"arc1+{more}"), ArcTask()
+    assert (len(mixed.train()), mixed.test()) == (len(alone.train()) + 1, alone.test())
+
+
+@pytest.mark.parametrize(
+    ("data", "part"), [("arc1+arc9", "arc9"), ("nowhere/mine+arc2", "nowhere/mine"), ("arc1+", "")]
+)
+def test_the_source_that_is_wrong_is_named(data, part):
+    with pytest.raises(ValueError, match=f"^data='{part}' is not known; use .* or several with '\\+'$") as raised:
+        ArcTask(data=data).search()
+    assert "\n" not in str(raised.value)
+
+
 def test_same_fields_same_examples():
     first, again, other = (ArcTask(limit_search=8, seed=seed).search() for seed in (0, 0, 1))
     assert first == again

@@ -28,7 +28,11 @@ class Example:
 
 
 class Task(Protocol):
-    """Examples and a scorer. Implementations are frozen dataclasses; the same fields give the same examples."""
+    """Examples and a scorer. Implementations are frozen dataclasses; the same fields give the same examples.
+
+    A task of public benchmarks may have `published(example) -> str | None`: the official evaluation set that an example
+    belongs to, by its content. Guards then say where such examples are trained on.
+    """
 
     name: ClassVar[str]
 

@@ -24,7 +24,9 @@ GIVES_AWAY = 0.2  # how much better than every baseline a word at a fixed place 
 
 
 Splits = Mapping[Split, Sequence[Example]]
-Guard = Literal["overlap", "near_duplicates", "answer_in_prompt", "prompt_format", "label_balance", "small_split"]
+Guard = Literal[
+    "published", "overlap", "near_duplicates", "answer_in_prompt", "prompt_format", "label_balance", "small_split"
+]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Fin
     """All that the guards find in a task. `smallest_difference(n)`: what n examples show at 80 % power, in [0, 1]."""
     splits: Splits = {split: getattr(task, split)() for split in SPLITS}
     return [
+        *published(splits, getattr(task, "published", lambda example: None)),
         *overlap(splits),
         *near_duplicates(splits),
         *answer_in_prompt(splits, task.baselines()),
@@ -47,6 +50,25 @@ def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Fin
         *label_balance(splits),
         *small_split(splits, smallest_difference),
     ]
+
+
+def published(splits: Splits, official_set: Callable[[Example], str | None]) -> Iterator[Finding]:
+    """Official evaluation tasks to learn from, of a set that the test split asks (stops) or that others report."""
+    learned = [*splits["train"], *splits["search"]]
+    asked = {official_set(example) for example in splits["test"]}
+    found: dict[str, list[Example]] = {}
+    for example in learned:
+        if name := official_set(example):
+            found.setdefault(name, []).append(example)
+    for name, examples in found.items():
+        what = f"{len(examples):,} of {len(learned):,} train and search tasks are evaluation tasks of {name}"
+        keys = ", ".join(repr(example.key) for example in examples[:2])
+        if name in asked:
+            remedy = "use one official set alone (data=arc1 or data=arc2), or take them out"
+            yield Finding("published", True, f"{what}, which test asks too: keys {keys}; {remedy}")
+        else:
+            remedy = f"do not report {name} evaluation for what this trains"
+            yield Finding("published", False, f"{what}: keys {keys}; {remedy}")
 
 
 def overlap(splits: Splits) -> Iterator[Finding]:

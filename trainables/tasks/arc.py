@@ -17,7 +17,7 @@ import numpy as np
 
 from trainables.core import Example
 
-from .arc_data import ArcPairs, hash_fraction, load_splits
+from .arc_data import ArcPairs, hash_fraction, load_splits, published
 from .arc_grids import MAX_SIDE, Grid, grid_text, parse_completion, submission
 
 
@@ -36,14 +36,15 @@ def puzzle(example: Example) -> Puzzle:
 
 @dataclass(frozen=True)
 class ArcTask:
-    """`data` is one set, so ARC-AGI-2 training can never meet ARC-AGI-1 evaluation (376 tasks are in both).
+    """`data` is one set, or the union of several by split: "arc1+arc2". ARC-AGI-2 trains on 376 evaluation tasks of
+    ARC-AGI-1; the guard `published` says so, and stops a sweep whose test split has evaluation tasks of that set.
 
     The filters look at every grid of a task, test outputs included, as the published counts do (112 training tasks of
     ARC-AGI-1 are same-size and at most 10x10). `limit_*` keep that many tasks of a split, chosen by `seed`.
     """
 
     name: ClassVar[str] = "arc"
-    data: str = "arc1"  # "arc1", "arc2", or the path of a JSON file or folder in the official format
+    data: str = "arc1"  # "arc1", "arc2", the path of a JSON file or folder in the official format, or several with "+"
     same_size: bool = True  # only tasks whose outputs are as large as their inputs: what a per-cell network can answer
     max_side: int = 10  # cells; larger grids cost more time, not more insight, in a first sweep
     limit_train: int | None = None  # tasks; None: all
@@ -103,6 +104,9 @@ class ArcTask:
             "unparsed": float(attempts is None),
             "lenient": float(_solved(example, attempts)),  # an exact grid has no lenient reading
         }
+
+    def published(self, example: Example) -> str | None:
+        return published(example.key, example.data)
 
     def baselines(self) -> Mapping[str, float]:
         """Copy the test input; a constant grid of its size (black, then the demonstrations' most common colour)."""
