@@ -25,7 +25,8 @@ import tyro
 
 from sweeps.results.statistics import wilson
 from trainables.core import Example
-from trainables.learners.percell import PercellConfig, answer, seed_of
+from trainables.learners.arc_answers import seed_of
+from trainables.learners.percell import PercellConfig, answer
 from trainables.tasks.arc import ArcTask, puzzle, trivial_completions
 
 TASK = ArcTask(data="arc1", same_size=False, max_side=30)

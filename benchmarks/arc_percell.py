@@ -19,7 +19,8 @@ import torch
 import tyro
 
 from sweeps.results.statistics import wilson
-from trainables.learners.percell import PercellConfig, answer, seed_of
+from trainables.learners.arc_answers import seed_of
+from trainables.learners.percell import PercellConfig, answer
 from trainables.learners.percell_net import Solver, parameter_count
 from trainables.tasks.arc import ArcTask, puzzle, trivial_completions
 from trainables.tasks.arc_data import hash_fraction

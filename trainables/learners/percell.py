@@ -7,10 +7,8 @@ compare between trials. It answers grids of the input's size; tasks with other s
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,10 @@ import torch
 from safetensors.torch import save_file
 
 from trainables.core import Example, Split, Task
+from trainables.learners.arc_answers import metrics_of, no_answer, seed_of
 from trainables.learners.percell_net import Solver, parameter_count
 from trainables.tasks.arc import puzzle
 from trainables.tasks.arc_grids import submission
-
-NO_ANSWER = np.zeros((0, 0), dtype=np.int8)
 
 
 @dataclass(frozen=True)
@@ -106,16 +103,7 @@ class PercellLearner:
         return [answer(example, solvers.get(example.key)) for example in examples]
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        sums: dict[str, list[float]] = defaultdict(list)
-        completions = self.completions(split)
-        for example, completion in zip(getattr(self._task, split)(), completions, strict=True):
-            score = self._task.score(example, completion)
-            sums["score"].append(score)
-            sums[f"score.{example.kind}"].append(score)
-            for name, value in self._task.details(example, completion).items():
-                sums[name].append(value)
-        metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in sums.items()}
-        return metrics | {"items": sums["score"], "completions": completions}
+        return metrics_of(self._task, split, self.completions(split))
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
@@ -154,10 +142,5 @@ class PercellLearner:
 def answer(example: Example, solver: Solver | None) -> str:
     """A submission; empty grids where there is no solver."""
     if solver is None:
-        return submission([(NO_ANSWER,) for _ in puzzle(example).test_inputs])
+        return no_answer(len(puzzle(example).test_inputs))
     return submission(solver.attempts())
-
-
-def seed_of(key: str, seed: int) -> int:
-    """A task's own seed, the same whatever else is in its split."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:4])
