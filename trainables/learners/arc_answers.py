@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,14 +25,12 @@ def no_answer(outputs: int) -> str:
     return submission([(NO_ANSWER,)] * outputs)
 
 
-def counted(found: Sequence[Grid | None]) -> list[tuple[Grid, int]]:
+def counted(found: Sequence[Grid | None]) -> tuple[list[Grid], list[float]]:
     """Different grids in order of their first appearance, and how often each was found; None is no grid."""
-    counts: dict[tuple[tuple[int, ...], bytes], tuple[Grid, int]] = {}
-    for grid in found:
-        if grid is not None:
-            name = grid.shape, grid.tobytes()
-            counts[name] = grid, counts.get(name, (grid, 0))[1] + 1
-    return list(counts.values())
+    there = [grid for grid in found if grid is not None]
+    names = [(grid.shape, grid.tobytes()) for grid in there]
+    grids, counts = dict(zip(names, there, strict=True)), Counter(names)
+    return [grids[name] for name in counts], [float(count) for count in counts.values()]
 
 
 def two_best(grids: Sequence[Grid], scores: Sequence[float]) -> tuple[Grid, ...]:
