@@ -82,6 +82,7 @@ def test_noise_in_test_outputs_changes_no_completion(base, tmp_path):
 def test_resumes_bit_for_bit_with_more_tasks_than_seats(base, tmp_path):
     config = replace(SHORT, supervised_steps=2, lora_dropout=0.1)
     straight, first, second = (config.build(base, arc(tmp_path / "data"), seed=3) for _ in range(3))
+    untouched = second.state()
     whole = run(straight, 3)
     half = run(first, 1)
     (tmp_path / "state.pt").write_bytes(first.state())
@@ -91,6 +92,8 @@ def test_resumes_bit_for_bit_with_more_tasks_than_seats(base, tmp_path):
     assert half + run(second, 2) == whole
     assert straight.evaluate() == second.evaluate()
     assert straight.evaluate("test") == second.evaluate("test")
+    first.load(untouched)
+    assert run(first, 3) == whole
     folders = [tmp_path / "straight", tmp_path / "second"]
     for learner, folder in zip((straight, second), folders, strict=True):
         learner.save(str(folder))

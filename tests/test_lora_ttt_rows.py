@@ -57,18 +57,21 @@ def test_rows_are_seen_under_turns_and_colours(base):
     assert any(text.count("\n") == 3 for text in texts)  # I, a row of three, O, its answer
     assert any(text.count("\n") == 7 for text in texts)  # a column of three instead
     assert len(texts) > 40  # 60 draws of 1,440 views
-    for row in rows:
+    candidates = own.candidate_rows(0, target)
+    assert len(candidates) == len(own.views)
+    for row in [*rows, *candidates]:
         marks = decode(base.tokenizer, [*row.tokens]).replace("\n", "").split("O")
-        assert marks[0][1:] == marks[1][::-1]  # the rule holds in all of them
+        assert marks[-2][-3:] == marks[-1][::-1]  # the rule holds in all of them
     again = pupil(base, Puzzle(((source, target),), (source,)), permute_colours=True)
     again.load({"draws": 6})
     assert again.next_rows() == [own._row(6), own._row(7)]
 
 
 def test_views_show_the_task_as_it_is_and_then_every_turn(base, tmp_path):
-    own = pupil(base, puzzle(arc(tmp_path).search()[0]), votes=8)
+    own = pupil(base, puzzle(arc(tmp_path).search()[0]), votes=8, permute_colours=True)
     assert own.views[0] == View()
     assert {view.turn for view in own.views} == set(range(TURNS))
+    assert len({view.colours for view in own.views}) == 8
     assert len(own.prompts("search")) == 8
     assert decode(base.tokenizer, own.prompts("search")[0]).rstrip() == written(
         puzzle(arc(tmp_path).search()[0]).demonstrations, np.array(INPUTS[3])
