@@ -40,7 +40,7 @@ LEARNERS, TASKS = found(trainables.learners, "build"), found(trainables.tasks, "
 
 
 def test_the_house_has_its_learners_and_tasks():
-    assert set(LEARNERS) >= {"lora", "soft_prompt", "hybrid", "dora", "ia3", "full", "percell"}
+    assert set(LEARNERS) >= {"lora", "soft_prompt", "hybrid", "dora", "ia3", "full", "percell", "lora_ttt"}
     assert set(TASKS) >= {"arena", "arc"}
 
 

@@ -8,11 +8,10 @@ answers, comes from `arc_canvas.py`; a task that no lens fits gets no network an
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,13 +21,13 @@ import torch
 from safetensors.torch import save_file
 
 from trainables.core import Example, Split, Task
+from trainables.learners.arc_answers import metrics_of, seed_of, submissions
 from trainables.learners.arc_canvas import Canvas, canvas
 from trainables.learners.percell_batch import Batch, Slot
 from trainables.learners.percell_net import parameter_count
 from trainables.tasks.arc import puzzle
-from trainables.tasks.arc_grids import Grid, submission
+from trainables.tasks.arc_grids import Grid
 
-NO_ANSWER = np.zeros((0, 0), dtype=np.int8)
 # Cells of the grids of all networks of a batch. Small grids are trained together, as single operations on them cost
 # more than their arithmetic; above these sizes a CPU's cache is full and nothing is gained (measured: docs/arc.md).
 CELLS_AT_ONCE = {"cpu": 400, "cuda": 64_000}
@@ -115,16 +114,7 @@ class PercellLearner:
         return answers(examples, batches)
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        sums: dict[str, list[float]] = defaultdict(list)
-        completions = self.completions(split)
-        for example, completion in zip(getattr(self._task, split)(), completions, strict=True):
-            score = self._task.score(example, completion)
-            sums["score"].append(score)
-            sums[f"score.{example.kind}"].append(score)
-            for name, value in self._task.details(example, completion).items():
-                sums[name].append(value)
-        metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in sums.items()}
-        return metrics | {"items": sums["score"], "completions": completions}
+        return metrics_of(self._task, split, self.completions(split))
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
@@ -144,7 +134,7 @@ class PercellLearner:
         weights = {}
         for keys, batch in self._batches.items():
             for name, value in batch.average.items():
-                for key, own in zip(keys, value.split(self._config.seeds), strict=True):
+                for key, own in zip(keys, value[: batch.used].split(self._config.seeds), strict=True):
                     weights[f"{key}.{name}"] = own.contiguous()
         save_file(weights, Path(folder) / "percell.safetensors")
 
@@ -159,32 +149,32 @@ class PercellLearner:
 
 def open_batches(canvases: Mapping[str, Canvas], config: PercellConfig, seed: int) -> dict[tuple[str, ...], Batch]:
     """Batches of fresh networks, by the keys of the tasks in them."""
-    sides: dict[int, list[str]] = defaultdict(list)
-    for key, own in canvases.items():
-        sides[own.side].append(key)
     made = {}
-    for side, keys in sorted(sides.items()):
-        room = max(1, CELLS_AT_ONCE["cuda" if torch.cuda.is_available() else "cpu"] // (side * side * config.seeds))
-        for start in range(0, len(keys), room):
-            some = tuple(keys[start : start + room])
-            slots = [
-                Slot(task, seed_of(key, seed + 1000 * number))
-                for task, key in enumerate(some)
-                for number in range(config.seeds)
-            ]
-            made[some] = Batch([canvases[key] for key in some], config, slots, room * config.seeds)
+    for keys, room in together(canvases, config.seeds):
+        slots = [
+            Slot(task, seed_of(key, seed + 1000 * number))
+            for task, key in enumerate(keys)
+            for number in range(config.seeds)
+        ]
+        made[keys] = Batch([canvases[key] for key in keys], config, slots, room)
     return made
 
 
+def together(canvases: Mapping[str, Canvas], networks: int) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Keys of tasks of one side that share a batch, with so many networks each; and the networks it has room for."""
+    limit = CELLS_AT_ONCE["cuda" if torch.cuda.is_available() else "cpu"]
+    sides: dict[int, list[str]] = defaultdict(list)
+    for key, own in canvases.items():
+        sides[own.side].append(key)
+    for side, keys in sorted(sides.items()):
+        tasks = max(1, limit // (side * side * networks))
+        for start in range(0, len(keys), tasks):
+            yield tuple(keys[start : start + tasks]), tasks * networks
+
+
 def answers(examples: Sequence[Example], batches: Mapping[tuple[str, ...], Batch]) -> list[str]:
-    """A submission per task; empty grids where there is no network."""
+    """A submission per task."""
     said: dict[str, list[tuple[Grid, Grid]]] = {}
     for keys, batch in batches.items():
         said |= dict(zip(keys, batch.attempts(), strict=True))
-    nothing = (NO_ANSWER, NO_ANSWER)
-    return [submission(said.get(e.key) or [nothing for _ in puzzle(e).test_inputs]) for e in examples]
-
-
-def seed_of(key: str, seed: int) -> int:
-    """A task's own seed, the same whatever else is in its split."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:4])
+    return submissions(examples, said)
