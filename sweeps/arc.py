@@ -12,9 +12,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from sweeps.engine.cli import main
-from search_spaces import lora, lora_ttt, percell
+from search_spaces import efe, lora, lora_ttt, percell
 from sweeps.engine.sweep import Sweep
 from trainables.core import Pair
+from trainables.learners.efe import EfeConfig
 from trainables.learners.lora import LoraConfig
 from trainables.learners.lora_ttt import LoraTttConfig
 from trainables.learners.percell import PercellConfig
@@ -28,11 +29,13 @@ SWEEP = Sweep(
     optional=(
         Pair(LoraConfig(per_device_train_batch_size=1), TASK, "builtin:tiny"),
         Pair(LoraTttConfig(), TASK, "builtin:tiny"),
+        Pair(EfeConfig(), TASK, "builtin:tiny"),
     ),
     space={
         "percell": percell.SPACE,
         "lora": lora.SPACE.without("per_device_train_batch_size"),
         "lora_ttt": lora_ttt.SPACE,
+        "efe": efe.SPACE,
     },
     num_samples=8,
     rounds=4,

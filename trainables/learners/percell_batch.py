@@ -26,16 +26,14 @@ if TYPE_CHECKING:
 
 
 class Slot(NamedTuple):
-    """A network's place: which canvas it learns, where its weights and its order of data begin, and which of the
-    demonstrations it never sees."""
+    """A network's place: which canvas it learns, and where its weights and its order of data begin."""
 
     task: int
     seed: int
-    left_out: int | None = None
 
 
 class Batch:
-    """Networks of one side. Those that learn the same canvas answer together, but for those that miss something.
+    """Networks of one side. Those that learn the same canvas answer together.
 
     `room`: how many networks such a batch may hold. One alone where there is room for more gets an idle twin: torch's
     products of one matrix round otherwise than those of several, and a task's numbers must not tell who else is there.
@@ -98,10 +96,9 @@ class Batch:
 
     def _draw(self, slot: Slot) -> tuple[np.ndarray, np.ndarray]:
         inputs, outputs = self._pairs[slot.task]
-        known = [index for index in range(inputs.shape[1]) if index != slot.left_out]
         rng = np.random.default_rng((slot.seed, self.steps))
-        size = self._config.per_device_train_batch_size
-        chosen = np.concatenate([rng.permutation(known) for _ in range(-(-size // len(known)))])[:size]
+        size, count = self._config.per_device_train_batch_size, inputs.shape[1]
+        chosen = np.concatenate([rng.permutation(count) for _ in range(-(-size // count))])[:size]
         views = rng.integers(len(self.views), size=size)
         cells, targets = inputs[views, chosen], outputs[views, chosen]
         if self._config.permute_colours:
@@ -131,7 +128,7 @@ class Batch:
 
     def _voted(self, task: int, planes: np.ndarray) -> tuple[Grid, Grid]:
         last = {name: value.detach() for name, value in self.nets.named_parameters()}
-        own = [i for i, slot in enumerate(self.slots[: self.used]) if slot.task == task and slot.left_out is None]
+        own = [number for number, slot in enumerate(self.slots[: self.used]) if slot.task == task]
         votes = [
             np.concatenate([self.log_probabilities(slot, planes, weights) for slot in own])
             for weights in (self.average, last)

@@ -1,0 +1,36 @@
+"""What may vary for efe: step sizes of its parts, how far it looks, what its loss adds, and what it remembers."""
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search_spaces.space import Space
+
+# A term is off, or weighs what the first system gave it at most; cross-entropy weighs 1.
+TERM = CategoricalDistribution((0.0, 0.03, 0.1, 0.3))
+
+SPACE = Space(
+    {
+        # As for percell: below 1e-3 a few hundred steps do not fit the demonstrations.
+        "learning_rate": FloatDistribution(1e-3, 2e-2, log=True),
+        # The parts learn from other signals than the forward model, so their steps may differ.
+        "backward_multiplier": FloatDistribution(0.25, 4.0, log=True),
+        "encoder_multiplier": FloatDistribution(0.1, 2.0, log=True),
+        "preference_multiplier": FloatDistribution(0.25, 4.0, log=True),
+        # Three demonstrations are few: strong decay is worth a try.
+        "weight_decay": FloatDistribution(1e-4, 1.0, log=True),
+        # How far information travels, in cells; more costs time in proportion.
+        "horizon": CategoricalDistribution((4, 6, 8, 10)),
+        "risk": TERM,
+        "ambiguity": TERM,
+        "step": TERM,
+        "bidirectional": TERM,
+        "anchor": TERM,
+        "reversibility": TERM,
+        # From one view of the held-out demonstration in two to all of them.
+        "success_threshold": CategoricalDistribution((0.5, 0.75, 1.0)),
+        # Fewer entries forget early tasks; more neighbours blur what is remembered.
+        "memory_capacity": CategoricalDistribution((16, 64, 256)),
+        "memory_k": IntDistribution(1, 4),
+        # Right for most rules, wrong for those that know a colour by its name.
+        "permute_colours": CategoricalDistribution((False, True)),
+    }
+)

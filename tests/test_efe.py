@@ -1,0 +1,233 @@
+"""efe: it learns a planted rule, its probes never see what is held out, and its memory starts others where it says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.arc_files import task, write_all_splits
+from tests.miniatures import base
+from trainables.core import Learner
+from trainables.learners.arc_canvas import canvas
+from trainables.learners.efe import EfeConfig
+from trainables.learners.efe_batch import TERMS, EfeBatch, Sight
+from trainables.learners.efe_net import EfeNets, Told, told
+from trainables.tasks.arc import ArcTask, Puzzle, puzzle
+
+QUICK = EfeConfig(hidden_size=16, horizon=2, per_device_train_batch_size=6, steps_per_round=40, learning_rate=5e-3)
+SHORT = replace(QUICK, steps_per_round=4)
+ALL = dict.fromkeys(TERMS, 0.1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def rule() -> dict[str, Any]:
+    """Every 1 becomes 2, on 4x4 grids in which 0, 1 and 3 are everywhere."""
+    cells = np.random.default_rng(0).choice([0, 1, 3], size=(5, 4, 4))
+    pairs = [(grid.tolist(), np.where(grid == 1, 2, grid).tolist()) for grid in cells]
+    return task(pairs[:4], pairs[4:])
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> ArcTask:
+    return ArcTask(data=write_all_splits(tmp_path, rule(), search=2))
+
+
+def built(config: EfeConfig, arc: ArcTask, seed: int = 0):
+    return config.build(base("qwen2"), arc, seed)
+
+
+@pytest.mark.parametrize("terms", [{}, ALL], ids=["cross-entropy alone", "every term"])
+def test_solves_a_planted_rule(planted, terms):
+    learner = built(replace(QUICK, **terms), planted)
+    assert isinstance(learner, Learner)
+    assert learner.evaluate()["score"] == 0.0
+    first, second = learner.round(), learner.round()
+    assert second["loss"] < first["loss"] / 2
+    metrics = learner.evaluate()
+    assert metrics["score"] == metrics["pass_at_1"] == 1.0
+    assert learner.evaluate("test")["score"] == 1.0
+    assert {name.removeprefix("term.") for name in second if name.startswith("term.")} == set(terms)
+    assert all(math.isfinite(value) and value >= -1e-6 for name, value in second.items() if name.startswith("term."))
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_every_term_reaches_the_networks(planted, name):
+    """With one term on, training goes elsewhere than without, from the first step on."""
+    plain = built(replace(SHORT, memory_capacity=0), planted)
+    other = built(replace(SHORT, memory_capacity=0, **{name: 0.5}), planted)
+    for learner in (plain, other):
+        for batch in learner._agent.batches.values():
+            batch.successes = torch.full((10,), 0.1)
+            batch.train(4)
+    assert set(next(iter(other._agent.batches.values())).terms) == {name}
+    ours, theirs = (next(iter(learner._agent.batches.values())).average for learner in (plain, other))
+    assert any(not torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_noise_in_test_outputs_changes_no_cell(tmp_path):
+    """Features, sizes, memory and networks see demonstrations and test inputs alone."""
+    noisy = rule()
+    rng = np.random.default_rng(0)
+    for pair in noisy["test"]:
+        pair["output"] = rng.integers(0, 10, np.shape(pair["output"])).tolist()
+    learners = [
+        built(replace(QUICK, **ALL), ArcTask(data=write_all_splits(tmp_path / name, content, search=2)))
+        for name, content in (("clean", rule()), ("noisy", noisy))
+    ]
+    clean, other = ([learner.round() for _ in range(2)] for learner in learners)
+    assert clean == other
+    assert clean[-1]["memory.writes"] > 0
+    for split in ("search", "test"):
+        assert learners[0].completions(split) == learners[1].completions(split)
+    assert learners[0].evaluate()["cell_accuracy"] != learners[1].evaluate()["cell_accuracy"]
+
+
+def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path):
+    """Other cells in the last output: the probe's weights stay the same to the last bit, the other network's do not."""
+    changed = rule()
+    changed["train"][-1]["output"][2][0] = 5
+    batches = []
+    for name, content in (("one", rule()), ("two", changed)):
+        learner = built(replace(SHORT, **ALL), ArcTask(data=write_all_splits(tmp_path / name, content)))
+        learner.round()
+        batches.append(next(iter(learner._agent.batches.values())))
+    assert [len(own.demonstrations) for own in batches[0].canvases] == [4, 3]
+    same = [torch.equal(value[1], batches[1].average[name][1]) for name, value in batches[0].average.items()]
+    differs = [not torch.equal(value[0], batches[1].average[name][0]) for name, value in batches[0].average.items()]
+    assert all(same)
+    assert any(differs)
+    assert batches[0].success(0) != batches[1].success(0)  # but it is judged by it
+
+
+def test_the_memory_starts_others_where_solved_problems_ended(planted):
+    learner = built(replace(QUICK, success_threshold=1.0), planted)
+    while learner.round()["memory.writes"] < 2:
+        assert learner._rounds < 6
+    agent = learner._agent
+    entries = {entry.name: entry for entry in agent.memory._entries.values()}
+    late = built(replace(QUICK, success_threshold=1.0), replace(planted, limit_search=1), seed=7)._agent
+    (key,) = (example.key for example in late._examples)
+    late.memory.load(agent.memory.state())
+    late._recall()
+    (other,) = set(entries) - {key}  # a task never finds itself
+    warm = late.batches[(key,), True]
+    for name, value in warm.nets.named_parameters():
+        for slot in range(2):
+            assert torch.equal(value[slot], entries[other].value[name]), name
+    metrics = late.round()
+    assert metrics["memory.retrievals"] == agent.memory.retrievals + 1
+    assert len(late.answers(recalled=False)) == 1
+    late._recall()
+    assert len(late.batches) == 2  # asked once, not again
+
+
+def test_useful_retrievals_are_those_that_solve_what_was_not_solved(planted):
+    """A memory that holds the solution: a few steps from there solve the held-out demonstration, from the seed not."""
+    teacher = built(QUICK, planted)
+    for _ in range(3):
+        teacher.round()
+    assert teacher._agent.memory.writes >= 2
+    pupil = built(replace(QUICK, steps_per_round=2), planted)
+    pupil._agent.memory.load(teacher._agent.memory.state())
+    metrics = pupil.round()
+    assert metrics["memory.useful"] == 2
+    scores = pupil.evaluate()
+    assert scores["score"] > scores["score_without_memory"] == 0.0
+
+
+def test_without_a_memory_there_are_no_probes_and_no_neighbours(planted):
+    config = replace(SHORT, memory_capacity=0)
+    both, alone = built(config, planted), built(config, replace(planted, limit_search=1))
+    assert not any(name.startswith("memory") for name in both.round())
+    alone.round()
+    (batch,) = both._agent.batches.values()
+    assert [len(own.demonstrations) for own in batch.canvases] == [4, 4]
+    assert both.completions()[0] == alone.completions()[0]
+
+
+def test_resumes_bit_for_bit_with_a_warm_network(planted):
+    config = replace(QUICK, steps_per_round=12, success_threshold=0.125, **ALL)
+    straight, first, second = (built(config, planted, seed=3) for _ in range(3))
+    whole = [straight.round() for _ in range(4)]
+    half = [first.round() for _ in range(2)]
+    state = first.state()
+    first.round()  # a state is a copy
+    second.load(state)
+    assert half + [second.round() for _ in range(2)] == whole
+    assert straight.completions() == second.completions()
+    assert straight.completions("test") == second.completions("test")
+
+
+def test_a_checkpoint_of_other_tasks_is_refused(planted):
+    state = built(SHORT, replace(planted, limit_search=1)).state()
+    with pytest.raises(ValueError, match="this checkpoint holds other ARC tasks"):
+        built(SHORT, planted).load(state)
+
+
+def test_saved_weights_are_those_that_answer(planted, tmp_path):
+    learner = built(SHORT, planted)
+    learner.round()
+    learner.save(str(tmp_path))
+    saved = load_file(tmp_path / "efe.safetensors")
+    key = planted.search()[0].key
+    ((keys, _), batch), *_ = learner._agent.batches.items()
+    ours = batch.value(keys.index(key))
+    assert {name for name in saved if name.startswith(key)} == {f"{key}.{name}" for name in ours}
+    assert torch.equal(saved[f"{key}.forward_model.head"], ours["forward_model.head"])
+
+
+def test_the_encoder_counts_colour_pairs_by_hand():
+    """One demonstration 12 -> 11: half its cells are (1, 1), half (2, 1)."""
+    grids = [(np.array([[1, 2]], np.int8), np.array([[1, 1]], np.int8)), (np.array([[3, 3]], np.int8),) * 2]
+    seen = [canvas(Puzzle(tuple(pairs), (grids[0][0],))) for pairs in (grids, grids[:1])]
+    both, first = told(seen, np.array([[3.0, 4.0], [0.0, 0.0]])).pairs.numpy()
+    assert (both[11], both[21], both[33]) == (0.25, 0.25, 0.5)
+    assert (first[11], first[21], first[33]) == (0.5, 0.5, 0.0)
+    features = told(seen, np.array([[3.0, 4.0], [0.0, 0.0]])).features
+    assert features.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 0.0]]
+
+
+def test_every_part_receives_a_gradient_and_networks_never_meet(planted):
+    sight = Sight(canvas(puzzle(planted.search()[0])), np.ones(4, dtype=np.float32))
+    batch = EfeBatch([sight, sight], [], replace(QUICK, **ALL), [1, 2], begin=0)
+    batch.successes = torch.full((10,), 0.1)
+    batch._losses(*batch._batch())[1].backward()
+    for name, value in batch.nets.named_parameters():
+        assert value.grad[1].abs().max() > 0, name
+        assert value.grad[0].abs().max() == 0, name
+
+
+def test_the_way_back_reads_its_own_input():
+    """The backward model's answer follows the output that it is shown, not the input that it should find."""
+    nets = EfeNets(8, 0, [0])
+    one, other = torch.full((1, 1, 2, 2), 3), torch.full((1, 1, 2, 2), 4)
+    assert not torch.equal(nets.back(one, 2, 1).outcomes[0], nets.back(other, 2, 1).outcomes[0])
+    sure = torch.nn.functional.one_hot(one, 10).float().movedim(-1, 2)
+    torch.testing.assert_close(nets.back(sure, 2, 1).outcomes[0], nets.back(one, 2, 1).outcomes[0])
+    assert nets.context(Told(torch.zeros(1, 100), torch.zeros(1, 0))).shape == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizon": 0}, "horizon is 0; it must be at least 1"),
+        ({"risk": -1.0}, "risk is -1.0; it must be a finite number >= 0"),
+        ({"success_threshold": 0.0}, "success_threshold is 0.0; a share above 0"),
+        ({"alignment": 0.1, "features": False}, "alignment is 0.1, and features are off; turn features on"),
+        ({"memory_capacity": -1}, "memory_capacity is -1; it must be at least 0"),
+    ],
+)
+def test_bad_configurations(changes, message):
+    with pytest.raises(ValueError, match=message):
+        EfeConfig(**changes)

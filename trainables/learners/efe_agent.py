@@ -1,0 +1,183 @@
+"""The tasks of a split with their networks, and the memory between them: who starts where, and who answers.
+
+Every task has a *cold* network, which starts from the seed. At the start of a round, a task that its probe has not
+solved asks the memory; if solved problems look like it, a *warm* network, started from what solved them, is trained for
+as many steps on the same data. So what the memory is worth is measured, with and without, seed by seed; of the two the
+one whose probe does better on the held-out demonstration answers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.bases import Base
+from trainables.core import Example
+from trainables.learners.arc_answers import seed_of, submissions
+from trainables.learners.arc_canvas import canvas
+from trainables.learners.arc_features import features
+from trainables.learners.efe_batch import EfeBatch, Probe, Sight, Success
+from trainables.learners.efe_memory import Memory, blend
+from trainables.learners.efe_net import told
+from trainables.learners.percell import together
+from trainables.tasks.arc import Puzzle, puzzle
+from trainables.tasks.arc_grids import Grid
+
+if TYPE_CHECKING:
+    from trainables.learners.efe import EfeConfig
+
+Keys = tuple[str, ...]
+SHORTER = " but its last demonstration"
+
+
+class Agent:
+    """Raises ValueError where no task of the split has a canvas."""
+
+    def __init__(
+        self, config: EfeConfig, base: Base, examples: Sequence[Example], seed: int, memory: Memory | None
+    ) -> None:
+        self._config, self._examples, self._seed, self.memory = config, examples, seed, memory
+        self._tasks, self._probes = _sights(config, base, examples, memory is not None)
+        if not self._tasks:
+            raise ValueError("no lens fits the demonstrations of any task of this split, so efe cannot answer")
+        self._steps = 0
+        self.batches: dict[tuple[Keys, bool], EfeBatch] = {}  # by their tasks, and whether they are warm
+        self._warm: set[str] = set()  # tasks that have started from the memory
+        for keys in self._together(self._tasks):
+            self.batches[keys, False] = self._open(keys)
+
+    def round(self) -> dict[str, float]:
+        """Recall, train, remember. See `EfeLearner.round`."""
+        self._recall()
+        self._steps += self._config.steps_per_round
+        losses, terms = [], defaultdict(list)
+        for batch in self.batches.values():
+            batch.successes = self.memory.mean_preference() if self.memory is not None else None
+            losses.append(batch.train(self._steps - batch.steps))
+            for name, value in batch.terms.items():
+                terms[f"term.{name}"].append(value)
+        metrics = {"loss": float(np.mean(np.concatenate(losses)))}
+        metrics |= {name: float(np.mean(values)) for name, values in terms.items()}
+        metrics["trainable_parameters"] = sum(v.numel() for v in next(iter(self.batches.values())).value(0).values())
+        return metrics | self._remember()
+
+    def answers(self, recalled: bool = True) -> list[str]:
+        """A submission per task; without `recalled`, as if the memory had never been asked."""
+        said: dict[str, list[tuple[Grid, Grid]]] = {}
+        for (keys, warm), batch in self.batches.items():
+            if not warm or recalled:
+                own = dict(zip(keys, batch.attempts(), strict=True))
+                said |= {key: grids for key, grids in own.items() if not warm or self._chosen(key)}
+        return submissions(self._examples, said)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Of the networks that answer."""
+        found: dict[str, Tensor] = {}
+        for (keys, warm), batch in self.batches.items():
+            for task, key in enumerate(keys):
+                if not warm or self._chosen(key):
+                    found |= {f"{key}.{name}": value.contiguous() for name, value in batch.value(task).items()}
+        return found
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "steps": self._steps,
+            "batches": {name: batch.state() for name, batch in self.batches.items()},
+            "memory": self.memory.state() if self.memory is not None else None,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError for the state of an agent with other tasks."""
+        if {keys for keys, warm in state["batches"] if not warm} != {keys for keys, warm in self.batches if not warm}:
+            raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
+        self.batches = {(keys, warm): self._open(keys) for keys, warm in state["batches"]}
+        self._warm = {key for keys, warm in self.batches if warm for key in keys}
+        for name, batch in self.batches.items():
+            batch.load(state["batches"][name])
+        if self.memory is not None:
+            self.memory.load(state["memory"])
+        self._steps = state["steps"]
+
+    def _recall(self) -> None:
+        """Open warm networks for unsolved tasks that the memory knows something about."""
+        if not self.memory:  # none, or empty
+            return
+        starts = {}
+        for key in self._tasks:
+            if key in self._warm or self._solved(self._success(key, warm=False)):
+                continue
+            if matches := self.memory.retrieve(self._key(key), without=key):
+                starts[key] = blend(matches)
+        self._warm |= set(starts)
+        for keys in self._together(starts):
+            self.batches[keys, True] = self._open(keys, [starts[key] for key in keys])
+
+    def _remember(self) -> dict[str, float]:
+        """Write what is solved; the memory's counts so far."""
+        if self.memory is None:
+            return {}
+        useful = 0
+        for (keys, warm), batch in self.batches.items():
+            for task, key in enumerate(keys):
+                success = batch.success(task)
+                if success and self._solved(success):
+                    own = self._key(key)
+                    self.memory.write(key, own, batch.value(task), batch.preference(task), success.solved)
+                    useful += warm and not self._solved(self._success(key, warm=False))
+        counts = {"writes": self.memory.writes, "retrievals": self.memory.retrievals, "useful": useful}
+        return {f"memory.{name}": float(count) for name, count in counts.items()}
+
+    def _solved(self, success: Success | None) -> bool:
+        return success is not None and success.solved >= self._config.success_threshold
+
+    def _success(self, key: str, warm: bool) -> Success | None:
+        for (keys, kind), batch in self.batches.items():
+            if kind == warm and key in keys and batch.steps:
+                return batch.success(keys.index(key))
+        return None
+
+    def _chosen(self, key: str) -> bool:
+        """Whether the warm network answers: its probe solves more, or as much with a smaller loss."""
+        cold, warm = (self._success(key, kind) for kind in (False, True))
+        return cold is not None and warm is not None and (-warm.solved, warm.loss) < (-cold.solved, cold.loss)
+
+    def _open(self, keys: Keys, starts: Sequence[Mapping[str, Tensor]] = ()) -> EfeBatch:
+        tasks = [self._tasks[key] for key in keys]
+        probes = [self._probes[key]._replace(task=keys.index(key)) for key in keys if key in self._probes]
+        seeds = [seed_of(key, self._seed) for key in keys]
+        return EfeBatch(tasks, probes, self._config, seeds, self._seed, starts, room=2)
+
+    def _together(self, keys: Iterable[str]) -> list[Keys]:
+        """Tasks that share a batch. A probe takes room, too."""
+        canvases = {key: self._tasks[key].canvas for key in keys}
+        return [some for some, _ in together(canvases, 1 if self.memory is None else 2)]
+
+    def _key(self, key: str) -> Tensor:
+        """What the memory knows a task by: colour pairs and features of its demonstrations, each of unit length."""
+        sight = self._tasks[key]
+        read = told([sight.canvas], sight.features[None])
+        return torch.cat([torch.nn.functional.normalize(part[0], dim=0) for part in read])
+
+
+def _sights(
+    config: EfeConfig, base: Base, examples: Sequence[Example], probing: bool
+) -> tuple[dict[str, Sight], dict[str, Probe]]:
+    """Of each task that has a canvas, what its network is given; and its probe, where it has one."""
+    whole = {example.key: puzzle(example) for example in examples}
+    shorter = {
+        key + SHORTER: Puzzle(own.demonstrations[:-1], (own.demonstrations[-1][0],))
+        for key, own in whole.items()
+        if probing and len(own.demonstrations) > 1
+    }
+    canvases = {name: canvas(own) for name, own in {**whole, **shorter}.items()}
+    wanted = {name: own for name, own in {**whole, **shorter}.items() if canvases[name]}
+    read = features(base, wanted) if config.features else dict.fromkeys(wanted, np.zeros(0, dtype=np.float32))
+    sights = {name: Sight(own, read[name]) for name, own in canvases.items() if own}
+    tasks = {key: sights[key] for key in whole if key in sights}
+    held_out = {key: whole[key].demonstrations[-1][1] for key in tasks if key + SHORTER in sights}
+    return tasks, {key: Probe(0, sights[key + SHORTER], target) for key, target in held_out.items()}

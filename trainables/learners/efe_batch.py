@@ -1,0 +1,169 @@
+"""Training of `efe` on several ARC tasks at once: cross-entropy first, and the terms of expected free energy beside it.
+
+Every task has a network that learns from all its demonstrations and, where there is a memory, a *probe*: a network for
+the task without its last demonstration, which knows nothing of that one, not even through the choice of lenses. How
+much of it the probe solves is the task's success, which decides what is remembered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.learners import efe_terms
+from trainables.learners.arc_canvas import OUTSIDE, Canvas
+from trainables.learners.efe_net import EfeNets, Told, told
+from trainables.learners.percell_batch import Batch, Slot
+from trainables.tasks.arc_grids import Grid
+
+if TYPE_CHECKING:
+    from trainables.learners.efe import EfeConfig
+
+TERMS = ("risk", "ambiguity", "step", "bidirectional", "anchor", "alignment", "reversibility")
+
+
+class Success(NamedTuple):
+    """Of a demonstration that was held out: the share of its views solved exactly, and nats per cell."""
+
+    solved: float
+    loss: float
+
+
+class Sight(NamedTuple):
+    """What one network is given: a canvas, and the base's features of its demonstrations (F,)."""
+
+    canvas: Canvas
+    features: np.ndarray
+
+
+class Probe(NamedTuple):
+    """The task without its last demonstration, whose input is this canvas's only test, and whose output is `target`."""
+
+    task: int
+    sight: Sight
+    target: Grid
+
+
+class EfeBatch(Batch):
+    """`tasks`: what each task's network is given, `probes` likewise of some of them; `seeds`: of the order of data, by
+    task. `begin`: the seed of all first values, the same for all tasks, so that what one has learned means something
+    to another. `starts`: by task, parameters without T to begin with instead."""
+
+    _config: EfeConfig  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        tasks: Sequence[Sight],
+        probes: Sequence[Probe],
+        config: EfeConfig,
+        seeds: Sequence[int],
+        begin: int,
+        starts: Sequence[Mapping[str, Tensor]] = (),
+        room: int = 1,
+    ) -> None:
+        sights = [*tasks, *(probe.sight for probe in probes)]
+        owners = [*range(len(tasks)), *(probe.task for probe in probes)]
+        slots = [Slot(number, seeds[owner]) for number, owner in enumerate(owners)]
+        self._begin, self._width, self._probes, self._tasks = begin, len(sights[0].features), probes, len(tasks)
+        super().__init__([sight.canvas for sight in sights], config, slots, room)  # type: ignore[arg-type]
+        given = [sights[slot.task] for slot in self.slots]
+        read = told([sight.canvas for sight in given], np.stack([sight.features for sight in given]))
+        self._told = Told(*(part.to(self.device) for part in read))
+        self.successes: Tensor | None = None  # (10,): what solved problems preferred, for the anchor
+        self._held_out: dict[tuple[int, int], Success] = {}  # by steps and task
+        self.terms: dict[str, float] = {}  # of the last step, mean over networks, before weighting
+        for slot, owner in enumerate(owners if starts else ()):
+            for name, value in self.nets.named_parameters():
+                value.data[slot] = starts[owner][name].to(self.device)
+                self.average[name][slot] = value.data[slot]
+
+    def _build(self) -> nn.Module:
+        return EfeNets(self._config.hidden_size, self._width, [self._begin] * len(self.slots))
+
+    def _groups(self) -> Any:
+        config, nets = self._config, self.nets
+        multipliers = {
+            "forward_model": 1.0,
+            "backward_model": config.backward_multiplier,
+            "encoder": config.encoder_multiplier,
+            "preference": config.preference_multiplier,
+        }
+        return [
+            {"params": list(getattr(nets, name).parameters()), "lr": config.learning_rate * multiplier}
+            for name, multiplier in multipliers.items()
+        ]
+
+    def _losses(self, cells: Tensor, targets: Tensor) -> Tensor:
+        config, nets, horizon = self._config, self.nets, self._config.horizon
+        assert isinstance(nets, EfeNets)
+        source, inside = cells[:, :, 0], targets != OUTSIDE
+        context = nets.context(self._told)
+        preference = nets.preferred(context.detach())
+        whole = bool(config.step or config.bidirectional)
+        forward = nets.go(cells, context, horizon, horizon if whole else 1).outcomes
+        outcome = forward[-1]
+        loss = efe_terms.cross_entropy(outcome, targets, inside)
+        loss = loss + efe_terms.preference_fit(preference, targets, inside)
+        terms: dict[str, Tensor] = {}
+        if config.risk:
+            terms["risk"] = efe_terms.risk(outcome, preference, inside)
+        if config.ambiguity:
+            terms["ambiguity"] = efe_terms.ambiguity(outcome, inside)
+        if config.step:
+            terms["step"] = efe_terms.step(forward, inside)
+        if config.anchor:
+            terms["anchor"] = efe_terms.anchor(preference, self.successes)
+        if config.alignment:
+            reading = torch.bmm(nets.encoder["features"], context.unsqueeze(2)).squeeze(2)  # (T, F)
+            terms["alignment"] = efe_terms.alignment(reading, self._told.features)
+        if config.bidirectional:
+            backward = nets.back(targets, horizon, horizon).outcomes
+            loss = loss + efe_terms.cross_entropy(backward[-1], source, inside)  # how the way back is learned
+            terms["bidirectional"] = efe_terms.bidirectional(forward, backward, inside)
+        if config.reversibility:
+            own = torch.where(inside.unsqueeze(2), outcome.exp(), 0)
+            terms["reversibility"] = efe_terms.reversibility(nets.back(own, horizon, 1).outcomes[-1], source, inside)
+        self.terms = {name: float(value.detach().mean()) for name, value in terms.items()}
+        return loss + sum(getattr(config, name) * value for name, value in terms.items())
+
+    def _say(self, weights: dict[str, Tensor], slot: int, cells: Tensor) -> Tensor:
+        own = {name: value[slot : slot + 1] for name, value in weights.items()}
+        mine = Told(*(part[slot : slot + 1] for part in self._told))
+        return torch.func.functional_call(self.nets, own, (cells, mine, self._config.horizon))
+
+    def attempts(self) -> list[list[tuple[Grid, Grid]]]:
+        """Of the tasks' own networks."""
+        return super().attempts()[: self._tasks]
+
+    def value(self, task: int) -> dict[str, Tensor]:
+        """The averaged weights of a task's network, by parameter, without T."""
+        return {name: value[task] for name, value in self.average.items()}
+
+    @torch.no_grad()
+    def preference(self, task: int) -> Tensor:
+        """(10,) probabilities."""
+        assert isinstance(self.nets, EfeNets)
+        return self.nets.preferred(self.nets.context(self._told)).softmax(1)[task].cpu()
+
+    def success(self, task: int) -> Success | None:
+        """How well the probe does what it has not seen; None for a task without one."""
+        for number, probe in enumerate(self._probes, self._tasks):
+            if probe.task == task:
+                if (self.steps, task) not in self._held_out:
+                    self._held_out[self.steps, task] = self._judge(number, probe)
+                return self._held_out[self.steps, task]
+        return None
+
+    def _judge(self, slot: int, probe: Probe) -> Success:
+        (planes,) = probe.sight.canvas.tests
+        if planes.shape[1:] != probe.target.shape:
+            return Success(0.0, math.inf)
+        said = self.log_probabilities(slot, planes, self.average)  # (V, 10, h, w), upright
+        right = (said.argmax(1) == probe.target).all(axis=(1, 2))
+        nats = -np.take_along_axis(said.mean(0), probe.target[None].astype(np.int64), 0).mean()
+        return Success(float(right.mean()), float(nats) if math.isfinite(nats) else math.inf)
