@@ -6,7 +6,9 @@ A task that no lens fits has no canvas.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,19 @@ from trainables.tasks.arc_views import varying_colours
 
 OUTSIDE = COLOURS  # no colour: beyond a grid's edge, or a plane that a task does not use
 PLANES = 6  # at most; 99 % of what fits beside them agrees less
+
+Sizes = tuple[tuple[int, ...], ...]  # of a task's test outputs
+
+
+class Fit(NamedTuple):
+    """A lens that gives every demonstration's size; `agreement`: the share of output cells it alone gets right."""
+
+    agreement: float
+    name: str
+    lens: Lens
+
+
+Chooser = Callable[[Mapping[Sizes, Sequence[Fit]]], Sizes]  # of several that the test outputs may have
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,32 +51,38 @@ class Canvas:
         return max(max(target.shape) for _, target in self.demonstrations)
 
 
-def canvas(puzzle: Puzzle) -> Canvas | None:
-    """The task on a canvas, or None where no lens gives the size of every output."""
-    fitting: list[tuple[float, str, Lens]] = []
-    for name, lens in candidates(puzzle):
-        agreement = _agreement(puzzle, lens)
-        if agreement is not None:
-            fitting.append((agreement, name, lens))
-    fitting.sort(key=lambda fit: -fit[0])  # stable: of equals the simplest first
-    chosen: dict[bytes, tuple[str, Lens]] = {}
-    sizes: list[tuple[int, ...]] | None = None
-    for _, name, lens in fitting:
-        seen = [lens(source) for source in puzzle.test_inputs]
-        if any(grid is None or not min(grid.shape) >= 1 for grid in seen):
-            continue
-        shapes = [grid.shape for grid in seen if grid is not None]
-        sizes = sizes or shapes
-        if shapes == sizes:  # a lens that gives the same grids as one before adds nothing
-            everything = [*(lens(source) for source, _ in puzzle.demonstrations), *seen]
-            chosen.setdefault(b"|".join(grid.tobytes() for grid in everything if grid is not None), (name, lens))
-    if not chosen:
+def canvas(puzzle: Puzzle, choose: Chooser | None = None) -> Canvas | None:
+    """The task on a canvas, or None where no lens gives the size of every output.
+
+    Lenses may differ in the sizes that they give the test outputs; then `choose` decides, or else the one that agrees
+    best with the demonstrations.
+    """
+    found = hypotheses(puzzle)
+    if not found:
         return None
-    names, lenses = zip(*list(chosen.values())[:PLANES], strict=True)
-    demonstrations = tuple((_planes(lenses, source), target) for source, target in puzzle.demonstrations)
-    tests = tuple(_planes(lenses, source) for source in puzzle.test_inputs)
+    sizes = choose(found) if choose and len(found) > 1 else next(iter(found))
+    chosen: dict[bytes, Fit] = {}
+    for fit in found[sizes]:  # a lens that gives the same grids as one before adds nothing
+        grids = [fit.lens(source) for source in (*(s for s, _ in puzzle.demonstrations), *puzzle.test_inputs)]
+        chosen.setdefault(b"|".join(grid.tobytes() for grid in grids if grid is not None), fit)
+    fits = list(chosen.values())[:PLANES]
+    demonstrations = tuple((_planes(fits, source), target) for source, target in puzzle.demonstrations)
+    tests = tuple(_planes(fits, source) for source in puzzle.test_inputs)
     exact = all(np.array_equal(planes[0], target) for planes, target in demonstrations)
-    return Canvas(names, demonstrations, tests, exact, varying_colours(puzzle))
+    return Canvas(tuple(fit.name for fit in fits), demonstrations, tests, exact, varying_colours(puzzle))
+
+
+def hypotheses(puzzle: Puzzle) -> dict[Sizes, list[Fit]]:
+    """Sizes that the test outputs may have, and the lenses that say so: both by agreement, of equals the simplest."""
+    fits = [
+        Fit(share, name, lens) for name, lens in candidates(puzzle) if (share := _agreement(puzzle, lens)) is not None
+    ]
+    found: dict[Sizes, list[Fit]] = {}
+    for fit in sorted(fits, key=lambda fit: -fit.agreement):
+        seen = [fit.lens(source) for source in puzzle.test_inputs]
+        if all(grid is not None and min(grid.shape) >= 1 for grid in seen):
+            found.setdefault(tuple(grid.shape for grid in seen if grid is not None), []).append(fit)
+    return found
 
 
 def _agreement(puzzle: Puzzle, lens: Lens) -> float | None:
@@ -75,8 +96,8 @@ def _agreement(puzzle: Puzzle, lens: Lens) -> float | None:
     return float(np.mean(shares))
 
 
-def _planes(lenses: tuple[Lens, ...], source: Grid) -> np.ndarray:
-    seen = [lens(source) for lens in lenses]
+def _planes(fits: Sequence[Fit], source: Grid) -> np.ndarray:
+    seen = [fit.lens(source) for fit in fits]
     shape = next(grid.shape for grid in seen if grid is not None)
     planes = np.full((PLANES, *shape), OUTSIDE, dtype=np.int8)
     for index, grid in enumerate(seen):

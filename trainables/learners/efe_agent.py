@@ -24,6 +24,7 @@ from trainables.learners.arc_features import features
 from trainables.learners.efe_batch import EfeBatch, Probe, Sight, Success
 from trainables.learners.efe_memory import Memory, blend
 from trainables.learners.efe_net import told
+from trainables.learners.efe_size import SizeHead
 from trainables.learners.percell import together
 from trainables.tasks.arc import Puzzle, puzzle
 from trainables.tasks.arc_grids import Grid
@@ -169,12 +170,16 @@ def _sights(
 ) -> tuple[dict[str, Sight], dict[str, Probe]]:
     """Of each task that has a canvas, what its network is given; and its probe, where it has one."""
     whole = {example.key: puzzle(example) for example in examples}
+    head = SizeHead()
+    head.train(whole.values())
     shorter = {
         key + SHORTER: Puzzle(own.demonstrations[:-1], (own.demonstrations[-1][0],))
         for key, own in whole.items()
         if probing and len(own.demonstrations) > 1
     }
-    canvases = {name: canvas(own) for name, own in {**whole, **shorter}.items()}
+    # The head has seen the demonstrations that are held out, so the probes do without it.
+    canvases = {key: canvas(own, head) for key, own in whole.items()}
+    canvases |= {name: canvas(own) for name, own in shorter.items()}
     wanted = {name: own for name, own in {**whole, **shorter}.items() if canvases[name]}
     read = features(base, wanted) if config.features else dict.fromkeys(wanted, np.zeros(0, dtype=np.float32))
     sights = {name: Sight(own, read[name]) for name, own in canvases.items() if own}
