@@ -169,6 +169,37 @@ def test_resumes_bit_for_bit_with_a_warm_network(planted):
     assert straight.completions("test") == second.completions("test")
 
 
+def test_lora_on_the_base_learns_and_leaves_the_base_alone(planted):
+    """Features move away from the frozen base's, a resumed reader goes on as it was, and the base has its weights."""
+    config = replace(SHORT, base_r=2, base_multiplier=10.0, alignment=0.1)
+    ours = base("qwen2")
+    weights = {name: value.clone() for name, value in ours.model.named_parameters()}
+    straight, first, second = (config.build(ours, planted, 0) for _ in range(3))
+    batch = next(iter(straight._agent.batches.values()))
+    before = batch._told().features.detach().clone()
+    torch.testing.assert_close(before, batch._frozen.features, atol=1e-5, rtol=1e-4)  # LoRA begins as nothing
+    whole = [straight.round() for _ in range(2)]
+    assert (batch._told().features - before).abs().max() > 1e-4
+    half = first.round()
+    second.load(first.state())
+    assert [half, second.round()] == whole
+    assert straight.completions() == second.completions()
+    assert all(torch.equal(value, weights[name]) for name, value in ours.model.named_parameters())
+
+
+def test_the_reader_is_trained_by_probes_alone(tmp_path):
+    """Other cells in the last output reach no probe, not even through an adapter that all tasks share."""
+    changed = rule()
+    changed["train"][-1]["output"][2][0] = 5
+    found = []
+    for name, content in (("one", rule()), ("two", changed)):
+        arc = ArcTask(data=write_all_splits(tmp_path / name, content, search=2))
+        learner = built(replace(SHORT, base_r=2, base_multiplier=10.0), arc)
+        learner.round()
+        found.append(learner._agent._reader.state()["parameters"])
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
 def test_a_checkpoint_of_other_tasks_is_refused(planted):
     state = built(SHORT, replace(planted, limit_search=1)).state()
     with pytest.raises(ValueError, match="this checkpoint holds other ARC tasks"):
@@ -225,6 +256,7 @@ def test_the_way_back_reads_its_own_input():
         ({"risk": -1.0}, "risk is -1.0; it must be a finite number >= 0"),
         ({"success_threshold": 0.0}, "success_threshold is 0.0; a share above 0"),
         ({"alignment": 0.1, "features": False}, "alignment is 0.1, and features are off; turn features on"),
+        ({"base_r": 4, "features": False}, "base_r is 4, and features are off; turn features on"),
         ({"memory_capacity": -1}, "memory_capacity is -1; it must be at least 0"),
     ],
 )

@@ -40,7 +40,7 @@ def features(base: Base, puzzles: Mapping[str, Puzzle], folder: Path | None = No
     """
     if not puzzles:
         return {}
-    sequences = {name: _tokens(base, name, puzzle) for name, puzzle in sorted(puzzles.items())}
+    sequences = {name: tokens_of(base, name, puzzle) for name, puzzle in sorted(puzzles.items())}
     folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "espalier" / "features"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_key(base, sequences)}.arrow"
@@ -50,8 +50,8 @@ def features(base: Base, puzzles: Mapping[str, Puzzle], folder: Path | None = No
         return _read(path)
 
 
-def _tokens(base: Base, name: str, puzzle: Puzzle) -> list[list[int]]:
-    """Sorted, so that the order of the demonstrations changes not even the last bit."""
+def tokens_of(base: Base, name: str, puzzle: Puzzle) -> list[list[int]]:
+    """Token ids of each demonstration's text; sorted, so that their order changes not even the last bit."""
     if not puzzle.demonstrations:
         raise ValueError(f"puzzle {name!r} has 0 demonstrations; features need at least one")
     limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)

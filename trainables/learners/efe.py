@@ -56,6 +56,8 @@ class EfeConfig:
     reversibility: float = 0.0  # the backward model cannot return from the outcome
 
     features: bool = True  # whether the encoder reads the frozen base's features of the demonstrations
+    base_r: int = 0  # LoRA rank on that base, trained through what the encoder reads; 0: the base stays frozen
+    base_multiplier: float = 0.1  # of the learning rate, for that adapter
     memory_capacity: int = 256  # solved problems held; 0: no memory and no probes, at half the cost
     memory_k: int = 1  # solved problems that a start is blended from
     memory_similarity: float = 0.5  # cosine above which a solved problem is a match
@@ -64,7 +66,7 @@ class EfeConfig:
 
     def __post_init__(self) -> None:
         least = {"hidden_size": 1, "horizon": 1, "per_device_train_batch_size": 1, "steps_per_round": 1, "memory_k": 1}
-        for field, bound in (least | {"memory_capacity": 0}).items():
+        for field, bound in (least | {"memory_capacity": 0, "base_r": 0}).items():
             if getattr(self, field) < bound:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must be at least {bound}")
         rates = ("learning_rate", "weight_decay", *(f"{part}_multiplier" for part in GROUPS), *TERMS)
@@ -79,6 +81,8 @@ class EfeConfig:
             raise ValueError(f"success_threshold is {self.success_threshold}; a share above 0, at most 1, is needed")
         if self.alignment and not self.features:
             raise ValueError(f"alignment is {self.alignment}, and features are off; turn features on, or set it to 0")
+        if self.base_r and not self.features:
+            raise ValueError(f"base_r is {self.base_r}, and features are off; turn features on, or set it to 0")
 
     def memory(self) -> Memory | None:
         if not self.memory_capacity:
@@ -94,7 +98,7 @@ class EfeConfig:
         return EfeLearner(self, base, task, seed)
 
 
-GROUPS = ("backward", "encoder", "preference")
+GROUPS = ("backward", "encoder", "preference", "base")
 
 
 class EfeLearner:

@@ -20,10 +20,11 @@ from trainables.bases import Base
 from trainables.core import Example
 from trainables.learners.arc_answers import seed_of, submissions
 from trainables.learners.arc_canvas import canvas
-from trainables.learners.arc_features import features
+from trainables.learners.arc_features import features, tokens_of
 from trainables.learners.efe_batch import EfeBatch, Probe, Sight, Success
 from trainables.learners.efe_memory import Memory, blend
 from trainables.learners.efe_net import told
+from trainables.learners.efe_reader import Reader
 from trainables.learners.efe_size import SizeHead
 from trainables.learners.percell import together
 from trainables.tasks.arc import Puzzle, puzzle
@@ -46,6 +47,9 @@ class Agent:
         self._tasks, self._probes = _sights(config, base, examples, memory is not None)
         if not self._tasks:
             raise ValueError("no lens fits the demonstrations of any task of this split, so efe cannot answer")
+        self._reader: Reader | None = None
+        if config.base_r:
+            self._reader = Reader(base, config.base_r, config.learning_rate * config.base_multiplier, seed)
         self._steps = 0
         self.batches: dict[tuple[Keys, bool], EfeBatch] = {}  # by their tasks, and whether they are warm
         self._warm: set[str] = set()  # tasks that have started from the memory
@@ -90,6 +94,7 @@ class Agent:
             "steps": self._steps,
             "batches": {name: batch.state() for name, batch in self.batches.items()},
             "memory": self.memory.state() if self.memory is not None else None,
+            "reader": self._reader.state() if self._reader is not None else None,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -102,6 +107,8 @@ class Agent:
             batch.load(state["batches"][name])
         if self.memory is not None:
             self.memory.load(state["memory"])
+        if self._reader is not None:
+            self._reader.load(state["reader"])
         self._steps = state["steps"]
 
     def _recall(self) -> None:
@@ -151,7 +158,7 @@ class Agent:
         tasks = [self._tasks[key] for key in keys]
         probes = [self._probes[key]._replace(task=keys.index(key)) for key in keys if key in self._probes]
         seeds = [seed_of(key, self._seed) for key in keys]
-        return EfeBatch(tasks, probes, self._config, seeds, self._seed, starts, room=2)
+        return EfeBatch(tasks, probes, self._config, seeds, self._seed, starts, 2, self._reader)
 
     def _together(self, keys: Iterable[str]) -> list[Keys]:
         """Tasks that share a batch. A probe takes room, too."""
@@ -182,7 +189,8 @@ def _sights(
     canvases |= {name: canvas(own) for name, own in shorter.items()}
     wanted = {name: own for name, own in {**whole, **shorter}.items() if canvases[name]}
     read = features(base, wanted) if config.features else dict.fromkeys(wanted, np.zeros(0, dtype=np.float32))
-    sights = {name: Sight(own, read[name]) for name, own in canvases.items() if own}
+    rows = {name: tokens_of(base, name, own) for name, own in wanted.items()} if config.base_r else {}
+    sights = {name: Sight(own, read[name], rows.get(name, ())) for name, own in canvases.items() if own}
     tasks = {key: sights[key] for key in whole if key in sights}
     held_out = {key: whole[key].demonstrations[-1][1] for key in tasks if key + SHORTER in sights}
     return tasks, {key: Probe(0, sights[key + SHORTER], target) for key, target in held_out.items()}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainables.learners import efe_terms
 from trainables.learners.arc_canvas import OUTSIDE, Canvas
 from trainables.learners.efe_net import EfeNets, Told, told
+from trainables.learners.efe_reader import Reader, Rows
 from trainables.learners.percell_batch import Batch, Slot
 from trainables.tasks.arc_grids import Grid
 
@@ -35,10 +36,11 @@ class Success(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What one network is given: a canvas, and the base's features of its demonstrations (F,)."""
+    """What one network is given: a canvas, the base's features of its demonstrations (F,), and their token ids."""
 
     canvas: Canvas
     features: np.ndarray
+    rows: Rows = ()
 
 
 class Probe(NamedTuple):
@@ -52,7 +54,10 @@ class Probe(NamedTuple):
 class EfeBatch(Batch):
     """`tasks`: what each task's network is given, `probes` likewise of some of them; `seeds`: of the order of data, by
     task. `begin`: the seed of all first values, the same for all tasks, so that what one has learned means something
-    to another. `starts`: by task, parameters without T to begin with instead."""
+    to another. `starts`: by task, parameters without T to begin with instead. `reader`: gives the features, with a
+    gradient, in place of the frozen base; where there are probes they alone train it, as it must not know what they
+    are asked.
+    """
 
     _config: EfeConfig  # type: ignore[assignment]
 
@@ -65,6 +70,7 @@ class EfeBatch(Batch):
         begin: int,
         starts: Sequence[Mapping[str, Tensor]] = (),
         room: int = 1,
+        reader: Reader | None = None,
     ) -> None:
         sights = [*tasks, *(probe.sight for probe in probes)]
         owners = [*range(len(tasks)), *(probe.task for probe in probes)]
@@ -73,7 +79,8 @@ class EfeBatch(Batch):
         super().__init__([sight.canvas for sight in sights], config, slots, room)  # type: ignore[arg-type]
         given = [sights[slot.task] for slot in self.slots]
         read = told([sight.canvas for sight in given], np.stack([sight.features for sight in given]))
-        self._told = Told(*(part.to(self.device) for part in read))
+        self._frozen = Told(*(part.to(self.device) for part in read))
+        self._rows, self._reader = [sight.rows for sight in given], reader
         self.successes: Tensor | None = None  # (10,): what solved problems preferred, for the anchor
         self._held_out: dict[tuple[int, int], Success] = {}  # by steps and task
         self.terms: dict[str, float] = {}  # of the last step, mean over networks, before weighting
@@ -98,11 +105,25 @@ class EfeBatch(Batch):
             for name, multiplier in multipliers.items()
         ]
 
+    def _told(self) -> Told:
+        """What the encoder reads now."""
+        if self._reader is None:
+            return self._frozen
+        known = self._tasks if self._probes else 0
+        with torch.no_grad():
+            fixed = self._reader.features(self._rows[:known]) if known else self._frozen.features[:0]
+        return Told(self._frozen.pairs, torch.cat([fixed, self._reader.features(self._rows[known:])]))
+
+    def _stepped(self) -> None:
+        if self._reader is not None:
+            self._reader.step()
+
     def _losses(self, cells: Tensor, targets: Tensor) -> Tensor:
         config, nets, horizon = self._config, self.nets, self._config.horizon
         assert isinstance(nets, EfeNets)
         source, inside = cells[:, :, 0], targets != OUTSIDE
-        context = nets.context(self._told)
+        read = self._told()
+        context = nets.context(read)
         preference = nets.preferred(context.detach())
         whole = bool(config.step or config.bidirectional)
         forward = nets.go(cells, context, horizon, horizon if whole else 1).outcomes
@@ -120,7 +141,7 @@ class EfeBatch(Batch):
             terms["anchor"] = efe_terms.anchor(preference, self.successes)
         if config.alignment:
             reading = torch.bmm(nets.encoder["features"], context.unsqueeze(2)).squeeze(2)  # (T, F)
-            terms["alignment"] = efe_terms.alignment(reading, self._told.features)
+            terms["alignment"] = efe_terms.alignment(reading, read.features)
         if config.bidirectional:
             backward = nets.back(targets, horizon, horizon).outcomes
             loss = loss + efe_terms.cross_entropy(backward[-1], source, inside)  # how the way back is learned
@@ -133,7 +154,7 @@ class EfeBatch(Batch):
 
     def _say(self, weights: dict[str, Tensor], slot: int, cells: Tensor) -> Tensor:
         own = {name: value[slot : slot + 1] for name, value in weights.items()}
-        mine = Told(*(part[slot : slot + 1] for part in self._told))
+        mine = Told(*(part[slot : slot + 1] for part in self._told()))
         return torch.func.functional_call(self.nets, own, (cells, mine, self._config.horizon))
 
     def attempts(self) -> list[list[tuple[Grid, Grid]]]:
@@ -148,7 +169,7 @@ class EfeBatch(Batch):
     def preference(self, task: int) -> Tensor:
         """(10,) probabilities."""
         assert isinstance(self.nets, EfeNets)
-        return self.nets.preferred(self.nets.context(self._told)).softmax(1)[task].cpu()
+        return self.nets.preferred(self.nets.context(self._told())).softmax(1)[task].cpu()
 
     def success(self, task: int) -> Success | None:
         """How well the probe does what it has not seen; None for a task without one."""

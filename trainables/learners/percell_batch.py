@@ -66,6 +66,9 @@ class Batch:
         logits = self.nets(cells, self._config.recurrent_steps, self._config.supervised_steps)
         return torch.stack([cross_entropy(each, targets) for each in logits]).mean(0)
 
+    def _stepped(self) -> None:
+        """After each step: where something else learns, too."""
+
     def _say(self, weights: dict[str, Tensor], slot: int, cells: Tensor) -> Tensor:
         """One network's last logits (1, N, 10, S, S) of cells (1, N, P, S, S)."""
         own = {name: value[slot : slot + 1] for name, value in weights.items()}
@@ -80,6 +83,7 @@ class Batch:
             loss.sum().backward()  # networks never meet: each gets its own gradient
             clip(list(self.nets.parameters()), config.max_grad_norm)
             self._optimizer.step()
+            self._stepped()
             self.steps += 1
             # Early on the average must forget the initial weights faster than its final rate would.
             decay = min(config.ema_decay, self.steps / (self.steps + 10))
