@@ -44,7 +44,7 @@ class Result:
 
 
 def variants(weight: float) -> dict[str, EfeConfig]:
-    terms = ("risk", "ambiguity", "step", "bidirectional", "anchor", "reversibility")
+    terms = ("risk", "ambiguity", "step", "bidirectional", "reversibility")
     alone = {f"{name} {weight}": replace(PLAIN, **{name: weight}) for name in terms}
     memory = replace(PLAIN, memory_capacity=256)
     return {
@@ -53,8 +53,9 @@ def variants(weight: float) -> dict[str, EfeConfig]:
         "features": WITH_FEATURES,
         f"features, alignment {weight}": replace(WITH_FEATURES, alignment=weight),
         "memory": memory,
-        "memory, anchor, features": replace(memory, anchor=weight, features=True),
-        "all": replace(WITH_FEATURES, **dict.fromkeys((*terms, "alignment"), weight), memory_capacity=256),
+        f"memory, risk {weight}": replace(memory, risk=weight),
+        f"memory, risk, anchor {weight}": replace(memory, risk=weight, anchor=weight),  # it acts through risk alone
+        "all": replace(WITH_FEATURES, **dict.fromkeys((*terms, "anchor", "alignment"), weight), memory_capacity=256),
     }
 
 
@@ -110,7 +111,7 @@ def main(
         p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
         solved = f"pass@2 {len(result.solved)} [{low:.1%}, {high:.1%}], pass@1 {result.first}"
         print(f"{name}: {solved}, gained {gained}, lost {lost}, p {p:.2f}; {result.cpu:.0f} CPU s")
-        if "memory.writes" in result.metrics:
+        if "memory_writes" in result.metrics:
             found = {key: f"{value:g}" for key, value in result.metrics.items() if "memory" in key}
             print("   ", found, flush=True)
 

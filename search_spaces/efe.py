@@ -11,10 +11,8 @@ SPACE = Space(
     {
         # As for percell: below 1e-3 a few hundred steps do not fit the demonstrations.
         "learning_rate": FloatDistribution(1e-3, 2e-2, log=True),
-        # The parts learn from other signals than the forward model, so their steps may differ.
-        "backward_multiplier": FloatDistribution(0.25, 4.0, log=True),
+        # The encoder learns from other signals than the forward model, so its steps may differ.
         "encoder_multiplier": FloatDistribution(0.1, 2.0, log=True),
-        "preference_multiplier": FloatDistribution(0.25, 4.0, log=True),
         # Three demonstrations are few: strong decay is worth a try.
         "weight_decay": FloatDistribution(1e-4, 1.0, log=True),
         # How far information travels, in cells; more costs time in proportion.
@@ -23,7 +21,6 @@ SPACE = Space(
         "ambiguity": TERM,
         "step": TERM,
         "bidirectional": TERM,
-        "anchor": TERM,
         "reversibility": TERM,
         # From one view of the held-out demonstration in two to all of them.
         "success_threshold": CategoricalDistribution((0.5, 0.75, 1.0)),
@@ -32,5 +29,13 @@ SPACE = Space(
         "memory_k": IntDistribution(1, 4),
         # Right for most rules, wrong for those that know a colour by its name.
         "permute_colours": CategoricalDistribution((False, True)),
+        # Cosine; colour pairs and features of small grids are alike, the median of two tasks is 0.9.
+        "memory_similarity": FloatDistribution(0.5, 0.98),
+        # The backward model learns only where a term asks it; the preference acts only through risk.
+        "backward_multiplier": FloatDistribution(0.25, 4.0, log=True),
+        "preference_multiplier": FloatDistribution(0.25, 4.0, log=True),
+        "anchor": TERM,
     }
 )
+SPACE = SPACE.given("backward_multiplier", bidirectional=(0.03, 0.1, 0.3))
+SPACE = SPACE.given("preference_multiplier", risk=(0.03, 0.1, 0.3)).given("anchor", risk=(0.03, 0.1, 0.3))

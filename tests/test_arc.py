@@ -173,6 +173,14 @@ def test_bad_files_name_file_key_and_remedy(tmp_path, content, message):
     assert "\n" not in str(raised.value)
 
 
+def test_an_id_that_is_a_path_is_refused(tmp_path):
+    """Learners name files after tasks; this one would be written two folders up."""
+    file = tmp_path / "tasks.json"
+    file.write_text(json.dumps({"../../up": recolour()}))
+    with pytest.raises(ValueError, match=r"task id '../../up' cannot name a file; use letters, digits"):
+        ArcTask(data=str(file)).search()
+
+
 def test_other_bad_input(tmp_path):
     with pytest.raises(ValueError, match="data='arc3' is not known; use 'arc1', 'arc2', or an existing JSON file"):
         ArcTask(data="arc3").search()

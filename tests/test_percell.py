@@ -215,6 +215,28 @@ def test_tasks_of_another_size_are_answered_where_a_lens_fits(tmp_path):
         QUICK.build(None, ArcTask(data=write(tmp_path / "other", {other: odd}), same_size=False), 0)
 
 
+def test_weights_that_blow_up_in_the_last_step_are_no_answer(planted):
+    """The loss was finite before that step; NaN would read as a black grid."""
+    learner = replace(QUICK, learning_rate=1e30, steps_per_round=1).build(None, planted, 0)
+    assert math.isfinite(learner.round()["loss"])
+    assert set(learner.completions()) == {'[{"attempt_1": [], "attempt_2": []}]'}
+
+
+def test_a_state_made_in_other_groups_goes_on(planted, monkeypatch):
+    """A GPU takes more tasks together than a CPU; a clone's learning rate is its own, not the state's."""
+    from trainables.learners import percell
+
+    whole = SHORT.build(None, planted, 0)
+    whole.round()
+    monkeypatch.setitem(percell.CELLS_AT_ONCE, "cpu", 1)
+    other = replace(SHORT, learning_rate=1e-4).build(None, planted, 0)
+    assert len(other._batches) == 2 != len(whole._batches)
+    other.load(whole.state())
+    assert other.completions() == whole.completions()
+    assert {group["lr"] for batch in other._batches.values() for group in batch._optimizer.param_groups} == {1e-4}
+    assert math.isfinite(other.round()["loss"])
+
+
 def test_a_loss_that_diverges_is_reported(planted):
     loss = replace(QUICK, learning_rate=1e30, steps_per_round=6).build(None, planted, 0).round()["loss"]
     assert not math.isfinite(loss)

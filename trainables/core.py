@@ -88,7 +88,8 @@ class LearnerConfig(Protocol):
 
     `name` is what `--learner` takes, `needs_base` says whether `build` wants a base (else it gets None), `packs`
     whether it builds a `LanguageLearner`, which can share its base with other trials. A learner that reads more of a
-    task than text says which in `only_task`, a task's name.
+    task than text says which in `only_task`, a task's name; one that does not answer with its base says so by
+    `base_answers = False`.
     """
 
     name: ClassVar[str]

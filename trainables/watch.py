@@ -26,12 +26,12 @@ def watch_first(metrics: Mapping[str, Any]) -> Iterator[str]:
     if silent := list(metrics.get("without_gradient", [])):
         named = ", ".join(silent[:NAMED]) + (" ..." if len(silent) > NAMED else "")
         yield f"no gradient in {len(silent)} module{'s' * (len(silent) > 1)} ({named})"
-    if metrics.get("memory_writes") == 0:
-        yield "nothing was written into the memory"
 
 
 def watch_best(metrics: Mapping[str, Any], baselines: Mapping[str, float]) -> Iterator[str]:
     """What the best round gives away. `baselines`: `chance`, `copy`, `constant`, `majority`, `untouched`, in [0, 1]."""
+    if metrics.get("memory_writes") == 0:
+        yield "nothing was written into the memory"
     if (share := metrics.get("truncated", 0.0)) > TRUNCATED:
         yield f"{share:.0%} of completions were cut off"
     trivial = {name: value for name, value in baselines.items() if "." not in name}

@@ -47,8 +47,8 @@ def export(
         raise BadInput(f"--to {to} exists; give a new folder")
     sweep = rebuild(left.facts)
     pair = sweep.resolve(job.record.params)[0]
-    if merge and not pair.learner.needs_base:
-        raise BadInput(f"--merge: {pair.learner.name} has no base to be merged into; leave --merge out")
+    if merge and (not pair.learner.needs_base or hasattr(pair.learner, "only_task")):
+        raise BadInput(f"--merge: {pair.learner.name} has no one adapter to merge into a base; leave --merge out")
     adapter = _adapter(left, job, to.with_name(f".{to.name}.adapter"))
     try:
         if merge:
@@ -86,7 +86,8 @@ def _adapter(run: Run, job: Job, scratch: Path) -> Path:
 def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     """A model card: the hub's front matter, what was measured and how sure that is, and how to load it."""
     pair, fields = sweep.resolve(job.record.params)
-    source = BaseName.parse(pair.base).source if pair.learner.needs_base else None
+    answers = pair.learner.needs_base and getattr(pair.learner, "base_answers", True)
+    source = BaseName.parse(pair.base).source if answers else None
     head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
     head |= {"base_model": source, "library_name": "transformers" if merged else "peft"} if source else {}
     untouched = next((one.score for one in run.finals if one.trial_id is None), None)
@@ -130,6 +131,7 @@ def _use(source: str | None, folder: Path, merged: bool) -> list[str]:
         load += [f'model = PeftModel.from_pretrained(model, "{name}/{LORA_FOLDER}").merge_and_unload()',
                  f'model = PeftModel.from_pretrained(model, "{name}/soft_prompt")']  # fmt: skip
     else:
-        load += [f'model = PeftModel.from_pretrained(model, "{name}")']
+        own = "" if (folder / "adapter_config.json").is_file() else "/<task id>"  # an adapter for each ARC task
+        load += [f'model = PeftModel.from_pretrained(model, "{name}{own}")']
     imports = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM", ""]
     return ["```python", *imports, *load, "```"]

@@ -32,7 +32,7 @@ def confirm(
 
     With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again.
     """
-    based = next((pair for pair in sweep.pairs if pair.learner.needs_base), None)
+    based = next((pair for pair in sweep.pairs if _answers(pair)), None)
     untouched = measure_untouched(based, sweep.seed, hosts, team_of(sweep), "test") if based else None
     jobs = [
         {"candidate": index, "params": dict(one.params), "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
@@ -63,7 +63,7 @@ def confirm(
         if len(results) == SEEDS:
             finals.append(_final(one.name, results, one))
             first[one.trial_id] = ended[index][0].checkpoint
-    before = ray.get(untouched) if untouched is not None else {}
+    before = measured(untouched) if untouched is not None else {}
     return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], first
 
 
@@ -96,16 +96,31 @@ def measure_untouched(pair: Pair, seed: int, hosts: Hosts, team: TeamShape | Non
 
 def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[str, Any]:
     """By learner, a reference to its base's own metrics: measured once per base and task, beside the trials."""
-    measured: dict[tuple[str, str], Any] = {}
+    known: dict[tuple[str, str, str], Any] = {}
     found = {}
     for pair in sweep.pairs:
-        if not pair.learner.needs_base:
-            continue
-        key = (pair.base, repr(pair.task))
-        if key not in measured:
-            measured[key] = measure_untouched(pair, sweep.seed, hosts, team)
-        found[pair.learner.name] = measured[key]
+        if _answers(pair):
+            prompts = pair.learner.name if hasattr(pair.learner, "only_task") else ""  # it asks in a way of its own
+            key = (pair.base, repr(pair.task), prompts)
+            if key not in known:
+                known[key] = measure_untouched(pair, sweep.seed, hosts, team)
+            found[pair.learner.name] = known[key]
     return found
+
+
+def measured(reference: Any) -> dict[str, Any]:
+    """The metrics behind a reference; none, and a line that says why, where measuring failed: no sweep ends for it."""
+    try:
+        return dict(ray.get(reference))
+    except ray.exceptions.RayError as fault:
+        reason = str(getattr(fault, "cause", None) or fault).strip().splitlines()[-1]
+        print(f"the untouched base was not measured: {reason}", flush=True)
+        return {}
+
+
+def _answers(pair: Pair) -> bool:
+    """Whether what the pair's learner says is said by a base."""
+    return pair.learner.needs_base and getattr(pair.learner, "base_answers", True)
 
 
 def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> Any:

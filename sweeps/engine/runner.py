@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
-from sweeps.engine.finalists import confirm, measure_bases, trainable
+from sweeps.engine.finalists import confirm, measure_bases, measured, trainable
 from sweeps.engine.nodes import Capacity
 from sweeps.engine.progress import Progress
 from sweeps.engine.record import Recorder
@@ -91,7 +90,7 @@ def run(
     callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
     trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
 
-    before = {name: ray.get(reference) for name, reference in measuring.items()}
+    before = {name: metrics for name, reference in measuring.items() if (metrics := measured(reference))}
     if before:
         baselines["untouched"] = max(metrics["score"] for metrics in before.values())
     recorder.judge()

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainables.learners.arc_lenses import Lens, candidates
 from trainables.tasks.arc import Puzzle
-from trainables.tasks.arc_grids import COLOURS, Grid
+from trainables.tasks.arc_grids import COLOURS, MAX_SIDE, Grid
 from trainables.tasks.arc_views import varying_colours
 
 OUTSIDE = COLOURS  # no colour: beyond a grid's edge, or a plane that a task does not use
@@ -80,7 +80,7 @@ def hypotheses(puzzle: Puzzle) -> dict[Sizes, list[Fit]]:
     found: dict[Sizes, list[Fit]] = {}
     for fit in sorted(fits, key=lambda fit: -fit.agreement):
         seen = [fit.lens(source) for source in puzzle.test_inputs]
-        if all(grid is not None and min(grid.shape) >= 1 for grid in seen):
+        if all(grid is not None and 1 <= min(grid.shape) <= max(grid.shape) <= MAX_SIDE for grid in seen):
             found.setdefault(tuple(grid.shape for grid in seen if grid is not None), []).append(fit)
     return found
 

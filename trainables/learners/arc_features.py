@@ -5,7 +5,8 @@ over tokens of the last hidden state, and a task's is the mean over its demonstr
 test outputs nor test inputs enter.
 
 The features of one base and one set of demonstrations are one Arrow IPC file, read memory-mapped, so that trials on one
-machine share its pages. Its name is a hash of all that the numbers depend on, so no file is ever out of date.
+machine share its pages. Its name is a hash of the base, its weights and the demonstrations' tokens; devices and torch's
+versions, which change the last digits only, are left out.
 """
 
 from __future__ import annotations

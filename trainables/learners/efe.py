@@ -31,6 +31,7 @@ class EfeConfig:
     needs_base: ClassVar[bool] = True
     packs: ClassVar[bool] = False
     only_task: ClassVar[str] = "arc"
+    base_answers: ClassVar[bool] = False
 
     learning_rate: float = 4e-3  # AdamW step size of the forward model
     backward_multiplier: float = 1.0  # of the learning rate, for the backward model
@@ -39,7 +40,7 @@ class EfeConfig:
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
     hidden_size: int = 48  # numbers a cell holds
     horizon: int = 8  # recurrent steps from input to outcome
-    per_device_train_batch_size: int = 8  # grids in an AdamW step: each demonstration in turn, augmented anew
+    per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round
     ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
     max_grad_norm: float = 1.0  # clipping of the global norm, each network's own
@@ -79,6 +80,7 @@ class EfeConfig:
             raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
         if not 0 < self.success_threshold <= 1:
             raise ValueError(f"success_threshold is {self.success_threshold}; a share above 0, at most 1, is needed")
+        self.memory()
         if self.alignment and not self.features:
             raise ValueError(f"alignment is {self.alignment}, and features are off; turn features on, or set it to 0")
         if self.base_r and not self.features:
@@ -111,20 +113,19 @@ class EfeLearner:
 
     def round(self) -> dict[str, float]:
         """`loss` (nats: cross-entropy and weighted terms, mean over networks), `term.<name>` of each term that is on,
-        `memory.writes`, `memory.retrievals`, `memory.useful`: retrievals after which the probe solves what it did not
+        `memory_writes`, `memory_retrievals`, `memory_useful`: retrievals after which the probe solves what it did not
         solve in as many steps, with the same seed, without."""
         self._rounds += 1
         return self._agent.round()
 
     def completions(self, split: Split = "search") -> list[str]:
-        return self._agent_for(split).answers()
+        return self._agent_for(split).answers()[0]
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         """`score_without_memory`: of the same networks where no start was taken from the memory."""
-        agent = self._agent_for(split)
-        metrics = metrics_of(self._task, split, agent.answers())
-        without = metrics_of(self._task, split, agent.answers(recalled=False))
-        return {**metrics, "score_without_memory": without["score"]}
+        said, without = self._agent_for(split).answers()
+        metrics = metrics_of(self._task, split, said)
+        return {**metrics, "score_without_memory": metrics_of(self._task, split, without)["score"]}
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
@@ -141,7 +142,7 @@ class EfeLearner:
         save_file(self._agent.weights(), Path(folder) / "efe.safetensors")
 
     def close(self) -> None:
-        self._agent.batches.clear()
+        del self._agent  # with its copy of the base, if it has one
 
     def _agent_for(self, split: Split) -> Agent:
         """Another split than that of the search gets fresh networks, as many rounds, and the memory as it is now."""

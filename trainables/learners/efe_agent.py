@@ -26,9 +26,9 @@ from trainables.learners.efe_memory import Memory, blend
 from trainables.learners.efe_net import told
 from trainables.learners.efe_reader import Reader
 from trainables.learners.efe_size import SizeHead
-from trainables.learners.percell import together
+from trainables.learners.percell import check_same, together
 from trainables.tasks.arc import Puzzle, puzzle
-from trainables.tasks.arc_grids import Grid
+from trainables.tasks.arc_grids import COLOURS, Grid
 
 if TYPE_CHECKING:
     from trainables.learners.efe import EfeConfig
@@ -46,13 +46,15 @@ class Agent:
         self._config, self._examples, self._seed, self.memory = config, examples, seed, memory
         self._tasks, self._probes = _sights(config, base, examples, memory is not None)
         if not self._tasks:
-            raise ValueError("no lens fits the demonstrations of any task of this split, so efe cannot answer")
+            reason = "no lens fits the demonstrations of any task of this split"
+            raise ValueError(f"{reason}, so efe cannot answer; give other tasks, or same_size=True")
         self._reader: Reader | None = None
         if config.base_r:
             self._reader = Reader(base, config.base_r, config.learning_rate * config.base_multiplier, seed)
         self._steps = 0
         self.batches: dict[tuple[Keys, bool], EfeBatch] = {}  # by their tasks, and whether they are warm
         self._warm: set[str] = set()  # tasks that have started from the memory
+        self._written: set[str] = set()  # tasks that the memory has known: what others made of them may not come back
         for keys in self._together(self._tasks):
             self.batches[keys, False] = self._open(keys)
 
@@ -61,8 +63,8 @@ class Agent:
         self._recall()
         self._steps += self._config.steps_per_round
         losses, terms = [], defaultdict(list)
-        for batch in self.batches.values():
-            batch.successes = self.memory.mean_preference() if self.memory is not None else None
+        for (keys, _), batch in self.batches.items():
+            batch.successes = self._successes(keys)
             losses.append(batch.train(self._steps - batch.steps))
             for name, value in batch.terms.items():
                 terms[f"term.{name}"].append(value)
@@ -71,14 +73,15 @@ class Agent:
         metrics["trainable_parameters"] = sum(v.numel() for v in next(iter(self.batches.values())).value(0).values())
         return metrics | self._remember()
 
-    def answers(self, recalled: bool = True) -> list[str]:
-        """A submission per task; without `recalled`, as if the memory had never been asked."""
-        said: dict[str, list[tuple[Grid, Grid]]] = {}
+    def answers(self) -> tuple[list[str], list[str]]:
+        """A submission per task; and the same if no network had started from the memory."""
+        cold: dict[str, list[tuple[Grid, Grid]]] = {}
+        chosen: dict[str, list[tuple[Grid, Grid]]] = {}
         for (keys, warm), batch in self.batches.items():
-            if not warm or recalled:
-                own = dict(zip(keys, batch.attempts(), strict=True))
-                said |= {key: grids for key, grids in own.items() if not warm or self._chosen(key)}
-        return submissions(self._examples, said)
+            own = dict(zip(keys, batch.attempts(), strict=True))
+            chosen |= {key: grids for key, grids in own.items() if not warm or self._chosen(key)}
+            cold |= {} if warm else own
+        return submissions(self._examples, chosen), submissions(self._examples, cold)
 
     def weights(self) -> dict[str, Tensor]:
         """Of the networks that answer."""
@@ -93,16 +96,17 @@ class Agent:
         return {
             "steps": self._steps,
             "batches": {name: batch.state() for name, batch in self.batches.items()},
+            "written": sorted(self._written),
             "memory": self.memory.state() if self.memory is not None else None,
             "reader": self._reader.state() if self._reader is not None else None,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError for the state of an agent with other tasks."""
-        if {keys for keys, warm in state["batches"] if not warm} != {keys for keys, warm in self.batches if not warm}:
-            raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
+        check_same([keys for keys, _ in state["batches"]], self._tasks)
         self.batches = {(keys, warm): self._open(keys) for keys, warm in state["batches"]}
         self._warm = {key for keys, warm in self.batches if warm for key in keys}
+        self._written = set(state["written"])
         for name, batch in self.batches.items():
             batch.load(state["batches"][name])
         if self.memory is not None:
@@ -116,10 +120,10 @@ class Agent:
         if not self.memory:  # none, or empty
             return
         starts = {}
-        for key in self._tasks:
-            if key in self._warm or self._solved(self._success(key, warm=False)):
+        for key, probe in self._probes.items():  # the others could not tell whether it helps
+            if key in self._warm | self._written or self._solved(self._success(key, warm=False)):
                 continue
-            if matches := self.memory.retrieve(self._key(key), without=key):
+            if matches := self.memory.retrieve(key_of(probe.sight), without=key):
                 starts[key] = blend(matches)
         self._warm |= set(starts)
         for keys in self._together(starts):
@@ -134,11 +138,12 @@ class Agent:
             for task, key in enumerate(keys):
                 success = batch.success(task)
                 if success and self._solved(success):
-                    own = self._key(key)
+                    own = key_of(self._tasks[key])
                     self.memory.write(key, own, batch.value(task), batch.preference(task), success.solved)
+                    self._written.add(key)
                     useful += warm and not self._solved(self._success(key, warm=False))
         counts = {"writes": self.memory.writes, "retrievals": self.memory.retrievals, "useful": useful}
-        return {f"memory.{name}": float(count) for name, count in counts.items()}
+        return {f"memory_{name}": float(count) for name, count in counts.items()}
 
     def _solved(self, success: Success | None) -> bool:
         return success is not None and success.solved >= self._config.success_threshold
@@ -163,13 +168,20 @@ class Agent:
     def _together(self, keys: Iterable[str]) -> list[Keys]:
         """Tasks that share a batch. A probe takes room, too."""
         canvases = {key: self._tasks[key].canvas for key in keys}
-        return [some for some, _ in together(canvases, 1 if self.memory is None else 2)]
+        return list(together(canvases, 1 if self.memory is None else 2))
 
-    def _key(self, key: str) -> Tensor:
-        """What the memory knows a task by: colour pairs and features of its demonstrations, each of unit length."""
-        sight = self._tasks[key]
-        read = told([sight.canvas], sight.features[None])
-        return torch.cat([torch.nn.functional.normalize(part[0], dim=0) for part in read])
+    def _successes(self, keys: Keys) -> Tensor | None:
+        """(tasks, 10): what other solved problems preferred; zeros where there are none."""
+        if self.memory is None:
+            return None
+        means = [self.memory.mean_preference(without=key) for key in keys]
+        return torch.stack([torch.zeros(COLOURS) if mean is None else mean for mean in means])
+
+
+def key_of(sight: Sight) -> Tensor:
+    """What the memory knows a task by: colour pairs and features of its demonstrations, each of unit length."""
+    read = told([sight.canvas], sight.features[None])
+    return torch.cat([torch.nn.functional.normalize(part[0], dim=0) for part in read])
 
 
 def _sights(

@@ -77,11 +77,13 @@ class EfeBatch(Batch):
         slots = [Slot(number, seeds[owner]) for number, owner in enumerate(owners)]
         self._begin, self._width, self._probes, self._tasks = begin, len(sights[0].features), probes, len(tasks)
         super().__init__([sight.canvas for sight in sights], config, slots, room)  # type: ignore[arg-type]
+        self.answering = self._tasks
+        self._owners = [owners[slot.task] for slot in self.slots]  # the task of each network, its own or probed
         given = [sights[slot.task] for slot in self.slots]
         read = told([sight.canvas for sight in given], np.stack([sight.features for sight in given]))
         self._frozen = Told(*(part.to(self.device) for part in read))
         self._rows, self._reader = [sight.rows for sight in given], reader
-        self.successes: Tensor | None = None  # (10,): what solved problems preferred, for the anchor
+        self.successes: Tensor | None = None  # (tasks, 10): what other solved problems preferred, or zeros
         self._held_out: dict[tuple[int, int], Success] = {}  # by steps and task
         self.terms: dict[str, float] = {}  # of the last step, mean over networks, before weighting
         for slot, owner in enumerate(owners if starts else ()):
@@ -138,7 +140,8 @@ class EfeBatch(Batch):
         if config.step:
             terms["step"] = efe_terms.step(forward, inside)
         if config.anchor:
-            terms["anchor"] = efe_terms.anchor(preference, self.successes)
+            known = None if self.successes is None else self.successes[self._owners].to(self.device)
+            terms["anchor"] = efe_terms.anchor(preference, known)
         if config.alignment:
             reading = torch.bmm(nets.encoder["features"], context.unsqueeze(2)).squeeze(2)  # (T, F)
             terms["alignment"] = efe_terms.alignment(reading, read.features)
@@ -156,10 +159,6 @@ class EfeBatch(Batch):
         own = {name: value[slot : slot + 1] for name, value in weights.items()}
         mine = Told(*(part[slot : slot + 1] for part in self._told()))
         return torch.func.functional_call(self.nets, own, (cells, mine, self._config.horizon))
-
-    def attempts(self) -> list[list[tuple[Grid, Grid]]]:
-        """Of the tasks' own networks."""
-        return super().attempts()[: self._tasks]
 
     def value(self, task: int) -> dict[str, Tensor]:
         """The averaged weights of a task's network, by parameter, without T."""
@@ -185,6 +184,8 @@ class EfeBatch(Batch):
         if planes.shape[1:] != probe.target.shape:
             return Success(0.0, math.inf)
         said = self.log_probabilities(slot, planes, self.average)  # (V, 10, h, w), upright
+        if not np.isfinite(said).all():
+            return Success(0.0, math.inf)
         right = (said.argmax(1) == probe.target).all(axis=(1, 2))
         nats = -np.take_along_axis(said.mean(0), probe.target[None].astype(np.int64), 0).mean()
-        return Success(float(right.mean()), float(nats) if math.isfinite(nats) else math.inf)
+        return Success(float(right.mean()), float(nats))

@@ -93,9 +93,9 @@ class Memory:
         self.retrievals += bool(matches)
         return matches
 
-    def mean_preference(self) -> Tensor | None:
-        """(10,) probabilities, the mean over all entries; None when there are none."""
-        preferences = [entry.preference for entry in self._entries.values()]
+    def mean_preference(self, without: str | None = None) -> Tensor | None:
+        """(10,) probabilities, the mean over all entries but the one named `without`; None when there are none."""
+        preferences = [entry.preference for entry in self._entries.values() if entry.name != without]
         return torch.stack(preferences).mean(0) if preferences else None
 
     def state(self) -> dict[str, Any]:

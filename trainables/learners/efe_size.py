@@ -35,7 +35,7 @@ Proposals = Mapping[Sizes, Sequence[Fit]]
 
 
 class SizeHead:
-    """Callable as `arc_canvas.Chooser`. Before training it prefers what agrees best, as `canvas` does without it."""
+    """Callable as `arc_canvas.Chooser`. Before training it adds up the agreements of the families that say a size."""
 
     def __init__(self) -> None:
         self.weights = torch.cat([torch.ones(len(FAMILIES)), torch.zeros(1)])

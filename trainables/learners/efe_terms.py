@@ -89,12 +89,13 @@ def bidirectional(forward: Sequence[Tensor], backward: Sequence[Tensor], inside:
 def anchor(preference: Tensor, successes: Tensor | None) -> Tensor:
     """KL(C || mean of the successes), C = softmax(`preference`), (T, 10) logits; of the whole task, not per cell.
 
-    `successes` (10,) probabilities, the mean preference of the problems solved so far, gets no gradient; None, when
-    there are none, gives 0. Zero when C equals it.
+    `successes` (10,) or (T, 10) probabilities, the mean preference of the other problems solved so far, gets no
+    gradient; None, or a task's row of zeros, when there are none, gives 0. Zero when C equals it.
     """
     if successes is None:
         return preference.new_zeros(len(preference))
-    return _kl(preference.softmax(1), _log(successes.detach()))
+    known = successes.detach().expand_as(preference)
+    return torch.where(known.any(1), _kl(preference.softmax(1), _log(known)), 0.0)
 
 
 def alignment(context: Tensor, features: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,7 +45,7 @@ class PercellConfig:
     hidden_size: int = 48  # numbers a cell holds; a multiple of 16 fills the vector units
     recurrent_steps: int = 8  # steps of the shared update; how far a neighbour's neighbour reaches, in cells
     supervised_steps: int = 1  # of these, how many (the last) enter the loss
-    per_device_train_batch_size: int = 8  # grids in an AdamW step: each demonstration in turn, augmented anew
+    per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round; about a second on one thread
     seeds: int = 1  # networks of each task, from different seeds, that vote together
     ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
@@ -89,7 +89,8 @@ class PercellLearner:
 
     def __init__(self, config: PercellConfig, task: Task, seed: int) -> None:
         self._config, self._task, self._seed = config, task, seed
-        self._batches = self._open(task.search())
+        self._canvases = canvases_of(task.search())
+        self._batches = open_batches(self._canvases, config, seed)
         self._rounds = 0
         if not self._batches:
             reason = "no lens fits the demonstrations of any task of the search split"
@@ -108,7 +109,7 @@ class PercellLearner:
         examples = getattr(self._task, split)()
         batches = self._batches
         if split != "search":
-            batches = self._open(examples)
+            batches = open_batches(canvases_of(examples), self._config, self._seed)
             for batch in batches.values():
                 batch.train(self._rounds * self._config.steps_per_round)
         return answers(examples, batches)
@@ -123,8 +124,9 @@ class PercellLearner:
 
     def load(self, state: bytes) -> None:
         held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
-        if set(held["batches"]) != set(self._batches):
-            raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
+        check_same(held["batches"], self._canvases)
+        # In the groups that it was trained in: a GPU takes more tasks together than a CPU.
+        self._batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}
         for keys, batch in self._batches.items():
             batch.load(held["batches"][keys])
         self._rounds = held["rounds"]
@@ -141,35 +143,45 @@ class PercellLearner:
     def close(self) -> None:
         self._batches = {}
 
-    def _open(self, examples: Sequence[Example]) -> dict[tuple[str, ...], Batch]:
-        """The tasks that have a canvas, in batches of one side; by the tasks' keys."""
-        seen = {example.key: canvas(puzzle(example)) for example in examples}
-        return open_batches({key: own for key, own in seen.items() if own}, self._config, self._seed)
+
+def canvases_of(examples: Sequence[Example]) -> dict[str, Canvas]:
+    """Of the tasks that have one, by key."""
+    seen = {example.key: canvas(puzzle(example)) for example in examples}
+    return {key: own for key, own in seen.items() if own}
 
 
 def open_batches(canvases: Mapping[str, Canvas], config: PercellConfig, seed: int) -> dict[tuple[str, ...], Batch]:
     """Batches of fresh networks, by the keys of the tasks in them."""
-    made = {}
-    for keys, room in together(canvases, config.seeds):
-        slots = [
-            Slot(task, seed_of(key, seed + 1000 * number))
-            for task, key in enumerate(keys)
-            for number in range(config.seeds)
-        ]
-        made[keys] = Batch([canvases[key] for key in keys], config, slots, room)
-    return made
+    return {keys: open_batch(keys, canvases, config, seed) for keys in together(canvases, config.seeds)}
 
 
-def together(canvases: Mapping[str, Canvas], networks: int) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Keys of tasks of one side that share a batch, with so many networks each; and the networks it has room for."""
+def open_batch(keys: Sequence[str], canvases: Mapping[str, Canvas], config: PercellConfig, seed: int) -> Batch:
+    seeds = [seed + 1000 * number for number in range(config.seeds)]
+    slots = [Slot(task, seed_of(key, own)) for task, key in enumerate(keys) for own in seeds]
+    chosen = [canvases[key] for key in keys]
+    return Batch(chosen, config, slots, room(chosen[0].side, config.seeds) * config.seeds)
+
+
+def room(side: int, networks: int) -> int:
+    """Tasks of this side that fit into one batch, with so many networks each."""
     limit = CELLS_AT_ONCE["cuda" if torch.cuda.is_available() else "cpu"]
+    return max(1, limit // (side * side * networks))
+
+
+def together(canvases: Mapping[str, Canvas], networks: int) -> Iterator[tuple[str, ...]]:
+    """Keys of tasks of one side that share a batch, with so many networks each."""
     sides: dict[int, list[str]] = defaultdict(list)
     for key, own in canvases.items():
         sides[own.side].append(key)
     for side, keys in sorted(sides.items()):
-        tasks = max(1, limit // (side * side * networks))
-        for start in range(0, len(keys), tasks):
-            yield tuple(keys[start : start + tasks]), tasks * networks
+        size = room(side, networks)
+        yield from (tuple(keys[start : start + size]) for start in range(0, len(keys), size))
+
+
+def check_same(groups: Iterable[Sequence[str]], tasks: Iterable[str]) -> None:
+    """Raises ValueError where a checkpoint's groups are not of these tasks."""
+    if {key for keys in groups for key in keys} != set(tasks):
+        raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
 
 
 def answers(examples: Sequence[Example], batches: Mapping[tuple[str, ...], Batch]) -> list[str]:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.learners.arc_answers import NO_ANSWER
 from trainables.learners.arc_canvas import OUTSIDE, PLANES, Canvas
 from trainables.learners.percell_net import PercellNets
 from trainables.tasks.arc_grids import COLOURS, Grid
@@ -41,6 +42,7 @@ class Batch:
 
     def __init__(self, canvases: Sequence[Canvas], config: PercellConfig, slots: Sequence[Slot], room: int = 1) -> None:
         self.canvases, self.used = canvases, len(slots)
+        self.answering = len(canvases)  # the first so many are asked for answers
         self.slots = [*slots, *slots] if len(slots) == 1 < room else list(slots)
         self._config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -120,8 +122,11 @@ class Batch:
     def attempts(self) -> list[list[tuple[Grid, Grid]]]:
         """Per task, per test input, two answers: what the averaged weights of all seeds say in the mean over all views;
         then what single views, of averaged and of last weights, name most often beside it. A lens that explains every
-        demonstration by itself answers first."""
-        return [[self._two(task, planes) for planes in canvas.tests] for task, canvas in enumerate(self.canvases)]
+        demonstration by itself answers first. Weights that are not finite answer nothing: empty grids."""
+        return [
+            [self._two(task, planes) for planes in canvas.tests]
+            for task, canvas in enumerate(self.canvases[: self.answering])
+        ]
 
     def _two(self, task: int, planes: np.ndarray) -> tuple[Grid, Grid]:
         first, second = self._voted(task, planes)
@@ -137,6 +142,8 @@ class Batch:
             np.concatenate([self.log_probabilities(slot, planes, weights) for slot in own])
             for weights in (self.average, last)
         ]
+        if not np.isfinite(votes).all():  # of NaN, argmax would make a black grid
+            return NO_ANSWER, NO_ANSWER
         first = votes[0].mean(0).argmax(0).astype(np.int8)  # (height, width)
         ballots = [grid.tobytes() for grid in np.concatenate(votes).argmax(1).astype(np.int8)]
         ballots.append(votes[1].mean(0).argmax(0).astype(np.int8).tobytes())
@@ -167,7 +174,10 @@ class Batch:
 
     def load(self, state: dict[str, Any]) -> None:
         self.nets.load_state_dict(state["nets"])
+        rates = [{name: group[name] for name in ("lr", "weight_decay")} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self._optimizer.param_groups, rates, strict=True):
+            group.update(own)  # a clone's may differ from those that the state was made with
         self.average = {name: value.to(self.device, copy=True) for name, value in state["average"].items()}
         self.steps = state["steps"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ OFFICIAL = {"arc1": "arcagi1", "arc2": "arcagi2"}
 TITLES = {"arc1": "ARC-AGI-1", "arc2": "ARC-AGI-2"}  # older first
 TWICE = "40853293"  # ARC-AGI-1's one training task that is also among its evaluation tasks, as 070dd51e: its own slip
 SEARCH_SHARE = 0.25
+ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")  # of a task: learners name files after it
 TEST_SHARE = 0.25  # of a user's own tasks; official sets bring their test split along
 
 
@@ -137,6 +139,9 @@ def _load_file(file: Path) -> dict[str, ArcPairs]:
         raise ValueError(f"{file}: holds a {type(content).__name__}; write one task or an object of task id -> task")
     if "train" in content or "test" in content:
         return {file.stem: _pairs(content, str(file))}
+    for key in content:
+        if not ID.fullmatch(key):
+            raise ValueError(f"{file}: task id {key!r} cannot name a file; use letters, digits, '.', '_' and '-'")
     return {key: _pairs(task, f"{file}: task '{key}'") for key, task in content.items()}
 
 
