@@ -15,8 +15,8 @@ SCRIPT = Path(__file__).parent / "toy_sweep.py"
 MINIATURES = {
     "arena": ["--num-samples", "4", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
               "steps_per_round=4", "--task.train-size", "40", "--task.search-size", "30", "--task.test-size", "30"],
-    "arc": ["--num-samples", "3", "--rounds", "2", "--set", "steps_per_round=2", "--task.max-side", "4",
-            "--finalists", "1"],
+    "arc": ["--num-samples", "2", "--learner", "percell", "efe", "--rounds", "2", "--set", "steps_per_round=2",
+            "--task.max-side", "4", "--finalists", "1"],
 }  # fmt: skip
 
 
