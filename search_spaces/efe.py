@@ -24,8 +24,8 @@ SPACE = Space(
         "reversibility": TERM,
         # From one view of the held-out demonstration in two to all of them.
         "success_threshold": CategoricalDistribution((0.5, 0.75, 1.0)),
-        # Fewer entries forget early tasks; more neighbours blur what is remembered.
-        "memory_capacity": CategoricalDistribution((16, 64, 256)),
+        # None, or fewer entries, which forget early tasks; more neighbours blur what is remembered.
+        "memory_capacity": CategoricalDistribution((0, 16, 256)),
         "memory_k": IntDistribution(1, 4),
         # Right for most rules, wrong for those that know a colour by its name.
         "permute_colours": CategoricalDistribution((False, True)),
@@ -37,5 +37,7 @@ SPACE = Space(
         "anchor": TERM,
     }
 )
+for axis in ("success_threshold", "memory_k", "memory_similarity"):
+    SPACE = SPACE.given(axis, memory_capacity=(16, 256))
 SPACE = SPACE.given("backward_multiplier", bidirectional=(0.03, 0.1, 0.3))
 SPACE = SPACE.given("preference_multiplier", risk=(0.03, 0.1, 0.3)).given("anchor", risk=(0.03, 0.1, 0.3))

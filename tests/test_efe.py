@@ -21,7 +21,15 @@ from trainables.learners.efe_batch import TERMS, EfeBatch, Sight
 from trainables.learners.efe_net import EfeNets, Told, told
 from trainables.tasks.arc import ArcTask, Puzzle, puzzle
 
-QUICK = EfeConfig(hidden_size=16, horizon=2, per_device_train_batch_size=6, steps_per_round=40, learning_rate=5e-3)
+QUICK = EfeConfig(
+    hidden_size=16,
+    horizon=2,
+    per_device_train_batch_size=6,
+    steps_per_round=40,
+    learning_rate=5e-3,
+    memory_capacity=256,
+    memory_similarity=0.5,
+)
 SHORT = replace(QUICK, steps_per_round=4)
 ALL = dict.fromkeys(TERMS, 0.1)
 

@@ -59,7 +59,7 @@ class EfeConfig:
     features: bool = True  # whether the encoder reads the frozen base's features of the demonstrations
     base_r: int = 0  # LoRA rank on that base, trained through what the encoder reads; 0: the base stays frozen
     base_multiplier: float = 0.1  # of the learning rate, for that adapter
-    memory_capacity: int = 256  # solved problems held; 0: no memory and no probes, at half the cost
+    memory_capacity: int = 0  # solved problems held; 0: no memory and no probes, at half the cost (it did not help)
     memory_k: int = 1  # solved problems that a start is blended from
     memory_similarity: float = 0.5  # cosine above which a solved problem is a match
     eviction: Literal["oldest", "least_used"] = "oldest"
