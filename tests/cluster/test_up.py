@@ -123,7 +123,7 @@ def trials(folder: Path) -> pd.DataFrame:
 
 def test_a_sweep_goes_on_when_a_worker_vanishes(up):
     """A head and two workers; one of them is taken back, as spot pods are, while its trials are at work."""
-    rounds, count = 6, 9
+    rounds, count = 15, 9  # long enough that trials of all machines meet, on fast ones, too
     flags = ["--num-samples", str(count), "--rounds", str(rounds), "--grace-period", str(rounds), "--name", "lost"]
     started, log = up.sweep(*flags, "--hosts", "3", "--seats", "3")
     try:
