@@ -30,7 +30,7 @@ import tyro
 from sweeps.results.statistics import wilson
 from trainables.core import Example
 from trainables.learners.arc_canvas import canvas
-from trainables.learners.percell import PercellConfig, answers, open_batches
+from trainables.learners.percell import PercellConfig, answers, canvases_of, open_batches
 from trainables.tasks.arc import ArcTask, puzzle, trivial_completions
 from trainables.tasks.arc_data import ArcPairs
 from trainables.tasks.arc_grids import submission
@@ -49,8 +49,7 @@ def solve(examples: Sequence[Example], config: PercellConfig, steps: int, seed: 
 
     torch.set_num_threads(1)
     start = time.process_time()
-    seen = {example.key: canvas(puzzle(example)) for example in examples}
-    batches = open_batches({key: own for key, own in seen.items() if own}, config, seed)
+    batches = open_batches(canvases_of(examples), config, seed)
     for batch in batches.values():
         batch.train(steps)
     return answers(examples, batches), time.process_time() - start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,12 @@ NO_ANSWER = np.zeros((0, 0), dtype=np.int8)
 def seed_of(key: str, seed: int) -> int:
     """A task's own seed, the same whatever else is in its split."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:4])
+
+
+def check_same(held: Iterable[str], tasks: Iterable[str]) -> None:
+    """Raises ValueError where a checkpoint's tasks are not these."""
+    if set(held) != set(tasks):
+        raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
 
 
 def no_answer(outputs: int) -> str:

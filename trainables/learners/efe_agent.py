@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainables.bases import Base
 from trainables.core import Example
-from trainables.learners.arc_answers import seed_of, submissions
+from trainables.learners.arc_answers import check_same, seed_of, submissions
 from trainables.learners.arc_canvas import canvas
 from trainables.learners.arc_features import features, tokens_of
 from trainables.learners.efe_batch import EfeBatch, Probe, Sight, Success
@@ -26,7 +26,7 @@ from trainables.learners.efe_memory import Memory, blend
 from trainables.learners.efe_net import told
 from trainables.learners.efe_reader import Reader
 from trainables.learners.efe_size import SizeHead
-from trainables.learners.percell import check_same, together
+from trainables.learners.percell import together
 from trainables.tasks.arc import Puzzle, puzzle
 from trainables.tasks.arc_grids import COLOURS, Grid
 
@@ -103,7 +103,7 @@ class Agent:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError for the state of an agent with other tasks."""
-        check_same([keys for keys, _ in state["batches"]], self._tasks)
+        check_same((key for keys, _ in state["batches"] for key in keys), self._tasks)
         self.batches = {(keys, warm): self._open(keys) for keys, warm in state["batches"]}
         self._warm = {key for keys, warm in self.batches if warm for key in keys}
         self._written = set(state["written"])

@@ -19,13 +19,13 @@ from torch import Tensor
 from trainables.bases import Base
 from trainables.core import Example, Split, Task
 from trainables.host import Host
-from trainables.learners.arc_answers import counted, metrics_of, no_answer, seed_of, two_best
+from trainables.learners.arc_answers import check_same, counted, metrics_of, seed_of, submissions, two_best
 from trainables.learners.lora_ttt import LoraTttConfig
 from trainables.learners.lora_ttt_pupil import Pupil
 from trainables.learners.lora_ttt_text import Scribe
 from trainables.shape import Shape
 from trainables.tasks.arc import puzzle
-from trainables.tasks.arc_grids import Grid, submission
+from trainables.tasks.arc_grids import Grid
 
 SHARED = "shared"  # the seat of the supervised stage, empty when ARC tasks come
 
@@ -76,8 +76,7 @@ class LoraTttLearner:
         desks = self._desks if split == "search" else self._open(examples)
         for _ in range(self._rounds if split != "search" else 0):
             self._train(desks)
-        answers = self._answers(desks, split)
-        completions = [answers.get(e.key) or no_answer(len(puzzle(e).test_inputs)) for e in examples]
+        completions = submissions(examples, self._answers(desks, split))
         return metrics_of(self._task, split, completions) | {"too_long": 1 - len(desks) / len(examples)}
 
     def state(self) -> bytes:
@@ -88,8 +87,7 @@ class LoraTttLearner:
 
     def load(self, state: bytes) -> None:
         held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
-        if set(held["tasks"]) != set(self._desks):
-            raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
+        check_same(held["tasks"], self._desks)
         self._seat({})
         self._desks = self._open(self._task.search())
         for key, desk in self._desks.items():
@@ -137,14 +135,13 @@ class LoraTttLearner:
                 desk.state = self._host.state(key)
         return [trained[key] for key in desks]
 
-    def _answers(self, desks: Mapping[str, Desk], split: Split) -> dict[str, str]:
-        """Submissions by task."""
+    def _answers(self, desks: Mapping[str, Desk], split: Split) -> dict[str, list[tuple[Grid, ...]]]:
+        """By task, the attempts for each test input."""
         answers = {}
         for wave in self._waves(desks):
             judged = self._host.run(dict.fromkeys(wave, "evaluate"), split)
             for key in wave:
-                attempts = [self._attempts(key, test, found) for test, found in enumerate(judged[key]["found"])]
-                answers[key] = submission(attempts)
+                answers[key] = [self._attempts(key, test, found) for test, found in enumerate(judged[key]["found"])]
         return answers
 
     def _attempts(self, key: str, test: int, found: Sequence[Grid | None]) -> tuple[Grid, ...]:

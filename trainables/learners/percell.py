@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from trainables.core import Example, Split, Task
-from trainables.learners.arc_answers import metrics_of, seed_of, submissions
+from trainables.learners.arc_answers import check_same, metrics_of, seed_of, submissions
 from trainables.learners.arc_canvas import Canvas, canvas
 from trainables.learners.percell_batch import Batch, Slot
 from trainables.learners.percell_net import parameter_count
@@ -124,7 +124,7 @@ class PercellLearner:
 
     def load(self, state: bytes) -> None:
         held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
-        check_same(held["batches"], self._canvases)
+        check_same((key for keys in held["batches"] for key in keys), self._canvases)
         # In the groups that it was trained in: a GPU takes more tasks together than a CPU.
         self._batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}
         for keys, batch in self._batches.items():
@@ -176,12 +176,6 @@ def together(canvases: Mapping[str, Canvas], networks: int) -> Iterator[tuple[st
     for side, keys in sorted(sides.items()):
         size = room(side, networks)
         yield from (tuple(keys[start : start + size]) for start in range(0, len(keys), size))
-
-
-def check_same(groups: Iterable[Sequence[str]], tasks: Iterable[str]) -> None:
-    """Raises ValueError where a checkpoint's groups are not of these tasks."""
-    if {key for keys in groups for key in keys} != set(tasks):
-        raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
 
 
 def answers(examples: Sequence[Example], batches: Mapping[tuple[str, ...], Batch]) -> list[str]:
