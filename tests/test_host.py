@@ -12,7 +12,7 @@ import torch
 
 from tests.miniatures import CONFIGS, base, model
 from trainables.adapters import fresh
-from trainables.core import Adapter, Optimizer, Row
+from trainables.core import Adapter, Complete, Optimizer, Read, Row
 from trainables.dropout import keep_mask, lane_key
 from trainables.host import Host
 from trainables.shape import Shape
@@ -29,6 +29,15 @@ ADAPTERS = {
 }
 
 
+def ask(prompts):
+    said = yield Complete(prompts, 8)
+    return {name: [getattr(one, name) for one in said] for name in ("tokens", "ended", "logprobs")}
+
+
+def nothing():
+    yield from ()
+
+
 def scripted(adapter, prompts=PROMPTS):
     """A learner that trains on ROWS with the mean negative log-likelihood, and is asked `prompts`."""
     return SimpleNamespace(
@@ -37,11 +46,10 @@ def scripted(adapter, prompts=PROMPTS):
         rows_per_batch=len(ROWS),
         steps_per_round=1,
         watch_updates=False,
-        max_new_tokens=8,
+        prepare=nothing,
         next_rows=lambda: list(ROWS),
         loss=lambda logprobs, rows: -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs),
-        prompts=lambda split: prompts,
-        judge=lambda split, completions, ended: {"completions": completions, "ended": ended},
+        evaluate=lambda split: ask(prompts),
         state=dict,
         load=lambda state: None,
     )
@@ -159,12 +167,15 @@ def test_generation_equals_transformers(family):
     """Greedy, left-padded, compacted: the same tokens as transformers' own generate, row by row."""
     ours = base(family)
     got = Host(ours, Shape(1, max_rank=0, max_prompt=0)).evaluate_untouched(scripted(Adapter(), PROMPTS * 2))
-    for prompt, tokens, end in zip(PROMPTS * 2, got["completions"], got["ended"], strict=True):
+    for prompt, tokens, end, logprobs in zip(PROMPTS * 2, *got.values(), strict=True):
         wanted = ours.model.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=8, do_sample=False
         )[0, len(prompt) :].tolist()
         assert end == (1 in wanted)
         assert tokens == (wanted[: wanted.index(1)] if end else wanted)
+        whole = torch.tensor([prompt + tokens + [1] * end])
+        likely = ours.model(whole).logits[0].log_softmax(-1)[range(len(prompt) - 1, whole.shape[1] - 1)]
+        assert logprobs == pytest.approx(likely.max(-1).values.tolist(), abs=1e-4)
 
 
 def test_generation_stops_rows_one_by_one():
@@ -173,9 +184,37 @@ def test_generation_stops_rows_one_by_one():
     prompts = [[a, b] for a in range(4, 60, 5) for b in range(4, 60, 7)]
     alone = [host.evaluate_untouched(scripted(Adapter(), [prompt])) for prompt in prompts]
     together = host.evaluate_untouched(scripted(Adapter(), prompts))
-    assert len({len(tokens) for tokens in together["completions"]}) > 2, "rows must end at different times"
-    assert together["completions"] == [one["completions"][0] for one in alone]
+    assert len({len(tokens) for tokens in together["tokens"]}) > 2, "rows must end at different times"
+    assert together["tokens"] == [one["tokens"][0] for one in alone]
     assert together["ended"] == [one["ended"][0] for one in alone]
+
+
+def test_what_is_read_of_the_untouched_base_is_read_once_for_all_trials():
+    """And is the base's own, whatever was trained in the seat that asks."""
+    ours, rows, passes, read = base("qwen2"), [*ROWS, ROWS[0]], [], []
+    host = Host(ours, Shape(2, lanes=2))
+
+    def prepare():
+        read.append(((yield Read(rows, untouched=True)), (yield Read(rows))))
+
+    for name in ("a", "b"):
+        learner = scripted(ADAPTERS["both"])
+        learner.prepare = prepare
+        host.open(name, learner)
+    scrambled(host)
+    hook = ours.model.register_forward_hook(lambda *ignored: passes.append(1))
+    for name in ("a", "b"):
+        host.start(name, "round")
+    host.tick()
+    hook.remove()
+    assert len(passes) == 2  # four rows, two at a time, none of them twice
+    while host.busy:
+        host.tick()
+    logits = [ours.model(torch.tensor([row.tokens])).logits[0].log_softmax(-1) for row in rows]
+    alone = [[own[i - 1, row.tokens[i]].item() for i in range(len(row.tokens)) if row.labels[i]]
+             for own, row in zip(logits, rows, strict=True)]  # fmt: skip
+    assert read[0][0] == read[1][0] == [pytest.approx(own, abs=1e-4) for own in alone]
+    assert read[0][1] != read[0][0]
 
 
 def formula(family, adapter):

@@ -9,7 +9,7 @@ import torch
 
 from tests.miniatures import base
 from tests.toys import Letters
-from trainables.core import Row
+from trainables.core import Completion, Row
 from trainables.learners.hybrid import HybridConfig
 from trainables.learners.lora import LoraConfig
 from trainables.learners.soft_prompt import SoftPromptConfig
@@ -97,11 +97,11 @@ def test_loss_is_the_mean_over_answer_tokens_by_hand():
 
 
 def test_judging_counts_truncation_and_scores_it_zero():
-    made, end = learner(), [True] * 12
-    gold = [BASE.tokenizer(e.answer, add_special_tokens=False).input_ids for e in TASK.search()]
-    assert made.judge("search", gold, end)["score"] == 1.0
-    end[0] = False
-    cut = made.judge("search", gold, end)
+    made = learner()
+    gold = [Completion(BASE.tokenizer(e.answer, add_special_tokens=False).input_ids, True) for e in TASK.search()]
+    assert made.judge("search", gold)["score"] == 1.0
+    gold[0].ended = False
+    cut = made.judge("search", gold)
     assert cut["score"] == pytest.approx(11 / 12)
     assert cut["truncated"] == pytest.approx(1 / 12)
     assert cut["lenient"] == 1.0

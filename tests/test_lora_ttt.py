@@ -14,9 +14,12 @@ from safetensors.torch import load_file
 
 from tests.arc_files import ids, task, write
 from tests.grids_kit import QUICK, SHORT, arc, grid_base, painted, pupil
+from trainables.asking import answered
 from trainables.bases import Base
 from trainables.core import Learner
+from trainables.host import Host
 from trainables.learners.lora_ttt import LoraTttConfig
+from trainables.shape import Shape
 from trainables.tasks.arc import ArcTask, puzzle
 
 
@@ -47,9 +50,8 @@ def test_solves_planted_rules_each_with_its_own_adapter(base, tmp_path):
 def test_log_probabilities_of_all_views_decide_against_votes(base, tmp_path):
     """Before training the adapter is nothing: the base itself says which of two candidates is likelier in all views."""
     planted = arc(tmp_path, search=1)
-    own = pupil(base, puzzle(planted.search()[0]), limit=60)
-    learner = replace(SHORT, selection="logprob").build(base, planted, seed=0)
-    own = next(iter(learner._desks.values())).pupil
+    shown = puzzle(planted.search()[0])
+    own, voting = (pupil(base, shown, limit=60, selection=selection) for selection in ("logprob", "vote"))
     totals = {}
     for colour in (5, 6):
         total = 0.0
@@ -58,12 +60,15 @@ def test_log_probabilities_of_all_views_decide_against_votes(base, tmp_path):
             total += sum(logits[i - 1, token].item() for i, token in enumerate(row.tokens) if row.labels[i])
         totals[total] = np.full((2, 2), colour, np.int8)
     better, worse = totals[max(totals)], totals[min(totals)]
+    host = Host(base, Shape(1, 4, max_rank=0, max_prompt=0))
+
+    def read(ask):
+        return [row.tolist() for row in host.logprobs(ask.rows)]
+
     assert len(own.views) == 3
-    learner.evaluate()
-    attempts = learner._attempts(planted.search()[0].key, 0, [worse, better, worse])
+    attempts = answered(own.chosen(0, [worse, better, worse]), read)
     assert [grid.tolist() for grid in attempts] == [better.tolist(), worse.tolist()]
-    votes = SHORT.build(base, planted, seed=0)
-    attempts = votes._attempts(planted.search()[0].key, 0, [worse, better, worse])
+    attempts = answered(voting.chosen(0, [worse, better, worse]), read)
     assert [grid.tolist() for grid in attempts] == [worse.tolist(), better.tolist()]
 
 

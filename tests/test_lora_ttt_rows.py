@@ -8,6 +8,7 @@ import pytest
 from tests.arc_files import task
 from tests.grids_kit import INPUTS, arc, grid_base, pupil
 from trainables.bases import Base
+from trainables.core import Completion
 from trainables.learners.arc_answers import counted, two_best
 from trainables.learners.lora_ttt_text import written
 from trainables.prompts import decode
@@ -72,8 +73,8 @@ def test_views_show_the_task_as_it_is_and_then_every_turn(base, tmp_path):
     assert own.views[0] == View()
     assert {view.turn for view in own.views} == set(range(TURNS))
     assert len({view.colours for view in own.views}) == 8
-    assert len(own.prompts("search")) == 8
-    assert decode(base.tokenizer, own.prompts("search")[0]).rstrip() == written(
+    assert len(own.prompts()) == 8
+    assert decode(base.tokenizer, own.prompts()[0]).rstrip() == written(
         puzzle(arc(tmp_path).search()[0]).demonstrations, np.array(INPUTS[3])
     )
 
@@ -85,11 +86,11 @@ def test_judging_undoes_views_and_drops_what_is_no_answer(base):
     assert [view.turn for view in own.views] == [0, 1, 2]
     texts = ["01\n23", "5", "13\n02", "000000\n", "32\n10", "4\n44"]
     said = [written_answer(base, text) for text in texts]
-    found = own.judge("search", said, [True] * 6)["found"]
+    found = own.found([Completion(tokens, True) for tokens in said])
     assert [each.tolist() for each in found[0]] == [[[0, 1], [2, 3]]] * 3  # views 0, 1 and 2, turned back
     assert found[1][0].tolist() == [[5]]
     assert found[1][1:] == [None, None]  # larger than any grid that is seen; rows of two lengths
-    cut = own.judge("search", said, [False] + [True] * 5)["found"]
+    cut = own.found([Completion(tokens, place > 0) for place, tokens in enumerate(said)])
     assert cut[0][0] is None
     assert cut[0][1].tolist() == [[0, 1], [2, 3]]
 
@@ -111,6 +112,6 @@ def test_demonstrations_are_left_out_until_a_row_fits(base, tmp_path, limit, sho
     """By hand: a grid is 5 tokens; the question is 10 with its letters and line ends, a demonstration 16; an answer may
     take 8: two rows of three characters, one to stop, one to begin."""
     own = pupil(base, puzzle(arc(tmp_path).search()[0]), limit)
-    assert own.max_new_tokens == 8
-    assert [len(tokens) for tokens in own.prompts("search")] == [10 + 16 * shown] * 3
+    assert own.room == 8
+    assert [len(tokens) for tokens in own.prompts()] == [10 + 16 * shown] * 3
     assert {len(row.tokens) for _ in range(20) for row in own.next_rows()} == {10 + 16 * min(shown, 2) + 6}

@@ -27,9 +27,8 @@ class StackedAdamW:
         self.first = torch.zeros_like(stack.values)
         self.second = torch.zeros_like(stack.values)
         self.steps = [0] * len(stack.values)
-        self._settings: dict[int, Optimizer] = {}
 
-    def open(self, slot: int, settings: Optimizer) -> None:
+    def open(self, slot: int) -> None:
         """Give a slot to a trial, with clean moments; the buffers follow a stack that has grown."""
         missing = self._stack.values.shape[1] - self.gradient.shape[1]
         if missing:
@@ -40,7 +39,6 @@ class StackedAdamW:
         for buffer in (self.gradient, self.first, self.second):
             buffer[slot].zero_()
         self.steps[slot] = 0
-        self._settings[slot] = settings
 
     def clear(self, slots: list[int]) -> None:
         """Forget what these slots have accumulated."""
@@ -63,14 +61,14 @@ class StackedAdamW:
         sums_S_M = torch.stack([squares[:, part.start : part.stop].sum(1) for part in parts], 1)
         return [math.sqrt(math.fsum(row)) for row in sums_S_M.tolist()]
 
-    def step(self, slots: list[int], norms_S: list[float]) -> None:
+    def step(self, settings: Mapping[int, Optimizer], norms_S: list[float]) -> None:
         """Clip and step these slots by their own settings, and clear their gradients.
 
         For the others every operation is by 1 or 0: they keep every bit, as long as their gradients are finite.
         """
         column = {name: [value] * len(self.gradient) for name, value in _STANDING_STILL.items()}
-        for slot in slots:
-            for name, value in _column(self._settings[slot], self.steps[slot], norms_S[slot]).items():
+        for slot, own in settings.items():
+            for name, value in _column(own, self.steps[slot], norms_S[slot]).items():
                 column[name][slot] = value
             self.steps[slot] += 1
         c = {name: self.gradient.new_tensor(values)[:, None] for name, values in column.items()}
@@ -83,7 +81,7 @@ class StackedAdamW:
         for part, rate in ((slice(0, prompt), "prompt_rate"), (slice(prompt, None), "rate")):
             values = self._stack.values[:, part]
             values.mul_(1 - c[rate] * c["decay"]).sub_(update[:, part].mul_(c[rate] / c["correct1"]))
-        self.clear(slots)
+        self.clear([*settings])
 
 
 _STANDING_STILL = {

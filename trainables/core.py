@@ -7,7 +7,7 @@ on next and how log-probabilities become a loss, and a host does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -151,14 +151,53 @@ class Optimizer:
     total_steps: int = 0  # where linear and cosine reach zero
 
 
+@dataclass(frozen=True)
+class Complete:
+    """Asks for greedy completions of prompts (token ids). Answer: a `Completion` each, in order.
+
+    `untouched`: by the base alone. A host answers such questions once for all of its trials.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    max_new_tokens: int
+    untouched: bool = False
+
+
+@dataclass(frozen=True)
+class Read:
+    """Asks how likely rows are. Answer: per row the log-probability (nats) of each label, as floats.
+
+    `untouched`: as for `Complete`.
+    """
+
+    rows: Sequence[Row]
+    untouched: bool = False
+
+
+@dataclass
+class Completion:
+    """What was said: tokens without the end token, whether that came, and each one's log-probability (nats), the end
+    token's last."""
+
+    tokens: list[int]
+    ended: bool = False
+    logprobs: list[float] = field(default_factory=list)
+
+
+Asking = Generator[Complete | Read, Any, Any]  # asks for one thing after another, and returns what it makes of it
+
+
 class LanguageLearner(Protocol):
     """A learner on a frozen language model. It touches neither model nor optimizer: a host does (see `host.py`)."""
 
     adapter: Adapter
-    optimizer: Optimizer
+    optimizer: Optimizer  # asked for before every step
     rows_per_batch: int  # at most so many rows come from one `next_rows()`
     steps_per_round: int  # optimizer steps in one round
     watch_updates: bool  # report the prediction before and after each update
+
+    def prepare(self) -> Asking:
+        """What must be known before a round; returns nothing."""
 
     def next_rows(self) -> list[Row]:
         """The rows of one micro-batch; `gradient_accumulation_steps` of them make one optimizer step."""
@@ -166,14 +205,8 @@ class LanguageLearner(Protocol):
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """Per row, the log-probabilities (a 1-D tensor, one entry per label, in order) -> one scalar tensor."""
 
-    def prompts(self, split: Split) -> list[list[int]]:
-        """Token ids of every prompt of a split, in split order."""
-
-    @property
-    def max_new_tokens(self) -> int: ...
-
-    def judge(self, split: Split, completions: Sequence[Sequence[int]], ended: Sequence[bool]) -> dict[str, Any]:
-        """Completions (token ids without the end token; `ended`: whether it was produced) -> metrics with `score`."""
+    def evaluate(self, split: Split) -> Asking:
+        """Asks for completions and likelihoods of a split, and returns metrics with `score`, as `Learner.evaluate`."""
 
     def state(self) -> dict[str, Any]:
         """The place in the data: enough to give the same rows after a restart."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trainables.bases import Base
+from trainables.core import Completion
 from trainables.kvcache import Joined, joins
 from trainables.lanes import Batch, Lane, batch, width
 from trainables.stack import Stack
@@ -39,17 +40,9 @@ def prompts_of(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_t
     """A seat's request: prompts as token ids, after so many virtual tokens."""
     widths = [width(virtual + len(tokens)) for tokens in rows]
     return [
-        Prompt(Lane(slot, tokens, virtual), own, max(widths), max_new_tokens)
+        Prompt(Lane(slot, tuple(tokens), virtual), own, max(widths), max_new_tokens)
         for tokens, own in zip(rows, widths, strict=True)
     ]
-
-
-@dataclass
-class Completion:
-    """Tokens without the end token, and whether it was produced."""
-
-    tokens: list[int]
-    ended: bool = False
 
 
 def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
@@ -105,9 +98,11 @@ def _decode(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> l
     at = _prefill(stack, prompts, room, fixed)
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
-        for lane, (owner, token) in enumerate(zip(at.owners, at.next_R.tolist(), strict=True)):
+        said = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
+        for lane, (owner, token, logprob) in enumerate(said):
             if owner is None or results[owner].ended or count >= prompts[owner].max_new_tokens:
                 continue
+            results[owner].logprobs.append(logprob)
             if token == stack.base.eos:
                 results[owner].ended = True
                 continue
@@ -131,6 +126,7 @@ class _Lanes:
     mask: Tensor  # (R, T)
     position_R_1: Tensor  # of the last token
     next_R: Tensor
+    logprob_R: Tensor  # of the next token, nats
     cache: Any = None
 
     def step(self, stack: Stack) -> None:
@@ -147,7 +143,8 @@ class _Lanes:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.cache, self.next_R = output.past_key_values, output.logits[:, -1].argmax(-1)
+        self.cache = output.past_key_values
+        self.next_R, self.logprob_R = likeliest(output.logits[:, -1])
 
     def keep(self, alive: list[int], lanes: int) -> None:
         """Go on with these lanes, and as many others as make `lanes`."""
@@ -155,7 +152,8 @@ class _Lanes:
         order = alive + idle[: lanes - len(alive)]
         chosen = torch.tensor(order, device=self.slots.device)
         self.cache.batch_select_indices(chosen)
-        self.slots, self.mask, self.next_R = self.slots[chosen], self.mask[chosen], self.next_R[chosen]
+        self.slots, self.mask = self.slots[chosen], self.mask[chosen]
+        self.next_R, self.logprob_R = self.next_R[chosen], self.logprob_R[chosen]
         self.position_R_1 = self.position_R_1[chosen]
         self.owners = [self.owners[lane] for lane in order]
 
@@ -169,6 +167,7 @@ def _prefill(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> 
         mask=torch.zeros(lanes, room, dtype=torch.long, device=device),
         position_R_1=torch.zeros(lanes, 1, dtype=torch.long, device=device),
         next_R=torch.zeros(lanes, dtype=torch.long, device=device),
+        logprob_R=torch.zeros(lanes, device=device),
     )
     at.mask[:, -1] = 1  # a lane of nobody sees one column of zeros
     together = Joined(lanes, room, max(p.max_new_tokens for p in prompts)) if joins(stack.base) else None
@@ -181,11 +180,17 @@ def _prefill(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> 
         at.slots[own] = rows.lanes[:count]
         at.mask[own, room - tokens :] = rows.inputs["attention_mask"][:count]
         at.position_R_1[own] = rows.inputs["position_ids"][:count, -1:]
-        at.next_R[own] = output.logits[:count, -1].argmax(-1)
+        at.next_R[own], at.logprob_R[own] = likeliest(output.logits[:count, -1])
         if together:
             together.put(count, output.past_key_values)
     at.cache = together.cache() if together else output.past_key_values
     return at
+
+
+def likeliest(logits_R_V: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token of each row, and its log-probability (nats, float32)."""
+    wide, next_R = logits_R_V.float(), logits_R_V.argmax(-1)
+    return next_R, wide.gather(-1, next_R[:, None])[:, 0] - wide.logsumexp(-1)
 
 
 def _lanes_for(rows: int) -> int:

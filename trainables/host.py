@@ -16,14 +16,14 @@ import torch
 
 from trainables.adamw import StackedAdamW
 from trainables.adapters import fresh
+from trainables.asking import answered
 from trainables.bases import Base
-from trainables.core import LanguageLearner, Row, Split
-from trainables.decoding import prompts_of
+from trainables.core import Complete, LanguageLearner, Read, Row, Split
 from trainables.memory import ran_out
 from trainables.shape import HostFull, Shape, write_files
-from trainables.sitting import Sitting
+from trainables.sitting import Sitting, requested
 from trainables.stack import Stack
-from trainables.work import Bench, Decode, Request, Step, Train
+from trainables.work import Bench, Decode, Measure, Request, Step, Train
 
 Work = Literal["round", "evaluate"]
 
@@ -65,7 +65,7 @@ class Host:
         made = fresh(self.base, adapter, seed)
         self._stack.adapt(made.modules)
         self._stack.fill(slot, made.values, made.scale)
-        self._optimizer.open(slot, learner.optimizer)
+        self._optimizer.open(slot)
         self._seats[trial_id] = Sitting(slot, learner, seed, made, self._stack, self._optimizer, self.base.vocabulary)
 
     def round(self, trial_id: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Host:
 
     def tick(self) -> dict[str, Any]:
         """Do one thing for as many seats as possible; the results, or faults, of what ended with it."""
-        kinds: dict[type, dict[str, Any]] = {Step: {}, Train: {}, Decode: {}}
+        kinds: dict[type, dict[str, Any]] = {Step: {}, Train: {}, Measure: {}, Decode: {}}
         for trial_id, job in self._jobs.items():
             if job.request is not None:
                 kinds[type(job.request)][trial_id] = job.request
@@ -114,6 +114,8 @@ class Host:
             self._answer(kinds[Step], self._bench.step)
         elif kinds[Train]:  # before decoding: who is behind catches up, and all decode together
             self._answer(self._bench.choose(kinds[Train]), self._bench.train)
+        elif kinds[Measure]:
+            self._answer(kinds[Measure], self._bench.measure)
         elif kinds[Decode]:
             self._answer(kinds[Decode], self._bench.decode)
         over = {trial_id: job.result for trial_id, job in self._jobs.items() if job.request is None}
@@ -125,10 +127,13 @@ class Host:
 
     def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> dict[str, Any]:
         """What the base scores by itself, under the same prompts and the same scorer. Needs no seat."""
-        empty = self.shape.seats
-        prompts = prompts_of(empty, learner.prompts(split), 0, learner.max_new_tokens)
-        (completions,) = self._bench.decode([Decode(prompts)])
-        return learner.judge(split, [c.tokens for c in completions], [c.ended for c in completions])
+
+        def answer(ask: Complete | Read) -> Any:
+            request = requested(ask, self.shape.seats, 0)
+            many = self._bench.measure([request]) if isinstance(request, Measure) else self._bench.decode([request])
+            return many[0]
+
+        return answered(learner.evaluate(split), answer)
 
     def logprobs(self, rows: Sequence[Row], trial_id: str | None = None) -> list[torch.Tensor]:
         """Per row, the log-probability (nats) of each label under a trial's adapter, or under the untouched base."""
@@ -166,7 +171,7 @@ class Host:
         seat = self._seats.pop(trial_id, None)
         if seat:
             self._stack.fill(seat.slot, {}, 0.0)
-            self._optimizer.open(seat.slot, seat.learner.optimizer)
+            self._optimizer.open(seat.slot)
 
     def shut(self) -> None:
         """Give the base back as it was."""

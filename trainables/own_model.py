@@ -17,16 +17,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from trainables.adamw import schedule
+from trainables.asking import answered
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
-from trainables.memory import HALVINGS, gradients, ran_out
+from trainables.memory import gradients
+from trainables.own_answers import Answers
 from trainables.tally import Tally
 from trainables.watch import unreached
 
-EVALUATION_ROWS = 128  # prompts decoded at a time
 
-
-class OwnModel:
+class OwnModel(Answers):
     """A `Learner`: AdamW on the parameters of `model` that require gradients.
 
     `give_back` is called by `close`, for a model that was borrowed. Dropout is seeded by trial and step, so that a
@@ -51,6 +51,7 @@ class OwnModel:
 
     def round(self) -> dict[str, Any]:
         """`steps_per_round` optimizer steps; metrics as `Host.round` gives them."""
+        answered(self.learner.prepare(), self._answer)
         tally, first = Tally(), self._steps == 0
         self.model.train()
         for _ in range(self.learner.steps_per_round):
@@ -60,13 +61,8 @@ class OwnModel:
         return metrics | ({"without_gradient": silent} if first and (silent := self._silent()) else {})
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        """Greedy completions by transformers' `generate`, judged by the learner."""
-        prompts = self.learner.prompts(split)
-        self.model.eval()
-        tokens = self._completions(prompts, sorted(range(len(prompts)), key=lambda i: len(prompts[i])))
-        ended = [self.base.eos in tokens[i] for i in range(len(prompts))]
-        kept = [tokens[i][: tokens[i].index(self.base.eos)] if end else tokens[i] for i, end in enumerate(ended)]
-        return self.learner.judge(split, kept, ended) | self._said()
+        """What the learner makes of greedy completions by transformers' `generate`, and of likelihoods."""
+        return answered(self.learner.evaluate(split), self._answer) | self._said()
 
     def state(self) -> bytes:
         kept = {
@@ -139,32 +135,10 @@ class OwnModel:
                 parameter.grad = share if parameter.grad is None else parameter.grad + share
         return losses[0].detach()
 
-    def _in_memory(self, do: Callable[[], Any]) -> Any:
-        """Again with half as many rows at a time where memory runs out, at most `HALVINGS` times in a trial."""
-        while True:
-            try:
-                return do()
-            except RuntimeError as error:
-                if not ran_out(error) or self._halvings == HALVINGS:
-                    raise
-                self._halvings += 1
-
     def _seeded_logprobs(self, rows: Sequence[Row], micro: int, first: int) -> list[Tensor]:
         """With dropout masks that depend on the step and on the `first` of these rows alone."""
         with _seeded(hash((self.seed, self._steps, micro, first))) if self._draws else nullcontext():
             return self._logprobs(rows)
-
-    def _logprobs(self, rows: Sequence[Row]) -> list[Tensor]:
-        """Per row, the log-probability (nats) of each label; rows are padded on the right."""
-        device, width = self.device, max(len(row.tokens) for row in rows)
-        ids = torch.tensor([[*row.tokens, *[self.base.eos] * (width - len(row.tokens))] for row in rows], device=device)
-        mask = torch.tensor([[1] * len(r.tokens) + [0] * (width - len(r.tokens)) for r in rows], device=device)
-        places = [[i for i, label in enumerate(row.labels) if label] for row in rows]
-        lanes = torch.tensor([lane for lane, own in enumerate(places) for _ in own], device=device)
-        ends = torch.tensor([i for own in places for i in own], device=device)
-        logits = self._forward(input_ids=ids, attention_mask=mask, use_cache=False).logits[lanes, ends - 1]
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-        return list(wide.gather(1, ids[lanes, ends][:, None])[:, 0].split([len(own) for own in places]))
 
     def _said(self) -> dict[str, int]:
         return {"memory_halvings": self._halvings} if self._halvings else {}
@@ -173,18 +147,6 @@ class OwnModel:
         """Modules whose parameters have no second moment but zeros."""
         moments = {name: self._optimizer.state.get(p, {}).get("exp_avg_sq") for name, p in self.parameters.items()}
         return unreached({name: own is not None and bool(self._whole(own).any()) for name, own in moments.items()})
-
-    def _completions(self, prompts: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, list[int]]:
-        """The tokens completed to these prompts, by their place."""
-        tokens: dict[int, list[int]] = {}
-
-        def some() -> dict[int, list[int]]:
-            own = order[len(tokens) :][: EVALUATION_ROWS >> self._halvings]
-            return dict(zip(own, self._complete([prompts[i] for i in own]), strict=True))
-
-        while len(tokens) < len(order):
-            tokens |= self._in_memory(some)
-        return tokens
 
     def _whole(self, value: Any) -> Any:
         """All of a tensor, of which a device may have a part (`spread.py`)."""
@@ -197,22 +159,6 @@ class OwnModel:
     def _part(self, value: Tensor, of: Tensor) -> Tensor:
         """The opposite: this device's part, as of `of`."""
         return value
-
-    @torch.no_grad()
-    def _complete(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Up to the budget, end token and padding included."""
-        width, pad = max(map(len, prompts)), self.base.eos
-        ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=self.device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.device)
-        made = self.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=self.learner.max_new_tokens,
-            do_sample=False,
-            pad_token_id=pad,
-            synced_gpus=self._in_step,
-        )
-        return made[:, width:].tolist()
 
 
 @contextmanager

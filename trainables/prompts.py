@@ -25,12 +25,13 @@ def encode_answer(tokenizer: Any, answer: str) -> list[int]:
 
 
 def encode_row(tokenizer: Any, example: Example) -> Row:
-    """Prompt and gold answer; only the answer and its end token are labels."""
-    return _row(tokenizer, example.prompt, example.answer)
+    """Prompt and gold answer."""
+    return row_of(tokenizer, example.prompt, example.answer)
 
 
 @lru_cache(maxsize=50_000)  # trials that share a base draw the same examples
-def _row(tokenizer: Any, prompt: str, answer: str) -> Row:
+def row_of(tokenizer: Any, prompt: str, answer: str) -> Row:
+    """Prompt and what is said to it; only that and its end token are labels."""
     before, after = encode_prompt(tokenizer, prompt), encode_answer(tokenizer, answer)
     return Row(tuple(before + after), (False,) * len(before) + (True,) * len(after))
 

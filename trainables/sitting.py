@@ -10,14 +10,21 @@ from torch import Tensor
 
 from trainables.adamw import StackedAdamW
 from trainables.adapters import Fresh
-from trainables.core import LanguageLearner, Row, Split
-from trainables.decoding import Completion, prompts_of
+from trainables.core import Asking, Complete, Completion, LanguageLearner, Read, Row, Split
+from trainables.decoding import prompts_of
 from trainables.stack import Stack
 from trainables.tally import Tally
 from trainables.watch import unreached
-from trainables.work import Decode, Request, Step, Train
+from trainables.work import Decode, Measure, Request, Step, Train
 
-Asking = Generator[Request, Any, Any]
+Requesting = Generator[Request, Any, Any]
+
+
+def requested(ask: Complete | Read, slot: int, virtual: int) -> Decode | Measure:
+    """What a learner asks for, of a slot with so many virtual tokens."""
+    if isinstance(ask, Read):
+        return Measure(slot, ask.rows, virtual)
+    return Decode(prompts_of(slot, ask.prompts, virtual, ask.max_new_tokens))
 
 
 class Sitting:
@@ -41,8 +48,9 @@ class Sitting:
         """Optimizer steps taken."""
         return self._optimizer.steps[self.slot]
 
-    def round(self) -> Asking:
+    def round(self) -> Requesting:
         """`steps_per_round` steps; returns the metrics of `Host.round`. Ends early where a number is not finite."""
+        yield from self._answered(self.learner.prepare())
         tally, first = Tally(), self.step == 0
         watched: dict[str, list[float]] = {"correct_before_update": [], "correct_after_update": []}
         for _ in range(self.learner.steps_per_round):
@@ -54,11 +62,25 @@ class Sitting:
             metrics["without_gradient"] = silent
         return metrics | {name: sum(values) / len(values) for name, values in watched.items() if values}
 
-    def evaluate(self, split: Split) -> Asking:
-        completions = yield self._decode(self.learner.prompts(split), self.learner.max_new_tokens)
-        return self.learner.judge(split, [c.tokens for c in completions], [c.ended for c in completions])
+    def evaluate(self, split: Split) -> Requesting:
+        return (yield from self._answered(self.learner.evaluate(split)))
 
-    def _update(self, watched: dict[str, list[float]] | None) -> Asking:
+    def _answered(self, asking: Asking) -> Requesting:
+        """Ask the host for whatever the learner asks for; what that returns in the end."""
+        reply = None
+        while True:
+            try:
+                ask = asking.send(reply)
+            except StopIteration as end:
+                return end.value
+            own = (self._stack.seats, 0) if ask.untouched else (self.slot, self._virtual)
+            reply = yield requested(ask, *own)
+
+    @property
+    def _virtual(self) -> int:
+        return self.learner.adapter.num_virtual_tokens
+
+    def _update(self, watched: dict[str, list[float]] | None) -> Requesting:
         """One optimizer step -> (mean loss, gradient norm before clipping, rows); not taken if it is not finite."""
         losses: list[float] = []
         rows: list[Row] = []
@@ -69,7 +91,7 @@ class Sitting:
         if watched is not None:
             watched["correct_before_update"].append((yield from self._correct(rows)))
         loss = sum(losses) / len(losses)
-        norm = yield Step(self.slot, math.isfinite(loss))
+        norm = yield Step(self.slot, math.isfinite(loss), self.learner.optimizer)
         if watched is not None:
             watched["correct_after_update"].append((yield from self._correct(rows)))
         return loss, norm, rows
@@ -88,17 +110,14 @@ class Sitting:
                 raise ValueError(f"a row of {len(row.tokens)} tokens has no label after its first token; drop it")
         return rows
 
-    def _correct(self, rows: Sequence[Row]) -> Asking:
+    def _correct(self, rows: Sequence[Row]) -> Requesting:
         """The share of rows whose labels are exactly what the model now generates."""
         starts = [row.labels.index(True) for row in rows]
         prompts = [list(row.tokens[:start]) for row, start in zip(rows, starts, strict=True)]
         longest = max(len(row.tokens) - start for row, start in zip(rows, starts, strict=True))
-        completions: list[Completion] = yield self._decode(prompts, longest)
+        completions: list[Completion] = yield requested(Complete(prompts, longest), self.slot, self._virtual)
         targets = [list(row.tokens[start:-1]) for row, start in zip(rows, starts, strict=True)]
         return sum(c.tokens == target for c, target in zip(completions, targets, strict=True)) / len(rows)
-
-    def _decode(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Decode:
-        return Decode(prompts_of(self.slot, prompts, self.learner.adapter.num_virtual_tokens, max_new_tokens))
 
     def values(self, buffer: Tensor | None = None) -> dict[str, Tensor]:
         """This seat's tensors in a buffer of the stack, without pads, copied to the CPU."""

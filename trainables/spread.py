@@ -10,7 +10,7 @@ with a graph: what is computed is the loss of one process, to rounding.
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -132,12 +132,12 @@ class Spread(OwnModel):
         split = [part[: sum(own)].split(own) for part, own in zip(parts, of_process, strict=True)]
         return [row for part in split for row in part][: len(rows)]
 
-    def _completions(self, prompts: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, list[int]]:
-        """Each process completes every so many-th prompt; all of them as many, as sharded ones go in step."""
+    def _in_parts(self, do: Callable[[Sequence[Any]], list[Any]], things: Sequence[Any], order: Sequence[int]) -> Any:
+        """Each process does every so many-th; all of them as many, as sharded ones go in step."""
         padded = [*order, *([order[0]] * (-len(order) % self._world))]
         found: list[Any] = [None] * self._world
-        dist.all_gather_object(found, super()._completions(prompts, padded[self._rank :: self._world]))
-        return {place: tokens for part in found for place, tokens in part.items()}
+        dist.all_gather_object(found, super()._in_parts(do, things, padded[self._rank :: self._world]))
+        return {place: made for part in found for place, made in part.items()}
 
     def _in_memory(self, do: Any) -> Any:
         """Out of memory ends this process, and with it the group: the others would wait for it (`team.py`)."""

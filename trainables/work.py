@@ -7,7 +7,7 @@ kind for all seats at once: a batch of rows forward and backward, an optimizer s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from trainables.adamw import StackedAdamW
-from trainables.core import LanguageLearner, Row
-from trainables.decoding import Completion, Prompt, generate, label_logprobs, rows_stand_alone
+from trainables.core import Completion, LanguageLearner, Optimizer, Row
+from trainables.decoding import Prompt, generate, label_logprobs, rows_stand_alone
 from trainables.lanes import Lane, batch, size_of, training_lanes
 from trainables.memory import HALVINGS, gradients
 from trainables.stack import Stack
@@ -46,6 +46,7 @@ class Step:
 
     slot: int
     finite: bool
+    settings: Optimizer
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,19 @@ class Decode:
     prompts: Sequence[Prompt]
 
 
-Request = Train | Step | Decode
+@dataclass(frozen=True)
+class Measure:
+    """Read rows, after so many virtual tokens. Answer: per row, the log-probabilities of its labels, as floats.
+
+    What the slot of no seat answers is the base's own, and is kept: all seats may ask for the same.
+    """
+
+    slot: int
+    rows: Sequence[Row]
+    virtual: int
+
+
+Request = Train | Step | Decode | Measure
 
 
 class Bench:
@@ -69,6 +82,7 @@ class Bench:
         self.full = not (on_cpu and rows_stand_alone(stack.base))
         self.full_decoding = self.full and on_cpu
         self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes, 0
+        self._untouched: dict[Any, Any] = {}
 
     def choose(self, requests: Mapping[str, Train]) -> dict[str, Train]:
         """Which go next, by trial: the oldest, and those of its size that fit beside it."""
@@ -123,10 +137,31 @@ class Bench:
 
     @torch.no_grad()
     def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
-        """Per row, the log-probabilities of its labels under a slot's adapter."""
-        lanes, size = training_lanes(slot, rows, prompt, 0.0, 0, 0, 0), size_of(rows, prompt)
-        spans = [slice(first, first + self.lanes) for first in range(0, len(rows), self.lanes)]
-        return [own for span in spans for own in self._forward(lanes[span], rows[span], *size)]
+        """Per row, the log-probabilities of its labels under a slot's adapter; rows of like lengths go together."""
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
+        found: dict[int, Tensor] = {}
+        for first in range(0, len(rows), self.lanes):
+            places = order[first : first + self.lanes]
+            own = [rows[i] for i in places]
+            lanes = training_lanes(slot, own, prompt, 0.0, 0, 0, 0)
+            found |= zip(places, self._forward(lanes, own, *size_of(own, prompt)), strict=True)
+        return [found[i] for i in range(len(rows))]
+
+    def measure(self, requests: Sequence[Measure]) -> list[list[list[float]]]:
+        answers = []
+        for request in requests:
+
+            def read(rows: Sequence[Row], to: Measure = request) -> list[list[float]]:
+                return [row.tolist() for row in self.logprobs(to.slot, rows, to.virtual)]
+
+            answers.append(self._once(request.rows, read) if request.slot == self.stack.seats else read(request.rows))
+        return answers
+
+    def _once(self, things: Sequence[Any], do: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """What `do` makes of these things; of each only the first time."""
+        new = list(dict.fromkeys(thing for thing in things if thing not in self._untouched))
+        self._untouched |= zip(new, do(new) if new else [], strict=True)
+        return [self._untouched[thing] for thing in things]
 
     def _forward(self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int) -> list[Tensor]:
         """Log-probabilities of the labels of rows in lanes."""
@@ -135,7 +170,7 @@ class Bench:
 
     def step(self, requests: Sequence[Step]) -> list[float]:
         norms = self.optimizer.norms()
-        good = [r.slot for r in requests if r.finite and math.isfinite(norms[r.slot])]
+        good = {r.slot: r.settings for r in requests if r.finite and math.isfinite(norms[r.slot])}
         bad = {slot for slot, norm in enumerate(norms) if not math.isfinite(norm)}
         self.optimizer.clear(sorted(bad | {r.slot for r in requests} - {*good}))
         self.optimizer.step(good, norms)
@@ -143,8 +178,13 @@ class Bench:
 
     def decode(self, requests: Sequence[Decode]) -> list[list[Completion]]:
         flat = [prompt for request in requests for prompt in request.prompts]
-        completions = iter(generate(self.stack, flat, self.decode_lanes, self.full_decoding))
-        return [[next(completions) for _ in request.prompts] for request in requests]
+        mine = [prompt for prompt in flat if prompt.lane.slot != self.stack.seats]
+        completions = iter(generate(self.stack, mine, self.decode_lanes, self.full_decoding))
+        ours = iter(self._once([prompt for prompt in flat if prompt.lane.slot == self.stack.seats], self._plain))
+        return [[next(ours if p.lane.slot == self.stack.seats else completions) for p in r.prompts] for r in requests]
+
+    def _plain(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        return generate(self.stack, prompts, self.decode_lanes, self.full_decoding)
 
 
 def _loss(request: Train, logprobs: list[Tensor]) -> Any:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from trainables.core import Adapter, Optimizer, Row, Split, Task
+from trainables.core import Adapter, Asking, Complete, Completion, Optimizer, Row, Split, Task
+from trainables.learners.calibration import calibration_error, confidence
 from trainables.prompts import decode, encode_prompt, encode_row
 
 
@@ -105,16 +106,23 @@ class SupervisedLearner:
         self._position = 0  # training examples drawn so far
         self._draws = 0  # micro-batches so far
 
+    def prepare(self) -> Asking:
+        yield from ()
+
     def next_rows(self) -> list[Row]:
+        return [self._row(index) for index in self._next()]
+
+    def _next(self) -> list[int]:
+        """The training examples of the next micro-batch."""
         new = self.config.new_rows()
-        rows = [self._row(self._index(self._position + i)) for i in range(new)]
+        chosen = [self._index(self._position + i) for i in range(new)]
         replayed = round(self.config.replay_ratio * new)
         if replayed and self._position:
             chooser = random.Random(f"replay {self.seed} {self._draws}")
-            rows += [self._row(self._index(chooser.randrange(self._position))) for _ in range(replayed)]
+            chosen += [self._index(chooser.randrange(self._position)) for _ in range(replayed)]
         self._position += new
         self._draws += 1
-        return rows
+        return chosen
 
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """Mean negative log-likelihood per label token of the micro-batch, in nats."""
@@ -127,28 +135,41 @@ class SupervisedLearner:
             self._prompts[split] = [encode_prompt(self._tokenizer, example.prompt) for example in examples]
         return self._prompts[split]
 
-    def judge(self, split: Split, completions: Sequence[Sequence[int]], ended: Sequence[bool]) -> dict[str, Any]:
-        """A truncated completion scores 0 whatever it says: the first answer must also end."""
+    def evaluate(self, split: Split) -> Asking:
+        completions = yield Complete(self.prompts(split), self.max_new_tokens)
+        return self.judge(split, completions)
+
+    def judge(self, split: Split, completions: Sequence[Completion]) -> dict[str, Any]:
+        """A truncated completion scores 0 whatever it says: the first answer must also end.
+
+        `calibration_error`: of the probability that was given to each answer, see `calibration.py`.
+        """
         examples = getattr(self._task, split)()
+        span = getattr(self._task, "answer_span", lambda text: None)
         sums: dict[str, list[float]] = defaultdict(list)
-        items, texts = [], []
-        for example, tokens, end in zip(examples, completions, ended, strict=True):
-            text = decode(self._tokenizer, list(tokens))
-            score = self._task.score(example, text) if end else 0.0
+        items, texts, sure = [], [], []
+        for example, said in zip(examples, completions, strict=True):
+            text = self._decode(said.tokens)
+            score = self._task.score(example, text) if said.ended else 0.0
             items.append(score)
             texts.append(text)
+            sure.append(confidence(said, self._decode, span(text)))
             sums[f"score.{example.kind}"].append(score)
-            sums["truncated"].append(float(not end))
+            sums["truncated"].append(float(not said.ended))
             for name, value in self._task.details(example, text).items():
                 sums[name].append(value)
         metrics: dict[str, Any] = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
-        return {"score": sum(items) / len(items), **metrics, "items": items, "completions": texts}
+        metrics |= {"score": sum(items) / len(items), "calibration_error": calibration_error(sure, items)}
+        return metrics | {"items": items, "completions": texts}
 
     def state(self) -> dict[str, Any]:
         return {"position": self._position, "draws": self._draws}
 
     def load(self, state: dict[str, Any]) -> None:
         self._position, self._draws = state["position"], state["draws"]
+
+    def _decode(self, tokens: list[int]) -> str:
+        return decode(self._tokenizer, tokens)
 
     def _row(self, index: int) -> Row:
         if index not in self._rows:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.core import Row, Split
-from trainables.learners.arc_answers import seed_of
+from trainables.core import Asking, Complete, Completion, Read, Row, Split
+from trainables.learners.arc_answers import counted, seed_of, two_best
 from trainables.learners.lora_ttt import LoraTttConfig
 from trainables.learners.lora_ttt_text import Scribe, most_tokens
 from trainables.tasks.arc import Puzzle
@@ -33,7 +33,7 @@ class Pupil:
     def __init__(self, config: LoraTttConfig, scribe: Scribe, puzzles: Sequence[Puzzle], seed: int, steps: int) -> None:
         self.adapter, self.optimizer = config.adapter(), config.optimizer()
         self.rows_per_batch, self.steps_per_round = config.per_device_train_batch_size, steps
-        self.max_new_tokens = max(map(scribe.room, puzzles))
+        self.room = max(map(scribe.room, puzzles))  # tokens of an answer
         self.seed = seed
         self._config, self._scribe, self.puzzles = config, scribe, puzzles
         self._renamed = np.arange(COLOURS if config.permute_colours else 0)
@@ -45,6 +45,9 @@ class Pupil:
         """About as many tokens as its longest row: seats of like lengths share batches."""
         return max(sum(grid.size for pair in seen.demonstrations for grid in pair) for seen in self.puzzles)
 
+    def prepare(self) -> Asking:
+        yield from ()
+
     def next_rows(self) -> list[Row]:
         first, self._draws = self._draws, self._draws + self.rows_per_batch
         return [self._row(k) for k in range(first, self._draws)]
@@ -53,25 +56,40 @@ class Pupil:
         """Mean negative log-likelihood per label token of the micro-batch, in nats."""
         return -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs)
 
-    def prompts(self, split: Split) -> list[list[int]]:
-        """Every test input under every view, whatever the split is called."""
+    def evaluate(self, split: Split) -> Asking:
+        """`attempts`: per test input the two best grids, whatever the split is called."""
+        attempts = []
+        for test, grids in enumerate(self.found((yield Complete(self.prompts(), self.room)))):
+            attempts.append((yield from self.chosen(test, grids)))
+        return {"attempts": attempts}
+
+    def chosen(self, test: int, found: Sequence[Grid | None]) -> Asking:
+        """Of what the views found for a test input, the two best: by votes, or by their probability under all views."""
+        grids, scores = counted(found)
+        if self._config.selection == "logprob" and len(grids) > 1:
+            views, rows = self._config.votes, [row for grid in grids for row in self.candidate_rows(test, grid)]
+            sums = [sum(own) for own in (yield Read(rows))]
+            scores = [sum(sums[i : i + views]) for i in range(0, len(sums), views)]
+        return two_best(grids, scores)
+
+    def prompts(self) -> list[list[int]]:
+        """Every test input under every view."""
         return [
-            self._scribe.prompt(shown.demonstrations, source, self.max_new_tokens)
+            self._scribe.prompt(shown.demonstrations, source, self.room)
             for shown in self._shown
             for source in shown.test_inputs
         ]
 
-    def judge(self, split: Split, completions: Sequence[Sequence[int]], ended: Sequence[bool]) -> dict[str, Any]:
-        """`found`: per test input the grid of each view, turned back; None where it did not end or is none, or could
-        not be written in every turn."""
-        grids = [self._scribe.read(tokens) if end else None for tokens, end in zip(completions, ended, strict=True)]
-        small = [grid if grid is not None and 2 + most_tokens(grid) <= self.max_new_tokens else None for grid in grids]
+    def found(self, completions: Sequence[Completion]) -> list[list[Grid | None]]:
+        """Per test input the grid of each view, turned back; None where it did not end or is none, or could not be
+        written in every turn."""
+        grids = [self._scribe.read(said.tokens) if said.ended else None for said in completions]
+        small = [grid if grid is not None and 2 + most_tokens(grid) <= self.room else None for grid in grids]
         count = len(self.puzzles[0].test_inputs)
-        found = [
+        return [
             [None if grid is None else view.undo(grid) for view, grid in zip(self.views, small[i::count], strict=True)]
             for i in range(count)
         ]
-        return {"found": found}
 
     def candidate_rows(self, test: int, grid: Grid) -> list[Row]:
         """A candidate for a test input, as the answer under every view."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from trainables.bases import Base
 from trainables.core import Example, Split, Task
 from trainables.host import Host
-from trainables.learners.arc_answers import check_same, counted, metrics_of, seed_of, submissions, two_best
+from trainables.learners.arc_answers import check_same, metrics_of, seed_of, submissions
 from trainables.learners.lora_ttt import LoraTttConfig
 from trainables.learners.lora_ttt_pupil import Pupil
 from trainables.learners.lora_ttt_text import Scribe
@@ -141,18 +141,8 @@ class LoraTttLearner:
         for wave in self._waves(desks):
             judged = self._host.run(dict.fromkeys(wave, "evaluate"), split)
             for key in wave:
-                answers[key] = [self._attempts(key, test, found) for test, found in enumerate(judged[key]["found"])]
+                answers[key] = judged[key]["attempts"]
         return answers
-
-    def _attempts(self, key: str, test: int, found: Sequence[Grid | None]) -> tuple[Grid, ...]:
-        """Of what the views found for a test input, the two best."""
-        grids, scores = counted(found)
-        if self._config.selection == "logprob" and len(grids) > 1:
-            pupil, views = self._seated[key].pupil, self._config.votes
-            rows = [row for grid in grids for row in pupil.candidate_rows(test, grid)]
-            sums = [float(row.sum()) for row in self._host.logprobs(rows, key)]
-            scores = [sum(sums[i : i + views]) for i in range(0, len(sums), views)]
-        return two_best(grids, scores)
 
     def _waves(self, desks: Mapping[str, Desk]) -> Iterator[dict[str, Desk]]:
         """As many tasks as there are seats, seated; of like lengths, as only rows of one width share a batch."""
