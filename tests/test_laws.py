@@ -35,7 +35,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "mlflow": ("sweeps/engine/store.py", "sweeps/engine/registry.py"),
     "optuna": ("search_spaces/", "sweeps/engine/", "sweeps/results/"),
-    "tyro": ("sweeps/engine/cli.py",),
+    "tyro": ("sweeps/engine/cli.py", "sweeps/engine/flags.py"),
     "rich": ("sweeps/engine/progress.py", "sweeps/results/leaderboard.py"),
     "scipy": ("sweeps/results/", "sweeps/engine/like.py", "trainables/learners/arc_pieces.py"),
     "statsmodels": ("sweeps/results/",),

@@ -9,10 +9,10 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from sweeps.engine.cli import parse
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
 from sweeps.engine.checks import BadInput
+from sweeps.engine.flags import parse
 from sweeps.engine.search import OptunaSearcher
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.pareto import front, in_words

@@ -14,10 +14,10 @@ import peft
 import pytest
 import transformers
 
-from sweeps.engine.cli import parse
 from sweeps import arc, arena
 from sweeps.engine.checks import BadInput
 from sweeps.engine.export import export
+from sweeps.engine.flags import parse
 from sweeps.results.run import Run
 from tests.arc_files import recolour, write_all_splits
 from tests.driving import MINIATURES, environment, study, sweep

@@ -125,8 +125,8 @@ def test_the_fingerprint_changes_with_the_data_and_only_with_it() -> None:
 
 def test_another_base_narrows_the_ranges() -> None:
     """`--base` brings the limits of `search_spaces.models`; a base that is not in its table changes nothing."""
-    from sweeps.engine.cli import parse
     from sweeps.arena import SWEEP
+    from sweeps.engine.flags import parse
 
     def highest(*flags: str) -> float:
         _, sweep = parse(SWEEP, ["--learner", "lora", *flags])

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from sweeps.engine.cli import Flags
+from sweeps.engine.flags import Flags
 from sweeps.engine.lock import driving
 from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.seating import loner

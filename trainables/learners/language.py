@@ -145,7 +145,7 @@ class SupervisedLearner:
         `calibration_error`: of the probability that was given to each answer, see `calibration.py`.
         """
         examples = getattr(self._task, split)()
-        span = getattr(self._task, "answer_span", lambda text: None)
+        parse = getattr(self._task, "said", lambda text: None)
         sums: dict[str, list[float]] = defaultdict(list)
         items, texts, sure = [], [], []
         for example, said in zip(examples, completions, strict=True):
@@ -153,7 +153,8 @@ class SupervisedLearner:
             score = self._task.score(example, text) if said.ended else 0.0
             items.append(score)
             texts.append(text)
-            sure.append(confidence(said, self._decode, span(text)))
+            answer = parse(text)
+            sure.append(confidence(said, self._decode, answer and (answer.start, answer.end)))
             sums[f"score.{example.kind}"].append(score)
             sums["truncated"].append(float(not said.ended))
             for name, value in self._task.details(example, text).items():

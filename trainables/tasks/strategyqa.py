@@ -24,6 +24,7 @@ from trainables.tasks.strategyqa_world import KINDS, draw
 GENERATED = "generated"
 LARGEST_SPLIT = 20_000  # generated questions in one split
 ENDS_WITH = re.compile(r"\bthe\s+answer\s+is\s+(yes|no)\b\.?\s*$", re.IGNORECASE)
+CONCLUSION = re.compile(r"\s*(?:\bso\s+)?\bthe\s+answer\s+is\s+(?:yes|no)\b\.?\s*$", re.IGNORECASE)
 BARE = re.compile(r"\s*(yes|no)[^\S\n]*\.?[^\S\n]*(?:\n|$)", re.IGNORECASE)
 
 
@@ -124,7 +125,18 @@ class StrategyQaTask:
 
     def rationale_answer(self, example: Example) -> str:
         """A completion that reasons first and then answers in the form that `said` takes."""
-        return f"{self.rationale(example)} So the answer is {example.answer}.".lstrip()
+        return self.concluded(self.rationale(example), example.answer)
+
+    def concluded(self, draft: str, answer: str) -> str:
+        """A draft and the answer behind it."""
+        return f"{draft} So the answer is {answer}.".lstrip()
+
+    def draft(self, completion: str) -> str:
+        """The opposite: what a completion says before it concludes."""
+        return CONCLUSION.sub("", completion).strip()
+
+    def said(self, completion: str) -> Said | None:
+        return said(completion)
 
     def _examples(self, split: Split, size: int) -> Sequence[Example]:
         if self.data == GENERATED:

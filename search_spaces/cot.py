@@ -1,0 +1,5 @@
+"""What may vary for learning rationales: what may vary for LoRA."""
+
+from search_spaces import lora
+
+SPACE = lora.SPACE

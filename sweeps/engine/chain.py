@@ -1,0 +1,166 @@
+"""A chain: sweeps one after the other, each on the base that the best of the one before has become.
+
+    runs/<chain>/<chain>-<phase>/          a sweep like any other
+    runs/<chain>/<chain>-<phase>/merged/   its winner, merged into its base: what the next phase starts from
+
+So a later phase's untouched base is the winner before it, its adapters share one frozen base like all others, and what
+is gained in a phase is measured by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from sweeps.engine.checks import fields_of
+from sweeps.engine.export import export
+from sweeps.engine.flags import Flags, apply
+from sweeps.engine.reproduce import BEST, job_of, open_run
+from sweeps.engine.session import Ended, check, session
+from sweeps.engine.sweep import BadInput, Sweep
+from sweeps.results.comparison import compare
+from sweeps.results.leaderboard import percent, span
+from sweeps.results.run import END_FILE, SWEEP_FILE
+
+MERGED = "merged"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Sweeps by phase, in order; those in `apart` run only when --phase names them, and start from the base."""
+
+    name: str
+    phases: Mapping[str, Sweep]
+    apart: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)
+
+    @property
+    def first(self) -> Sweep:
+        """Whose task and flags stand for all."""
+        return next(iter(self.phases.values()))
+
+    def chosen(self, names: Sequence[str]) -> dict[str, Sweep]:
+        """The phases that were asked for, in the chain's order. Raises BadInput."""
+        every = {**self.phases, **self.apart}
+        if unknown := [name for name in names if name not in every]:
+            raise BadInput(f"--phase {unknown[0]}: this script's phases are {', '.join(every)}")
+        together = [name for name in names if name in self.apart]
+        if together and len(names) > 1:
+            raise BadInput(f"--phase {' '.join(names)}: {together[0]} starts from the base; run it by itself")
+        return {name: sweep for name, sweep in every.items() if name in (names or self.phases)}
+
+
+def parsed(chain: Chain, flags: Flags, task: Any) -> list[Sweep]:
+    """The sweeps that were asked for, all on the first one's base. Raises BadInput."""
+    chosen = chain.chosen(flags.phase)
+    if len(chosen) > 1 and flags.like is not None:
+        raise BadInput(f"--like {flags.like}: say with --phase which sweep it is for")
+    return [apply(sweep, _fitting(flags, sweep, chosen), task) for sweep in chosen.values()]
+
+
+def run_chain(chain: Chain, flags: Flags, task: Any, script: Path, argv: list[str]) -> Ended:
+    """Every phase that was asked for; how the last one ended that was run. Raises BadInput before anything starts."""
+    for sweep in parsed(chain, flags, task):
+        check(sweep, flags.allow)
+    name, chosen = _name(chain, flags), chain.chosen(flags.phase)
+    root = flags.storage_path / name
+    again = argv if "--name" in argv else [*argv, "--name", name]
+    base, ended = flags.base, cast(Ended, "finished")
+    for phase, sweep in chosen.items():
+        folder = root / f"{name}-{phase}"
+        own = dataclasses.replace(
+            _fitting(flags, sweep, chosen),
+            base=base,
+            name=folder.name,
+            storage_path=root,
+            resume=flags.resume and (folder / SWEEP_FILE).is_file(),
+        )
+        if not (own.resume and _over(folder)):
+            ended = session(apply(sweep, own, task), own, script, again)
+            if ended != "finished":
+                return ended
+        if phase != list(chosen)[-1]:
+            base = become(folder)
+    print("\n".join(summary([root / f"{name}-{phase}" for phase in chosen])), flush=True)
+    return ended
+
+
+def become(folder: Path) -> str:
+    """The base that a sweep's winner becomes: merged into its own once, with that one's options."""
+    run, target = open_run(folder), folder / MERGED
+    sweep, record = run.facts["sweep"], run.trial(BEST)
+    old = next(pair["base"] for pair in sweep["pairs"] if pair["learner"]["name"] == record.learner)
+    if not target.exists():
+        with contextlib.redirect_stdout(io.StringIO()):
+            export(folder, to=target, merge=True)
+    base = ":".join([str(target.resolve()), *old.removeprefix("builtin:").split(":")[1:]])
+    print(f"\nthe next phase starts from trial {record.number} of {folder.name}: {base}\n", flush=True)
+    return base
+
+
+def summary(folders: Sequence[Path]) -> list[str]:
+    """A line per phase, and whether it is better than the one before, on the same questions of the test split."""
+    runs = [open_run(folder) for folder in folders]
+    lines = ["phases:"]
+    for run in runs:
+        job = job_of(run, BEST)
+        lines.append(f"  {run.folder.name}: {percent(job.score)} {span(job.interval)} of the {job.split} split")
+    for before, after in pairwise(runs):
+        finals = {run.folder.name: final for run in (before, after) if (final := _final(run)) is not None}
+        if len(finals) == 2 and len({scores.shape[1] for scores in finals.values()}) == 1:
+            told = compare(finals)[0]
+            gain = finals[after.folder.name].mean() - finals[before.folder.name].mean()
+            lines.append(
+                f"  {after.folder.name} less {before.folder.name}: {100 * gain:+.1f} points (p = {told.p:.2g})"
+            )
+    return lines
+
+
+def _final(run: Any) -> Any:
+    """The winner's scores (seeds, items) on the test split."""
+    return next((one.scores for one in run.finals if one.trial_id == run.trial(BEST).trial_id), None)
+
+
+def _name(chain: Chain, flags: Flags) -> str:
+    """The one asked for, or the next free one; with --resume the latest. Raises BadInput."""
+    root = flags.storage_path
+    names = [chain.name, *(f"{chain.name}-{i}" for i in range(2, 1000))]
+    there = [name for name in names if (root / name).exists()]
+    if flags.resume:
+        name = flags.name or (there[-1] if there else chain.name)
+        if not (root / name).is_dir():
+            raise BadInput(f"--resume: there is no chain in {root / name}; start it without --resume")
+        return name
+    if flags.name and (root / flags.name).exists() and not flags.phase:
+        raise BadInput(f"--name {flags.name}: {root / flags.name} exists; choose another, or add --resume")
+    return flags.name or next(name for name in names if name not in there)
+
+
+def _fitting(flags: Flags, sweep: Sweep, chosen: Mapping[str, Sweep]) -> Flags:
+    """The flags less the learners and axes that only other phases have; what none has stays, and is refused."""
+
+    def belongs(text: str, of: Sweep) -> bool:
+        learner, _, axis = text.partition("=")[0].rpartition(".")
+        pairs = [p.learner for p in (*of.pairs, *of.optional) if learner in ("", p.learner.name)]
+        return any(axis in fields_of(one) for one in pairs)
+
+    def mine(text: str) -> bool:
+        return belongs(text, sweep) or not any(belongs(text, other) for other in chosen.values())
+
+    names = {phase: {p.learner.name for p in (*of.pairs, *of.optional)} for phase, of in chosen.items()}
+    own = {pair.learner.name for pair in (*sweep.pairs, *sweep.optional)}
+    known = set().union(*names.values())
+    learners = tuple(name for name in flags.learner if name in own or name not in known)
+    return dataclasses.replace(flags, learner=learners, set=tuple(filter(mine, flags.set)), phase=())
+
+
+def _over(folder: Path) -> bool:
+    end = folder / END_FILE
+    return end.is_file() and not yaml.safe_load(end.read_text())["interrupted"]

@@ -1,0 +1,128 @@
+"""The flags that every sweep script shares, and what they make of its sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+
+from search_spaces.models import fit
+from sweeps.engine.sweep import BadInput, Sweep
+from trainables.guards import Guard
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+    """What one trial takes."""
+
+    cpu: float | None = None  # cores
+    gpu: float | None = None  # devices; a fraction shares one
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Empty values keep what the sweep's script says."""
+
+    base: str | None = None  # builtin:tiny, a hub name or a folder; options after colons, as in NAME:nf4
+    learner: tuple[str, ...] = ()  # only these learners
+    phase: tuple[str, ...] = ()  # of a script with several: only these sweeps, in order
+    num_samples: int | None = None  # trials
+    rounds: int | None = None  # rounds of a trial that is not stopped early
+    grace_period: int | None = None  # rounds before ASHA may stop a trial
+    max_concurrent_trials: int | None = None  # trials side by side
+    resources: Resources = dataclasses.field(default_factory=Resources)
+    num_workers: int | None = None  # processes that train one trial together (Ray Train); default: one per GPU of it
+    parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # of theirs; auto: fsdp where the base does not fit
+    finalists: int | None = None  # of the best, trained again and scored on the test split; 0: none
+    seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
+    hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE")] = ()  # fix axes instead of searching them
+    allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
+    objectives: tuple[str, ...] = ()  # score and others: trainable_parameters, seconds, loss; several switch ASHA off
+    search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
+    like: Path | None = (
+        None  # a sweep's folder: its space, narrowed to what was good, and its best configurations first
+    )
+    seed: int | None = None  # of the search and of every trial
+    name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
+    storage_path: Path = Path("runs")  # where the sweep's folder goes
+    mirror: str | None = None  # s3://, gs://, file://: where a copy of its folder is kept current; --resume takes it
+    address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
+    cluster: Path | None = None  # a cluster's file: run there, watch here, and bring the sweep's folder home
+    time_budget_s: float | None = None  # seconds after which no round is started
+    max_cost: float | None = None  # dollars; no trial is started that would pass it, by the provider's own prices
+    resume: bool = False  # go on with the sweep called --name, or with the latest
+    report: bool = True  # write report.html and its plots at the end
+    plan: bool = False  # print what it would cost, and start nothing
+    verbose: bool = False  # Ray's own messages too
+
+
+def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
+    """Flags, and the sweep with them applied. Raises BadInput."""
+    flags, task = read(sweep, argv)
+    return flags, apply(sweep, flags, task)
+
+
+def read(sweep: Sweep, argv: list[str]) -> tuple[Flags, Any]:
+    """Flags, and the sweep's task, of which `--task.FIELD` sets a field. Raises BadInput."""
+    task = sweep.pairs[0].task
+    unprefixed = Annotated[Flags, tyro.conf.arg(name="")]
+    every = dataclasses.make_dataclass(
+        "Every", [("flags", unprefixed, Flags()), ("task", type(task), dataclasses.field(default=task))]
+    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            given: Any = tyro.cli(every, args=argv, description=sys.modules["__main__"].__doc__)
+        return given.flags, given.task
+    except SystemExit as end:
+        if end.code == 0:  # --help
+            raise
+        raise BadInput(_unboxed(said.getvalue())) from end
+    except ValueError as error:  # a task refuses its fields in one line, and knows nothing of flags
+        raise BadInput(str(error)) from error
+
+
+def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
+    """The sweep that the flags ask for. Raises BadInput for a learner or axis that it does not have."""
+    pairs = {pair.learner.name: pair for pair in (*sweep.pairs, *sweep.optional)}
+    for name in flags.learner:
+        if name not in pairs:
+            raise BadInput(f"--learner {name}: this sweep's learners are {', '.join(pairs)}")
+    chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
+    chosen = [dataclasses.replace(p, task=task) for p in chosen]
+    if flags.base is not None:
+        chosen = [dataclasses.replace(p, base=flags.base) if p.learner.needs_base else p for p in chosen]
+    changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
+    plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
+    for name in plain:
+        if getattr(flags, name) not in (None, ()):
+            changes[name] = getattr(flags, name)
+    if flags.objectives:
+        changes["objectives"] = tuple(name for text in flags.objectives for name in text.split(","))
+    if flags.rounds and flags.grace_period is None and sweep.grace_period:
+        changes["grace_period"] = min(sweep.grace_period, flags.rounds)
+    asked = {name: value for name, value in dataclasses.asdict(flags.resources).items() if value is not None}
+    changes["resources_per_trial"] = {**sweep.resources_per_trial, **asked}
+    changes["space"] = {pair.learner.name: fit(sweep.space_of(pair), pair.base) for pair in chosen}
+    fixed = dict(_assignment(text) for text in flags.set)
+    return dataclasses.replace(sweep, **changes).fix(fixed)
+
+
+def _unboxed(text: str) -> str:
+    """The parser's message without its frame, in one line."""
+    lines = [line.strip("\u2502 \n") for line in text.splitlines() if line.startswith("\u2502")]
+    return " ".join(line if line.strip("\u2500 ") else "-" for line in lines)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise BadInput(f"--set {text}: write AXIS=VALUE, for example --set learning_rate=0.003")
+    return name, yaml.safe_load(value)

@@ -1,0 +1,141 @@
+"""dpo: a LoRA adapter that prefers right completions to wrong ones (Rafailov et al. 2023; `preference.py`).
+
+A pair's chosen side is the rationale and its answer; its rejected side what the model that phase C starts from says
+wrongly itself, or, where that is right, the same rationale with the other answer. A task may bring pairs of its own.
+Reference log-probabilities are read once, before the first step, and kept in the trial's state; a host reads them once
+for all of its trials.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split
+from trainables.learners.cot import label_factors, with_rationale
+from trainables.learners.language import SupervisedLearner
+from trainables.learners.lora import LoraConfig
+from trainables.learners.preference import beta_at, cal_dpo, dpo, dr_dpo, reward_metrics, sums_of_pairs
+from trainables.prompts import encode_prompt, row_of
+
+
+@dataclass(frozen=True)
+class DpoConfig(LoraConfig):
+    name: ClassVar[str] = "dpo"
+    only_task: ClassVar[str] = "strategyqa"
+
+    learning_rate: float = 3e-4  # a tenth of what supervised phases bear: pairs say where to go, not how far
+    beta: float = 0.1  # how strongly the reference holds, 1/nats
+    beta_start: float = 0.05  # where the warm-up of beta begins, as in the seed
+    beta_warmup_steps: int = 0  # optimizer steps from beta_start to beta; 0: beta at once
+    loss_type: Literal["sigmoid", "cal_dpo"] = "sigmoid"  # DPO, or Cal-DPO
+    label_smoothing: float = 0.0  # probability that a pair is the wrong way round (sigmoid alone)
+    beta_prime: float = math.inf  # Dr. DPO's; infinity is the plain mean
+    max_pairs: int = 512  # training questions that pairs are made of
+    max_new_tokens: int = 64  # of a rationale and its answer; what is cut off scores nothing
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("beta", "beta_start", "beta_prime"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}; it is the share of swapped pairs, below 0.5")
+        if self.label_smoothing and self.loss_type == "cal_dpo":
+            raise ValueError("label_smoothing is not defined for cal_dpo; set it to 0, or loss_type to 'sigmoid'")
+        if self.max_pairs < 1:
+            raise ValueError(f"max_pairs is {self.max_pairs}; it must be at least 1")
+
+    def build(self, base: Any, task: Any, seed: int) -> DpoLearner:
+        return DpoLearner(self, base, task, seed)
+
+
+class Known(NamedTuple):
+    """A training question's pair, and its log-probabilities (nats) under the reference: chosen, rejected."""
+
+    chosen: str
+    rejected: str
+    reference: tuple[float, float]
+
+
+class DpoLearner(SupervisedLearner):
+    """Rows come as chosen, rejected, chosen, rejected ...
+
+    `untouched`: the reference is the base itself; otherwise it is the adapter as it is before the first step.
+    """
+
+    def __init__(self, config: DpoConfig, base: Any, task: Any, seed: int, untouched: bool = True) -> None:
+        super().__init__(config, config.adapter(), config.optimizer(), base, task, seed)
+        self._dpo, self._untouched, self._asked = config, untouched, task
+        self.max_new_tokens = config.max_new_tokens
+        self.rows_per_batch *= 2
+        self._train = with_rationale(task)[: config.max_pairs]
+        self._factors = label_factors(task.train(), self._train, [1.0] * len(self._train))
+        self._known: list[Known] = []
+        self._places: dict[Row, int] = {}  # of a chosen row
+        self._seen: dict[str, list[float]] = defaultdict(list)
+
+    def prepare(self) -> Asking:
+        """Pairs and their reference, once."""
+        if self._known:
+            return
+        prompts = [encode_prompt(self._tokenizer, example.prompt) for example in self._train]
+        said = yield Complete(prompts, self.max_new_tokens, self._untouched)
+        pairs = [self._pair(*own) for own in zip(self._train, said, strict=True)]
+        rows = [self._encoded(i, text) for i, pair in enumerate(pairs) for text in pair]
+        sums = [sum(row) for row in (yield Read(rows, self._untouched))]
+        references = zip(sums[0::2], sums[1::2], strict=True)
+        self._keep([Known(*pair, reference) for pair, reference in zip(pairs, references, strict=True)])
+
+    def next_rows(self) -> list[Row]:
+        places = self._next()
+        return [self._encoded(i, text) for i in places for text in (self._known[i].chosen, self._known[i].rejected)]
+
+    def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
+        """The mean over pairs, or Dr. DPO's, each pair times what repairs its label's share."""
+        chosen, rejected = sums_of_pairs(logprobs)
+        places = [self._places[row] for row in rows[0::2]]
+        of_chosen, of_rejected = chosen.new_tensor([self._known[i].reference for i in places]).unbind(1)
+        pairs = (chosen, rejected, of_chosen, of_rejected)
+        config, step = self._dpo, (self._draws - 1) // self._dpo.gradient_accumulation_steps
+        beta = beta_at(step, config.beta, config.beta_start, config.beta_warmup_steps)
+        cal = config.loss_type == "cal_dpo"
+        losses = cal_dpo(*pairs, beta) if cal else dpo(*pairs, beta, config.label_smoothing)
+        for name, value in reward_metrics(*pairs, beta).items():
+            self._seen[name].append(value)
+        weights = chosen.new_tensor([self._factors[self._train[i].answer] for i in places])
+        return dr_dpo(losses, config.beta_prime, weights)
+
+    def evaluate(self, split: Split) -> Asking:
+        """Also the means of `rewards/...` and `logps/...` over the pairs trained on since the last evaluation."""
+        metrics = yield from super().evaluate(split)
+        seen, self._seen = self._seen, defaultdict(list)
+        return metrics | {name: sum(values) / len(values) for name, values in seen.items()}
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"known": [tuple(own) for own in self._known]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        self._keep([Known(*own) for own in state["known"]])
+
+    def _keep(self, known: list[Known]) -> None:
+        self._known = known
+        self._places = {self._encoded(i, own.chosen): i for i, own in enumerate(known)}
+
+    def _pair(self, example: Example, said: Completion) -> tuple[str, str]:
+        """The task's own, or the rationale against what was said wrongly, or against itself with the other answer."""
+        if brought := self._asked.pair(example):
+            return brought
+        chosen, text = self._asked.rationale_answer(example), self._decode(said.tokens)
+        parsed = self._asked.said(text) if said.ended else None
+        if parsed is not None and parsed.answer != example.answer:
+            return chosen, text
+        other = "No" if example.answer == "Yes" else "Yes"
+        return chosen, self._asked.concluded(self._asked.rationale(example), other)
+
+    def _encoded(self, place: int, text: str) -> Row:
+        return row_of(self._tokenizer, self._train[place].prompt, text)
