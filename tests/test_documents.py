@@ -156,6 +156,18 @@ def test_a_seat_is_bit_identical_beside_packed_and_unpacked_neighbours(full, mon
     assert alone["packed"][0] != alone["unpacked"][0]
 
 
+def test_packed_rows_share_a_batch_with_packed_rows_alone():
+    """Another mask is another path through attention, whose bits need not be the same on every machine."""
+    unpacked = [Row(r.tokens, r.labels) for r in PACKED]
+    requests = {
+        name: Train(slot, learner(rows), rows, 0, 0, 0)
+        for slot, (name, rows) in enumerate({"a": PACKED, "b": unpacked, "c": PACKED, "d": unpacked}.items())
+    }
+    bench = Host(base("qwen2"), Shape(4, lanes=8))._bench
+    assert [*bench.choose(requests)] == ["a", "c"]
+    assert [*bench.choose({name: requests[name] for name in "dcba"})] == ["d", "b"]
+
+
 def refused(rows, ours, adapter=LORA, **fields):
     """What is said to a trial in a host, and to one by itself."""
     host = Host(ours, Shape(1, max_rank=4, max_prompt=3))
