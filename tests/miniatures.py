@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -15,7 +17,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from trainables.bases import Base
+from trainables.bases import Base, load
 
 COMMON = {"vocab_size": 64, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
 DECODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -56,3 +58,11 @@ def model(family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> tor
 
 def base(family: str = "qwen2", dtype: torch.dtype = torch.float32, seed: int = 0) -> Base:
     return Base(f"mini-{family}", model(family, dtype, seed), tokenizer())
+
+
+def four_bit_base(family: str = "qwen2") -> Base:
+    """The same in 4 bits, which come from quantizing a saved one; not the one that `load` holds for others."""
+    with tempfile.TemporaryDirectory() as folder:
+        model(family).save_pretrained(folder)
+        tokenizer().save_pretrained(folder)
+        return load.__wrapped__(f"{folder}:nf4", torch.device("cpu"))

@@ -16,7 +16,7 @@ import torch
 
 import trainables.learners
 import trainables.tasks
-from tests.miniatures import base
+from tests.miniatures import base, four_bit_base
 from tests.toys import Letters
 from trainables.core import Learner
 from trainables.solo import Solo
@@ -89,9 +89,16 @@ def task_of(config):
     return ArcTask(same_size=True, max_side=4) if getattr(config, "only_task", None) == "arc" else Letters()
 
 
+def base_of(config):
+    """The base that this learner takes, if any."""
+    if config.name == "qlora":
+        return four_bit_base("qwen2")
+    return base("qwen2") if config.needs_base else None
+
+
 def opened(name, seed=0):
     config = LEARNERS[name](steps_per_round=4)
-    ours = base("qwen2") if config.needs_base else None
+    ours = base_of(config)
     learner = config.build(ours, task_of(config), seed)
     return learner if isinstance(learner, Learner) else Solo(ours, learner, seed)
 

@@ -16,9 +16,10 @@ import transformers
 from tests.toys import Letters
 from trainables.adapters import lora_config
 from trainables.bases import BUILTIN, load
-from trainables.core import Pair
+from trainables.core import Pair, Row
 from trainables.learners.dora import DoraConfig
 from trainables.learners.full import FullConfig
+from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.own_model import OwnModel, with_peft
 from trainables.spread import open_spread
@@ -27,9 +28,32 @@ PROCESSES, SEED, ROUNDS = 2, 3, 2
 # Five rows in two processes: one of them has a row that counts for nothing.
 FIELDS = {"steps_per_round": 4, "per_device_train_batch_size": 5, "gradient_accumulation_steps": 2, "weight_decay": 0.1}
 ONLINE = FIELDS | {"mode": "online"}  # one row: the second process has none
-KINDS = {"lora": LoraConfig, "dora": DoraConfig, "full": FullConfig}
+
+
+class PackedLearner(SupervisedLearner):
+    """Two documents in a row, where there are two."""
+
+    def next_rows(self):
+        rows = super().next_rows()
+        pairs = [rows[i : i + 2] for i in range(0, len(rows), 2)]
+        return [
+            Row(
+                *(sum((getattr(r, part) for r in own), ()) for part in ("tokens", "labels")),
+                (len(own[0].tokens),) * (len(own) - 1),
+            )
+            for own in pairs
+        ]
+
+
+class PackedConfig(LoraConfig):
+    def build(self, base, task, seed):
+        return PackedLearner(self, self.adapter(), self.optimizer(), base, task, seed)
+
+
+KINDS = {"lora": LoraConfig, "dora": DoraConfig, "full": FullConfig, "packed": PackedConfig}
 RUNS = [("online", "ddp", 0), ("online", "fsdp", 0)]
 RUNS += [("lora", "ddp", 0), ("lora", "fsdp", 0), ("dora", "fsdp", 0), ("full", "ddp", 1), ("full", "fsdp", 1)]
+RUNS += [("packed", "ddp", 0), ("packed", "fsdp", 0)]
 
 
 def pair(kind):

@@ -113,10 +113,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Row:
-    """One training sequence: `labels[i]` says whether token i is to be predicted (never token 0)."""
+    """One training sequence: `labels[i]` says whether token i is to be predicted (never token 0).
+
+    `starts` are the places, beyond 0 and rising, where a further document begins: it sees nothing of those before it,
+    its positions count from 0 again, and its first token is never a label. See `packs.py` and `documents.py`.
+    """
 
     tokens: tuple[int, ...]
     labels: tuple[bool, ...]
+    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,7 @@ class Optimizer:
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
     total_steps: int = 0  # where linear and cosine reach zero
+    neftune_noise_alpha: float = 0.0  # noise on the embeddings of training rows, see `neftune.py`; 0: none
 
 
 @dataclass(frozen=True)

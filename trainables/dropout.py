@@ -22,12 +22,16 @@ def lane_key(seed: int, step: int, micro_batch: int, row: int) -> int:
 def keep_mask(key_R: Tensor, rate_R: Tensor, module: int, x_R_T_C: Tensor) -> Tensor:
     """(R, T, C): 1 / (1 - rate) where an input is kept and 0 where it is dropped; exactly 1 where the rate is 0."""
     _, tokens, channels = x_R_T_C.shape
-    from_end_T = torch.arange(tokens - 1, -1, -1, dtype=torch.int32, device=x_R_T_C.device)
-    place_T_C = from_end_T[:, None] * channels + torch.arange(channels, dtype=torch.int32, device=x_R_T_C.device)
-    lane_R = _mix(key_R.to(torch.int32) ^ _mix(torch.tensor(module, dtype=torch.int32, device=key_R.device)))
-    uniform = (_mix(place_T_C ^ lane_R[:, None, None]) & (LEVELS - 1)).to(x_R_T_C.dtype) / LEVELS
     rate = rate_R.to(x_R_T_C.dtype)[:, None, None]
-    return (uniform >= rate).to(x_R_T_C.dtype) / (1 - rate)
+    return (uniform(key_R, module, tokens, channels, x_R_T_C.dtype) >= rate).to(x_R_T_C.dtype) / (1 - rate)
+
+
+def uniform(key_R: Tensor, module: int, tokens: int, channels: int, dtype: torch.dtype) -> Tensor:
+    """(R, T, C): numbers in [0, 1), of this stream ("module") of each key."""
+    from_end_T = torch.arange(tokens - 1, -1, -1, dtype=torch.int32, device=key_R.device)
+    place_T_C = from_end_T[:, None] * channels + torch.arange(channels, dtype=torch.int32, device=key_R.device)
+    lane_R = _mix(key_R.to(torch.int32) ^ _mix(torch.tensor(module, dtype=torch.int32, device=key_R.device)))
+    return (_mix(place_T_C ^ lane_R[:, None, None]) & (LEVELS - 1)).to(dtype) / LEVELS
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -16,19 +16,24 @@ import torch
 from torch import Tensor
 
 from trainables.core import Row
+from trainables.documents import attention, outline
 from trainables.dropout import lane_key
+from trainables.neftune import amplitude, noised
 from trainables.stack import Drop, Stack
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A row and whose it is: slot, tokens, virtual tokens before them, dropout rate and key."""
+    """A row and whose it is: slot, tokens, virtual tokens before them, dropout rate and key, where further documents
+    start, and the alpha of NEFTune's noise."""
 
     slot: int
     tokens: Sequence[int]
     prompt: int = 0
     drop: float = 0.0
     key: int = 0
+    starts: Sequence[int] = ()
+    noise: float = 0.0
 
 
 @dataclass
@@ -53,37 +58,55 @@ def width(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int]:
-    """Tokens of these rows' lanes, and positions from the first label of any row to the end, up to 8, 32 or all."""
+def size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int, bool]:
+    """Tokens of these rows' lanes; positions from the first label of any row to the end, up to 8, 32 or all; and
+    whether any row holds several documents, as attention then takes another path."""
     whole = width(prompt + max(len(row.tokens) for row in rows))
     longest = max(len(row.tokens) - row.labels.index(True) for row in rows)
-    return whole, next((size for size in (8, 32) if longest <= size < whole), whole - 1)
+    labels = next((size for size in (8, 32) if longest <= size < whole), whole - 1)
+    return whole, labels, any(row.starts for row in rows)
 
 
-def batch(stack: Stack, rows: Sequence[Lane], lanes: int, tokens: int) -> Batch:
-    """Rows in `lanes` lanes of `tokens` tokens. Drawn on the CPU and moved once."""
+def batch(stack: Stack, rows: Sequence[Lane], lanes: int, tokens: int, several: bool = False) -> Batch:
+    """Rows in `lanes` lanes of `tokens` tokens. Drawn on the CPU and moved once.
+
+    `several`: attend by document. Lanes with `starts` need it; what it is for the others is up to their own seat.
+    """
     base, empty = stack.base, stack.seats
     filled = [*rows, *[Lane(empty, (base.eos,))] * (lanes - len(rows))]
     padding = [tokens - lane.prompt - len(lane.tokens) for lane in filled]
     ids = [[base.eos] * (pad + lane.prompt) + list(lane.tokens) for lane, pad in zip(filled, padding, strict=True)]
-    mask = [[0] * pad + [1] * (tokens - pad) for pad in padding]
-    place = [[max(0, column - pad) for column in range(tokens)] for pad in padding]
+    outlines = [outline(pad, tokens - pad, lane.starts) for lane, pad in zip(filled, padding, strict=True)]
+    mask, place = ([own[part] for own in outlines] for part in range(2))
     packed = torch.tensor([ids, mask, place], device=base.device)
     slots = torch.tensor([lane.slot for lane in filled], device=base.device)
-    inputs = {"attention_mask": packed[1], "position_ids": packed[2]}
-    if stack.max_prompt:
-        starts = torch.tensor(padding, device=base.device)[:, None]
-        lengths = torch.tensor([lane.prompt for lane in filled], device=base.device)[:, None]
-        inputs["inputs_embeds"] = _with_prompts(stack, packed[0], starts, lengths, slots)
+    inputs = {"attention_mask": attention(packed[1], base.model) if several else packed[1], "position_ids": packed[2]}
+    noisy = any(lane.noise for lane in filled)
+    if stack.max_prompt or noisy:
+        embeddings = base.model.get_input_embeddings()(packed[0])
+        if noisy:
+            embeddings = _with_noise(filled, embeddings)
+        if stack.max_prompt:
+            starts = torch.tensor(padding, device=base.device)[:, None]
+            lengths = torch.tensor([lane.prompt for lane in filled], device=base.device)[:, None]
+            embeddings = _with_prompts(stack, embeddings, starts, lengths, slots)
+        inputs["inputs_embeds"] = embeddings
     else:
         inputs["input_ids"] = packed[0]
     return Batch(inputs, packed[0], slots, _drop(filled, base.device))
 
 
-def _with_prompts(stack: Stack, ids_R_T: Tensor, starts_R_1: Tensor, lengths_R_1: Tensor, slots_R: Tensor) -> Tensor:
+def _with_noise(lanes: Sequence[Lane], embeddings: Tensor) -> Tensor:
+    """Embeddings (R, T, H), NEFTune's noise on those of lanes that have any."""
+    device, hidden = embeddings.device, embeddings.shape[-1]
+    bounds = [amplitude(lane.noise, len(lane.tokens), hidden) for lane in lanes]
+    keys = torch.tensor([lane.key for lane in lanes], dtype=torch.int32, device=device)
+    return noised(keys, torch.tensor(bounds, device=device), embeddings)
+
+
+def _with_prompts(stack: Stack, embeddings: Tensor, starts_R_1: Tensor, lengths_R_1: Tensor, slots_R: Tensor) -> Tensor:
     """Embeddings (R, T, H), each lane's virtual tokens standing between its padding and its tokens."""
-    embeddings = stack.base.model.get_input_embeddings()(ids_R_T)
-    place = torch.arange(ids_R_T.shape[1], device=ids_R_T.device) - starts_R_1
+    place = torch.arange(embeddings.shape[1], device=embeddings.device) - starts_R_1
     virtual = (place >= 0) & (place < lengths_R_1)
     number = slots_R[:, None] * stack.max_prompt + place.clamp(0, stack.max_prompt - 1)
     return torch.where(virtual[..., None], stack.prompts(number).to(embeddings.dtype), embeddings)
@@ -97,10 +120,10 @@ def _drop(lanes: Sequence[Lane], device: torch.device) -> Drop | None:
 
 
 def training_lanes(
-    slot: int, rows: Sequence[Row], prompt: int, drop: float, seed: int, step: int, micro: int
+    slot: int, rows: Sequence[Row], prompt: int, drop: float, seed: int, step: int, micro: int, noise: float = 0.0
 ) -> list[Lane]:
-    """A micro-batch's rows as lanes, each with its own dropout key."""
+    """A micro-batch's rows as lanes, each with its own key for dropout and noise."""
     return [
-        Lane(slot, row.tokens, prompt, drop, lane_key(seed, step, micro, i) if drop else 0)
+        Lane(slot, row.tokens, prompt, drop, lane_key(seed, step, micro, i) if drop or noise else 0, row.starts, noise)
         for i, row in enumerate(rows)
     ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainables.bases import Base
 from trainables.core import Complete, Completion, Read, Row
+from trainables.documents import padded_right
 from trainables.memory import HALVINGS, ran_out
 
 EVALUATION_ROWS = 128  # prompts, or rows, at a time
@@ -79,15 +80,14 @@ class Answers:
 
     def _logprobs(self, rows: Sequence[Row]) -> list[Tensor]:
         """Per row, the log-probability (nats) of each label; rows are padded on the right."""
-        device, width = self.device, max(len(row.tokens) for row in rows)
-        ids = torch.tensor([[*row.tokens, *[self.base.eos] * (width - len(row.tokens))] for row in rows], device=device)
-        mask = torch.tensor([[1] * len(r.tokens) + [0] * (width - len(r.tokens)) for r in rows], device=device)
+        inputs = padded_right(rows, self.base.eos, self.model, self.device)
         places = [[i for i, label in enumerate(row.labels) if label] for row in rows]
-        lanes = torch.tensor([lane for lane, own in enumerate(places) for _ in own], device=device)
-        ends = torch.tensor([i for own in places for i in own], device=device)
-        logits = self._forward(input_ids=ids, attention_mask=mask, use_cache=False).logits[lanes, ends - 1]
+        lanes = torch.tensor([lane for lane, own in enumerate(places) for _ in own], device=self.device)
+        ends = torch.tensor([i for own in places for i in own], device=self.device)
+        logits = self._forward(**inputs, use_cache=False).logits[lanes, ends - 1]
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-        return list(wide.gather(1, ids[lanes, ends][:, None])[:, 0].split([len(own) for own in places]))
+        tokens = inputs["input_ids"][lanes, ends]
+        return list(wide.gather(1, tokens[:, None])[:, 0].split([len(own) for own in places]))
 
     @torch.no_grad()
     def _complete(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:

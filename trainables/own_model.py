@@ -20,7 +20,10 @@ from trainables.adamw import schedule
 from trainables.asking import answered
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
+from trainables.documents import check
 from trainables.memory import gradients
+from trainables.neftune import noisy
+from trainables.optim import Optim, open_adamw, paged_parameters, restore, second_moment
 from trainables.own_answers import Answers
 from trainables.tally import Tally
 from trainables.watch import unreached
@@ -29,25 +32,28 @@ from trainables.watch import unreached
 class OwnModel(Answers):
     """A `Learner`: AdamW on the parameters of `model` that require gradients.
 
-    `give_back` is called by `close`, for a model that was borrowed. Dropout is seeded by trial and step, so that a
-    resumed round is the round that would have been.
+    `give_back` is called by `close`, for a model that was borrowed. Dropout and noise are seeded by trial and step, so
+    that a resumed round is the round that would have been. `optim` says whose AdamW it is (`optim.py`).
     """
 
     def __init__(
-        self, base: Base, model: Any, learner: LanguageLearner, seed: int, give_back: Callable[[], None] | None = None
+        self,
+        base: Base,
+        model: Any,
+        learner: LanguageLearner,
+        seed: int,
+        give_back: Callable[[], None] | None = None,
+        optim: Optim = "adamw_torch",
     ) -> None:
         self.base, self.model, self.learner, self.seed, self.give_back = base, model, learner, seed, give_back
-        self.device = base.device
+        self.device, self.optim = base.device, optim
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError(f"no parameter of {base.name} is to be trained; let some require gradients")
-        settings, values = learner.optimizer, list(self.parameters.values())
-        self._optimizer = torch.optim.AdamW(
-            values, settings.learning_rate, settings.betas, settings.eps, settings.weight_decay, foreach=True
-        )
+        self._optimizer = open_adamw(optim, list(self.parameters.values()), learner.optimizer)
         self._steps = self._halvings = 0
         self._forward, self._in_step = model, False  # with others, see `spread.py`
-        self._draws = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
+        self._drops = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
 
     def round(self) -> dict[str, Any]:
         """`steps_per_round` optimizer steps; metrics as `Host.round` gives them."""
@@ -58,6 +64,7 @@ class OwnModel(Answers):
             if not tally.add(*self._update()):
                 break
         metrics = tally.metrics(self._steps, sum(p.numel() for p in self.parameters.values())) | self._said()
+        metrics |= {"paged_parameters": paged_parameters(self._optimizer)} if self.optim != "adamw_torch" else {}
         return metrics | ({"without_gradient": silent} if first and (silent := self._silent()) else {})
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
@@ -82,8 +89,9 @@ class OwnModel(Answers):
             self.parameters[name].copy_(self._part(value, self.parameters[name]))
         places = list(self.parameters.values())
         for place, moments in kept["optimizer"]["state"].items():
-            moments |= {name: self._part(moments[name], places[place]) for name in ("exp_avg", "exp_avg_sq")}
-        self._optimizer.load_state_dict(kept["optimizer"])
+            own = [name for name in ("exp_avg", "exp_avg_sq") if name in moments]
+            moments |= {name: self._part(moments[name], places[place]) for name in own}
+        restore(self._optimizer, kept["optimizer"])
         self._steps = kept["steps"]
         self.learner.load(kept["learner"])
 
@@ -103,6 +111,7 @@ class OwnModel(Answers):
         self._optimizer.zero_grad()
         for micro in range(settings.gradient_accumulation_steps):
             rows = self.learner.next_rows()
+            check(rows, self.learner.adapter.num_virtual_tokens, self.base)
             losses.append(self._backward(rows, micro))
             tokens += sum(len(row.tokens) for row in rows)
         norm = self._whole(torch.nn.utils.clip_grad_norm_(leaves, settings.max_grad_norm))
@@ -136,8 +145,11 @@ class OwnModel(Answers):
         return losses[0].detach()
 
     def _seeded_logprobs(self, rows: Sequence[Row], micro: int, first: int) -> list[Tensor]:
-        """With dropout masks that depend on the step and on the `first` of these rows alone."""
-        with _seeded(hash((self.seed, self._steps, micro, first))) if self._draws else nullcontext():
+        """With dropout masks and noise that depend on the step and on the `first` of these rows alone."""
+        alpha = self.learner.optimizer.neftune_noise_alpha
+        draw = self._drops or alpha
+        seeded = _seeded(hash((self.seed, self._steps, micro, first))) if draw else nullcontext()
+        with seeded, noisy(self.model, rows, alpha):
             return self._logprobs(rows)
 
     def _said(self) -> dict[str, int]:
@@ -145,7 +157,7 @@ class OwnModel(Answers):
 
     def _silent(self) -> list[str]:
         """Modules whose parameters have no second moment but zeros."""
-        moments = {name: self._optimizer.state.get(p, {}).get("exp_avg_sq") for name, p in self.parameters.items()}
+        moments = {name: second_moment(self._optimizer.state.get(p, {})) for name, p in self.parameters.items()}
         return unreached({name: own is not None and bool(self._whole(own).any()) for name, own in moments.items()})
 
     def _whole(self, value: Any) -> Any:
@@ -169,7 +181,7 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def with_peft(base: Base, config: Any, learner: LanguageLearner, seed: int) -> OwnModel:
+def with_peft(base: Base, config: Any, learner: LanguageLearner, seed: int, optim: Optim = "adamw_torch") -> OwnModel:
     """The base with a PEFT adapter in it, until `close` takes it out again. `config` is a `peft.PeftConfig`."""
     from peft import get_peft_model
 
@@ -180,4 +192,4 @@ def with_peft(base: Base, config: Any, learner: LanguageLearner, seed: int) -> O
         model.unload()
         base.model.requires_grad_(False).eval()
 
-    return OwnModel(base, model, learner, seed, give_back)
+    return OwnModel(base, model, learner, seed, give_back, optim)

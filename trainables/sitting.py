@@ -12,6 +12,7 @@ from trainables.adamw import StackedAdamW
 from trainables.adapters import Fresh
 from trainables.core import Asking, Complete, Completion, LanguageLearner, Read, Row, Split
 from trainables.decoding import prompts_of
+from trainables.documents import check
 from trainables.stack import Stack
 from trainables.tally import Tally
 from trainables.watch import unreached
@@ -108,10 +109,13 @@ class Sitting:
                 )
             if True not in row.labels or row.labels[0]:
                 raise ValueError(f"a row of {len(row.tokens)} tokens has no label after its first token; drop it")
+        check(rows, self.learner.adapter.num_virtual_tokens, self._stack.base)
         return rows
 
     def _correct(self, rows: Sequence[Row]) -> Requesting:
         """The share of rows whose labels are exactly what the model now generates."""
+        if any(row.starts for row in rows):
+            raise ValueError("watch_updates compares one completion per row; leave it off, or pack no rows")
         starts = [row.labels.index(True) for row in rows]
         prompts = [list(row.tokens[:start]) for row, start in zip(rows, starts, strict=True)]
         longest = max(len(row.tokens) - start for row, start in zip(rows, starts, strict=True))

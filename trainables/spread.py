@@ -65,7 +65,7 @@ class Spread(OwnModel):
             self._root = _shard(own.model, device, self._world)
         else:
             own.model.to(device)
-        super().__init__(own.base, own.model, own.learner, own.seed, own.give_back)
+        super().__init__(own.base, own.model, own.learner, own.seed, own.give_back, own.optim)
         self.device, self._halvings, self._in_step = device, halvings, strategy == "fsdp"
         if strategy != "fsdp":
             self._forward = DistributedDataParallel(own.model, forward_sync_buffers=False)

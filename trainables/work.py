@@ -18,6 +18,7 @@ from torch import Tensor
 from trainables.adamw import StackedAdamW
 from trainables.core import Completion, LanguageLearner, Optimizer, Row
 from trainables.decoding import Prompt, generate, label_logprobs, rows_stand_alone
+from trainables.documents import check
 from trainables.lanes import Lane, batch, size_of, training_lanes
 from trainables.memory import HALVINGS, gradients
 from trainables.stack import Stack
@@ -35,8 +36,8 @@ class Train:
     micro: int
 
     @cached_property
-    def size(self) -> tuple[int, int]:
-        """Tokens and label positions of its lanes: requests of one size can share a batch."""
+    def size(self) -> tuple[int, int, bool]:
+        """Of its lanes (`size_of`): requests of one size can share a batch."""
         return size_of(self.rows, self.learner.adapter.num_virtual_tokens)
 
 
@@ -138,6 +139,7 @@ class Bench:
     @torch.no_grad()
     def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
         """Per row, the log-probabilities of its labels under a slot's adapter; rows of like lengths go together."""
+        check(rows, prompt, self.stack.base)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
         found: dict[int, Tensor] = {}
         for first in range(0, len(rows), self.lanes):
@@ -163,9 +165,11 @@ class Bench:
         self._untouched |= zip(new, do(new) if new else [], strict=True)
         return [self._untouched[thing] for thing in things]
 
-    def _forward(self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int) -> list[Tensor]:
+    def _forward(
+        self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int, several: bool
+    ) -> list[Tensor]:
         """Log-probabilities of the labels of rows in lanes."""
-        filled = batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens)
+        filled = batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens, several)
         return _of_labels(label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
 
     def step(self, requests: Sequence[Step]) -> list[float]:
@@ -204,6 +208,7 @@ def _lanes(request: Train) -> list[Lane]:
         request.seed,
         request.step,
         request.micro,
+        request.learner.optimizer.neftune_noise_alpha,
     )
 
 

@@ -29,6 +29,7 @@ class LanguageConfig:
     gradient_accumulation_steps: int = 1  # micro-batches in an optimizer step
     steps_per_round: int = 20  # optimizer steps between two evaluations
     max_grad_norm: float = 1.0  # clipping of the global norm, as in the seeds
+    neftune_noise_alpha: float = 0.0  # noise on training rows' embeddings, at most alpha / sqrt(tokens * channels)
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"  # constant: every round means the same
     warmup_steps: int = 0  # linear warm-up, optimizer steps
     total_steps: int = 160  # where linear and cosine end, optimizer steps
@@ -40,7 +41,7 @@ class LanguageConfig:
         for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_round"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "weight_decay", "replay_ratio", "warmup_steps"):
+        for name in ("learning_rate", "weight_decay", "replay_ratio", "warmup_steps", "neftune_noise_alpha"):
             if not (0 <= getattr(self, name) < math.inf):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
         if self.max_grad_norm <= 0:
@@ -64,6 +65,7 @@ class LanguageConfig:
             prompt_learning_rate=prompt_learning_rate,
             weight_decay=self.weight_decay,
             max_grad_norm=self.max_grad_norm,
+            neftune_noise_alpha=self.neftune_noise_alpha,
             gradient_accumulation_steps=self.gradient_accumulation_steps,
             lr_scheduler_type=self.lr_scheduler_type,
             warmup_steps=self.warmup_steps,

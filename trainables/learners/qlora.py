@@ -1,0 +1,44 @@
+"""QLoRA (Dettmers et al. 2023, arXiv 2305.14314): LoRA on every linear layer of a base in 4 bits, with paged AdamW.
+
+The base is loaded as NormalFloat, `--base NAME:nf4`; any other is refused, as LoRA on it is `lora`'s. On that base,
+`lora` with target_modules of every linear layer trains the same in a shared host, but with an optimizer of the host's
+own: what needs this learner is the paged optimizer, and one trial that fills the device. Where nothing can be paged (a
+CPU, adapters of small layers), the update is the same and the metric `paged_parameters` says so (see `optim.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from trainables.core import Task
+from trainables.learners.language import AloneConfig, SupervisedLearner
+from trainables.learners.lora import LoraConfig
+
+if TYPE_CHECKING:
+    from trainables.own_model import OwnModel
+
+EVERY_LINEAR = "all-linear"  # PEFT's word for all but the head
+
+
+@dataclass(frozen=True)
+class QloraConfig(LoraConfig, AloneConfig):
+    name: ClassVar[str] = "qlora"
+    packs: ClassVar[bool] = False
+
+    target_modules: tuple[str, ...] = ()  # module names; empty: every linear layer but the head, as in the paper
+    optim: Literal["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"] = "paged_adamw_32bit"  # as transformers'
+
+    def build(self, base: Any, task: Task, seed: int) -> OwnModel:  # type: ignore[override]
+        """Raises ValueError for a base that is not in 4 bits."""
+        from trainables.adapters import lora_config
+        from trainables.own_model import with_peft
+
+        if not getattr(base.model, "is_loaded_in_4bit", False):
+            raise ValueError(f"learner 'qlora' needs a base in 4 bits; use --base {base.name}:nf4, or train lora on it")
+        adapter = self.adapter()
+        config = lora_config(base, replace(adapter, target_modules=adapter.target_modules or (EVERY_LINEAR,)))
+        if not adapter.target_modules:
+            config.target_modules = EVERY_LINEAR
+        learner = SupervisedLearner(self, adapter, self.optimizer(), base, task, seed)
+        return with_peft(base, config, learner, seed, self.optim)

@@ -1,0 +1,53 @@
+"""AdamW of a trial with a model of its own, by transformers' names (`optim`): torch's, or the paged ones of QLoRA.
+
+bitsandbytes' paged AdamW (Dettmers et al. 2023, arXiv 2305.14314) keeps moments in unified memory, which moves to the
+host where a GPU runs short. It does so on CUDA, and for tensors of 100,000 numbers and more; elsewhere, and on a CPU,
+the update is the same and nothing is paged: `paged_parameters` says how much is. With 8 bits, the moments of tensors of
+4,096 numbers and more are quantized by blocks (Dettmers et al. 2022, arXiv 2110.02861).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from trainables.core import Optimizer
+
+Optim = Literal["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"]
+
+
+def open_adamw(optim: Optim, parameters: Sequence[Tensor], settings: Optimizer) -> Any:
+    """A `torch.optim.Optimizer` on these parameters."""
+    rate, betas, eps, decay = settings.learning_rate, settings.betas, settings.eps, settings.weight_decay
+    if optim == "adamw_torch":
+        return torch.optim.AdamW(parameters, rate, betas, eps, decay, foreach=True)
+    import bitsandbytes
+
+    bits, on_gpu = 8 if optim == "paged_adamw_8bit" else 32, parameters[0].device.type == "cuda"
+    return bitsandbytes.optim.AdamW(parameters, rate, betas, eps, decay, optim_bits=bits, is_paged=on_gpu)
+
+
+def restore(optimizer: Any, state: dict[str, Any]) -> None:
+    """Load a state dict. bitsandbytes alone would not page again what was paged."""
+    optimizer.load_state_dict(state)
+    if not getattr(optimizer, "is_paged", False):
+        return
+    for parameter, own in optimizer.state.items():
+        for name in ("state1", "state2"):
+            buffer = optimizer.get_state_buffer(parameter, dtype=own[name].dtype)
+            own[name] = buffer.copy_(own[name])
+
+
+def second_moment(state: Mapping[str, Any]) -> Tensor | None:
+    """A parameter's, or of 8 bits the scales of its blocks; None before the first step."""
+    return next((state[name] for name in ("exp_avg_sq", "absmax2", "state2") if name in state), None)
+
+
+def paged_parameters(optimizer: Any) -> int:
+    """How many trained numbers have their moments in unified memory."""
+    if not getattr(optimizer, "is_paged", False):  # moments that were paged elsewhere would still say so
+        return 0
+    return sum(p.numel() for p, own in optimizer.state.items() if getattr(own.get("state1"), "is_paged", False))

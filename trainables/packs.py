@@ -1,0 +1,35 @@
+"""Which documents share a row: best-fit decreasing, the `bfd` of TRL's packing (Ding et al. 2024, arXiv 2404.10830).
+
+The longest go first, each into the fullest row that has room for it, and no document is cut. The rows then go to a
+host as `Row(tokens, labels, starts)`.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+
+
+def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
+    """Places of documents of these lengths (tokens), grouped into rows of at most `max_length` tokens together.
+
+    Raises ValueError for a document that is longer than a row, or empty.
+    """
+    for place, length in enumerate(lengths):
+        if not 0 < length <= max_length:
+            raise ValueError(
+                f"document {place} has {length} tokens, and a row holds 1 to {max_length}: shorten it, drop it, or"
+                " raise max_length"
+            )
+    bins: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # (tokens left, number of the bin), rising
+    for place in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        best = bisect.bisect_left(rooms, (lengths[place], 0))
+        if best == len(rooms):
+            rooms.append((max_length, len(bins)))
+            bins.append([])
+        left, number = rooms.pop(best)
+        bins[number].append(place)
+        if left > lengths[place]:
+            bisect.insort(rooms, (left - lengths[place], number))
+    return bins
