@@ -39,6 +39,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("sweeps/engine/progress.py", "sweeps/results/leaderboard.py"),
     "scipy": ("sweeps/results/", "sweeps/engine/like.py", "trainables/learners/arc_pieces.py"),
     "statsmodels": ("sweeps/results/",),
+    "choix": ("sweeps/results/",),
     "jinja2": ("sweeps/results/",),
     "matplotlib": ("sweeps/results/",),
     "pyarrow": (

@@ -66,6 +66,34 @@ def interval(items: Sequence[float], level: float = 0.95) -> Interval:
     return _interval(tuple(float(item) for item in items), level)
 
 
+def win_interval(wins: int, losses: int, n: int, level: float = 0.95) -> Interval:
+    """Two-sided interval for (wins + ties / 2) / n of `n` items that were won, lost or tied.
+
+    Tango's score interval for a difference of paired proportions (1998, Statistics in Medicine 17:891), moved from
+    wins - losses to [0, 1]. Without ties it is Wilson's; ties make it narrower, but never, as with a bootstrap, empty
+    when all items end alike. ValueError for counts that cannot be.
+    """
+    if n < 1 or min(wins, losses) < 0 or wins + losses > n:
+        raise ValueError(f"a win interval needs 0 <= wins + losses <= n, n >= 1; got {wins}, {losses}, n={n}")
+    low, high = _tango_low(wins, losses, n, _z(level)), -_tango_low(losses, wins, n, _z(level))
+    return (1 + low) / 2, (1 + high) / 2
+
+
+def _tango_low(wins: int, losses: int, n: int, z: float) -> float:
+    """The smallest difference of winning and losing that is within `z` standard errors of the one seen."""
+    from scipy.optimize import brentq
+
+    def beyond(difference: float) -> float:
+        b = (2 * n - wins + losses) * difference - wins - losses
+        c = losses * difference * (1 - difference)
+        lose = (sqrt(b * b + 8 * n * c) - b) / (4 * n)  # most likely, given the difference
+        return wins - losses - n * difference - z * sqrt(max(0.0, n * (2 * lose + difference * (1 - difference))))
+
+    if losses == n:
+        return -1.0
+    return float(brentq(beyond, -1.0, (wins - losses) / n - 1e-9))
+
+
 def smallest_difference(n: int, power: float = 0.8, level: float = 0.95) -> float:
     """The smallest difference between two proportions, measured on `n` items each, that is found with `power`.
 
