@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,8 +60,10 @@ def _row(tokenizer: Any, draws: random.Random) -> tuple[list[int], int]:
     return before + after, len(before)
 
 
-def save_base(base: Base, folder: Any) -> str:
+def save_base(base: Base, folder: Path) -> str:
     base.model.save_pretrained(folder)
+    # Without it, transformers takes a Qwen2 model's own tokenizer, whatever the folder says.
+    base.tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": [None, "PreTrainedTokenizerFast"]}
     base.tokenizer.save_pretrained(folder)
     return str(folder)
 

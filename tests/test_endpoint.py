@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import time
 
 import pytest
 
-from sweeps.engine.answers import FILE, Answers, Reply
+from sweeps.engine.answers import FILE
 from sweeps.engine.endpoint import Endpoint
 from sweeps.engine.endpoint_errors import EndpointError, OverBudget
 from tests.driving import environment
@@ -240,15 +239,3 @@ def test_the_budget_is_not_passed(opened, server):
     assert len(server.chats) == 10
     with pytest.raises(EndpointError, match="needs both prices"):
         opened(max_cost=1.0)
-
-
-def test_the_first_of_two_answers_to_one_question_stays(tmp_path):
-    """Two processes that ask the same thing at the same time go on with the same answer."""
-    one, other = Answers(tmp_path), Answers(tmp_path)
-    assert one.put("key", "mini", Reply("first", 3, 4)).text == "first"
-    assert other.put("key", "mini", Reply("second", 3, 4)) == Reply("first", 3, 4)
-    assert other.get("key") == Reply("first", 3, 4, cached=True)
-    assert one.tokens("mini") == (3, 4)
-    one.close()
-    other.close()
-    assert os.listdir(tmp_path) == [FILE]
