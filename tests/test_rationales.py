@@ -12,19 +12,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
-import peft
 import pytest
-import torch
 
 from sweeps.engine.answers import FILE
-from sweeps.engine.own_words import OwnWords
 from sweeps.engine.rationales import instructions, rationales
 from sweeps.engine.sweep import BadInput
 from tests.driving import environment
 from tests.endpoint_kit import Server, reasoner, save_base
-from trainables.bases import load
-from trainables.prompts import decode, encode_prompt
-from trainables.sampling import sample, with_adapter
 from trainables.tasks.strategyqa import StrategyQaTask, said
 
 TASK = StrategyQaTask(train_size=24)
@@ -211,31 +205,6 @@ def test_a_base_in_its_own_words(tmp_path, base, capsys):
     assert after.items() >= before.items()
     assert len(after) == len(before) + 8
     assert "8 of 8" not in capsys.readouterr().out
-
-
-def test_an_adapter_that_was_trained_again_is_asked_again(tmp_path, base):
-    """It lies in the same place and has the same name. It is asked the plain question, as it was trained on."""
-    name, adapter = save_base(base, tmp_path / "base"), tmp_path / "adapter"
-    prompts = [e.prompt for e in TASK.train()][:6]
-    draws, said_by = torch.Generator().manual_seed(0), []
-    for _ in range(2):
-        model = peft.get_peft_model(reload(name).model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
-        for key, parameter in model.named_parameters():
-            if "lora_" in key:
-                parameter.data = torch.randn(parameter.shape, generator=draws)
-        model.save_pretrained(str(adapter))
-        words = OwnWords(name, adapter, tmp_path, "", 0.0, 12, 0, batch_size=4)
-        said_by.append([reply.text for reply in words.ask_all(prompts)])
-        words.close()
-        rows = [encode_prompt(base.tokenizer, prompt) for prompt in prompts]
-        alone = [sample(with_adapter(name, adapter), [row], 12, 0.0, 0)[0] for row in rows]
-        assert said_by[-1] == [decode(base.tokenizer, one.tokens) for one in alone]
-    assert said_by[0] != said_by[1]
-
-
-def reload(name):
-    load.cache_clear()
-    return load(name)
 
 
 @pytest.mark.parametrize(
