@@ -54,6 +54,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "datasketch": ("trainables/guards.py",),
     "httpx": ("cluster/api.py",),
     "tenacity": ("cluster/api.py",),
+    "openai": ("sweeps/engine/endpoint.py", "sweeps/engine/endpoint_errors.py"),
 }
 
 # A process that only holds a seat in somebody else's host must stay small: none of these when this file is imported.

@@ -128,12 +128,14 @@ def console() -> None:
             doctor()
             return
         from sweeps.engine.export import export
+        from sweeps.engine.rationales import rationales
         from sweeps.engine.reproduce import reproduce
         from sweeps.engine.steering import clone, report, status, stop
         from sweeps.engine.store import serve_ui
 
         steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
-        verbs = steer | {"reproduce": reproduce, "export": export, "ui": serve_ui, "version": _version}
+        verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
+        verbs["version"] = _version
         tyro.extras.subcommand_cli_from_dict(verbs)
 
 
