@@ -197,10 +197,13 @@ class LanguageLearner(Protocol):
     """A learner on a frozen language model. It touches neither model nor optimizer: a host does (see `host.py`)."""
 
     adapter: Adapter
-    optimizer: Optimizer  # asked for before every step
     rows_per_batch: int  # at most so many rows come from one `next_rows()`
     steps_per_round: int  # optimizer steps in one round
     watch_updates: bool  # report the prediction before and after each update
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """Asked for before every step."""
 
     def prepare(self) -> Asking:
         """What must be known before a round; returns nothing."""

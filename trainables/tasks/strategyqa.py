@@ -60,14 +60,18 @@ class StrategyQaTask:
             if size < 0:
                 raise ValueError(f"{name}={size} must be 0 (all there are) or more")
         if generated and self.facts_in_prompt:
-            raise ValueError(
-                "facts_in_prompt is for real data; a generated prompt tells its facts anyway: leave it off"
-            )
+            raise ValueError("facts_in_prompt is for real data; generated prompts tell theirs anyway: leave it off")
         if self.max_new_tokens < 4:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} cuts answers short; use 4 or more")
 
     def train(self) -> Sequence[Example]:
-        return self._examples("train", self.train_size)
+        """Raises ValueError for a `rationales` file that was made for other questions."""
+        train = self._examples("train", self.train_size)
+        if self.rationales and not any(example.key in load_rationales(self.rationales) for example in train):
+            raise ValueError(
+                f"rationales='{self.rationales}' has a rationale for none of the training questions; make it from them"
+            )
+        return train
 
     def search(self) -> Sequence[Example]:
         return self._examples("search", self.search_size)
@@ -103,7 +107,7 @@ class StrategyQaTask:
         return float(found is not None and found.answer == example.answer)
 
     def details(self, example: Example, completion: str) -> Mapping[str, float]:
-        """`lenient`: right in any format (`committed_to`). `unparsed`: `said` finds no answer. `said_yes`: it is Yes."""
+        """`lenient`: right in any format (`committed_to`). `unparsed`: no answer found. `said_yes`: it is Yes."""
         found = said(completion)
         return {
             "lenient": float(committed_to(completion) == example.answer),
@@ -112,7 +116,7 @@ class StrategyQaTask:
         }
 
     def rationale(self, example: Example) -> str:
-        """The reasoning before the answer: from the `rationales` file if there is one, else the data's own; "" if none."""
+        """The reasoning before the answer, from the `rationales` file if there is one, else the data's own; or ""."""
         if not self.rationales:
             return example.data.rationale
         row = load_rationales(self.rationales).get(example.key)
@@ -154,7 +158,7 @@ def said(completion: str) -> Said | None:
 
 
 def committed_to(completion: str) -> str | None:
-    """The one of Yes and No that is said as a word, after the last "answer is" if there is one; None: neither or both."""
+    """The one of Yes and No that is said as a word, after the last "answer is" if there is one; None if not one."""
     text = re.split(r"answer is", completion.lower())[-1]
     words = set(re.findall(r"\b(?:yes|no)\b", text))
     return words.pop().capitalize() if len(words) == 1 else None

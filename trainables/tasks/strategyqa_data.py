@@ -1,17 +1,36 @@
-"""Where StrategyQA's questions come from. (File loaders follow.)"""
+"""Where StrategyQA's questions come from: a file, a folder or the hub, always labelled, a question once.
+
+    FILE.json     the official list of {question, answer, facts, decomposition}, or the BIG-bench task file
+                  {"examples": [{input, target_scores, target}]}, whose target is "Yes. " or "No. " and a rationale
+    FILE.jsonl    a row a line: question, answer and, where known, facts, decomposition, rationale
+    FILE.parquet  the same as columns
+    FOLDER        such files named train, validation (or dev, valid) and test, or ending so: strategyqa_train.json
+    hub:NAME      what `datasets.load_dataset` gives for OWNER/NAME, or for a local folder that it can read
+
+Official splits stay: test is asked for the final score, validation for the search. Where one of the two is missing the
+other is the test split, and a search split is carved out of train. A source of one part is divided into all three.
+Both by a hash of the question, so its split never depends on its neighbours. Everything that is wrong with a source
+ends in a ValueError of one line.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from trainables.core import Split
 from trainables.tasks.arc_data import hash_fraction
 
-SEARCH_SHARE, TEST_SHARE = 0.15, 0.25  # of data without splits of its own; official splits keep their test questions
+SEARCH_SHARE, TEST_SHARE = 0.15, 0.25  # of a source of one part; the first also of an official train split
+HUB = "hub:"
+PART = re.compile(r"(?:^|[_.-])(train|validation|valid|dev|test)(?:-\d+-of-\d+)?$")  # the end of a file's name
+ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Entry:
+    """One labelled question; `key` is its words in lower case, so that a second copy is known whatever its id."""
+
     key: str
     question: str
     answer: str  # Yes or No
@@ -33,6 +54,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rationale:
+    """A row of a `rationales` file; `weight` is what its example counts."""
+
     rationale: str
     weight: float = 1.0
 
@@ -43,11 +66,176 @@ def split_of(key: str) -> Split:
     return "search" if place < SEARCH_SHARE else "test" if place < SEARCH_SHARE + TEST_SHARE else "train"
 
 
+@lru_cache(maxsize=4)
 def load_splits(data: str) -> Mapping[Split, tuple[Entry, ...]]:
-    raise ValueError(f"data='{data}' is not known; use 'generated'")
+    """Every labelled question of a source, by split. A question that comes twice stays where it is asked: in test
+    before search before train, and within one of them its first row. Raises ValueError in one line."""
+    parts = _parts(data)
+    splits: dict[Split, list[Entry]] = {"test": [], "search": [], "train": []}
+    if len(parts) == 1:
+        for entry in next(iter(parts.values())):
+            splits[split_of(entry.key)].append(entry)
+    elif "train" not in parts:
+        raise ValueError(f"data='{data}' has {' and '.join(parts)} and no train part; add one, or name a single file")
+    else:
+        splits["test"] = parts.get("test") or parts["validation"]
+        if "test" in parts and "validation" in parts:
+            splits["search"], splits["train"] = parts["validation"], parts["train"]
+        else:
+            for entry in parts["train"]:
+                splits["search" if hash_fraction(entry.key) < SEARCH_SHARE else "train"].append(entry)
+    seen: set[str] = set()
+    once = {split: tuple(_new(entries, seen)) for split, entries in splits.items()}
+    if empty := [split for split, entries in once.items() if not entries]:
+        raise ValueError(f"data='{data}' leaves no question for {' and '.join(empty)}; give more questions")
+    return once
+
+
+def _new(entries: Iterable[Entry], seen: set[str]) -> Iterator[Entry]:
+    for entry in entries:
+        if entry.key not in seen:
+            seen.add(entry.key)
+            yield entry
+
+
+def _parts(data: str) -> dict[str, list[Entry]]:
+    """The parts that a source comes in (train, validation, test, or one of any name) and their questions."""
+    path = Path(data).expanduser()
+    if data.startswith(HUB):
+        return _hub(data)
+    if path.is_file():
+        return {"all": _entries(path)}
+    if not data or not path.is_dir():
+        raise ValueError(f"data='{data}' is not known; use 'generated', hub:OWNER/NAME, or an existing file or folder")
+    parts: dict[str, list[Entry]] = {}
+    for file in sorted(path.iterdir()):
+        if (named := PART.search(file.stem)) and file.suffix in READERS:
+            parts.setdefault(_part(named.group(1)), []).extend(_entries(file))
+    if not parts:
+        raise ValueError(f"data='{data}' holds no train, validation or test file ({', '.join(READERS)}); name the file")
+    return parts
+
+
+def _hub(data: str) -> dict[str, list[Entry]]:
+    from datasets import load_dataset
+
+    try:
+        loaded = load_dataset(data.removeprefix(HUB))
+    except Exception as error:  # its errors have no common class: network, name, permission, format
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"data='{data}' cannot be loaded ({reason[:160]}); check the name and the network") from error
+    return {
+        _part(str(name)): [_entry(row, f"{data} {name} row {n}") for n, row in enumerate(rows, 1)]
+        for name, rows in loaded.items()
+    }
+
+
+def _part(name: str) -> str:
+    return "validation" if name in ("dev", "valid") else name
+
+
+def _entries(file: Path) -> list[Entry]:
+    if file.suffix not in READERS:
+        raise ValueError(f"{file}: '{file.suffix}' is not a format read here; give one of {', '.join(READERS)}")
+    try:
+        entries = [_entry(row, f"{file}: {place}") for place, row in READERS[file.suffix](file)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: cannot be read ({error}); give a readable UTF-8 file") from error
+    if not entries:
+        raise ValueError(f"{file}: holds no question; leave the file out or fill it")
+    return entries
+
+
+def _json(file: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}: not valid JSON at line {error.lineno} ({error.msg}); repair the file") from error
+    rows = content.get("examples") if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise ValueError(f"{file}: holds neither a list of questions nor a BIG-bench task with 'examples'; give one")
+    yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _jsonl(file: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                yield f"line {number}", json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{file}: line {number} is not valid JSON ({error.msg}); repair the line") from error
+
+
+def _parquet(file: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        rows = parquet.read_table(file).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{file}: not valid Parquet ({str(error).splitlines()[0]}); write the file again") from error
+    yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
+
+
+READERS = {".json": _json, ".jsonl": _jsonl, ".parquet": _parquet}
+
+
+def _entry(row: Any, where: str) -> Entry:
+    """A row of any of the formats, checked."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where} is a {type(row).__name__}; write an object with question and answer")
+    big_bench = "target_scores" in row
+    question = row.get("input" if big_bench else "question")
+    if not isinstance(question, str) or not (words := re.findall(r"\w+", question.lower())):
+        raise ValueError(f"{where} has the question {question!r}; write it as text")
+    answer = _answer(_best(row["target_scores"]) if big_bench else row.get("answer"), where)
+    told = row.get("target" if big_bench else "rationale") or ""
+    if not isinstance(told, str):
+        raise ValueError(f"{where} has the rationale {told!r}; write it as text")
+    rationale = re.sub(r"^\s*(?:yes|no)\s*[.,:]\s*", "", told, flags=re.IGNORECASE) if big_bench else told.strip()
+    item = Item(_texts(row, "facts", where), _texts(row, "decomposition", where), rationale.strip())
+    return Entry(" ".join(words), question.strip(), answer, item)
+
+
+def _best(scores: Any) -> Any:
+    """The one answer of a BIG-bench row with the score 1."""
+    right = [name for name, score in scores.items() if score == 1] if isinstance(scores, Mapping) else []
+    return right[0] if len(right) == 1 else scores
+
+
+def _answer(value: Any, where: str) -> str:
+    if value is None:
+        raise ValueError(f"{where} has no answer; an unlabelled file cannot be scored: leave it out")
+    if (answer := ANSWERS.get(str(value).strip().lower())) is None:
+        raise ValueError(f"{where} has the answer {value!r}; write true or false, or Yes or No")
+    return answer
+
+
+def _texts(row: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
+    """A list of texts, one text, or nothing."""
+    value = row.get(name) or []
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where} has {name} {value!r}; write a list of texts")
+    return tuple(text.strip() for text in texts)
 
 
 @lru_cache(maxsize=4)
 def load_rationales(path: str) -> Mapping[str, Rationale]:
-    rows = [json.loads(line) for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines() if line]
-    return {row["key"]: Rationale(row["rationale"], float(row.get("weight", 1.0))) for row in rows}
+    """A `rationales` file, by key. Raises ValueError in one line."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"rationales='{path}' is no file; give JSONL rows of key and rationale, or leave it empty")
+    found: dict[str, Rationale] = {}
+    for place, row in _jsonl(file):
+        key, told, weight = (
+            (row.get("key"), row.get("rationale"), row.get("weight", 1.0)) if isinstance(row, dict) else [None] * 3
+        )
+        if not isinstance(key, str) or not isinstance(told, str) or not told.strip():
+            raise ValueError(f"{file}: {place} needs a key and a rationale, both text; repair or remove it")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f"{file}: {place} has the weight {weight!r}; write a finite number of 0 or more")
+        if key in found:
+            raise ValueError(f"{file}: {place} has the key {key!r} again; keep one rationale for each question")
+        found[key] = Rationale(told.strip(), float(weight))
+    return found

@@ -2,17 +2,14 @@
 
 StrategyQA (Geva et al. 2021) asks what no text says in one place: a question is taken apart into steps, each step finds
 a fact, and the answer follows from all of them. A small base knows nothing of Aristotle or laptops, so here a story in
-the prompt tells everything. Two stories, and from either one question of one step or of two:
+the prompt tells everything, one person between two others who have an item each:
 
-    people  Ben is shorter than Ann. Cleo is taller than Ann. Ben has the dog. Cleo has the cat.
-            one_hop   Is Ann taller than Ben?   Does Ben have the cat?
-            two_hops  Is Ann taller than who has the dog?
-    causes  Here rain causes mud, dust causes fear, mud causes noise, fear causes fog.
-            one_hop   Does rain lead to mud?
-            two_hops  Does rain lead to noise in the end?
+    Ben is shorter than Ann. Cleo is taller than Ann. Ben has the dog. Cleo has the cat.
+    one_hop   Is Ben taller than Ann?   Does Ben have the cat?
+    two_hops  Is who has the dog taller than Ann?
 
-Every question has a twin with the other answer that differs in one fact, so no word, no place and no single fact gives
-the answer of a two_hops question away; `tests/test_strategyqa.py` counts this.
+Of two_hops every story answers one question with Yes and one with No, and a story with the items exchanged the other
+way around, so no word, no place and no single fact gives an answer away; `tests/test_strategyqa.py` counts this.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
-from trainables.tasks.arena_world import ATTRIBUTES, EVENTS, NAMES, THEMES
+from trainables.tasks.arena_world import ATTRIBUTES, NAMES, THEMES
 
 OPPOSITE = {a: b for more, _, less, _ in ATTRIBUTES.values() for a, b in ((more, less), (less, more))}
 
@@ -86,25 +83,23 @@ def people(rng: Random) -> People:
     return story._replace(text=" ".join(facts))
 
 
-def asked_word(rng: Random, word: str, middle_first: bool) -> tuple[str, bool]:
-    """The word of a question about a pair, and whether it holds, where the middle person is `word` than the other."""
-    holds = rng.random() < 0.5
-    true_word = word if middle_first else OPPOSITE[word]
-    return true_word if holds else OPPOSITE[true_word], holds
-
-
 def compare(rng: Random) -> Riddle:
     """One step: a comparison that the story states, perhaps the other way around."""
     story = people(rng)
-    which, middle_first = rng.randrange(2), rng.random() < 0.5
-    word, holds = asked_word(rng, story.words[which], middle_first)
-    a, b = (story.middle, story.others[which])[:: 1 if middle_first else -1]
-    asked = f"Is {a} {word} than {b}?"
-    true = f"{a} is {word if holds else OPPOSITE[word]} than {b}."
-    fact = str(story.links[which])
-    difficulty = 0.25 * (fact.split()[0] != a)
+    which = rng.randrange(2)
+    other, fact = story.others[which], story.links[which]
+    more, less = story.words
+    asked = f"Is {other} {more} than {story.middle}?"
+    true = f"{other} is {(less, more)[which]} than {story.middle}."
     return Riddle(
-        f"{story.text} {asked}", holds, f"compare/{story.topic}", story.entities, (fact,), (asked,), true, difficulty
+        f"{story.text} {asked}",
+        which == 1,
+        f"compare/{story.topic}",
+        story.entities,
+        (str(fact),),
+        (asked,),
+        true,
+        0.25 * (not fact.turned),
     )
 
 
@@ -120,58 +115,25 @@ def have(rng: Random) -> Riddle:
 def owner(rng: Random) -> Riddle:
     """Two steps: who has the item, then a comparison with that person."""
     story = people(rng)
-    which, middle_first = rng.randrange(2), rng.random() < 0.5
-    word, holds = asked_word(rng, story.words[which], middle_first)
-    who, item = story.others[which], f"who has the {story.items[which]}"
-    pair = slice(None, None, 1 if middle_first else -1)
-    (a, b), (asked_a, asked_b), (step_a, step_b) = ((story.middle, other)[pair] for other in (who, item, "#1"))
-    true = f"{a} is {word if holds else OPPOSITE[word]} than {b}."
-    fact = str(story.links[which])
+    which = rng.randrange(2)
+    other, item, fact, owns = story.others[which], story.items[which], story.links[which], story.owners[which]
+    more, less = story.words
+    asked = f"Is who has the {item} {more} than {story.middle}?"
+    true = f"{other} is {(less, more)[which]} than {story.middle}."
     return Riddle(
-        f"{story.text} Is {asked_a} {word} than {asked_b}?",
-        holds,
+        f"{story.text} {asked}",
+        which == 1,
         f"owner/{story.topic}",
         story.entities,
-        (story.owners[which], fact),
-        (f"Who has the {story.items[which]}?", f"Is {step_a} {word} than {step_b}?"),
-        f"{story.owners[which]} {true}",
-        0.75 + 0.25 * (fact.split()[0] != a),
+        (owns, str(fact)),
+        (f"Who has the {item}?", f"Is #1 {more} than {story.middle}?"),
+        f"{owns} {true}",
+        0.75 + 0.25 * (not fact.turned),
     )
 
 
-def causes(rng: Random) -> tuple[str, tuple[list[str], list[str]]]:
-    """Two chains of three events, and their links told in any order."""
-    events = rng.sample(EVENTS, 6)
-    chains = events[:3], events[3:]
-    links = [f"{a} causes {b}" for chain in chains for a, b in zip(chain, chain[1:], strict=False)]
-    rng.shuffle(links)
-    return f"Here {', '.join(links)}.", chains
-
-
-def effect(rng: Random) -> Riddle:
-    """One step: a link that the story states."""
-    text, (chain, other) = causes(rng)
-    place, holds = rng.randrange(2), rng.random() < 0.5
-    a, b = chain[place : place + 2]
-    asked = f"Does {a} lead to {b if holds else other[place + 1]}?"
-    fact = f"{a} causes {b}."
-    return Riddle(f"{text} {asked}", holds, "effect", tuple(sorted(chain + other)), (fact,), (asked,), fact, 0.25)
-
-
-def chain_end(rng: Random) -> Riddle:
-    """Two steps: from the first event of a chain over the second to the third."""
-    text, (chain, other) = causes(rng)
-    holds = rng.random() < 0.5
-    a, b, c = chain
-    asked = c if holds else other[2]
-    facts = f"{a} causes {b}.", f"{b} causes {c}."
-    steps = f"What does {a} cause?", f"Does #1 cause {asked}?"
-    prompt, entities = f"{text} Does {a} lead to {asked} in the end?", tuple(sorted(chain + other))
-    return Riddle(prompt, holds, "chain", entities, facts, steps, f"{a} causes {b}, {b} causes {c}.", 1.0)
-
-
 Draw = Callable[[Random], Riddle]
-KINDS: dict[str, Sequence[Draw]] = {"one_hop": (compare, have, effect), "two_hops": (owner, chain_end)}
+KINDS: dict[str, Sequence[Draw]] = {"one_hop": (compare, have), "two_hops": (owner,)}
 
 
 def draw(kind: str, rng: Random) -> Riddle:
@@ -186,11 +148,5 @@ def count_people() -> int:
 
 
 def count_questions() -> dict[str, int]:
-    """Distinct questions of each kind.
-
-    People: a comparison has 2 pairs x 2 directions x 2 words, a possession 2 people x 2 items, an owner 2 items x 2
-    directions x 2 words. Causes: ordered events x orders of the links, over 2 for the chains' names; 2 chains x 2 links
-    x 2 answers, or 2 chains x 2 answers.
-    """
-    told = math.perm(len(EVENTS), 6) * math.factorial(4) // 2
-    return {"one_hop": count_people() * (8 + 4) + told * 8, "two_hops": count_people() * 8 + told * 4}
+    """Distinct questions of each kind. Of a story: 2 comparisons and 2 people x 2 items, or the owners of 2 items."""
+    return {"one_hop": count_people() * (2 + 4), "two_hops": count_people() * 2}

@@ -1,0 +1,195 @@
+"""Files, folders and the hub's loader: what is read, which split it goes to, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from trainables.tasks.strategyqa import StrategyQaTask
+from trainables.tasks.strategyqa_data import load_rationales, load_splits, split_of
+
+SPLITS = ("train", "search", "test")
+
+
+def row(number: int, **more) -> dict:
+    """A row in the official form."""
+    return {
+        "qid": f"id{number}",
+        "question": f"Would case {number} hold?",
+        "answer": number % 3 == 0,
+        "facts": [f"Fact {number}.", "Another fact."],
+        "decomposition": ["What is it?", "Is #1 so?", "Both?"][: 1 + number % 3],
+    } | more
+
+
+def written(path: Path, rows: list) -> str:
+    """The rows in the format that the name asks for."""
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        text = "\n".join(map(json.dumps, rows)) if path.suffix == ".jsonl" else json.dumps(rows)
+        path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def big_bench(number: int) -> dict:
+    right, wrong = ("Yes", "No") if number % 2 else ("No", "Yes")
+    target = f"{right}. No. {number} is a number. Yes it is."
+    return {"input": f"Does {number} float?", "target_scores": {right: 1, wrong: 0}, "target": target}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+def test_every_format_gives_the_same_questions_by_split(tmp_path, suffix):
+    data = written(tmp_path / f"any{suffix}", [row(n) for n in range(60)])
+    splits = load_splits(data)
+    assert sum(map(len, splits.values())) == 60
+    assert splits == load_splits(written(tmp_path / "same.json", [row(n) for n in range(60)]))
+    assert all(split_of(entry.key) == split for split, entries in splits.items() for entry in entries)
+    task = StrategyQaTask(data=data, train_size=0, search_size=0, test_size=3)
+    assert [len(getattr(task, split)()) for split in SPLITS] == [len(splits["train"]), len(splits["search"]), 3]
+    for example in task.train():
+        number = int(example.prompt.split()[2])
+        assert example.prompt == f"Would case {number} hold?"
+        assert example.answer == ("Yes" if number % 3 == 0 else "No")
+        assert example.kind == ("steps=3" if number % 3 == 2 else "steps<=2")
+        assert example.data.facts == (f"Fact {number}.", "Another fact.")
+        assert len(example.data.decomposition) == 1 + number % 3
+        assert (task.rationale(example), task.score(example, example.answer)) == ("", 1.0)
+
+
+def test_oracle_facts_come_first_and_change_neither_key_nor_split(tmp_path):
+    data = written(tmp_path / "q.json", [row(n) for n in range(60)])
+    bare, told = (StrategyQaTask(data=data, facts_in_prompt=given) for given in (False, True))
+    assert [e.key for e in bare.test()] == [e.key for e in told.test()]
+    for one, other in zip(bare.test(), told.test(), strict=True):
+        assert other.prompt == f"{' '.join(other.data.facts)} {one.prompt}"
+
+
+def test_big_bench_rationales_lose_their_leading_answer_only(tmp_path):
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps({"name": "strategyqa", "examples": [big_bench(n) for n in range(60)]}))
+    task = StrategyQaTask(data=str(file))
+    for example in [*task.train(), *task.search(), *task.test()]:
+        number = int(example.prompt.split()[1])
+        assert example.answer == ("Yes" if number % 2 else "No")
+        assert task.rationale(example) == f"No. {number} is a number. Yes it is."
+        assert example.kind == "question"
+
+
+def test_official_splits_are_kept_and_search_is_carved_out_of_train(tmp_path):
+    written(tmp_path / "strategyqa_train.json", [row(n) for n in range(40)])
+    written(tmp_path / "strategyqa_train_filtered.json", [row(n) for n in range(900, 910)])
+    written(tmp_path / "dev.jsonl", [row(n) for n in range(100, 120)])
+    splits = load_splits(str(tmp_path))
+    assert {int(e.question.split()[2]) for e in splits["test"]} == set(range(100, 120))
+    assert {int(e.question.split()[2]) for e in splits["train"] + splits["search"]} == set(range(40))
+    assert 0 < len(splits["search"]) < 20
+    load_splits.cache_clear()
+    written(tmp_path / "test-00000-of-00001.parquet", [row(n) for n in range(200, 210)])
+    splits = load_splits(str(tmp_path))
+    assert {name: len(entries) for name, entries in splits.items()} == {"test": 10, "search": 20, "train": 40}
+
+
+def test_a_question_that_comes_twice_is_one_key_in_one_split(tmp_path):
+    again = row(3, question="would CASE 3 hold", answer=False, qid="other")
+    data = written(tmp_path / "twice.jsonl", [row(n) for n in range(60)] + [again])
+    entries = [entry for entries in load_splits(data).values() for entry in entries]
+    assert len({entry.key for entry in entries}) == len(entries) == 60
+    assert next(entry for entry in entries if entry.key == "would case 3 hold").answer == "Yes", "the first is kept"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    written(folder / "train.jsonl", [row(n) for n in range(40)])
+    written(folder / "test.jsonl", [row(n) for n in range(30, 50)])
+    splits = load_splits(str(folder))
+    assert len(splits["test"]) == 20
+    assert len(splits["train"]) + len(splits["search"]) == 30
+
+
+def test_the_loader_of_hub_data_keeps_its_splits(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "owner"
+    folder.mkdir()
+    written(folder / "train.jsonl", [row(n) for n in range(40)])
+    written(folder / "test.jsonl", [row(n) for n in range(100, 110)])
+    splits = load_splits(f"hub:{folder}")
+    assert {int(e.question.split()[2]) for e in splits["test"]} == set(range(100, 110))
+    assert len(splits["train"]) + len(splits["search"]) == 40
+    assert splits["test"][0].item.facts[1] == "Another fact."
+    with pytest.raises(ValueError, match=r"^data='hub:.*nowhere' cannot be loaded \(.*\); check the name[^\n]*$"):
+        load_splits(f"hub:{tmp_path}/nowhere")
+
+
+FAULTS = {
+    "no answer": (row(1, answer=None), r"line 2 has no answer; an unlabelled file"),
+    "odd answer": (row(1, answer="maybe"), r"line 2 has the answer 'maybe'; write true or false"),
+    "no question": (row(1, question=" "), r"line 2 has the question ' '; write it as text"),
+    "facts": (row(1, facts=[1]), r"line 2 has facts \[1\]; write a list of texts"),
+    "rationale": (row(1, rationale=3), r"line 2 has the rationale 3; write it as text"),
+    "a list": ([1], r"line 2 is a list; write an object"),
+    "two right": (big_bench(1) | {"target_scores": {"Yes": 1, "No": 1}}, r"line 2 has the answer \{'Yes': 1"),
+}
+
+
+@pytest.mark.parametrize(("broken", "message"), FAULTS.values(), ids=FAULTS)
+def test_a_broken_row_is_named_in_one_line(tmp_path, broken, message):
+    data = written(tmp_path / "q.jsonl", [row(0), broken])
+    with pytest.raises(ValueError, match=rf"^[^\n]*q.jsonl: {message}[^\n]*$"):
+        load_splits(data)
+
+
+def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
+    def refused(data, message):
+        with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
+            load_splits(str(data))
+
+    refused(tmp_path / "nowhere", "is not known; use 'generated'")
+    refused("", "is not known")
+    refused(tmp_path, "holds no train, validation or test file")
+    for name, text, message in (
+        ("a.csv", "x", "'.csv' is not a format"),
+        ("a.json", "[1,", "not valid JSON at line 1"),
+        ("b.json", "{}", "neither a list of questions nor a BIG-bench task"),
+        ("c.json", "[]", "holds no question"),
+        ("a.jsonl", '{"question"', "line 1 is not valid JSON"),
+        ("a.parquet", "no parquet", "not valid Parquet"),
+    ):
+        (tmp_path / name).write_text(text)
+        refused(tmp_path / name, message)
+    (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
+    refused(tmp_path / "latin.json", "cannot be read")
+    refused(written(tmp_path / "few.json", [row(0)]), "leaves no question for")
+    written(tmp_path / "test.jsonl", [row(n) for n in range(9)])
+    written(tmp_path / "dev.jsonl", [row(n) for n in range(10, 19)])
+    refused(tmp_path, "has validation and test and no train part")
+
+
+def test_an_unlabelled_official_test_file_is_refused(tmp_path):
+    written(tmp_path / "strategyqa_train.json", [row(n) for n in range(40)])
+    unlabelled = {name: value for name, value in row(50).items() if name in ("qid", "question")}
+    written(tmp_path / "strategyqa_test.json", [unlabelled])
+    with pytest.raises(ValueError, match=r"strategyqa_test.json: row 1 has no answer; an unlabelled file cannot be"):
+        StrategyQaTask(data=str(tmp_path)).test()
+
+
+def test_a_rationale_file_is_checked_by_line(tmp_path):
+    good = {"key": "a", "rationale": "Because."}
+    for rows, message in (
+        ([good, {"key": "b"}], "line 2 needs a key and a rationale"),
+        ([good, good], "line 2 has the key 'a' again"),
+        ([good | {"weight": -1}], "line 1 has the weight -1"),
+        ([good | {"weight": float("nan")}], "line 1 has the weight nan"),
+        ([[1]], "line 1 needs a key"),
+    ):
+        load_rationales.cache_clear()
+        with pytest.raises(ValueError, match=message):
+            load_rationales(written(tmp_path / "r.jsonl", rows))
+    with pytest.raises(ValueError, match="is no file"):
+        load_rationales(str(tmp_path / "none.jsonl"))
+    own = written(tmp_path / "own.jsonl", [{"key": "elsewhere", "rationale": "Because."}])
+    with pytest.raises(ValueError, match="has a rationale for none of the training questions"):
+        StrategyQaTask(rationales=own).train()
