@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trainables.adapters import LORA_FOLDER, PROMPT_FOLDER
 from trainables.bases import BaseName, load
 
@@ -31,12 +33,25 @@ def merge(base: str, adapter: Path, target: Path) -> None:
             raise ValueError(f"{adapter} holds no PEFT adapter; only what PEFT trains on a base can be merged")
         if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
             raise ValueError("a soft prompt is input, not weights, and cannot be merged; leave --merge out")
+        untie(whole.model, peft.PeftConfig.from_pretrained(str(folder)))
         model: Any = peft.PeftModel.from_pretrained(whole.model, folder)
         model.merge_and_unload().save_pretrained(target)
         load.cache_clear()  # the base in the cache is no longer itself
         if folder is halves:
             shutil.copytree(adapter / PROMPT_FOLDER, target / PROMPT_FOLDER)
     whole.tokenizer.save_pretrained(target)
+
+
+def untie(model: Any, adapter: Any) -> None:
+    """Give a model its own output layer, in place, where the adapter is beside that and the weights are the input's too.
+
+    Merged into the shared weights, it would change what the model reads as well.
+    """
+    output, words = model.get_output_embeddings(), model.get_input_embeddings()
+    name = next((name for name, module in model.named_modules() if module is output), "")
+    if output is not None and output.weight is words.weight and name.rpartition(".")[2] in adapter.target_modules:
+        output.weight = torch.nn.Parameter(output.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
 
 
 def base_without(name: str, option: str) -> str:
