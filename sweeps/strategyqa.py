@@ -38,15 +38,27 @@ SWEEP = Chain(
             rounds=8,
         ),
         "cot": Sweep(
-            name="cot", pairs=(Pair(CotConfig(target_modules=ALL), TASK, BASE),), space=cot.SPACE, num_samples=8, rounds=8
+            name="cot",
+            pairs=(Pair(CotConfig(target_modules=ALL), TASK, BASE),),
+            space=cot.SPACE,
+            num_samples=8,
+            rounds=8,
         ),
         "dpo": Sweep(
-            name="dpo", pairs=(Pair(DpoConfig(target_modules=ALL), TASK, BASE),), space=dpo.SPACE, num_samples=8, rounds=4
+            name="dpo",
+            pairs=(Pair(DpoConfig(target_modules=ALL), TASK, BASE),),
+            space=dpo.SPACE,
+            num_samples=8,
+            rounds=4,
         ),
     },
     apart={
         "joint": Sweep(
-            name="joint", pairs=(Pair(PhasesConfig(target_modules=ALL), TASK, BASE),), space=phases.SPACE, num_samples=8, rounds=20
+            name="joint",
+            pairs=(Pair(PhasesConfig(target_modules=ALL), TASK, BASE),),
+            space=phases.SPACE,
+            num_samples=8,
+            rounds=20,
         )
     },
 )
