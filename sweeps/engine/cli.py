@@ -78,9 +78,7 @@ def _plan(sweeps: list[Sweep], flags: Flags) -> str:
     return "finished"
 
 
-def _submit(
-    name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script: Path, argv: list[str]
-) -> str:
+def _submit(name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script: Path, argv: list[str]) -> str:
     """Run on a cluster, and watch."""
     if flags.like is not None or flags.address is not None:
         raise BadInput("--cluster goes with neither --like nor --address; on the head they work")
