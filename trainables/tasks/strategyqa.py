@@ -46,7 +46,7 @@ class StrategyQaTask:
     facts_in_prompt: bool = False  # real data: its facts before the question ("oracle facts"), an easier task
     rationales: str = ""  # a JSONL file of {"key", "rationale", "weight"}: what is learned instead of the data's own
     seed: int = 0
-    train_size: int = 4000
+    train_size: int = 2000
     search_size: int = 250
     test_size: int = 500
     max_new_tokens: int = 8  # the answer and a full stop; with a rationale before it about 48

@@ -2,20 +2,22 @@
 
 StrategyQA (Geva et al. 2021) asks what no text says in one place: a question is taken apart into steps, each step finds
 a fact, and the answer follows from all of them. Some facts follow from the story of the prompt; others are knowledge
-that no prompt tells, and that a learner has to bring along, as in the original. Here that is which numbers are even and
-what ten things are like, `LORE`; half of the questions show it, one thing at a time.
+that no prompt tells, and that a learner has to bring along, as in the original. Here that is which numbers are `LUCKY`
+and what twenty things are like, `LORE`; half of the questions show it, one number or thing at a time.
 
     numbers  Ann has 7 pens and finds 5 more.
-        one_hop   Is 38 even?
-        two_hops  How many pens does Ann have now? Is it even?
+        one_hop   Is 38 lucky?
+        two_hops  How many pens does Ann have now? Is it lucky?
     things   Dan, Hana and Ivo have a pet each: cat, bird, dog. Dan does not have the bird. Ivo has the dog.
         one_hop   Does the bird have fur?
         two_hops  Which pet does Hana have? Does it have fur?
 
 A question of two steps asks them in so many words, because `builtin:tiny` was never taught to take one apart: it knows
 how to add and how to solve a grid when it is asked that. Yes and No are equally likely in every kind, family and lore.
-Whether a sum is even follows from no single word of the story. In a grid, the thing that somebody does not have is the
-answer of the first step, so things can be learned without reasoning: `tests/test_strategyqa.py` measures both.
+Whether a sum is lucky takes its last digit, which follows from no single word of the story. (Whether it is even is too
+easy: without any reasoning, an adapter learned the parities of two numbers in 240 steps.) In a grid, the thing that
+somebody does not have is the answer of the first step, so things can be learned without solving it:
+`tests/test_strategyqa.py` measures both.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from trainables.tasks.arena_kinds import count_logic, logic
 from trainables.tasks.arena_numbers import math_word, operands
 from trainables.tasks.arena_world import LARGEST_NUMBER, NAMES, OBJECTS, Question
 
-SUMS = ("gain", "lose")  # of the arena's word problems: products of two numbers are mostly even
+SUMS = ("gain", "lose")  # of the arena's word problems: the digits of products and shares are lopsided
+LUCKY = "03479"  # a number that ends like this is lucky: two even digits and three odd ones, small ones and large ones
 
 
 class Lore(NamedTuple):
@@ -86,9 +89,9 @@ def number(rng: Random) -> Story:
             return story(question)
 
 
-def parity(number: str) -> tuple[bool, str]:
-    holds = int(number) % 2 == 0
-    return holds, f"{number} is {'' if holds else 'not '}even."
+def luck(number: str) -> tuple[bool, str]:
+    holds = number[-1] in LUCKY
+    return holds, f"{number} is {'' if holds else 'not '}lucky."
 
 
 def known(theme: str, thing: str) -> tuple[bool, str]:
@@ -97,20 +100,20 @@ def known(theme: str, thing: str) -> tuple[bool, str]:
 
 
 def recall_number(rng: Random) -> Riddle:
-    """One step: is some number even?"""
+    """One step: is some number lucky?"""
     about, asked_of = number(rng), str(rng.randint(0, LARGEST_NUMBER))
-    holds, fact = parity(asked_of)
-    asked = f"Is {asked_of} even?"
+    holds, fact = luck(asked_of)
+    asked = f"Is {asked_of} lucky?"
     template, entities = f"recall/{about.source.topic}", (*about.source.entities, asked_of)
     return Riddle(f"{about.told} {asked}", holds, template, entities, (fact,), (asked,), fact, 0.0)
 
 
 def compose_number(rng: Random) -> Riddle:
-    """Two steps: how many are there now, and is that even?"""
+    """Two steps: how many are there now, and is that lucky?"""
     about = number(rng)
-    holds, fact = parity(about.source.answer)
-    prompt, first = f"{about.told} {about.asked} Is it even?", f"It is {about.source.answer}."
-    template, steps = f"compose/{about.source.topic}", (about.asked, "Is #1 even?")
+    holds, fact = luck(about.source.answer)
+    prompt, first = f"{about.told} {about.asked} Is it lucky?", f"It is {about.source.answer}."
+    template, steps = f"compose/{about.source.topic}", (about.asked, "Is #1 lucky?")
     difficulty = 0.5 + 0.5 * about.source.difficulty
     facts = (about.told, fact)
     return Riddle(prompt, holds, template, about.source.entities, facts, steps, f"{first} {fact}", difficulty)
