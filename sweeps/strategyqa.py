@@ -31,7 +31,7 @@ TASK, BASE = StrategyQaTask(), "builtin:tiny"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head")
 BATCH: Any = {"per_device_train_batch_size": 16, "steps_per_round": 40}
 LORA: Any = BATCH | {"target_modules": TARGETS}
-SIZE: Any = {"num_samples": 8, "rounds": 6, "finalists": 1}
+SIZE: Any = {"num_samples": 8, "rounds": 8, "finalists": 1}
 
 
 def fixed(space: Space) -> Space:

@@ -43,18 +43,20 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> str:
         flags, sweep = parse(given, argv)
         if flags.phase:
             raise BadInput(f"--phase {flags.phase[0]}: {given.name} has no phases; leave --phase out")
-        sweeps = [sweep if flags.like is None else _like(sweep, flags.like)]
+        sweeps = [sweep]
     else:
         from sweeps.engine.chain import parsed, run_chain
 
         flags, task = read(given.first, argv)
         sweeps = parsed(given, flags, task)
+    if flags.like is not None:
+        sweeps = [_like(sweep, flags.like) for sweep in sweeps]
     if flags.plan:
         return _plan(sweeps, flags)
     if flags.cluster is not None:
         return _submit(given.name, sweeps, flags, flags.cluster, script, argv)
     if not isinstance(given, Sweep):
-        return run_chain(given, flags, task, script, argv)
+        return run_chain(given, sweeps, flags, task, script, argv)
     from sweeps.engine.session import session
 
     return session(sweeps[0], flags, script, argv)
