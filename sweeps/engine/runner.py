@@ -24,6 +24,7 @@ from sweeps.engine.seating import Seating, machine, seating
 from sweeps.engine.snapshot import SNAPSHOT, Snapshot
 from sweeps.engine.spending import Spending
 from sweeps.engine.stopping import Stops
+from sweeps.engine.data import baselines_of
 from sweeps.engine.sweep import LEARNER, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from sweeps.results.files import FINALISTS
@@ -70,7 +71,7 @@ def run(
     """
     start = time.monotonic()
     task = sweep.pairs[0].task
-    baselines = {"chance": task.chance, **task.baselines()}
+    baselines = {"chance": task.chance, **baselines_of(sweep.pairs[0])}
     plan = seating(sweep, machine(sweep, largest.cores, largest.gpus))
     if plan.shape is not None or plan.why or plan.team:
         print(plan, flush=True)
