@@ -128,6 +128,7 @@ def console() -> None:
             doctor()
             return
         from sweeps.engine.export import export
+        from sweeps.engine.judge import judge
         from sweeps.engine.rationales import rationales
         from sweeps.engine.reproduce import reproduce
         from sweeps.engine.steering import clone, report, status, stop
@@ -135,6 +136,7 @@ def console() -> None:
 
         steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
+        verbs["judge"] = judge
         verbs["version"] = _version
         tyro.extras.subcommand_cli_from_dict(verbs)
 
