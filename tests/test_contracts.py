@@ -21,6 +21,7 @@ from tests.toys import Letters
 from trainables.core import Learner
 from trainables.solo import Solo
 from trainables.tasks.arc import ArcTask
+from trainables.tasks.style import StyleTask
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 
@@ -86,7 +87,8 @@ def test_task_needs_no_torch_and_is_the_same_in_another_process(name):
 
 def task_of(config):
     """The smallest task that this learner takes."""
-    return ArcTask(same_size=True, max_side=4) if getattr(config, "only_task", None) == "arc" else Letters()
+    smallest = {"arc": ArcTask(same_size=True, max_side=4), "style": StyleTask("generated", 0, 24, 12, 12)}
+    return smallest.get(getattr(config, "only_task", ""), Letters())
 
 
 def base_of(config):
