@@ -139,6 +139,17 @@ def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int, 
     return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
 
 
+def tokenizer(name: str) -> Any:
+    """A base's tokenizer alone. Raises UnknownBase when it cannot be found or read."""
+    from transformers import AutoTokenizer
+
+    base = BaseName.parse(name)
+    try:
+        return AutoTokenizer.from_pretrained(base.source, trust_remote_code="remote-code" in base.options)
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(name, base, error) from error
+
+
 @functools.lru_cache(maxsize=1)
 def load(name: str, device: torch.device | None = None) -> Base:
     """The base, frozen, on `device`, by default the GPU if there is one. Cached: a process works with one at a time.

@@ -31,7 +31,8 @@ class Task(Protocol):
     """Examples and a scorer. Implementations are frozen dataclasses; the same fields give the same examples.
 
     A task of public benchmarks may have `published(example) -> str | None`: the official evaluation set that an example
-    belongs to, by its content. Guards then say where such examples are trained on.
+    belongs to, by its content. Guards then say where such examples are trained on. One of a user's data may have
+    `describe(count_tokens) -> list[str]`: what it is made of, in lines that are printed before anything starts.
     """
 
     name: ClassVar[str]
@@ -89,7 +90,7 @@ class LearnerConfig(Protocol):
     `name` is what `--learner` takes, `needs_base` says whether `build` wants a base (else it gets None), `packs`
     whether it builds a `LanguageLearner`, which can share its base with other trials. A learner that reads more of a
     task than text says which in `only_task`, a task's name; one that does not answer with its base says so by
-    `base_answers = False`.
+    `base_answers = False`. One whose score is not always the task's has `baselines(task)` of its own.
     """
 
     name: ClassVar[str]

@@ -7,7 +7,10 @@ host as `Row(tokens, labels, starts)`.
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
+
+from trainables.core import Row
 
 
 def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
@@ -33,3 +36,13 @@ def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
         if left > lengths[place]:
             bisect.insort(rooms, (left - lengths[place], number))
     return bins
+
+
+def joined(rows: Sequence[Row]) -> Row:
+    """One row of several documents; each sees itself alone."""
+    *starts, _ = itertools.accumulate(len(row.tokens) for row in rows)
+    return Row(
+        tuple(token for row in rows for token in row.tokens),
+        tuple(label for row in rows for label in row.labels),
+        tuple(starts),
+    )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from sweeps.engine.data import baselines_of, data_of
 from sweeps.engine.seating import machine, seating
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput, Sweep
@@ -29,8 +30,9 @@ def plan(sweep: Sweep) -> tuple[str, float]:
         lines.append(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
         sizes = ", ".join(f"{split} {len(getattr(pair.task, split)())}" for split in ("train", "search", "test"))
         lines.append(f"    splits: {sizes}; chance {pair.task.chance:.1%}")
-        named = {n: v for n, v in pair.task.baselines().items() if "." not in n}
-        lines.append("    baselines: " + ", ".join(f"{name} {value:.1%}" for name, value in named.items()))
+        named = {n: v for n, v in baselines_of(pair).items() if "." not in n}
+        lines.append("    baselines: " + (", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"))
+        lines += [f"    {line}" for line in data_of(pair)]
     plan = seating(sweep, machine(sweep, os.cpu_count() or 1, 1))  # this machine, without asking Ray
     lines.append(str(plan))
     lines.append("trials per rung (ASHA, expected):")

@@ -15,6 +15,7 @@ from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
+from sweeps.engine.data import baselines_of
 from sweeps.engine.finalists import confirm, measure_bases, measured, trainable
 from sweeps.engine.nodes import Capacity
 from sweeps.engine.progress import Progress
@@ -70,7 +71,7 @@ def run(
     """
     start = time.monotonic()
     task = sweep.pairs[0].task
-    baselines = {"chance": task.chance, **task.baselines()}
+    baselines = {"chance": task.chance, **baselines_of(sweep.pairs[0])}
     plan = seating(sweep, machine(sweep, largest.cores, largest.gpus))
     if plan.shape is not None or plan.why or plan.team:
         print(plan, flush=True)

@@ -205,7 +205,11 @@ class OptunaSearcher(Searcher):
 
     def _values(self, live: _Live, score: float) -> list[float]:
         """What Optuna is told of a whole trial: the score, and what the other objectives came to."""
-        return [score, *(float(live.last[OBJECTIVES[name][1]]) for name in self._objectives[1:])]
+        values = [score]
+        for way, key in (OBJECTIVES[name] for name in self._objectives[1:]):
+            missing = 0.0 if way == "maximize" else math.nan  # a trial that diverged was asked nothing
+            values.append(float(live.last.get(key, missing)))
+        return values
 
     def _tell(
         self, trial_id: str, live: _Live, ended: str, state: TrialState, values: list[float] | None = None

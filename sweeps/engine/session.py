@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from sweeps.engine.data import data_of
 from sweeps.engine.flags import Flags
 from sweeps.engine.lock import driving
 from sweeps.engine.mirror import Mirror, bring
@@ -81,8 +82,8 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
             costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
         print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
-        for remark in remarks:
-            print(remark, flush=True)
+        for line in (*dict.fromkeys(line for pair in sweep.pairs for line in data_of(pair)), *remarks):
+            print(line, flush=True)
         outcome = run(sweep, folder, tracking, largest, costs, remarks, flags.resume, flags.verbose)
         show(outcome, sweep, folder, script, argv, flags.report)
         tracking.close()

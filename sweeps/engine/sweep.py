@@ -15,18 +15,12 @@ from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.engine import checks
 from sweeps.engine.checks import BadInput
+from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.rungs import decided_at
 from trainables.core import START, Pair, Task
 
 __all__ = ["BadInput", "Sweep", "data_fingerprint"]
 
-# What can be optimized: which way is better, and where a result has it.
-OBJECTIVES: dict[str, tuple[Literal["maximize", "minimize"], str]] = {
-    "score": ("maximize", "score"),
-    "trainable_parameters": ("minimize", "trainable_parameters"),
-    "seconds": ("minimize", "time_total_s"),
-    "loss": ("minimize", "loss"),
-}
 LEARNER = "learner"  # the axis that says which pair a trial is, where there are several
 
 
@@ -64,6 +58,11 @@ class Sweep:
         checks.check_space_names(self.space, self.pairs, self.optional)
         for pair in self.pairs:
             checks.check_axes(pair.learner, self.space_of(pair))
+            if "out_of_domain" in self.objectives and not getattr(pair.learner, "forgetting", False):
+                raise BadInput(
+                    f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"
+                    " forgetting, where it has that"
+                )
         for task in self.tasks():
             checks.check_splits(task)
 

@@ -22,6 +22,8 @@ from trainables.prompts import decode, encode_prompt, encode_row
 class LanguageConfig:
     """Fields of every learner on a language model. A learner adds its adapter's fields and `adapter()`."""
 
+    least_steps_per_round: ClassVar[int] = 1  # 0 where a learner knows by itself how long a round is
+
     learning_rate: float = 3e-3  # AdamW step size; a sweep's first axis
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
     mode: Literal["batched", "online"] = "batched"  # online: a micro-batch is one new episode
@@ -38,9 +40,10 @@ class LanguageConfig:
     watch_updates: bool = False  # online: report the prediction before and after every update
 
     def __post_init__(self) -> None:
-        for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_round"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        bounds = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+        for name, least in (bounds | {"steps_per_round": self.least_steps_per_round}).items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("learning_rate", "weight_decay", "replay_ratio", "warmup_steps", "neftune_noise_alpha"):
             if not (0 <= getattr(self, name) < math.inf):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")

@@ -48,7 +48,7 @@ class StrategyQaTask:
     rationales: str = ""  # a JSONL file of {"key", "rationale", "weight"}: what is learned instead of the data's own
     pairs: str = ""  # a JSONL file of {"key", "chosen", "rejected"}: the completions that dpo prefers, and to what
     seed: int = 0
-    train_size: int = 8000
+    train_size: int = 2000
     search_size: int = 250
     test_size: int = 500
     max_new_tokens: int = 8  # the answer and a full stop; with a rationale before it about 48
@@ -180,9 +180,9 @@ def generated(split: Split, size: int, seed: int) -> tuple[Example, ...]:
     turns = [(kind, holds) for holds in (True, False) for kind in KINDS]
     while len(made) < size:
         kind, holds = turns[len(made) % len(turns)]
-        riddle = draw(kind, rng)
+        riddle = draw(kind, rng, holds)
         group = f"{riddle.template}/{','.join(riddle.entities)}"
-        if riddle.holds != holds or riddle.prompt in seen or split_of(group) != split:
+        if riddle.prompt in seen or split_of(group) != split:
             continue
         seen.add(riddle.prompt)
         key = f"{group}/{hashlib.sha256(riddle.prompt.encode()).hexdigest()[:8]}"

@@ -21,6 +21,7 @@ from trainables.core import Example, Split
 from trainables.tasks import style_corpus
 from trainables.tasks.chat_data import Official, load
 from trainables.tasks.chat_rows import Conversation
+from trainables.tasks.chat_statistics import CountTokens, statistics
 
 GENERATED = "generated"
 SEARCH_SHARE, TEST_SHARE = 0.1, 0.1  # of training data that comes without a validation or test split
@@ -70,6 +71,15 @@ class StyleTask:
     def conversations(self) -> dict[Split, tuple[Conversation, ...]]:
         """What `chat_statistics.statistics` reads."""
         return {split: tuple(example.data for example in rows) for split, rows in _splits(self).items()}
+
+    def describe(self, count_tokens: CountTokens) -> list[str]:
+        """What the data is made of, in lines to read before anything is trained on it."""
+        return statistics(self.conversations(), count_tokens, self.max_length, self.max_new_tokens).lines()
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether the manner's rules are known. If not, similarity misjudges, and a learner may rank by likelihood."""
+        return self.data == GENERATED
 
     def score(self, example: Example, completion: str) -> float:
         """Generated: the share of the manner's rules that hold. Otherwise the similarity to the answer, by words."""
