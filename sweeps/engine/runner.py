@@ -103,7 +103,8 @@ def run(
         over = True
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
-    interrupted = not over and (bool(unfinished) or len(trials) < sweep.num_samples)
+    broken_off = any(record.status == "interrupted" for record in recorder.records.values())  # Tune: "TERMINATED"
+    interrupted = not over and (bool(unfinished) or broken_off or len(trials) < sweep.num_samples)
     if over or stops.cause:
         searcher.settle()
     if resume and (folder / FINALISTS).is_file():  # the test split is asked once
