@@ -22,11 +22,8 @@ from trainables.bases import load
 from trainables.core import Learner
 from trainables.solo import Solo
 from trainables.tasks.arc import ArcTask
-<<<<<<< HEAD
-from trainables.tasks.style import StyleTask
-=======
 from trainables.tasks.strategyqa import StrategyQaTask
->>>>>>> review
+from trainables.tasks.style import StyleTask
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 
@@ -93,16 +90,12 @@ def test_task_needs_no_torch_and_is_the_same_in_another_process(name):
 
 def task_of(config):
     """The smallest task that this learner takes."""
-<<<<<<< HEAD
-    smallest = {"arc": ArcTask(same_size=True, max_side=4), "style": StyleTask("generated", 0, 24, 12, 12)}
-    return smallest.get(getattr(config, "only_task", ""), Letters())
-=======
     small = {
         "arc": ArcTask(same_size=True, max_side=4),
+        "style": StyleTask("generated", 0, 24, 12, 12),
         "strategyqa": StrategyQaTask(train_size=16, search_size=8, test_size=8),
     }
     return small.get(getattr(config, "only_task", ""), Letters())
->>>>>>> review
 
 
 def base_of(config):
