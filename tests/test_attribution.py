@@ -129,7 +129,7 @@ def test_the_integral_is_that_of_a_plain_sum_and_complete(family):
     assert got.mass == pytest.approx(float(each.abs().sum()), rel=1e-4)
     for name, where in PLACES.items():
         assert getattr(got, f"{name}_share") == pytest.approx(
-            float(each[where].abs().sum() / each.abs().sum()), abs=5e-3
+            float(each[where].abs().sum() / each.abs().sum()), abs=1e-4
         )
     assert got.difference == pytest.approx(float(each.sum()), abs=1e-4)
     assert abs(attribute(model, ASKED, END, steps=2).error) > abs(got.error), "too few steps show"
