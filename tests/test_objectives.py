@@ -16,6 +16,7 @@ from sweeps.engine.flags import parse
 from sweeps.engine.search import OptunaSearcher
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.pareto import front, in_words
+from sweeps.style import SWEEP as STYLE
 from tests.driving import study, sweep
 
 BOTH = ("score", "trainable_parameters")
@@ -75,6 +76,25 @@ def test_optuna_is_told_all_objectives_and_finds_the_small_and_good(tmp_path, sa
     assert trials[3].user_attrs["ended"] == "diverged"
 
 
+def test_what_was_not_trained_on_is_an_objective_that_is_to_be_large(tmp_path):
+    both = ("score", "out_of_domain")
+    records = [record(number, score, 1) for number, score in enumerate((0.8, 0.6, 0.5))]
+    for one, kept in zip(records, (0.1, 0.4, 0.3), strict=True):
+        one.history[-1]["forgetting_score"] = kept
+    assert [one.number for one in front(records, both)] == [0, 1], "2 is beaten by 1 in both"
+    search = OptunaSearcher(Space({"size": FloatDistribution(0.0, 1.0)}), storage=f"sqlite:///{tmp_path}/optuna.db",
+                            study_name="kept", seed=0, rounds=1, objectives=both)  # fmt: skip
+    search.suggest("t0")
+    search.on_trial_complete("t0", {"training_iteration": 1, "score": 0.5, "forgetting_score": 0.25})
+    search.suggest("t1")
+    search.on_trial_complete("t1", {"training_iteration": 1, "score": 0.0, "loss": float("nan"), "diverged": True})
+    trials = optuna.load_study(study_name="kept", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    assert [t.values for t in trials] == [[0.5, 0.25], [0.0, 0.0]]
+    replace(STYLE, objectives=both).validate()
+    with pytest.raises(BadInput, match="objective 'out_of_domain': lora does not ask elsewhere"):
+        replace(ARENA, objectives=both).validate()
+
+
 def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path):
     small = ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--set", "planted=nothing"]
     out = sweep(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", *small).stdout
@@ -94,7 +114,10 @@ def test_flags_and_refusals():
     for wrong, said in (
         (("seconds",), "begin with 'score'"),
         (("score", "score"), "once"),
-        (("score", "beauty"), "'beauty' is not known; choose of score, trainable_parameters, seconds, loss"),
+        (
+            ("score", "beauty"),
+            "'beauty' is not known; choose of score, trainable_parameters, seconds, loss, out_of_domain",
+        ),
     ):
         with pytest.raises(BadInput, match=said):
             replace(ARENA, objectives=wrong).validate()

@@ -14,10 +14,12 @@ import peft
 import pytest
 import transformers
 
-from sweeps import arc, arena
+from sweeps import arc, arena, style
 from sweeps.engine.checks import BadInput
 from sweeps.engine.export import export
 from sweeps.engine.flags import parse
+from sweeps.engine.judge import judge
+from sweeps.engine.judging import checkpoint_hash
 from sweeps.results.run import Run
 from tests.arc_files import recolour, write_all_splits
 from tests.driving import MINIATURES, environment, study, sweep
@@ -33,6 +35,19 @@ def test_every_script_has_a_miniature():
 def test_arc_in_miniature(tmp_path):
     check_miniature("arc", tmp_path, sweep(tmp_path, *MINIATURES["arc"], script=ROOT / "sweeps/arc.py").stdout)
     check_submission(tmp_path / "runs/arc", tmp_path / "submission.json")
+
+
+def test_style_in_miniature(tmp_path):
+    out = sweep(tmp_path, *MINIATURES["style"], script=ROOT / "sweeps/style.py").stdout
+    check_miniature("style", tmp_path, out)
+    assert "rows: 92 (train 32, search 30, test 30); layout: generated 92" in out
+    table = pd.read_parquet(tmp_path / "runs/style/trials.parquet")
+    assert table.epoch.tolist() == table["round"].tolist(), "a round was set to be an epoch, whatever the batch"
+    assert table.forgetting_score.between(0, 1).all()
+    judge(tmp_path / "runs/style")
+    report = (tmp_path / "runs/style/judged.md").read_text()
+    assert checkpoint_hash(tmp_path / "runs/style/best") in report
+    assert "against" in report
 
 
 def check_submission(run, file):
@@ -66,7 +81,9 @@ def check_miniature(name, folder, out):
     assert "train the winner again" in out
     told = (run / "leaderboard.md").read_text().partition("## Finalists")[2]
     assert "points above test scores" in told
-    assert told.count("| trial ") in {"arena": {3, 4}, "arc": {1, 2}}[name], "the best, and every default"
+    assert told.count("| trial ") in {"arena": {3, 4}, "arc": {1, 2}, "style": {1, 2}}[name], (
+        "the best, and every default"
+    )
     if name == "arena":
         assert "report: runs/arena/report.html" in out
         page = (run / "report.html").read_text()
@@ -85,7 +102,7 @@ def check_miniature(name, folder, out):
             peft.PeftModel.from_pretrained(model, folder)
 
 
-@pytest.mark.parametrize("module", [arena, arc], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [arena, arc, style], ids=lambda module: module.__name__)
 def test_scripts_are_short_and_valid(module):
     assert len(Path(module.__file__).read_text().splitlines()) < 60
     module.SWEEP.validate()
@@ -101,7 +118,7 @@ def readme_commands(start):
 @pytest.mark.parametrize("command", readme_commands("python sweeps/"))
 def test_readme_flags_exist(command, tmp_path):
     _, script, *flags = shlex.split(command)
-    module = {"arena": arena, "arc": arc}[Path(script).stem]
+    module = {"arena": arena, "arc": arc, "style": style}[Path(script).stem]
     if "my_tasks.json" in flags:
         flags[flags.index("my_tasks.json")] = write_all_splits(tmp_path / "mine", recolour())
     given, changed = parse(module.SWEEP, flags)

@@ -74,7 +74,7 @@ def check(rows: Sequence[Row], virtual: int, base: Base) -> None:
         raise ValueError(
             f"only the first document of a row would see the {virtual} virtual tokens; pack no rows for a soft prompt"
         )
-    window = window(base.model.config)
+    window = window_of(base.model.config)
     for row in packed:
         bounds = [0, *row.starts, len(row.tokens)]
         if any(first >= last for first, last in itertools.pairwise(bounds)):
@@ -105,7 +105,7 @@ def _attends_by(model: Any) -> str:
     return str(model.config.get_text_config()._attn_implementation)
 
 
-def window(config: Any) -> float:
+def window_of(config: Any) -> float:
     """Tokens that a layer attends to at most."""
     text = config.get_text_config()
     sizes = (getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))

@@ -94,7 +94,7 @@ def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
         try:
             return tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # a template raises what it likes, and says why
-            raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such rows out") from error
+            raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
     form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{tokenizer.eos_token}\n"}
     return "".join(form[role].format(text) for role, text in messages)
 

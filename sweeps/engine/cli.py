@@ -129,6 +129,7 @@ def console() -> None:
             return
         from sweeps.engine.attribute import attribute
         from sweeps.engine.export import export
+        from sweeps.engine.judge import judge
         from sweeps.engine.rationales import rationales
         from sweeps.engine.reproduce import reproduce
         from sweeps.engine.steering import clone, report, status, stop
@@ -136,7 +137,7 @@ def console() -> None:
 
         steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
-        verbs |= {"attribute": attribute, "version": _version}
+        verbs |= {"attribute": attribute, "judge": judge, "version": _version}
         tyro.extras.subcommand_cli_from_dict(verbs)
 
 

@@ -44,7 +44,7 @@ class Flags:
     hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE")] = ()  # fix axes instead of searching them
     allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
-    objectives: tuple[str, ...] = ()  # score, trainable_parameters, seconds, loss, out_of_domain; several switch ASHA off
+    objectives: tuple[str, ...] = ()  # score, trainable_parameters, seconds, loss, out_of_domain; several: no ASHA
     search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
     like: Path | None = (
         None  # a sweep's folder: its space, narrowed to what was good, and its best configurations first

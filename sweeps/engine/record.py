@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ray.tune import Callback, Checkpoint
 
 from sweeps.engine.events import metrics_of
+from sweeps.engine.judging import checkpoint_hash
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import Sweep
 from sweeps.results import pareto, rungs
@@ -23,6 +26,7 @@ from trainables.core import Example
 from trainables.trial import ADAPTER_FOLDER
 from trainables.watch import watch_best, watch_first
 
+HASHES = "hashes.yaml"
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
 SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it names must still be there
 
@@ -174,12 +178,27 @@ class Recorder(Callback):
         best = self.best()
         if best and best.trial_id in checkpoints:
             self._keep(checkpoints[best.trial_id])
+        keep_hashes(self.folder, checkpoints)
         self.write()
 
     def _note(self, trial_id: str, note: str) -> None:
         record = self.records.get(trial_id)
         if record and note not in record.notes:
             self.records[trial_id] = replace(record, notes=(*record.notes, note))
+
+
+def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
+    """What tells finalists' weights apart (`judging.checkpoint_hash`), by trial id; of those that have weights."""
+    hashes = {}
+    for trial_id, checkpoint in checkpoints.items():
+        with checkpoint.as_directory() as source, suppress(ValueError):
+            hashes[trial_id] = checkpoint_hash(Path(source) / ADAPTER_FOLDER)
+    replace_file(folder / HASHES, yaml.safe_dump(hashes).encode())
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """The same, of a sweep's folder; empty without finalists."""
+    return yaml.safe_load((folder / HASHES).read_text()) if (folder / HASHES).is_file() else {}
 
 
 def tidy(trial: Any, keep_last: int, younger_than_s: float = 0.0) -> None:

@@ -15,6 +15,7 @@ from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
+from sweeps.engine.data import baselines_of
 from sweeps.engine.finalists import confirm, measure_bases, measured, trainable
 from sweeps.engine.nodes import Capacity
 from sweeps.engine.progress import Progress
@@ -24,7 +25,6 @@ from sweeps.engine.seating import Seating, machine, seating
 from sweeps.engine.snapshot import SNAPSHOT, Snapshot
 from sweeps.engine.spending import Spending
 from sweeps.engine.stopping import Stops
-from sweeps.engine.data import baselines_of
 from sweeps.engine.sweep import LEARNER, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from sweeps.results.files import FINALISTS

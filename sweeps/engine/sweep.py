@@ -59,8 +59,10 @@ class Sweep:
         for pair in self.pairs:
             checks.check_axes(pair.learner, self.space_of(pair))
             if "out_of_domain" in self.objectives and not getattr(pair.learner, "forgetting", False):
-                raise BadInput(f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"
-                               " forgetting, where it has that")
+                raise BadInput(
+                    f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"
+                    " forgetting, where it has that"
+                )
         for task in self.tasks():
             checks.check_splits(task)
 

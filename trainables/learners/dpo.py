@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
 from trainables.learners.cot import label_factors, with_rationale
@@ -20,6 +20,8 @@ from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.learners.preference import beta_at, cal_dpo, dpo, dr_dpo, reward_metrics, sums_of_pairs
 from trainables.prompts import encode_prompt, row_of
+
+Loss = Literal["sigmoid", "cal_dpo"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class DpoConfig(LoraConfig):
     beta: float = 0.1  # how strongly the reference holds, 1/nats
     beta_start: float = 0.05  # where the warm-up of beta begins, as in the seed
     beta_warmup_steps: int = 0  # optimizer steps from beta_start to beta; 0: beta at once
-    loss_type: Literal["sigmoid", "cal_dpo"] = "sigmoid"  # DPO, or Cal-DPO
+    loss_type: Loss = "sigmoid"  # DPO, or Cal-DPO
     label_smoothing: float = 0.0  # probability that a pair is the wrong way round (sigmoid alone)
     beta_prime: float = math.inf  # Dr. DPO's; infinity is the plain mean
     max_pairs: int = 512  # training questions that pairs are made of
@@ -46,6 +48,10 @@ class DpoConfig(LoraConfig):
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it is the share of swapped pairs, below 0.5")
         if self.label_smoothing and self.loss_type == "cal_dpo":
             raise ValueError("label_smoothing is not defined for cal_dpo; set it to 0, or loss_type to 'sigmoid'")
+        if self.loss_type not in get_args(Loss):
+            raise ValueError(f"loss_type is {self.loss_type!r}; use one of {', '.join(get_args(Loss))}")
+        if self.beta_warmup_steps < 0:
+            raise ValueError(f"beta_warmup_steps is {self.beta_warmup_steps}; it must be at least 0")
         if self.max_pairs < 1:
             raise ValueError(f"max_pairs is {self.max_pairs}; it must be at least 1")
         if self.watch_updates:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from trainables.core import Asking, Optimizer, Row, Split, Task
 from trainables.learners.cot import CotConfig, CotLearner
-from trainables.learners.dpo import DpoConfig, DpoLearner
+from trainables.learners.dpo import DpoConfig, DpoLearner, Loss
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 
@@ -30,7 +30,7 @@ class PhasesConfig(LoraConfig):
     beta: float = 0.1  # as for dpo
     beta_start: float = 0.05  # as for dpo
     beta_warmup_steps: int = 0  # as for dpo
-    loss_type: Literal["sigmoid", "cal_dpo"] = "sigmoid"  # as for dpo
+    loss_type: Loss = "sigmoid"  # as for dpo
     label_smoothing: float = 0.0  # as for dpo
     beta_prime: float = math.inf  # as for dpo
     max_pairs: int = 512  # as for dpo

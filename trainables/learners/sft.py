@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
-from trainables.documents import window
+from trainables.documents import window_of
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.packs import joined, pack
@@ -98,7 +98,7 @@ class SftLearner(SupervisedLearner):
         self._asked, self._forgetting = task, config.elsewhere() if config.forgetting else None
         own = base.model.config.get_text_config()
         self._positions = getattr(own, "max_position_embeddings", math.inf)
-        self._limit = min(task.max_length, self._positions, window(own) if config.packing else math.inf)
+        self._limit = min(task.max_length, self._positions, window_of(own) if config.packing else math.inf)
         self._dialogues: dict[Split, list[Dialogue]] = {}
         everyone = [Dialogue.of(self._tokenizer, example) for example in self._train]
         kept = [place for place, one in enumerate(everyone) if one.longest() <= self._limit]

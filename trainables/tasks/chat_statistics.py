@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trainables.tasks.chat_rows import Conversation
 
@@ -50,7 +51,7 @@ class Statistics:
 
 
 def statistics(
-    splits: Mapping[str, Sequence[Conversation]], count_tokens: CountTokens, max_length: int, max_new_tokens: int
+    splits: Mapping[Any, Sequence[Conversation]], count_tokens: CountTokens, max_length: int, max_new_tokens: int
 ) -> Statistics:
     """Raises ValueError if there is no conversation at all."""
     conversations = [one for split in splits.values() for one in split]
