@@ -90,12 +90,12 @@ def test_task_needs_no_torch_and_is_the_same_in_another_process(name):
 
 def task_of(config):
     """The smallest task that this learner takes."""
-    small = {
+    smallest = {
         "arc": ArcTask(same_size=True, max_side=4),
-        "style": StyleTask("generated", 0, 24, 12, 12),
         "strategyqa": StrategyQaTask(train_size=16, search_size=8, test_size=8),
+        "style": StyleTask("generated", 0, 24, 12, 12),
     }
-    return small.get(getattr(config, "only_task", ""), Letters())
+    return smallest.get(getattr(config, "only_task", ""), Letters())
 
 
 def base_of(config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -124,8 +125,8 @@ def planted(base, likelier):
 
 
 def of_draft(example, draft):
-    """Says what the draft says of a girl, and No where there is none."""
-    return "Yes" if "a girl" in draft and "not a girl" not in draft else "No"
+    """Says whether the draft affirms or denies, and No where there is none."""
+    return "Yes" if draft and not re.search(r"\bnot?\b", draft) else "No"
 
 
 def ablations(likelier, completions):
