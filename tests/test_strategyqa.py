@@ -5,45 +5,65 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, permutations
 from random import Random
 
 import numpy as np
 import pytest
 
 from trainables.guards import inspect
-from trainables.tasks.arena_world import ATTRIBUTES, NAMES, THEMES
 from trainables.tasks.strategyqa import Said, StrategyQaTask, committed_to, said
 from trainables.tasks.strategyqa_data import split_of
 from trainables.tasks.strategyqa_world import KINDS, count_questions, draw
 
 TASK = StrategyQaTask()
-OPPOSITES = {a: b for m, _, s, _ in ATTRIBUTES.values() for a, b in ((m, s), (s, m))}
-ITEMS = [item for things in THEMES.values() for item in things]
+NUMBER = re.compile(
+    r"(\w+) has (\d+) (\w+) and (finds|loses) (\d+)( more)?\. How many \3 does \1 have now\? Is it lucky\?"
+)
+GRID = re.compile(
+    r"(\w+), (\w+) and (\w+) have a (\w+) each: (\w+), (\w+), (\w+)\. (.*) Which \4 does (\w+) have\? (.*)"
+)
+KNOWN = {  # what nobody tells: read off the questions of one step, thing by thing
+    "fur": {"cat", "dog", "horse"}, "hot": {"tea", "coffee"}, "metal": {"hammer", "saw", "drill"},
+    "stone": {"plum", "peach"}, "lucky": {"0", "3", "4", "7", "9"},
+}  # fmt: skip
+
+
+def holds(what: str, of: str) -> bool:
+    return of in KNOWN[next(lore for lore in KNOWN if lore in what)]
 
 
 def solve(prompt: str) -> bool:
-    """The answer from the text alone, by means that share nothing with the generator."""
-    *_, question = re.split(r"(?<=[.]) ", prompt)
-    owners = {item: who for who, item in re.findall(r"(\w+) has the (\w+)\.", prompt)}
-    stated = {(a, word, b) for a, word, b in re.findall(r"(\w+) is (\w+) than (\w+)\.", prompt)}
-    stated |= {(b, OPPOSITES[word], a) for a, word, b in stated}
-    if found := re.fullmatch(r"Does (\w+) have the (\w+)\?", question):
-        return owners.get(found[2]) == found[1]
-    resolved = re.sub(r"who has the (\w+)", lambda m: owners[m[1]], question)
-    found = re.fullmatch(r"Is (\w+) (\w+) than (\w+)\?", resolved)
-    assert found is not None, question
-    assert ((found[1], found[2], found[3]) in stated) != ((found[1], OPPOSITES[found[2]], found[3]) in stated)
-    return (found[1], found[2], found[3]) in stated
+    """The answer from the text and `KNOWN`, by means that share nothing with the generator."""
+    if found := NUMBER.fullmatch(prompt):
+        total = int(found[2]) + int(found[5]) * (1 if found[4] == "finds" else -1)
+        return holds("lucky", str(total)[-1])
+    if found := GRID.fullmatch(prompt):
+        people, things = found.group(1, 2, 3), found.group(5, 6, 7)
+        clues = re.findall(r"(\w+) (has|does not have) the (\w+)\.", found[8])
+        ways = [dict(zip(people, order, strict=True)) for order in permutations(things)]
+        left = {w[found[9]] for w in ways if all((w[who] == thing) == (has == "has") for who, has, thing in clues)}
+        assert len(left) == 1, prompt
+        return holds(found[10], left.pop())
+    asked = re.split(r"(?<=[.]) ", prompt)[-1]
+    if found := re.fullmatch(r"Is (\d+) lucky\?", asked):
+        return holds("lucky", found[1][-1])
+    found = re.fullmatch(r"(?:Is|Does) the (\w+) (.*)\?", asked)
+    assert found is not None, asked
+    return holds(found[2], found[1])
 
 
-def riddles(kind: str, count: int, seed: int = 3):
-    rng = Random(seed)
-    return [draw(kind, rng) for _ in range(count)]
+def riddles(kind: str, count: int, seed: int = 3, family: str = ""):
+    rng, found = Random(seed), []
+    while len(found) < count:
+        riddle = draw(kind, rng, holds=len(found) % 2 == 0)
+        if ("lucky" in riddle.prompt) == (family == "numbers") or not family:
+            found.append(riddle)
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_question_is_solved_from_its_text_alone(kind):
+def test_every_question_is_solved_from_its_text_and_what_is_known(kind):
     for riddle in riddles(kind, 1500):
         assert solve(riddle.prompt) == riddle.holds, riddle
 
@@ -55,7 +75,15 @@ def test_kinds_have_as_many_yes_as_no_and_more_than_20000_questions():
         assert max(counted.values()) - min(counted.values()) <= 1
     assert TASK.balance() == pytest.approx({"train": 0.5, "search": 0.5, "test": 0.5}, abs=0.01)
     assert min(count_questions().values()) >= 20_000
-    assert len({riddle.prompt for riddle in riddles("two_hops", 20_500)}) > 20_000
+    assert len({riddle.prompt for riddle in riddles("two_hops", 25_000)}) > 20_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_lore_leans_to_yes_or_no(kind):
+    counted = Counter((riddle.template, riddle.holds) for riddle in riddles(kind, 12_000))
+    for template in {template for template, _ in counted}:
+        yes, no = counted[template, True], counted[template, False]
+        assert abs(yes - no) < 4.5 * (yes + no) ** 0.5, template
 
 
 def test_splits_share_no_template_with_the_same_entities():
@@ -78,69 +106,41 @@ def features(prompt: str) -> list[str]:
     return [*words, *map(" ".join, pairwise(words)), *placed]
 
 
-def shallow_accuracy(kind: str) -> float:
-    """Held-out accuracy of a ridge regression on `features`, trained on 3000 questions of a kind."""
-    drawn = riddles(kind, 4000)
+def shallow_accuracy(drawn) -> float:
+    """Held-out accuracy of a ridge regression on `features`, trained on three quarters of these questions."""
     index = {f: i for i, f in enumerate(sorted({f for r in drawn for f in features(r.prompt)}))}
-    x = np.zeros((len(drawn), len(index)))
+    x, cut = np.zeros((len(drawn), len(index))), 3 * len(drawn) // 4
     for row, riddle in enumerate(drawn):
         for feature in features(riddle.prompt):
             x[row, index[feature]] = 1
     y = np.array([1.0 if r.holds else -1.0 for r in drawn])
-    x -= x[:3000].mean(0)
-    kernel = x[:3000] @ x[:3000].T + 30 * np.eye(3000)
-    guess = x[3000:] @ x[:3000].T @ np.linalg.solve(kernel, y[:3000])
-    return float(((guess > 0) == (y[3000:] > 0)).mean())
+    x -= x[:cut].mean(0)
+    kernel = x[:cut] @ x[:cut].T + 30 * np.eye(cut)
+    guess = x[cut:] @ x[:cut].T @ np.linalg.solve(kernel, y[:cut])
+    return float(((guess > 0) == (y[cut:] > 0)).mean())
 
 
-def test_words_and_places_do_not_give_two_hops_away():
-    """1000 held-out questions: chance is 50 %, and four standard errors above it 56 %."""
-    assert shallow_accuracy("two_hops") < 0.564
-
-
-def seen_from_the_question(fact: str, question: str) -> str:
-    """A fact and a question with all that only one of them names made the same: what one fact tells of the answer."""
-    own, asked = re.findall(r"\w+", fact), re.findall(r"\w+", question)
-    fillers = {*NAMES, *ITEMS}
-    marks = {w: f"#{i}" for i, w in enumerate(w for w in asked if w in own and w in fillers)}
-    words = [marks.get(w, "other" if w in fillers else w) for w in (*own, "|", *asked)]
-    return " ".join(words)
-
-
-def test_no_single_fact_with_the_question_gives_the_answer_of_two_hops():
-    seen: dict[str, list[bool]] = {}
-    for riddle in riddles("two_hops", 30_000):
-        story, _, question = riddle.prompt.rpartition(". ")
-        for fact in story.split(". "):
-            seen.setdefault(seen_from_the_question(fact, question), []).append(riddle.holds)
-    often = {what: answers for what, answers in seen.items() if len(answers) >= 300}
-    assert len(often) == 36, "6 attributes x 6 ways in which a fact can meet a question"
-    for what, answers in often.items():
-        share = sum(answers) / len(answers)
-        assert abs(share - 0.5) < 4.5 * 0.5 / len(answers) ** 0.5, (what, share, len(answers))
-
-
-def test_the_planted_shortcut_is_seen_by_these_means():
-    """A chain of three asked about its ends: one fact about an end says who is on top, and counting shows it."""
-    answers = Counter()
-    rng = Random(0)
-    for _ in range(1000):
-        a, b, c = rng.sample(NAMES, 3)
-        top_first = rng.random() < 0.5
-        question = f"Is {a if top_first else c} taller than {c if top_first else a}?"
-        answers[seen_from_the_question(f"{a} is taller than {b}", question), top_first] += 1
-    assert len(answers) == 2, "the fact's view decides"
+def test_words_and_places_do_not_give_sums_away_and_give_grids_away():
+    """1000 held-out questions: chance is 50 %, and four standard errors above it 56 %. In grids the thing that somebody
+    does not have is the answer, which the module says: so the means of this test are seen to find a shortcut."""
+    assert shallow_accuracy(riddles("two_hops", 4000, family="numbers")) < 0.564
+    assert shallow_accuracy(riddles("two_hops", 4000, family="things")) > 0.9
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rationales_follow_from_the_prompt_and_say_no_answer(kind):
+def test_rationales_say_each_step_and_no_answer(kind):
     for riddle in riddles(kind, 500):
-        assert not re.search(r"\b(yes|no)\b", riddle.rationale.lower())
-        assert all(fact.removesuffix(".") in riddle.prompt for fact in riddle.facts)
+        assert not re.search(r"\b(yes|no)\b", riddle.rationale.lower().replace("has no ", ""))
         assert len(riddle.facts) == len(riddle.decomposition) == (1 if kind == "one_hop" else 2)
-        question = re.split(r"(?<=[.]) ", riddle.prompt)[-1]
-        assert solve(f"{riddle.rationale} {question}") == riddle.holds, "the rationale is enough to answer"
-        assert set(re.findall(r"\w+", riddle.rationale)) <= {*re.findall(r"\w+", riddle.prompt), *OPPOSITES}
+        assert riddle.facts[0] == riddle.rationale or riddle.facts[0] in riddle.prompt
+        assert riddle.rationale.endswith(riddle.facts[-1])
+        lore = riddle.facts[-1]
+        told = re.search(r"(\d+) is|The (\w+) ", lore)
+        assert told is not None
+        thing = told[1][-1] if told[1] else told[2]
+        assert holds(lore, thing) == riddle.holds == (" no" not in lore), "the last step is enough to answer"
+        if kind == "two_hops":
+            assert (told[1] or told[2]) in riddle.rationale.removesuffix(lore), "the first step finds it"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def merge(base: str, adapter: Path, target: Path) -> None:
 
 
 def untie(model: Any, adapter: Any) -> None:
-    """Give a model its own output layer, in place, where the adapter is beside that and the weights are the input's too.
+    """Give a model an output layer of its own, in place, where the adapter is beside one that it shares with its input.
 
     Merged into the shared weights, it would change what the model reads as well.
     """

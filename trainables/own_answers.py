@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.bases import Base
 from trainables.core import Complete, Completion, Read, Row
-from trainables.documents import padded_right
+from trainables.documents import check, padded_right
 from trainables.memory import HALVINGS, ran_out
 
 EVALUATION_ROWS = 128  # prompts, or rows, at a time
@@ -48,6 +48,7 @@ class Answers:
 
     def _read(self, rows: Sequence[Row]) -> list[list[float]]:
         """The log-probability of each label, per row."""
+        check(rows, 0, self.base)
 
         @torch.no_grad()
         def some(own: Sequence[Row]) -> list[list[float]]:

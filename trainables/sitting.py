@@ -75,6 +75,8 @@ class Sitting:
             except StopIteration as end:
                 return end.value
             own = (self._stack.seats, 0) if ask.untouched else (self.slot, self._virtual)
+            if isinstance(ask, Read):
+                check(ask.rows, own[1], self._stack.base)
             reply = yield requested(ask, *own)
 
     @property
@@ -109,7 +111,7 @@ class Sitting:
                 )
             if True not in row.labels or row.labels[0]:
                 raise ValueError(f"a row of {len(row.tokens)} tokens has no label after its first token; drop it")
-        check(rows, self.learner.adapter.num_virtual_tokens, self._stack.base)
+        check(rows, self._virtual, self._stack.base)
         return rows
 
     def _correct(self, rows: Sequence[Row]) -> Requesting:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -65,15 +66,18 @@ def parsed(chain: Chain, flags: Flags, task: Any) -> list[Sweep]:
     return [apply(sweep, _fitting(flags, sweep, chosen), task) for sweep in chosen.values()]
 
 
-def run_chain(chain: Chain, flags: Flags, task: Any, script: Path, argv: list[str]) -> Ended:
-    """Every phase that was asked for; how the last one ended that was run. Raises BadInput before anything starts."""
-    for sweep in parsed(chain, flags, task):
+def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, task: Any, script: Path, argv: list[str]) -> Ended:
+    """Every phase that was asked for; how the last one ended that was run. Raises BadInput before anything starts.
+
+    `sweeps`: what `parsed` made of the flags.
+    """
+    for sweep in sweeps:
         check(sweep, flags.allow)
     name, chosen = _name(chain, flags), chain.chosen(flags.phase)
     root = flags.storage_path / name
     again = argv if "--name" in argv else [*argv, "--name", name]
     base, ended = flags.base, cast(Ended, "finished")
-    for phase, sweep in chosen.items():
+    for asked, (phase, sweep) in zip(sweeps, chosen.items(), strict=True):
         folder = root / f"{name}-{phase}"
         own = dataclasses.replace(
             _fitting(flags, sweep, chosen),
@@ -83,7 +87,9 @@ def run_chain(chain: Chain, flags: Flags, task: Any, script: Path, argv: list[st
             resume=flags.resume and (folder / SWEEP_FILE).is_file(),
         )
         if not (own.resume and _over(folder)):
-            ended = session(apply(sweep, own, task), own, script, again)
+            first = phase == next(iter(chosen))
+            now = dataclasses.replace(asked, name=folder.name) if first else apply(sweep, own, task)
+            ended = session(now, own, script, again)
             if ended != "finished":
                 return ended
         if phase != list(chosen)[-1]:
@@ -93,11 +99,15 @@ def run_chain(chain: Chain, flags: Flags, task: Any, script: Path, argv: list[st
 
 
 def become(folder: Path) -> str:
-    """The base that a sweep's winner becomes: merged into its own once, with that one's options."""
+    """The base that a sweep's winner becomes: merged into its own once, with that one's options.
+
+    Raises BadInput where there is no winner.
+    """
     run, target = open_run(folder), folder / MERGED
-    sweep, record = run.facts["sweep"], run.trial(BEST)
+    sweep, record = run.facts["sweep"], job_of(run, BEST).record
     old = next(pair["base"] for pair in sweep["pairs"] if pair["learner"]["name"] == record.learner)
-    if not target.exists():
+    if not (target / "README.md").is_file():  # which is written last
+        shutil.rmtree(target, ignore_errors=True)
         with contextlib.redirect_stdout(io.StringIO()):
             export(folder, to=target, merge=True)
     base = ":".join([str(target.resolve()), *old.removeprefix("builtin:").split(":")[1:]])

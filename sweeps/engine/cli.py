@@ -43,18 +43,20 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> str:
         flags, sweep = parse(given, argv)
         if flags.phase:
             raise BadInput(f"--phase {flags.phase[0]}: {given.name} has no phases; leave --phase out")
-        sweeps = [sweep if flags.like is None else _like(sweep, flags.like)]
+        sweeps = [sweep]
     else:
         from sweeps.engine.chain import parsed, run_chain
 
         flags, task = read(given.first, argv)
         sweeps = parsed(given, flags, task)
+    if flags.like is not None:
+        sweeps = [_like(sweep, flags.like) for sweep in sweeps]
     if flags.plan:
         return _plan(sweeps, flags)
     if flags.cluster is not None:
         return _submit(given.name, sweeps, flags, flags.cluster, script, argv)
     if not isinstance(given, Sweep):
-        return run_chain(given, flags, task, script, argv)
+        return run_chain(given, sweeps, flags, task, script, argv)
     from sweeps.engine.session import session
 
     return session(sweeps[0], flags, script, argv)
@@ -78,9 +80,7 @@ def _plan(sweeps: list[Sweep], flags: Flags) -> str:
     return "finished"
 
 
-def _submit(
-    name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script: Path, argv: list[str]
-) -> str:
+def _submit(name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script: Path, argv: list[str]) -> str:
     """Run on a cluster, and watch."""
     if flags.like is not None or flags.address is not None:
         raise BadInput("--cluster goes with neither --like nor --address; on the head they work")
@@ -127,6 +127,7 @@ def console() -> None:
         if sys.argv[1:] == ["doctor"]:  # where the imports below may fail, too
             doctor()
             return
+        from sweeps.engine.attribute import attribute
         from sweeps.engine.export import export
         from sweeps.engine.judge import judge
         from sweeps.engine.rationales import rationales
@@ -136,8 +137,7 @@ def console() -> None:
 
         steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
-        verbs["judge"] = judge
-        verbs["version"] = _version
+        verbs |= {"attribute": attribute, "judge": judge, "version": _version}
         tyro.extras.subcommand_cli_from_dict(verbs)
 
 

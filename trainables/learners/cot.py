@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trainables.core import Asking, Example, Row, Split
+from trainables.core import Asking, Example, Row, Split, Task
 from trainables.learners.cot_drafts import ablated
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
@@ -27,6 +27,10 @@ class CotConfig(LoraConfig):
 
     max_new_tokens: int = 64  # of a rationale and its answer; what is cut off scores nothing
     ablate_drafts: bool = False  # also report the score after no draft, and after another question's
+
+    def rounds_per_pass(self, task: Task) -> int:
+        """A pass over the questions with a rationale."""
+        return self.rounds_for(len(with_rationale(task)))
 
     def build(self, base: Any, task: Any, seed: int) -> CotLearner:
         """Raises ValueError where no training question has a rationale, or none of one label has."""

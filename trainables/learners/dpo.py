@@ -1,7 +1,8 @@
 """dpo: a LoRA adapter that prefers right completions to wrong ones (Rafailov et al. 2023; `preference.py`).
 
 A pair's chosen side is the rationale and its answer; its rejected side what the model that phase C starts from says
-wrongly itself, or, where that is right, the same rationale with the other answer. A task may bring pairs of its own.
+wrongly itself, or, where that is right, the same rationale with the other answer. A task that brings pairs is taken at
+its word, and nothing else is learned.
 Reference log-probabilities are read once, before the first step, and kept in the trial's state; a host reads them once
 for all of its trials.
 """
@@ -9,17 +10,18 @@ for all of its trials.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
-from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split
+from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
 from trainables.learners.cot import label_factors, with_rationale
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.learners.preference import beta_at, cal_dpo, dpo, dr_dpo, reward_metrics, sums_of_pairs
 from trainables.prompts import encode_prompt, row_of
+
+Loss = Literal["sigmoid", "cal_dpo"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class DpoConfig(LoraConfig):
     beta: float = 0.1  # how strongly the reference holds, 1/nats
     beta_start: float = 0.05  # where the warm-up of beta begins, as in the seed
     beta_warmup_steps: int = 0  # optimizer steps from beta_start to beta; 0: beta at once
-    loss_type: Literal["sigmoid", "cal_dpo"] = "sigmoid"  # DPO, or Cal-DPO
+    loss_type: Loss = "sigmoid"  # DPO, or Cal-DPO
     label_smoothing: float = 0.0  # probability that a pair is the wrong way round (sigmoid alone)
     beta_prime: float = math.inf  # Dr. DPO's; infinity is the plain mean
     max_pairs: int = 512  # training questions that pairs are made of
@@ -46,8 +48,24 @@ class DpoConfig(LoraConfig):
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it is the share of swapped pairs, below 0.5")
         if self.label_smoothing and self.loss_type == "cal_dpo":
             raise ValueError("label_smoothing is not defined for cal_dpo; set it to 0, or loss_type to 'sigmoid'")
+        if self.loss_type not in get_args(Loss):
+            raise ValueError(f"loss_type is {self.loss_type!r}; use one of {', '.join(get_args(Loss))}")
+        if self.beta_warmup_steps < 0:
+            raise ValueError(f"beta_warmup_steps is {self.beta_warmup_steps}; it must be at least 0")
         if self.max_pairs < 1:
             raise ValueError(f"max_pairs is {self.max_pairs}; it must be at least 1")
+        if self.watch_updates:
+            raise ValueError(
+                "watch_updates compares completions with gold ones, and half of a pair is wrong; leave it off"
+            )
+
+    def rows_per_batch(self) -> int:
+        """Two rows for each pair of a micro-batch."""
+        return 2 * super().rows_per_batch()
+
+    def rounds_per_pass(self, task: Task) -> int:
+        """A pass over the pairs."""
+        return self.rounds_for(len(paired(task, self.max_pairs)))
 
     def build(self, base: Any, task: Any, seed: int) -> DpoLearner:
         return DpoLearner(self, base, task, seed)
@@ -71,20 +89,21 @@ class DpoLearner(SupervisedLearner):
         super().__init__(config, config.adapter(), config.optimizer(), base, task, seed)
         self._dpo, self._untouched, self._asked = config, untouched, task
         self.max_new_tokens = config.max_new_tokens
-        self.rows_per_batch *= 2
-        self._train = with_rationale(task)[: config.max_pairs]
+        self._train = paired(task, config.max_pairs)
         self._factors = label_factors(task.train(), self._train, [1.0] * len(self._train))
         self._known: list[Known] = []
         self._places: dict[Row, int] = {}  # of a chosen row
-        self._seen: dict[str, list[float]] = defaultdict(list)
+        self._seen: dict[int, dict[str, float]] = {}  # of a micro-batch: its loss may be asked for again
 
     def prepare(self) -> Asking:
         """Pairs and their reference, once."""
         if self._known:
             return
-        prompts = [encode_prompt(self._tokenizer, example.prompt) for example in self._train]
-        said = yield Complete(prompts, self.max_new_tokens, self._untouched)
-        pairs = [self._pair(*own) for own in zip(self._train, said, strict=True)]
+        pairs: list[tuple[str, str]] = [own for e in self._train if (own := self._asked.pair(e))]
+        if not pairs:
+            prompts = [encode_prompt(self._tokenizer, example.prompt) for example in self._train]
+            said = yield Complete(prompts, self.max_new_tokens, self._untouched)
+            pairs = [self._pair(*own) for own in zip(self._train, said, strict=True)]
         rows = [self._encoded(i, text) for i, pair in enumerate(pairs) for text in pair]
         sums = [sum(row) for row in (yield Read(rows, self._untouched))]
         references = zip(sums[0::2], sums[1::2], strict=True)
@@ -104,16 +123,15 @@ class DpoLearner(SupervisedLearner):
         beta = beta_at(step, config.beta, config.beta_start, config.beta_warmup_steps)
         cal = config.loss_type == "cal_dpo"
         losses = cal_dpo(*pairs, beta) if cal else dpo(*pairs, beta, config.label_smoothing)
-        for name, value in reward_metrics(*pairs, beta).items():
-            self._seen[name].append(value)
+        self._seen[self._draws] = reward_metrics(*pairs, beta)
         weights = chosen.new_tensor([self._factors[self._train[i].answer] for i in places])
         return dr_dpo(losses, config.beta_prime, weights)
 
     def evaluate(self, split: Split) -> Asking:
         """Also the means of `rewards/...` and `logps/...` over the pairs trained on since the last evaluation."""
         metrics = yield from super().evaluate(split)
-        seen, self._seen = self._seen, defaultdict(list)
-        return metrics | {name: sum(values) / len(values) for name, values in seen.items()}
+        seen, self._seen = [*self._seen.values()], {}
+        return metrics | {name: sum(one[name] for one in seen) / len(seen) for name in (seen[0] if seen else ())}
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"known": [tuple(own) for own in self._known]}
@@ -127,9 +145,7 @@ class DpoLearner(SupervisedLearner):
         self._places = {self._encoded(i, own.chosen): i for i, own in enumerate(known)}
 
     def _pair(self, example: Example, said: Completion) -> tuple[str, str]:
-        """The task's own, or the rationale against what was said wrongly, or against itself with the other answer."""
-        if brought := self._asked.pair(example):
-            return brought
+        """The rationale against what was said wrongly, or against itself with the other answer."""
         chosen, text = self._asked.rationale_answer(example), self._decode(said.tokens)
         parsed = self._asked.said(text) if said.ended else None
         if parsed is not None and parsed.answer != example.answer:
@@ -139,3 +155,8 @@ class DpoLearner(SupervisedLearner):
 
     def _encoded(self, place: int, text: str) -> Row:
         return row_of(self._tokenizer, self._train[place].prompt, text)
+
+
+def paired(task: Any, most: int) -> Sequence[Example]:
+    """The training questions that the task brings pairs for; where it brings none, those with a rationale."""
+    return (tuple(example for example in task.train() if task.pair(example)) or with_rationale(task))[:most]

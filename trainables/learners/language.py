@@ -59,8 +59,11 @@ class LanguageConfig:
         return self.new_rows() + round(self.replay_ratio * self.new_rows())
 
     def rounds_per_pass(self, task: Task) -> int:
-        per_round = self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()
-        return math.ceil(len(task.train()) / per_round)
+        return self.rounds_for(len(task.train()))
+
+    def rounds_for(self, examples: int) -> int:
+        """Rounds that draw so many examples."""
+        return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
 
     def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
         return Optimizer(

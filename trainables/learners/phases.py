@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from trainables.core import Asking, Optimizer, Row, Split, Task
 from trainables.learners.cot import CotConfig, CotLearner
-from trainables.learners.dpo import DpoConfig, DpoLearner
+from trainables.learners.dpo import DpoConfig, DpoLearner, Loss
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 
@@ -30,7 +30,7 @@ class PhasesConfig(LoraConfig):
     beta: float = 0.1  # as for dpo
     beta_start: float = 0.05  # as for dpo
     beta_warmup_steps: int = 0  # as for dpo
-    loss_type: Literal["sigmoid", "cal_dpo"] = "sigmoid"  # as for dpo
+    loss_type: Loss = "sigmoid"  # as for dpo
     label_smoothing: float = 0.0  # as for dpo
     beta_prime: float = math.inf  # as for dpo
     max_pairs: int = 512  # as for dpo
@@ -43,11 +43,26 @@ class PhasesConfig(LoraConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.lr_scheduler_type != "constant":
             raise ValueError(f"lr_scheduler_type is {self.lr_scheduler_type!r}; phases have their own rates: constant")
-        self.of(CotConfig, self.cot_learning_rate)
-        self.of(DpoConfig, self.dpo_learning_rate)
+        self.cot()
+        self.dpo()
 
-    def of(self, kind: type[Any], learning_rate: float) -> Any:
-        """A phase's own configuration. Raises ValueError for what it refuses."""
+    def cot(self) -> CotConfig:
+        """Phase B's own configuration. Raises ValueError for what it refuses."""
+        return self._of(CotConfig, self.cot_learning_rate)
+
+    def dpo(self) -> DpoConfig:
+        """Phase C's."""
+        return self._of(DpoConfig, self.dpo_learning_rate)
+
+    def rows_per_batch(self) -> int:
+        """Of the phase with the most: two for each pair."""
+        return self.dpo().rows_per_batch()
+
+    def rounds_per_pass(self, task: Task) -> int:
+        """Phases A and B, and a pass of C: before that, trials may be in different phases."""
+        return self.sft_rounds + self.cot_rounds + self.dpo().rounds_per_pass(task)
+
+    def _of(self, kind: type[Any], learning_rate: float) -> Any:
         shared = {field.name: getattr(self, field.name) for field in fields(kind) if hasattr(self, field.name)}
         return kind(**shared | {"learning_rate": learning_rate})
 
@@ -62,20 +77,19 @@ class PhasesLearner:
 
     def __init__(self, config: PhasesConfig, base: Any, task: Task, seed: int) -> None:
         self.adapter, self.steps_per_round = config.adapter(), config.steps_per_round
-        cot, dpo = config.of(CotConfig, config.cot_learning_rate), config.of(DpoConfig, config.dpo_learning_rate)
         self._phases: list[SupervisedLearner] = [
             SupervisedLearner(config, self.adapter, config.optimizer(), base, task, seed),
-            CotLearner(cot, base, task, seed),
-            DpoLearner(dpo, base, task, seed, untouched=False),
+            CotLearner(config.cot(), base, task, seed),
+            DpoLearner(config.dpo(), base, task, seed, untouched=False),
         ]
         self._ends = (config.sft_rounds, config.sft_rounds + config.cot_rounds)
-        self.rows_per_batch = max(phase.rows_per_batch for phase in self._phases)
+        self.rows_per_batch = config.rows_per_batch()
         self._rounds = 0  # begun
 
     @property
     def phase(self) -> int:
-        """0, 1 or 2 in the round that has begun last."""
-        return sum(self._rounds > end for end in self._ends)
+        """0, 1 or 2 in the round that has begun last; before the first, what that will be."""
+        return sum(max(1, self._rounds) > end for end in self._ends)
 
     @property
     def optimizer(self) -> Optimizer:

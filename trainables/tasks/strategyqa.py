@@ -18,7 +18,8 @@ from random import Random
 from typing import ClassVar, NamedTuple
 
 from trainables.core import Example, Split
-from trainables.tasks.strategyqa_data import Entry, Item, load_rationales, load_splits, split_of
+from trainables.tasks.strategyqa_data import Entry, Item, load_splits, split_of
+from trainables.tasks.strategyqa_told import load_pairs, load_rationales
 from trainables.tasks.strategyqa_world import KINDS, draw
 
 GENERATED = "generated"
@@ -45,8 +46,9 @@ class StrategyQaTask:
     data: str = GENERATED  # or a file, a folder, or hub:OWNER/NAME
     facts_in_prompt: bool = False  # real data: its facts before the question ("oracle facts"), an easier task
     rationales: str = ""  # a JSONL file of {"key", "rationale", "weight"}: what is learned instead of the data's own
+    pairs: str = ""  # a JSONL file of {"key", "chosen", "rejected"}: the completions that dpo prefers, and to what
     seed: int = 0
-    train_size: int = 8000
+    train_size: int = 2000
     search_size: int = 250
     test_size: int = 500
     max_new_tokens: int = 8  # the answer and a full stop; with a rationale before it about 48
@@ -65,12 +67,11 @@ class StrategyQaTask:
             raise ValueError(f"max_new_tokens={self.max_new_tokens} cuts answers short; use 4 or more")
 
     def train(self) -> Sequence[Example]:
-        """Raises ValueError for a `rationales` file that was made for other questions."""
+        """Raises ValueError for a `rationales` or `pairs` file that was made for other questions."""
         train = self._examples("train", self.train_size)
-        if self.rationales and not any(example.key in load_rationales(self.rationales) for example in train):
-            raise ValueError(
-                f"rationales='{self.rationales}' has a rationale for none of the training questions; make it from them"
-            )
+        for name, load in (("rationales", load_rationales), ("pairs", load_pairs)):
+            if (path := getattr(self, name)) and load(path).keys().isdisjoint(example.key for example in train):
+                raise ValueError(f"{name}='{path}' has none of the training questions in it; make it from them")
         return train
 
     def search(self) -> Sequence[Example]:
@@ -127,6 +128,10 @@ class StrategyQaTask:
         row = load_rationales(self.rationales).get(example.key) if self.rationales else None
         return row.weight if row else 1.0
 
+    def pair(self, example: Example) -> tuple[str, str] | None:
+        """The completion that the `pairs` file prefers for this question, and the one to which; None without one."""
+        return load_pairs(self.pairs).get(example.key) if self.pairs else None
+
     def rationale_answer(self, example: Example) -> str:
         """A completion that reasons first and then answers in the form that `said` takes."""
         return self.concluded(self.rationale(example), example.answer)
@@ -136,8 +141,9 @@ class StrategyQaTask:
         return f"{draft} So the answer is {answer}.".lstrip()
 
     def draft(self, completion: str) -> str:
-        """The opposite: what a completion says before it concludes."""
-        return CONCLUSION.sub("", completion).strip()
+        """The opposite: what a completion says beside its answer, be that before it or behind a bare Yes or No."""
+        bare = BARE.match(completion)
+        return CONCLUSION.sub("", completion[bare.end() if bare else 0 :]).strip()
 
     def said(self, completion: str) -> Said | None:
         return said(completion)
@@ -174,9 +180,9 @@ def generated(split: Split, size: int, seed: int) -> tuple[Example, ...]:
     turns = [(kind, holds) for holds in (True, False) for kind in KINDS]
     while len(made) < size:
         kind, holds = turns[len(made) % len(turns)]
-        riddle = draw(kind, rng)
+        riddle = draw(kind, rng, holds)
         group = f"{riddle.template}/{','.join(riddle.entities)}"
-        if riddle.holds != holds or riddle.prompt in seen or split_of(group) != split:
+        if riddle.prompt in seen or split_of(group) != split:
             continue
         seen.add(riddle.prompt)
         key = f"{group}/{hashlib.sha256(riddle.prompt.encode()).hexdigest()[:8]}"

@@ -16,7 +16,6 @@ ends in a ValueError of one line.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -50,14 +49,6 @@ class Entry:
     question: str
     answer: str  # Yes or No
     item: Item
-
-
-@dataclass(frozen=True)
-class Rationale:
-    """A row of a `rationales` file; `weight` is what its example counts."""
-
-    rationale: str
-    weight: float = 1.0
 
 
 def split_of(key: str) -> Split:
@@ -218,24 +209,3 @@ def _texts(row: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{where} has {name} {value!r}; write a list of texts")
     return tuple(text.strip() for text in texts)
-
-
-@lru_cache(maxsize=4)
-def load_rationales(path: str) -> Mapping[str, Rationale]:
-    """A `rationales` file, by key. Raises ValueError in one line."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ValueError(f"rationales='{path}' is no file; give JSONL rows of key and rationale, or leave it empty")
-    found: dict[str, Rationale] = {}
-    for place, row in _jsonl(file):
-        key, told, weight = (
-            (row.get("key"), row.get("rationale"), row.get("weight", 1.0)) if isinstance(row, dict) else [None] * 3
-        )
-        if not isinstance(key, str) or not isinstance(told, str) or not told.strip():
-            raise ValueError(f"{file}: {place} needs a key and a rationale, both text; repair or remove it")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise ValueError(f"{file}: {place} has the weight {weight!r}; write a finite number of 0 or more")
-        if key in found:
-            raise ValueError(f"{file}: {place} has the key {key!r} again; keep one rationale for each question")
-        found[key] = Rationale(told.strip(), float(weight))
-    return found

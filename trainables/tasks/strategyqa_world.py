@@ -1,32 +1,58 @@
 """A closed world for yes/no questions in StrategyQA's form (facts, decomposition, answer), made of the arena's words.
 
 StrategyQA (Geva et al. 2021) asks what no text says in one place: a question is taken apart into steps, each step finds
-a fact, and the answer follows from all of them. Some facts stand in the story of the prompt; others are knowledge that
-no prompt tells and that a learner has to bring along, as in the original. Here that is which five of the ten people are
-girls; half of the questions show it, one person at a time.
+a fact, and the answer follows from all of them. Some facts follow from the story of the prompt; others are knowledge
+that no prompt tells, and that a learner has to bring along, as in the original. Here that is which numbers are `LUCKY`
+and what twenty things are like, `LORE`; half of the questions show it, one number or thing at a time.
 
-    Ben is shorter than Ann. Cleo is taller than Ann.
-        one_hop   Is Ann a girl?
-        two_hops  Who is the tallest? Is it a girl?
+    numbers  Ann has 7 pens and finds 5 more.
+        one_hop   Is 38 lucky?
+        two_hops  How many pens does Ann have now? Is it lucky?
+    things   Dan, Hana and Ivo have a pet each: cat, bird, dog. Dan does not have the bird. Ivo has the dog.
+        one_hop   Does the bird have fur?
+        two_hops  Which pet does Hana have? Does it have fur?
 
-Of the two ends of a chain, one is a girl and one is not, so neither the names of a story nor how many girls are in it
-give a two_hops question away (`tests/test_strategyqa.py` looks for such shortcuts). Its two steps are asked in so many
-words because `builtin:tiny` was never taught to take a question apart: it knows who is the tallest when it is asked
-that, and at 1.1 million parameters it does not learn to compare two words of its prompt from yes and no alone.
+A question of two steps asks them in so many words, because `builtin:tiny` was never taught to take one apart: it knows
+how to add and how to solve a grid when it is asked that. Yes and No are equally likely in every kind, family and lore.
+Whether a sum is lucky takes its last digit, which follows from no single word of the story. (Whether it is even is too
+easy: without any reasoning, an adapter learned the parities of two numbers in 240 steps.) In a grid, the thing that
+somebody does not have is the answer of the first step, so things can be learned without solving it:
+`tests/test_strategyqa.py` measures both.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
-from trainables.tasks.arena_world import ATTRIBUTES, NAMES
+from trainables.tasks.arena_kinds import count_logic, logic
+from trainables.tasks.arena_numbers import math_word, operands
+from trainables.tasks.arena_world import LARGEST_NUMBER, NAMES, OBJECTS, Question
 
-GIRLS = frozenset({"Ann", "Cleo", "Eva", "Hana", "Nora"})
-LONG = 0.15  # share of the stories with four people, as in the arena
+SUMS = ("gain", "lose")  # of the arena's word problems: the digits of products and shares are lopsided
+LUCKY = "03479"  # a number that ends like this is lucky: two even digits and three odd ones, small ones and large ones
+
+
+class Lore(NamedTuple):
+    """What is known of a theme's things: which of them are so, and how that is asked and said."""
+
+    holds: frozenset[str]
+    asked: str  # of "it"
+    asked_of: str
+    said: str
+    denied: str
+
+
+LORE = {
+    "pet": Lore(frozenset({"cat", "dog", "horse"}), "Does it have fur?", "Does the {} have fur?",
+                "The {} has fur.", "The {} has no fur."),
+    "drink": Lore(frozenset({"tea", "coffee"}), "Is it hot?", "Is the {} hot?", "The {} is hot.", "The {} is not hot."),
+    "tool": Lore(frozenset({"hammer", "saw", "drill"}), "Is it made of metal?", "Is the {} made of metal?",
+                 "The {} is made of metal.", "The {} is not made of metal."),
+    "fruit": Lore(frozenset({"plum", "peach"}), "Does it have a stone?", "Does the {} have a stone?",
+                  "The {} has a stone.", "The {} has no stone."),
+}  # fmt: skip
 
 
 class Riddle(NamedTuple):
@@ -35,7 +61,7 @@ class Riddle(NamedTuple):
     prompt: str
     holds: bool  # the answer is Yes
     template: str  # with `entities`, the key
-    entities: tuple[str, ...]  # sorted: all orders and wordings of a story share a key
+    entities: tuple[str, ...]  # those of the arena's question that the story comes from
     facts: tuple[str, ...]  # those that the answer needs, in the order of the steps; the last one is knowledge
     decomposition: tuple[str, ...]  # a question for each step; #1 is the first one's answer
     rationale: str  # what each step finds
@@ -43,79 +69,93 @@ class Riddle(NamedTuple):
 
 
 class Story(NamedTuple):
-    """A chain of people, the first of whom has most of something, told in any order."""
+    """A question of the arena, told apart from what it asks."""
 
-    topic: str
-    chain: list[str]
-    told: list[str]
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.told)
+    told: str
+    asked: str
+    source: Question
 
 
-def story(rng: Random) -> Story:
-    """Three or four people, with a girl at one end and none at the other."""
-    topic = rng.choice(list(ATTRIBUTES))
-    more, _, less, _ = ATTRIBUTES[topic]
+def story(question: Question) -> Story:
+    told, _, asked = question.prompt.rpartition(". ")
+    return Story(f"{told}.", asked, question)
+
+
+def number(rng: Random) -> Story:
+    """Something is found or lost."""
     while True:
-        chain = rng.sample(NAMES, 4 if rng.random() < LONG else 3)
-        if (chain[0] in GIRLS) != (chain[-1] in GIRLS):
-            break
-    told = [
-        f"{b} is {less} than {a}." if rng.random() < 0.5 else f"{a} is {more} than {b}." for a, b in pairwise(chain)
-    ]
-    rng.shuffle(told)
-    return Story(topic, chain, told)
+        question = math_word(rng)
+        if question.topic in SUMS:
+            return story(question)
 
 
-def knowledge(who: str) -> str:
-    return f"{who} is {'' if who in GIRLS else 'not '}a girl."
+def luck(number: str) -> tuple[bool, str]:
+    holds = number[-1] in LUCKY
+    return holds, f"{number} is {'' if holds else 'not '}lucky."
 
 
-def recall(rng: Random) -> Riddle:
-    """One step: what is known of somebody in the story."""
-    about = story(rng)
-    who = rng.choice(about.chain)
-    asked, fact = f"Is {who} a girl?", knowledge(who)
-    entities = tuple(sorted(about.chain))
-    prompt = f"{about.text} {asked}"
-    return Riddle(prompt, who in GIRLS, f"recall/{about.topic}", entities, (fact,), (asked,), fact, 0.0)
+def known(theme: str, thing: str) -> tuple[bool, str]:
+    lore = LORE[theme]
+    return thing in lore.holds, (lore.said if thing in lore.holds else lore.denied).format(thing)
 
 
-def compose(rng: Random) -> Riddle:
-    """Two steps: who is at an end of the story's chain, and what is known of them."""
-    about = story(rng)
-    _, most, _, least = ATTRIBUTES[about.topic]
-    top = rng.random() < 0.5
-    who, word = (about.chain[0], most) if top else (about.chain[-1], least)
-    return Riddle(
-        f"{about.text} Who is the {word}? Is it a girl?",
-        who in GIRLS,
-        f"compose/{about.topic}",
-        tuple(sorted(about.chain)),
-        (*about.told, knowledge(who)),
-        (f"Who is the {word}?", "Is #1 a girl?"),
-        f"{who} is the {word}. {knowledge(who)}",
-        0.5 if len(about.chain) == 3 else 1.0,
-    )
+def recall_number(rng: Random) -> Riddle:
+    """One step: is some number lucky?"""
+    about, asked_of = number(rng), str(rng.randint(0, LARGEST_NUMBER))
+    holds, fact = luck(asked_of)
+    asked = f"Is {asked_of} lucky?"
+    template, entities = f"recall/{about.source.topic}", (*about.source.entities, asked_of)
+    return Riddle(f"{about.told} {asked}", holds, template, entities, (fact,), (asked,), fact, 0.0)
 
 
-KINDS: dict[str, Callable[[Random], Riddle]] = {"one_hop": recall, "two_hops": compose}
+def compose_number(rng: Random) -> Riddle:
+    """Two steps: how many are there now, and is that lucky?"""
+    about = number(rng)
+    holds, fact = luck(about.source.answer)
+    prompt, first = f"{about.told} {about.asked} Is it lucky?", f"It is {about.source.answer}."
+    template, steps = f"compose/{about.source.topic}", (about.asked, "Is #1 lucky?")
+    difficulty = 0.5 + 0.5 * about.source.difficulty
+    facts = (about.told, fact)
+    return Riddle(prompt, holds, template, about.source.entities, facts, steps, f"{first} {fact}", difficulty)
 
 
-def draw(kind: str, rng: Random) -> Riddle:
-    """A question of a kind."""
-    return KINDS[kind](rng)
+def recall_thing(rng: Random) -> Riddle:
+    """One step: what is known of a thing that the story names?"""
+    about = story(logic(rng))
+    theme, thing = about.source.topic, rng.choice(about.source.candidates)
+    holds, fact = known(theme, thing)
+    asked, entities = LORE[theme].asked_of.format(thing), about.source.entities
+    return Riddle(f"{about.told} {asked}", holds, f"recall/{theme}", entities, (fact,), (asked,), fact, 0.0)
 
 
-def count_stories() -> dict[int, int]:
-    """By number of people: attributes x chains with a girl at one end x wordings and orders of the links."""
-    ends, among = 2 * len(GIRLS) * (len(NAMES) - len(GIRLS)), len(NAMES) - 2
-    return {n: len(ATTRIBUTES) * ends * math.perm(among, n - 2) * 2 ** (n - 1) * math.factorial(n - 1) for n in (3, 4)}
+def compose_thing(rng: Random) -> Riddle:
+    """Two steps: which thing does somebody have, and what is known of it?"""
+    about = story(logic(rng))
+    theme, thing = about.source.topic, about.source.answer
+    holds, fact = known(theme, thing)
+    who = about.asked.split()[-2]
+    steps = (about.asked, LORE[theme].asked_of.format("#1").replace("the #1", "#1"))
+    prompt, facts = f"{about.told} {about.asked} {LORE[theme].asked}", (about.told, fact)
+    rationale = f"{who} has the {thing}. {fact}"
+    return Riddle(prompt, holds, f"compose/{theme}", about.source.entities, facts, steps, rationale, 0.5)
+
+
+KINDS: dict[str, tuple[Callable[[Random], Riddle], ...]] = {
+    "one_hop": (recall_number, recall_thing),
+    "two_hops": (compose_number, compose_thing),
+}
+
+
+def draw(kind: str, rng: Random, holds: bool) -> Riddle:
+    """A question of a kind with this answer: the family first, then what it is about, so that no lore leans."""
+    family, theme = rng.choice(KINDS[kind]), rng.choice([*LORE])
+    while True:
+        riddle = family(rng)
+        if riddle.holds == holds and (family in (recall_number, compose_number) or riddle.template.endswith(theme)):
+            return riddle
 
 
 def count_questions() -> dict[str, int]:
-    """Distinct questions of each kind: of a story, one for each person, or for each end."""
-    stories = count_stories()
-    return {"one_hop": sum(n * count for n, count in stories.items()), "two_hops": 2 * sum(stories.values())}
+    """Distinct questions of each kind: sums for 100 numbers or one result; grids for three things or one."""
+    sums = len(NAMES) * len(OBJECTS) * sum(len(operands(topic)) for topic in SUMS)
+    return {"one_hop": 100 * sums + 3 * count_logic(), "two_hops": sums + count_logic()}
