@@ -1,0 +1,189 @@
+"""A chain of two real sweeps: each on what the best of the one before has become, one folder, resumed where it was."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+import yaml
+
+from sweeps.engine.cli import main
+from sweeps.engine.chain import become, parsed
+from sweeps.engine.flags import read
+from sweeps.engine.sweep import BadInput
+from sweeps.results.run import Run
+from tests import toy_sweep
+from tests.chain_script import SWEEP, TASK
+from tests.driving import environment, sweep
+from trainables.bases import load
+from trainables.host import Host
+
+SCRIPT = Path(__file__).parent / "chain_script.py"
+FLAGS = ["--set", "beta=0.2", "--learner", "dpo"]  # known to the second phase alone
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Interrupted in its second phase, and resumed: the folder, both outputs, and the first phase's files before."""
+    folder = tmp_path_factory.mktemp("chain")
+    driver = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *FLAGS, "--no-report"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in driver.stdout:
+        lines.append(line)
+        if "started" in line and "mini-two: 1 trials" in "".join(lines):
+            driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=120) == 130, "".join(lines)
+    assert yaml.safe_load((folder / "runs/mini/mini-two/end.yaml").read_text())["interrupted"]
+    before = times(folder)
+    time.sleep(0.01)
+    return folder, "".join(lines), sweep(folder, *FLAGS, "--resume", script=SCRIPT).stdout, before
+
+
+def times(folder):
+    one = folder / "runs/mini/mini-one"
+    files = [one / "end.yaml", one / "trials.parquet", *sorted((one / "merged").iterdir())]
+    return {str(file): file.stat().st_mtime_ns for file in files}
+
+
+def test_one_folder_has_a_folder_for_each_phase(finished):
+    folder, first, second, _ = finished
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["mini"]
+    assert sorted(path.name for path in (folder / "runs/mini").iterdir()) == ["mini-one", "mini-two"]
+    assert "the next phase starts from trial 0 of mini-one" in first
+    told = second[second.index("phases:") :].splitlines()
+    assert [line.split(":")[0].strip() for line in told[1:3]] == ["mini-one", "mini-two"]
+
+
+def test_the_second_phase_is_measured_against_the_winner_of_the_first(finished):
+    """Both in the same format: the untouched base of the second is the first's adapter, merged."""
+    folder, *_ = finished
+    one, two = (Run.read(folder / f"runs/mini/mini-{name}") for name in ("one", "two"))
+    won = one.trial("best").score
+    assert won > 0.3, "it learned to answer, so that equality says something"
+    assert two.end["untouched"]["dpo"]["score"] == pytest.approx(won)
+    (pair,) = two.facts["sweep"]["pairs"]
+    assert pair["base"] == str((folder / "runs/mini/mini-one/merged").resolve())
+    assert one.facts["sweep"]["pairs"][0]["base"] == "builtin:tiny"
+
+
+def test_merged_weights_say_what_the_adapter_says(finished):
+    """The adapter is beside an output layer that shares its weights with the input's, which must not move."""
+    folder, *_ = finished
+    target = folder / "runs/mini/mini-one/merged"
+    model = transformers.AutoModelForCausalLM.from_pretrained(target)
+    tiny = load("builtin:tiny").model
+    assert torch.equal(model.get_input_embeddings().weight, tiny.get_input_embeddings().weight)
+    assert not torch.equal(model.get_output_embeddings().weight, tiny.get_input_embeddings().weight)
+    base = load(str(target.resolve()))
+    host = Host(base)
+    found = host.evaluate_untouched(SWEEP.phases["one"].pairs[0].learner.build(base, TASK, 0))
+    host.shut()
+    assert found["items"] == list(Run.read(folder / "runs/mini/mini-one").trial("best").items)
+
+
+def test_resuming_leaves_the_finished_phase_alone(finished):
+    folder, _, second, before = finished
+    assert times(folder) == before
+    assert "mini-one: 1 trials" not in second
+    assert "mini-two: 1 trials" in second
+    assert not yaml.safe_load((folder / "runs/mini/mini-two/end.yaml").read_text())["interrupted"]
+
+
+def test_flags_reach_the_phase_that_knows_them(finished):
+    folder, *_ = finished
+    one, two = (Run.read(folder / f"runs/mini/mini-{name}").facts["sweep"] for name in ("one", "two"))
+    assert [pair["learner"]["name"] for pair in (*one["pairs"], *two["pairs"])] == ["lora", "dpo"]
+    assert "beta" in str(two["space"])
+    assert "beta" not in str(one["space"])
+
+
+def test_a_merge_that_broke_off_is_made_again(finished, tmp_path):
+    copy = tmp_path / "mini-one"
+    shutil.copytree(finished[0] / "runs/mini/mini-one", copy)
+    (copy / "merged/README.md").unlink()
+    (copy / "merged/model.safetensors").write_bytes(b"half")
+    assert become(copy) == str((copy / "merged").resolve())
+    transformers.AutoModelForCausalLM.from_pretrained(copy / "merged")
+    before = (copy / "merged/model.safetensors").stat().st_mtime_ns
+    become(copy)
+    assert (copy / "merged/model.safetensors").stat().st_mtime_ns == before, "once"
+
+
+def test_without_a_winner_there_is_no_next_phase(finished, tmp_path):
+    copy = tmp_path / "mini-one"
+    copy.mkdir()
+    shutil.copy(finished[0] / "runs/mini/mini-one/sweep.yaml", copy)
+    with pytest.raises(BadInput, match=r"no trial of .* has a score yet"):
+        become(copy)
+
+
+def refused(capsys, *argv, of=SWEEP):
+    with pytest.raises(SystemExit) as end:
+        main(of, [*argv])
+    said = capsys.readouterr().err.strip()
+    assert end.value.code == 2
+    assert len(said.splitlines()) == 1
+    return said
+
+
+def test_what_cannot_be_is_refused_in_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "--phase three: this script's phases are one, two, alone" in refused(capsys, "--phase", "three")
+    assert "alone starts from the base; run it by itself" in refused(capsys, "--phase", "one", "alone")
+    assert "say with --phase which sweep" in refused(capsys, "--like", "runs/mini")
+    assert "runs/nowhere is not a sweep's folder" in refused(capsys, "--phase", "one", "--like", "runs/nowhere")
+    assert "--resume: there is no chain in runs/mini" in refused(capsys, "--resume")
+    assert "--learner nobody: this sweep's learners are lora" in refused(capsys, "--learner", "nobody")
+    assert "'nothing' is not a field" in refused(capsys, "--set", "nothing=1")
+    assert "this sweep's learners are lora" in refused(capsys, "--phase", "one", "--learner", "dpo")
+    assert "--phase one: toy has no phases" in refused(capsys, "--phase", "one", of=toy_sweep.SWEEP)
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    assert "--name mine: runs/mine exists" in refused(capsys, "--name", "mine")
+    assert [*tmp_path.rglob("*.yaml")] == [], "nothing was started"
+
+
+@pytest.mark.parametrize(
+    ("argv", "names"),
+    [([], ["one", "two"]), (["--phase", "two"], ["two"]), (["--phase", "two", "one"], ["one", "two"]),
+     (["--phase", "alone"], ["alone"])],
+)  # fmt: skip
+def test_phases_are_chosen_and_come_in_the_chains_order(argv, names):
+    flags, task = read(SWEEP.first, argv)
+    sweeps = parsed(SWEEP, flags, task)
+    assert [one.name for one in sweeps] == names
+    for one in sweeps:
+        one.validate()
+
+
+def test_axes_of_one_phase_are_fixed_there_and_shared_ones_everywhere():
+    flags, task = read(SWEEP.first, ["--set", "beta=0.3", "dpo.beta_start=0.2", "learning_rate=0.004", "r=4"])
+    fixed = [
+        {axis: values.choices for axis, values in one.joined_space().axes.items()} for one in parsed(SWEEP, flags, task)
+    ]
+    both = {"learning_rate": (0.004,), "r": (4,)}
+    assert fixed == [both, both | {"beta": (0.3,), "beta_start": (0.2,)}]
+
+
+def test_a_plan_has_every_phase(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(SWEEP, ["--plan"])
+    told = capsys.readouterr().out
+    for name, learner in (("one", "lora"), ("two", "dpo")):
+        assert f"sweep {name}: 1 trials" in told
+        assert f"probe of {learner}:" in told
+    assert "sweep alone" not in told
+    assert [*tmp_path.iterdir()] == []
