@@ -1,9 +1,8 @@
 """How far does a small model get on yes/no questions of several steps, phase by phase?
 
 StrategyQA in three sweeps, each on the base that the best of the one before has become: supervised on the answers
-(sft), on rationales and answers (cot), on preferences (dpo). `--phase joint` searches all three as one trial. The
-default questions are generated and ask the built-in base what its prompt says; real ones: --task.data FILE, or
-hub:OWNER/NAME. See docs/strategyqa.md. About forty minutes on two cores.
+(sft), on rationales and answers (cot), on preferences (dpo). `--phase joint` searches all three as one trial. Questions
+are generated; real ones: --task.data FILE, or hub:OWNER/NAME. See docs/strategyqa.md. About forty minutes on two cores.
 """
 
 import sys
@@ -34,8 +33,7 @@ LORA: Any = BATCH | {"target_modules": TARGETS}
 SIZE: Any = {"num_samples": 8, "rounds": 8, "finalists": 1}
 
 
-def fixed(space: Space) -> Space:
-    """Rows per step stay as they are: phases are compared after as many."""
+def fixed(space: Space) -> Space:  # rows per step stay as they are: phases are compared after as many
     return space.without("per_device_train_batch_size")
 
 

@@ -14,12 +14,14 @@ import peft
 import pytest
 import transformers
 
-from sweeps import arc, arena, style
+from sweeps import arc, arena, strategyqa, style
+from sweeps.engine.chain import Chain, parsed
 from sweeps.engine.checks import BadInput
 from sweeps.engine.export import export
-from sweeps.engine.flags import parse
+from sweeps.engine.flags import parse, read
 from sweeps.engine.judge import judge
 from sweeps.engine.judging import checkpoint_hash
+from sweeps.engine.sweep import Sweep
 from sweeps.results.run import Run
 from tests.arc_files import recolour, write_all_splits
 from tests.driving import MINIATURES, environment, study, sweep
@@ -48,6 +50,23 @@ def test_style_in_miniature(tmp_path):
     report = (tmp_path / "runs/style/judged.md").read_text()
     assert checkpoint_hash(tmp_path / "runs/style/best") in report
     assert "against" in report
+
+
+def test_strategyqa_in_miniature(tmp_path):
+    out = sweep(tmp_path, *MINIATURES["strategyqa"], script=ROOT / "sweeps/strategyqa.py").stdout
+    runs = [Run.read(tmp_path / f"runs/strategyqa/strategyqa-{phase}") for phase in ("sft", "cot")]
+    merged = runs[0].folder / "merged"
+    assert runs[1].facts["sweep"]["pairs"][0]["base"] == str(merged.resolve())
+    transformers.AutoModelForCausalLM.from_pretrained(merged)
+    for run in runs:
+        assert len(run.records) == 2
+        assert {one.status for one in run.records} <= {"finished", "pruned"}
+        assert run.facts["sweep"]["name"] == run.folder.name
+        assert "untouched base" in [one.name for one in run.finals]
+    told = out[out.index("phases:") :].splitlines()
+    assert [line.split(":")[0].strip() for line in told[1:3]] == ["strategyqa-sft", "strategyqa-cot"]
+    assert "of the test split" in told[1]
+    assert re.match(r"  strategyqa-cot less strategyqa-sft: [+-]\d+\.\d points \(p = ", told[3])
 
 
 def check_submission(run, file):
@@ -100,10 +119,12 @@ def check_miniature(name, folder, out):
             peft.PeftModel.from_pretrained(model, folder)
 
 
-@pytest.mark.parametrize("module", [arena, arc, style], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [arena, arc, strategyqa, style], ids=lambda module: module.__name__)
 def test_scripts_are_short_and_valid(module):
     assert len(Path(module.__file__).read_text().splitlines()) < 60
-    module.SWEEP.validate()
+    given = module.SWEEP
+    for one in [given] if isinstance(given, Sweep) else [*given.phases.values(), *given.apart.values()]:
+        one.validate()
 
 
 def readme_commands(start):
@@ -116,11 +137,15 @@ def readme_commands(start):
 @pytest.mark.parametrize("command", readme_commands("python sweeps/"))
 def test_readme_flags_exist(command, tmp_path):
     _, script, *flags = shlex.split(command)
-    module = {"arena": arena, "arc": arc, "style": style}[Path(script).stem]
+    module = {"arena": arena, "arc": arc, "strategyqa": strategyqa, "style": style}[Path(script).stem]
     if "my_tasks.json" in flags:
         flags[flags.index("my_tasks.json")] = write_all_splits(tmp_path / "mine", recolour())
-    given, changed = parse(module.SWEEP, flags)
-    assert changed.name == module.SWEEP.name
+    if isinstance(module.SWEEP, Chain):
+        given, task = read(module.SWEEP.first, flags)
+        assert parsed(module.SWEEP, given, task)
+    else:
+        given, changed = parse(module.SWEEP, flags)
+        assert changed.name == module.SWEEP.name
     assert (given.plan, given.resume) == ("--plan" in flags, "--resume" in flags)
 
 
