@@ -173,7 +173,7 @@ def test_the_gain_is_parted_as_a_sweeps_end_does():
     found = gain(0.72, {"score": 0.2, "lenient": 0.664})
     assert (found.total, found.form, found.skill) == pytest.approx((52.0, 46.4, 5.6))
     assert gain(0.3, {"score": 0.2, "lenient": 0.6}).skill == pytest.approx(0.0)
-    assert gain(0.3, {}) is None
+    assert gain(0.3, {}) is gain(0.3, {"score": 0.2}) is None
 
 
 def test_the_headline_says_when_nothing_was_learned(tmp_path):
