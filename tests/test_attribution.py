@@ -123,17 +123,17 @@ def by_hand(model, steps):
 @pytest.mark.parametrize("family", ["qwen2", "gpt2", "lfm2"])
 def test_the_integral_is_that_of_a_plain_sum_and_complete(family):
     model = miniatures.model(family, torch.float64)
-    each = by_hand(model, 800)
-    got = attribute(model, ASKED, END, steps=100)
-    assert abs(got.error) < 2e-3 * got.mass
-    assert got.mass == pytest.approx(float(each.abs().sum()), rel=5e-3)
+    each = by_hand(model, 300)
+    got = attribute(model, ASKED, END, steps=64)
+    assert abs(got.error) < 1e-5 * got.mass
+    assert got.mass == pytest.approx(float(each.abs().sum()), rel=1e-4)
     for name, where in PLACES.items():
         assert getattr(got, f"{name}_share") == pytest.approx(
-            float(each[where].abs().sum() / each.abs().sum()), abs=5e-3
+            float(each[where].abs().sum() / each.abs().sum()), abs=1e-4
         )
-    assert got.difference == pytest.approx(float(each.sum()), rel=1e-2, abs=1e-2)
+    assert got.difference == pytest.approx(float(each.sum()), abs=1e-4)
     assert abs(attribute(model, ASKED, END, steps=2).error) > abs(got.error), "too few steps show"
-    turned = attribute(model, replace(ASKED, given=ASKED.other, other=ASKED.given), END, steps=100)
+    turned = attribute(model, replace(ASKED, given=ASKED.other, other=ASKED.given), END, steps=64)
     assert turned.log_odds == pytest.approx(-got.log_odds)
     assert turned.draft_share == pytest.approx(got.draft_share), "shares do not depend on which answer is meant"
 
@@ -151,16 +151,16 @@ def test_parts_are_the_row_that_the_other_ablations_read():
 
 TASK = StrategyQaTask(train_size=200, search_size=8, test_size=12)
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-PAIR = Pair(CotConfig(steps_per_round=60, target_modules=TARGETS), TASK, "builtin:tiny")
+PAIR = Pair(CotConfig(steps_per_round=20, target_modules=TARGETS), TASK, "builtin:tiny")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What a sweep leaves whose winner has learned to reason: its adapter, and what it says to the test split."""
+    """What a sweep leaves: an adapter of a few steps, and completions of the test split, here the data's rationales, as
+    learning to write some takes minutes."""
     folder = tmp_path_factory.mktemp("run")
     learner = open_learner(PAIR, seed=1)
     learner.round()
-    metrics = learner.evaluate("test")
     (folder / "best").mkdir()
     learner.save(str(folder / "best"))
     learner.close()
@@ -170,7 +170,8 @@ def run(tmp_path_factory):
     history = [{"round": 1, "score": 0.5, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}]
     record = TrialRecord("t0", 0, "cot", sweep.defaults()[0], "finished", 1, 0.5, 0.5, 8, 1.0, history)
     write_all(folder, [record], baselines={}, rounds=1)
-    final = Final("trial 0", 0.5, np.array([metrics["items"]]), "t0", 1, (metrics["completions"],))
+    said = [TASK.rationale_answer(example) for example in TASK.test()]
+    final = Final("trial 0", 0.5, np.ones((1, len(said))), "t0", 1, (said,))
     (folder / FINALISTS).write_bytes(finalists_parquet([final], TASK.test()))
     return folder
 
@@ -191,13 +192,13 @@ def test_the_verb_reads_a_run_and_leaves_a_table(run, monkeypatch, capsys):
     out = capsys.readouterr().out
     left = Run.read(run)
     drafts = drafted(left, left.trial("best"), TASK)
-    assert len(drafts) > 6, "the winner has learned to reason"
+    assert [one.draft for one in drafts] == [TASK.rationale(example) for example in TASK.test()]
     table = pd.read_parquet(run / "attribution.parquet")
     assert table.item.tolist() == [one.item for one in drafts[:6]]
     assert (table.prompt_share + table.draft_share + table.conclusion_share).to_numpy() == pytest.approx(1)
     assert table.error.abs().max() < 0.1 * table.mass.min()
     assert f"all: {100 * table.draft_share.mean():.1f} % on the draft (95 %: " in out
-    assert set(table.kind) == {kind for kind in ("one_hop", "two_hops") if f"  {kind}: " in out}
+    assert {line.split(":")[0].strip() for line in out.splitlines() if "on the draft" in line} == {*table.kind, "all"}
     held, first = with_adapter("builtin:tiny", run / "best"), drafts[0]
     asked = parts(TASK, held.tokenizer, first.example, first.draft, first.answer)
     again = attribute(held.model.merge_and_unload(), asked, held.eos, steps=24)
@@ -216,9 +217,7 @@ def test_a_winner_that_writes_no_drafts_is_told_in_one_line(run, tmp_path, compl
 
 def test_answers_without_a_draft_are_left_out(run, tmp_path):
     left = Run.read(said_instead(run, tmp_path, "Yes.", items=(0, 2)))
-    both = [{one.item for one in drafted(r, r.trial("best"), TASK)} for r in (Run.read(run), left)]
-    assert both[0] & {0, 2}, "it drafted them before"
-    assert both[1] == both[0] - {0, 2}
+    assert [one.item for one in drafted(left, left.trial("best"), TASK)] == [1, *range(3, 12)]
 
 
 def test_what_cannot_be_attributed_is_told_in_one_line(run, tmp_path, capsys, monkeypatch):

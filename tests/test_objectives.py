@@ -114,10 +114,7 @@ def test_flags_and_refusals():
     for wrong, said in (
         (("seconds",), "begin with 'score'"),
         (("score", "score"), "once"),
-        (
-            ("score", "beauty"),
-            "'beauty' is not known; choose of score, trainable_parameters, seconds, loss, out_of_domain",
-        ),
+        (("score", "beauty"), "'beauty' is not known; choose of score, .*, loss, out_of_domain"),
     ):
         with pytest.raises(BadInput, match=said):
             replace(ARENA, objectives=wrong).validate()

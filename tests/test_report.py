@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from search_spaces.space import Space
+from sweeps.results.files import FINALISTS
 from sweeps.results.finals import UNTOUCHED, Final, verdict
 from sweeps.results.gain import gain
 from sweeps.results.grids import PALETTE, drawn
@@ -171,7 +173,7 @@ def test_the_gain_is_parted_as_a_sweeps_end_does():
     found = gain(0.72, {"score": 0.2, "lenient": 0.664})
     assert (found.total, found.form, found.skill) == pytest.approx((52.0, 46.4, 5.6))
     assert gain(0.3, {"score": 0.2, "lenient": 0.6}).skill == pytest.approx(0.0)
-    assert gain(0.3, {}) is None
+    assert gain(0.3, {}) is gain(0.3, {"score": 0.2}) is None
 
 
 def test_the_headline_says_when_nothing_was_learned(tmp_path):
@@ -183,3 +185,16 @@ def test_the_headline_says_when_nothing_was_learned(tmp_path):
     close = [final("trial 0", 0.8, "t0", asked), final("trial 11", 0.8, "t1", asked)]
     said = headline(Run.read(folder(tmp_path / "b", several(), finals=close, asked=asked)))
     assert "cannot be told apart from trial" in said
+
+
+def test_the_headline_says_when_a_constant_answer_is_as_good(tmp_path):
+    """60 questions, 3 seeds: half of them right beside 54 % that always say No; nine of ten beside the same."""
+    asked, words = questions(), "No better than the constant baseline was shown"
+    for rate, told in ((0.5, True), (0.9, False)):
+        finals = [final("trial 0", rate, "t0", asked), final(UNTOUCHED, 0.0, None, asked, None, seeds=1)]
+        path = folder(tmp_path / str(rate), several(), finals=finals, asked=asked)
+        known = {"chance": 0.5, "constant": 0.54, "constant.yes_no": 0.99, "untouched": 0.6}
+        (path / "end.yaml").write_text(yaml.safe_dump({"baselines": known, "untouched": {}, "seconds": 1.0}))
+        assert (words in headline(Run.read(path))) == told
+    (path / FINALISTS).unlink()
+    assert words not in headline(Run.read(path))  # the search's best, 80 %

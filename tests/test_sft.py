@@ -57,9 +57,8 @@ def test_one_question_is_encoded_as_everywhere(reader):
 
 
 def test_a_base_without_a_template_reads_questions_and_answers():
-    (row,) = encode_dialogue(
-        tokenizer(), (("system", "x"), *((r, t) for r, t in zip(("user", "assistant") * 2, "abcd")))
-    )
+    turns = (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    (row,) = encode_dialogue(tokenizer(), (("system", "x"), *turns))
     text = "x\nQuestion: a\nAnswer: b<end>\nQuestion: c\nAnswer: d<end>"
     assert list(row.tokens) == tokenizer()(text).input_ids
     assert said(tokenizer(), row, True).split() == ["b", "<end>", "d", "<end>"]
@@ -174,9 +173,7 @@ def test_perplexity_and_likelihood_by_hand_and_long_rows_counted(mine):
     long = sum(len(encode_dialogue(TINY.tokenizer, e.data.messages)[0].tokens) > 60 for e in mine.train())
     assert 0 < long == metrics["rows_left_out"]
     assert len(metrics["completions"]) == len(rows)
-    with pytest.raises(
-        ValueError, match=r"conversations to train on are longer than 5 tokens; raise --task.max-length"
-    ):
+    with pytest.raises(ValueError, match="to train on are longer than 5 tokens; raise"):
         built(replace(mine, max_length=5))
 
 

@@ -99,8 +99,11 @@ def _measured(base: str, adapter: Path, task: Any, said: Sequence[Drafted], step
         held.model.float()
     rows = []
     for one in said:
-        asked = parts(task, held.tokenizer, one.example, one.draft, one.answer)
-        found = attributed(held.model, asked, held.eos, steps)
+        try:
+            asked = parts(task, held.tokenizer, one.example, one.draft, one.answer)
+            found = attributed(held.model, asked, held.eos, steps)
+        except ValueError as error:
+            raise BadInput(f"test question {one.item}: {error}") from error
         of = one.example
         what = {"item": one.item, "key": of.key, "kind": of.kind, "prompt": of.prompt, "draft": one.draft}
         what |= {"answer": of.answer, "given": one.answer}

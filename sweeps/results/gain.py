@@ -21,11 +21,14 @@ class Gain:
 
 
 def gain(best: float | None, untouched: Mapping[str, Any]) -> Gain | None:
-    """`untouched`: metrics of the base before training; its lenient score less its strict one is answer format."""
+    """`untouched`: metrics of the base before training; its lenient score less its strict one is answer format.
+
+    None without both: a likelihood has no lenient reading, and says nothing of what is format.
+    """
     before = untouched.get("score")
-    if best is None or before is None or not math.isfinite(before):
+    if best is None or before is None or not math.isfinite(before) or "lenient" not in untouched:
         return None
-    lenient = max(before, untouched.get("lenient", before))
+    lenient = max(before, untouched["lenient"])
     total = 100 * (best - before)
     form = min(total, 100 * (lenient - before))
     return Gain(before, lenient, total, form, total - form)

@@ -9,12 +9,17 @@ from sweeps.results.comparison import compare, first_group
 from sweeps.results.finals import UNTOUCHED
 from sweeps.results.leaderboard import UNRANKED, TrialRecord, level_with_best, percent, rank, span
 from sweeps.results.run import Run
+from sweeps.results.statistics import interval
 
 NAMED = 3  # finalists; more are counted
 
 
 def headline(run: Run) -> str:
-    """One plain sentence: who won, or that it cannot be told, and the untouched base."""
+    """Who won, or that it cannot be told, and the untouched base; and if a strategy that learns nothing is as good."""
+    return f"{_found(run)}{_as_trivial(run)}"
+
+
+def _found(run: Run) -> str:
     if run.finals:
         return _of_finals(run)
     rows = [row for row in rank(run.records) if row.rank is not None]
@@ -31,6 +36,22 @@ def headline(run: Run) -> str:
         lead += f", but {_count(len(level), 'trial')} cannot be told apart from it"
     before = finite([run.end.get("baselines", {}).get("untouched")])
     return f"{lead}; the untouched base scores {percent(before[0])}." if before else f"{lead}."
+
+
+def _as_trivial(run: Run) -> str:
+    """Said where the best lies within its interval of a strategy that learns nothing, as of saying No to everything."""
+    known = run.end.get("baselines", {})
+    trivial = {n: v for n, v in known.items() if "." not in n and n != "untouched" and finite([v])}
+    trained = next((one for one in run.finals if one.name != UNTOUCHED), None)
+    ranked = [row for row in rank(run.records) if row.rank is not None]
+    bounds = interval(trained.scores.mean(0)) if trained else ranked[0].interval if ranked else None
+    if not trivial or bounds is None:
+        return ""
+    name = max(trivial, key=lambda key: trivial[key])
+    if bounds[0] > trivial[name]:
+        return ""
+    best = f"{percent(trained.score if trained else ranked[0].record.score)} ({span(bounds)})"
+    return f" No better than the {name} baseline was shown: {best} against {percent(trivial[name])}."
 
 
 def _of_finals(run: Run) -> str:
