@@ -21,6 +21,7 @@ from sweeps.engine.export import export
 from sweeps.engine.flags import parse, read
 from sweeps.engine.judge import judge
 from sweeps.engine.judging import checkpoint_hash
+from sweeps.engine.record import hashes_of
 from sweeps.engine.sweep import Sweep
 from sweeps.results.run import Run
 from tests.arc_files import recolour, write_all_splits
@@ -48,7 +49,9 @@ def test_style_in_miniature(tmp_path):
     assert table.forgetting_score.between(0, 1).all()
     judge(tmp_path / "runs/style")
     report = (tmp_path / "runs/style/judged.md").read_text()
-    assert checkpoint_hash(tmp_path / "runs/style/best") in report
+    best = checkpoint_hash(tmp_path / "runs/style/best")
+    assert best in report
+    assert best in hashes_of(tmp_path / "runs/style").values(), "every finalist's hash is kept, as its weights may go"
     assert "against" in report
 
 
