@@ -199,6 +199,17 @@ def test_a_rationale_answer_scores_and_a_file_replaces_the_rationale(tmp_path):
     assert task.rationale_answer(other) == f"So the answer is {other.answer}."
 
 
+def test_what_is_said_of_the_data_before_training(tmp_path):
+    task = StrategyQaTask(train_size=8, search_size=8, test_size=4)
+    told, rationales = task.describe(len)
+    assert told == "answers that are Yes: train 50.0%, search 50.0%, test 50.0%"
+    longest = max(len(task.rationale_answer(e)) for e in task.train())
+    assert rationales == f"rationales: 8 of 8 training questions, at most {longest} tokens each"
+    file = tmp_path / "told.jsonl"
+    file.write_text(json.dumps({"key": task.train()[0].key, "rationale": "Because."}))
+    assert "1 of 8 training" in StrategyQaTask(rationales=str(file), train_size=8, search_size=8).describe(len)[1]
+
+
 def test_baselines_by_hand_and_bad_fields():
     search = TASK.search()
     yes = sum(e.answer == "Yes" for e in search) / len(search)

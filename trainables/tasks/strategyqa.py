@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -101,6 +101,19 @@ class StrategyQaTask:
         """The share of Yes in each split."""
         splits = {"train": self.train(), "search": self.search(), "test": self.test()}
         return {name: _share(examples, "Yes") for name, examples in splits.items()}
+
+    def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
+        """What is printed before training: sizes, how the labels are balanced, and which questions have a rationale."""
+        balance = ", ".join(f"{split} {share:.1%}" for split, share in self.balance().items())
+        train = self.train()
+        with_one = [e for e in train if self.rationale(e)]
+        lines = [f"answers that are Yes: {balance}"]
+        if with_one:
+            longest = max(count_tokens(self.rationale_answer(e)) for e in with_one)
+            lines.append(
+                f"rationales: {len(with_one)} of {len(train)} training questions, at most {longest} tokens each"
+            )
+        return lines
 
     def score(self, example: Example, completion: str) -> float:
         """1 if the completion answers right by `said`, else 0."""
