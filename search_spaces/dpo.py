@@ -2,7 +2,7 @@
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from search_spaces import lora
+from search_spaces import cot
 from search_spaces.space import Space
 
 PREFERENCES = Space(
@@ -18,4 +18,4 @@ PREFERENCES = Space(
     }
 )
 # A tenth of supervised rates: the pairs' gradients do not vanish when the model is right already.
-SPACE = lora.SPACE.replace(learning_rate=FloatDistribution(1e-5, 2e-3, log=True)) | PREFERENCES
+SPACE = cot.SPACE.replace(learning_rate=FloatDistribution(1e-5, 2e-3, log=True)) | PREFERENCES

@@ -5,15 +5,15 @@ The schedule stays constant, as phases begin and end inside it.
 
 from optuna.distributions import CategoricalDistribution
 
-from search_spaces import dpo, lora
+from search_spaces import cot, dpo
 from search_spaces.space import Space
 
 SPACE = (
-    lora.SPACE.without("lr_scheduler_type")
+    cot.SPACE.without("lr_scheduler_type")
     | dpo.PREFERENCES
     | Space(
         {
-            "cot_learning_rate": lora.SPACE.axes["learning_rate"],
+            "cot_learning_rate": cot.SPACE.axes["learning_rate"],
             "dpo_learning_rate": dpo.SPACE.axes["learning_rate"],
             # Rounds before reasoning is learned: answers first, or reasoning from the start.
             "sft_rounds": CategoricalDistribution((0, 2, 4)),

@@ -13,11 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from sweeps.engine.cli import main
 from search_spaces import cot, dpo, full, lora, phases, qlora
-from search_spaces.space import Space
 from sweeps.engine.chain import Chain
 from sweeps.engine.sweep import Sweep
 from trainables.core import Pair
-from trainables.learners.cot import CotConfig
+from trainables.learners.cot import CotAnewConfig, CotConfig
 from trainables.learners.dpo import DpoConfig
 from trainables.learners.full import FullConfig
 from trainables.learners.lora import LoraConfig
@@ -30,29 +29,29 @@ TASK, BASE = StrategyQaTask(), "builtin:tiny"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head")
 BATCH: Any = {"per_device_train_batch_size": 16, "steps_per_round": 40, "total_steps": 320}
 LORA: Any = BATCH | {"target_modules": TARGETS}
+SPACES = {"lora": lora.SPACE, "full": full.SPACE, "qlora": qlora.SPACE}
 SIZE: Any = {"num_samples": 8, "rounds": 8, "finalists": 1}
-
-
-def fixed(space: Space) -> Space:  # rows per step stay as they are: phases are compared after as many
-    return space.without("per_device_train_batch_size")
-
 
 SWEEP = Chain(
     name="strategyqa",
+    anew=("cot_anew",),
     phases={
         "sft": Sweep(
             name="sft",
             pairs=(Pair(LoraConfig(**LORA), TASK, BASE),),
             optional=(Pair(FullConfig(**BATCH), TASK, BASE), Pair(QloraConfig(**LORA), TASK, f"{BASE}:nf4")),
-            space={"lora": fixed(lora.SPACE), "full": fixed(full.SPACE), "qlora": fixed(qlora.SPACE)},
+            space={name: space.without("per_device_train_batch_size") for name, space in SPACES.items()},
             **SIZE,
         ),
-        "cot": Sweep(name="cot", pairs=(Pair(CotConfig(**LORA), TASK, BASE),), space=fixed(cot.SPACE), **SIZE),
-        "dpo": Sweep(name="dpo", pairs=(Pair(DpoConfig(**LORA), TASK, BASE),), space=fixed(dpo.SPACE), **SIZE),
+        "cot": Sweep(
+            name="cot",
+            pairs=(Pair(CotConfig(**LORA), TASK, BASE), Pair(CotAnewConfig(**LORA), TASK, BASE)),
+            space={"cot": cot.SPACE, "cot_anew": cot.SPACE},
+            **SIZE,
+        ),
+        "dpo": Sweep(name="dpo", pairs=(Pair(DpoConfig(**LORA), TASK, BASE),), space=dpo.SPACE, **SIZE),
     },
-    apart={
-        "joint": Sweep(name="joint", pairs=(Pair(PhasesConfig(**LORA), TASK, BASE),), space=fixed(phases.SPACE), **SIZE)
-    },
+    apart={"joint": Sweep(name="joint", pairs=(Pair(PhasesConfig(**LORA), TASK, BASE),), space=phases.SPACE, **SIZE)},
 )
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ import transformers
 import yaml
 
 from sweeps.engine.cli import main
-from sweeps.engine.chain import become, parsed
+from sweeps import strategyqa
+from sweeps.engine.chain import become, parsed, started
 from sweeps.engine.flags import read
+from sweeps.engine.rebuild import on_base
 from sweeps.engine.sweep import BadInput
 from sweeps.results.run import Run
 from tests import toy_sweep
@@ -187,3 +189,15 @@ def test_a_plan_has_every_phase(capsys, tmp_path, monkeypatch):
         assert f"probe of {learner}:" in told
     assert "sweep alone" not in told
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_learner_may_start_anew_beside_those_that_go_on():
+    """In the second phase; in a first one there is no other base to start from."""
+    chain = strategyqa.SWEEP
+    moved = on_base(chain.phases["cot"], "merged")
+    both = started(moved, chain.anew, "builtin:tiny")
+    assert {pair.learner.name: pair.base for pair in both.pairs} == {"cot": "merged", "cot_anew": "builtin:tiny"}
+    both.validate()
+    alone = started(moved, chain.anew, None)
+    assert {pair.learner.name: pair.base for pair in alone.pairs} == {"cot": "merged"}
+    alone.validate()

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import yaml
 
+from search_spaces.space import Space
 from sweeps.engine.checks import fields_of
 from sweeps.engine.export import export
 from sweeps.engine.flags import Flags, apply
@@ -36,10 +37,15 @@ MERGED = "merged"
 
 @dataclass(frozen=True)
 class Chain:
-    """Sweeps by phase, in order; those in `apart` run only when --phase names them, and start from the base."""
+    """Sweeps by phase, in order; those in `apart` run only when --phase names them, and start from the base.
+
+    Learners called as in `anew` start from the chain's own base in every phase, beside those that go on from the phase
+    before; in a phase without one before it they are left out.
+    """
 
     name: str
     phases: Mapping[str, Sweep]
+    anew: tuple[str, ...] = ()
     apart: Mapping[str, Sweep] = dataclasses.field(default_factory=dict)
 
     @property
@@ -89,13 +95,23 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, task: Any, sc
         if not (own.resume and _over(folder)):
             first = phase == next(iter(chosen))
             now = dataclasses.replace(asked, name=folder.name) if first else apply(sweep, own, task)
-            ended = session(now, own, script, again)
+            ended = session(started(now, chain.anew, None if first else sweeps[0].pairs[0].base), own, script, again)
             if ended != "finished":
                 return ended
         if phase != list(chosen)[-1]:
             base = become(folder)
     print("\n".join(summary([root / f"{name}-{phase}" for phase in chosen])), flush=True)
     return ended
+
+
+def started(sweep: Sweep, anew: Sequence[str], base: str | None) -> Sweep:
+    """The sweep with those learners on the chain's own base; without them where there is none but that."""
+    if base is None:
+        kept = {pair.learner.name: pair for pair in sweep.pairs if pair.learner.name not in anew}
+        space = sweep.space if isinstance(sweep.space, Space) else {name: sweep.space[name] for name in kept}
+        return dataclasses.replace(sweep, pairs=tuple(kept.values()), space=space)
+    moved = (dataclasses.replace(p, base=base) if p.learner.name in anew else p for p in sweep.pairs)
+    return dataclasses.replace(sweep, pairs=tuple(moved))
 
 
 def become(folder: Path) -> str:

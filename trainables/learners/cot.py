@@ -37,6 +37,14 @@ class CotConfig(LoraConfig):
         return CotLearner(self, base, task, seed)
 
 
+@dataclass(frozen=True)
+class CotAnewConfig(CotConfig):
+    """The same in a chain of sweeps, from the base that the chain began with: what the phase before taught may be in
+    the way of reasoning."""
+
+    name: ClassVar[str] = "cot_anew"
+
+
 class CotLearner(SupervisedLearner):
     """Rows are the training questions that have a rationale; what is scored is the answer behind the model's own."""
 
