@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import peft
+import psutil
 import pytest
 import torch
 
@@ -150,6 +151,13 @@ class Masked(torch.nn.Module):
 
     def forward(self, x):
         return x * keep_mask(torch.tensor(self.key, dtype=torch.int32), torch.tensor([0.3]), self.number, x)
+
+
+def test_a_round_says_the_most_memory_that_was_taken():
+    """Of this process, where there is no device: at least what it has now, less what the system counts otherwise."""
+    host = Host(base("qwen2"))
+    host.open("a", scripted(ADAPTERS["lora"]))
+    assert host.round("a")["peak_memory_mib"] > 0.9 * psutil.Process().memory_info().rss / 2**20 > 50
 
 
 def test_dropout_keeps_its_share_and_its_scale():

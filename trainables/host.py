@@ -70,8 +70,8 @@ class Host:
 
     def round(self, trial_id: str) -> dict[str, Any]:
         """Train `steps_per_round` optimizer steps. Metrics: `loss` (mean, nats per label token; NaN at divergence),
-        `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `tokens_per_second`; after the
-        first round `without_gradient`, the modules that no gradient reached, if there are any."""
+        `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `tokens_per_second`,
+        `peak_memory_mib`; after the first round `without_gradient`, the modules that no gradient reached, if any."""
         return self.run({trial_id: "round"})[trial_id]
 
     def evaluate(self, trial_id: str, split: Split = "search") -> dict[str, Any]:

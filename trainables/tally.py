@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import math
+import resource
 import time
 from typing import Any
+
+import torch
+
+
+def peak_memory_mib() -> float:
+    """The most that this process has taken so far, of the device if it has one; seats of a host share it."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
 
 
 class Tally:
@@ -33,4 +43,5 @@ class Tally:
             "steps": steps,
             "trainable_parameters": trainable_parameters,
             "tokens_per_second": self._tokens / (time.perf_counter() - self._start),
+            "peak_memory_mib": peak_memory_mib(),
         }

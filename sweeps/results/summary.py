@@ -39,6 +39,7 @@ def comparison(run: Run) -> tuple[list[str], list[list[str]]]:
                 "best on test": percent(max(tested, default=None)),
                 "trained parameters": _parameters(trials),
                 "tokens per second": _middle(trials, "tokens_per_second", "{:,.0f}"),
+                "peak memory, MiB": _middle(trials, "peak_memory_mib", "{:,.0f}"),
                 "seconds per round": _middle(trials, "seconds", "{:.3g}"),
             }
         )
