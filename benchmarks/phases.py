@@ -36,7 +36,7 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 SHARED: Any = {"target_modules": TARGETS, "per_device_train_batch_size": 16}
 A = LoraConfig(learning_rate=1.18e-3, r=32, lora_alpha=64, weight_decay=0.0439, warmup_steps=5, **SHARED)
 B = CotConfig(learning_rate=2e-3, **SHARED)
-C = DpoConfig(learning_rate=3e-4, **SHARED)
+C = DpoConfig(**SHARED)
 PREFERENCE_STEPS = 0.125  # of the others' steps: a pass over C's pairs
 
 Scores = dict[str, Any]

@@ -17,5 +17,5 @@ PREFERENCES = Space(
         "beta_prime": CategoricalDistribution((0.5, 1.0, float("inf"))),
     }
 )
-# A tenth of supervised rates: the pairs' gradients do not vanish when the model is right already.
-SPACE = cot.SPACE.replace(learning_rate=FloatDistribution(1e-5, 2e-3, log=True)) | PREFERENCES
+# Far below supervised rates: nothing in a pair says how far to go, and above 1e-4 both sides soon become unlikely.
+SPACE = cot.SPACE.replace(learning_rate=FloatDistribution(1e-6, 1e-4, log=True)) | PREFERENCES

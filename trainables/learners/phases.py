@@ -26,7 +26,7 @@ class PhasesConfig(LoraConfig):
     sft_rounds: int = 3  # of phase A; 0 leaves it out
     cot_rounds: int = 3  # of phase B; 0 leaves it out; whatever rounds come after are phase C
     cot_learning_rate: float = 3e-3  # of phase B; learning_rate is phase A's
-    dpo_learning_rate: float = 3e-4  # of phase C
+    dpo_learning_rate: float = 1e-5  # of phase C
     beta: float = 0.1  # as for dpo
     beta_start: float = 0.05  # as for dpo
     beta_warmup_steps: int = 0  # as for dpo
