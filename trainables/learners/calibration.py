@@ -25,7 +25,10 @@ def confidence(said: Completion, decode: Callable[[list[int]], str], span: tuple
     its end where it ended."""
     first, last = 0, len(said.logprobs)
     if span is not None:
-        ends = [len(decode(said.tokens[:count])) for count in range(len(said.tokens) + 1)]
-        first = max(count for count, end in enumerate(ends) if end <= span[0])
-        last = min((count for count, end in enumerate(ends) if end >= span[1]), default=len(said.tokens))
+        last = len(said.tokens)  # from the end: an answer mostly stands there, and each length takes a decoding
+        while last and len(decode(said.tokens[: last - 1])) >= span[1]:
+            last -= 1
+        first = last
+        while len(decode(said.tokens[:first])) > span[0]:
+            first -= 1
     return min(1.0, math.exp(sum(said.logprobs[first:last])))

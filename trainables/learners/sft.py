@@ -8,7 +8,6 @@ trials are compared, and stopped, after as much data. What training costs elsewh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,7 +16,7 @@ from trainables.documents import window_of
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.packs import joined, pack
-from trainables.prompts import decode, encode_dialogue, encode_prompt
+from trainables.prompts import encode_dialogue
 from trainables.tasks.arena import ArenaTask
 
 
@@ -95,7 +94,10 @@ class SftLearner(SupervisedLearner):
 
     def __init__(self, config: SftConfig, base: Any, task: Any, seed: int) -> None:
         super().__init__(config, config.adapter(), config.optimizer(), base, task, seed)
-        self._asked, self._forgetting = task, config.elsewhere() if config.forgetting else None
+        self._asked, self._elsewhere = task, None
+        if config.forgetting:
+            own_task = config.elsewhere()
+            self._elsewhere = SupervisedLearner(config, self.adapter, self.optimizer, base, own_task, seed)
         own = base.model.config.get_text_config()
         self._positions = getattr(own, "max_position_embeddings", math.inf)
         self._limit = min(task.max_length, self._positions, window_of(own) if config.packing else math.inf)
@@ -128,7 +130,9 @@ class SftLearner(SupervisedLearner):
     def evaluate(self, split: Split) -> Asking:
         """Beside the score: `nll` (nats per token of all replies) and `perplexity`; `too_long`, the share of
         conversations that the base cannot read, which score 0; `epoch`, passes over the training data so far;
-        `rows_left_out`, training conversations that were too long; `forgetting_score` and `forgetting_lenient`."""
+        `rows_left_out`, training conversations that were too long; `forgetting_score` and `forgetting_lenient`: how the
+        other task's questions are answered, strictly and in whatever words. The untouched base's are the level to hold.
+        """
         dialogues = self._encoded(split)
         short = [place for place, one in enumerate(dialogues) if self._fits(one)]
         said = [Completion([], logprobs=[-math.inf])] * len(dialogues)
@@ -145,8 +149,9 @@ class SftLearner(SupervisedLearner):
         nll = sum(map(sum, nats.values())) / count if count else math.nan
         metrics |= {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "too_long": 1 - len(short) / len(dialogues)}
         metrics |= {"epoch": self._position / len(self._train), "rows_left_out": self._left_out}
-        if self._forgetting:
-            metrics |= yield from forgotten(self._forgetting, self._tokenizer, split)
+        if self._elsewhere:
+            there = yield from self._elsewhere.evaluate(split)
+            metrics |= {f"forgetting_{name}": there[name] for name in ("score", "lenient")}
         return metrics
 
     def _by_likelihood(self, split: Split, metrics: dict[str, Any], nats: dict[int, list[float]]) -> dict[str, Any]:
@@ -168,21 +173,3 @@ class SftLearner(SupervisedLearner):
 
     def _fits(self, one: Dialogue) -> bool:
         return one.longest() <= self._limit and len(one.prompt) + self.max_new_tokens <= self._positions
-
-
-def forgotten(task: Task, tokenizer: Any, split: Split) -> Asking:
-    """How another task's questions are answered: `forgetting_score`, strictly as the task scores them, and
-    `forgetting_lenient`, in whatever words. The untouched base's own are the level to hold."""
-    examples = getattr(task, split)()
-    prompts = [encode_prompt(tokenizer, example.prompt) for example in examples]
-    said: Sequence[Completion] = yield Complete(prompts, task.max_new_tokens)
-    texts = [decode(tokenizer, one.tokens) for one in said]
-    strict = [
-        task.score(example, text) if one.ended else 0.0
-        for example, text, one in zip(examples, texts, said, strict=True)
-    ]
-    lenient = [task.details(example, text)["lenient"] for example, text in zip(examples, texts, strict=True)]
-    return {
-        "forgetting_score": sum(strict) / len(strict),
-        "forgetting_lenient": sum(lenient) / len(lenient),
-    }
