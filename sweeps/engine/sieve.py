@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from trainables.core import Example
+from trainables.tasks.strategyqa import concluded
 
 LEAD = re.compile(r"\bSo,?\s+the\s+answer\s+is\s+\Z", re.IGNORECASE)
 MENTION = re.compile(r"\banswer\s+is\b", re.IGNORECASE)
@@ -40,7 +41,7 @@ class Sample:
 
     @property
     def completion(self) -> str:
-        return f"{self.rationale} So the answer is {self.answer}."
+        return concluded(self.rationale, self.answer)
 
 
 def read(text: str, said: Callable[[str], Found | None]) -> Sample | None:

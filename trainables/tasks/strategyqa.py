@@ -25,7 +25,7 @@ from trainables.tasks.strategyqa_world import KINDS, draw
 GENERATED = "generated"
 LARGEST_SPLIT = 20_000  # generated questions in one split
 ENDS_WITH = re.compile(r"\bthe\s+answer\s+is\s+(yes|no)\b\.?\s*$", re.IGNORECASE)
-CONCLUSION = re.compile(r"\s*(?:\bso\s+)?\bthe\s+answer\s+is\s+(?:yes|no)\b\.?\s*$", re.IGNORECASE)
+CONCLUSION = re.compile(rf"\s*(?:\bso\s+)?{ENDS_WITH.pattern}", re.IGNORECASE)
 BARE = re.compile(r"\s*(yes|no)[^\S\n]*\.?[^\S\n]*(?:\n|$)", re.IGNORECASE)
 
 
@@ -150,8 +150,7 @@ class StrategyQaTask:
         return self.concluded(self.rationale(example), example.answer)
 
     def concluded(self, draft: str, answer: str) -> str:
-        """A draft and the answer behind it."""
-        return f"{draft} So the answer is {answer}.".lstrip()
+        return concluded(draft, answer)
 
     def draft(self, completion: str) -> str:
         """The opposite: what a completion says beside its answer, be that before it or behind a bare Yes or No."""
@@ -174,6 +173,11 @@ def said(completion: str) -> Said | None:
     if len({match.group(1).lower() for match in found}) != 1:
         return None
     return Said(found[-1].group(1).capitalize(), *found[-1].span(1))
+
+
+def concluded(draft: str, answer: str) -> str:
+    """A draft and the answer behind it, as `said` takes them."""
+    return f"{draft} So the answer is {answer}.".lstrip()
 
 
 def committed_to(completion: str) -> str | None:
