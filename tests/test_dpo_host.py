@@ -85,11 +85,15 @@ def test_running_out_of_memory_in_the_backward_pass_changes_neither_beta_nor_met
 
     expected, found = run(False), run(True)
     assert [one.pop("memory_halvings") for one in found] == [1, 1]
+    # The first step's policy is its reference: whose reward is greater there is rounding, so no accuracy is compared.
     names = [name for name in expected[0] if name.startswith(("rewards/", "logps/", "loss", "grad_norm"))]
-    assert len(names) == 8
+    names.remove("rewards/accuracies")
+    assert len(names) == 7
+    sums = max(abs(one[name]) for one in expected for name in names if name.startswith("logps/"))
+    noise = 8 * torch.finfo(torch.float32).eps * sums  # what float32 leaves of a difference of two such sums
     for one, other in zip(expected, found, strict=True):
         for name in names:
-            assert other[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6), name
+            assert other[name] == pytest.approx(one[name], rel=1e-3, abs=noise), name
 
 
 def _raise(gradient):
