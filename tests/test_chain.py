@@ -36,7 +36,7 @@ def finished(tmp_path_factory):
     """Interrupted in its second phase, and resumed: the folder, both outputs, and the first phase's files before."""
     folder = tmp_path_factory.mktemp("chain")
     driver = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *FLAGS, "--no-report"],
+        [sys.executable, str(SCRIPT), *FLAGS, "--no-report", "--mirror", f"file://{folder}/mirror"],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -103,6 +103,21 @@ def test_resuming_leaves_the_finished_phase_alone(finished):
     assert "mini-one: 1 trials" not in second
     assert "mini-two: 1 trials" in second
     assert not yaml.safe_load((folder / "runs/mini/mini-two/end.yaml").read_text())["interrupted"]
+
+
+def test_another_machine_goes_on_from_the_mirror(finished, tmp_path):
+    """It has the first phase, finished, and of the second nothing: that one is made there, on the winner fetched."""
+    shutil.copytree(finished[0] / "mirror/mini-one", tmp_path / "mirror/mini-one")
+    flags = [*FLAGS, "--resume", "--mirror", f"file://{tmp_path}/mirror"]
+    told = sweep(tmp_path, *flags, script=SCRIPT).stdout
+    assert f"fetched runs/mini/mini-one from file://{tmp_path}/mirror" in told
+    assert "mini-one: 1 trials" not in told
+    one, two = (Run.read(tmp_path / f"runs/mini/mini-{name}") for name in ("one", "two"))
+    assert two.end["untouched"]["dpo"]["score"] == pytest.approx(one.trial("best").score)
+    elsewhere = ["--name", "unheard-of", "--resume", "--mirror", f"file://{tmp_path}/mirror"]
+    refused = sweep(tmp_path, *elsewhere, script=SCRIPT, check=False)
+    assert refused.returncode == 2
+    assert "unheard-of-one, nor is it in --mirror" in refused.stderr
 
 
 def test_flags_reach_the_phase_that_knows_them(finished):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +135,16 @@ def test_another_base_narrows_the_ranges() -> None:
 
     assert highest() == highest("--base", "nobody/unheard-of") == 2e-2
     assert highest("--base", "Qwen/Qwen2.5-7B-Instruct") < 2e-2
+
+
+def test_a_folder_as_base_is_known_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeps.arena import SWEEP
+    from sweeps.engine.flags import parse
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/merged").mkdir(parents=True)
+    (tmp_path / "builtin").mkdir()
+    known = {"mine/merged:nf4": f"{tmp_path}/mine/merged:nf4", "builtin:tiny": "builtin:tiny", "a/hub:nf4": "a/hub:nf4"}
+    for given, base in known.items():
+        _, sweep = parse(SWEEP, ["--learner", "lora", "--base", given])
+        assert [pair.base for pair in sweep.pairs] == [base]

@@ -29,10 +29,11 @@ class HostProcess:
         import torch
 
         from trainables.bases import load
+        from trainables.bringing import brought
         from trainables.host import Host
 
         torch.set_num_threads(threads)
-        self._host = Host(load(base), shape)
+        self._host = Host(load(brought(base)), shape)
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future]] = queue.SimpleQueue()
         self._waiting: dict[str, Future] = {}
         self._rounds: dict[str, dict[str, Any]] = {}  # of trials that are being evaluated

@@ -136,6 +136,10 @@ class Hand:
         return getattr(self._learner, name)(*arguments)
 
     def _opened(self, pair: Pair, seed: int, strategy: Any, halvings: int) -> Any:
+        if pair.learner.needs_base:
+            from trainables.bringing import brought
+
+            brought(pair.base)
         if self._device is None:
             from trainables.trial import open_learner
 

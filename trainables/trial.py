@@ -62,9 +62,10 @@ def untouched_scores(pair: Pair, seed: int, split: Split = "search", team: TeamS
     if team is not None:
         return _untouched_by(team, pair, seed, split)
     from trainables.bases import load
+    from trainables.bringing import brought
     from trainables.host import Host
 
-    base = load(pair.base)
+    base = load(brought(pair.base))  # this may be any machine
     learner = pair.learner.build(base, pair.task, seed)
     if not isinstance(learner, Learner):
         return Host(base).evaluate_untouched(learner, split)

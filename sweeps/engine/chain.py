@@ -25,6 +25,7 @@ from search_spaces.space import Space
 from sweeps.engine.checks import fields_of
 from sweeps.engine.export import export
 from sweeps.engine.flags import Flags, apply
+from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.reproduce import BEST, job_of, open_run
 from sweeps.engine.session import Ended, check, session
 from sweeps.engine.sweep import BadInput, Sweep
@@ -81,6 +82,8 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, task: Any, sc
         check(sweep, flags.allow)
     name, chosen = _name(chain, flags), chain.chosen(flags.phase)
     root = flags.storage_path / name
+    if flags.resume and flags.mirror:
+        _fetch(flags.mirror, [root / f"{name}-{phase}" for phase in chosen])
     again = argv if "--name" in argv else [*argv, "--name", name]
     base, ended = flags.base, cast(Ended, "finished")
     for asked, (phase, sweep) in zip(sweeps, chosen.items(), strict=True):
@@ -154,6 +157,16 @@ def _final(run: Any) -> Any:
     return next((one.scores for one in run.finals if one.trial_id == run.trial(BEST).trial_id), None)
 
 
+def _fetch(uri: str, folders: Sequence[Path]) -> None:
+    """The phases that the mirror has and this machine has not. Raises BadInput where neither has any."""
+    for folder in folders:
+        if not (folder / SWEEP_FILE).is_file() and Mirror(uri, folder).exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            bring(uri, folder)
+    if not folders[0].is_dir():
+        raise BadInput(f"--resume: there is no {folders[0]}, nor is it in --mirror {uri}; start it without --resume")
+
+
 def _name(chain: Chain, flags: Flags) -> str:
     """The one asked for, or the next free one; with --resume the latest. Raises BadInput."""
     root = flags.storage_path
@@ -161,7 +174,7 @@ def _name(chain: Chain, flags: Flags) -> str:
     there = [name for name in names if (root / name).exists()]
     if flags.resume:
         name = flags.name or (there[-1] if there else chain.name)
-        if not (root / name).is_dir():
+        if not (root / name).is_dir() and not flags.mirror:
             raise BadInput(f"--resume: there is no chain in {root / name}; start it without --resume")
         return name
     if flags.name and (root / flags.name).exists() and not flags.phase:

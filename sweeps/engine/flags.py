@@ -98,7 +98,8 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
     chosen = [dataclasses.replace(p, task=task) for p in chosen]
     if flags.base is not None:
-        chosen = [dataclasses.replace(p, base=flags.base) if p.learner.needs_base else p for p in chosen]
+        base = _absolute(flags.base)
+        chosen = [dataclasses.replace(p, base=base) if p.learner.needs_base else p for p in chosen]
     changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
     plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
     for name in plain:
@@ -113,6 +114,13 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     changes["space"] = {pair.learner.name: fit(sweep.space_of(pair), pair.base) for pair in chosen}
     fixed = dict(_assignment(text) for text in flags.set)
     return dataclasses.replace(sweep, **changes).fix(fixed)
+
+
+def _absolute(base: str) -> str:
+    """A folder's base with its whole path: hosts may have another working directory."""
+    source, colon, options = base.partition(":")
+    folder = source != "builtin" and Path(source).is_dir()
+    return f"{Path(source).absolute()}{colon}{options}" if folder else base
 
 
 def _unboxed(text: str) -> str:

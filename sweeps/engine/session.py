@@ -64,6 +64,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
     from sweeps.engine.spending import SPENT, spending
     from sweeps.engine.store import store_uri
     from sweeps.engine.tracking import MLflowTracking
+    from trainables.bringing import offered
 
     store_uri(Path.cwd())  # refuses a store that MLflow does not have, before anything is made
 
@@ -72,6 +73,8 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
             held.enter_context(driving(folder))
         largest = held.enter_context(cluster(flags.address, flags.verbose, dashboard=team_of(sweep) is not None))
         largest.check(sweep.resources_per_trial)
+        if largest.nodes > 1:
+            held.enter_context(offered(pair.base for pair in sweep.pairs if pair.learner.needs_base))
         costs = spending(largest.autoscaler, sweep.max_cost)
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})

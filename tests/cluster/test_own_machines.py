@@ -1,4 +1,4 @@
-"""`ray up cluster/local.yaml` on two machines that are there already, reached by SSH."""
+"""`ray up cluster/local.yaml` on two machines that are there already, reached by SSH, without a disk in common."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from tests.cluster.pods import PRIVATE, ROOT, Pods, run, why_not
+from tests.driving import MINIATURES
+from tests.test_bringing import contents
+from trainables.bringing import COPY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+
+CHAIN = [*MINIATURES["strategyqa"], "--finalists", "0", "--no-report", "--storage-path", "/root/chain"]
 
 
 def test_machines_of_ones_own_become_a_cluster(tmp_path):
@@ -26,7 +32,9 @@ def test_machines_of_ones_own_become_a_cluster(tmp_path):
     config = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())
     config["provider"] |= {"head_ip": f"{PRIVATE}.102", "worker_ips": [f"{PRIVATE}.103"]}
     config |= {"auth": {"ssh_user": "root", "ssh_private_key": str(key)}, "min_workers": 1, "max_workers": 1}
-    config["head_start_ray_commands"] = [one for one in config["head_start_ray_commands"] if "espalier ui" not in one]
+    start = [one for one in config["head_start_ray_commands"] if "espalier ui" not in one]
+    # Without a core, so that hosts are on the other machine.
+    config["head_start_ray_commands"] = [one.replace("ray start", "ray start --num-cpus=0") for one in start]
     config["setup_commands"][0] = f"ln -sfn {sys.prefix} ~/espalier/.venv"
     file = tmp_path / "own.yaml"
     file.write_text(yaml.safe_dump(config))
@@ -50,6 +58,12 @@ def test_machines_of_ones_own_become_a_cluster(tmp_path):
         )
         said = ray("exec", file, f'python -c "{code}"')
         assert f"nodes: ['{PRIVATE}.102', '{PRIVATE}.103']" in said
+        ray("submit", file, ROOT / "sweeps/strategyqa.py", *CHAIN)
+        merged = Path("root/chain/strategyqa/strategyqa-sft/merged")
+        first, second = (contents(pods.folder / machine["id"] / merged) for machine in machines)
+        assert second == first | {COPY: b""}, "the other machine's host has the first phase's winner"
+        table = pd.read_parquet(pods.folder / "pod101" / merged.parents[1] / "strategyqa-cot/trials.parquet")
+        assert table["status"].unique().tolist() == ["finished"]
         ray("down", "-y", file)
         assert "raylet" not in pods.titles("pod101"), "on the others Ray ends when it has missed the head for a minute"
     finally:
