@@ -30,7 +30,7 @@ ONLY: dict[str, set[str]] = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": (
         "sweeps/engine/",
-        *(f"trainables/{name}.py" for name in ("trial", "host_actor", "seat", "team")),
+        *(f"trainables/{name}.py" for name in ("trial", "host_actor", "seat", "team", "bringing")),
         "cluster/",
     ),
     "mlflow": ("sweeps/engine/store.py", "sweeps/engine/registry.py"),

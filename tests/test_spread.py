@@ -17,12 +17,17 @@ from tests.toys import Letters
 from trainables.adapters import lora_config
 from trainables.bases import BUILTIN, load
 from trainables.core import Pair, Row
+from trainables.learners.cot import CotConfig
 from trainables.learners.dora import DoraConfig
+from trainables.learners.dpo import DpoConfig
 from trainables.learners.full import FullConfig
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
+from trainables.learners.sft import SftConfig
 from trainables.own_model import OwnModel, with_peft
 from trainables.spread import open_spread
+from trainables.tasks.strategyqa import StrategyQaTask
+from trainables.tasks.style import StyleTask
 
 PROCESSES, SEED, ROUNDS = 2, 3, 2
 # Five rows in two processes: one of them has a row that counts for nothing.
@@ -51,12 +56,21 @@ class PackedConfig(LoraConfig):
 
 
 KINDS = {"lora": LoraConfig, "dora": DoraConfig, "full": FullConfig, "packed": PackedConfig}
+ASKS = {"max_new_tokens": 12, "gradient_accumulation_steps": 1, "per_device_train_batch_size": 3}
+OWN = {  # learners of one task, which ask the base and read its likelihoods
+    "cot": (CotConfig(**FIELDS | ASKS), StrategyQaTask(train_size=16, search_size=8, test_size=8)),
+    "dpo": (DpoConfig(**FIELDS | ASKS, max_pairs=4), StrategyQaTask(train_size=16, search_size=8, test_size=8)),
+    "sft": (SftConfig(r=4, packing=True, forgetting_size=20), StyleTask("generated", 0, 24, 12, 12)),
+}
 RUNS = [("online", "ddp", 0), ("online", "fsdp", 0)]
 RUNS += [("lora", "ddp", 0), ("lora", "fsdp", 0), ("dora", "fsdp", 0), ("full", "ddp", 1), ("full", "fsdp", 1)]
 RUNS += [("packed", "ddp", 0), ("packed", "fsdp", 0)]
+RUNS += [(kind, strategy, 0) for kind in OWN for strategy in ("ddp", "fsdp")]
 
 
 def pair(kind):
+    if kind in OWN:
+        return Pair(*OWN[kind], "builtin:tiny")
     config = LoraConfig(**ONLINE) if kind == "online" else KINDS[kind](**FIELDS)
     return Pair(config, Letters(), "builtin:tiny")
 

@@ -21,6 +21,8 @@ from sweeps.engine.checks import BadInput
 from sweeps.engine.nodes import Capacity
 from sweeps.engine.seating import Machine, seating
 from sweeps.engine.teams import team_of
+from sweeps.strategyqa import SWEEP as STRATEGYQA
+from sweeps.style import SWEEP as STYLE
 from tests.driving import sweep
 from tests.toys import Letters
 from trainables.bases import BUILTIN
@@ -164,6 +166,8 @@ def test_a_gpu_is_a_process():
     two = asked(resources_per_trial={"cpu": 4, "gpu": 2})
     assert team_of(two) == TeamShape(2, cpus=2, gpus=1)
     assert team_of(replace(two, num_workers=2, parallel_strategy="fsdp")) == TeamShape(2, 2, 1, "fsdp")
+    for one in (STYLE, *STRATEGYQA.phases.values()):  # their learners are of one task, and adapt one base
+        assert team_of(replace(one, num_workers=2)) == TeamShape(2, cpus=0.5)
     assert team_of(asked(resources_per_trial={"cpu": 1, "gpu": 1})) is None
     assert team_of(asked(resources_per_trial={"cpu": 1, "gpu": 0.5})) is None
     assert seating(two, Machine(8, 4)).team == TeamShape(2, 2, 1)

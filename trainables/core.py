@@ -90,7 +90,8 @@ class LearnerConfig(Protocol):
     `name` is what `--learner` takes, `needs_base` says whether `build` wants a base (else it gets None), `packs`
     whether it builds a `LanguageLearner`, which can share its base with other trials. A learner that reads more of a
     task than text says which in `only_task`, a task's name; one that does not answer with its base says so by
-    `base_answers = False`. One whose score is not always the task's has `baselines(task)` of its own.
+    `base_answers = False`; one that trains a model for every example, rather than one for all, by `per_example = True`.
+    One whose score is not always the task's has `baselines(task)` of its own.
     """
 
     name: ClassVar[str]

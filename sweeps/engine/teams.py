@@ -27,7 +27,7 @@ def team_of(sweep: Sweep) -> TeamShape | None:
         raise BadInput(f"a trial of {processes} processes shares no base with others; drop --seats and --hosts")
     for pair in sweep.pairs:
         name, config = pair.learner.name, pair.learner
-        if not config.needs_base or hasattr(config, "only_task"):  # these own what they train
+        if not config.needs_base or getattr(config, "per_example", False):
             raise BadInput(f"learner {name!r} trains in one process; drop it by --learner, or use --resources.gpu 1")
         if config.packs and config.adapter().num_virtual_tokens:  # type: ignore[attr-defined]
             raise BadInput(

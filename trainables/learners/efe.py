@@ -31,6 +31,7 @@ class EfeConfig:
     needs_base: ClassVar[bool] = True
     packs: ClassVar[bool] = False
     only_task: ClassVar[str] = "arc"
+    per_example: ClassVar[bool] = True
     base_answers: ClassVar[bool] = False
 
     learning_rate: float = 4e-3  # AdamW step size of the forward model

@@ -25,6 +25,7 @@ class LoraTttConfig:
     needs_base: ClassVar[bool] = True
     packs: ClassVar[bool] = False  # its seats are ARC tasks, in a host of its own
     only_task: ClassVar[str] = "arc"
+    per_example: ClassVar[bool] = True
 
     learning_rate: float = 3e-3  # AdamW step size, as for lora; the source's 1e-4 hardly moves a small base
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate

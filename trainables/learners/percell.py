@@ -39,6 +39,7 @@ class PercellConfig:
     needs_base: ClassVar[bool] = False
     packs: ClassVar[bool] = False
     only_task: ClassVar[str] = "arc"
+    per_example: ClassVar[bool] = True
 
     learning_rate: float = 4e-3  # AdamW step size
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
