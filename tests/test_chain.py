@@ -16,7 +16,7 @@ import yaml
 
 from sweeps.engine.cli import main
 from sweeps import strategyqa
-from sweeps.engine.chain import become, parsed, started
+from sweeps.engine.chain import become, parsed, share, started
 from sweeps.engine.flags import read
 from sweeps.engine.rebuild import on_base
 from sweeps.engine.sweep import BadInput
@@ -118,6 +118,19 @@ def test_another_machine_goes_on_from_the_mirror(finished, tmp_path):
     refused = sweep(tmp_path, *elsewhere, script=SCRIPT, check=False)
     assert refused.returncode == 2
     assert "unheard-of-one, nor is it in --mirror" in refused.stderr
+
+
+def test_a_budget_is_the_chains(tmp_path, finished):
+    """Of 90 seconds and 6 dollars, 30 and 1.5 are gone, and two phases are left; then nothing is."""
+    flags, _ = read(SWEEP.first, ["--time-budget-s", "90", "--max-cost", "6"])
+    (tmp_path / "dollars.txt").write_text("1.5")
+    assert share(flags, 30.0, [tmp_path], left=2) == {"time_budget_s": 30.0, "max_cost": 2.25}
+    shutil.copytree(finished[0] / "runs/mini/mini-one", tmp_path / "runs/mini/mini-one")
+    (tmp_path / "runs/mini/mini-one/dollars.txt").write_text("5.0")
+    done = sweep(tmp_path, *FLAGS, "--resume", "--max-cost", "5", script=SCRIPT, check=False)
+    assert done.returncode == 130
+    assert "budget is used up, and two is still to come" in done.stdout
+    assert not (tmp_path / "runs/mini/mini-two").exists()
 
 
 def test_flags_reach_the_phase_that_knows_them(finished):

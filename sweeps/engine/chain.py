@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import io
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -85,26 +86,49 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, task: Any, sc
     if flags.resume and flags.mirror:
         _fetch(flags.mirror, [root / f"{name}-{phase}" for phase in chosen])
     again = argv if "--name" in argv else [*argv, "--name", name]
-    base, ended = flags.base, cast(Ended, "finished")
-    for asked, (phase, sweep) in zip(sweeps, chosen.items(), strict=True):
+    base, ended, began = flags.base, cast(Ended, "finished"), time.monotonic()
+    for index, (asked, (phase, sweep)) in enumerate(zip(sweeps, chosen.items(), strict=True)):
         folder = root / f"{name}-{phase}"
+        before = [root / f"{name}-{one}" for one in list(chosen)[:index]]
+        budget = share(flags, time.monotonic() - began, before, len(chosen) - index)
         own = dataclasses.replace(
             _fitting(flags, sweep, chosen),
             base=base,
             name=folder.name,
             storage_path=root,
             resume=flags.resume and (folder / SWEEP_FILE).is_file(),
+            **budget,
         )
         if not (own.resume and _over(folder)):
-            first = phase == next(iter(chosen))
-            now = dataclasses.replace(asked, name=folder.name) if first else apply(sweep, own, task)
-            ended = session(started(now, chain.anew, None if first else sweeps[0].pairs[0].base), own, script, again)
+            if min(budget.values(), default=1.0) <= 0:
+                print(
+                    f"the chain's budget is used up, and {phase} is still to come: go on with --resume and a larger one"
+                )
+                return "interrupted"
+            now = apply(sweep, own, task) if index else dataclasses.replace(asked, name=folder.name, **budget)
+            ended = session(started(now, chain.anew, sweeps[0].pairs[0].base if index else None), own, script, again)
             if ended != "finished":
                 return ended
         if phase != list(chosen)[-1]:
             base = become(folder)
     print("\n".join(summary([root / f"{name}-{phase}" for phase in chosen])), flush=True)
     return ended
+
+
+def share(flags: Flags, seconds: float, before: Sequence[Path], left: int) -> dict[str, Any]:
+    """What a phase may use of `--time-budget-s` and `--max-cost`: as much of what is left as each that is to come.
+
+    `seconds` have passed in this process; `before`: the folders of earlier phases; `left`: phases, with this one.
+    """
+    shares = {}
+    if flags.time_budget_s is not None:
+        shares["time_budget_s"] = (flags.time_budget_s - seconds) / left
+    if flags.max_cost is not None:
+        from sweeps.engine.spending import SPENT
+
+        spent = sum(float((folder / SPENT).read_text()) for folder in before if (folder / SPENT).is_file())
+        shares["max_cost"] = (flags.max_cost - spent) / left
+    return shares
 
 
 def started(sweep: Sweep, anew: Sequence[str], base: str | None) -> Sweep:
