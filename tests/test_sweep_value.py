@@ -16,6 +16,9 @@ from search_spaces.space import Space
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from tests.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.toys import Letters
+from trainables.tasks.strategyqa import StrategyQaTask
+from trainables.tasks.strategyqa_told import load_rationales
+from trainables.tasks.style import StyleTask
 
 
 def test_one_pair_keeps_plain_names() -> None:
@@ -122,6 +125,25 @@ def test_the_fingerprint_changes_with_the_data_and_only_with_it() -> None:
     assert same == data_fingerprint(Letters()) != other
     assert len(same) == 12
     assert int(same, 16) >= 0
+
+
+def test_the_fingerprint_knows_what_is_learned_beside_the_answers(tmp_path: Path) -> None:
+    def of_rationale(weight: int) -> str:
+        rows = tmp_path / "told.jsonl"
+        rows.write_text(json.dumps({"key": plain.train()[0].key, "rationale": "So it is.", "weight": weight}))
+        load_rationales.cache_clear()
+        return data_fingerprint(replace(plain, rationales=str(rows)))
+
+    def of_system(said: str) -> str:
+        rows = [{"messages": [{"role": "system", "content": said}, *talk]} for talk in talks]
+        (tmp_path / said).with_suffix(".jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return data_fingerprint(StyleTask(data=f"{tmp_path / said}.jsonl"))
+
+    plain = StrategyQaTask(train_size=8, search_size=8, test_size=8)
+    assert len({data_fingerprint(plain), of_rationale(1), of_rationale(2)}) == 3
+    assert of_rationale(2) == of_rationale(2)
+    talks = [[{"role": "user", "content": f"Thing {n}?"}, {"role": "assistant", "content": "Yes."}] for n in range(60)]
+    assert of_system("short") != of_system("long")
 
 
 def test_another_base_narrows_the_ranges() -> None:

@@ -32,7 +32,8 @@ class Task(Protocol):
 
     A task of public benchmarks may have `published(example) -> str | None`: the official evaluation set that an example
     belongs to, by its content. Guards then say where such examples are trained on. One of a user's data may have
-    `describe(count_tokens) -> list[str]`: what it is made of, in lines that are printed before anything starts.
+    `describe(count_tokens) -> list[str]`: what it is made of, in lines that are printed before anything starts. One
+    whose learners read more of a training example than prompt and answer has `learned(example) -> str`: all the rest.
     """
 
     name: ClassVar[str]

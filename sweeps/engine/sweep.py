@@ -153,11 +153,13 @@ class Sweep:
 
 
 def data_fingerprint(task: Task) -> str:
-    """12 hex digits that change if any split's keys, prompts, answers or their order do."""
+    """12 hex digits that change if any split's keys, prompts, answers or their order do, or what else is learned."""
     digest = hashlib.sha256()
     for split in ("train", "search", "test"):
         rows = [(example.key, example.prompt, example.answer) for example in getattr(task, split)()]
         digest.update(json.dumps([split, rows], ensure_ascii=False).encode())
+    if learned := getattr(task, "learned", None):
+        digest.update(json.dumps([learned(example) for example in task.train()], ensure_ascii=False).encode())
     return digest.hexdigest()[:12]
 
 

@@ -145,6 +145,9 @@ class StrategyQaTask:
         """The completion that the `pairs` file prefers for this question, and the one to which; None without one."""
         return load_pairs(self.pairs).get(example.key) if self.pairs else None
 
+    def learned(self, example: Example) -> str:
+        return repr((self.rationale(example), self.rationale_weight(example), self.pair(example)))
+
     def rationale_answer(self, example: Example) -> str:
         """A completion that reasons first and then answers in the form that `said` takes."""
         return self.concluded(self.rationale(example), example.answer)

@@ -72,6 +72,9 @@ class StyleTask:
         """What `chat_statistics.statistics` reads."""
         return {split: tuple(example.data for example in rows) for split, rows in _splits(self).items()}
 
+    def learned(self, example: Example) -> str:
+        return repr(example.data.messages)
+
     def describe(self, count_tokens: CountTokens) -> list[str]:
         """What the data is made of, in lines to read before anything is trained on it."""
         return statistics(self.conversations(), count_tokens, self.max_length, self.max_new_tokens).lines()
