@@ -129,7 +129,7 @@ def test_a_broken_row_is_named_in_one_line(tmp_path, row, reason):
     ],
 )
 def test_a_broken_alpaca_row_is_named(tmp_path, row, reason):
-    with pytest.raises(ValueError, match="item 3: ") as error:
+    with pytest.raises(ValueError, match="row 3: ") as error:
         load(str(write(tmp_path / "sft.json", [*ROWS["alpaca"], row])))
     assert reason in str(error.value)
 
@@ -208,7 +208,7 @@ def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
     write(folder / "train.jsonl", [*numbered(1), chat(("user", "a"), ("bot", "b"))])
     with pytest.raises(ValueError, match=r"set train, row 2: role 'bot'"):
         load(f"hub:{folder}")
-    with pytest.raises(ValueError, match=r"cannot be loaded \(.*\); check the name, or give a file") as error:
+    with pytest.raises(ValueError, match=r"cannot be loaded \(.*\); check the name and the network") as error:
         load(f"hub:{tmp_path / 'empty'}")
     assert "\n" not in str(error.value)
 

@@ -150,14 +150,14 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
 
     refused(tmp_path / "nowhere", "is not known; use 'generated'")
     refused("", "is not known")
-    refused(tmp_path, "holds no train, validation or test file")
+    refused(tmp_path, "has no train, validation or test file")
     for name, text, message in (
         ("a.csv", "x", "'.csv' is not a format"),
         ("a.json", "[1,", "not valid JSON at line 1"),
-        ("b.json", "{}", "neither a list of questions nor a BIG-bench task"),
+        ("b.json", "{}", "holds a dict where a list of rows, or an object with 'examples', is needed"),
         ("c.json", "[]", "holds no question"),
-        ("a.jsonl", '{"question"', "line 1 is not valid JSON"),
-        ("a.parquet", "no parquet", "not valid Parquet"),
+        ("a.jsonl", '{"question"', "line 1: not valid JSON at column 12"),
+        ("a.parquet", "no parquet", "a.parquet: cannot be read"),
     ):
         (tmp_path / name).write_text(text)
         refused(tmp_path / name, message)
@@ -167,6 +167,12 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     written(tmp_path / "test.jsonl", [row(n) for n in range(9)])
     written(tmp_path / "dev.jsonl", [row(n) for n in range(10, 19)])
     refused(tmp_path, "has validation and test and no train part")
+
+
+def test_a_line_separator_inside_a_question_is_no_new_line(tmp_path):
+    rows = [row(n) | {"question": f"Is thing {n}\u2028a thing?"} for n in range(40)]
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(one, ensure_ascii=False) for one in rows))
+    assert sum(len(entries) for entries in load_splits(str(tmp_path / "q.jsonl")).values()) == 40
 
 
 def test_an_unlabelled_official_test_file_is_refused(tmp_path):

@@ -15,7 +15,6 @@ ends in a ValueError of one line.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from typing import Any
 
 from trainables.core import Split
 from trainables.tasks.arc_data import hash_fraction
+from trainables.tasks.records import HUB, SUFFIXES, NoJson, from_hub, read
 
 SEARCH_SHARE, TEST_SHARE = 0.15, 0.25  # of a source of one part; the first also of an official train split
-HUB = "hub:"
 PART = re.compile(r"(?:^|[_.-])(train|validation|valid|dev|test)(?:-\d+-of-\d+)?$")  # the end of a file's name
 ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
 
@@ -100,25 +99,18 @@ def _parts(data: str) -> dict[str, list[Entry]]:
         raise ValueError(f"data='{data}' is not known; use 'generated', hub:OWNER/NAME, or an existing file or folder")
     parts: dict[str, list[Entry]] = {}
     for file in sorted(path.iterdir()):
-        if (named := PART.search(file.stem)) and file.suffix in READERS:
+        if (named := PART.search(file.stem)) and file.suffix in SUFFIXES:
             parts.setdefault(_part(named.group(1)), []).extend(_entries(file))
     if not parts:
-        raise ValueError(f"data='{data}' holds no train, validation or test file ({', '.join(READERS)}); name the file")
+        raise ValueError(f"data='{data}' has no train, validation or test file ({', '.join(SUFFIXES)}); name the file")
     return parts
 
 
 def _hub(data: str) -> dict[str, list[Entry]]:
-    from datasets import load_dataset
-
-    try:
-        loaded = load_dataset(data.removeprefix(HUB))
-    except Exception as error:  # its errors have no common class: network, name, permission, format
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"data='{data}' cannot be loaded ({reason[:160]}); check the name and the network") from error
-    return {
-        _part(str(name)): [_entry(row, f"{data} {name} row {n}") for n, row in enumerate(rows, 1)]
-        for name, rows in loaded.items()
-    }
+    parts = {}
+    for name, rows in from_hub(data):
+        parts[_part(name)] = [_entry(row, f"{data} {name} {place}") for place, row in rows]
+    return parts
 
 
 def _part(name: str) -> str:
@@ -126,53 +118,18 @@ def _part(name: str) -> str:
 
 
 def _entries(file: Path) -> list[Entry]:
-    if file.suffix not in READERS:
-        raise ValueError(f"{file}: '{file.suffix}' is not a format read here; give one of {', '.join(READERS)}")
-    try:
-        entries = [_entry(row, f"{file}: {place}") for place, row in READERS[file.suffix](file)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: cannot be read ({error}); give a readable UTF-8 file") from error
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"{file}: '{file.suffix}' is not a format read here; give one of {', '.join(SUFFIXES)}")
+    entries = [_entry(row, f"{file}: {place}") for place, row in read(file, within="examples")]
     if not entries:
         raise ValueError(f"{file}: holds no question; leave the file out or fill it")
     return entries
 
 
-def _json(file: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: not valid JSON at line {error.lineno} ({error.msg}); repair the file") from error
-    rows = content.get("examples") if isinstance(content, dict) else content
-    if not isinstance(rows, list):
-        raise ValueError(f"{file}: holds neither a list of questions nor a BIG-bench task with 'examples'; give one")
-    yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
-
-
-def _jsonl(file: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{file}: line {number} is not valid JSON ({error.msg}); repair the line") from error
-
-
-def _parquet(file: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        rows = parquet.read_table(file).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{file}: not valid Parquet ({str(error).splitlines()[0]}); write the file again") from error
-    yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
-
-
-READERS = {".json": _json, ".jsonl": _jsonl, ".parquet": _parquet}
-
-
 def _entry(row: Any, where: str) -> Entry:
     """A row of any of the formats, checked."""
+    if isinstance(row, NoJson):
+        raise ValueError(f"{where}: {row}")
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} is a {type(row).__name__}; write an object with question and answer")
     big_bench = "target_scores" in row

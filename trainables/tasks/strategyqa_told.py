@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainables.tasks.strategyqa_data import READERS
+from trainables.tasks.records import NoJson, read
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def _keyed(path: str, field: str, *needs: str) -> Iterator[tuple[str, str, dict[
     file, keys = Path(path).expanduser(), set[str]()
     if not file.is_file():
         raise ValueError(f"{field}='{path}' is no file; give JSONL rows of key, {', '.join(needs)}, or leave it empty")
-    for place, row in READERS[".jsonl"](file):
+    for place, row in read(file):
+        if isinstance(row, NoJson):
+            raise ValueError(f"{file}: {place}: {row}")
         texts = [row.get(name) if isinstance(row, dict) else None for name in ("key", *needs)]
         if not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(f"{file}: {place} needs a key, {', '.join(needs)}, all of them text; repair or remove it")

@@ -1,0 +1,85 @@
+"""Rows of a user's files and of data sets of the hub, each with its place, before anyone asks what they mean.
+
+    FILE.jsonl      a value a line
+    FILE.json       a list
+    FILE.parquet    a table
+    hub:OWNER/NAME  what `datasets.load_dataset` gives, also for a local folder that it can read
+
+Everything that is wrong ends in a ValueError of one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+HUB = "hub:"
+
+Rows = Iterable[tuple[str, Any]]  # each row's place ("line 17") and what lies there
+
+
+class NoJson(ValueError):
+    """What lies where a line cannot be decoded: whoever reads on may raise it or count it."""
+
+
+def read(file: Path, within: str = "") -> Rows:
+    """All rows of a file of one of `SUFFIXES`; a JSON object's list called `within` stands for the file's."""
+    try:
+        if file.suffix == ".jsonl":
+            return _lines(file)
+        return _places(_table(file) if file.suffix == ".parquet" else _list(file, within))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        remedy = "repair it, or call it .jsonl if every line is an object"
+        raise ValueError(f"{file}: not valid JSON at {place} ({error.msg}); {remedy}") from error
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{file}: cannot be read ({reason}); give a readable {file.suffix} file") from error
+
+
+def from_hub(data: str) -> Iterator[tuple[str, Rows]]:
+    """The parts of `hub:NAME`, as they are called there."""
+    from datasets import load_dataset
+
+    try:
+        loaded = load_dataset(data.removeprefix(HUB))
+    except Exception as error:  # its errors have no common class: network, name, permission, format
+        reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:160]
+        remedy = "check the name and the network, or give a file"
+        raise ValueError(f"data='{data}' cannot be loaded ({reason}); {remedy}") from error
+    for name, rows in loaded.items():
+        yield str(name), _places(rows)
+
+
+def _places(rows: Iterable[Any]) -> Rows:
+    return ((f"row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _lines(file: Path) -> Rows:
+    lines = file.read_text(encoding="utf-8-sig").split("\n")  # splitlines would also split at U+2028 inside a text
+    return [(f"line {number}", _decoded(line)) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _decoded(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        return NoJson(f"not valid JSON at column {error.colno} ({error.msg}); repair or remove the line")
+
+
+def _list(file: Path, within: str) -> list[Any]:
+    content = json.loads(file.read_text(encoding="utf-8-sig"))
+    rows = content.get(within) if within and isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        either = f", or an object with {within!r}," if within else ""
+        raise ValueError(f"holds a {type(content).__name__} where a list of rows{either} is needed")
+    return rows
+
+
+def _table(file: Path) -> list[Any]:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(file).to_pylist()
