@@ -71,7 +71,9 @@ def test_without_a_file_every_row_weighs_one():
 
 def test_a_lost_label_and_missing_rationales_are_refused(tmp_path):
     task = StrategyQaTask(train_size=8, rationales=rationale_file(tmp_path, NO, [1] * 4))
-    with pytest.raises(ValueError, match=r"^no kept rationale concludes 'Yes'; loosen the filter[^\n]*$"):
+    with pytest.raises(
+        ValueError, match=r"^no kept rationale concludes 'Yes', of 4 questions; loosen the filter[^\n]*$"
+    ):
         CotConfig().build(tiny(), task, 0)
     (tmp_path / "none").mkdir()
     task = StrategyQaTask(train_size=8, rationales=rationale_file(tmp_path / "none", [*YES, *NO], [0] * 4 + [1] * 4))

@@ -90,7 +90,7 @@ def test_the_answer_is_in_no_prompt(tmp_path, server):
     server.says = knows
     rationales(tmp_path / "one/r.jsonl", TASK, server.url, "mini", samples=1, workers=1)
     first, server.chats = server.chats, []
-    with pytest.raises(BadInput, match="no rationale for the answer"):
+    with pytest.raises(BadInput, match=r"no kept rationale concludes .*: raise --samples"):
         rationales(tmp_path / "two/r.jsonl", Flipped(train_size=24), server.url, "mini", samples=1, workers=1)
     assert json.dumps(server.chats) == json.dumps(first)
     assert len(first) == 24
@@ -155,7 +155,9 @@ def test_ended_in_the_middle_it_goes_on(tmp_path, server, ending):
 def test_an_answer_that_is_lost_is_not_made_up_for(tmp_path, server, capsys):
     server.says = lambda messages: "It is not so. So the answer is No."
     to = tmp_path / "r.jsonl"
-    with pytest.raises(BadInput, match=r"the answer Yes is left, of 12 questions; raise --samples .*is not written"):
+    with pytest.raises(
+        BadInput, match=r"no kept rationale concludes 'Yes', of 12 questions; .*: raise --samples .*is not written"
+    ):
         rationales(to, TASK, server.url, "mini", samples=2)
     printed = capsys.readouterr().out
     assert "Yes: 0 kept, 12 wrong, 0 unparsed" in printed

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.engine.sieve import read, weights
+from sweeps.engine.sieve import Sieve, read
+from trainables.core import Example
 from trainables.tasks.strategyqa import said
 
 
 def test_weights_by_hand():
     """60 % Yes of all, 40 % of the kept: 0.6/0.4 and 0.4/0.6; weighted, the kept are 60 % Yes again."""
-    found = weights(["Yes"] * 6 + ["No"] * 4, ["Yes"] * 2 + ["No"] * 3)
+    examples = [Example("", "Yes" if place < 6 else "No", "", str(place)) for place in range(10)]
+    sieve = Sieve(examples, said)
+    for place in (0, 1, 6, 7, 8):
+        sieve.add(examples[place], f"It is so. So the answer is {examples[place].answer}.")
+    found = sieve.weights()
     assert found == pytest.approx({"Yes": 1.5, "No": 2 / 3})
     assert 2 * found["Yes"] / (2 * found["Yes"] + 3 * found["No"]) == pytest.approx(0.6)
-    with pytest.raises(ValueError, match="no rationale for the answer Yes is left, of 1 questions"):
-        weights(["Yes", "No"], ["No"])
+    assert [row["weight"] for row in sieve.rows("")] == pytest.approx([1.5] * 2 + [2 / 3] * 3)
 
 
 @pytest.mark.parametrize(

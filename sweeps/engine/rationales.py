@@ -151,7 +151,7 @@ def write(sieve: Sieve, to: Path, source: str, pairs: Path | None, cut: int) -> 
         rows, weight = sieve.rows(source), sieve.weights()
     except ValueError as error:
         raise BadInput(
-            f"{error}; raise --samples or --temperature, or ask another model. {to} is not written"
+            f"{error}: raise --samples or --temperature, or ask another model. {to} is not written"
         ) from None
     _write(to, rows)
     shown = ", ".join(f"{answer} {value:.3g}" for answer, value in weight.items())

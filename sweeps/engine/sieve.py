@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from trainables.balance import label_factors
 from trainables.core import Example
 from trainables.tasks.strategyqa import concluded
 
@@ -58,15 +59,6 @@ def read(text: str, said: Callable[[str], Found | None]) -> Sample | None:
     return None if not rationale or MENTION.search(rationale) else Sample(rationale, found.answer)
 
 
-def weights(every: Sequence[str], kept: Sequence[str]) -> dict[str, float]:
-    """Answer -> share among `every` / share among `kept`. Raises ValueError for an answer that `kept` has lost."""
-    all_of, left_of = Counter(every), Counter(kept)
-    for answer in all_of:
-        if not left_of[answer]:
-            raise ValueError(f"no rationale for the answer {answer} is left, of {all_of[answer]} questions")
-    return {answer: (all_of[answer] / len(every)) / (left_of[answer] / len(kept)) for answer in sorted(all_of)}
-
-
 @dataclass
 class Sieve:
     """The first right and the first wrong sample of each question of `examples`, as they come in."""
@@ -88,8 +80,7 @@ class Sieve:
 
     def rows(self, source: str) -> list[dict[str, Any]]:
         """A row per question that has a right sample, in order. Raises ValueError if an answer is lost."""
-        kept = [example for example in self.examples if example.key in self.right]
-        weight = self.weights()
+        kept, weight = self._kept(), self.weights()
         return [
             {"key": e.key, "rationale": self.right[e.key].rationale, "answer": e.answer, "weight": weight[e.answer]}
             | {"source": source}
@@ -97,8 +88,12 @@ class Sieve:
         ]
 
     def weights(self) -> dict[str, float]:
-        """See `weights`."""
-        return weights([e.answer for e in self.examples], [e.answer for e in self.examples if e.key in self.right])
+        """By answer. Raises ValueError if one is lost."""
+        kept = self._kept()
+        return label_factors(self.examples, kept, [1.0] * len(kept))
+
+    def _kept(self) -> list[Example]:
+        return [example for example in self.examples if example.key in self.right]
 
     def pairs(self) -> list[dict[str, str]]:
         """Preferences, for the questions that have both: the right completion is `chosen`, the wrong one `rejected`."""

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
+from trainables.balance import label_factors
 from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
-from trainables.learners.cot import label_factors, with_rationale
+from trainables.learners.cot import with_rationale
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.learners.preference import beta_at, cal_dpo, dpo, dr_dpo, reward_metrics, sums_of_pairs
