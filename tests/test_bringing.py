@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,11 +42,34 @@ def test_a_copy_is_the_folder_and_is_kept_up_to_date(origin, tmp_path):
         copy(shelf, str(origin), target)
         assert {path: path.stat().st_ino for path in target.rglob("*")} == before, "nothing was written again"
         (origin / "config.json").write_text("{}")
+        (origin / "model.safetensors").rename(origin / "model-00001-of-00001.safetensors")
         copy(shelf, str(origin), target)
-        assert contents(target) == contents(origin) | {COPY: b""}
+        assert contents(target) == contents(origin) | {COPY: b""}, "and what is gone is gone"
         with pytest.raises(FileNotFoundError):
             ray.get(shelf.read.remote(str(origin), "../secret", 0))
         assert ray.get(shelf.files.remote(str(tmp_path))) == {}, "no folder but those of the bases"
+
+
+def test_processes_that_start_at_once_and_one_that_was_killed(origin, tmp_path):
+    """None of them sees a part of the folder: it is there when all of it is."""
+    target, seen, over = tmp_path / "elsewhere/merged", set(), threading.Event()
+    coming = tmp_path / "elsewhere/.merged.coming"
+    coming.mkdir(parents=True)
+    (coming / "half.bin").write_bytes(b"half")  # of one that was killed
+
+    def look():
+        while not over.is_set():
+            if target.is_dir():
+                seen.add(tuple(sorted(contents(target))))
+
+    with offered([str(origin)]), ThreadPoolExecutor() as pool:
+        watching = pool.submit(look)
+        shelf = ray.get_actor(bringing.SHELF)
+        list(pool.map(lambda _: copy(shelf, str(origin), target), range(3)))
+        over.set()
+        watching.result()
+    assert seen <= {tuple(sorted(contents(origin) | {COPY: b""}))}
+    assert contents(target) == contents(origin) | {COPY: b""}
 
 
 def test_a_folder_of_the_machines_own_is_left_alone(origin, tmp_path):
@@ -56,7 +81,12 @@ def test_a_folder_of_the_machines_own_is_left_alone(origin, tmp_path):
     assert brought("owner/on-the-hub:nf4") == "owner/on-the-hub:nf4"
 
 
-def test_a_place_that_cannot_be_written_is_named(origin, tmp_path):
+def test_what_cannot_be_written_or_read_is_named(origin, tmp_path):
     (tmp_path / "file").touch()
-    with offered([str(origin)]), pytest.raises(OSError, match=r"file/merged cannot be written .*use a --storage-path"):
-        copy(ray.get_actor(bringing.SHELF), str(origin), tmp_path / "file/merged")
+    with offered([str(origin)]):
+        shelf = ray.get_actor(bringing.SHELF)
+        with pytest.raises(OSError, match=r"/file cannot be written on this one \(File exists\); use a --storage-path"):
+            copy(shelf, str(origin), tmp_path / "file/merged")
+        ray.kill(shelf)
+        with pytest.raises(OSError, match="merged of the driver's machine cannot be read there"):
+            copy(shelf, str(origin), tmp_path / "merged-2")

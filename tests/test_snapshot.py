@@ -1,4 +1,4 @@
-"""What `--resume` goes on from: the newest snapshot that was whole, whatever Tune left."""
+"""What `--resume` goes on from: the newest snapshot that was whole, whatever Tune left, without what had ended it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_torn_snapshot_is_replaced_by_the_last_whole_one(tmp_path):
 
     (staging / "experiment_state-1.json").write_text("first")
     snapshot.on_step_end(1, [trial])
-    (staging / "experiment_state-1.json").write_text("second")
+    (staging / "experiment_state-1.json").write_text('{"runner_data": {"_stopper": "that has stopped", "n": 2}}')
     (staging / "searcher-state-1.pkl").write_text("searcher")
     snapshot.on_step_end(2, [trial])
     (staging / "searcher-state-1.pkl").write_text("half-wri")  # killed here: no step has ended since
@@ -28,5 +28,5 @@ def test_a_torn_snapshot_is_replaced_by_the_last_whole_one(tmp_path):
     (folder / "trial").mkdir()
     assert Snapshot(tmp_path / "snapshot.zip").restore(folder)
     left = {file.name: file.read_text() for file in folder.glob("*.*")}
-    assert left == {"experiment_state-1.json": "second", "searcher-state-1.pkl": "searcher"}
+    assert left == {"experiment_state-1.json": '{"runner_data": {"n": 2}}', "searcher-state-1.pkl": "searcher"}
     assert (folder / "trial").is_dir()

@@ -7,7 +7,7 @@ it belongs to wherever it was trained. A folder that a machine has of its own, o
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
+from filelock import FileLock
+from ray.exceptions import RayError
 
 from trainables.bases import BaseName
 
@@ -38,10 +40,7 @@ class Shelf:
 
     def files(self, folder: str) -> dict[str, File]:
         """By path below the folder; none for one that is not offered."""
-        if folder not in self._folders:
-            return {}
-        paths = (path for path in Path(folder).rglob("*") if path.is_file())
-        return {str(path.relative_to(folder)): _file(path) for path in paths}
+        return _files(Path(folder)) if folder in self._folders else {}
 
     def read(self, folder: str, path: str, start: int) -> bytes:
         """At most `AT_ONCE` bytes of a file that `files` told of."""
@@ -57,11 +56,13 @@ def offered(bases: Iterable[str]) -> Iterator[None]:
     """Meanwhile other machines get from this one what of the bases is a folder here."""
     folders = {BaseName.parse(base).source for base in bases if not base.startswith("builtin:")}
     here = {f"node:{ray.util.get_node_ip_address()}": 0.0001}
-    actor = ray.remote(Shelf).options(name=SHELF, num_cpus=0, resources=here, max_restarts=-1)
+    actor = ray.remote(Shelf).options(name=SHELF, num_cpus=0, resources=here, max_restarts=-1, max_task_retries=3)
     shelf: Any = actor.remote(there) if (there := [folder for folder in folders if Path(folder).is_dir()]) else None
-    yield
-    if shelf:
-        ray.kill(shelf)
+    try:
+        yield
+    finally:
+        if shelf:
+            ray.kill(shelf)
 
 
 def brought(base: str) -> str:
@@ -78,34 +79,43 @@ def brought(base: str) -> str:
 
 
 def copy(shelf: Any, origin: str, target: Path) -> None:
-    """Make `target` the folder `origin` of a `Shelf`. Several processes may do so at once.
+    """Make `target` the folder `origin` of a `Shelf`, all of it at once; other processes that want to do so wait.
 
-    Raises OSError, with the remedy, where nothing can be written.
+    Raises OSError, with the remedy, where it cannot be read there or written here.
     """
-    files: Mapping[str, File] = ray.get(shelf.files.remote(origin))
+    coming = target.with_name(f".{target.name}.coming")
     try:
-        for path, file in files.items():
-            there = target / path
-            there.parent.mkdir(parents=True, exist_ok=True)
-            (target / COPY).touch()
-            if not there.is_file() or _file(there) != file:
-                _write(there, file, partial(shelf.read.remote, origin, path))
+        files: Mapping[str, File] = ray.get(shelf.files.remote(origin))
+        if not files:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{coming}.lock"):
+            if _files(target) == files and (target / COPY).is_file():
+                return
+            shutil.rmtree(coming, ignore_errors=True)  # of a process that was killed
+            for path, file in files.items():
+                _write(coming / path, file, partial(shelf.read.remote, origin, path))
+            (coming / COPY).touch()
+            shutil.rmtree(target, ignore_errors=True)
+            coming.rename(target)
+    except RayError as error:
+        raise OSError(f"{origin} of the driver's machine cannot be read there: {error}") from error
     except OSError as error:
-        raise type(error)(
-            f"{origin} lies on the driver's machine, and {error.filename} cannot be written on this one"
-            f" ({error.strerror}); use a --storage-path that all machines can write"
+        raise OSError(
+            f"{origin} lies on the driver's machine, and {error.filename or target} cannot be written on this one"
+            f" ({error.strerror or error}); use a --storage-path that all machines can write, with room for a base"
         ) from error
 
 
 def _write(target: Path, file: File, read: Callable[[int], Any]) -> None:
-    handle, part = tempfile.mkstemp(dir=target.parent)
-    with os.fdopen(handle, "wb") as written:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as written:
         while some := ray.get(read(written.tell())):
             written.write(some)
-    os.utime(part, (file.time, file.time))
-    os.replace(part, target)
+    os.utime(target, (file.time, file.time))
 
 
-def _file(path: Path) -> File:
-    told = path.stat()
-    return File(told.st_size, int(told.st_mtime))
+def _files(folder: Path) -> dict[str, File]:
+    """By path below the folder."""
+    told = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path: File(own.st_size, int(own.st_mtime)) for path, own in told.items() if path != COPY}

@@ -31,8 +31,10 @@ from sweeps.engine.reproduce import BEST, job_of, open_run
 from sweeps.engine.session import Ended, check, session
 from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.results.comparison import compare
+from sweeps.results.files import best_round
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run import END_FILE, SWEEP_FILE
+from sweeps.results.statistics import interval
 
 MERGED = "merged"
 
@@ -86,29 +88,28 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, task: Any, sc
     if flags.resume and flags.mirror:
         _fetch(flags.mirror, [root / f"{name}-{phase}" for phase in chosen])
     again = argv if "--name" in argv else [*argv, "--name", name]
-    base, ended, began = flags.base, cast(Ended, "finished"), time.monotonic()
+    base: str | None = None  # the chain's own
+    ended, began = cast(Ended, "finished"), time.monotonic()
     for index, (asked, (phase, sweep)) in enumerate(zip(sweeps, chosen.items(), strict=True)):
         folder = root / f"{name}-{phase}"
         before = [root / f"{name}-{one}" for one in list(chosen)[:index]]
         budget = share(flags, time.monotonic() - began, before, len(chosen) - index)
         own = dataclasses.replace(
             _fitting(flags, sweep, chosen),
-            base=base,
             name=folder.name,
             storage_path=root,
             resume=flags.resume and (folder / SWEEP_FILE).is_file(),
             **budget,
         )
         if not (own.resume and _over(folder)):
-            if min(budget.values(), default=1.0) <= 0:
-                print(
-                    f"the chain's budget is used up, and {phase} is still to come: go on with --resume and a larger one"
-                )
+            if min(budget.values(), default=1.0) > 0:
+                now = dataclasses.replace(asked, name=folder.name, **budget)
+                ended = session(started(now, chain.anew, base), own, script, again)
+                if ended != "finished":
+                    return ended
+            if budget and not _over(folder):
+                print(f"the budget is used up, and {phase} has no score yet: go on with --resume and more of it")
                 return "interrupted"
-            now = apply(sweep, own, task) if index else dataclasses.replace(asked, name=folder.name, **budget)
-            ended = session(started(now, chain.anew, sweeps[0].pairs[0].base if index else None), own, script, again)
-            if ended != "finished":
-                return ended
         if phase != list(chosen)[-1]:
             base = become(folder)
     print("\n".join(summary([root / f"{name}-{phase}" for phase in chosen])), flush=True)
@@ -132,12 +133,13 @@ def share(flags: Flags, seconds: float, before: Sequence[Path], left: int) -> di
 
 
 def started(sweep: Sweep, anew: Sequence[str], base: str | None) -> Sweep:
-    """The sweep with those learners on the chain's own base; without them where there is none but that."""
+    """The sweep on this base, but for those learners, which stay on the chain's own; without them where there is none
+    but that."""
     if base is None:
         kept = {pair.learner.name: pair for pair in sweep.pairs if pair.learner.name not in anew}
         space = sweep.space if isinstance(sweep.space, Space) else {name: sweep.space[name] for name in kept}
         return dataclasses.replace(sweep, pairs=tuple(kept.values()), space=space)
-    moved = (dataclasses.replace(p, base=base) if p.learner.name in anew else p for p in sweep.pairs)
+    moved = (p if p.learner.name in anew else dataclasses.replace(p, base=base) for p in sweep.pairs)
     return dataclasses.replace(sweep, pairs=tuple(moved))
 
 
@@ -159,19 +161,24 @@ def become(folder: Path) -> str:
 
 
 def summary(folders: Sequence[Path]) -> list[str]:
-    """A line per phase, and whether it is better than the one before, on the same questions of the test split."""
+    """A line per phase, over all seeds of its winner if it was confirmed, and whether it is better than the one before,
+    on the same questions of the test split."""
     runs = [open_run(folder) for folder in folders]
     lines = ["phases:"]
     for run in runs:
-        job = job_of(run, BEST)
-        lines.append(f"  {run.folder.name}: {percent(job.score)} {span(job.interval)} of the {job.split} split")
+        if (final := _final(run)) is not None:
+            told = f"{percent(final.mean())} {span(interval(final.mean(0)))} of the test split"
+        else:
+            job = job_of(run, BEST)
+            told = f"{percent(job.score)} {span(job.interval)} of the {job.split} split"
+        lines.append(f"  {run.folder.name}: {told}")
     for before, after in pairwise(runs):
         finals = {run.folder.name: final for run in (before, after) if (final := _final(run)) is not None}
         if len(finals) == 2 and len({scores.shape[1] for scores in finals.values()}) == 1:
-            told = compare(finals)[0]
+            pair = compare(finals)[0]
             gain = finals[after.folder.name].mean() - finals[before.folder.name].mean()
             lines.append(
-                f"  {after.folder.name} less {before.folder.name}: {100 * gain:+.1f} points (p = {told.p:.2g})"
+                f"  {after.folder.name} less {before.folder.name}: {100 * gain:+.1f} points (p = {pair.p:.2g})"
             )
     return lines
 
@@ -225,5 +232,7 @@ def _fitting(flags: Flags, sweep: Sweep, chosen: Mapping[str, Sweep]) -> Flags:
 
 
 def _over(folder: Path) -> bool:
+    """Whether there is nothing to go on with: it was not interrupted, nor ended by a budget before any score."""
     end = folder / END_FILE
-    return end.is_file() and not yaml.safe_load(end.read_text())["interrupted"]
+    done = end.is_file() and not yaml.safe_load(end.read_text())["interrupted"]
+    return done and any(best_round(record.history) for record in open_run(folder).records)

@@ -55,7 +55,7 @@ class Flags:
     mirror: str | None = None  # s3://, gs://, file://: where a copy of its folder is kept current; --resume takes it
     address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
     cluster: Path | None = None  # a cluster's file: run there, watch here, and bring the sweep's folder home
-    time_budget_s: float | None = None  # seconds after which no round is started
+    time_budget_s: float | None = None  # seconds after which it ends as by Ctrl-C; --resume goes on
     max_cost: float | None = None  # dollars; no trial is started that would pass it, by the provider's own prices
     resume: bool = False  # go on with the sweep called --name, or with the latest
     report: bool = True  # write report.html and its plots at the end
@@ -97,9 +97,9 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
             raise BadInput(f"--learner {name}: this sweep's learners are {', '.join(pairs)}")
     chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
     chosen = [dataclasses.replace(p, task=task) for p in chosen]
-    if flags.base is not None:
-        base = _absolute(flags.base)
-        chosen = [dataclasses.replace(p, base=base) if p.learner.needs_base else p for p in chosen]
+    spaces = {p.learner.name: fit(sweep.space_of(p), flags.base or p.base) for p in chosen}
+    based = (dataclasses.replace(p, base=_absolute(p.base if flags.base is None else flags.base)) for p in chosen)
+    chosen = [new if old.learner.needs_base else old for old, new in zip(chosen, based, strict=True)]
     changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
     plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
     for name in plain:
@@ -111,7 +111,7 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
         changes["grace_period"] = min(sweep.grace_period, flags.rounds)
     asked = {name: value for name, value in dataclasses.asdict(flags.resources).items() if value is not None}
     changes["resources_per_trial"] = {**sweep.resources_per_trial, **asked}
-    changes["space"] = {pair.learner.name: fit(sweep.space_of(pair), pair.base) for pair in chosen}
+    changes["space"] = spaces
     fixed = dict(_assignment(text) for text in flags.set)
     return dataclasses.replace(sweep, **changes).fix(fixed)
 
@@ -119,7 +119,7 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
 def _absolute(base: str) -> str:
     """A folder's base with its whole path: hosts may have another working directory."""
     source, colon, options = base.partition(":")
-    folder = source != "builtin" and Path(source).is_dir()
+    folder = source not in ("", "builtin") and Path(source).is_dir()
     return f"{Path(source).absolute()}{colon}{options}" if folder else base
 
 

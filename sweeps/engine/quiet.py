@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -27,6 +28,7 @@ DEFAULTS = {
 def quieten() -> None:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which PEFT 0.21 asks for
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on some CPUs it misses a package that it does not need
 
 

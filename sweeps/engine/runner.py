@@ -82,7 +82,7 @@ def run(
     searcher = _searcher(sweep, folder, costs.may_start if costs else None)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
-    stops = Stops(folder, sweep.rounds)
+    stops = Stops(folder, sweep.rounds, sweep.time_budget_s)
     team = plan.team or _elsewhere(sweep, hosts, largest)
     own = sweep.max_concurrent_trials
     if own is None and team:  # Tune sees only the trials' own processes, which take nothing
@@ -98,14 +98,15 @@ def run(
     for record in recorder.records.values():
         if record.notes:
             tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
-    over = sweep.time_budget_s is not None and time.monotonic() - start >= sweep.time_budget_s
+    over = stops.over or bool(costs and costs.stopped)
+    if stops.over:
+        print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume goes on with every trial")
     if costs and costs.stopped:
-        over = True
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
     broken_off = any(record.status == "interrupted" for record in recorder.records.values())  # Tune: "TERMINATED"
     interrupted = not over and (bool(unfinished) or broken_off or len(trials) < sweep.num_samples)
-    if over or stops.cause:
+    if stops.cause:
         searcher.settle()
     if resume and (folder / FINALISTS).is_file():  # the test split is asked once
         left = Run.read(folder)
@@ -153,7 +154,6 @@ def _tune(
         mode="max",
         num_samples=sweep.num_samples,
         stop=stops,
-        time_budget_s=sweep.time_budget_s,
         search_alg=searcher,
         scheduler=_asha(sweep),
         max_concurrent_trials=side_by_side,

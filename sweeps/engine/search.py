@@ -139,7 +139,7 @@ class OptunaSearcher(Searcher):
     def settle(self, alive: Iterable[str] = (), again: bool = False) -> None:
         """Tell FAIL for running trials that nobody will go on with: all but `alive`, by Tune's ids.
 
-        For the end of a sweep that a time budget cut short. With `again`, their parameters are suggested once more.
+        For the end of a sweep that failures cut short. With `again`, their parameters are suggested once more.
         """
         known = set(alive)
         for frozen in self.study.get_trials(states=(TrialState.RUNNING,)):

@@ -7,6 +7,7 @@ leaves a torn one, of which Tune says "Failed to restore" in its log only, and s
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -41,6 +42,8 @@ class Snapshot(Callback):
             whole.extractall(folder)
         for file in folder.glob("search_gen_state-*.json"):
             _moved(file)
+        for file in folder.glob("experiment_state-*.json"):
+            _freed(file)
         return True
 
     def _keep(self, trials: list[Any]) -> None:
@@ -58,10 +61,21 @@ class Snapshot(Callback):
 
 
 def _moved(file: Path) -> None:
-    """New trials go where the sweep is now: Tune's restore moves those that it has, and lets others go where it was."""
+    """New trials go where the sweep is now: Tune's restore moves those that it has, and lets others go where it was.
+
+    And there may be new ones, although a failure or a cost has told the searcher that there are none.
+    """
     state = cloudpickle.loads(file.read_bytes())
+    state["finished"] = False
     state["experiment"].spec["storage"].storage_fs_path = file.parent.parent.resolve().as_posix()
     file.write_bytes(cloudpickle.dumps(state))
+
+
+def _freed(file: Path) -> None:
+    """Of what ended the sweep before, as trials that failed alike: Tune would go on with the old stopper."""
+    state = json.loads(file.read_text())
+    del state["runner_data"]["_stopper"]
+    file.write_text(json.dumps(state))
 
 
 def _state_files(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ seconds of trials; a trial is expected to take as long as those that have ended 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -98,7 +99,9 @@ class Spending(tune.Callback):
             self.dollars += self._hourly * (now - self._at) / HOUR_S
             self._at = now
             if self._file is not None:
-                self._file.write_text(f"{self.dollars:.6f}\n")
+                fresh = self._file.with_suffix(".new")
+                fresh.write_text(f"{self.dollars:.6f}\n")
+                os.replace(fresh, self._file)
 
 
 def spending(autoscaler: Mapping[str, Any] | None, limit: float | None) -> Spending | None:

@@ -1,9 +1,12 @@
-"""When a trial stops: the last round, a person's word. When the whole sweep does: one failure again and again."""
+"""When a trial stops: the last round, a person's word. When the sweep does: time, one failure again and again."""
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,14 @@ class Stops(tune.Stopper, tune.Callback):
     """Asked after every round. `cause` is what trials failed with `SAME` times in a row, before any ended well.
 
     A process or node that dies is none of their doing: such a trial counts only when it has used up its restarts.
+    When the time is `over`, the sweep ends as by Ctrl-C, so that `--resume` goes on with every trial. Tune's own budget
+    would end the trials, too, and stay used up in the state that is resumed.
     """
 
-    def __init__(self, folder: Path, rounds: int) -> None:
+    def __init__(self, folder: Path, rounds: int, time_budget_s: float | None = None) -> None:
         self._folder, self._rounds = folder / STOP_FOLDER, rounds
+        self._end = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
+        self.over = False
         self._row: list[tuple[str, str]] = []  # trial, what it failed with
         self.cause: str | None = None
 
@@ -30,6 +37,11 @@ class Stops(tune.Stopper, tune.Callback):
 
     def stop_all(self) -> bool:
         return self.cause is not None
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if not self.over and time.monotonic() > self._end:
+            self.over = True
+            signal.raise_signal(signal.SIGUSR1)  # which Tune takes like Ctrl-C
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if not isinstance(error_of(trial), RayActorError):

@@ -26,18 +26,20 @@ class NoJson(ValueError):
 
 
 def read(file: Path, within: str = "") -> Rows:
-    """All rows of a file of one of `SUFFIXES`; a JSON object's list called `within` stands for the file's."""
+    """All rows of a file, of one with another suffix as of `.jsonl`; a JSON object's list called `within` stands for
+    the file's."""
     try:
-        if file.suffix == ".jsonl":
-            return _lines(file)
-        return _places(_table(file) if file.suffix == ".parquet" else _list(file, within))
+        if file.suffix == ".json":
+            return _places(_list(file, within))
+        return _places(_table(file)) if file.suffix == ".parquet" else _lines(file)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         remedy = "repair it, or call it .jsonl if every line is an object"
         raise ValueError(f"{file}: not valid JSON at {place} ({error.msg}); {remedy}") from error
     except (OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
-        raise ValueError(f"{file}: cannot be read ({reason}); give a readable {file.suffix} file") from error
+        kind = file.suffix or ".jsonl"
+        raise ValueError(f"{file}: cannot be read ({reason}); give a readable {kind} file") from error
 
 
 def from_hub(data: str) -> Iterator[tuple[str, Rows]]:
@@ -45,13 +47,12 @@ def from_hub(data: str) -> Iterator[tuple[str, Rows]]:
     from datasets import load_dataset
 
     try:
-        loaded = load_dataset(data.removeprefix(HUB))
+        loaded = {str(name): [*_places(rows)] for name, rows in load_dataset(data.removeprefix(HUB)).items()}
     except Exception as error:  # its errors have no common class: network, name, permission, format
         reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:160]
         remedy = "check the name and the network, or give a file"
         raise ValueError(f"data='{data}' cannot be loaded ({reason}); {remedy}") from error
-    for name, rows in loaded.items():
-        yield str(name), _places(rows)
+    yield from loaded.items()
 
 
 def _places(rows: Iterable[Any]) -> Rows:
@@ -68,6 +69,8 @@ def _decoded(line: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         return NoJson(f"not valid JSON at column {error.colno} ({error.msg}); repair or remove the line")
+    except (ValueError, RecursionError) as error:  # an endless number, brackets within brackets
+        return NoJson(f"not valid JSON ({str(error)[:80]}); repair or remove the line")
 
 
 def _list(file: Path, within: str) -> list[Any]:
