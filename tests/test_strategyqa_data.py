@@ -124,6 +124,13 @@ def test_the_loader_of_hub_data_keeps_its_splits(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"^data='hub:.*nowhere' cannot be loaded \(.*\); check the name[^\n]*$"):
         load_splits(f"hub:{tmp_path}/nowhere")
 
+    files = [{"split": "train", "path": "train.jsonl"}, {"split": "extra", "path": "test.jsonl"}]
+    named = json.dumps([{"config_name": "default", "data_files": files}])
+    (folder / "README.md").write_text(f"---\nconfigs: {named}\n---\n")
+    load_splits.cache_clear()
+    with pytest.raises(ValueError, match=r"^data='hub:.*owner' has no questions for test or validation; add some"):
+        load_splits(f"hub:{folder}")
+
 
 FAULTS = {
     "no answer": (row(1, answer=None), r"line 2 has no answer; an unlabelled file"),

@@ -29,6 +29,7 @@ def quieten() -> None:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which PEFT 0.21 asks for
+    warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)  # `merging.untie` sees to it
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on some CPUs it misses a package that it does not need
 
 

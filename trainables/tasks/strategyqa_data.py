@@ -66,9 +66,12 @@ def load_splits(data: str) -> Mapping[Split, tuple[Entry, ...]]:
         for entry in next(iter(parts.values())):
             splits[split_of(entry.key)].append(entry)
     elif "train" not in parts:
-        raise ValueError(f"data='{data}' has {' and '.join(parts)} and no train part; add one, or name a single file")
+        has = " and ".join(parts) or "nothing"
+        raise ValueError(f"data='{data}' has {has} and no train part; add one, or name a single file")
+    elif not (asked := parts.get("test") or parts.get("validation")):
+        raise ValueError(f"data='{data}' has no questions for test or validation; add some, or give train alone")
     else:
-        splits["test"] = parts.get("test") or parts["validation"]
+        splits["test"] = asked
         if "test" in parts and "validation" in parts:
             splits["search"], splits["train"] = parts["validation"], parts["train"]
         else:
@@ -107,9 +110,9 @@ def _parts(data: str) -> dict[str, list[Entry]]:
 
 
 def _hub(data: str) -> dict[str, list[Entry]]:
-    parts = {}
+    parts: dict[str, list[Entry]] = {}
     for name, rows in from_hub(data):
-        parts[_part(name)] = [_entry(row, f"{data} {name} {place}") for place, row in rows]
+        parts.setdefault(_part(name), []).extend(_entry(row, f"{data} {name} {place}") for place, row in rows)
     return parts
 
 
