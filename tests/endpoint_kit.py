@@ -38,7 +38,9 @@ def reasoner(seed: int = 0) -> Base:
     draws = random.Random(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float64
+        )  # so that every processor learns the same
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         rows = [_row(tokenizer, draws) for _ in range(8)]
@@ -49,7 +51,7 @@ def reasoner(seed: int = 0) -> Base:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return Base("reasoner", model.requires_grad_(False).eval(), tokenizer)
+    return Base("reasoner", model.float().requires_grad_(False).eval(), tokenizer)
 
 
 def _row(tokenizer: Any, draws: random.Random) -> tuple[list[int], int]:

@@ -62,10 +62,6 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
     assert f"running (process {process.pid})" in said
     assert "2 running" in said
     assert f"trial 1: round {Run.read(run).records[1].rounds} of 12" in said
-    other = sweep(folder, "--name", "toy", "--resume", "--num-samples", "4", "--rounds", "12", "--grace-period", "12",
-                  "--set", "seconds=1", "planted=nothing", check=False)  # fmt: skip
-    assert other.returncode == 2
-    assert f"is being run by process {process.pid}" in other.stderr
 
     stop("0")
     clone("1", ("quality=0.9",), run=run)
@@ -77,6 +73,10 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
     ):
         with pytest.raises(BadInput, match=error):
             clone(*words)
+    other = sweep(folder, "--name", "toy", "--resume", "--num-samples", "4", "--rounds", "12", "--grace-period", "12",
+                  "--set", "seconds=1", "planted=nothing", check=False)  # fmt: skip
+    assert other.returncode == 2
+    assert f"is being run by process {process.pid}" in other.stderr
     until(lambda: (run / "end.yaml").is_file(), 120)
     assert process.wait(timeout=60) == 0
 

@@ -114,7 +114,10 @@ def window_of(config: Any) -> float:
 
 @torch.no_grad()
 def _keeps_apart(model: Any) -> bool:
-    """Whether a document gets the same logits behind another one as alone, to half of the digits that there are."""
+    """Whether a document gets the same logits behind another one as alone, to half of the digits that there are.
+
+    Never more than half of float32's, in which eager attention takes its softmax whatever the model's own type.
+    """
     if _attends_by(model) not in ("sdpa", "eager"):
         return False
     was_training = model.training
@@ -129,5 +132,6 @@ def _keeps_apart(model: Any) -> bool:
     ).logits[0, len(first) :]
     alone = model(input_ids=torch.tensor([second], device=device), use_cache=False).logits[0]
     model.train(was_training)
-    allowed = alone.abs().max() * torch.finfo(alone.dtype).eps ** 0.5
+    digits = max(torch.finfo(alone.dtype).eps, torch.finfo(torch.float32).eps)
+    allowed = alone.abs().max() * digits**0.5
     return bool((behind - alone).abs().max() <= allowed)
