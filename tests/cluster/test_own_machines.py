@@ -63,7 +63,7 @@ def test_machines_of_ones_own_become_a_cluster(tmp_path):
         first, second = (contents(pods.folder / machine["id"] / merged) for machine in machines)
         assert second == first | {COPY: b""}, "the other machine's host has the first phase's winner"
         table = pd.read_parquet(pods.folder / "pod101" / merged.parents[1] / "strategyqa-cot/trials.parquet")
-        assert table["status"].unique().tolist() == ["finished"]
+        assert {*table["status"]} <= {"finished", "pruned"}, "as ASHA says"
         ray("down", "-y", file)
         assert "raylet" not in pods.titles("pod101"), "on the others Ray ends when it has missed the head for a minute"
     finally:
