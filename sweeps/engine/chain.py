@@ -76,7 +76,7 @@ def parsed(chain: Chain, flags: Flags, task: Any) -> list[Sweep]:
     return [apply(sweep, _fitting(flags, sweep, chosen), task) for sweep in chosen.values()]
 
 
-def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, task: Any, script: Path, argv: list[str]) -> Ended:
+def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path, argv: list[str]) -> Ended:
     """Every phase that was asked for; how the last one ended that was run. Raises BadInput before anything starts.
 
     `sweeps`: what `parsed` made of the flags.
@@ -90,16 +90,12 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, task: Any, sc
     again = argv if "--name" in argv else [*argv, "--name", name]
     base: str | None = None  # the chain's own
     ended, began = cast(Ended, "finished"), time.monotonic()
-    for index, (asked, (phase, sweep)) in enumerate(zip(sweeps, chosen.items(), strict=True)):
+    for index, (asked, phase) in enumerate(zip(sweeps, chosen, strict=True)):
         folder = root / f"{name}-{phase}"
         before = [root / f"{name}-{one}" for one in list(chosen)[:index]]
         budget = share(flags, time.monotonic() - began, before, len(chosen) - index)
         own = dataclasses.replace(
-            _fitting(flags, sweep, chosen),
-            name=folder.name,
-            storage_path=root,
-            resume=flags.resume and (folder / SWEEP_FILE).is_file(),
-            **budget,
+            flags, name=folder.name, storage_path=root, resume=flags.resume and (folder / SWEEP_FILE).is_file()
         )
         if not (own.resume and _over(folder)):
             if min(budget.values(), default=1.0) > 0:

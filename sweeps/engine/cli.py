@@ -56,7 +56,7 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> str:
     if flags.cluster is not None:
         return _submit(given.name, sweeps, flags, flags.cluster, script, argv)
     if not isinstance(given, Sweep):
-        return run_chain(given, sweeps, flags, task, script, argv)
+        return run_chain(given, sweeps, flags, script, argv)
     from sweeps.engine.session import session
 
     return session(sweeps[0], flags, script, argv)
