@@ -33,7 +33,7 @@ def confirm(
     With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again.
     """
     based = next((pair for pair in sweep.pairs if _answers(pair)), None)
-    untouched = measure_untouched(based, sweep.seed, hosts, team_of(sweep), "test") if based else None
+    untouched = measure_untouched(sweep, based, hosts, team_of(sweep), "test") if based else None
     jobs = [
         {"candidate": index, "params": dict(one.params), "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
         for index, one in enumerate(chosen)
@@ -87,11 +87,16 @@ class _Told(tune.Callback):
         print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {said}", flush=True)
 
 
-def measure_untouched(pair: Pair, seed: int, hosts: Hosts, team: TeamShape | None, split: Split = "search") -> Any:
-    """A reference to the metrics of the pair's base before any training, so that nobody waits for them."""
+def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, team: TeamShape | None, split: Split = "search") -> Any:
+    """A reference to the metrics of the pair's base before any training, so that nobody waits for them.
+
+    Outside a host it has the device that a trial has, in turn with them; no trial waits for its core.
+    """
     if pair.base in hosts:
-        return hosts[pair.base][0].untouched.remote(pair, seed, split)
-    return ray.remote(num_cpus=0, max_retries=1)(untouched_scores).remote(pair, seed, split, team)
+        return hosts[pair.base][0].untouched.remote(pair, sweep.seed, split)
+    gpus = 0 if team else sweep.resources_per_trial.get("gpu", 0)  # a team's processes have their own
+    measuring = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=1)(untouched_scores)
+    return measuring.remote(pair, sweep.seed, split, team)
 
 
 def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[str, Any]:
@@ -103,7 +108,7 @@ def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[st
             prompts = pair.learner.name if hasattr(pair.learner, "only_task") else ""  # it asks in a way of its own
             key = (pair.base, repr(pair.task), prompts)
             if key not in known:
-                known[key] = measure_untouched(pair, sweep.seed, hosts, team)
+                known[key] = measure_untouched(sweep, pair, hosts, team)
             found[pair.learner.name] = known[key]
     return found
 
