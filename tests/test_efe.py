@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,25 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.arc_files import ids, task, write, write_all_splits
-from tests.miniatures import base
+from tests.efe_kit import ALL, QUICK, SHORT, built, rule
 from trainables.core import Learner
-from trainables.learners.arc_canvas import canvas
 from trainables.learners.efe import EfeConfig
-from trainables.learners.efe_batch import TERMS, EfeBatch, Sight
-from trainables.learners.efe_net import EfeNets, Told, told
-from trainables.tasks.arc import ArcTask, Puzzle, puzzle
-
-QUICK = EfeConfig(
-    hidden_size=16,
-    horizon=2,
-    per_device_train_batch_size=6,
-    steps_per_round=40,
-    learning_rate=5e-3,
-    memory_capacity=256,
-    memory_similarity=0.5,
-)
-SHORT = replace(QUICK, steps_per_round=4)
-ALL = dict.fromkeys(TERMS, 0.1)
+from trainables.learners.efe_batch import TERMS
+from trainables.tasks.arc import ArcTask
 
 
 @pytest.fixture(autouse=True)
@@ -39,20 +24,9 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-def rule() -> dict[str, Any]:
-    """Every 1 becomes 2, on 4x4 grids in which 0, 1 and 3 are everywhere."""
-    cells = np.random.default_rng(0).choice([0, 1, 3], size=(5, 4, 4))
-    pairs = [(grid.tolist(), np.where(grid == 1, 2, grid).tolist()) for grid in cells]
-    return task(pairs[:4], pairs[4:])
-
-
 @pytest.fixture
 def planted(tmp_path: Path) -> ArcTask:
     return ArcTask(data=write_all_splits(tmp_path, rule(), search=2))
-
-
-def built(config: EfeConfig, arc: ArcTask, seed: int = 0):
-    return config.build(base("qwen2"), arc, seed)
 
 
 @pytest.mark.parametrize("terms", [{}, ALL], ids=["cross-entropy alone", "every term"])
@@ -186,37 +160,6 @@ def test_resumes_bit_for_bit_with_a_warm_network(tmp_path):
     assert straight.completions("test") == second.completions("test")
 
 
-def test_lora_on_the_base_learns_and_leaves_the_base_alone(planted):
-    """Features move away from the frozen base's, a resumed reader goes on as it was, and the base has its weights."""
-    config = replace(SHORT, base_r=2, base_multiplier=10.0, alignment=0.1)
-    ours = base("qwen2")
-    weights = {name: value.clone() for name, value in ours.model.named_parameters()}
-    straight, first, second = (config.build(ours, planted, 0) for _ in range(3))
-    batch = next(iter(straight._agent.batches.values()))
-    before = batch._told().features.detach().clone()
-    torch.testing.assert_close(before, batch._frozen.features, atol=1e-5, rtol=1e-4)  # LoRA begins as nothing
-    whole = [straight.round() for _ in range(2)]
-    assert (batch._told().features - before).abs().max() > 1e-4
-    half = first.round()
-    second.load(first.state())
-    assert [half, second.round()] == whole
-    assert straight.completions() == second.completions()
-    assert all(torch.equal(value, weights[name]) for name, value in ours.model.named_parameters())
-
-
-def test_the_reader_is_trained_by_probes_alone(tmp_path):
-    """Other cells in the last output reach no probe, not even through an adapter that all tasks share."""
-    changed = rule()
-    changed["train"][-1]["output"][2][0] = 5
-    found = []
-    for name, content in (("one", rule()), ("two", changed)):
-        arc = ArcTask(data=write_all_splits(tmp_path / name, content, search=2))
-        learner = built(replace(SHORT, base_r=2, base_multiplier=10.0), arc)
-        learner.round()
-        found.append(learner._agent._reader.state()["parameters"])
-    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
-
-
 def test_what_diverges_answers_nothing_and_is_not_remembered(tmp_path):
     """Weights that blow up in a round's last step: NaN would read as black, which is this task's answer."""
     black = [([[number, 0], [0, number]], [[0, 0], [0, 0]]) for number in range(1, 5)]
@@ -256,37 +199,6 @@ def test_saved_weights_are_those_that_answer(planted, tmp_path):
     assert torch.equal(saved[f"{key}.forward_model.head"], ours["forward_model.head"])
 
 
-def test_the_encoder_counts_colour_pairs_by_hand():
-    """One demonstration 12 -> 11: half its cells are (1, 1), half (2, 1)."""
-    grids = [(np.array([[1, 2]], np.int8), np.array([[1, 1]], np.int8)), (np.array([[3, 3]], np.int8),) * 2]
-    seen = [canvas(Puzzle(tuple(pairs), (grids[0][0],))) for pairs in (grids, grids[:1])]
-    both, first = told(seen, np.array([[3.0, 4.0], [0.0, 0.0]])).pairs.numpy()
-    assert (both[11], both[21], both[33]) == (0.25, 0.25, 0.5)
-    assert (first[11], first[21], first[33]) == (0.5, 0.5, 0.0)
-    features = told(seen, np.array([[3.0, 4.0], [0.0, 0.0]])).features
-    assert features.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 0.0]]
-
-
-def test_every_part_receives_a_gradient_and_networks_never_meet(planted):
-    sight = Sight(canvas(puzzle(planted.search()[0])), np.ones(4, dtype=np.float32))
-    batch = EfeBatch([sight, sight], [], replace(QUICK, **ALL), [1, 2], begin=0)
-    batch.successes = torch.full((2, 10), 0.1)
-    batch._losses(*batch._batch())[1].backward()
-    for name, value in batch.nets.named_parameters():
-        assert value.grad[1].abs().max() > 0, name
-        assert value.grad[0].abs().max() == 0, name
-
-
-def test_the_way_back_reads_its_own_input():
-    """The backward model's answer follows the output that it is shown, not the input that it should find."""
-    nets = EfeNets(8, 0, [0])
-    one, other = torch.full((1, 1, 2, 2), 3), torch.full((1, 1, 2, 2), 4)
-    assert not torch.equal(nets.back(one, 2, 1).outcomes[0], nets.back(other, 2, 1).outcomes[0])
-    sure = torch.nn.functional.one_hot(one, 10).float().movedim(-1, 2)
-    torch.testing.assert_close(nets.back(sure, 2, 1).outcomes[0], nets.back(one, 2, 1).outcomes[0])
-    assert nets.context(Told(torch.zeros(1, 100), torch.zeros(1, 0))).shape == (1, 8)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -301,3 +213,15 @@ def test_the_way_back_reads_its_own_input():
 def test_bad_configurations(changes, message):
     with pytest.raises(ValueError, match=message):
         EfeConfig(**changes)
+
+
+def test_a_split_that_no_lens_fits_gets_no_answers(tmp_path):
+    """Sizes without a rule; for the search split, on which it trains, that is an error instead."""
+    grids = [[[0, 1], [1, 0]]] * 3
+    odd = task(list(zip(grids, [[[1] * 5], [[2]] * 7, [[3] * 2] * 3], strict=True)), [(grids[0], [[4] * 9])])
+    tasks = {ids("search", 1)[0]: rule(), ids("test", 1)[0]: odd}
+    learner = built(SHORT, ArcTask(data=write(tmp_path / "some", tasks), same_size=False))
+    learner.round()
+    assert learner.evaluate("test")["items"] == [0.0]
+    with pytest.raises(ValueError, match="no lens fits the demonstrations of any task of the search split"):
+        built(SHORT, ArcTask(data=write(tmp_path / "none", {ids("search", 1)[0]: odd}), same_size=False))

@@ -19,6 +19,18 @@ from trainables.bases import Base
 from trainables.core import Adapter
 
 LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
+CONFIG_FILE = "adapter_config.json"
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Folders in PEFT's format of a saved adapter: itself, or a hybrid's LoRA and then its soft prompt.
+
+    Raises ValueError where there is none.
+    """
+    parts = [folder / LORA_FOLDER, folder / PROMPT_FOLDER] if (folder / LORA_FOLDER).is_dir() else [folder]
+    if not all((part / CONFIG_FILE).is_file() for part in parts):
+        raise ValueError(f"{folder} holds no PEFT adapter; give the folder of one, or a whole model as the base")
+    return parts
 
 
 @dataclass
@@ -46,7 +58,7 @@ class Fresh:
             own = {name: value for name, value in values.items() if (name == "prompt") == (part == PROMPT_FOLDER)}
             named = {_peft_name(name): value.contiguous() for name, value in own.items()}
             made[f"{prefix}adapter_model.safetensors"] = save(named, metadata={"format": "pt"})
-            made[f"{prefix}adapter_config.json"] = self._written[part]
+            made[f"{prefix}{CONFIG_FILE}"] = self._written[part]
         return made
 
     @cached_property

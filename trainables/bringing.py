@@ -44,7 +44,7 @@ class Shelf:
 
     def read(self, folder: str, path: str, start: int) -> bytes:
         """At most `AT_ONCE` bytes of a file that `files` told of."""
-        if path not in self.files(folder):
+        if folder not in self._folders or ".." in Path(path).parts or Path(path).is_absolute():
             raise FileNotFoundError(f"{folder}/{path} is not offered")
         with (Path(folder) / path).open("rb") as file:
             file.seek(start)

@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 
-from trainables.adapters import LORA_FOLDER, PROMPT_FOLDER
+from trainables.adapters import PROMPT_FOLDER, parts_of
 from trainables.bases import BaseName, load
-
-CONFIG = "adapter_config.json"
 
 
 def merge(base: str, adapter: Path, target: Path) -> None:
@@ -21,24 +19,21 @@ def merge(base: str, adapter: Path, target: Path) -> None:
     weights, so scores may move). A hybrid's soft prompt has no place in weights and stays an adapter in `soft_prompt/`.
     Raises ValueError for an adapter that is only a soft prompt, or no adapter at all.
     """
-    halves = adapter / LORA_FOLDER
-    folder = halves if (halves / CONFIG).is_file() else adapter
     whole = load(base_without(base, "nf4"))
     if (adapter / "config.json").is_file():  # full fine-tuning saves the model itself
         shutil.copytree(adapter, target, dirs_exist_ok=True)
     else:
         import peft
 
-        if not (folder / CONFIG).is_file():
-            raise ValueError(f"{adapter} holds no PEFT adapter; only what PEFT trains on a base can be merged")
+        folder, *prompt = parts_of(adapter)
         if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
             raise ValueError("a soft prompt is input, not weights, and cannot be merged; leave --merge out")
         untie(whole.model, peft.PeftConfig.from_pretrained(str(folder)))
         model: Any = peft.PeftModel.from_pretrained(whole.model, folder)
         model.merge_and_unload().save_pretrained(target)
         load.cache_clear()  # the base in the cache is no longer itself
-        if folder is halves:
-            shutil.copytree(adapter / PROMPT_FOLDER, target / PROMPT_FOLDER)
+        if prompt:
+            shutil.copytree(*prompt, target / PROMPT_FOLDER)
     whole.tokenizer.save_pretrained(target)
 
 

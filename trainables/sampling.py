@@ -14,10 +14,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from trainables.adapters import LORA_FOLDER, PROMPT_FOLDER
+from trainables.adapters import parts_of
 from trainables.bases import Base, load
-
-CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,13 @@ def with_adapter(name: str, folder: Path | None) -> Base:
         return base
     import peft
 
-    halves = [folder / LORA_FOLDER, folder / PROMPT_FOLDER] if (folder / LORA_FOLDER).is_dir() else [folder]
-    if not all((half / CONFIG).is_file() for half in halves):
-        raise ValueError(f"{folder} holds no PEFT adapter; a whole model is given as the base")
+    parts = parts_of(folder)
     load.cache_clear()  # PEFT changes the model that it adapts
     model: Any = base.model
     try:
-        for half in halves:
-            model = peft.PeftModel.from_pretrained(model, str(half))
-            if len(halves) > 1 and half is halves[0]:
+        for part in parts:
+            model = peft.PeftModel.from_pretrained(model, str(part))
+            if part is not parts[-1]:
                 model = model.merge_and_unload()
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:160]

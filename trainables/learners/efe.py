@@ -110,6 +110,9 @@ class EfeLearner:
     def __init__(self, config: EfeConfig, base: Base, task: Task, seed: int) -> None:
         self._config, self._base, self._task, self._seed = config, base, task, seed
         self._agent = Agent(config, base, task.search(), seed, config.memory())
+        if not self._agent.batches:
+            reason = "no lens fits the demonstrations of any task of the search split"
+            raise ValueError(f"{reason}, so efe cannot answer; give other tasks, or same_size=True")
         self._rounds = 0
 
     def round(self) -> dict[str, float]:
@@ -153,6 +156,6 @@ class EfeLearner:
         if memory is not None and self._agent.memory is not None:
             memory.load(self._agent.memory.state())
         agent = Agent(self._config, self._base, getattr(self._task, split)(), self._seed, memory)
-        for _ in range(self._rounds):
+        for _ in range(self._rounds if agent.batches else 0):  # without a canvas there is no answer, and no training
             agent.round()
         return agent

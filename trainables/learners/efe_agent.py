@@ -38,16 +38,13 @@ SHORTER = " but its last demonstration"
 
 
 class Agent:
-    """Raises ValueError where no task of the split has a canvas."""
+    """Tasks of a split that have a canvas; `batches` is empty where none has."""
 
     def __init__(
         self, config: EfeConfig, base: Base, examples: Sequence[Example], seed: int, memory: Memory | None
     ) -> None:
         self._config, self._examples, self._seed, self.memory = config, examples, seed, memory
         self._tasks, self._probes = _sights(config, base, examples, memory is not None)
-        if not self._tasks:
-            reason = "no lens fits the demonstrations of any task of this split"
-            raise ValueError(f"{reason}, so efe cannot answer; give other tasks, or same_size=True")
         self._reader: Reader | None = None
         if config.base_r:
             self._reader = Reader(base, config.base_r, config.learning_rate * config.base_multiplier, seed)

@@ -43,7 +43,7 @@ class LoraTttLearner:
 
     def __init__(self, config: LoraTttConfig, base: Base, task: Task, seed: int) -> None:
         self._config, self._task, self._seed = config, task, seed
-        own_limit = getattr(base.model.config, "max_position_embeddings", config.max_length)
+        own_limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", config.max_length)
         self._scribe = Scribe(base.tokenizer, min(config.max_length, own_limit))
         self._desks = self._open(task.search())
         self._lessons = [*self._open(task.train()).values()] if config.supervised_steps else []

@@ -1,0 +1,37 @@
+"""Small configurations of efe, and a rule that it learns in a second."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tests.arc_files import task
+from tests.miniatures import base
+from trainables.learners.efe import EfeConfig
+from trainables.learners.efe_batch import TERMS
+from trainables.tasks.arc import ArcTask
+
+QUICK = EfeConfig(
+    hidden_size=16,
+    horizon=2,
+    per_device_train_batch_size=6,
+    steps_per_round=40,
+    learning_rate=5e-3,
+    memory_capacity=256,
+    memory_similarity=0.5,
+)
+SHORT = replace(QUICK, steps_per_round=4)
+ALL = dict.fromkeys(TERMS, 0.1)
+
+
+def rule() -> dict[str, Any]:
+    """Every 1 becomes 2, on 4x4 grids in which 0, 1 and 3 are everywhere."""
+    cells = np.random.default_rng(0).choice([0, 1, 3], size=(5, 4, 4))
+    pairs = [(grid.tolist(), np.where(grid == 1, 2, grid).tolist()) for grid in cells]
+    return task(pairs[:4], pairs[4:])
+
+
+def built(config: EfeConfig, arc: ArcTask, seed: int = 0):
+    return config.build(base("qwen2"), arc, seed)
