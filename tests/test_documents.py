@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.miniatures import CONFIGS, base
+from tests.scripted_learner import scripted
 from trainables.adapters import lora_config
-from trainables.core import Adapter, Optimizer, Read, Row
+from trainables.core import Adapter, Read, Row
 from trainables.documents import attention, outline
 from trainables.host import Host
 from trainables.own_model import with_peft
@@ -36,10 +36,6 @@ SINGLE = [row(own) for own in DOCUMENTS]
 PACKED = [row(*DOCUMENTS[:3]), row(DOCUMENTS[3])]  # as a packer leaves it: the last row has one
 
 
-def nothing():
-    yield from ()
-
-
 def ask(rows):
     """An evaluation that reads rows, of which it keeps each label's log-probability."""
     read = yield Read(rows)
@@ -47,19 +43,7 @@ def ask(rows):
 
 
 def learner(rows, adapter=LORA, watch_updates=False, steps=1):
-    return SimpleNamespace(
-        adapter=adapter,
-        optimizer=Optimizer(1e-2),
-        rows_per_batch=8,
-        steps_per_round=steps,
-        watch_updates=watch_updates,
-        prepare=nothing,
-        next_rows=lambda: list(rows),
-        loss=lambda logprobs, rows: -sum(own.sum() for own in logprobs) / sum(len(own) for own in logprobs),
-        evaluate=lambda split: ask(rows),
-        state=dict,
-        load=lambda state: None,
-    )
+    return scripted(adapter, rows, lambda: ask(rows), watch_updates, steps)
 
 
 def hosted(ours, rows, adapter=LORA, lanes=5):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
-from types import SimpleNamespace
 
 import peft
 import psutil
@@ -12,8 +11,9 @@ import pytest
 import torch
 
 from tests.miniatures import CONFIGS, base, model
+from tests.scripted_learner import PROMPTS, ROWS, scripted
 from trainables.adapters import fresh
-from trainables.core import Adapter, Complete, Optimizer, Read, Row
+from trainables.core import Adapter, Read
 from trainables.dropout import keep_mask, lane_key
 from trainables.host import Host
 from trainables.shape import Shape
@@ -21,39 +21,11 @@ from trainables.solo import Solo
 from trainables.work import Train
 
 FAMILIES = list(CONFIGS)
-PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10, 11], [12], [*range(5, 19)]]  # of two padded widths
-ROWS = [Row((*p, 20, 21, 1), (False,) * len(p) + (True,) * 3) for p in PROMPTS]
 ADAPTERS = {
     "lora": Adapter(r=4, lora_alpha=8),
     "prompt": Adapter(num_virtual_tokens=3),
     "both": Adapter(r=4, lora_alpha=8, num_virtual_tokens=3),
 }
-
-
-def ask(prompts):
-    said = yield Complete(prompts, 8)
-    return {name: [getattr(one, name) for one in said] for name in ("tokens", "ended", "logprobs")}
-
-
-def nothing():
-    yield from ()
-
-
-def scripted(adapter, prompts=PROMPTS):
-    """A learner that trains on ROWS with the mean negative log-likelihood, and is asked `prompts`."""
-    return SimpleNamespace(
-        adapter=adapter,
-        optimizer=Optimizer(1e-2),
-        rows_per_batch=len(ROWS),
-        steps_per_round=1,
-        watch_updates=False,
-        prepare=nothing,
-        next_rows=lambda: list(ROWS),
-        loss=lambda logprobs, rows: -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs),
-        evaluate=lambda split: ask(prompts),
-        state=dict,
-        load=lambda state: None,
-    )
 
 
 def scrambled(host):
@@ -168,33 +140,6 @@ def test_dropout_keeps_its_share_and_its_scale():
     assert (mask[1] == 1).all()
     other = keep_mask(torch.tensor([3], dtype=torch.int32), torch.tensor([0.25]), 7, x[:1])[0]
     assert ((other == 0) == (mask[0] == 0)).float().mean() == pytest.approx(0.75**2 + 0.25**2, abs=0.02)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_generation_equals_transformers(family):
-    """Greedy, left-padded, compacted: the same tokens as transformers' own generate, row by row."""
-    ours = base(family)
-    got = Host(ours, Shape(1, max_rank=0, max_prompt=0)).evaluate_untouched(scripted(Adapter(), PROMPTS * 2))
-    for prompt, tokens, end, logprobs in zip(PROMPTS * 2, *got.values(), strict=True):
-        wanted = ours.model.generate(
-            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=8, do_sample=False
-        )[0, len(prompt) :].tolist()
-        assert end == (1 in wanted)
-        assert tokens == (wanted[: wanted.index(1)] if end else wanted)
-        whole = torch.tensor([prompt + tokens + [1] * end])
-        likely = ours.model(whole).logits[0].log_softmax(-1)[range(len(prompt) - 1, whole.shape[1] - 1)]
-        assert logprobs == pytest.approx(likely.max(-1).values.tolist(), abs=1e-4)
-
-
-def test_generation_stops_rows_one_by_one():
-    """A prompt that ends early does not change the others, and its end token is not part of it."""
-    host = Host(base("qwen2"), Shape(1, decode_lanes=64))
-    prompts = [[a, b] for a in range(4, 60, 5) for b in range(4, 60, 7)]
-    alone = [host.evaluate_untouched(scripted(Adapter(), [prompt])) for prompt in prompts]
-    together = host.evaluate_untouched(scripted(Adapter(), prompts))
-    assert len({len(tokens) for tokens in together["tokens"]}) > 2, "rows must end at different times"
-    assert together["tokens"] == [one["tokens"][0] for one in alone]
-    assert together["ended"] == [one["ended"][0] for one in alone]
 
 
 def test_what_is_read_of_the_untouched_base_is_read_once_for_all_trials():

@@ -14,12 +14,11 @@ from safetensors.torch import load_file
 
 from tests.arc_files import ids, recolour, task, write, write_all_splits
 from trainables.core import Learner
-from trainables.learners.arc_canvas import OUTSIDE, PLANES, canvas
+from trainables.learners.arc_canvas import canvas
 from trainables.learners.percell import PercellConfig
-from trainables.learners.percell_batch import Batch, Slot, clip, cross_entropy
+from trainables.learners.percell_batch import Batch, Slot
 from trainables.learners.percell_net import PercellNets, parameter_count
 from trainables.tasks.arc import ArcTask, puzzle
-from trainables.tasks.arc_views import TURNS, View, draw_view, turn, turn_back, varying_colours
 
 QUICK = PercellConfig(
     hidden_size=16, recurrent_steps=2, per_device_train_batch_size=6, steps_per_round=30, learning_rate=5e-3
@@ -105,86 +104,6 @@ def test_parameter_count(hidden_size, expected, planted):
     assert sum(value.numel() for value in PercellNets(hidden_size, [0]).parameters()) == expected
     learner = replace(QUICK, hidden_size=hidden_size, steps_per_round=1).build(None, planted, 0)
     assert learner.round()["trainable_parameters"] == expected
-
-
-def test_every_parameter_receives_a_gradient():
-    nets = PercellNets(16, [0, 1])
-    generator = torch.Generator().manual_seed(0)
-    cells = torch.randint(0, 10, (2, 4, PLANES, 5, 5), generator=generator)
-    targets = torch.randint(0, 10, (2, 4, 5, 5), generator=generator)
-    cross_entropy(nets(cells, 3)[-1], targets).sum().backward()
-    for name, value in nets.named_parameters():
-        assert value.grad is not None, name
-        assert (value.grad.abs().flatten(1).max(1).values > 0).all(), name
-
-
-def test_networks_of_a_batch_never_meet():
-    """The gradient of one network's loss is zero in every other."""
-    nets = PercellNets(16, [0, 1, 2])
-    cells = torch.randint(0, 10, (3, 2, PLANES, 4, 4), generator=torch.Generator().manual_seed(0))
-    nets(cells, 3)[-1][1].square().mean().backward()
-    for name, value in nets.named_parameters():
-        assert value.grad[1].abs().max() > 0, name
-        assert value.grad[0].abs().max() == value.grad[2].abs().max() == 0, name
-
-
-def test_the_loss_is_per_task_and_skips_what_is_outside():
-    """By hand: uniform logits cost ln 10 in every cell; a logit ln 9 above the rest makes a probability of 1/2."""
-    logits = torch.zeros(2, 1, 10, 1, 3)
-    logits[1, 0, 4, 0, 0] = math.log(9)
-    targets = torch.tensor([[[[1, 2, OUTSIDE]]], [[[4, 5, OUTSIDE]]]])
-    first, second = cross_entropy(logits, targets).tolist()
-    assert first == pytest.approx(math.log(10))
-    assert second == pytest.approx((math.log(2) + math.log(10)) / 2)
-
-
-def test_each_network_is_clipped_by_its_own_norm():
-    ours = torch.nn.Parameter(torch.zeros(2, 3))
-    ours.grad = torch.tensor([[3.0, 0.0, 4.0], [0.1, 0.2, 0.2]])
-    alone = torch.nn.Parameter(torch.zeros(3))
-    alone.grad = ours.grad[0].clone()
-    torch.nn.utils.clip_grad_norm_([alone], 1.0)
-    clip([ours], 1.0)
-    torch.testing.assert_close(ours.grad, torch.stack([alone.grad, torch.tensor([0.1, 0.2, 0.2])]))
-
-
-def test_padding_changes_nothing():
-    nets = PercellNets(16, [0])
-    cells = torch.randint(0, 10, (1, 2, PLANES, 4, 4), generator=torch.Generator().manual_seed(0))
-    padded = torch.full((1, 2, PLANES, 7, 7), OUTSIDE)
-    padded[..., :4, :4] = cells
-    torch.testing.assert_close(nets(padded, 4)[-1][..., :4, :4], nets(cells, 4)[-1])
-
-
-def test_views_turn_back():
-    grid = np.arange(6).reshape(2, 3)
-    views = [turn(grid, view) for view in range(8)]
-    assert all(np.array_equal(turn_back(seen, view), grid) for view, seen in enumerate(views))
-    assert len({(seen.shape, seen.tobytes()) for seen in views}) == 8
-    assert np.array_equal(views[1], [[2, 5], [1, 4], [0, 3]])  # a quarter turn to the left
-
-
-def test_a_view_of_a_task_can_be_undone(planted):
-    """By hand: a quarter turn to the left, 1 and 2 exchanged; then that drawn views come back, all turns among them."""
-    view = View(1, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9))
-    assert view.apply(np.array([[1, 2], [0, 3]], dtype=np.int8)).tolist() == [[1, 3], [2, 0]]
-    seen = puzzle(planted.search()[0])
-    rng = np.random.default_rng(0)
-    views = [draw_view(rng, varying_colours(seen)) for _ in range(60)]
-    assert {view.turn for view in views} == set(range(TURNS))
-    for view in views:
-        assert view.colours[:3] == (0, 1, 2)
-        assert sorted(view.colours) == list(range(10))
-        there = view.of(seen)
-        grids = [*there.test_inputs, *(grid for pair in there.demonstrations for grid in pair)]
-        originals = [*seen.test_inputs, *(grid for pair in seen.demonstrations for grid in pair)]
-        assert all(np.array_equal(view.undo(a), b) for a, b in zip(grids, originals, strict=True))
-    assert len({view.colours for view in views}) > 10
-
-
-def test_only_colours_some_demonstration_lacks_are_renamed(planted):
-    """In the planted task 0, 1 and 2 are in every demonstration; 3 is not, nor are the unused ones."""
-    assert varying_colours(puzzle(planted.search()[0])).tolist() == [3, 4, 5, 6, 7, 8, 9]
 
 
 def test_permuted_colours_still_solve_it(planted):

@@ -1,0 +1,44 @@
+"""A language learner that does as it is told: the same rows at every step, and one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+from trainables.core import Adapter, Asking, Complete, Optimizer, Row
+
+PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10, 11], [12], [*range(5, 19)]]  # of two padded widths
+ROWS = [Row((*p, 20, 21, 1), (False,) * len(p) + (True,) * 3) for p in PROMPTS]
+
+
+def completing(prompts: Sequence[Sequence[int]] = PROMPTS) -> Asking:
+    """An evaluation that has prompts completed, and keeps all that was said."""
+    said = yield Complete(prompts, 8)
+    return {name: [getattr(one, name) for one in said] for name in ("tokens", "ended", "logprobs")}
+
+
+def nothing() -> Asking:
+    yield from ()
+
+
+def scripted(
+    adapter: Adapter,
+    rows: Sequence[Row] = ROWS,
+    evaluation: Callable[[], Asking] = completing,
+    watch_updates: bool = False,
+    steps: int = 1,
+) -> SimpleNamespace:
+    """It trains on `rows` with the mean negative log-likelihood."""
+    return SimpleNamespace(
+        adapter=adapter,
+        optimizer=Optimizer(1e-2),
+        rows_per_batch=len(rows),
+        steps_per_round=steps,
+        watch_updates=watch_updates,
+        prepare=nothing,
+        next_rows=lambda: list(rows),
+        loss=lambda logprobs, rows: -sum(own.sum() for own in logprobs) / sum(len(own) for own in logprobs),
+        evaluate=lambda split: evaluation(),
+        state=dict,
+        load=lambda state: None,
+    )

@@ -1,0 +1,55 @@
+"""efe with LoRA on the base that its encoder reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.arc_files import write_all_splits
+from tests.efe_kit import SHORT, built, rule
+from tests.miniatures import base
+from trainables.tasks.arc import ArcTask
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> ArcTask:
+    return ArcTask(data=write_all_splits(tmp_path, rule(), search=2))
+
+
+def test_lora_on_the_base_learns_and_leaves_the_base_alone(planted):
+    """Features move away from the frozen base's, a resumed reader goes on as it was, and the base has its weights."""
+    config = replace(SHORT, base_r=2, base_multiplier=10.0, alignment=0.1)
+    ours = base("qwen2")
+    weights = {name: value.clone() for name, value in ours.model.named_parameters()}
+    straight, first, second = (config.build(ours, planted, 0) for _ in range(3))
+    batch = next(iter(straight._agent.batches.values()))
+    before = batch._told().features.detach().clone()
+    torch.testing.assert_close(before, batch._frozen.features, atol=1e-5, rtol=1e-4)  # LoRA begins as nothing
+    whole = [straight.round() for _ in range(2)]
+    assert (batch._told().features - before).abs().max() > 1e-4
+    half = first.round()
+    second.load(first.state())
+    assert [half, second.round()] == whole
+    assert straight.completions() == second.completions()
+    assert all(torch.equal(value, weights[name]) for name, value in ours.model.named_parameters())
+
+
+def test_the_reader_is_trained_by_probes_alone(tmp_path):
+    """Other cells in the last output reach no probe, not even through an adapter that all tasks share."""
+    changed = rule()
+    changed["train"][-1]["output"][2][0] = 5
+    found = []
+    for name, content in (("one", rule()), ("two", changed)):
+        arc = ArcTask(data=write_all_splits(tmp_path / name, content, search=2))
+        learner = built(replace(SHORT, base_r=2, base_multiplier=10.0), arc)
+        learner.round()
+        found.append(learner._agent._reader.state()["parameters"])
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())

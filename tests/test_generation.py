@@ -1,0 +1,43 @@
+"""Greedy decoding of many rows at once against transformers' own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.miniatures import CONFIGS, base
+from tests.scripted_learner import PROMPTS, completing, scripted
+from trainables.core import Adapter
+from trainables.host import Host
+from trainables.shape import Shape
+
+
+def completing_learner(prompts):
+    return scripted(Adapter(), evaluation=lambda: completing(prompts))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_generation_equals_transformers(family):
+    """Greedy, left-padded, compacted: the same tokens as transformers' own generate, row by row."""
+    ours = base(family)
+    got = Host(ours, Shape(1, max_rank=0, max_prompt=0)).evaluate_untouched(completing_learner(PROMPTS * 2))
+    for prompt, tokens, end, logprobs in zip(PROMPTS * 2, *got.values(), strict=True):
+        wanted = ours.model.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=8, do_sample=False
+        )[0, len(prompt) :].tolist()
+        assert end == (1 in wanted)
+        assert tokens == (wanted[: wanted.index(1)] if end else wanted)
+        whole = torch.tensor([prompt + tokens + [1] * end])
+        likely = ours.model(whole).logits[0].log_softmax(-1)[range(len(prompt) - 1, whole.shape[1] - 1)]
+        assert logprobs == pytest.approx(likely.max(-1).values.tolist(), abs=1e-4)
+
+
+def test_generation_stops_rows_one_by_one():
+    """A prompt that ends early does not change the others, and its end token is not part of it."""
+    host = Host(base("qwen2"), Shape(1, decode_lanes=64))
+    prompts = [[a, b] for a in range(4, 60, 5) for b in range(4, 60, 7)]
+    alone = [host.evaluate_untouched(completing_learner([prompt])) for prompt in prompts]
+    together = host.evaluate_untouched(completing_learner(prompts))
+    assert len({len(tokens) for tokens in together["tokens"]}) > 2, "rows must end at different times"
+    assert together["tokens"] == [one["tokens"][0] for one in alone]
+    assert together["ended"] == [one["ended"][0] for one in alone]
