@@ -33,7 +33,7 @@ def merge(base: str, adapter: Path, target: Path) -> None:
         model.merge_and_unload().save_pretrained(target)
         load.cache_clear()  # the base in the cache is no longer itself
         if prompt:
-            shutil.copytree(*prompt, target / PROMPT_FOLDER)
+            shutil.copytree(prompt[0], target / PROMPT_FOLDER)
     whole.tokenizer.save_pretrained(target)
 
 
