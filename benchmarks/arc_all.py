@@ -3,6 +3,7 @@
     python benchmarks/arc_all.py                                   # all 800, on two cores: see docs/arc.md
     python benchmarks/arc_all.py --sets training --steps 32        # quicker
     python benchmarks/arc_all.py --view 1                          # every task turned and recoloured as a whole
+    python benchmarks/arc_all.py --processes 1 --at-once 400 --config.seeds 4    # a GPU takes many tasks at once
 
 Every task gets fresh networks, trained on its demonstrations alone. Tasks without an answer count as unsolved: nothing
 is left out. Both attempts count (pass@2); intervals are Wilson's, 95 %. `lens` is the input through the lens that fits
@@ -55,8 +56,8 @@ def solve(examples: Sequence[Example], config: PercellConfig, steps: int, seed: 
     return answers(examples, batches), time.process_time() - start
 
 
-def shares(examples: Sequence[Example], size: int = 8) -> list[list[Example]]:
-    """Tasks of like size together, a few at a time, the largest first, so that no process works alone at the end."""
+def shares(examples: Sequence[Example], size: int) -> list[list[Example]]:
+    """Tasks of like size together, `size` at a time, the largest first, so that no process works alone at the end."""
     ordered = sorted(examples, key=lambda example: -max(grid.size for _, grid in example.data.demonstrations))
     return [list(ordered[start : start + size]) for start in range(0, len(ordered), size)]
 
@@ -81,9 +82,11 @@ def main(
     seed: int = 0,
     view: int | None = None,
     processes: int = os.cpu_count() or 1,
+    at_once: int = 8,
 ) -> None:
     """`steps`: AdamW steps for each task. `view`: seed of a turn and a permutation of all ten colours for every task.
-    `processes`: batches of tasks side by side, a thread each."""
+    `processes`: shares of the tasks side by side, a thread each. `at_once`: tasks of a share; as many of them as the
+    device takes are one batch."""
     print(config)
     rng = None if view is None else np.random.default_rng(view)
     spawned = multiprocessing.get_context("spawn")
@@ -95,7 +98,7 @@ def main(
             if rng is not None:
                 examples = [seen_through(draw_view(rng, np.arange(10)), example) for example in examples]
             start = time.perf_counter()
-            work = shares(examples)
+            work = shares(examples, at_once)
             done = list(pool.map(partial(solve, config=config, steps=steps, seed=seed), work))
             minutes = (time.perf_counter() - start) / 60
             order = [example.key for group in work for example in group]

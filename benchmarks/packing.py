@@ -85,12 +85,13 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--no-ray", action="store_true", help="one process, one device")
     parser.add_argument("--shape", default=BASE, help=f"with --no-ray: {BASE}, or qwen2.5-0.5b with random weights")
+    parser.add_argument("--compile", action="store_true", help="with --no-ray: also with torch.compile; takes long")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # one measurement, in a process of its own
     flags = parser.parse_args()
     if flags.no_ray:
         from benchmarks.packing_device import compare
 
-        compare(flags.shape, flags.seats, flags.plain)
+        compare(flags.shape, flags.seats, flags.plain, flags.compile)
         return
     if flags.one:
         measure(**json.loads(flags.one))
@@ -158,6 +159,7 @@ def measure(workload: str, way: str, width: int, hosts: int, count: int) -> None
     import ray
     from ray import tune
 
+    from sweeps.engine.nodes import seat_resources
     from sweeps.engine.quiet import quieten, silence_ray
 
     quieten()
@@ -169,7 +171,8 @@ def measure(workload: str, way: str, width: int, hosts: int, count: int) -> None
     if way == "plain":
         from benchmarks.plain_trial import PlainTrial
 
-        trainable, cpus, side_by_side = tune.with_parameters(PlainTrial, resolve=resolve), 1.0, width
+        trainable, side_by_side = tune.with_parameters(PlainTrial, resolve=resolve), width
+        asked: dict[str, float] = {"cpu": 1}
     else:
         from trainables.host_actor import start_hosts
         from trainables.shape import Shape
@@ -179,13 +182,13 @@ def measure(workload: str, way: str, width: int, hosts: int, count: int) -> None
         shape = Shape(width, lanes=min(32, width * rows), max_rank=16, max_prompt=0)
         actors = start_hosts(BASE, shape, hosts, max(1, (os.cpu_count() or 1) // hosts))
         trainable = tune.with_parameters(Trial, resolve=resolve, hosts={BASE: actors})
-        cpus, side_by_side = 0.01, width * hosts
+        asked, side_by_side = seat_resources(), width * hosts
     with tempfile.TemporaryDirectory() as scratch:
         done = tune.run(
             trainable,
             config={"c": tune.grid_search(configurations(count))},
             stop={"training_iteration": rounds},
-            resources_per_trial={"cpu": cpus},
+            resources_per_trial=asked,
             max_concurrent_trials=side_by_side,
             reuse_actors=True,
             storage_path=scratch,

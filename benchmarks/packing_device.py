@@ -1,17 +1,22 @@
 """The arena workload on one device without Ray: sequential trials, processes side by side, and seats on one base.
 
-What `packing.py --no-ray` runs. The shape is Qwen2.5-0.5B's with random weights, or `builtin:tiny`.
+What `packing.py --no-ray` runs. The shape is Qwen2.5-0.5B's with random weights, or `builtin:tiny`. Beside seconds:
+operations that one training step of all its trials launches, and the seconds a trial would take if the device did
+nothing but its products, as fast as one large product. `compiled`: torch.compile on the base, for sequential and packed
+trials alike; what it costs to compile is not counted.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing
 
+from benchmarks.costs import cost, peak_flops
 from benchmarks.packing import BASE, WORKLOADS, configurations, pair_of
 from trainables.adapters import lora_config
 from trainables.bases import Base, load
@@ -31,27 +36,71 @@ QWEN = {
 SEQUENTIAL = 4  # trials that are run one after the other, enough for a mean
 
 
-def compare(shape: str, seats: Sequence[int], processes: Sequence[int]) -> None:
+@dataclass(frozen=True)
+class Arithmetic:
+    """Of one way to run: operations a training step, and its products, in FLOP a trial."""
+
+    operations: float
+    flops: float
+
+
+def compare(shape: str, seats: Sequence[int], processes: Sequence[int], compiled: bool) -> None:
     base = opened(shape)
-    print(
-        f"{shape} on {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}, torch {torch.__version__}"
-    )
-    print("| way | s a trial | against sequential | peak device MiB |")
-    print("|---|---:|---:|---:|")
-    alone = timed(lambda: sequential(base, SEQUENTIAL)) / SEQUENTIAL
-    report("sequential", alone, alone)
+    peak = peak_flops(base.device, base.dtype)
+    name = torch.cuda.get_device_name() if base.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"{shape} on {name}, {peak / 1e12:.3g} TFLOP/s in {base.dtype}, torch {torch.__version__}")
+    print("| way | s a trial | against sequential | operations a step | products alone, s a trial | peak device MiB |")
+    print("|---|---:|---:|---:|---:|---:|")
+    alone, needs = timed(lambda: sequential(base, SEQUENTIAL)) / SEQUENTIAL, arithmetic(base, 0)
+    report("sequential", alone, alone, needs, peak)
     for count in processes:
         report(f"{count} processes", side_by_side(shape, count), alone)
-    for count in seats:
+    packs = {count: arithmetic(base, count) for count in seats}
+    for count, needs in packs.items():
         packed(base, min(count, 2))  # warm
-        report(f"{count} seats", timed(lambda n=count: packed(base, n)) / count, alone)
+        report(f"{count} seats", timed(lambda n=count: packed(base, n)) / count, alone, needs, peak)
+    if compiled:
+        compile_base(base)
+        report("sequential, compiled", timed_again(lambda: sequential(base, SEQUENTIAL)) / SEQUENTIAL, alone)
+        for count in seats:
+            seconds = timed_again(lambda n=count: packed(base, n)) / count
+            report(f"{count} seats, compiled", seconds, alone)
 
 
-def report(name: str, seconds: float, alone: float) -> None:
-    peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    print(f"| {name} | {seconds:.3f} | {alone / seconds:.2f} x | {peak:.0f} |", flush=True)
+def report(name: str, seconds: float, alone: float, needs: Arithmetic | None = None, peak: float = 1.0) -> None:
+    most = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
+    launched = f"{needs.operations:.0f} | {needs.flops / peak:.4f}" if needs else " | "
+    print(f"| {name} | {seconds:.3f} | {alone / seconds:.2f} x | {launched} | {most:.0f} |", flush=True)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+
+def arithmetic(base: Base, count: int) -> Arithmetic:
+    """Of `count` seats, or of a plain trial (0). Counted on the first of its rounds, which are alike."""
+    trials = max(1, count)
+    if count:
+        host = _host(base, count)
+        train, evaluate = (
+            lambda what=what: host.run({str(i): what for i in range(count)}) for what in ("round", "evaluate")
+        )
+        close = host.shut
+    else:
+        trial = plain(base, pair_of("arena", {"c": configurations(1)[0]}), 0)
+        train, evaluate, close = trial.round, trial.evaluate, trial.close
+    training, asking = cost(train), cost(evaluate)
+    close()
+    _, fields, rounds = WORKLOADS["arena"]
+    flops = rounds * (training.flops + asking.flops)
+    return Arithmetic(training.operations / fields["steps_per_round"], flops / trials)
+
+
+def compile_base(base: Base) -> None:
+    """Compile the base's forward pass, PEFT's or the stack's adapters with it, anew for each set of hooks."""
+    import torch._dynamo.config as dynamo
+
+    dynamo.skip_nnmodule_hook_guards = False  # else adapters that come later would be left out, silently
+    dynamo.recompile_limit, dynamo.accumulated_recompile_limit = 256, 4096  # sizes of rows, masks and caches
+    base.model.forward = torch.compile(base.model.forward)
 
 
 def timed(do: Callable[[], None]) -> float:
@@ -60,6 +109,12 @@ def timed(do: Callable[[], None]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def timed_again(do: Callable[[], None]) -> float:
+    """The second time, when everything has been compiled."""
+    do()
+    return timed(do)
 
 
 def opened(shape: str) -> Base:
@@ -93,11 +148,16 @@ def sequential(base: Base, count: int) -> None:
         trial.close()
 
 
-def packed(base: Base, count: int) -> None:
+def _host(base: Base, count: int) -> Host:
     host = Host(base, Shape(count, lanes=count, max_rank=16, max_prompt=0))
     for index, config in enumerate(configurations(count)):
         pair = pair_of("arena", {"c": config})
         host.open(str(index), pair.learner.build(base, pair.task, 0), 0)
+    return host
+
+
+def packed(base: Base, count: int) -> None:
+    host = _host(base, count)
     for _ in range(WORKLOADS["arena"][2]):
         host.run({str(index): "round" for index in range(count)})
         host.run({str(index): "evaluate" for index in range(count)})

@@ -17,4 +17,4 @@ class PlainTrial(Trial):
     def _open(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(1)
         pair = self._resolve(config)
-        self._learner = plain(load(pair.base), pair, self._seed)
+        self._learner, self._began = plain(load(pair.base), pair, self._seed), 0

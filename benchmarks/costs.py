@@ -1,0 +1,48 @@
+"""What a piece of torch work asks of a device: operations launched, and arithmetic; and what the device can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    operations: int  # ATen operations that compute something; backward included
+    flops: float  # of products, convolutions and attention; a multiplication with its addition is two
+
+
+class _Operations(TorchDispatchMode):
+    """Counts what is launched. Views launch nothing."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def cost(do: Callable[[], object]) -> Cost:
+    with FlopCounterMode(display=False) as arithmetic, _Operations() as launched:
+        do()
+    return Cost(launched.count, float(arithmetic.get_total_flops()))
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """FLOP/s of a large square product, the most that this device was seen to do: the fastest of many."""
+    size = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    fastest, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * size**3 / fastest

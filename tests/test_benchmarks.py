@@ -1,0 +1,49 @@
+"""Benchmarks still run, and compare what they say they compare."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.costs import cost
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *flags: str) -> str:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+
+
+def test_plain_trials_and_packed_ones_reach_the_same_scores():
+    """Plain Ray Tune + PEFT beside our own hosts: else their times would not compare."""
+    given = {"workload": "arena", "width": 2, "hosts": 1, "count": 3}
+    plain, packed = (
+        json.loads(run("packing.py", "--one", json.dumps(given | {"way": way})).splitlines()[-1])["score"]
+        for way in ("plain", "packed")
+    )
+    assert plain == packed > 0.3
+
+
+def test_one_process_without_ray_seats_against_plain_trials():
+    table = [line.split("|")[1:-1] for line in run("packing.py", "--no-ray", "--seats", "2", "--plain").splitlines()]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in table if len(cells) == 6}
+    assert {"sequential", "2 seats"} < rows.keys()
+    for seconds, ratio, operations, products, _ in (rows["sequential"], rows["2 seats"]):
+        assert 0 < float(products) < float(seconds)
+        assert float(ratio.removesuffix(" x")) > 0
+        assert float(operations) > 100
+
+
+def test_costs_by_hand():
+    left, right = torch.randn(4, 8, requires_grad=True), torch.randn(8, 16, requires_grad=True)
+    assert cost(lambda: left @ right).flops == pytest.approx(2 * 4 * 8 * 16)
+    whole = cost(lambda: (left @ right).backward(torch.ones(4, 16)))
+    assert whole.flops == pytest.approx(3 * 2 * 4 * 8 * 16)  # backward has a product for either side
+    assert cost(lambda: left.detach().view(8, 4).t()).operations == 0  # views launch nothing
+    assert cost(lambda: left.detach() + 1).operations == 1
