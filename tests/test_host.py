@@ -87,6 +87,20 @@ def test_gradients_equal_peft_on_unpadded_rows(family, kind):
     assert host._optimizer.gradient.square().sum() == pytest.approx(inside.item()), "pads and empty slots get nothing"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_bfloat16_an_update_is_rounded_once_as_in_peft(family):
+    """On the same batch nearly every logit has PEFT's bits; rounding the update before it is added leaves few."""
+    ids = torch.tensor([prompt[:5] for prompt in PROMPTS if len(prompt) >= 5])
+    host = Host(base(family, torch.bfloat16), Shape(1, max_rank=4, max_prompt=0))
+    host.open("a", scripted(ADAPTERS["lora"]))
+    wrapped, _ = stock(family, ADAPTERS["lora"], scrambled(host), torch.bfloat16)
+    with torch.no_grad():
+        got = host._stack.run(torch.zeros(len(ids), dtype=torch.long), None, 0, input_ids=ids).logits
+        wanted = wrapped(input_ids=ids).logits
+    assert got.dtype == wanted.dtype == torch.bfloat16
+    assert (got == wanted).float().mean() > 0.9
+
+
 def test_gradients_equal_peft_under_the_same_dropout_masks():
     """PEFT's dropout modules are given our masks, which depend on the row's key and the place alone."""
     adapter = Adapter(r=4, lora_alpha=8, lora_dropout=0.3, target_modules=("q_proj", "up_proj", "down_proj"))

@@ -118,9 +118,7 @@ class Stack:
             if self._drop is not None:
                 x = x * keep_mask(self._drop.key_R, self._drop.rate_R, number, x)
             low = torch.bmm(x, a_R.transpose(1, 2)) * self._scale_R_1_1
-            if output.dtype == low.dtype:
-                return torch.baddbmm(output, low, b_R.transpose(1, 2))
-            return output + torch.bmm(low, b_R.transpose(1, 2)).to(output.dtype)
+            return torch.baddbmm(output.to(low.dtype), low, b_R.transpose(1, 2)).to(output.dtype)  # rounded once
 
         return add_update
 
