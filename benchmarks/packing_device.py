@@ -51,7 +51,9 @@ def compare(shape: str, seats: Sequence[int], processes: Sequence[int], compiled
     print(f"{shape} on {name}, {peak / 1e12:.3g} TFLOP/s in {base.dtype}, torch {torch.__version__}")
     print("| way | s a trial | against sequential | operations a step | products alone, s a trial | peak device MiB |")
     print("|---|---:|---:|---:|---:|---:|")
-    alone, needs = timed(lambda: sequential(base, SEQUENTIAL)) / SEQUENTIAL, arithmetic(base, 0)
+    needs = arithmetic(base, 0)
+    sequential(base, 1)  # warm
+    alone = timed(lambda: sequential(base, SEQUENTIAL)) / SEQUENTIAL
     report("sequential", alone, alone, needs, peak)
     for count in processes:
         report(f"{count} processes", side_by_side(shape, count), alone)

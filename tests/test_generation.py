@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import peft
 import pytest
 import torch
 
 from tests.miniatures import CONFIGS, base
 from tests.scripted_learner import PROMPTS, completing, scripted
 from trainables.core import Adapter
+from trainables.generation import continued
 from trainables.host import Host
 from trainables.shape import Shape
 
@@ -41,3 +43,20 @@ def test_generation_stops_rows_one_by_one():
     assert len({len(tokens) for tokens in together["tokens"]}) > 2, "rows must end at different times"
     assert together["tokens"] == [one["tokens"][0] for one in alone]
     assert together["ended"] == [one["ended"][0] for one in alone]
+
+
+def test_a_bases_own_generation_config_is_set_aside():
+    """Penalties, bans and second ends of a base would give a model of one trial other answers than a host gives."""
+    ours = base("qwen2")
+    wanted = Host(ours, Shape(1, max_rank=0, max_prompt=0)).evaluate_untouched(completing_learner(PROMPTS * 2))
+    said = {token for tokens in wanted["tokens"] for token in tokens}
+    own = ours.model.generation_config
+    own.update(repetition_penalty=9.0, eos_token_id=[1, min(said)], suppress_tokens=[max(said)], min_new_tokens=5)
+    found = continued(ours.model, PROMPTS * 2, ours.eos, 8)
+    for (tokens, logprobs), *alone in zip(found, *wanted.values(), strict=True):
+        assert ([token for token in tokens if token != 1], tokens[-1] == 1) == (alone[0], alone[1])
+        assert logprobs == pytest.approx(alone[2], abs=1e-5)
+    assert ours.model.generation_config is own
+    adapted = peft.get_peft_model(ours.model, peft.LoraConfig(target_modules=["q_proj"]))
+    assert continued(adapted, PROMPTS * 2, ours.eos, 8)[3][0] == found[3][0]
+    assert adapted.generation_config is own

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from trainables.bases import Base
 from trainables.core import Complete, Completion, Read, Row
 from trainables.documents import check, padded_right
+from trainables.generation import continued
 from trainables.memory import HALVINGS, ran_out
 
 EVALUATION_ROWS = 128  # prompts, or rows, at a time
@@ -36,15 +36,13 @@ class Answers:
 
     def _said_to(self, ask: Complete) -> list[Completion]:
         prompts, eos = ask.prompts, self.base.eos
-        some = partial(self._complete, max_new_tokens=ask.max_new_tokens)
-        tokens = self._in_parts(some, prompts, sorted(range(len(prompts)), key=lambda i: len(prompts[i])))
-        made = [tokens[i] for i in range(len(prompts))]
-        whole = [own[: own.index(eos) + 1] if eos in own else own for own in made]
-        said = [Row((*p, *own), (False,) * len(p) + (True,) * len(own)) for p, own in zip(prompts, whole, strict=True)]
-        return [
-            Completion([t for t in own if t != eos], eos in own, logprobs)
-            for own, logprobs in zip(whole, self._read(said), strict=True)
-        ]
+
+        def some(own: Sequence[Sequence[int]]) -> list[tuple[list[int], list[float]]]:
+            return continued(self.model, own, eos, ask.max_new_tokens, synced_gpus=self._in_step)
+
+        made = self._in_parts(some, prompts, sorted(range(len(prompts)), key=lambda i: len(prompts[i])))
+        said = [made[i] for i in range(len(prompts))]
+        return [Completion([t for t in tokens if t != eos], eos in tokens, own) for tokens, own in said]
 
     def _read(self, rows: Sequence[Row]) -> list[list[float]]:
         """The log-probability of each label, per row."""
@@ -89,19 +87,3 @@ class Answers:
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         tokens = inputs["input_ids"][lanes, ends]
         return list(wide.gather(1, tokens[:, None])[:, 0].split([len(own) for own in places]))
-
-    @torch.no_grad()
-    def _complete(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """Up to the budget, end token and padding included."""
-        width, pad = max(map(len, prompts)), self.base.eos
-        ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=self.device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.device)
-        made = self.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=pad,
-            synced_gpus=self._in_step,
-        )
-        return made[:, width:].tolist()

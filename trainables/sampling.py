@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from trainables.adapters import parts_of
 from trainables.bases import Base, load
+from trainables.generation import continued
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ def with_adapter(name: str, folder: Path | None) -> Base:
     return Base(name, model.requires_grad_(False).eval(), base.tokenizer)
 
 
-@torch.no_grad()
 def sample(
     base: Base, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, seed: int
 ) -> list[Sampled]:
@@ -59,23 +58,7 @@ def sample(
 
     Equal arguments give equal samples, and torch's generators are left as they were.
     """
-    pad, width = base.tokenizer.pad_token_id or 0, max(map(len, prompts))
-    rows = [[pad] * (width - len(row)) + list(row) for row in prompts]
-    mask = [[0] * (width - len(row)) + [1] * len(row) for row in prompts]
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=temperature > 0, temperature=temperature or 1.0, top_k=0, top_p=1.0,
-        repetition_penalty=1.0, pad_token_id=pad, eos_token_id=base.eos,
-    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = base.model.generate(
-            input_ids=torch.tensor(rows, device=base.device),
-            attention_mask=torch.tensor(mask, device=base.device),
-            generation_config=config,
-        )
-    return [_until_end(row[width:].tolist(), base.eos) for row in made]
-
-
-def _until_end(tokens: list[int], end: int) -> Sampled:
-    ended = end in tokens
-    return Sampled(tokens[: tokens.index(end)] if ended else tokens, ended)
+        made = continued(base.model, prompts, base.eos, max_new_tokens, temperature)
+    return [Sampled([token for token in tokens if token != base.eos], base.eos in tokens) for tokens, _ in made]

@@ -1,0 +1,68 @@
+"""transformers' `generate` by a model's own probabilities alone.
+
+Many bases come with a generation config (a repetition penalty, banned tokens, a second end token) that fills in what a
+caller leaves open. Answers would then be other ones than a host's, and than what was trained; so it is set aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor
+
+
+class _Likeliest(LogitsProcessor):
+    """Notes the log-probability (nats) of each step's likeliest token; changes nothing."""
+
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.steps.append(scores.amax(-1) - scores.logsumexp(-1))
+        return scores
+
+
+@torch.no_grad()
+def continued(
+    model: Any, prompts: Sequence[Sequence[int]], eos: int, max_new_tokens: int, temperature: float = 0.0, **others: Any
+) -> list[tuple[list[int], list[float]]]:
+    """Per prompt (token ids) what follows it, up to its end token and with it, and, at temperature 0, the
+    log-probability (nats) of each of these tokens. Prompts are padded on the left and decoded together.
+
+    `others` go to `generate`.
+    """
+    device, width = model.device, max(map(len, prompts))
+    ids = torch.tensor([[eos] * (width - len(p)) + [*p] for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    drawn = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    likeliest = _Likeliest()
+    with _own_config_aside(model):
+        made = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=temperature > 0,
+            eos_token_id=eos,
+            pad_token_id=eos,
+            logits_processor=[likeliest],
+            **drawn,
+            **others,
+        )[:, width:].tolist()
+    logprobs = torch.stack(likeliest.steps, 1).tolist()
+    ends = [row.index(eos) + 1 if eos in row else len(row) for row in made]
+    return [(row[:end], own[:end]) for row, own, end in zip(made, logprobs, ends, strict=True)]
+
+
+@contextmanager
+def _own_config_aside(model: Any) -> Iterator[None]:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's own is the model's
+    kept = inner.generation_config
+    inner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        inner.generation_config = kept
