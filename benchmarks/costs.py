@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+aten = torch.ops.aten
+ATTENTION_ON_CPU = {  # which torch's own counter leaves out
+    aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda *shapes, **_: sdpa_backward_flop_count(
+        *shapes[:4]
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -19,17 +27,18 @@ class Cost:
 
 
 class _Operations(TorchDispatchMode):
-    """Counts what is launched. Views launch nothing."""
+    """Counts what is launched. Views and memory that is only reserved launch nothing."""
 
     count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not func.is_view
+        name = func.__name__.removeprefix("new_")
+        self.count += not (func.is_view or name.startswith(("empty", "_unsafe_view")))
         return func(*args, **(kwargs or {}))
 
 
 def cost(do: Callable[[], object]) -> Cost:
-    with FlopCounterMode(display=False) as arithmetic, _Operations() as launched:
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION_ON_CPU) as arithmetic, _Operations() as launched:
         do()
     return Cost(launched.count, float(arithmetic.get_total_flops()))
 

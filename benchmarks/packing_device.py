@@ -51,15 +51,13 @@ def compare(shape: str, seats: Sequence[int], processes: Sequence[int], compiled
     print(f"{shape} on {name}, {peak / 1e12:.3g} TFLOP/s in {base.dtype}, torch {torch.__version__}")
     print("| way | s a trial | against sequential | operations a step | products alone, s a trial | peak device MiB |")
     print("|---|---:|---:|---:|---:|---:|")
-    needs = arithmetic(base, 0)
-    sequential(base, 1)  # warm
+    needs = arithmetic(base, 0)  # warms, too
     alone = timed(lambda: sequential(base, SEQUENTIAL)) / SEQUENTIAL
     report("sequential", alone, alone, needs, peak)
     for count in processes:
         report(f"{count} processes", side_by_side(shape, count), alone)
-    packs = {count: arithmetic(base, count) for count in seats}
-    for count, needs in packs.items():
-        packed(base, min(count, 2))  # warm
+    for count in seats:
+        needs = arithmetic(base, count)  # warms, too
         report(f"{count} seats", timed(lambda n=count: packed(base, n)) / count, alone, needs, peak)
     if compiled:
         compile_base(base)
@@ -71,17 +69,17 @@ def compare(shape: str, seats: Sequence[int], processes: Sequence[int], compiled
 
 def report(name: str, seconds: float, alone: float, needs: Arithmetic | None = None, peak: float = 1.0) -> None:
     most = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    launched = f"{needs.operations:.0f} | {needs.flops / peak:.4f}" if needs else " | "
-    print(f"| {name} | {seconds:.3f} | {alone / seconds:.2f} x | {launched} | {most:.0f} |", flush=True)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    launched = f"{needs.operations:.0f} | {needs.flops / peak:.3g}" if needs else " | "
+    memory = "" if "processes" in name else f"{most:.0f}"  # theirs is not known here
+    print(f"| {name} | {seconds:.3f} | {alone / seconds:.2f} x | {launched} | {memory} |", flush=True)
 
 
 def arithmetic(base: Base, count: int) -> Arithmetic:
-    """Of `count` seats, or of a plain trial (0). Counted on the first of its rounds, which are alike."""
+    """Of `count` seats, or of a plain trial (0): its second round, times as many as there are. They differ a little, as
+    answers become shorter."""
     trials = max(1, count)
     if count:
-        host = _host(base, count)
+        host = seated(base, count)
         train, evaluate = (
             lambda what=what: host.run({str(i): what for i in range(count)}) for what in ("round", "evaluate")
         )
@@ -89,6 +87,8 @@ def arithmetic(base: Base, count: int) -> Arithmetic:
     else:
         trial = plain(base, pair_of("arena", {"c": configurations(1)[0]}), 0)
         train, evaluate, close = trial.round, trial.evaluate, trial.close
+    train()
+    evaluate()
     training, asking = cost(train), cost(evaluate)
     close()
     _, fields, rounds = WORKLOADS["arena"]
@@ -106,6 +106,9 @@ def compile_base(base: Base) -> None:
 
 
 def timed(do: Callable[[], None]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     do()
     if torch.cuda.is_available():
@@ -150,7 +153,7 @@ def sequential(base: Base, count: int) -> None:
         trial.close()
 
 
-def _host(base: Base, count: int) -> Host:
+def seated(base: Base, count: int) -> Host:
     host = Host(base, Shape(count, lanes=count, max_rank=16, max_prompt=0))
     for index, config in enumerate(configurations(count)):
         pair = pair_of("arena", {"c": config})
@@ -159,7 +162,7 @@ def _host(base: Base, count: int) -> Host:
 
 
 def packed(base: Base, count: int) -> None:
-    host = _host(base, count)
+    host = seated(base, count)
     for _ in range(WORKLOADS["arena"][2]):
         host.run({str(index): "round" for index in range(count)})
         host.run({str(index): "evaluate" for index in range(count)})

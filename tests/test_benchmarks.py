@@ -47,3 +47,8 @@ def test_costs_by_hand():
     assert whole.flops == pytest.approx(3 * 2 * 4 * 8 * 16)  # backward has a product for either side
     assert cost(lambda: left.detach().view(8, 4).t()).operations == 0  # views launch nothing
     assert cost(lambda: left.detach() + 1).operations == 1
+    linear = torch.nn.Linear(8, 16, bias=False)
+    assert cost(lambda: linear(torch.ones(2, 3, 8)).detach()).operations == 2  # ones, and one product
+    query = torch.randn(1, 2, 5, 4, requires_grad=True)  # two heads of 5 x 5 scores, of 4 numbers each
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert cost(lambda: attend(query, query, query)).flops == 2 * (2 * 2 * 5 * 5 * 4)
