@@ -159,6 +159,15 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     large = seating(replace(ARENA, num_samples=120), Machine(cores=16, gpus=1))
     assert (large.seats, large.hosts) == (32, 1)
     assert seating(replace(ARENA, max_concurrent_trials=1), Machine(cores=2)).shape is None
+    pair = ARENA.pairs[0]
+    two = replace(ARENA, pairs=(pair, replace(pair, base="builtin:tiny:float32", learner=replace(pair.learner))))
+    for few in (Machine(cores=16, gpus=1), Machine(cores=1)):  # the second base's host would wait for ever
+        found = seating(two, few)
+        assert found.shape is None
+        assert "2 hosts of 2 bases need one each of 1 " in str(found)
+    assert seating(two, Machine(cores=16, gpus=2)).hosts == 1
+    with pytest.raises(BadInput, match="3 hosts of 1 base need one each of 2 cores; leave --seats"):
+        seating(replace(ARENA, hosts=3), Machine(cores=2))
     assert seating(replace(ARENA, seats=1), Machine(cores=2)).shape is None
     alone = seating(replace(ARENA, pairs=ARENA.optional, optional=()), Machine(cores=2))
     assert alone.shape is None
@@ -178,6 +187,10 @@ def test_seats_on_a_gpu_are_chosen_from_its_free_memory(tmp_path, monkeypatch):
     wide = replace(ARENA, num_samples=120, resources_per_trial={"gpu": 0.5})
     found = machine(wide, cores=16, devices=2)
     assert found == Machine(16, 4, 10 * 2**20)
+    assert machine(replace(wide, resources_per_trial={"gpu": 0.6}), 16, 2).gpus == 2, "what is left of each is lost"
+    tool.write_text("#!/bin/sh\ncase $* in *--id=1) echo 20;; *) echo 5;; esac\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert machine(wide, cores=16, devices=2) == found, "GPUs that nobody here may use say nothing"
     per_seat = 16 * (32 * 4 * 2 * 256 + 32 * 128)
     weights = 2 * outline("builtin:tiny")[2]
     assert seating(wide, found).seats == int(0.6 * (10 * 2**20 - weights) / per_seat)

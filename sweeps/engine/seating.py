@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import subprocess
 from dataclasses import dataclass
 from typing import Any
@@ -60,13 +61,17 @@ def machine(sweep: Sweep, cores: float, devices: float) -> Machine:
     """This many cores and GPUs. Seats live in a GPU's memory where trials ask for one, else in this main memory."""
     gpu = sweep.resources_per_trial.get("gpu", 0)
     if gpu:
-        return Machine(cores, devices / gpu, min(1.0, gpu) * _free_on_gpu())
+        return Machine(
+            cores, devices * int(1 / gpu + 1e-9) if gpu < 1 else devices // gpu, min(1.0, gpu) * _free_on_gpu()
+        )
     return Machine(cores, 0, float(psutil.virtual_memory().available))
 
 
 def _free_on_gpu() -> float:
     """Bytes, of the GPU with the least, as its driver's own tool says; without one here, all is thought to fit."""
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        query.append(f"--id={visible}")
     try:
         said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
         return min(int(line) for line in said.split()) * 2.0**20
@@ -99,6 +104,10 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
     per_seat = max(_bytes(pair.base, config) for pair, config in zip(sweep.pairs, largest, strict=True))
     at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))
     trials = min(sweep.num_samples, at_once)
+    if lacking := _too_few(sweep, machine):
+        if sweep.seats != "auto" or sweep.hosts != "auto":
+            raise BadInput(f"{lacking}; leave --seats and --hosts out, or use --seats 1")
+        return Seating(1, 1, why=lacking)
     seats, hosts = _counts(sweep, machine, trials, per_seat)
     if seats == 1:
         return Seating(1, 1, why="one at a time" if trials == 1 else "no memory for more")
@@ -110,6 +119,17 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
         max_prompt=max(config.adapter().num_virtual_tokens for config in largest),
     )
     return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB for each seat's adapter and optimizer")
+
+
+def _too_few(sweep: Sweep, machine: Machine) -> str:
+    """What is lacking for hosts that all want a core or a device: Ray would wait for ever for the last ones' place."""
+    bases = len({pair.base for pair in sweep.pairs})
+    hosts = bases * (1 if sweep.hosts == "auto" else sweep.hosts)
+    there = machine.gpus or machine.cores
+    if hosts <= there:
+        return ""
+    kind = "shares of a GPU as large as asked for" if machine.gpus else "cores"
+    return f"{hosts} hosts of {bases} base{'s' * (bases > 1)} need one each of {there:g} {kind}"
 
 
 def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tuple[int, int]:
