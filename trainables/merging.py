@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from trainables.adapters import PROMPT_FOLDER, parts_of
-from trainables.bases import BaseName, load
+from trainables.bases import BaseName, load, tokenizer
 
 
 def merge(base: str, adapter: Path, target: Path) -> None:
@@ -19,21 +19,23 @@ def merge(base: str, adapter: Path, target: Path) -> None:
     weights, so scores may move). A hybrid's soft prompt has no place in weights and stays an adapter in `soft_prompt/`.
     Raises ValueError for an adapter that is only a soft prompt, or no adapter at all.
     """
-    whole = load(base_without(base, "nf4"))
+    name = base_without(base, "nf4")
     if (adapter / "config.json").is_file():  # full fine-tuning saves the model itself
         shutil.copytree(adapter, target, dirs_exist_ok=True)
-    else:
-        import peft
+        tokenizer(name).save_pretrained(target)
+        return
+    import peft
 
-        folder, *prompt = parts_of(adapter)
-        if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
-            raise ValueError("a soft prompt is input, not weights, and cannot be merged; leave --merge out")
-        untie(whole.model, peft.PeftConfig.from_pretrained(str(folder)))
-        model: Any = peft.PeftModel.from_pretrained(whole.model, folder)
-        model.merge_and_unload().save_pretrained(target)
-        load.cache_clear()  # the base in the cache is no longer itself
-        if prompt:
-            shutil.copytree(prompt[0], target / PROMPT_FOLDER)
+    folder, *prompt = parts_of(adapter)
+    if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
+        raise ValueError("a soft prompt is input, not weights, and cannot be merged; leave --merge out")
+    whole = load(name, torch.device("cpu"))  # a device may have no room, and is to be free for trials
+    untie(whole.model, peft.PeftConfig.from_pretrained(str(folder)))
+    model: Any = peft.PeftModel.from_pretrained(whole.model, folder)
+    model.merge_and_unload().save_pretrained(target)
+    load.cache_clear()  # the base in the cache is no longer itself
+    if prompt:
+        shutil.copytree(prompt[0], target / PROMPT_FOLDER)
     whole.tokenizer.save_pretrained(target)
 
 
