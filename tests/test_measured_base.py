@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import ray
 
 from sweeps.engine.finalists import measure_bases, measured
+from sweeps.engine.quiet import quieten
 from tests.knobs import ONE, Knob
 from tests.toys import Letters
 from trainables.core import Pair
@@ -20,7 +21,7 @@ class Device:
     """A learner of its own kind that says which devices it sees."""
 
     def evaluate(self, split: str = "search") -> dict[str, Any]:
-        return {"score": 0.0, "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+        return {"score": 0.0, "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "all")}
 
     def round(self) -> dict[str, float]:
         return {"loss": 0.0}
@@ -47,6 +48,7 @@ class Asked(Knob):
 
 
 def told() -> None:
+    quieten()
     ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, object_store_memory=100_000_000)
     for asked in ({"cpu": 1.0}, {"cpu": 1.0, "gpu": 0.5}):
         sweep = replace(ONE, pairs=(Pair(Asked(), Letters(), "builtin:tiny"),), resources_per_trial=asked)
@@ -56,6 +58,9 @@ def told() -> None:
 
 def test_measuring_has_the_device_that_a_trial_has():
     code = "from tests.test_measured_base import told; told()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment | {"PYTHONPATH": "."}
+    )
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("devices:")] == ["devices: none", "devices: 0"]

@@ -88,9 +88,9 @@ class _Told(tune.Callback):
 
 
 def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, team: TeamShape | None, split: Split = "search") -> Any:
-    """A reference to the metrics of the pair's base before any training, so that nobody waits for them.
+    """A reference to the metrics of the pair's base before any training, which are measured beside the trials.
 
-    Outside a host it has the device that a trial has, in turn with them; no trial waits for its core.
+    Outside a host it takes the device of a trial, and its turn among them; it takes nobody's core.
     """
     if pair.base in hosts:
         return hosts[pair.base][0].untouched.remote(pair, sweep.seed, split)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 import yaml
 
-from sweeps.engine.quiet import silence_ray
+from sweeps.engine.quiet import NO_DEVICE, silence_ray
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput
 
@@ -76,7 +76,7 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
     settings: dict[str, Any] = {
         "log_to_driver": verbose,
         "configure_logging": verbose,
-        "runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error"}},
+        "runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}},
     }
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":

@@ -6,10 +6,12 @@ import logging
 import os
 import warnings
 
+NO_DEVICE = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"  # "1": a process that asked for no device sees none
+
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's next default; without it every start warns
+    NO_DEVICE: "1",
     "RAY_AIR_NEW_OUTPUT": "0",  # its tables ignore verbose=0
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

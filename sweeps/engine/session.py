@@ -85,6 +85,10 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
             costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
         print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
+        if largest.gpus and not sweep.resources_per_trial.get("gpu"):
+            print(
+                f"trials ask for none of the {largest.gpus:g} GPUs here and use cores; --resources.gpu 1 gives each one"
+            )
         for line in (*dict.fromkeys(line for pair in sweep.pairs for line in data_of(pair)), *remarks):
             print(line, flush=True)
         outcome = run(sweep, folder, tracking, largest, costs, remarks, flags.resume, flags.verbose)
