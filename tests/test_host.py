@@ -14,7 +14,7 @@ from tests.miniatures import CONFIGS, base, model
 from tests.scripted_learner import PROMPTS, ROWS, scripted
 from trainables.adapters import fresh
 from trainables.core import Adapter, Read
-from trainables.dropout import keep_mask, lane_key
+from trainables.dropout import _mix, _mixed, keep_mask, lane_key
 from trainables.host import Host
 from trainables.shape import Shape
 from trainables.solo import Solo
@@ -144,6 +144,11 @@ def test_a_round_says_the_most_memory_that_was_taken():
     host = Host(base("qwen2"))
     host.open("a", scripted(ADAPTERS["lora"]))
     assert host.round("a")["peak_memory_mib"] > 0.9 * psutil.Process().memory_info().rss / 2**20 > 50
+
+
+def test_a_module_is_hashed_alike_as_a_number_and_as_a_tensor():
+    numbers = [0, 1, 12_345, 2**23, 2**31 - 1, -1, -(2**31)]
+    assert [_mixed(n) for n in numbers] == _mix(torch.tensor(numbers, dtype=torch.int32)).tolist()
 
 
 def test_dropout_keeps_its_share_and_its_scale():

@@ -66,16 +66,18 @@ class StackedAdamW:
 
         For the others every operation is by 1 or 0: they keep every bit, as long as their gradients are finite.
         """
+        gradient, update = torch.empty_like(self.gradient), torch.empty_like(self.second)  # before anything is changed:
+        # a step that runs out of memory is taken again
         column = {name: [value] * len(self.gradient) for name, value in _STANDING_STILL.items()}
         for slot, own in settings.items():
             for name, value in _column(own, self.steps[slot], norms_S[slot]).items():
                 column[name][slot] = value
             self.steps[slot] += 1
         c = {name: self.gradient.new_tensor(values)[:, None] for name, values in column.items()}
-        gradient = self.gradient * c["clip"]
+        torch.mul(self.gradient, c["clip"], out=gradient)
         self.first.lerp_(gradient, 1 - c["beta1"])
         self.second.mul_(c["beta2"]).add_(gradient.square_().mul_(1 - c["beta2"]))
-        update = self.second.sqrt().div_(c["root2"]).add_(c["eps"])
+        torch.sqrt(self.second, out=update).div_(c["root2"]).add_(c["eps"])
         torch.div(self.first, update, out=update)
         prompt = self._stack.parts["prompt"].stop if "prompt" in self._stack.parts else 0
         for part, rate in ((slice(0, prompt), "prompt_rate"), (slice(prompt, None), "rate")):

@@ -62,7 +62,8 @@ class BaseName:
         asked for, as its narrow exponent gives NaN losses in some families."""
         for option in self.options & set(DTYPES):
             return DTYPES[option]
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        real = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if real else torch.float32
 
 
 @dataclass(eq=False)

@@ -30,7 +30,7 @@ def uniform(key_R: Tensor, module: int, tokens: int, channels: int, dtype: torch
     """(R, T, C): numbers in [0, 1), of this stream ("module") of each key."""
     from_end_T = torch.arange(tokens - 1, -1, -1, dtype=torch.int32, device=key_R.device)
     place_T_C = from_end_T[:, None] * channels + torch.arange(channels, dtype=torch.int32, device=key_R.device)
-    lane_R = _mix(key_R.to(torch.int32) ^ _mix(torch.tensor(module, dtype=torch.int32, device=key_R.device)))
+    lane_R = _mix(key_R.to(torch.int32) ^ _mixed(module))
     return (_mix(place_T_C ^ lane_R[:, None, None]) & (LEVELS - 1)).to(dtype) / LEVELS
 
 
@@ -39,6 +39,15 @@ def _mix(x: Tensor) -> Tensor:
     x = (x ^ _shift(x, 16)) * 0x7FEB352D
     x = (x ^ _shift(x, 15)) * (0x846CA68B - 2**32)
     return x ^ _shift(x, 16)
+
+
+def _mixed(number: int) -> int:
+    """The same of one number, as a signed integer of 32 bits; a tensor of it would make a GPU wait."""
+    x = number & 0xFFFFFFFF
+    x = (x ^ x >> 16) * 0x7FEB352D & 0xFFFFFFFF
+    x = (x ^ x >> 15) * 0x846CA68B & 0xFFFFFFFF
+    x ^= x >> 16
+    return x - 2**32 if x >= 2**31 else x
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

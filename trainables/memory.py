@@ -16,8 +16,10 @@ HALVINGS = 3  # of the rows at a time; a device that has no room for an eighth l
 
 
 def ran_out(error: BaseException) -> bool:
-    """Torch has a class for it on GPUs; the CPU's allocator only says so."""
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
+    """Torch has a class for it on GPUs; the CPU's allocator and cuBLAS only say so."""
+    words = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, torch.OutOfMemoryError) or said
 
 
 def gradients(

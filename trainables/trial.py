@@ -92,6 +92,8 @@ class Trial(tune.Trainable):
     loss that is not finite ends the trial at once with the worst score and `diverged` set.
     """
 
+    _learner: Any = None
+
     def setup(
         self,
         config: dict[str, Any],
@@ -106,6 +108,7 @@ class Trial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._learner.close()
+        self._learner = None  # before there is a second model
         self._open(new_config)
         return True
 
@@ -138,11 +141,13 @@ class Trial(tune.Trainable):
         self._learner.load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
 
     def cleanup(self) -> None:
+        if self._learner is None:  # it could not be opened
+            return
         try:
             self._learner.close()
         finally:
             if self._team is not None:
-                self._learner.dismiss()  # type: ignore[attr-defined]  # the processes outlive a trial, not this one
+                self._learner.dismiss()  # the processes outlive a trial, not this one
 
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
