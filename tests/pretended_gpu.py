@@ -1,8 +1,9 @@
 """A second device on a machine without one: tensors that say they are on `cuda`, keep their numbers on the CPU, and
 refuse to meet tensors of the CPU as a GPU's do.
 
-It finds what a GPU would find at once: a tensor made on the wrong device, an index or a mask that stayed behind, numpy
-from a device. It knows nothing of kernels, memory or speed.
+It finds in a forward pass, an optimizer step or decoding what a GPU would find at once: a tensor made on the wrong
+device, a mask that stayed behind, numpy from a device. It knows nothing of kernels, memory or speed, and in a backward
+pass it lets things be, as autograd makes zeros where it thinks the device is.
 """
 
 from __future__ import annotations
@@ -87,9 +88,11 @@ def _inner(x: Any) -> Any:
 def _do(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """An operation that at least one of our tensors takes part in, on their numbers; its results are ours."""
     tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
-    strangers = [x for x in tensors if not isinstance(x, There) and x.ndim]
+    indexing = func in INDEXING and isinstance(args[0], There)  # which takes indices from the CPU, and nothing else
+    looked_at = tree_flatten((args[2:], kwargs))[0] if indexing else tensors
+    strangers = [x for x in looked_at if isinstance(x, torch.Tensor) and not isinstance(x, There) and x.ndim]
     backward = torch._C._current_graph_task_id() != -1  # autograd makes its own zeros, on the device that it sees
-    if strangers and func not in BETWEEN and not backward and not (func in INDEXING and isinstance(args[0], There)):
+    if strangers and func not in BETWEEN and not backward:
         shapes = [tuple(x.shape) for x in strangers]
         raise RuntimeError(f"{func}: tensors {shapes} are on the CPU and others on cuda:0: all must be on one device")
     result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
@@ -140,7 +143,7 @@ class Move(torch.autograd.Function):
 def pretended_gpu(monkeypatch: Any) -> Iterator[torch.device]:
     """Inside, torch has one GPU, without bfloat16."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: False)
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 0)
     load = torch.load
 

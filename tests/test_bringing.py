@@ -45,8 +45,14 @@ def test_a_copy_is_the_folder_and_is_kept_up_to_date(origin, tmp_path):
         (origin / "model.safetensors").rename(origin / "model-00001-of-00001.safetensors")
         copy(shelf, str(origin), target)
         assert contents(target) == contents(origin) | {COPY: b""}, "and what is gone is gone"
-        with pytest.raises(FileNotFoundError):
-            ray.get(shelf.read.remote(str(origin), "../secret", 0))
+        secret = origin.parent / "private/secret"
+        secret.parent.mkdir()
+        secret.write_text("x")
+        (origin / "link").symlink_to(secret.parent)
+        for folder, path in ((origin, f"../private/{secret.name}"), (origin, str(secret)), (origin, "link/secret"),
+                             (secret.parent, "secret")):  # fmt: skip
+            with pytest.raises(FileNotFoundError, match="is not offered"):
+                ray.get(shelf.read.remote(str(folder), path, 0))
         assert ray.get(shelf.files.remote(str(tmp_path))) == {}, "no folder but those of the bases"
 
 

@@ -44,9 +44,10 @@ class Shelf:
 
     def read(self, folder: str, path: str, start: int) -> bytes:
         """At most `AT_ONCE` bytes of a file that `files` told of."""
-        if folder not in self._folders or ".." in Path(path).parts or Path(path).is_absolute():
-            raise FileNotFoundError(f"{folder}/{path} is not offered")
-        with (Path(folder) / path).open("rb") as file:
+        whole, wanted = Path(folder).resolve(), Path(folder) / path
+        if folder not in self._folders or not wanted.parent.resolve().is_relative_to(whole):  # a linked file is fine
+            raise FileNotFoundError(f"{wanted} is not offered")
+        with wanted.open("rb") as file:
             file.seek(start)
             return file.read(AT_ONCE)
 

@@ -111,7 +111,7 @@ class EfeLearner:
         self._config, self._base, self._task, self._seed = config, base, task, seed
         self._agent = Agent(config, base, task.search(), seed, config.memory())
         if not self._agent.batches:
-            reason = "no lens fits the demonstrations of any task of the search split"
+            reason = "no lens fits the demonstrations of any task that is to be answered"
             raise ValueError(f"{reason}, so efe cannot answer; give other tasks, or same_size=True")
         self._rounds = 0
 
