@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,8 @@ import transformers
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.engine.checks import BadInput
-from sweeps.engine.seating import Machine, machine, seating
+from sweeps.engine.seating import Machine, machine, seating, with_devices
+from sweeps.engine.teams import team_of
 from tests.driving import sweep
 from trainables.bases import outline
 from trainables.core import Pair
@@ -142,8 +144,6 @@ def test_a_packed_sweep_scores_what_a_plain_one_scores(tmp_path):
 
 
 def test_seats_are_chosen_from_memory_trials_and_learners():
-    from dataclasses import replace
-
     auto = seating(ARENA, Machine(cores=2, free_bytes=8e9))
     assert (auto.seats, auto.hosts) == (4, 2)
     assert auto.shape == Shape(seats=4, lanes=32, max_rank=32, max_prompt=32)
@@ -176,10 +176,19 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
         seating(replace(ARC, seats=4), Machine())
 
 
+def test_trials_on_a_base_take_a_gpu_unless_told_otherwise():
+    assert with_devices(ARENA, 0) == ARENA
+    assert with_devices(ARENA, 2).resources_per_trial == {"cpu": 1, "gpu": 1}
+    assert team_of(with_devices(ARENA, 2)) is None
+    for said in ({"cpu": 1, "gpu": 0}, {"cpu": 1, "gpu": 0.5}):
+        assert with_devices(replace(ARENA, resources_per_trial=said), 2).resources_per_trial == said
+    assert with_devices(replace(ARENA, num_workers=2), 2).resources_per_trial == {"cpu": 1}
+    percell = replace(ARC, pairs=tuple(pair for pair in ARC.pairs if not pair.learner.needs_base), optional=())
+    assert with_devices(percell, 2).resources_per_trial == {"cpu": 1}, "small networks of single tasks stay on cores"
+
+
 def test_seats_on_a_gpu_are_chosen_from_its_free_memory(tmp_path, monkeypatch):
     """What `nvidia-smi` prints here, for two devices; the one with less decides."""
-    from dataclasses import replace
-
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 81559\necho 20\n")
     tool.chmod(0o755)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sweeps.engine.data import baselines_of, data_of
-from sweeps.engine.seating import machine, seating
+from sweeps.engine.seating import machine, seating, with_devices
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.results.finals import SEEDS
@@ -25,6 +25,8 @@ MIB = 2**20
 def plan(sweep: Sweep) -> tuple[str, float]:
     """The text that `--plan` prints, and the hours of this machine that it comes to. Raises BadInput when the probe's
     round fails."""
+    import torch  # here: it takes seconds
+
     lines = [f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}"]
     for pair in sweep.pairs:
         lines.append(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
@@ -33,7 +35,9 @@ def plan(sweep: Sweep) -> tuple[str, float]:
         named = {n: v for n, v in baselines_of(pair).items() if "." not in n}
         lines.append("    baselines: " + (", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"))
         lines += [f"    {line}" for line in data_of(pair)]
-    plan = seating(sweep, machine(sweep, os.cpu_count() or 1, 1))  # this machine, without asking Ray
+    gpus = torch.cuda.device_count()
+    sweep = with_devices(sweep, gpus)
+    plan = seating(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
     lines.append(str(plan))
     lines.append("trials per rung (ASHA, expected):")
     lines += [f"  until round {rung}: {count}" for rung, count in rungs(sweep)]

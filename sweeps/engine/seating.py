@@ -57,6 +57,19 @@ class Machine:
     free_bytes: float = float("inf")  # of main memory, or of the device with the least
 
 
+def with_devices(sweep: Sweep, gpus: float) -> Sweep:
+    """The sweep on so many GPUs: where nobody has said otherwise, a trial on a base asks for one."""
+    asked = sweep.resources_per_trial
+    if (
+        not gpus
+        or "gpu" in asked
+        or sweep.num_workers is not None
+        or not any(p.learner.needs_base for p in sweep.pairs)
+    ):
+        return sweep
+    return dataclasses.replace(sweep, resources_per_trial={**asked, "gpu": 1})
+
+
 def machine(sweep: Sweep, cores: float, devices: float) -> Machine:
     """This many cores and GPUs. Seats live in a GPU's memory where trials ask for one, else in this main memory."""
     gpu = sweep.resources_per_trial.get("gpu", 0)

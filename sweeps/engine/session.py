@@ -18,7 +18,7 @@ from sweeps.engine.data import data_of
 from sweeps.engine.flags import Flags
 from sweeps.engine.lock import driving
 from sweeps.engine.mirror import Mirror, bring
-from sweeps.engine.seating import loner
+from sweeps.engine.seating import loner, with_devices
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from sweeps.engine.teams import check_states, team_of
 from sweeps.results.run import SWEEP_FILE
@@ -72,6 +72,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         if flags.resume:
             held.enter_context(driving(folder))
         largest = held.enter_context(cluster(flags.address, flags.verbose, dashboard=team_of(sweep) is not None))
+        sweep = with_devices(sweep, largest.gpus)
         largest.check(sweep.resources_per_trial)
         if largest.nodes > 1:
             held.enter_context(offered(pair.base for pair in sweep.pairs if pair.learner.needs_base))
@@ -85,10 +86,9 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
             costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
         print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
-        if largest.gpus and not sweep.resources_per_trial.get("gpu"):
-            print(
-                f"trials ask for none of the {largest.gpus:g} GPUs here and use cores; --resources.gpu 1 gives each one"
-            )
+        if largest.gpus:
+            each = sweep.resources_per_trial.get("gpu", 0)
+            print(f"GPUs: {largest.gpus:g}; each trial or host gets {each:g} (--resources.gpu; 0: cores)")
         for line in (*dict.fromkeys(line for pair in sweep.pairs for line in data_of(pair)), *remarks):
             print(line, flush=True)
         outcome = run(sweep, folder, tracking, largest, costs, remarks, flags.resume, flags.verbose)

@@ -41,7 +41,9 @@ class Sweep:
     first: tuple[Mapping[str, Any], ...] = ()  # parameters that are tried before the defaults, as of an earlier sweep
     objectives: tuple[str, ...] = ("score",)  # several: a Pareto front, and no trial is stopped early
     max_concurrent_trials: int | None = None  # None: as many as the resources allow
-    resources_per_trial: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1, "gpu": 0})  # gpu: fractions too
+    resources_per_trial: Mapping[str, float] = field(
+        default_factory=lambda: {"cpu": 1}
+    )  # gpu: fractions too, see `with_devices`
     num_workers: int | None = None  # processes that train one trial together; None: one per GPU that it asks for
     parallel_strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # of theirs; auto: fsdp where the base does not fit
     time_budget_s: float | None = None  # seconds after which no round is started
