@@ -180,6 +180,10 @@ def test_trials_on_a_base_take_a_gpu_unless_told_otherwise():
     assert with_devices(ARENA, 0) == ARENA
     assert with_devices(ARENA, 2).resources_per_trial == {"cpu": 1, "gpu": 1}
     assert team_of(with_devices(ARENA, 2)) is None
+    pair = ARENA.pairs[0]
+    phase = with_devices(replace(ARENA, pairs=(pair, replace(pair, base="builtin:tiny:float32"))), 1)
+    assert phase.resources_per_trial["gpu"] == 0.5
+    assert seating(phase, machine(phase, cores=8, devices=1)).hosts == 1, "one of each base, on half a GPU"
     for said in ({"cpu": 1, "gpu": 0}, {"cpu": 1, "gpu": 0.5}):
         assert with_devices(replace(ARENA, resources_per_trial=said), 2).resources_per_trial == said
     assert with_devices(replace(ARENA, num_workers=2), 2).resources_per_trial == {"cpu": 1}

@@ -58,16 +58,12 @@ class Machine:
 
 
 def with_devices(sweep: Sweep, gpus: float) -> Sweep:
-    """The sweep on so many GPUs: where nobody has said otherwise, a trial on a base asks for one."""
-    asked = sweep.resources_per_trial
-    if (
-        not gpus
-        or "gpu" in asked
-        or sweep.num_workers is not None
-        or not any(p.learner.needs_base for p in sweep.pairs)
-    ):
+    """The sweep on so many GPUs: where nobody has said otherwise, a trial on a base asks for one, or for a share of one
+    where there are more bases than GPUs."""
+    asked, bases = sweep.resources_per_trial, {pair.base for pair in sweep.pairs if pair.learner.needs_base}
+    if not gpus or "gpu" in asked or sweep.num_workers is not None or not bases:
         return sweep
-    return dataclasses.replace(sweep, resources_per_trial={**asked, "gpu": 1})
+    return dataclasses.replace(sweep, resources_per_trial={**asked, "gpu": 1 / math.ceil(len(bases) / gpus)})
 
 
 def machine(sweep: Sweep, cores: float, devices: float) -> Machine:
