@@ -87,7 +87,9 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
     except Exception as error:  # Ray raises plain exceptions here
         if address == "local":
             raise BadInput(f"Ray did not start ({error}); is the machine overloaded? Try again") from error
-        raise BadInput(f"no Ray cluster answers at {address!r}; run `ray start --head`, or drop --address") from error
+        token = "" if "RAY_AUTH_MODE" in os.environ else ", or RAY_AUTH_MODE=token if it asks for one"
+        remedy = f"run `ray start --head`, or drop --address{token}"
+        raise BadInput(f"no Ray cluster answers at {address!r}; {remedy}") from error
     try:
         yield capacity(None if address == "local" else BOOTSTRAP)
     finally:
