@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import torch
 import torch.multiprocessing as multiprocessing
@@ -21,7 +22,7 @@ from benchmarks.packing import BASE, WORKLOADS, configurations, pair_of
 from trainables.adapters import lora_config
 from trainables.bases import Base, load
 from trainables.core import Pair
-from trainables.host import Host
+from trainables.host import Host, Work
 from trainables.own_model import OwnModel, with_peft
 from trainables.shape import Shape
 
@@ -80,9 +81,7 @@ def arithmetic(base: Base, count: int) -> Arithmetic:
     trials = max(1, count)
     if count:
         host = seated(base, count)
-        train, evaluate = (
-            lambda what=what: host.run({str(i): what for i in range(count)}) for what in ("round", "evaluate")
-        )
+        train, evaluate = (partial(together, host, count, what) for what in get_args(Work))
         close = host.shut
     else:
         trial = plain(base, pair_of("arena", {"c": configurations(1)[0]}), 0)
@@ -161,11 +160,15 @@ def seated(base: Base, count: int) -> Host:
     return host
 
 
+def together(host: Host, count: int, what: Work) -> dict[str, Any]:
+    return host.run({str(index): what for index in range(count)})
+
+
 def packed(base: Base, count: int) -> None:
     host = seated(base, count)
     for _ in range(WORKLOADS["arena"][2]):
-        host.run({str(index): "round" for index in range(count)})
-        host.run({str(index): "evaluate" for index in range(count)})
+        together(host, count, "round")
+        together(host, count, "evaluate")
     host.shut()
 
 

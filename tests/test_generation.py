@@ -50,13 +50,13 @@ def test_a_bases_own_generation_config_is_set_aside():
     ours = base("qwen2")
     wanted = Host(ours, Shape(1, max_rank=0, max_prompt=0)).evaluate_untouched(completing_learner(PROMPTS * 2))
     said = {token for tokens in wanted["tokens"] for token in tokens}
-    own = ours.model.generation_config
-    own.update(repetition_penalty=9.0, eos_token_id=[1, min(said)], suppress_tokens=[max(said)], min_new_tokens=5)
+    config = ours.model.generation_config
+    config.update(repetition_penalty=9.0, eos_token_id=[1, min(said)], suppress_tokens=[max(said)], min_new_tokens=5)
     found = continued(ours.model, PROMPTS * 2, ours.eos, 8)
-    for (tokens, logprobs), *alone in zip(found, *wanted.values(), strict=True):
-        assert ([token for token in tokens if token != 1], tokens[-1] == 1) == (alone[0], alone[1])
-        assert logprobs == pytest.approx(alone[2], abs=1e-5)
-    assert ours.model.generation_config is own
+    for own, *alone in zip(found, *wanted.values(), strict=True):
+        assert (own.tokens, own.ended) == (alone[0], alone[1])
+        assert own.logprobs == pytest.approx(alone[2], abs=1e-5)
+    assert ours.model.generation_config is config
     adapted = peft.get_peft_model(ours.model, peft.LoraConfig(target_modules=["q_proj"]))
-    assert continued(adapted, PROMPTS * 2, ours.eos, 8)[3][0] == found[3][0]
-    assert adapted.generation_config is own
+    assert continued(adapted, PROMPTS * 2, ours.eos, 8)[3].tokens == found[3].tokens
+    assert adapted.generation_config is config

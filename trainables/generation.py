@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor
 
+from trainables.core import Completion
+
 
 class _Likeliest(LogitsProcessor):
     """Notes the log-probability (nats) of each step's likeliest token; changes nothing."""
@@ -29,17 +31,17 @@ class _Likeliest(LogitsProcessor):
 @torch.no_grad()
 def continued(
     model: Any, prompts: Sequence[Sequence[int]], eos: int, max_new_tokens: int, temperature: float = 0.0, **others: Any
-) -> list[tuple[list[int], list[float]]]:
-    """Per prompt (token ids) what follows it, up to its end token and with it, and, at temperature 0, the
-    log-probability (nats) of each of these tokens. Prompts are padded on the left and decoded together.
+) -> list[Completion]:
+    """What follows each prompt (token ids); log-probabilities of it at temperature 0 alone. Prompts are padded on the
+    left and decoded together.
 
     `others` go to `generate`.
     """
     device, width = model.device, max(map(len, prompts))
     ids = torch.tensor([[eos] * (width - len(p)) + [*p] for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    drawn = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     likeliest = _Likeliest()
+    how = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"logits_processor": [likeliest]}
     with _own_config_aside(model):
         made = model.generate(
             input_ids=ids,
@@ -48,13 +50,15 @@ def continued(
             do_sample=temperature > 0,
             eos_token_id=eos,
             pad_token_id=eos,
-            logits_processor=[likeliest],
-            **drawn,
+            **how,
             **others,
         )[:, width:].tolist()
-    logprobs = torch.stack(likeliest.steps, 1).tolist()
-    ends = [row.index(eos) + 1 if eos in row else len(row) for row in made]
-    return [(row[:end], own[:end]) for row, own, end in zip(made, logprobs, ends, strict=True)]
+    logprobs = torch.stack(likeliest.steps, 1).tolist() if likeliest.steps else [[] for _ in made]
+    ends = [row.index(eos) if eos in row else len(row) for row in made]
+    return [
+        Completion(row[:end], end < len(row), own[: end + 1])
+        for row, own, end in zip(made, logprobs, ends, strict=True)
+    ]
 
 
 @contextmanager

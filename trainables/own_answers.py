@@ -35,14 +35,13 @@ class Answers:
             return self._read(ask.rows) if isinstance(ask, Read) else self._said_to(ask)
 
     def _said_to(self, ask: Complete) -> list[Completion]:
-        prompts, eos = ask.prompts, self.base.eos
+        prompts = ask.prompts
 
-        def some(own: Sequence[Sequence[int]]) -> list[tuple[list[int], list[float]]]:
-            return continued(self.model, own, eos, ask.max_new_tokens, synced_gpus=self._in_step)
+        def some(own: Sequence[Sequence[int]]) -> list[Completion]:
+            return continued(self.model, own, self.base.eos, ask.max_new_tokens, synced_gpus=self._in_step)
 
         made = self._in_parts(some, prompts, sorted(range(len(prompts)), key=lambda i: len(prompts[i])))
-        said = [made[i] for i in range(len(prompts))]
-        return [Completion([t for t in tokens if t != eos], eos in tokens, own) for tokens, own in said]
+        return [made[i] for i in range(len(prompts))]
 
     def _read(self, rows: Sequence[Row]) -> list[list[float]]:
         """The log-probability of each label, per row."""

@@ -1,13 +1,8 @@
-"""Samples from a base, with an adapter or without: plain transformers `generate`, rows padded on the left.
-
-Nothing but the temperature shapes the distribution (no top-k, top-p or repetition penalty, whatever the base's own
-generation config says), so that samples are the model's own: on-policy, as preference learning assumes.
-"""
+"""Samples from a base, with an adapter or without, by its own probabilities: on-policy, as preferences assume."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +10,8 @@ import torch
 
 from trainables.adapters import parts_of
 from trainables.bases import Base, load
+from trainables.core import Completion
 from trainables.generation import continued
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Token ids without the end token; `ended`: whether it was produced."""
-
-    tokens: list[int]
-    ended: bool
 
 
 def with_adapter(name: str, folder: Path | None) -> Base:
@@ -53,12 +41,11 @@ def with_adapter(name: str, folder: Path | None) -> Base:
 
 def sample(
     base: Base, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, seed: int
-) -> list[Sampled]:
+) -> list[Completion]:
     """One completion of each prompt (token ids), decoded together; greedy at temperature 0.
 
     Equal arguments give equal samples, and torch's generators are left as they were.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = continued(base.model, prompts, base.eos, max_new_tokens, temperature)
-    return [Sampled([token for token in tokens if token != base.eos], base.eos in tokens) for tokens, _ in made]
+        return continued(base.model, prompts, base.eos, max_new_tokens, temperature)

@@ -208,7 +208,8 @@ class Team:
             with suppress(RayActorError):  # then there is nothing to close
                 Team._crew.order("close")
 
-    def dismiss(self) -> None:
+    @staticmethod
+    def dismiss() -> None:
         """Let the processes go, where no trial is to follow."""
         if Team._crew is not None and Team._crew.alive:
             Team._crew.end()

@@ -141,13 +141,14 @@ class Trial(tune.Trainable):
         self._learner.load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
 
     def cleanup(self) -> None:
-        if self._learner is None:  # it could not be opened
-            return
         try:
-            self._learner.close()
+            if self._learner is not None:  # else it could not be opened
+                self._learner.close()
         finally:
             if self._team is not None:
-                self._learner.dismiss()  # the processes outlive a trial, not this one
+                from trainables.team import Team
+
+                Team.dismiss()  # the processes outlive a trial, not this one
 
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)

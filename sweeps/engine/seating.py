@@ -109,14 +109,14 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
     if alone is not None:
         bases = any(pair.learner.needs_base for pair in sweep.pairs)
         return Seating(1, 1, why=f"learner {alone!r} cannot share one" if bases else "")
-    largest = [_largest(sweep, pair) for pair in sweep.pairs]
-    per_seat = max(_bytes(pair.base, config) for pair, config in zip(sweep.pairs, largest, strict=True))
-    at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))
-    trials = min(sweep.num_samples, at_once)
     if lacking := _too_few(sweep, machine):
         if sweep.seats != "auto" or sweep.hosts != "auto":
             raise BadInput(f"{lacking}; leave --seats and --hosts out, or use --seats 1")
         return Seating(1, 1, why=lacking)
+    largest = [_largest(sweep, pair) for pair in sweep.pairs]
+    per_seat = max(_bytes(pair.base, config) for pair, config in zip(sweep.pairs, largest, strict=True))
+    at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))
+    trials = min(sweep.num_samples, at_once)
     seats, hosts = _counts(sweep, machine, trials, per_seat)
     if seats == 1:
         return Seating(1, 1, why="one at a time" if trials == 1 else "no memory for more")
@@ -149,7 +149,7 @@ def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tup
         hosts = sweep.hosts
     else:
         devices = machine.gpus or machine.cores
-        hosts = max(1, min(int(devices // bases), -(-trials // seats)))
+        hosts = min(int(devices // bases), -(-trials // seats))
     if sweep.seats == "auto":
         of_a_host = machine.free_bytes if machine.gpus else machine.free_bytes / (hosts * bases)
         weights = max(_weights(pair.base, machine) for pair in sweep.pairs)
