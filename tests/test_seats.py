@@ -147,8 +147,9 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     auto = seating(ARENA, Machine(cores=2, free_bytes=8e9))
     assert (auto.seats, auto.hosts) == (4, 2)
     assert auto.shape == Shape(seats=4, lanes=32, max_rank=32, max_prompt=32)
-    # q and v of four layers, 128 -> 128, at rank 32, and 32 vectors of 128: parameter, gradient, two moments, float32
-    per_seat = 16 * (32 * 4 * 2 * 256 + 32 * 128)
+    # q and v of four layers, 128 -> 128, at rank 32, and 32 vectors of 128: parameter, gradient, two moments, and a copy
+    # for each of the 16 rows of a batch; float32
+    per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
     weights = 4 * outline("builtin:tiny")[2]
     assert seating(ARENA, Machine(cores=2, free_bytes=2 * (weights + 3.5 * per_seat / 0.6))).seats == 3
     assert seating(ARENA, Machine(cores=2, free_bytes=2 * weights)).shape is None, "the base alone fills it"
@@ -194,19 +195,19 @@ def test_trials_on_a_base_take_a_gpu_unless_told_otherwise():
 def test_seats_on_a_gpu_are_chosen_from_its_free_memory(tmp_path, monkeypatch):
     """What `nvidia-smi` prints here, for two devices; the one with less decides."""
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 81559\necho 20\n")
+    tool.write_text("#!/bin/sh\necho 81559\necho 100\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     wide = replace(ARENA, num_samples=120, resources_per_trial={"gpu": 0.5})
     found = machine(wide, cores=16, devices=2)
-    assert found == Machine(16, 4, 10 * 2**20)
+    assert found == Machine(16, 4, 50 * 2**20)
     assert machine(replace(wide, resources_per_trial={"gpu": 0.6}), 16, 2).gpus == 2, "what is left of each is lost"
-    tool.write_text("#!/bin/sh\ncase $* in *--id=1) echo 20;; *) echo 5;; esac\n")
+    tool.write_text("#!/bin/sh\ncase $* in *--id=1) echo 100;; *) echo 5;; esac\n")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert machine(wide, cores=16, devices=2) == found, "GPUs that nobody here may use say nothing"
-    per_seat = 16 * (32 * 4 * 2 * 256 + 32 * 128)
+    per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
     weights = 2 * outline("builtin:tiny")[2]
-    assert seating(wide, found).seats == int(0.6 * (10 * 2**20 - weights) / per_seat)
+    assert seating(wide, found).seats == int(0.6 * (50 * 2**20 - weights) / per_seat)
     tool.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert seating(wide, machine(wide, cores=16, devices=2)).seats == 20, "no such tool: 40 at once, on two hosts"

@@ -114,7 +114,8 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
             raise BadInput(f"{lacking}; leave --seats and --hosts out, or use --seats 1")
         return Seating(1, 1, why=lacking)
     largest = [_largest(sweep, pair) for pair in sweep.pairs]
-    per_seat = max(_bytes(pair.base, config) for pair, config in zip(sweep.pairs, largest, strict=True))
+    most_lanes = GPU_LANES if machine.gpus else CPU_LANES
+    per_seat = max(_bytes(pair.base, config, most_lanes) for pair, config in zip(sweep.pairs, largest, strict=True))
     at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))
     trials = min(sweep.num_samples, at_once)
     seats, hosts = _counts(sweep, machine, trials, per_seat)
@@ -123,11 +124,11 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
     rows = max(config.rows_per_batch() for config in largest)
     shape = Shape(
         seats=seats,
-        lanes=max(rows, min(seats * rows, GPU_LANES if machine.gpus else CPU_LANES)),
+        lanes=max(rows, min(seats * rows, most_lanes)),
         max_rank=max(config.adapter().r for config in largest),
         max_prompt=max(config.adapter().num_virtual_tokens for config in largest),
     )
-    return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB for each seat's adapter and optimizer")
+    return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, its copies for a batch, optimizer")
 
 
 def _too_few(sweep: Sweep, machine: Machine) -> str:
@@ -179,11 +180,12 @@ def _weights(base: str, machine: Machine) -> float:
     return outline(base)[2] * (0.6 if "nf4" in options else 2.0 if half else 4.0)
 
 
-def _bytes(base: str, config: Any) -> float:
-    """Parameters, gradients and two moments of one seat, in float32; by the base's configuration, without weights."""
+def _bytes(base: str, config: Any, most_lanes: int) -> float:
+    """Parameters, gradients and two moments of one seat, and the copy of its adapter that each lane of a training batch
+    holds until its gradient is known; in float32, by the base's configuration, without weights."""
     from trainables.bases import outline
 
     adapter = config.adapter()
     hidden, projections, _ = outline(base, adapter.target_modules)
     parameters = adapter.num_virtual_tokens * hidden + adapter.r * projections
-    return 4.0 * 4 * parameters
+    return 4.0 * (4 + min(most_lanes, config.rows_per_batch())) * parameters
