@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeps.results.finals import UNTOUCHED, Final, candidates, markdown, verdict
+from sweeps.results.finals import UNTOUCHED, Final, bounds_of, candidates, markdown, verdict
 from sweeps.results.leaderboard import TrialRecord
 from trainables.core import Pair
 from trainables.learners.lora import LoraConfig
 from trainables.learners.percell import PercellConfig
 from trainables.tasks.arc import ArcTask
-from trainables.tasks.arena import ArenaTask
+from trainables.tasks.arena import ArenaTask, baselines
 from trainables.trial import Asked, Finalist, open_learner, untouched_scores
 
 
@@ -39,7 +39,7 @@ def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
     assert [(c.trial_id, c.name, c.rounds, c.searched) for c in chosen] == [
         ("t2", "trial 2", 2, 0.9),
         ("t1", "trial 1 (default)", 1, 0.6),
-        ("t0", "trial 0 (default)", 4, 0.3),
+        ("t0", "trial 0 (default)", 4, None),  # the search did not choose it, so no luck is in its score
     ]
     assert candidates(records[3:5], top=3, defaults=[], rounds=4) == []
 
@@ -54,13 +54,13 @@ def test_a_clear_winner_is_named_and_the_search_is_corrected():
         Final("trial 2", 0.7, items(0.6, seed=2)),
         Final(UNTOUCHED, None, items(0.2, seeds=1, seed=3)),
     ]
-    first, base, curse = verdict(finals, [])
+    first, base, curse = verdict(finals, [], {})
     assert first.startswith("trial 7 is better than all others at n=300 (p <= 0.00")
     gain = 100 * (finals[0].score - finals[2].score)
     assert base == f"The best is {gain:+.1f} points from the untouched base"
     above = 100 * ((0.9 - finals[0].score) + (0.7 - finals[1].score)) / 2
     assert curse.startswith(f"Search scores were {above:+.1f} points above test scores")
-    table = markdown(finals[::-1], [])
+    table = markdown(finals[::-1], [], {})
     rows = [line for line in table.splitlines() if line.startswith("| ") and "rank" not in line]
     assert [row.split(" | ")[1] for row in rows] == ["trial 7", "trial 2", UNTOUCHED]
     assert "| 90.0 % |" in rows[0]
@@ -69,9 +69,36 @@ def test_a_clear_winner_is_named_and_the_search_is_corrected():
 
 def test_nothing_learned_is_said():
     finals = [Final("trial 1", 0.3, items(0.2, seed=4)), Final(UNTOUCHED, None, items(0.2, seeds=1, seed=5))]
-    said = " ".join(verdict(finals, []))
+    said = " ".join(verdict(finals, [], {}))
     assert "indistinguishable at n=300" in said
     assert "nothing was shown to be learned" in said
+
+
+def test_a_winner_that_says_no_to_everything_is_named_as_such():
+    """275 of 500 test questions are No, but half of the search's: the untouched base is unparsed and scores nothing."""
+    no = np.array([[1.0] * 275 + [0.0] * 225] * 3)
+    finals = [Final("trial 1", 0.5, no), Final(UNTOUCHED, None, np.zeros((1, 500)))]
+    said = verdict(finals, [], {"chance": 0.5, "constant": 0.55, "constant.one_hop": 0.9})
+    assert "The best is +55.0 points from the untouched base" in said
+    assert "No better than the constant baseline was shown: 55.0 % (50.6-59.3) against 55.0 %" in said
+    assert len(verdict(finals, [], {"constant": 0.4})) == len(said) - 1
+
+
+def test_items_that_belong_together_are_counted_once():
+    """20 prompts asked three times each are 20 questions."""
+    answers = np.repeat(items(0.5, seeds=1, n=20, seed=6), 3, axis=1)
+    names = [str(i) for i in range(20) for _ in range(3)]
+    finals = [Final("trial 1", 0.5, answers), Final(UNTOUCHED, None, np.zeros((1, 60)))]
+    assert " at n=60 (20 independent) " in verdict(finals, names, {})[0]
+    together, apart = (bounds_of(finals, clusters)["trial 1"] for clusters in (names, []))
+    assert (together[1] - together[0]) / (apart[1] - apart[0]) == pytest.approx(3**0.5, rel=0.1)
+
+
+def test_trivial_strategies_are_measured_on_the_split_that_was_asked():
+    task = ArenaTask(train_size=40, search_size=20, test_size=30)
+    test = baselines(task.train(), task.test())
+    assert Asked(task).baselines() == test
+    assert test != task.baselines()
 
 
 def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_split():

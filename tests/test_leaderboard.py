@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from sweeps.results.leaderboard import TrialRecord, how_ended, print_table, rank, varying_axes, write_all
+from sweeps.results.leaderboard import (
+    TrialRecord,
+    against_trivial,
+    how_ended,
+    print_table,
+    rank,
+    varying_axes,
+    write_all,
+)
 
 BASELINES = {"chance": 0.25, "constant": 0.3, "constant.sequence": 0.9}
 
@@ -44,7 +52,7 @@ def test_markdown_to_the_letter(tmp_path):
         "- chance 25.0 %, constant 30.0 %.",
         "- Ranks 1-2 overlap at n=60: these scores cannot tell 2 trials apart.",
         "- n=60 shows differences from 26 points up (80 % power).",
-        "- best against constant: +50.0 points, beyond its interval.",
+        "- best against constant: +50.0 points, beyond what luck may give the best of 9 scores.",
         "- Scores are on the search split, each the best of its rounds: what finalists score on the test split counts.",
         "",
     ][:-1]
@@ -151,4 +159,13 @@ def test_markdown_survives_a_bar_in_a_value(tmp_path):
 
 def test_a_best_that_may_be_no_better_than_the_trivial_is_called_so(tmp_path):
     write_all(tmp_path, [record(0, 0.35)], baselines=BASELINES, rounds=4)
-    assert "best against constant: +5.0 points, within its interval" in (tmp_path / "leaderboard.md").read_text()
+    luck = "within what luck may give the best of 4 scores: it may be no better"
+    assert f"best against constant: +5.0 points, {luck}" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_the_best_of_many_scores_must_be_further_from_the_trivial():
+    """28 of 60 right against 30 %: Wilson's lower end is 34.6 % at 95 %, but 26.8 % at 1 - 0.05 / 100."""
+    trivial = {"chance": 0.25, "constant": 0.3}
+    alone, many = ([record(i, 28 / 60, rounds=1) for i in range(count)] for count in (1, 100))
+    assert against_trivial(rank(alone), trivial) == ("constant", 1, True)
+    assert against_trivial(rank(many), trivial) == ("constant", 100, False)

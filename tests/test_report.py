@@ -49,7 +49,7 @@ def test_every_trial_and_every_verdict_is_on_the_page(whole):
     found = {(int(cells[1]), cells[2]) for cells in (re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows) if cells}
     assert found == {(one.number, percent(one.score)) for one in run.records}
     assert section(text, "leaderboard").split("<details>")[0].count("<tr") == 21, "20 trials and the head are unfolded"
-    for line in verdict(run.finals, run.clusters):
+    for line in verdict(run.finals, run.clusters, run.trivial):
         assert line[1:] in html.unescape(text)
     assert "guard overlap (allowed): two splits overlap." in section(text, "guards").lower().replace(
         "guard o", "guard o"
@@ -193,8 +193,9 @@ def test_the_headline_says_when_a_constant_answer_is_as_good(tmp_path):
     for rate, told in ((0.5, True), (0.9, False)):
         finals = [final("trial 0", rate, "t0", asked), final(UNTOUCHED, 0.0, None, asked, None, seeds=1)]
         path = folder(tmp_path / str(rate), several(), finals=finals, asked=asked)
-        known = {"chance": 0.5, "constant": 0.54, "constant.yes_no": 0.99, "untouched": 0.6}
-        (path / "end.yaml").write_text(yaml.safe_dump({"baselines": known, "untouched": {}, "seconds": 1.0}))
+        trivial = {"chance": 0.5, "constant": 0.54, "constant.yes_no": 0.99}
+        known = {"baselines": trivial | {"constant": 0.0, "untouched": 0.6}, "test_baselines": trivial}
+        (path / "end.yaml").write_text(yaml.safe_dump(known | {"untouched": {}, "seconds": 1.0}))
         assert (words in headline(Run.read(path))) == told
     (path / FINALISTS).unlink()
     assert words not in headline(Run.read(path))  # the search's best, 80 %

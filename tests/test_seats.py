@@ -147,8 +147,8 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     auto = seating(ARENA, Machine(cores=2, free_bytes=8e9))
     assert (auto.seats, auto.hosts) == (4, 2)
     assert auto.shape == Shape(seats=4, lanes=32, max_rank=32, max_prompt=32)
-    # q and v of four layers, 128 -> 128, at rank 32, and 32 vectors of 128: parameter, gradient, two moments, and a copy
-    # for each of the 16 rows of a batch; float32
+    # q and v of four layers, 128 -> 128, at rank 32, and 32 vectors of 128: parameter, gradient, two moments, and a
+    # copy for each of the 16 rows of a batch; float32
     per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
     weights = 4 * outline("builtin:tiny")[2]
     assert seating(ARENA, Machine(cores=2, free_bytes=2 * (weights + 3.5 * per_seat / 0.6))).seats == 3

@@ -178,6 +178,10 @@ class Asked:
     def search(self) -> Sequence[Example]:
         return self._task.test()
 
+    def baselines(self) -> Mapping[str, float]:
+        """The task's own code, which asks for the search split and gets this one."""
+        return type(self._task).baselines(cast(Task, self))
+
 
 class Finalist(Trial):
     """A configuration trained again with a seed of its own, without looking, and scored on the test split once.

@@ -32,9 +32,9 @@ from sweeps.engine.session import Ended, check, session
 from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.results.comparison import compare
 from sweeps.results.files import best_round
+from sweeps.results.finals import Final, bounds_of
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run import END_FILE, SWEEP_FILE
-from sweeps.results.statistics import interval
 
 MERGED = "merged"
 
@@ -163,15 +163,16 @@ def summary(folders: Sequence[Path]) -> list[str]:
     lines = ["phases:"]
     for run in runs:
         if (final := _final(run)) is not None:
-            told = f"{percent(final.mean())} {span(interval(final.mean(0)))} of the test split"
+            bounds = bounds_of(run.finals, run.clusters)[final.name]
+            told = f"{percent(final.score)} {span(bounds)} of the test split"
         else:
             job = job_of(run, BEST)
             told = f"{percent(job.score)} {span(job.interval)} of the {job.split} split"
         lines.append(f"  {run.folder.name}: {told}")
     for before, after in pairwise(runs):
-        finals = {run.folder.name: final for run in (before, after) if (final := _final(run)) is not None}
+        finals = {run.folder.name: final.scores for run in (before, after) if (final := _final(run)) is not None}
         if len(finals) == 2 and len({scores.shape[1] for scores in finals.values()}) == 1:
-            pair = compare(finals)[0]
+            pair = compare(finals, after.clusters)[0]
             gain = finals[after.folder.name].mean() - finals[before.folder.name].mean()
             lines.append(
                 f"  {after.folder.name} less {before.folder.name}: {100 * gain:+.1f} points (p = {pair.p:.2g})"
@@ -179,9 +180,9 @@ def summary(folders: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _final(run: Any) -> Any:
-    """The winner's scores (seeds, items) on the test split."""
-    return next((one.scores for one in run.finals if one.trial_id == run.trial(BEST).trial_id), None)
+def _final(run: Any) -> Final | None:
+    """The winner, as it was confirmed on the test split."""
+    return next((one for one in run.finals if one.trial_id == run.trial(BEST).trial_id), None)
 
 
 def _fetch(uri: str, folders: Sequence[Path]) -> None:

@@ -37,7 +37,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
         why = "" if outcome.cause else "interrupted; "
         print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")
     if outcome.recorder.finals:
-        print_finals(outcome.recorder.finals, outcome.recorder.clusters)
+        print_finals(outcome.recorder.finals, outcome.recorder.clusters, outcome.recorder.trivial)
     if best is None:
         print(f"no trial has a score yet; see {folder}")
     else:
@@ -109,6 +109,8 @@ def keep_end(folder: Path, outcome: Outcome) -> None:
         "untouched": untouched,
         "seconds": round(outcome.seconds, 1),
     }
+    if outcome.recorder.finals:
+        facts["test_baselines"] = dict(outcome.recorder.trivial)
     facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
     if outcome.dollars is not None:
         facts["dollars"] = round(outcome.dollars, 4)

@@ -47,6 +47,7 @@ class Recorder(Callback):
         self._written = 0.0
         self.finals: list[Final] = []
         self.clusters: Sequence[str] = ()
+        self.trivial: Mapping[str, float] = {}  # what strategies that learn nothing score on the test split
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         if trial.trial_id in self.records:  # going on after an interruption
@@ -160,7 +161,7 @@ class Recorder(Callback):
     def write(self) -> None:
         self._written = time.monotonic()
         records = list(self.records.values())
-        section = markdown(self.finals, self.clusters) if self.finals else ""
+        section = markdown(self.finals, self.clusters, self.trivial) if self.finals else ""
         write_all(
             self.folder,
             records,
@@ -170,10 +171,17 @@ class Recorder(Callback):
             section=section,
         )
 
-    def confirm(self, finals: list[Final], checkpoints: Mapping[str, Checkpoint], asked: Sequence[Example]) -> None:
-        """The finalists, their checkpoints by trial id, and the test split: for the leaderboard, the table of answers,
-        and `best/`, whose adapter is from here on one whose test score was measured."""
-        self.finals, self.clusters = finals, clusters_of([example.key for example in asked])
+    def confirm(
+        self,
+        finals: list[Final],
+        checkpoints: Mapping[str, Checkpoint],
+        asked: Sequence[Example],
+        trivial: Mapping[str, float],
+    ) -> None:
+        """The finalists, their checkpoints by trial id, the test split, and what strategies that learn nothing score on
+        it: for the leaderboard, the table of answers, and `best/`, whose adapter is from here on one whose test score
+        was measured."""
+        self.finals, self.clusters, self.trivial = finals, clusters_of([example.key for example in asked]), trivial
         replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
         best = self.best()
         if best and best.trial_id in checkpoints:

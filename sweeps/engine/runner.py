@@ -6,9 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray import tune
 from ray.tune import CheckpointConfig
@@ -30,10 +30,11 @@ from sweeps.engine.tracking import MLflowTracking
 from sweeps.results.files import FINALISTS
 from sweeps.results.finals import candidates
 from sweeps.results.run import Run
+from trainables.core import Task
 from trainables.host_actor import start_hosts
 from trainables.seat import FreeSeats
 from trainables.shape import TeamShape
-from trainables.trial import Hosts, Trial
+from trainables.trial import Asked, Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 SMALL_SWEEP = 200  # trials up to which every event is snapshotted at once
@@ -110,14 +111,15 @@ def run(
         searcher.settle()
     if resume and (folder / FINALISTS).is_file():  # the test split is asked once
         left = Run.read(folder)
-        recorder.finals, recorder.clusters = left.finals, left.clusters
+        recorder.finals, recorder.clusters, recorder.trivial = left.finals, left.clusters, left.trivial
     else:
         recorder.keep_best(trials)
     recorder.write()
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
     if sweep.finalists and chosen and not (interrupted or over or recorder.finals):
         print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
-        recorder.confirm(*confirm(sweep, chosen, hosts, team, side_by_side, folder), task.test())
+        trivial = {"chance": task.chance, **baselines_of(replace(sweep.pairs[0], task=cast(Task, Asked(task))))}
+        recorder.confirm(*confirm(sweep, chosen, hosts, team, side_by_side, folder), task.test(), trivial)
         for one in recorder.finals:
             if one.trial_id is not None:
                 tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})

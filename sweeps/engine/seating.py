@@ -128,7 +128,7 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
         max_rank=max(config.adapter().r for config in largest),
         max_prompt=max(config.adapter().num_virtual_tokens for config in largest),
     )
-    return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, its copies for a batch, optimizer")
+    return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, copies for a batch, optimizer")
 
 
 def _too_few(sweep: Sweep, machine: Machine) -> str:

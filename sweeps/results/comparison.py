@@ -2,19 +2,20 @@
 
 A finalist is an array (seeds, items) of scores in [0, 1]: one configuration, trained with several seeds, on the same
 items of the test split. Two things make equal configurations differ: which items were asked, and how training went.
-A difference counts only if neither explains it, so a p-value is the larger of the two (intersection-union test: Berger
-1982). The best is compared with each of the others, and these are corrected together (Benjamini and Hochberg 1995).
-
-Shapes: K finalists, S seeds, N items, C clusters of items.
+Both together must not explain a difference (`uncertainty.py`). And the best of several is the luckiest: p-values are
+corrected for that, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+
+from sweeps.results.uncertainty import Error, of_both, of_items, of_seeds
 
 LEVEL = 0.05
 FLIPS = 4000  # of the randomisation test: p is known to about 0.003 where it matters
@@ -22,7 +23,7 @@ FLIPS = 4000  # of the randomisation test: p is known to about 0.003 where it ma
 
 @dataclass(frozen=True)
 class Comparison:
-    """A pair of finalists by name: first less second (points of score), and its corrected p-value."""
+    """A pair of finalists by name: first less second (points of score), and its p-value within the whole table."""
 
     first: str
     second: str
@@ -70,43 +71,49 @@ def _signs(size: int) -> np.ndarray:
     return np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (FLIPS, size))
 
 
-def between_seeds(finalists: Sequence[np.ndarray], first: int, second: int) -> float:
-    """Two-sided p-value that two finalists' mean scores differ by more than training does from seed to seed.
-
-    Student's t with the variance of all finalists pooled: three seeds of one alone say little. 1 with single seeds.
-    """
+def beyond_luck(difference: float, error: Error) -> float:
+    """Two-sided p-value of a difference by Student's t."""
     from scipy.stats import t
 
-    means = [np.asarray(one, float).mean(1) for one in finalists]
-    freedom = sum(len(one) - 1 for one in means)
-    if freedom == 0:
-        return 1.0
-    variance = sum(((one - one.mean()) ** 2).sum() for one in means) / freedom
-    error = np.sqrt(variance * (1 / len(means[first]) + 1 / len(means[second])))
-    gap = abs(means[first].mean() - means[second].mean())
-    if error == 0:
-        return 0.0 if gap else 1.0
-    return float(2 * t.sf(gap / error, freedom))
+    if error.variance == 0:
+        return 0.0 if difference else 1.0
+    return float(2 * t.sf(abs(difference) / math.sqrt(error.variance), error.freedom))
 
 
-def compare(finalists: Mapping[str, np.ndarray], clusters: Sequence[str] = ()) -> list[Comparison]:
-    """The best against each of the others, in order of score; p-values corrected over all of them."""
-    from scipy.stats import false_discovery_control
+def corrected(raw: Sequence[float]) -> list[float]:
+    """p-values of the best against each of the others, corrected for how many there are and for its being the best.
 
+    Any pair of K equal configurations might turn out to be the best and another, so the smallest is one of
+    K (K - 1) / 2 (Sidak 1967). Once that one is told apart, K - 1 are left, and so on (step-down: Holm 1979).
+    """
+    adjusted, largest = [1.0] * len(raw), 0.0
+    for place, index in enumerate(np.argsort(raw, kind="stable")):
+        pairs = math.comb(len(raw) + 1 - place, 2)
+        largest = max(largest, -math.expm1(pairs * math.log1p(-min(raw[index], 1 - 1e-12))))
+        adjusted[index] = largest
+    return adjusted
+
+
+def compare(
+    finalists: Mapping[str, np.ndarray], clusters: Sequence[str] = (), untrained: Collection[str] = ()
+) -> list[Comparison]:
+    """The best against each of the others, in order of score; p-values hold for all of them together.
+
+    `untrained` names those whose scores no seed can change. A p-value is never below the exact one of the pair's items.
+    """
     names = sorted(finalists, key=lambda name: -float(np.mean(finalists[name])))
-    arrays = [np.asarray(finalists[name], float) for name in names]
-    if len(names) < 2:
-        return []
-    raw = []
-    for other in range(1, len(names)):
-        p = paired(arrays[0].mean(0), arrays[other].mean(0), clusters)
-        if max(len(arrays[0]), len(arrays[other])) > 1:
-            p = max(p, between_seeds(arrays, 0, other))
-        raw.append(p)
-    return [
-        Comparison(names[0], name, float(arrays[0].mean() - array.mean()), float(p))
-        for name, array, p in zip(names[1:], arrays[1:], false_discovery_control(raw), strict=True)
-    ]
+    arrays = {name: np.asarray(finalists[name], float) for name in names}
+    seeds = of_seeds(arrays, untrained)
+    differences, raw = [], []
+    for name in names[1:]:
+        best, first, second = names[0], arrays[names[0]], arrays[name]
+        differences.append(float(first.mean() - second.mean()))
+        items = of_items(first.mean(0) - second.mean(0), clusters)
+        error = of_both(items, [(first, seeds[best]), (second, seeds[name])])
+        exact = paired(first.mean(0), second.mean(0), clusters)
+        raw.append(max(exact, beyond_luck(differences[-1], error)))
+    told = zip(names[1:], differences, corrected(raw), strict=True)
+    return [Comparison(names[0], name, difference, p) for name, difference, p in told]
 
 
 def first_group(comparisons: Sequence[Comparison]) -> list[str]:
@@ -116,7 +123,7 @@ def first_group(comparisons: Sequence[Comparison]) -> list[str]:
     return [comparisons[0].first, *(c.second for c in comparisons if c.p >= LEVEL)]
 
 
-def in_words(comparisons: Sequence[Comparison], n: int) -> str:
+def in_words(comparisons: Sequence[Comparison], n: int | str) -> str:
     """What may be said of the best: alone, or one of several that `n` items and these seeds cannot tell apart."""
     group = first_group(comparisons)
     if not group:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.results.comparison import compare, first_group, in_words
+from sweeps.results.comparison import Comparison, compare, first_group, in_words
 from sweeps.results.files import best_round
 from sweeps.results.leaderboard import TrialRecord, by_score, percent, span
-from sweeps.results.statistics import interval
+from sweeps.results.statistics import Interval
+from sweeps.results.uncertainty import intervals
 from trainables.core import START
 
 UNTOUCHED = "untouched base"
@@ -23,7 +24,8 @@ SEEDS = 3  # of each finalist; none is the search's own, whose luck chose them
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration to be confirmed: its trial, how many rounds it is trained, its best score in the search."""
+    """A configuration to be confirmed: its trial, how many rounds it is trained, and the search's score that chose it,
+    if one did."""
 
     trial_id: str
     name: str
@@ -63,9 +65,8 @@ def candidates(
         full = one not in best and one.status != "finished"
         name = f"trial {one.number}{' (default)' if one in own else ''}"
         best_of_own = None if full else best_round(one.history)
-        chosen.append(
-            Candidate(one.trial_id, name, one.params, int(best_of_own["round"]) if best_of_own else rounds, one.score)
-        )
+        trained = int(best_of_own["round"]) if best_of_own else rounds
+        chosen.append(Candidate(one.trial_id, name, one.params, trained, one.score if one in best else None))
     return chosen
 
 
@@ -78,10 +79,36 @@ def ranked(finals: Sequence[Final]) -> list[Final]:
     return sorted(finals, key=lambda one: -one.score)
 
 
-def verdict(finals: Sequence[Final], clusters: Sequence[str]) -> list[str]:
-    """In words: who cannot be told apart, what the untouched base is, and how far the search was above the test."""
-    comparisons = compare({one.name: one.scores for one in finals}, clusters)
-    lines = [in_words(comparisons, finals[0].scores.shape[1])] if comparisons else []
+def told_apart(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]:
+    """The best against each of the others."""
+    return compare({one.name: one.scores for one in finals}, clusters, untrained=[UNTOUCHED])
+
+
+def bounds_of(finals: Sequence[Final], clusters: Sequence[str]) -> dict[str, Interval]:
+    """95 % intervals of their scores, by name: of other items, and of other seeds."""
+    return intervals({one.name: one.scores for one in finals}, clusters, untrained=[UNTOUCHED])
+
+
+def as_trivial(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> str:
+    """Said where the best that was trained lies within its interval of a strategy that learns nothing, as of saying No
+    to everything; else empty. `trivial`: what such strategies score on the same items."""
+    best = next((one for one in ranked(finals) if one.name != UNTOUCHED), None)
+    known = {name: value for name, value in trivial.items() if "." not in name}  # `constant.<kind>` are details
+    if best is None or not known:
+        return ""
+    name, bounds = max(known, key=lambda key: known[key]), bounds_of(finals, clusters)[best.name]
+    if bounds[0] > known[name]:
+        return ""
+    told = f"{percent(best.score)} ({span(bounds)}) against {percent(known[name])}"
+    return f"No better than the {name} baseline was shown: {told}"
+
+
+def verdict(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> list[str]:
+    """In words: who cannot be told apart, what the untouched base and trivial strategies are worth, and how far the
+    search was above the test."""
+    comparisons = told_apart(finals, clusters)
+    asked = f"{finals[0].scores.shape[1]}" + (f" ({len(set(clusters))} independent)" if clusters else "")
+    lines = [in_words(comparisons, asked)] if comparisons else []
     group = first_group(comparisons)
     if any(one.name == UNTOUCHED for one in finals):
         if UNTOUCHED in group:
@@ -89,6 +116,8 @@ def verdict(finals: Sequence[Final], clusters: Sequence[str]) -> list[str]:
         else:
             gain = ranked(finals)[0].score - next(one.score for one in finals if one.name == UNTOUCHED)
             lines.append(f"The best is {100 * gain:+.1f} points from the untouched base")
+    if told := as_trivial(finals, clusters, trivial):
+        lines.append(told)
     searched = [one.searched - one.score for one in finals if one.searched is not None]
     if searched:
         lines.append(
@@ -98,8 +127,9 @@ def verdict(finals: Sequence[Final], clusters: Sequence[str]) -> list[str]:
     return lines
 
 
-def markdown(finals: Sequence[Final], clusters: Sequence[str]) -> str:
+def markdown(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> str:
     """A section for `leaderboard.md`."""
+    bounds = bounds_of(finals, clusters)
     lines = [
         "## Finalists: trained again, scored on the test split",
         "",
@@ -108,18 +138,17 @@ def markdown(finals: Sequence[Final], clusters: Sequence[str]) -> str:
     ]
     for rank, one in enumerate(ranked(finals), start=1):
         by_seed = ", ".join(percent(value) for value in one.scores.mean(1)) if len(one.scores) > 1 else "-"
-        bounds = interval(one.scores.mean(0).tolist())
-        cells = [rank, one.name, percent(one.score), span(bounds), by_seed, percent(one.searched)]
+        cells = [rank, one.name, percent(one.score), span(bounds[one.name]), by_seed, percent(one.searched)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, "", *(f"- {line}." for line in verdict(finals, clusters)), ""])
+    return "\n".join([*lines, "", *(f"- {line}." for line in verdict(finals, clusters, trivial)), ""])
 
 
-def print_finals(finals: Sequence[Final], clusters: Sequence[str]) -> None:
+def print_finals(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> None:
     """The same for a terminal."""
+    bounds = bounds_of(finals, clusters)
     print("\nfinalists, trained again with other seeds, on the test split:")
     for rank, one in enumerate(ranked(finals), start=1):
-        bounds = interval(one.scores.mean(0).tolist())
         searched = f", search {percent(one.searched)}" if one.searched is not None else ""
-        print(f"  {rank}. {one.name}: {percent(one.score)} ({span(bounds)}){searched}")
-    for line in verdict(finals, clusters):
+        print(f"  {rank}. {one.name}: {percent(one.score)} ({span(bounds[one.name])}){searched}")
+    for line in verdict(finals, clusters, trivial):
         print(line)

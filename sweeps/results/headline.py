@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sweeps.results.charts import finite
-from sweeps.results.comparison import compare, first_group
-from sweeps.results.finals import UNTOUCHED
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, level_with_best, percent, rank, span
+from sweeps.results.comparison import first_group
+from sweeps.results.finals import UNTOUCHED, as_trivial, told_apart
+from sweeps.results.leaderboard import UNRANKED, TrialRecord, against_trivial, level_with_best, percent, rank, span
 from sweeps.results.run import Run
-from sweeps.results.statistics import interval
 
 NAMED = 3  # finalists; more are counted
 
@@ -39,25 +38,26 @@ def _found(run: Run) -> str:
 
 
 def _as_trivial(run: Run) -> str:
-    """Said where the best lies within its interval of a strategy that learns nothing, as of saying No to everything."""
+    """Said where the best is not shown to be better than a strategy that learns nothing."""
+    if run.finals:
+        told = as_trivial(run.finals, run.clusters, run.trivial)
+        return f" {told}." if told else ""
     known = run.end.get("baselines", {})
     trivial = {n: v for n, v in known.items() if "." not in n and n != "untouched" and finite([v])}
-    trained = next((one for one in run.finals if one.name != UNTOUCHED), None)
     ranked = [row for row in rank(run.records) if row.rank is not None]
-    bounds = interval(trained.scores.mean(0)) if trained else ranked[0].interval if ranked else None
-    if not trivial or bounds is None:
+    if not trivial or not ranked or ranked[0].interval is None:
         return ""
-    name = max(trivial, key=lambda key: trivial[key])
-    if bounds[0] > trivial[name]:
+    name, _, beyond = against_trivial(ranked, trivial)
+    if beyond:
         return ""
-    best = f"{percent(trained.score if trained else ranked[0].record.score)} ({span(bounds)})"
+    best = f"{percent(ranked[0].record.score)} ({span(ranked[0].interval)})"
     return f" No better than the {name} baseline was shown: {best} against {percent(trivial[name])}."
 
 
 def _of_finals(run: Run) -> str:
     trials = {one.trial_id: one for one in run.records}
     names = {one.name: named(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
-    best, group = run.finals[0], first_group(compare({one.name: one.scores for one in run.finals}, run.clusters))
+    best, group = run.finals[0], first_group(told_apart(run.finals, run.clusters))
     base = next((one for one in run.finals if one.name == UNTOUCHED), None)
     if base and best.name == UNTOUCHED and len(group) == 1:
         return f"Training did harm: the untouched base, {percent(base.score)} on the test split, beats every finalist."

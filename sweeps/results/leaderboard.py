@@ -135,19 +135,32 @@ def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
     if not ranked or ranked[0].interval is None:
         return lines
     best, n = ranked[0], ranked[0].record.n_items
-    low, level = ranked[0].interval[0], level_with_best(ranked)
+    level = level_with_best(ranked)
     if len(level) > 1:
-        span_of = f"1-{level[-1].rank}" if level == ranked[: len(level)] else ", ".join(str(row.rank) for row in level)
-        lines.append(f"Ranks {span_of} overlap at n={n}: these scores cannot tell {len(level)} trials apart")
+        last = level[-1].rank if level == ranked[: len(level)] else None
+        span_of = f"1-{last}" if last else ", ".join(str(row.rank) for row in level)
+        ranks = "Scores at rank 1" if last == 1 else f"Ranks {span_of}"
+        lines.append(f"{ranks} overlap at n={n}: these scores cannot tell {len(level)} trials apart")
     elif len(ranked) > 1:
         lines.append(f"Rank 1 overlaps with no other trial at n={n}")
     lines.append(f"n={n} shows differences from {100 * smallest_difference(n):.0f} points up (80 % power)")
     if trivial:
-        name = max(trivial, key=lambda key: trivial[key])
-        gain = 100 * ((best.record.score or 0.0) - trivial[name])
-        sure = "beyond its interval" if low > trivial[name] else "within its interval: it may be no better"
-        lines.append(f"best against {name}: {gain:+.1f} points, {sure}")
+        name, looks, beyond = against_trivial(ranked, trivial)
+        luck = f"what luck may give the best of {looks} scores"
+        sure = f"beyond {luck}" if beyond else f"within {luck}: it may be no better"
+        if ranked[0].interval[1] < trivial[name]:
+            sure = "beyond its interval: it is worse"
+        lines.append(f"best against {name}: {100 * ((best.record.score or 0.0) - trivial[name]):+.1f} points, {sure}")
     return lines
+
+
+def against_trivial(ranked: Sequence[Row], trivial: Mapping[str, float]) -> tuple[str, int, bool]:
+    """The best trivial strategy; how many scores the search's best is the best of; and whether it is further from that
+    strategy than this many equally bad ones would bring it (Wilson's interval, corrected by Bonferroni)."""
+    name, looks = max(trivial, key=lambda key: trivial[key]), max(1, sum(row.record.rounds for row in ranked))
+    best = ranked[0].record
+    low, _ = wilson((best.score or 0.0) * best.n_items, best.n_items, 1 - 0.05 / looks)
+    return name, looks, low > trivial[name]
 
 
 def percent(value: float | None) -> str:
@@ -206,14 +219,15 @@ def print_table(
     """The first `top` rows and the verdict, for a terminal; long configurations are folded."""
     console, rows = console or Console(), rank(records)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("rank", "score %", "95 %", "rounds"):
+    for name in ("rank", "trial", "score %", "95 %", "rounds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     table.add_column("what differs", overflow="fold")
     for row in rows[:top]:
         one = row.record
         score = "-" if one.score is None else f"{100 * one.score:.1f}"
-        table.add_row(str(row.rank or "-"), score, span(row.interval), str(one.rounds), one.status, row.differs)
+        place, number = str(row.rank or "-"), str(one.number)
+        table.add_row(place, number, score, span(row.interval), str(one.rounds), one.status, row.differs)
     console.print(table, markup=False) if rows else console.print("no trial has started yet")
     if len(rows) > top:
         console.print(f"and {len(rows) - top} more in leaderboard.md")

@@ -14,12 +14,13 @@ from sweeps.results import pareto, rungs
 from sweeps.results.charts import image
 from sweeps.results.examples import examples
 from sweeps.results.files import replace_file
+from sweeps.results.finals import bounds_of
 from sweeps.results.finals import verdict as verdict_of_finals
 from sweeps.results.headline import headline, named, state
 from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
 from sweeps.results.plots import figures
 from sweeps.results.run import Run
-from sweeps.results.statistics import Interval, interval
+from sweeps.results.statistics import Interval
 from sweeps.results.summary import comparison, cost, made
 
 PAGE, PLOTS = "report.html", "plots"
@@ -80,7 +81,7 @@ def write_report(folder: Path) -> Path:
         headline=headline(run),
         state=state(run),
         finals=_finals(run),
-        said_of_finals=verdict_of_finals(run.finals, run.clusters) if run.finals else [],
+        said_of_finals=verdict_of_finals(run.finals, run.clusters, run.trivial) if run.finals else [],
         rows=_rows(run),
         top=TOP,
         said_of_rows=[*verdict(rank(run.records), run.end.get("baselines", {})), *_conclusions(run)],
@@ -130,14 +131,14 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 
 def _finals(run: Run) -> list[dict[str, Any]]:
     trials = {one.trial_id: one for one in run.records}
-    bounds = [interval(one.scores.mean(0).tolist()) for one in run.finals]
-    ends = _ends(bounds)
+    bounds = bounds_of(run.finals, run.clusters)
+    ends = _ends([*bounds.values()])
     return [
         {
             "name": named(run, trials.get(one.trial_id or ""), one.name),
-            "score": Score(one.score, own, ends),
+            "score": Score(one.score, bounds[one.name], ends),
             "seeds": ", ".join(f"{100 * value:.1f}" for value in one.scores.mean(1)) if len(one.scores) > 1 else "-",
             "searched": percent(one.searched),
         }
-        for one, own in zip(run.finals, bounds, strict=True)
+        for one in run.finals
     ]

@@ -67,6 +67,11 @@ class Run:
         first = self.answers[(self.answers.name == self.answers.name.iloc[0]) & (self.answers.seed == 0)]
         return clusters_of(first.sort_values("item").key.tolist())
 
+    @property
+    def trivial(self) -> Mapping[str, float]:
+        """What strategies that learn nothing score on the test split; empty without finalists."""
+        return self.end.get("test_baselines", {})
+
     def trial(self, which: str) -> TrialRecord:
         """`best` (the finalists' first, or the search's), a number, or an id. Raises LookupError in one line."""
         if which == "best":

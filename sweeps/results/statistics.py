@@ -12,7 +12,7 @@ import numpy as np
 Interval = tuple[float, float]
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     """Two-sided Wilson score interval for a proportion of `n` items (Wilson 1927, JASA 22:209).
 
     `successes` may be fractional, which scipy's `binomtest` refuses: partial credit in [0, 1] varies less than a
