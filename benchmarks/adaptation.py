@@ -1,6 +1,6 @@
 """What adaptation wins on `builtin:tiny`: best configuration of each learner, three seeds, 500 test questions.
 
-    python benchmarks/adaptation.py              # runs the default arena sweep first (about ten minutes on two cores)
+    python benchmarks/adaptation.py              # runs the default arena sweep first (about four minutes on two cores)
     python benchmarks/adaptation.py runs/arena   # takes an arena sweep that is there
 
 Configurations are chosen by the sweep on the search split and trained for its whole budget of rounds; the test split is

@@ -87,7 +87,7 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path,
     root = flags.storage_path / name
     if flags.resume and flags.mirror:
         _fetch(flags.mirror, [root / f"{name}-{phase}" for phase in chosen])
-    again = argv if "--name" in argv else [*argv, "--name", name]
+    again = argv if any(one.partition("=")[0] == "--name" for one in argv) else [*argv, "--name", name]
     base: str | None = None  # the chain's own
     ended, began = cast(Ended, "finished"), time.monotonic()
     for index, (asked, phase) in enumerate(zip(sweeps, chosen, strict=True)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import math
 import re
 import types
@@ -153,8 +154,10 @@ def check_splits(task: Task) -> None:
 def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:
     """The learner's configuration with these fields. Raises BadInput where it has no such field or refuses a value."""
     if unknown := [name for name in fields if name not in fields_of(learner)]:
+        near = difflib.get_close_matches(unknown[0], fields_of(learner), 1)
+        perhaps = f"perhaps {near[0]}; " if near else ""
         raise BadInput(
-            f"axis {unknown[0]!r} is not a field of {type(learner).__name__}; fields are {fields_of(learner)}"
+            f"axis {unknown[0]!r} is not a field of {type(learner).__name__}; {perhaps}fields are {fields_of(learner)}"
         )
     try:
         return dataclasses.replace(learner, **fields)
@@ -168,6 +171,8 @@ def cast(learner: Any, name: str, value: Any) -> Any:
     if float in _kinds(hint) and not _accepts(hint, value) and isinstance(value, str):
         with contextlib.suppress(ValueError):  # then it is no number, and is refused below
             value = float(value)
+    if typing.get_origin(hint) is tuple:
+        raise BadInput(f"{name} is {value!r}; fields with several values are set in the sweep's script only")
     if not _accepts(hint, value):
         raise BadInput(f"{name} is {value!r}, and {type(learner).__name__}.{name} is {_text(hint)}; give such a value")
     with_fields(learner, {name: value})

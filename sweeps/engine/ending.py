@@ -59,7 +59,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
 
 def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
     """The same flags with this run's name, and `--resume`."""
-    named = [] if "--name" in argv else ["--name", sweep.name]
+    named = [] if any(one.partition("=")[0] == "--name" for one in argv) else ["--name", sweep.name]
     return shlex.join(
         [Path(sys.executable).name, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"]
     )

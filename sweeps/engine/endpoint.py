@@ -58,8 +58,10 @@ class Endpoint:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
-            raise EndpointError(f"{shown} must be an address such as http://localhost:8000/v1, without a password or ?")
+            shown = self.url.partition("?")[0].rpartition("@")[2]
+            raise EndpointError(
+                f"{shown!r} must be an address such as http://localhost:8000/v1, without a password or ?"
+            )
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
             raise EndpointError("a bound on the cost needs both prices, in dollars per million tokens")
         self.url = self.url.rstrip("/")

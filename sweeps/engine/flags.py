@@ -46,9 +46,7 @@ class Flags:
     allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
     objectives: tuple[str, ...] = ()  # score, trainable_parameters, seconds, loss, out_of_domain; several: no ASHA
     search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
-    like: Path | None = (
-        None  # a sweep's folder: its space, narrowed to what was good, and its best configurations first
-    )
+    like: Path | None = None  # a sweep's folder: its space, narrowed, and its best configurations first
     seed: int | None = None  # of the search and of every trial
     name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
     storage_path: Path = Path("runs")  # where the sweep's folder goes

@@ -57,7 +57,7 @@ def plan(sweep: Sweep) -> tuple[str, float]:
     lines.append(
         f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
         f"with {side_by_side} side by side, {memory:,.0f} MiB of memory, "
-        f"{2 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
+        f"{3 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
     if sweep.finalists:
         trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults

@@ -13,7 +13,7 @@ from sweeps.engine.rebuild import rebuild
 from sweeps.engine.sweep import BadInput, data_fingerprint
 from sweeps.results.files import best_round
 from sweeps.results.leaderboard import TrialRecord, percent, span
-from sweeps.results.run import Run
+from sweeps.results.run import SWEEP_FILE, Run
 from sweeps.results.statistics import interval, wilson
 from trainables.core import START, Split, Task
 from trainables.shape import Shape
@@ -39,7 +39,10 @@ class Job:
 
 
 def open_run(folder: Path) -> Run:
-    """BadInput for a folder that no sweep has made."""
+    """A sweep's; of a chain's folder its latest phase. BadInput for a folder that no sweep has made."""
+    if not (folder / SWEEP_FILE).is_file():
+        phases = folder.glob(f"*/{SWEEP_FILE}")
+        folder = max(phases, key=lambda path: path.stat().st_mtime, default=folder / SWEEP_FILE).parent
     try:
         return Run.read(folder)
     except FileNotFoundError as error:

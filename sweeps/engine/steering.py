@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -14,6 +13,7 @@ from optuna.trial import TrialState
 
 from search_spaces.space import SpaceError
 from sweeps.engine import checks
+from sweeps.engine.ending import resume_command
 from sweeps.engine.lock import driver
 from sweeps.engine.rebuild import rebuild
 from sweeps.engine.reproduce import open_run, trial_of
@@ -50,8 +50,9 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
         if one.status == "running" and process:
             print(f"  trial {one.number}: round {one.rounds} of {sweep.rounds}, {percent(one.last_score)}")
     print_table(records, left.end.get("baselines", {}))
-    if not process and not left.end:
-        print(f"go on with: python {shlex.join(left.facts['command'])} --name {sweep.name} --resume")
+    if not process and (not left.end or left.end["interrupted"]):
+        script, *argv = left.facts["command"]
+        print(f"go on with: {resume_command(sweep, Path(script), argv)}")
 
 
 def report(run: Path | None = None, /) -> None:
@@ -99,16 +100,18 @@ def clone(trial: str, values: tuple[str, ...], /, run: Path | None = None) -> No
 
 def latest(root: Path = Path("runs")) -> Path:
     """The folder of the sweep that was started last. BadInput if there is none."""
-    found = sorted(root.glob(f"*/{SWEEP_FILE}"), key=lambda path: path.stat().st_mtime)
+    found = [*root.glob(f"*/{SWEEP_FILE}"), *root.glob(f"*/*/{SWEEP_FILE}")]  # a chain's phases lie deeper
     if not found:
         raise BadInput(f"there is no sweep in {root.resolve()}; start one, or name its folder")
-    return found[-1].parent
+    return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
 def _running(run: Path | None) -> Run:
     left = open_run(run or latest())
     if driver(left.folder) is None:
-        raise BadInput(f"{left.folder} is not running; start it again with --resume")
+        over = left.end and not left.end["interrupted"]
+        remedy = "has ended; start another" if over else "is not running; start it again with --resume"
+        raise BadInput(f"{left.folder} {remedy}")
     return left
 
 

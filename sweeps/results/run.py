@@ -33,7 +33,9 @@ class Run:
     def read(cls, folder: Path) -> Run:
         """Raises FileNotFoundError, in one line, for a folder that no sweep has made."""
         if not (folder / SWEEP_FILE).is_file():
-            raise FileNotFoundError(f"{folder} is not a sweep's folder: no {SWEEP_FILE} in it; give one, as runs/arena")
+            beside = sorted(path.parent.name for path in folder.parent.glob(f"*/{SWEEP_FILE}"))
+            others = f"{folder.parent} has {', '.join(beside)}" if beside else f"{folder.parent} has none; start one"
+            raise FileNotFoundError(f"{folder} is not a sweep's folder: no {SWEEP_FILE} in it; {others}")
         facts = yaml.safe_load((folder / SWEEP_FILE).read_text())
         end = folder / END_FILE
         return cls(folder, facts, yaml.safe_load(end.read_text()) if end.is_file() else {})
