@@ -36,11 +36,16 @@ WILD = {
 
 @dataclass
 class Trial:
-    """A trial's trajectory: after each round its parameters, loss and completions."""
+    """A trial's trajectory: after each round its parameters, loss, and what it says, to the last bit."""
 
     values: list[dict[str, torch.Tensor]]
     losses: list[float]
-    items: list[Any]
+    said: list[dict[str, Any]]
+
+
+def said(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Completions, scores, and a number that all log-probabilities of what was said go into."""
+    return {name: metrics[name] for name in ("completions", "items", "calibration_error")}
 
 
 def opened(host: Host, trial_id: str, config: Any, seed: int = 0) -> None:
@@ -61,7 +66,7 @@ def alone(config: Any, rounds: int, seed: int = 0) -> Trial:
     for _ in range(rounds):
         trial.losses.append(host.round("t")["loss"])
         trial.values.append(host.values("t"))
-        trial.items.append(host.evaluate("t")["items"])
+        trial.said.append(said(host.evaluate("t")))
     host.shut()
     return trial
 

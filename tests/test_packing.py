@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.packing_kit import BASE, CONFIGS, SHAPE, WILD, Trial, alone, nan, opened, same
+from tests.packing_kit import BASE, CONFIGS, SHAPE, WILD, Trial, alone, nan, opened, said, same
 from trainables.host import Host
 from trainables.learners.lora import LoraConfig
 
@@ -53,7 +53,7 @@ def test_a_seat_is_bit_identical_whoever_sits_beside_it(name: str, beside: str) 
         assert metrics["t"]["loss"] == wanted.losses[number]
         assert same(host.values("t"), wanted.values[number])
         scored = host.run(dict.fromkeys(host._seats, "evaluate"))
-        assert scored["t"]["items"] == wanted.items[number]
+        assert said(scored["t"]) == wanted.said[number]
         if beside == "NaN":
             assert all(math.isnan(metrics[other]["loss"]) for other in others["NaN"])
     host.shut()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from tests.miniatures import base
 from tests.packing_kit import BASE, CONFIGS, SHAPE, TASK, alone, opened, same
-from trainables.core import Row
+from trainables.core import Complete, Row
+from trainables.decoding import generate, prompts_of
 from trainables.host import Host
 from trainables.learners.soft_prompt import SoftPromptConfig
 from trainables.shape import HostFull
@@ -36,13 +39,15 @@ def test_one_trial_s_fault_is_its_own() -> None:
     assert same(host.values("t"), wanted.values[0])
 
 
-@pytest.mark.parametrize("plant", ["loss raises", "token out of range", "loss is NaN"])
+@pytest.mark.parametrize("plant", ["loss raises", "token out of range", "prompt out of range", "loss is NaN"])
 def test_a_planted_fault_ends_its_trial_alone(plant: str) -> None:
     wanted = alone(CONFIGS["lora"], rounds=1)
     host = Host(BASE, SHAPE)
     broken = CONFIGS["wide"].build(BASE, TASK, 0)
     if plant == "token out of range":
         broken.next_rows = lambda: [Row((5, BASE.vocabulary, 1), (False, True, True))]
+    elif plant == "prompt out of range":
+        broken.prepare = lambda: iter_complete([[5, BASE.vocabulary]])
     elif plant == "loss is NaN":
         broken.loss = lambda logprobs, rows: sum(row.sum() for row in logprobs) * math.nan
     else:
@@ -58,9 +63,102 @@ def test_a_planted_fault_ends_its_trial_alone(plant: str) -> None:
         assert math.isnan(results["broken"]["loss"])
         assert results["broken"]["steps"] == 0
     else:
-        assert isinstance(results["broken"], ValueError if "token" in plant else IndexError)
+        assert isinstance(results["broken"], ValueError if "range" in plant else IndexError)
     assert results["t"]["loss"] == wanted.losses[0]
     assert same(host.values("t"), wanted.values[0])
+
+
+def iter_complete(prompts: list[list[int]]) -> Iterator[Complete]:
+    yield Complete(prompts, 2)
+
+
+def test_rows_longer_than_a_base_has_places_end_their_trial_alone() -> None:
+    """GPT-2 has learned a vector for each of 128 places."""
+    old = base("gpt2")
+    host = Host(old, SHAPE)
+    long, short = (CONFIGS["lora"].build(old, TASK, 0) for _ in range(2))
+    long.next_rows = lambda: [Row((5,) * 129, (False,) * 128 + (True,))]
+    host.open("long", long)
+    host.open("short", short)
+    host.start("long", "round")
+    host.start("short", "round")
+    results: dict[str, Any] = {}
+    while host.busy:
+        results |= host.tick()
+    assert "pass the 128 places" in str(results["long"])
+    assert math.isfinite(results["short"]["loss"])
+    prompts = prompts_of(SHAPE.seats, [[5] * 120, [5] * 20], 0, 24)
+    ended = generate(host._stack, prompts, 8)  # the longer one has no place left for 24 tokens, and nobody minds
+    assert len(ended[1].tokens) == 24 or ended[1].ended
+    host.shut()
+
+
+def test_memory_that_runs_out_while_a_seat_is_opened_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each allocation of a larger buffer fails once: who trains goes on to the same numbers, and a second try works."""
+    wanted, cat = alone(CONFIGS["lora"], rounds=2), torch.cat
+    for failing in range(4):
+        host, left = Host(BASE, SHAPE), [failing]
+        opened(host, "t", CONFIGS["lora"])
+        host.round("t")
+
+        def short_of_memory(*args: Any, left: list[int] = left, **options: Any) -> torch.Tensor:
+            left[0] -= 1
+            if left[0] == -1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return cat(*args, **options)
+
+        with monkeypatch.context() as short:
+            short.setattr("trainables.stack.torch.cat", short_of_memory)
+            with pytest.raises(torch.OutOfMemoryError):
+                opened(host, "large", CONFIGS["all modules"])
+        assert host.round("t")["loss"] == wanted.losses[1]
+        opened(host, "large", CONFIGS["all modules"])
+        assert math.isfinite(host.round("large")["loss"])
+        assert same(host.values("t"), wanted.values[1])
+        host.shut()
+
+
+def test_a_neighbours_step_does_not_hide_a_gradient_that_is_not_finite() -> None:
+    """The first of two micro-batches has a finite loss and an infinite gradient; a neighbour steps before the next."""
+    for beside in (False, True):
+        host = Host(BASE, SHAPE)
+        learner = CONFIGS["wide"].build(BASE, TASK, 0)
+        loss, calls = learner.loss, []
+
+        def overflow(logprobs: Any, rows: Any, loss: Any = loss, calls: list[int] = calls) -> Any:
+            calls.append(1)
+            value = loss(logprobs, rows)
+            return value + (logprobs[0] - logprobs[0].detach()).abs().sum().sqrt() if len(calls) == 1 else value
+
+        learner.loss = overflow
+        host.open("t", learner)
+        if beside:
+            opened(host, "other", replace(CONFIGS["lora"], per_device_train_batch_size=1))
+        results = host.run(dict.fromkeys(host._seats, "round"))
+        assert math.isnan(results["t"]["loss"]) or math.isnan(results["t"]["grad_norm"])
+        assert results["t"]["steps"] == 0
+        host.shut()
+
+
+def test_a_fault_leaves_nothing_behind_for_who_asks_next() -> None:
+    host = Host(BASE, SHAPE)
+    broken = CONFIGS["lora"].build(BASE, TASK, 0)
+    broken.loss = lambda logprobs, rows: logprobs[99]
+    host.open("broken", broken)
+    opened(host, "good", CONFIGS["wide"])
+    opened(host, "other", CONFIGS["lora"])
+    with pytest.raises(IndexError):
+        host.run({"broken": "round", "good": "round"})
+    assert host.run({"other": "round"}).keys() == {"other"}
+
+
+def test_what_the_base_makes_of_a_row_does_not_depend_on_what_else_was_asked() -> None:
+    """DPO's references are kept for all trials, whoever asked first."""
+    rows = [Row(tuple(range(2, 5 + i)), (False,) * 2 + (True,) * (1 + i)) for i in range(12)]
+    host = Host(BASE, SHAPE)
+    together = host.logprobs(rows)
+    for row, wanted in zip(rows, together, strict=True):
+        assert torch.equal(host.logprobs([row])[0], wanted)
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +182,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch: pytest.Mo
     for name, value in host.values("t1").items():
         torch.testing.assert_close(value, wanted.values[0][name], rtol=1e-3, atol=1e-6)
     scores = host.run(dict.fromkeys(host._seats, "evaluate"))
-    assert all(one["items"] == wanted.items[0] for one in scores.values())
+    assert all(one["completions"] == wanted.said[0]["completions"] for one in scores.values())
 
 
 def test_a_host_says_who_holds_its_seats() -> None:

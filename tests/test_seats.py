@@ -120,7 +120,8 @@ def test_a_trial_that_opens_again_ends_the_call_of_its_dead_process(hosts):
 def test_a_process_that_only_holds_a_seat_imports_no_torch():
     code = (
         "import sys, trainables.trial, trainables.seat, trainables.learners.hybrid, trainables.tasks.arena;"
-        "import sweeps.engine.sweep; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+        "import sweeps.engine.sweep, trainables.learners.sft, trainables.learners.phases, trainables.tasks.style;"
+        "import trainables.tasks.strategyqa; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -152,7 +153,9 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
     weights = 4 * outline("builtin:tiny")[2]
     assert seating(ARENA, Machine(cores=2, free_bytes=2 * (weights + 3.5 * per_seat / 0.6))).seats == 3
-    assert seating(ARENA, Machine(cores=2, free_bytes=2 * weights)).shape is None, "the base alone fills it"
+    one = seating(ARENA, Machine(cores=2, free_bytes=2 * weights))
+    assert (one.seats, one.hosts) == (4, 1), "two copies of the base would fill it"
+    assert seating(ARENA, Machine(cores=2, free_bytes=weights)).shape is None, "the base alone fills it"
     few = seating(replace(ARENA, num_samples=5), Machine(cores=64))
     assert (few.seats, few.hosts) == (3, 2)
     device = seating(ARENA, Machine(cores=16, gpus=1))

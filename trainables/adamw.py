@@ -23,19 +23,23 @@ class StackedAdamW:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self.gradient = torch.zeros_like(stack.values)
-        self.first = torch.zeros_like(stack.values)
-        self.second = torch.zeros_like(stack.values)
+        stack.beside |= {name: torch.zeros_like(stack.values) for name in ("gradient", "first", "second")}
         self.steps = [0] * len(stack.values)
 
+    @property
+    def gradient(self) -> Tensor:
+        return self._stack.beside["gradient"]
+
+    @property
+    def first(self) -> Tensor:
+        return self._stack.beside["first"]
+
+    @property
+    def second(self) -> Tensor:
+        return self._stack.beside["second"]
+
     def open(self, slot: int) -> None:
-        """Give a slot to a trial, with clean moments; the buffers follow a stack that has grown."""
-        missing = self._stack.values.shape[1] - self.gradient.shape[1]
-        if missing:
-            more = self.gradient.new_zeros(len(self.gradient), missing)
-            self.gradient, self.first, self.second = (
-                torch.cat([buffer, more], 1) for buffer in (self.gradient, self.first, self.second)
-            )
+        """Give a slot to a trial, with clean moments."""
         for buffer in (self.gradient, self.first, self.second):
             buffer[slot].zero_()
         self.steps[slot] = 0

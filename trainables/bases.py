@@ -12,6 +12,7 @@ carries: off unless asked for). Example: `Qwen/Qwen2.5-0.5B:nf4`. Weights are re
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,15 @@ class Base:
     def vocabulary(self) -> int:
         """Tokens that the embedding knows."""
         return self.model.get_input_embeddings().num_embeddings
+
+    @functools.cached_property
+    def positions(self) -> float:
+        """Places that it has learned a vector for: no token stands further on. Infinite where places are computed."""
+        known = self.model.get_input_embeddings()
+        learned = (n for n, m in self.model.named_modules() if isinstance(m, torch.nn.Embedding) and m is not known)
+        if not any("wpe" in name or "position" in name for name in learned):
+            return math.inf
+        return self.model.config.get_text_config().max_position_embeddings
 
     @property
     def eos(self) -> int:

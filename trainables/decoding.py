@@ -6,6 +6,8 @@ there. Shapes: R lanes, T tokens, L label positions at the end of every row, V v
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainables.bases import Base
 from trainables.core import Completion
@@ -133,16 +136,19 @@ class _Lanes:
         """Take the next token in, and find the one after it."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
         self.position_R_1 = self.position_R_1 + 1
-        output = stack.run(
-            self.slots,
-            None,
-            1,
-            input_ids=self.next_R[:, None],
-            attention_mask=self.mask,
-            position_ids=self.position_R_1,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        if math.isfinite(stack.base.positions):  # lanes whose row has ended go on until the batch shrinks
+            self.position_R_1.clamp_(max=int(stack.base.positions) - 1)
+        with _attention_from_one_token(stack.base.device):
+            output = stack.run(
+                self.slots,
+                None,
+                1,
+                input_ids=self.next_R[:, None],
+                attention_mask=self.mask,
+                position_ids=self.position_R_1,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
         self.cache = output.past_key_values
         self.next_R, self.logprob_R = likeliest(output.logits[:, -1])
 
@@ -185,6 +191,12 @@ def _prefill(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> 
             together.put(count, output.past_key_values)
     at.cache = together.cache() if together else output.past_key_values
     return at
+
+
+def _attention_from_one_token(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """With several threads, the last bits of the CPU's fused one depend on where in the batch a row stands."""
+    fused = device.type != "cpu" or torch.get_num_threads() == 1
+    return contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
 
 
 def likeliest(logits_R_V: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trainables.bases import Base
 from trainables.core import Row
+from trainables.packs import window_of
 
 _TRIED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # model -> whether it keeps documents apart
 
@@ -103,13 +104,6 @@ def check(rows: Sequence[Row], virtual: int, base: Base) -> None:
 
 def _attends_by(model: Any) -> str:
     return str(model.config.get_text_config()._attn_implementation)
-
-
-def window_of(config: Any) -> float:
-    """Tokens that a layer attends to at most."""
-    text = config.get_text_config()
-    sizes = (getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
-    return min((size for size in sizes if size), default=torch.inf)
 
 
 @torch.no_grad()

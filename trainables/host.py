@@ -66,7 +66,8 @@ class Host:
         self._stack.adapt(made.modules)
         self._stack.fill(slot, made.values, made.scale)
         self._optimizer.open(slot)
-        self._seats[trial_id] = Sitting(slot, learner, seed, made, self._stack, self._optimizer, self.base.vocabulary)
+        self._bench.open(slot)
+        self._seats[trial_id] = Sitting(slot, learner, seed, made, self._stack, self._optimizer)
 
     def round(self, trial_id: str) -> dict[str, Any]:
         """Train `steps_per_round` optimizer steps. Metrics: `loss` (mean, nats per label token; NaN at divergence),
@@ -80,14 +81,18 @@ class Host:
 
     def run(self, work: Mapping[str, Work], split: Split = "search") -> dict[str, dict[str, Any]]:
         """Rounds and evaluations of many trials, together; metrics by trial id. Raises the first fault of any."""
-        for trial_id, what in work.items():
-            self.start(trial_id, what, split)
         results: dict[str, dict[str, Any]] = {}
-        while len(results) < len(work):
-            for trial_id, result in self.tick().items():
-                if isinstance(result, Exception):
-                    raise result
-                results[trial_id] = result
+        try:
+            for trial_id, what in work.items():
+                self.start(trial_id, what, split)
+            while len(results) < len(work):
+                for trial_id, result in self.tick().items():
+                    if isinstance(result, Exception):
+                        raise result
+                    results[trial_id] = result
+        finally:
+            for trial_id in work:  # that another's fault has cut short
+                self.drop(trial_id)
         return results
 
     def start(self, trial_id: str, what: Work, split: Split = "search") -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from trainables.core import Row
 
@@ -46,3 +48,10 @@ def joined(rows: Sequence[Row]) -> Row:
         tuple(label for row in rows for label in row.labels),
         tuple(starts),
     )
+
+
+def window_of(config: Any) -> float:
+    """Tokens that a layer attends to at most."""
+    text = config.get_text_config()
+    sizes = (getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return min((size for size in sizes if size), default=math.inf)

@@ -39,10 +39,9 @@ class Sitting:
         made: Fresh,
         stack: Stack,
         optimizer: StackedAdamW,
-        vocabulary: int,
     ) -> None:
         self.slot, self.learner, self.seed, self.made = slot, learner, seed, made
-        self._stack, self._optimizer, self._vocabulary = stack, optimizer, vocabulary
+        self._stack, self._optimizer = stack, optimizer
 
     @property
     def step(self) -> int:
@@ -77,6 +76,9 @@ class Sitting:
             own = (self._stack.seats, 0) if ask.untouched else (self.slot, self._virtual)
             if isinstance(ask, Read):
                 check(ask.rows, own[1], self._stack.base)
+                self._readable([row.tokens for row in ask.rows], own[1])
+            else:
+                self._readable(ask.prompts, own[1] + 1)  # what is said needs a place, too
             reply = yield requested(ask, *own)
 
     @property
@@ -100,19 +102,28 @@ class Sitting:
         return loss, norm, rows
 
     def _checked(self, rows: list[Row]) -> list[Row]:
-        """Rows that the base can read. One bad token would otherwise end the batch of everybody.
-
-        Raises ValueError.
-        """
+        """Rows that can be trained on. Raises ValueError."""
+        self._readable([row.tokens for row in rows], self._virtual)
         for row in rows:
-            if wrong := [token for token in row.tokens if not 0 <= token < self._vocabulary]:
-                raise ValueError(
-                    f"token {wrong[0]} is outside the vocabulary of {self._vocabulary}; use the tokenizer of the base"
-                )
             if True not in row.labels or row.labels[0]:
                 raise ValueError(f"a row of {len(row.tokens)} tokens has no label after its first token; drop it")
         check(rows, self._virtual, self._stack.base)
         return rows
+
+    def _readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
+        """Whether the base has a vector for every token, and a place, with so `more` beside them. One bad token would
+        otherwise end the batch of everybody. Raises ValueError."""
+        base = self._stack.base
+        for tokens in texts:
+            if wrong := [token for token in tokens if not 0 <= token < base.vocabulary]:
+                raise ValueError(
+                    f"token {wrong[0]} is outside the vocabulary of {base.vocabulary}; use the tokenizer of the base"
+                )
+            if len(tokens) + more > base.positions:
+                raise ValueError(
+                    f"{len(tokens)} tokens and {more} beside them pass the {base.positions} places that {base.name!r}"
+                    " has; give shorter examples or fewer virtual tokens"
+                )
 
     def _correct(self, rows: Sequence[Row]) -> Requesting:
         """The share of rows whose labels are exactly what the model now generates."""

@@ -48,6 +48,7 @@ class Stack:
         self.base, self.seats, self.max_rank, self.max_prompt = base, seats, max_rank, max_prompt
         dtype = torch.promote_types(base.dtype, torch.float32)  # as PEFT keeps adapters of a 16-bit base
         self.values = torch.zeros(seats + 1, 0, dtype=dtype, device=base.device)
+        self.beside: dict[str, Tensor] = {}  # buffers of the values' shape, as an optimizer's, that grow with them
         self.parts: dict[str, Part] = {}
         self.leaves: dict[str, Tensor] = {}
         self._scale_S = torch.zeros(seats + 1, dtype=dtype, device=base.device)
@@ -61,11 +62,14 @@ class Stack:
     def adapt(self, modules: Mapping[str, tuple[int, int]]) -> None:
         """Make room beside these modules, name -> (in, out)."""
         model = dict(self.base.model.named_modules())
-        for name, (features_in, features_out) in modules.items():
-            if f"{name}.A" not in self.parts:
-                self._grow({f"{name}.A": (self.max_rank, features_in), f"{name}.B": (features_out, self.max_rank)})
-                hook = model[name].register_forward_hook(self._hook(name, zlib.crc32(name.encode()) >> 8))
-                self._handles.append(hook)
+        new = {name: sizes for name, sizes in modules.items() if f"{name}.A" not in self.parts}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, (features_in, features_out) in new.items():
+            shapes |= {f"{name}.A": (self.max_rank, features_in), f"{name}.B": (features_out, self.max_rank)}
+        self._grow(shapes)
+        for name in new:
+            hook = model[name].register_forward_hook(self._hook(name, zlib.crc32(name.encode()) >> 8))
+            self._handles.append(hook)
 
     def fill(self, slot: int, values: Mapping[str, Tensor], scale: float) -> None:
         """Put a trial's own tensors, without pads, into a slot; all else of the slot becomes zero."""
@@ -101,11 +105,17 @@ class Stack:
             handle.remove()
 
     def _grow(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Room for parameters of these shapes in every buffer, or, where memory runs out, nothing that has changed."""
+        parts, end = dict(self.parts), self.values.shape[1]
         for name, shape in shapes.items():
-            start = self.values.shape[1]
-            size = torch.Size(shape).numel()
-            self.parts[name] = Part(start, start + size, shape)
-            self.values = torch.cat([self.values, self.values.new_zeros(self.seats + 1, size)], 1)
+            start, end = end, end + torch.Size(shape).numel()
+            parts[name] = Part(start, end, shape)
+        more = self.values.new_zeros(self.seats + 1, end - self.values.shape[1])
+        values, beside = (
+            torch.cat([self.values, more], 1),
+            {name: torch.cat([buffer, more], 1) for name, buffer in self.beside.items()},
+        )
+        self.values, self.beside, self.parts = values, beside, parts
         self.leaves = {name: self.view(name).detach().requires_grad_() for name in self.parts}
 
     def _hook(self, name: str, number: int) -> Callable[..., Tensor | None]:

@@ -84,6 +84,11 @@ class Bench:
         self.full_decoding = self.full and on_cpu
         self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes, 0
         self._untouched: dict[Any, Any] = {}
+        self._spoilt: set[int] = set()  # slots whose gradient was cleared before their own step, as it was not finite
+
+    def open(self, slot: int) -> None:
+        """A slot changes hands."""
+        self._spoilt.discard(slot)
 
     def choose(self, requests: Mapping[str, Train]) -> dict[str, Train]:
         """Which go next, by trial: the oldest, and those of its size that fit beside it."""
@@ -138,15 +143,19 @@ class Bench:
 
     @torch.no_grad()
     def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
-        """Per row, the log-probabilities of its labels under a slot's adapter; rows of like lengths go together."""
+        """Per row, the log-probabilities of its labels under a slot's adapter. Rows of one size go together: what is
+        asked beside a row must not change its bits."""
         check(rows, prompt, self.stack.base)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i].tokens))
+        groups: dict[tuple[int, int, bool], list[int]] = {}
+        for index, row in enumerate(rows):
+            groups.setdefault(size_of([row], prompt), []).append(index)
         found: dict[int, Tensor] = {}
-        for first in range(0, len(rows), self.lanes):
-            places = order[first : first + self.lanes]
-            own = [rows[i] for i in places]
-            lanes = training_lanes(slot, own, prompt, 0.0, 0, 0, 0)
-            found |= zip(places, self._forward(lanes, own, *size_of(own, prompt)), strict=True)
+        for size, indices in groups.items():
+            for first in range(0, len(indices), self.lanes):
+                places = indices[first : first + self.lanes]
+                own = [rows[i] for i in places]
+                lanes = training_lanes(slot, own, prompt, 0.0, 0, 0, 0)
+                found |= zip(places, self._forward(lanes, own, *size), strict=True)
         return [found[i] for i in range(len(rows))]
 
     def measure(self, requests: Sequence[Measure]) -> list[list[list[float]]]:
@@ -173,10 +182,13 @@ class Bench:
         return _of_labels(label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
 
     def step(self, requests: Sequence[Step]) -> list[float]:
-        norms = self.optimizer.norms()
-        good = {r.slot: r.settings for r in requests if r.finite and math.isfinite(norms[r.slot])}
+        norms, asked = self.optimizer.norms(), {r.slot for r in requests}
         bad = {slot for slot, norm in enumerate(norms) if not math.isfinite(norm)}
-        self.optimizer.clear(sorted(bad | {r.slot for r in requests} - {*good}))
+        for slot in self._spoilt & asked:
+            norms[slot] = math.nan
+        good = {r.slot: r.settings for r in requests if r.finite and math.isfinite(norms[r.slot])}
+        self.optimizer.clear(sorted(bad | asked - {*good}))
+        self._spoilt = (self._spoilt | bad) - asked
         self.optimizer.step(good, norms)
         return [norms[r.slot] for r in requests]
 

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,19 +116,17 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
         return Seating(1, 1, why=lacking)
     largest = [_largest(sweep, pair) for pair in sweep.pairs]
     most_lanes = GPU_LANES if machine.gpus else CPU_LANES
-    per_seat = max(_bytes(pair.base, config, most_lanes) for pair, config in zip(sweep.pairs, largest, strict=True))
+    adapters = [config.adapter() for config in largest]
+    rank, prompt = max(a.r for a in adapters), max(a.num_virtual_tokens for a in adapters)
+    rows = max(config.rows_per_batch() for config in largest)
+    parameters = max(_parameters(sweep, base, adapters, rank, prompt) for base in {pair.base for pair in sweep.pairs})
+    per_seat = 4.0 * (4 + min(most_lanes, rows)) * parameters
     at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))
     trials = min(sweep.num_samples, at_once)
     seats, hosts = _counts(sweep, machine, trials, per_seat)
     if seats == 1:
         return Seating(1, 1, why="one at a time" if trials == 1 else "no memory for more")
-    rows = max(config.rows_per_batch() for config in largest)
-    shape = Shape(
-        seats=seats,
-        lanes=max(rows, min(seats * rows, most_lanes)),
-        max_rank=max(config.adapter().r for config in largest),
-        max_prompt=max(config.adapter().num_virtual_tokens for config in largest),
-    )
+    shape = Shape(seats, lanes=max(rows, min(seats * rows, most_lanes)), max_rank=rank, max_prompt=prompt)
     return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, copies for a batch, optimizer")
 
 
@@ -151,12 +150,18 @@ def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tup
     else:
         devices = machine.gpus or machine.cores
         hosts = min(int(devices // bases), -(-trials // seats))
-    if sweep.seats == "auto":
+    if sweep.seats != "auto":
+        return seats, hosts
+    weights = max(_weights(pair.base, machine) for pair in sweep.pairs)
+
+    def fitting(hosts: int) -> int:
         of_a_host = machine.free_bytes if machine.gpus else machine.free_bytes / (hosts * bases)
-        weights = max(_weights(pair.base, machine) for pair in sweep.pairs)
-        fitting = MEMORY_SHARE * max(0.0, of_a_host - weights) / per_seat
-        seats = max(1, int(min(seats, fitting, -(-trials // hosts))))
-    return seats, hosts
+        room = MEMORY_SHARE * max(0.0, of_a_host - weights) / per_seat
+        return max(1, int(min(seats, room, -(-trials // hosts))))
+
+    fewest = 1 if sweep.hosts == "auto" and not machine.gpus else hosts  # copies of a base that share main memory
+    hosts = next((count for count in range(hosts, fewest, -1) if fitting(count) > 1), fewest)
+    return fitting(hosts), hosts
 
 
 def _largest(sweep: Sweep, pair: Any) -> Any:
@@ -180,12 +185,15 @@ def _weights(base: str, machine: Machine) -> float:
     return outline(base)[2] * (0.6 if "nf4" in options else 2.0 if half else 4.0)
 
 
-def _bytes(base: str, config: Any, most_lanes: int) -> float:
-    """Parameters, gradients and two moments of one seat, and the copy of its adapter that each lane of a training batch
-    holds until its gradient is known; in float32, by the base's configuration, without weights."""
+def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, prompt: int) -> int:
+    """Of one seat, by the base's configuration, without weights: it spans the modules that any pair on this base
+    adapts, at the largest rank. In float32 each takes 4 bytes for its value, gradient, two moments, and the copy that
+    each lane of a training batch holds until its gradient is known."""
     from trainables.bases import outline
 
-    adapter = config.adapter()
-    hidden, projections, _ = outline(base, adapter.target_modules)
-    parameters = adapter.num_virtual_tokens * hidden + adapter.r * projections
-    return 4.0 * (4 + min(most_lanes, config.rows_per_batch())) * parameters
+    own = [a for pair, a in zip(sweep.pairs, adapters, strict=True) if pair.base == base]
+    hidden, _, _ = outline(base)
+    named = {name for a in own for name in a.target_modules}
+    by_default = max((outline(base)[1] for a in own if a.r and not a.target_modules), default=0)
+    projections = max(by_default, outline(base, tuple(sorted(named)))[1] if named else 0)
+    return prompt * hidden + rank * projections

@@ -50,7 +50,7 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
         if one.status == "running" and process:
             print(f"  trial {one.number}: round {one.rounds} of {sweep.rounds}, {percent(one.last_score)}")
     print_table(records, left.end.get("baselines", {}))
-    if not process and (not left.end or left.end["interrupted"]):
+    if not process and (not left.end or left.end.get("interrupted")):
         script, *argv = left.facts["command"]
         print(f"go on with: {resume_command(sweep, Path(script), argv)}")
 
@@ -109,7 +109,7 @@ def latest(root: Path = Path("runs")) -> Path:
 def _running(run: Path | None) -> Run:
     left = open_run(run or latest())
     if driver(left.folder) is None:
-        over = left.end and not left.end["interrupted"]
+        over = left.end and not left.end.get("interrupted")
         remedy = "has ended; start another" if over else "is not running; start it again with --resume"
         raise BadInput(f"{left.folder} {remedy}")
     return left

@@ -19,7 +19,6 @@ from trainables.core import Asking, Complete, Completion, Example, Read, Row, Sp
 from trainables.learners.cot import with_rationale
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
-from trainables.learners.preference import beta_at, cal_dpo, dpo, dr_dpo, reward_metrics, sums_of_pairs
 from trainables.prompts import encode_prompt, row_of
 
 Loss = Literal["sigmoid", "cal_dpo"]
@@ -116,17 +115,19 @@ class DpoLearner(SupervisedLearner):
 
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """The mean over pairs, or Dr. DPO's, each pair times what repairs its label's share."""
-        chosen, rejected = sums_of_pairs(logprobs)
+        from trainables.learners import preference  # torch, which a trial's own process does without
+
+        chosen, rejected = preference.sums_of_pairs(logprobs)
         places = [self._places[row] for row in rows[0::2]]
         of_chosen, of_rejected = chosen.new_tensor([self._known[i].reference for i in places]).unbind(1)
         pairs = (chosen, rejected, of_chosen, of_rejected)
         config, step = self._dpo, (self._draws - 1) // self._dpo.gradient_accumulation_steps
-        beta = beta_at(step, config.beta, config.beta_start, config.beta_warmup_steps)
+        beta = preference.beta_at(step, config.beta, config.beta_start, config.beta_warmup_steps)
         cal = config.loss_type == "cal_dpo"
-        losses = cal_dpo(*pairs, beta) if cal else dpo(*pairs, beta, config.label_smoothing)
-        self._seen[self._draws] = reward_metrics(*pairs, beta)
+        losses = preference.cal_dpo(*pairs, beta) if cal else preference.dpo(*pairs, beta, config.label_smoothing)
+        self._seen[self._draws] = preference.reward_metrics(*pairs, beta)
         weights = chosen.new_tensor([self._factors[self._train[i].answer] for i in places])
-        return dr_dpo(losses, config.beta_prime, weights)
+        return preference.dr_dpo(losses, config.beta_prime, weights)
 
     def evaluate(self, split: Split) -> Asking:
         """Also the means of `rewards/...` and `logps/...` over the pairs trained on since the last evaluation."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
-from trainables.documents import window_of
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
-from trainables.packs import joined, pack
+from trainables.packs import joined, pack, window_of
 from trainables.prompts import encode_dialogue
 from trainables.tasks.arena import ArenaTask
 
