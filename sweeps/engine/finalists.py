@@ -12,6 +12,7 @@ import ray
 from ray import tune
 
 from sweeps.engine.nodes import seat_resources
+from sweeps.engine.stopping import cause_of, error_of
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.teams import team_of
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
@@ -27,10 +28,11 @@ def confirm(
     team: TeamShape | None,
     side_by_side: int | None,
     folder: Path,
-) -> tuple[list[Final], dict[str, tune.Checkpoint]]:
+) -> tuple[list[Final], dict[str, tune.Checkpoint]] | None:
     """Every candidate with `SEEDS` seeds, and the first base untouched. One that fails or diverges is left out.
 
     With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again.
+    None where Ctrl-C came first: whoever was done by then would win for ever, as the test split is asked once.
     """
     based = next((pair for pair in sweep.pairs if _answers(pair)), None)
     untouched = measure_untouched(sweep, based, hosts, team_of(sweep), "test") if based else None
@@ -53,6 +55,9 @@ def confirm(
         callbacks=[_Told(chosen)],
         verbose=0,
     )
+    over = [trial for trial in done.trials if trial.status == "ERROR" or "score" in trial.last_result]
+    if len(over) < len(jobs):  # Tune says "TERMINATED" of what it broke off, too
+        return None
     ended: dict[int, list[Any]] = {}
     for trial in sorted(done.trials, key=lambda trial: trial.config["job"]["seed"]):
         if trial.status == "TERMINATED" and not trial.last_result.get("diverged"):
@@ -82,8 +87,15 @@ class _Told(tune.Callback):
         self._chosen = chosen
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job, result = trial.config["job"], trial.last_result
+        result = trial.last_result
         said = "diverged" if result.get("diverged") else f"{100 * result['score']:.1f} % of the test split"
+        self._say(trial, said)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._say(trial, f"failed, and with it the configuration is left out: {cause_of(error_of(trial))}")
+
+    def _say(self, trial: Any, said: str) -> None:
+        job = trial.config["job"]
         print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {said}", flush=True)
 
 

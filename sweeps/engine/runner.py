@@ -118,8 +118,12 @@ def run(
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
     if sweep.finalists and chosen and not (interrupted or over or recorder.finals):
         print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
-        trivial = {"chance": task.chance, **baselines_of(replace(sweep.pairs[0], task=cast(Task, Asked(task))))}
-        recorder.confirm(*confirm(sweep, chosen, hosts, team, side_by_side, folder), task.test(), trivial)
+        confirmed = confirm(sweep, chosen, hosts, team, side_by_side, folder)
+        if confirmed is None:
+            interrupted = True
+        else:
+            trivial = {"chance": task.chance, **baselines_of(replace(sweep.pairs[0], task=cast(Task, Asked(task))))}
+            recorder.confirm(*confirmed, task.test(), trivial)
         for one in recorder.finals:
             if one.trial_id is not None:
                 tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
