@@ -104,14 +104,22 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
         stop("1")
 
 
-def test_the_same_failure_three_times_ends_the_sweep(tmp_path):
-    done = sweep(tmp_path, "--num-samples", "20", "--set", "planted=error", check=False)
+def test_the_same_failure_three_times_ends_the_sweep_until_it_is_mended(tmp_path):
+    log = tmp_path / "rounds.log"
+    log.mkdir()  # nobody can write there
+    flags = ["--name", "toy", "--num-samples", "6", "--grace-period", "4", "--set", f"log={log}", "planted=nothing"]
+    done = sweep(tmp_path, *flags, check=False)
     assert done.returncode == 1
-    assert "stopped: the same failure 3 times in a row, RuntimeError: planted; see runs/toy/tune" in done.stdout
+    assert "stopped: the same failure 3 times in a row, IsADirectoryError: " in done.stdout
     assert len(pd.read_csv(tmp_path / "runs/toy/leaderboard.csv")) <= 3, "the budget is not burnt"
     assert list((tmp_path / "runs/toy/tune").glob("*/error.txt"))
-    assert {t.state.name for t in study(tmp_path).trials} <= {"FAIL"}
     assert "--resume" in done.stdout
+
+    log.rmdir()
+    sweep(tmp_path, *flags, "--resume")
+    left = pd.read_csv(tmp_path / "runs/toy/leaderboard.csv").status.to_list()
+    assert left.count("finished") >= 5, "but for one that may have used up its restarts"
+    assert {t.state.name for t in study(tmp_path).trials} <= {"COMPLETE", "FAIL"}
 
 
 class Failed:

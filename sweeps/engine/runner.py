@@ -107,8 +107,6 @@ def run(
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
     broken_off = any(record.status == "interrupted" for record in recorder.records.values())  # Tune: "TERMINATED"
     interrupted = not over and (bool(unfinished) or broken_off or len(trials) < sweep.num_samples)
-    if stops.cause:
-        searcher.settle()
     if resume and (folder / FINALISTS).is_file():  # the test split is asked once
         left = Run.read(folder)
         recorder.finals, recorder.clusters, recorder.trivial = left.finals, left.clusters, left.trivial
@@ -151,7 +149,7 @@ def _tune(
     snapshot = Snapshot(folder / SNAPSHOT)
     restored = resume and snapshot.restore(folder / "tune")
     if resume and not restored:  # killed in its first moments
-        searcher.settle(again=True)
+        searcher.settle()
     analysis = tune.run(
         trainable(Trial, sweep, hosts, team),
         name="tune",
