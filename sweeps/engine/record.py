@@ -182,11 +182,12 @@ class Recorder(Callback):
         it: for the leaderboard, the table of answers, and `best/`, whose adapter is from here on one whose test score
         was measured."""
         self.finals, self.clusters, self.trivial = finals, clusters_of([example.key for example in asked]), trivial
-        replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
         best = self.best()
         if best and best.trial_id in checkpoints:
             self._keep(checkpoints[best.trial_id])
         keep_hashes(self.folder, checkpoints)
+        # Last: where it lies, --resume takes the rest for done.
+        replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
         self.write()
 
     def _note(self, trial_id: str, note: str) -> None:
