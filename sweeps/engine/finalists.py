@@ -17,6 +17,7 @@ from sweeps.engine.sweep import Sweep
 from sweeps.engine.teams import team_of
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair, Split
+from trainables.seat import WAIT_FOR_HOST_S
 from trainables.shape import TeamShape
 from trainables.trial import Finalist, Hosts, Trial, untouched_scores
 
@@ -68,7 +69,7 @@ def confirm(
         if len(results) == SEEDS:
             finals.append(_final(one.name, results, one))
             first[one.trial_id] = ended[index][0].checkpoint
-    before = measured(untouched) if untouched is not None else {}
+    before = measured(untouched, WAIT_FOR_HOST_S) if untouched is not None else {}
     return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], first
 
 
@@ -125,10 +126,13 @@ def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[st
     return found
 
 
-def measured(reference: Any) -> dict[str, Any]:
+def measured(reference: Any, within_s: float) -> dict[str, Any]:
     """The metrics behind a reference; none, and a line that says why, where measuring failed: no sweep ends for it."""
     try:
-        return dict(ray.get(reference))
+        return dict(ray.get(reference, timeout=within_s))
+    except ray.exceptions.GetTimeoutError:
+        print(f"the untouched base was not measured within {within_s:g} s: `ray status` says what it waits for")
+        return {}
     except ray.exceptions.RayError as fault:
         reason = str(getattr(fault, "cause", None) or fault).strip().splitlines()[-1]
         print(f"the untouched base was not measured: {reason}", flush=True)

@@ -32,7 +32,7 @@ from sweeps.results.finals import candidates
 from sweeps.results.run import Run
 from trainables.core import Task
 from trainables.host_actor import start_hosts
-from trainables.seat import FreeSeats
+from trainables.seat import ANSWER_S, WAIT_FOR_HOST_S, FreeSeats
 from trainables.shape import TeamShape
 from trainables.trial import Asked, Hosts, Trial
 
@@ -92,13 +92,6 @@ def run(
     callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
     trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
 
-    before = {name: metrics for name, reference in measuring.items() if (metrics := measured(reference))}
-    if before:
-        baselines["untouched"] = max(metrics["score"] for metrics in before.values())
-    recorder.judge()
-    for record in recorder.records.values():
-        if record.notes:
-            tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
     over = stops.over or bool(costs and costs.stopped)
     if stops.over:
         print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume goes on with every trial")
@@ -107,6 +100,14 @@ def run(
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
     broken_off = any(record.status == "interrupted" for record in recorder.records.values())  # Tune: "TERMINATED"
     interrupted = not over and (bool(unfinished) or broken_off or len(trials) < sweep.num_samples)
+    within_s = ANSWER_S if interrupted else WAIT_FOR_HOST_S
+    before = {name: metrics for name, reference in measuring.items() if (metrics := measured(reference, within_s))}
+    if before:
+        baselines["untouched"] = max(metrics["score"] for metrics in before.values())
+    recorder.judge()
+    for record in recorder.records.values():
+        if record.notes:
+            tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
     if resume and (folder / FINALISTS).is_file():  # the test split is asked once
         left = Run.read(folder)
         recorder.finals, recorder.clusters, recorder.trivial = left.finals, left.clusters, left.trivial
