@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 import yaml
 from ray.exceptions import ActorDiedError
 
@@ -146,6 +147,23 @@ def test_only_failures_of_their_own_count_and_only_in_a_row(tmp_path):
     assert cause(*rank[:2], ("c", ValueError("another"))) is None
     assert cause(*[("a", ValueError("rank 8 is bad"))] * 4) is None, "a single trial may be odd"
     assert cause(*[(name, ActorDiedError()) for name in "abcd"]) is None, "a node that dies takes all its trials along"
+
+
+def test_a_set_up_that_fails_is_a_failure_of_its_own(tmp_path, ray_session):
+    @ray.remote(num_cpus=0)
+    class Unborn:
+        def __init__(self):
+            raise ValueError("no base 'tiny'; give a folder or a name of the hub")
+
+        def pid(self):
+            return 0
+
+    stops = Stops(tmp_path, 4)
+    for name in ("a", "b", "a"):
+        with pytest.raises(ActorDiedError) as died:
+            ray.get(Unborn.remote().pid.remote())
+        stops.on_trial_recover(0, [], Failed(tmp_path, name, died.value))
+    assert stops.cause == "ValueError: no base 'tiny'; give a folder or a name of the hub"
 
 
 def test_a_lock_is_as_alive_as_its_process(tmp_path):
