@@ -91,6 +91,7 @@ def run(
     side_by_side = plan.seats * plan.hosts if hosts else own
     callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
     trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
+    recorder.tidy_ended()
 
     over = stops.over or bool(costs and costs.stopped)
     if stops.over:
