@@ -174,6 +174,9 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True)
         (folder / SWEEP_FILE).write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    except FileExistsError as error:  # another sweep of this name was started beside this one
+        free = next(name for name in _names(folder.name) if not (folder.parent / name).exists())
+        raise BadInput(f"{folder} was begun meanwhile by another sweep; start again with --name {free}") from error
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
 
