@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default_sweep(Path(scratch))
-        facts = yaml.safe_load((folder / "sweep.yaml").read_text())
+        facts = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))
         chosen = winners(folder)
     task, base = SWEEP.pairs[0].task, load(SWEEP.pairs[0].base)
     learner = SWEEP.pairs[0].learner.build(base, task, 0)

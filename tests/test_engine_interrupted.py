@@ -92,3 +92,21 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len([t for t in study(tmp_path).trials if t.state == TrialState.COMPLETE]) == 6
+
+
+def test_ctrl_c_among_finalists_crowns_nobody(tmp_path):
+    """One configuration is through and one is not: no comparison. `--resume` makes it, or says who fails."""
+    flags = ["--num-samples", "2", "--finalists", "2"]
+    driver, flags, log = start(tmp_path, *flags, rounds=8, stdout=subprocess.PIPE)
+    said = ""
+    while said.count("of the test split\n") < 3:
+        said += driver.stdout.readline()
+    driver.send_signal(signal.SIGINT)
+    assert "Go on with:" in driver.communicate(timeout=300)[0]
+    assert driver.returncode == 130
+    assert not (tmp_path / "runs/toy/finalists.parquet").exists()
+
+    log.rename(log.with_suffix(".before"))
+    log.mkdir()  # nobody can write there
+    out = sweep(tmp_path, *flags, "--name", "toy", "--resume").stdout
+    assert len(re.findall(r"seed \d: failed, .*: IsADirectoryError", out)) == 6

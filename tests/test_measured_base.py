@@ -52,7 +52,7 @@ def told() -> None:
     ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, object_store_memory=100_000_000)
     for asked in ({"cpu": 1.0}, {"cpu": 1.0, "gpu": 0.5}):
         sweep = replace(ONE, pairs=(Pair(Asked(), Letters(), "builtin:tiny"),), resources_per_trial=asked)
-        print("devices:", measured(measure_bases(sweep, {}, None)["knob"])["devices"] or "none")
+        print("devices:", measured(measure_bases(sweep, {}, None)["knob"], 300)["devices"] or "none")
     ray.shutdown()
 
 
@@ -64,3 +64,11 @@ def test_measuring_has_the_device_that_a_trial_has():
     )
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("devices:")] == ["devices: none", "devices: 0"]
+
+
+def test_a_device_that_does_not_come_is_not_waited_for_without_end(ray_session, capsys):
+    sweep = replace(ONE, pairs=(Pair(Asked(), Letters(), "builtin:tiny"),), resources_per_trial={"gpu": 99.0})
+    waiting = measure_bases(sweep, {}, None)["knob"]
+    assert measured(waiting, 0.5) == {}
+    assert "not measured within 0.5 s: `ray status`" in capsys.readouterr().out
+    ray.cancel(waiting)

@@ -171,15 +171,15 @@ def test_a_resumed_sampler_does_not_repeat_itself(tmp_path: Path) -> None:
     assert not [params for i in range(4) if (params := second.suggest(f"u{i}")) in old]
 
 
-def test_settle_leaves_nothing_running(tmp_path: Path) -> None:
+def test_settle_leaves_nothing_running_and_tries_again(tmp_path: Path) -> None:
     search = searcher(tmp_path)
     for trial_id in ("t0", "t1"):
         search.suggest(trial_id)
     search.on_trial_result("t1", result(1, 0.3))
     search.settle(alive=["t1"])
-    assert [t.state for t in stored(tmp_path)] == [TrialState.FAIL, TrialState.RUNNING]
+    assert [t.state for t in stored(tmp_path)] == [TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING]
     search.settle()
-    assert [t.state for t in stored(tmp_path)] == [TrialState.FAIL, TrialState.FAIL]
+    assert [t.state for t in stored(tmp_path)] == [TrialState.FAIL] * 2 + [TrialState.WAITING] * 2
     assert stored(tmp_path)[1].intermediate_values == {1: 0.3}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 import yaml
 from ray.exceptions import ActorDiedError
 
@@ -104,14 +105,22 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
         stop("1")
 
 
-def test_the_same_failure_three_times_ends_the_sweep(tmp_path):
-    done = sweep(tmp_path, "--num-samples", "20", "--set", "planted=error", check=False)
+def test_the_same_failure_three_times_ends_the_sweep_until_it_is_mended(tmp_path):
+    log = tmp_path / "rounds.log"
+    log.mkdir()  # nobody can write there
+    flags = ["--name", "toy", "--num-samples", "6", "--grace-period", "4", "--set", f"log={log}", "planted=nothing"]
+    done = sweep(tmp_path, *flags, check=False)
     assert done.returncode == 1
-    assert "stopped: the same failure 3 times in a row, RuntimeError: planted; see runs/toy/tune" in done.stdout
+    assert "stopped: the same failure 3 times in a row, IsADirectoryError: " in done.stdout
     assert len(pd.read_csv(tmp_path / "runs/toy/leaderboard.csv")) <= 3, "the budget is not burnt"
     assert list((tmp_path / "runs/toy/tune").glob("*/error.txt"))
-    assert {t.state.name for t in study(tmp_path).trials} <= {"FAIL"}
     assert "--resume" in done.stdout
+
+    log.rmdir()
+    sweep(tmp_path, *flags, "--resume")
+    left = pd.read_csv(tmp_path / "runs/toy/leaderboard.csv").status.to_list()
+    assert left.count("finished") >= 5, "but for one that may have used up its restarts"
+    assert {t.state.name for t in study(tmp_path).trials} <= {"COMPLETE", "FAIL"}
 
 
 class Failed:
@@ -138,6 +147,23 @@ def test_only_failures_of_their_own_count_and_only_in_a_row(tmp_path):
     assert cause(*rank[:2], ("c", ValueError("another"))) is None
     assert cause(*[("a", ValueError("rank 8 is bad"))] * 4) is None, "a single trial may be odd"
     assert cause(*[(name, ActorDiedError()) for name in "abcd"]) is None, "a node that dies takes all its trials along"
+
+
+def test_a_set_up_that_fails_is_a_failure_of_its_own(tmp_path, ray_session):
+    @ray.remote(num_cpus=0)
+    class Unborn:
+        def __init__(self):
+            raise ValueError("no base 'tiny'; give a folder or a name of the hub")
+
+        def pid(self):
+            return 0
+
+    stops = Stops(tmp_path, 4)
+    for name in ("a", "b", "a"):
+        with pytest.raises(ActorDiedError) as died:
+            ray.get(Unborn.remote().pid.remote())
+        stops.on_trial_recover(0, [], Failed(tmp_path, name, died.value))
+    assert stops.cause == "ValueError: no base 'tiny'; give a folder or a name of the hub"
 
 
 def test_a_lock_is_as_alive_as_its_process(tmp_path):

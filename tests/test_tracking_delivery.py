@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -134,6 +135,23 @@ def test_callbacks_do_not_wait_for_a_receiver_that_hangs(tmp_path):
     free.set()
     assert spool.close(600.0)
     assert [event["at"] for event in got] == list(range(1200))
+
+
+def test_an_event_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path):
+    got: list[dict] = []
+    spool = Spool(tmp_path, got.extend, pytest.fail)
+    spool.append({"at": 0})
+    size, limits = spool.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            spool.append({"at": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert spool.path.stat().st_size == size
+    spool.append({"at": 2})
+    assert spool.close(600.0)
+    assert [event["at"] for event in got] == [0, 2]
 
 
 def test_a_tracking_that_cannot_write_warns_once_and_never_raises(database, tmp_path):

@@ -20,8 +20,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from search_spaces.space import Space
 from sweeps.engine.checks import fields_of
 from sweeps.engine.export import export
@@ -34,7 +32,7 @@ from sweeps.results.comparison import compare
 from sweeps.results.files import best_round
 from sweeps.results.finals import Final, bounds_of
 from sweeps.results.leaderboard import percent, span
-from sweeps.results.run import END_FILE, SWEEP_FILE
+from sweeps.results.run import SWEEP_FILE
 
 MERGED = "merged"
 
@@ -230,6 +228,7 @@ def _fitting(flags: Flags, sweep: Sweep, chosen: Mapping[str, Sweep]) -> Flags:
 
 def _over(folder: Path) -> bool:
     """Whether there is nothing to go on with: it was not interrupted, nor ended by a budget before any score."""
-    end = folder / END_FILE
-    done = end.is_file() and not yaml.safe_load(end.read_text())["interrupted"]
-    return done and any(best_round(record.history) for record in open_run(folder).records)
+    if not (folder / SWEEP_FILE).is_file():
+        return False
+    left = open_run(folder)
+    return not left.end.get("interrupted", True) and any(best_round(record.history) for record in left.records)

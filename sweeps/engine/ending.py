@@ -15,6 +15,7 @@ from sweeps.engine.reproduce import BEST, job_of
 from sweeps.engine.runner import Outcome
 from sweeps.engine.stopping import SAME
 from sweeps.engine.sweep import Sweep
+from sweeps.results.files import replace_file
 from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import TrialRecord, print_table
@@ -84,7 +85,7 @@ def keep_config(folder: Path, best: TrialRecord, command: str) -> None:
     job = job_of(Run.read(folder), best.trial_id)
     facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": dict(best.params)}
     facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
-    (target / "config.yaml").write_text(yaml.safe_dump(facts, sort_keys=False))
+    replace_file(target / "config.yaml", yaml.safe_dump(facts, sort_keys=False).encode())
 
 
 def make_report(folder: Path) -> Path | None:
@@ -114,7 +115,7 @@ def keep_end(folder: Path, outcome: Outcome) -> None:
     facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
     if outcome.dollars is not None:
         facts["dollars"] = round(outcome.dollars, 4)
-    (folder / END_FILE).write_text(yaml.safe_dump(facts, sort_keys=False))
+    replace_file(folder / END_FILE, yaml.safe_dump(facts, sort_keys=False).encode())
 
 
 def espalier() -> str:

@@ -12,10 +12,12 @@ import ray
 from ray import tune
 
 from sweeps.engine.nodes import seat_resources
+from sweeps.engine.stopping import cause_of, error_of
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.teams import team_of
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair, Split
+from trainables.seat import WAIT_FOR_HOST_S
 from trainables.shape import TeamShape
 from trainables.trial import Finalist, Hosts, Trial, untouched_scores
 
@@ -27,10 +29,11 @@ def confirm(
     team: TeamShape | None,
     side_by_side: int | None,
     folder: Path,
-) -> tuple[list[Final], dict[str, tune.Checkpoint]]:
+) -> tuple[list[Final], dict[str, tune.Checkpoint]] | None:
     """Every candidate with `SEEDS` seeds, and the first base untouched. One that fails or diverges is left out.
 
     With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again.
+    None where Ctrl-C came first: whoever was done by then would win for ever, as the test split is asked once.
     """
     based = next((pair for pair in sweep.pairs if _answers(pair)), None)
     untouched = measure_untouched(sweep, based, hosts, team_of(sweep), "test") if based else None
@@ -53,6 +56,9 @@ def confirm(
         callbacks=[_Told(chosen)],
         verbose=0,
     )
+    over = [trial for trial in done.trials if trial.status == "ERROR" or "score" in trial.last_result]
+    if len(over) < len(jobs):  # Tune says "TERMINATED" of what it broke off, too
+        return None
     ended: dict[int, list[Any]] = {}
     for trial in sorted(done.trials, key=lambda trial: trial.config["job"]["seed"]):
         if trial.status == "TERMINATED" and not trial.last_result.get("diverged"):
@@ -63,7 +69,7 @@ def confirm(
         if len(results) == SEEDS:
             finals.append(_final(one.name, results, one))
             first[one.trial_id] = ended[index][0].checkpoint
-    before = measured(untouched) if untouched is not None else {}
+    before = measured(untouched, WAIT_FOR_HOST_S) if untouched is not None else {}
     return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], first
 
 
@@ -82,8 +88,15 @@ class _Told(tune.Callback):
         self._chosen = chosen
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job, result = trial.config["job"], trial.last_result
+        result = trial.last_result
         said = "diverged" if result.get("diverged") else f"{100 * result['score']:.1f} % of the test split"
+        self._say(trial, said)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._say(trial, f"failed, and with it the configuration is left out: {cause_of(error_of(trial))}")
+
+    def _say(self, trial: Any, said: str) -> None:
+        job = trial.config["job"]
         print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {said}", flush=True)
 
 
@@ -113,10 +126,13 @@ def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[st
     return found
 
 
-def measured(reference: Any) -> dict[str, Any]:
+def measured(reference: Any, within_s: float) -> dict[str, Any]:
     """The metrics behind a reference; none, and a line that says why, where measuring failed: no sweep ends for it."""
     try:
-        return dict(ray.get(reference))
+        return dict(ray.get(reference, timeout=within_s))
+    except ray.exceptions.GetTimeoutError:
+        print(f"the untouched base was not measured within {within_s:g} s: `ray status` says what it waits for")
+        return {}
     except ray.exceptions.RayError as fault:
         reason = str(getattr(fault, "cause", None) or fault).strip().splitlines()[-1]
         print(f"the untouched base was not measured: {reason}", flush=True)

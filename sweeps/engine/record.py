@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +29,7 @@ from trainables.watch import watch_best, watch_first
 
 HASHES = "hashes.yaml"
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
+KEEP_LAST = 2  # checkpoints of a trial: the newest may be half-written
 SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it names must still be there
 
 
@@ -45,6 +47,7 @@ class Recorder(Callback):
         self.records: dict[str, TrialRecord] = {}
         self._baselines, self._remarks = baselines, remarks
         self._written = 0.0
+        self._ended: deque[tuple[float, Any]] = deque()  # when, and which trial, whose checkpoints are to be tidied
         self.finals: list[Final] = []
         self.clusters: Sequence[str] = ()
         self.trivial: Mapping[str, float] = {}  # what strategies that learn nothing score on the test split
@@ -95,7 +98,7 @@ class Recorder(Callback):
             self.write()
 
     def on_checkpoint(self, iteration, trials, trial, checkpoint, **info) -> None:
-        tidy(trial, keep_last=2, younger_than_s=SNAPSHOT_LAG_S)
+        tidy(trial, younger_than_s=SNAPSHOT_LAG_S)
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
         record = self.records.get(trial.trial_id)
@@ -105,8 +108,16 @@ class Recorder(Callback):
         if (self.folder / STOP_FOLDER / trial.trial_id).exists():
             self._note(trial.trial_id, "stopped by hand")
         self.keep_best(trials)
-        tidy(trial, keep_last=2)
+        self._ended.append((time.monotonic(), trial))
         self.write()
+
+    def on_step_end(self, iteration, trials, **info) -> None:
+        self.tidy_ended(SNAPSHOT_LAG_S)
+
+    def tidy_ended(self, for_s: float = 0.0) -> None:
+        """Delete what trials that ended at least `for_s` ago no longer need; not at once, see `SNAPSHOT_LAG_S`."""
+        while self._ended and time.monotonic() - self._ended[0][0] >= for_s:
+            tidy(self._ended.popleft()[1])
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
         if trial.trial_id in self.records:
@@ -182,11 +193,12 @@ class Recorder(Callback):
         it: for the leaderboard, the table of answers, and `best/`, whose adapter is from here on one whose test score
         was measured."""
         self.finals, self.clusters, self.trivial = finals, clusters_of([example.key for example in asked]), trivial
-        replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
         best = self.best()
         if best and best.trial_id in checkpoints:
             self._keep(checkpoints[best.trial_id])
         keep_hashes(self.folder, checkpoints)
+        # Last: where it lies, --resume takes the rest for done.
+        replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
         self.write()
 
     def _note(self, trial_id: str, note: str) -> None:
@@ -209,12 +221,12 @@ def hashes_of(folder: Path) -> dict[str, str]:
     return yaml.safe_load((folder / HASHES).read_text()) if (folder / HASHES).is_file() else {}
 
 
-def tidy(trial: Any, keep_last: int, younger_than_s: float = 0.0) -> None:
+def tidy(trial: Any, younger_than_s: float = 0.0) -> None:
     """Delete a trial's checkpoints but the best, the last ones, and those that a snapshot on disk may still name."""
     manager = trial.run_metadata.checkpoint_manager
     best = manager.best_checkpoint_result
     folders = sorted(Path(trial.storage.trial_fs_path).glob("checkpoint_*"))  # numbered, so the last is the latest
-    for folder in folders[:-keep_last]:
+    for folder in folders[:-KEEP_LAST]:
         old = time.time() - folder.stat().st_mtime >= younger_than_s
         if old and not (best and Path(best.checkpoint.path) == folder):
             shutil.rmtree(folder, ignore_errors=True)

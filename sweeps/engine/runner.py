@@ -32,7 +32,7 @@ from sweeps.results.finals import candidates
 from sweeps.results.run import Run
 from trainables.core import Task
 from trainables.host_actor import start_hosts
-from trainables.seat import FreeSeats
+from trainables.seat import ANSWER_S, WAIT_FOR_HOST_S, FreeSeats
 from trainables.shape import TeamShape
 from trainables.trial import Asked, Hosts, Trial
 
@@ -91,14 +91,8 @@ def run(
     side_by_side = plan.seats * plan.hosts if hosts else own
     callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
     trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
+    recorder.tidy_ended()
 
-    before = {name: metrics for name, reference in measuring.items() if (metrics := measured(reference))}
-    if before:
-        baselines["untouched"] = max(metrics["score"] for metrics in before.values())
-    recorder.judge()
-    for record in recorder.records.values():
-        if record.notes:
-            tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
     over = stops.over or bool(costs and costs.stopped)
     if stops.over:
         print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume goes on with every trial")
@@ -107,8 +101,14 @@ def run(
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
     broken_off = any(record.status == "interrupted" for record in recorder.records.values())  # Tune: "TERMINATED"
     interrupted = not over and (bool(unfinished) or broken_off or len(trials) < sweep.num_samples)
-    if stops.cause:
-        searcher.settle()
+    within_s = ANSWER_S if interrupted else WAIT_FOR_HOST_S
+    before = {name: metrics for name, reference in measuring.items() if (metrics := measured(reference, within_s))}
+    if before:
+        baselines["untouched"] = max(metrics["score"] for metrics in before.values())
+    recorder.judge()
+    for record in recorder.records.values():
+        if record.notes:
+            tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
     if resume and (folder / FINALISTS).is_file():  # the test split is asked once
         left = Run.read(folder)
         recorder.finals, recorder.clusters, recorder.trivial = left.finals, left.clusters, left.trivial
@@ -118,8 +118,12 @@ def run(
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
     if sweep.finalists and chosen and not (interrupted or over or recorder.finals):
         print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
-        trivial = {"chance": task.chance, **baselines_of(replace(sweep.pairs[0], task=cast(Task, Asked(task))))}
-        recorder.confirm(*confirm(sweep, chosen, hosts, team, side_by_side, folder), task.test(), trivial)
+        confirmed = confirm(sweep, chosen, hosts, team, side_by_side, folder)
+        if confirmed is None:
+            interrupted = True
+        else:
+            trivial = {"chance": task.chance, **baselines_of(replace(sweep.pairs[0], task=cast(Task, Asked(task))))}
+            recorder.confirm(*confirmed, task.test(), trivial)
         for one in recorder.finals:
             if one.trial_id is not None:
                 tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
@@ -147,7 +151,7 @@ def _tune(
     snapshot = Snapshot(folder / SNAPSHOT)
     restored = resume and snapshot.restore(folder / "tune")
     if resume and not restored:  # killed in its first moments
-        searcher.settle(again=True)
+        searcher.settle()
     analysis = tune.run(
         trainable(Trial, sweep, hosts, team),
         name="tune",

@@ -136,10 +136,10 @@ class OptunaSearcher(Searcher):
         else:
             self._tell(trial_id, live, "finished", TrialState.COMPLETE, self._values(live, live.scores[last]))
 
-    def settle(self, alive: Iterable[str] = (), again: bool = False) -> None:
+    def settle(self, alive: Iterable[str] = ()) -> None:
         """Tell FAIL for running trials that nobody will go on with: all but `alive`, by Tune's ids.
 
-        For the end of a sweep that failures cut short. With `again`, their parameters are suggested once more.
+        Their parameters are suggested once more.
         """
         known = set(alive)
         for frozen in self.study.get_trials(states=(TrialState.RUNNING,)):
@@ -148,7 +148,7 @@ class OptunaSearcher(Searcher):
                 continue
             live = self._live.get(trial_id) or _Live(Trial(self.study, frozen._trial_id))
             self._tell(trial_id, live, "failed", TrialState.FAIL)
-            if again and frozen.params:
+            if frozen.params:
                 self.study.enqueue_trial(frozen.params)
 
     def save(self, checkpoint_path: str) -> None:
@@ -159,7 +159,7 @@ class OptunaSearcher(Searcher):
         """Go on with the study: trials of the snapshot under their own numbers, later ones as lost and tried again."""
         snapshot = json.loads(Path(checkpoint_path).read_text())
         self._study = None
-        self.settle(alive=snapshot["running"], again=True)
+        self.settle(alive=snapshot["running"])
 
     def __getstate__(self) -> dict[str, Any]:
         # An open database does not travel, and is opened again; nor does what a driver knows of its costs.

@@ -21,7 +21,8 @@ from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.seating import loner, with_devices
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from sweeps.engine.teams import check_states, team_of
-from sweeps.results.run import SWEEP_FILE
+from sweeps.results.files import replace_file
+from sweeps.results.run import SWEEP_FILE, Run
 from sweeps.results.statistics import smallest_difference
 from trainables.guards import inspect
 
@@ -56,7 +57,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         check_same(folder, facts)
         from sweeps.engine.rebuild import rebuild
 
-        check_states(rebuild(yaml.safe_load((folder / SWEEP_FILE).read_text())), sweep)
+        check_states(rebuild(Run.read(folder).facts), sweep)
 
     from sweeps.engine.ending import show
     from sweeps.engine.nodes import cluster
@@ -158,7 +159,7 @@ def describe(sweep: Sweep) -> dict[str, Any]:
 
 def check_same(folder: Path, facts: dict[str, Any]) -> None:
     """A resumed sweep must be the one that was started. Raises BadInput naming what differs."""
-    before = yaml.safe_load((folder / SWEEP_FILE).read_text())
+    before = Run.read(folder).facts
     now = yaml.safe_load(yaml.safe_dump(facts))
     for part in ("sweep", "data_fingerprints"):
         for name in before[part].keys() - MAY_CHANGE:
@@ -173,7 +174,10 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
     """Write `sweep.yaml` into a new folder. Raises BadInput where nothing can be written."""
     try:
         folder.mkdir(parents=True)
-        (folder / SWEEP_FILE).write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+        replace_file(folder / SWEEP_FILE, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True).encode())
+    except FileExistsError as error:  # another sweep of this name was started beside this one
+        free = next(name for name in _names(folder.name) if not (folder.parent / name).exists())
+        raise BadInput(f"{folder} was begun meanwhile by another sweep; start again with --name {free}") from error
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
 

@@ -63,16 +63,18 @@ class Snapshot(Callback):
 def _moved(file: Path) -> None:
     """New trials go where the sweep is now: Tune's restore moves those that it has, and lets others go where it was.
 
-    And there may be new ones, although a failure or a cost has told the searcher that there are none.
+    And there may be new ones, although a cost has told the searcher that there are none; as many at once as there are
+    seats now, of which there may be fewer.
     """
     state = cloudpickle.loads(file.read_bytes())
     state["finished"] = False
+    state.get("name:ConcurrencyLimiter", {}).pop("max_concurrent", None)
     state["experiment"].spec["storage"].storage_fs_path = file.parent.parent.resolve().as_posix()
     file.write_bytes(cloudpickle.dumps(state))
 
 
 def _freed(file: Path) -> None:
-    """Of what ended the sweep before, as trials that failed alike: Tune would go on with the old stopper."""
+    """Of the old stopper, which Tune would go on to ask: it looks for `espalier stop` where the sweep was."""
     state = json.loads(file.read_text())
     del state["runner_data"]["_stopper"]
     file.write_text(json.dumps(state))

@@ -32,7 +32,7 @@ class Spool:
         self.path, self._mark = folder / "events.jsonl", folder / "delivered"
         self._deliver, self._trouble = deliver, trouble
         read_events(self.path)  # cuts off a half-written line
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)  # a buffer would keep what a full disk refused, for later
         self._written = self.path.stat().st_size
         self._delivered = min(int(self._mark.read_text()), self._written) if self._mark.exists() else 0
         self._changed = threading.Condition()
@@ -43,11 +43,15 @@ class Spool:
         self._thread.start()
 
     def append(self, event: Event) -> None:
-        """Keep an event. Returns once it is in the file; OSError if it cannot be written."""
-        line = json.dumps(event, default=str).encode() + b"\n"
+        """Keep an event. Returns once it is in the file; OSError if it cannot be written, and then none of it is."""
+        line = rest = json.dumps(event, default=str).encode() + b"\n"
         with self._changed:
-            self._file.write(line)
-            self._file.flush()
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError:
+                self._file.truncate(self._written)
+                raise
             self._written += len(line)
             self._changed.notify_all()
 
@@ -63,8 +67,8 @@ class Spool:
             begun = self._begun
             self._asked += 1
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._delivered == self._written or self._failed > begun, timeout_s)
-            return self._delivered == self._written
+            self._changed.wait_for(lambda: self._delivered >= self._written or self._failed > begun, timeout_s)
+            return self._delivered >= self._written
 
     def close(self, timeout_s: float) -> bool:
         """`flush`, then end the thread. What was not delivered stays on disk."""

@@ -20,9 +20,10 @@ SAME = 3  # failures alike in a row, of more than one trial: the next would be, 
 class Stops(tune.Stopper, tune.Callback):
     """Asked after every round. `cause` is what trials failed with `SAME` times in a row, before any ended well.
 
-    A process or node that dies is none of their doing: such a trial counts only when it has used up its restarts.
-    When the time is `over`, the sweep ends as by Ctrl-C, so that `--resume` goes on with every trial. Tune's own budget
-    would end the trials, too, and stay used up in the state that is resumed.
+    A process or node that dies is none of their doing: such a trial counts only when it has used up its restarts. A
+    set-up that fails is, although Ray calls it a dead actor, too.
+    With a cause, or when the time is `over`, the sweep ends as by Ctrl-C, so that `--resume` goes on with every trial.
+    Tune's own budget and `stop_all` would end the trials, too, and for ever: healthy ones beside those that fail.
     """
 
     def __init__(self, folder: Path, rounds: int, time_budget_s: float | None = None) -> None:
@@ -36,15 +37,16 @@ class Stops(tune.Stopper, tune.Callback):
         return result["training_iteration"] >= self._rounds or (self._folder / trial_id).exists()
 
     def stop_all(self) -> bool:
-        return self.cause is not None
+        return False
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if not self.over and time.monotonic() > self._end:
-            self.over = True
+        self.over = time.monotonic() > self._end
+        if self.over or self.cause:
             signal.raise_signal(signal.SIGUSR1)  # which Tune takes like Ctrl-C
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if not isinstance(error_of(trial), RayActorError):
+        error = error_of(trial)
+        if not isinstance(error, RayActorError) or error.actor_init_failed:
             self._failed(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -73,4 +75,6 @@ def cause_of(error: BaseException) -> str:
     """`RuntimeError: what it said`, of the error inside Ray's wrapping, in one line."""
     inner = getattr(error, "cause", None) or error
     said = str(inner).strip().splitlines() or [""]
+    if getattr(inner, "actor_init_failed", False):  # Ray has only the text of what a set-up raised, under its trace
+        return said[-1].strip()
     return f"{type(inner).__name__}: {said[0]}"

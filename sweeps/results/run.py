@@ -36,9 +36,10 @@ class Run:
             beside = sorted(path.parent.name for path in folder.parent.glob(f"*/{SWEEP_FILE}"))
             others = f"{folder.parent} has {', '.join(beside)}" if beside else f"{folder.parent} has none; start one"
             raise FileNotFoundError(f"{folder} is not a sweep's folder: no {SWEEP_FILE} in it; {others}")
-        facts = yaml.safe_load((folder / SWEEP_FILE).read_text())
+        facts = yaml.safe_load((folder / SWEEP_FILE).read_text(encoding="utf-8"))
         end = folder / END_FILE
-        return cls(folder, facts, yaml.safe_load(end.read_text()) if end.is_file() else {})
+        known = yaml.safe_load(end.read_text(encoding="utf-8")) if end.is_file() else None
+        return cls(folder, facts, known or {})
 
     @cached_property
     def records(self) -> list[TrialRecord]:

@@ -1,0 +1,63 @@
+"""What is on disk when a driver dies in between: nothing that is claimed without being there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ray.tune import Checkpoint
+
+from sweeps.engine.record import Recorder
+from sweeps.results.files import FINALISTS
+from sweeps.results.finals import Final
+from sweeps.results.leaderboard import TrialRecord
+from tests.knobs import ONE
+from trainables.core import Example
+from trainables.trial import ADAPTER_FOLDER
+
+RECORD = TrialRecord("t0", 0, "knob", {}, "finished", 1, 0.9, 0.9, 1, 0.0, [])
+
+
+def test_finalists_are_written_once_the_winners_weights_are_there(tmp_path):
+    recorder = Recorder(tmp_path, ONE, {})
+    recorder.records = {"t0": RECORD}
+    finals = [Final("trial 0", 0.9, np.ones((3, 1)), "t0", 1)]
+    asked = [Example("?", "a", "kind", "key")]
+    trained = tmp_path / "checkpoint"
+    trained.mkdir()
+    checkpoints = {"t0": Checkpoint.from_directory(trained)}
+    with pytest.raises(OSError, match=ADAPTER_FOLDER):
+        recorder.confirm(finals, checkpoints, asked, {"chance": 0.0})
+    assert not (tmp_path / FINALISTS).exists(), "where it lies, --resume takes what best/ holds for the winner's"
+
+    (trained / ADAPTER_FOLDER).mkdir()
+    (trained / ADAPTER_FOLDER / "weights").write_text("of the winner")
+    recorder.confirm(finals, checkpoints, asked, {"chance": 0.0})
+    assert (tmp_path / FINALISTS).is_file()
+    assert (tmp_path / "best/weights").read_text() == "of the winner"
+
+
+def test_a_trial_that_has_ended_keeps_what_an_older_snapshot_may_name(tmp_path):
+    """A large sweep's newest snapshot is seconds old, and after a kill --resume goes on from what it names."""
+    for number in range(6):
+        (tmp_path / f"t0/checkpoint_{number:06d}" / ADAPTER_FOLDER).mkdir(parents=True)
+    best = SimpleNamespace(checkpoint=Checkpoint(str(tmp_path / "t0/checkpoint_000001")))
+    manager = SimpleNamespace(best_checkpoint_result=best)
+    trial = SimpleNamespace(
+        trial_id="t0",
+        last_result={"done": True, "training_iteration": 6},
+        run_metadata=SimpleNamespace(checkpoint_manager=manager),
+        storage=SimpleNamespace(trial_fs_path=str(tmp_path / "t0")),
+    )
+
+    def left():
+        return sorted(int(folder.name[-1]) for folder in (tmp_path / "t0").iterdir())
+
+    recorder = Recorder(tmp_path, ONE, {})
+    recorder.records = {"t0": RECORD}
+    recorder.on_trial_complete(0, [trial], trial)
+    recorder.on_step_end(0, [trial])
+    assert left() == [0, 1, 2, 3, 4, 5]
+    recorder.tidy_ended()
+    assert left() == [1, 4, 5], "the best and the last two"
