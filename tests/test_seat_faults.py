@@ -17,7 +17,7 @@ from trainables.shape import Shape
 from trainables.tasks.arena import ArenaTask
 
 PAIR = Pair(LoraConfig(steps_per_round=3), ArenaTask(train_size=20, search_size=10, test_size=10), "builtin:tiny")
-SHAPE = Shape(seats=2, lanes=16, max_rank=16, max_prompt=0)
+PLAIN = ("builtin:tiny", Shape(seats=2, lanes=16, max_rank=16, max_prompt=0), 1)
 
 
 def started(kind: type[HostProcess], *args: Any) -> Any:
@@ -28,7 +28,7 @@ class NoDiskForOne(HostProcess):
     """The adapter of the trial `unlucky` is larger than what is left of the disk."""
 
     def __init__(self) -> None:
-        super().__init__("builtin:tiny", SHAPE, 1)
+        super().__init__(*PLAIN)
         files = self._host.files
 
         def written(trial_id: str) -> dict[str, bytes]:
@@ -55,7 +55,7 @@ class BreaksOnce(HostProcess):
 
     def __init__(self, broken: Path) -> None:
         self._broken = broken
-        super().__init__("builtin:tiny", SHAPE, 1)
+        super().__init__(*PLAIN)
 
     def _others_may_come(self) -> bool:
         if self._broken.exists():
@@ -78,3 +78,26 @@ def test_a_host_whose_thread_breaks_is_restarted(ray_session, tmp_path):
     unharmed = Seat([host], PAIR, 0, "b")
     assert [unharmed.round()["loss"] for _ in range(3)] == losses
     ray.kill(host)
+
+
+class WithoutBase(HostProcess):
+    """A host whose machine lacks the base: Ray does not try again where a constructor raises."""
+
+    def __init__(self) -> None:
+        raise OSError("no such base")
+
+
+def test_a_host_that_is_gone_for_good_sends_trials_to_the_others(ray_session):
+    """Where it never came up, and where it goes after a round: the trial goes on elsewhere from that round."""
+    missing, well, other = started(WithoutBase), started(HostProcess, *PLAIN), started(HostProcess, *PLAIN)
+    seat = Seat([missing, well, other], PAIR, 0, "a")
+    losses = [seat.round()["loss"]]
+    ray.kill(well if seat._host == well else other)
+    losses += [seat.round()["loss"]]
+    seat.close()
+    unharmed = Seat([missing, well, other], PAIR, 0, "b")
+    assert [unharmed.round()["loss"] for _ in range(2)] == losses
+    with pytest.raises(ray.exceptions.RayActorError, match="no such base"):
+        Seat([missing], PAIR, 0, "c")
+    for host in (well, other):
+        ray.kill(host)
