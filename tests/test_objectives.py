@@ -95,6 +95,19 @@ def test_what_was_not_trained_on_is_an_objective_that_is_to_be_large(tmp_path):
         replace(ARENA, objectives=both).validate()
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_a_trial_that_diverged_has_the_worst_loss(tmp_path, sampler):
+    address, both = f"sqlite:///{tmp_path}/optuna.db", ("score", "loss")
+    search = OptunaSearcher(Space({"size": FloatDistribution(0.0, 1.0)}), storage=address, study_name="lost", seed=0,
+                            rounds=1, sampler=sampler, objectives=both)  # fmt: skip
+    for number in range(24):
+        lost = number % 5 == 3
+        result = {"training_iteration": 1, "score": 0.0 if lost else 0.5, "loss": float("nan") if lost else 1.0}
+        search.suggest(f"t{number}")
+        search.on_trial_complete(f"t{number}", result | {"diverged": lost})
+    assert [t.values for t in search.study.trials[:4]] == [[0.5, 1.0]] * 3 + [[0.0, float("inf")]]
+
+
 def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path):
     small = ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--set", "planted=nothing"]
     out = sweep(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", *small).stdout
