@@ -15,7 +15,7 @@ from sweeps.engine.checks import BadInput
 from sweeps.engine.flags import parse
 from sweeps.engine.search import OptunaSearcher
 from sweeps.results.leaderboard import TrialRecord
-from sweeps.results.pareto import front, in_words
+from sweeps.results.pareto import costs, front, in_words
 from sweeps.style import SWEEP as STYLE
 from tests.driving import study, sweep
 
@@ -46,6 +46,16 @@ def test_the_front_is_what_no_other_beats():
     # A third objective: 1 is faster than 3 and stands, 5 is slower than its equal 0 and falls.
     assert [one.number for one in front(records, (*BOTH, "seconds"))] == [1, 3, 0, 7]
     assert in_words(records, ("score",)) == []
+
+
+def test_a_trial_is_on_the_front_with_one_checkpoint():
+    """The round whose adapter is kept forgets more, and has a higher loss, than the last one does."""
+    rounds = [
+        {"round": 1, "score": 0.9, "loss": 0.7, "trainable_parameters": 8, "forgetting_score": 0.1},
+        {"round": 2, "score": 0.4, "loss": 0.2, "trainable_parameters": 8, "forgetting_score": 0.8},
+    ]
+    one = replace(record(0, 0.9, 8), history=rounds, rounds=2, seconds=6.0)
+    assert costs(one, (*BOTH, "seconds", "loss", "out_of_domain")) == pytest.approx((0.1, 8, 6.0, 0.7, 0.9))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
