@@ -82,6 +82,20 @@ def test_unparsed_is_missing_and_no_opinion():
     assert math.isnan(alone.alpha)
 
 
+def test_equal_replies_are_no_agreement():
+    """Two judges that oppose each other wherever they are asked, among replies that nobody was asked about."""
+    winners = ["first", "second"] * 5
+    swapped = ["second", "first"] * 5
+    equal = [verdict("", f"equal {i}", judge=judge) for i in range(90) for judge in "jk"]
+    opposed = [*said("j", winners), *said("k", swapped)]
+    found = agreement([*opposed, *equal])
+    assert (found.alpha, found.items) == (agreement(opposed).alpha, 10)
+    assert found.alpha < -0.8
+    only = agreement(equal)
+    assert (only.judges, only.items) == (2, 0)
+    assert math.isnan(only.alpha)
+
+
 def test_one_half_of_a_verdict_is_less_than_a_whole():
     """Ordinal: a tie against a win is half a disagreement; nominal: as bad as any."""
     winners = ["first", "second"] * 20

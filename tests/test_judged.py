@@ -24,6 +24,13 @@ def test_a_difference_beyond_it_is_called_by_its_name(counts, words):
     assert f"winner (x) is {words} untouched base (y)" in judged(verdicts(*counts), NAMES)
 
 
+def test_four_wins_among_equal_replies_are_no_proof():
+    """The score interval of 52 % leaves out 50 %; the four items that were judged decide nothing."""
+    said = judged([*verdicts(4, 0, 0), *(verdict("", f"equal {item}") for item in range(96))], NAMES)
+    assert "winner (x) is indistinguishable from untouched base (y): 52 % [50, 55] of 100 items, which" in said
+    assert "may be chance: the exact sign test has p = 0.12 (only 4 of 100 items judged" in said
+
+
 def test_few_items_and_unread_verdicts_are_said():
     said = judged([*verdicts(9, 0, 1), verdict("unparsed", "u")], NAMES)
     assert "(only 10 items, at least 30 are needed; 1 of 11 verdicts could not be read)" in said

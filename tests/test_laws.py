@@ -39,7 +39,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "optuna": ("search_spaces/", "sweeps/engine/", "sweeps/results/"),
     "tyro": ("sweeps/engine/cli.py", "sweeps/engine/flags.py"),
     "rich": ("sweeps/engine/progress.py", "sweeps/results/leaderboard.py"),
-    "scipy": ("sweeps/results/", "sweeps/engine/like.py", "trainables/learners/arc_pieces.py"),
+    "scipy": ("sweeps/results/", "sweeps/engine/like.py", "trainables/guards.py", "trainables/learners/arc_pieces.py"),
     "statsmodels": ("sweeps/results/",),
     "choix": ("sweeps/results/",),
     "jinja2": ("sweeps/results/",),

@@ -15,7 +15,7 @@ from sweeps.engine.checks import BadInput
 from sweeps.engine.flags import parse
 from sweeps.engine.search import OptunaSearcher
 from sweeps.results.leaderboard import TrialRecord
-from sweeps.results.pareto import front, in_words
+from sweeps.results.pareto import costs, front, in_words
 from sweeps.style import SWEEP as STYLE
 from tests.driving import study, sweep
 
@@ -46,6 +46,16 @@ def test_the_front_is_what_no_other_beats():
     # A third objective: 1 is faster than 3 and stands, 5 is slower than its equal 0 and falls.
     assert [one.number for one in front(records, (*BOTH, "seconds"))] == [1, 3, 0, 7]
     assert in_words(records, ("score",)) == []
+
+
+def test_a_trial_is_on_the_front_with_one_checkpoint():
+    """The round whose adapter is kept forgets more, and has a higher loss, than the last one does."""
+    rounds = [
+        {"round": 1, "score": 0.9, "loss": 0.7, "trainable_parameters": 8, "forgetting_score": 0.1},
+        {"round": 2, "score": 0.4, "loss": 0.2, "trainable_parameters": 8, "forgetting_score": 0.8},
+    ]
+    one = replace(record(0, 0.9, 8), history=rounds, rounds=2, seconds=6.0)
+    assert costs(one, (*BOTH, "seconds", "loss", "out_of_domain")) == pytest.approx((0.1, 8, 6.0, 0.7, 0.9))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
@@ -93,6 +103,19 @@ def test_what_was_not_trained_on_is_an_objective_that_is_to_be_large(tmp_path):
     replace(STYLE, objectives=both).validate()
     with pytest.raises(BadInput, match="objective 'out_of_domain': lora does not ask elsewhere"):
         replace(ARENA, objectives=both).validate()
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_a_trial_that_diverged_has_the_worst_loss(tmp_path, sampler):
+    address, both = f"sqlite:///{tmp_path}/optuna.db", ("score", "loss")
+    search = OptunaSearcher(Space({"size": FloatDistribution(0.0, 1.0)}), storage=address, study_name="lost", seed=0,
+                            rounds=1, sampler=sampler, objectives=both)  # fmt: skip
+    for number in range(24):
+        lost = number % 5 == 3
+        result = {"training_iteration": 1, "score": 0.0 if lost else 0.5, "loss": float("nan") if lost else 1.0}
+        search.suggest(f"t{number}")
+        search.on_trial_complete(f"t{number}", result | {"diverged": lost})
+    assert [t.values for t in search.study.trials[:4]] == [[0.5, 1.0]] * 3 + [[0.0, float("inf")]]
 
 
 def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path):

@@ -33,6 +33,17 @@ def test_ten_of_thirteen_shows_next_to_nothing():
     assert win_rate(verdicts(20, 0, 10), "x").warning() == ""
 
 
+def test_equal_replies_are_ties_that_nobody_judged():
+    """Four of a hundred were judged, all four won: two-sided, 2 / 2^4."""
+    found = win_rate([*verdicts(4, 0, 0), *(verdict("", f"equal {item}") for item in range(96))], "x")
+    assert (found.rate, found.n, found.equal) == (0.52, 100, 96)
+    assert found.p == pytest.approx(0.125)
+    assert found.warning() == "only 4 of 100 items judged, as the other replies are equal, at least 30 are needed"
+    many = win_rate([*verdicts(20, 0, 12), verdict("", "equal")], "x")
+    assert many.warning() == "32 of 33 items judged, as the other replies are equal"
+    assert win_rate([verdict("", "equal")], "x").p == 1
+
+
 def test_no_readable_verdict_has_no_rate():
     found = win_rate([verdict("unparsed")], "x")
     assert found.n == 0

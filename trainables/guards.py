@@ -17,7 +17,8 @@ from trainables.core import Example, Split, Task
 SPLITS: tuple[Split, ...] = ("train", "search", "test")
 SHINGLE, ALIKE = 3, 0.9  # near-duplicates: Jaccard similarity of the sets of three neighbouring words
 TOO_MANY = 0.01  # of a split's examples that are in another split, or say their answer
-FEW_ANSWERS, LOPSIDED, SHIFTED = 20, 0.75, 0.15  # a task with so few answers is a choice between them
+FEW_ANSWERS, LOPSIDED = 20, 0.75  # a task with so few answers is a choice between them
+SHIFTED, BY_CHANCE = 0.15, 0.01  # so much that it matters, and so rarely where two splits are drawn alike
 SMALL = 0.25  # a split that shows only larger differences is too small to rank by
 PLACES = range(-6, 6)  # words from the end, and from the start, that may give the answer away
 GIVES_AWAY = 0.2  # how much better than every baseline a word at a fixed place may be
@@ -167,7 +168,11 @@ def label_balance(splits: Splits) -> Iterator[Finding]:
                 share == 1,
                 f"{share:.0%} of {split} answers are {answer!r}, so always saying it scores as much; balance the split",
             )
-        elif (moved := _distance(answers["train"], counted)) > SHIFTED and len(splits[split]) >= 50:
+        elif (
+            (moved := _distance(answers["train"], counted)) > SHIFTED
+            and len(splits[split]) >= 50
+            and _differ(answers["train"], counted)
+        ):
             yield Finding(
                 "label_balance",
                 False,
@@ -223,6 +228,14 @@ def _distance(one: Counter, other: Counter) -> float:
     """Total variation between two distributions, in [0, 1]."""
     total = one.total(), other.total()
     return sum(abs(one[key] / total[0] - other[key] / total[1]) for key in one | other) / 2
+
+
+def _differ(one: Counter, other: Counter) -> bool:
+    """Whether two samples are of other distributions, by a chi-square test of homogeneity."""
+    from scipy.stats import chi2_contingency
+
+    keys = list(one | other)
+    return chi2_contingency([[one[key] for key in keys], [other[key] for key in keys]]).pvalue < BY_CHANCE
 
 
 def _shown(example: Example) -> str:

@@ -6,9 +6,11 @@ So every tick serves as many seats as have asked. `seat.py` is the other end, in
 from __future__ import annotations
 
 import math
+import os
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -84,8 +86,6 @@ class HostProcess:
         self._soon(lambda: self._leave(trial_id))
 
     def pid(self) -> int:
-        import os
-
         return os.getpid()
 
     def _leave(self, trial_id: str) -> None:
@@ -118,20 +118,26 @@ class HostProcess:
         return future.result()
 
     def _work(self) -> None:
-        while True:
-            self._take_in(wait=not self._host.busy)
-            while self._host.busy and self._others_may_come():
-                self._take_in(wait=True, timeout=PATIENCE_S)
-            if not self._host.busy:
-                continue
-            try:
-                results = self._host.tick()
-            except Exception as fault:  # of the host itself: every trial that is at work hears of it
-                results = dict.fromkeys(self._waiting, fault)
-                for trial_id in results:
-                    self._host.drop(trial_id)
-            for trial_id, result in results.items():
-                self._answer(trial_id, result)
+        """The process ends with this thread, as nobody else would ever answer: Ray starts another in its place."""
+        try:
+            while True:
+                self._turn()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    def _turn(self) -> None:
+        self._take_in(wait=not self._host.busy)
+        while self._host.busy and self._others_may_come():
+            self._take_in(wait=True, timeout=PATIENCE_S)
+        if not self._host.busy:
+            return
+        try:
+            results = self._host.tick()
+        except Exception as fault:  # of the host itself: every trial that is at work hears of it
+            results = dict.fromkeys(self._waiting, fault)
+        for trial_id, result in results.items():
+            self._answer(trial_id, result)
 
     def _take_in(self, wait: bool, timeout: float | None = None) -> None:
         """Do what has been asked for; wait for the first request if there is nothing else to do."""
@@ -151,21 +157,34 @@ class HostProcess:
         return bool(self._open - self._waiting.keys()) and time.monotonic() - self._answered < PATIENCE_S
 
     def _answer(self, trial_id: str, result: Any) -> None:
-        """A finite round goes on to its evaluation; anything else is what the trial waits for."""
-        if isinstance(result, Exception):
+        """What the trial waits for, unless its round goes on to an evaluation first."""
+        try:
+            if isinstance(result, Exception):
+                raise result
+            reply = self._reply_to(trial_id, result)
+        except Exception as fault:  # also of what is made of the result: no memory for the state, no disk for files
+            self._host.drop(trial_id)
             self._rounds.pop(trial_id, None)
-            self._waiting.pop(trial_id).set_exception(result)
-        elif "score" not in result and math.isfinite(result["loss"]) and trial_id in self._searching:
-            self._rounds[trial_id] = result
-            self._host.start(trial_id, "evaluate")
-            return
-        elif trial_id in self._rounds or "score" not in result:
-            trained = self._rounds.pop(trial_id, result)
-            both = {"round": trained, "search": result if trained is not result else None}
-            self._waiting.pop(trial_id).set_result(both | self._kept(trial_id))
+            self._waiting.pop(trial_id).set_exception(fault)
         else:
-            self._waiting.pop(trial_id).set_result(result)
+            if reply is None:
+                return
+            self._waiting.pop(trial_id).set_result(reply)
         self._answered = time.monotonic()
+
+    def _reply_to(self, trial_id: str, result: dict[str, Any]) -> dict[str, Any] | None:
+        """None for a finite round of a trial that searches: its evaluation comes next."""
+        evaluated = "score" in result
+        if not evaluated and math.isfinite(result["loss"]) and trial_id in self._searching:
+            self._host.start(trial_id, "evaluate")
+            self._rounds[trial_id] = result
+            return None
+        if evaluated and trial_id not in self._rounds:
+            return result
+        both = (
+            {"round": self._rounds.pop(trial_id), "search": result} if evaluated else {"round": result, "search": None}
+        )
+        return both | self._kept(trial_id)
 
     def _kept(self, trial_id: str) -> dict[str, Any]:
         return {"state": self._host.state(trial_id), "adapter": self._host.files(trial_id)}

@@ -101,7 +101,7 @@ class Seat:
         """
         patience_s, full_at, end = ANSWER_S, math.inf, time.monotonic() + WAIT_FOR_HOST_S
         while True:
-            up = [host for host in self._hosts if answers(host, patience_s)]
+            up = [host for host in self._hosts if self._answers(host, patience_s)]
             patience_s = ANSWER_S if len(up) == len(self._hosts) else 0.5
             for host in up:
                 self._free(host)  # a process of this trial that died left its seat
@@ -110,7 +110,7 @@ class Seat:
                 try:
                     self._ask("open", self._pair, self._seed)
                     return host
-                except ActorUnavailableError:
+                except RayActorError:  # whether it is gone for good is asked next
                     continue
                 except HostFull as full:
                     full_at = min(full_at, time.monotonic())
@@ -124,9 +124,19 @@ class Seat:
                 )
             time.sleep(0.1)
 
+    def _answers(self, host: Any, within_s: float) -> bool:
+        """Whether it does. A host that never will is none any more; RayActorError where it was the last."""
+        try:
+            return answers(host, within_s)
+        except RayActorError:
+            self._hosts = [one for one in self._hosts if one != host]
+            if not self._hosts:
+                raise
+            return False
+
     def _return(self, method: str) -> None:
         """To the host that died or another, from the last finished round, which `load` brings along itself."""
-        if answers(self._host, MOVE_S):
+        if self._answers(self._host, MOVE_S):
             self._ask("open", self._pair, self._seed)
         else:
             self._take()

@@ -207,8 +207,9 @@ class OptunaSearcher(Searcher):
         """What Optuna is told of a whole trial: the score, and what the other objectives came to."""
         values = [score]
         for way, key in (OBJECTIVES[name] for name in self._objectives[1:]):
-            missing = 0.0 if way == "maximize" else math.nan  # a trial that diverged was asked nothing
-            values.append(float(live.last.get(key, missing)))
+            worst = 0.0 if way == "maximize" else math.inf
+            value = float(live.last.get(key, worst))
+            values.append(worst if math.isnan(value) else value)  # of a trial that diverged; Optuna takes no NaN
         return values
 
     def _tell(

@@ -58,12 +58,14 @@ def _alpha(counts_U_V: np.ndarray | None, level: Level) -> float:
 
 
 def agreement(verdicts: Sequence[Verdict], level: Level = "ordinal", resamples: int = 1000) -> Agreement:
-    """Alpha between the judges of the same replies; unparsed verdicts are missing ratings.
+    """Alpha between the judges of the same replies; unparsed verdicts are missing ratings. Equal replies are left out:
+    nobody was asked about them, and all judges would seem to agree.
 
     Units are items with a pair of checkpoints, and the interval resamples items, as one item's pairs are not
     independent. Ordinal by default: loss < tie < win.
     """
-    judges = sorted({v.judge for v in verdicts})
+    judges = {v.judge for v in verdicts}
+    verdicts = [v for v in verdicts if v.rulings]
     units = sorted({(v.item, *sorted((v.first, v.second)), v.said) for v in verdicts})
     places = {unit: place for place, unit in enumerate(units)}
     counts_U_V = np.zeros((len(units), 3), int)
@@ -73,7 +75,7 @@ def agreement(verdicts: Sequence[Verdict], level: Level = "ordinal", resamples: 
             counts_U_V[places[v.item, one, other, v.said], int(2 * points)] += 1
     items, member_U = np.unique([unit[0] for unit in units], return_inverse=True)
     rng, found = np.random.default_rng(0), []
-    for _ in range(resamples if len(judges) > 1 else 0):
+    for _ in range(resamples if len(judges) > 1 and units else 0):
         drawn_I = np.bincount(rng.integers(len(items), size=len(items)), minlength=len(items))
         found.append(_alpha(np.repeat(counts_U_V, drawn_I[member_U], axis=0), level))
     known = [alpha for alpha in found if not math.isnan(alpha)]

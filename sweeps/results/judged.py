@@ -17,8 +17,9 @@ Pair = tuple[str, str, str]  # judge, first checkpoint, second checkpoint
 def judged(verdicts: Sequence[Verdict], names: Mapping[str, str] | None = None) -> str:
     """A report of all verdicts. `names`: what to call a checkpoint, by its hash, which stands beside the name.
 
-    The words call a checkpoint better only where the interval that is corrected for all comparisons of the report
-    (Bonferroni) leaves out 50 %. ValueError if there is no verdict, or an item was judged twice on other replies.
+    The words call a checkpoint better only where the interval leaves out 50 % and the exact sign test agrees, both
+    corrected for all comparisons of the report (Bonferroni). ValueError if there is no verdict, or an item was judged
+    twice on other replies.
     """
     names = {key: f"{name} ({key})" for key, name in (names or {}).items()}
     pairs = _pairs(verdicts)
@@ -44,16 +45,22 @@ def judged(verdicts: Sequence[Verdict], names: Mapping[str, str] | None = None) 
 
 
 def in_words(first: str, second: str, found: WinRate, corrected: WinRate, comparisons: int = 1) -> str:
-    """One sentence on two checkpoints. `corrected` is the same win rate at a level that allows for all comparisons."""
+    """One sentence on two checkpoints. `corrected` is the same win rate at a level that allows for all comparisons.
+
+    The score interval is an approximation that many ties make too narrow, so the exact sign test must agree.
+    """
     if not found.n:
         return f"{first} and {second} cannot be compared: {found.warning()}"
     low, high = corrected.interval
     verdict = "better than" if low > 0.5 else "worse than" if high < 0.5 else "indistinguishable from"
+    if found.p > (1 - LEVEL) / comparisons:
+        verdict = "indistinguishable from"
     numbers = f"{_percent(found.rate)} {_interval(found.interval)} of {found.n} items"
     said = f"{first} is {verdict} {second}: {numbers}"
     a, b = found.interval
     if verdict == "indistinguishable from" and not a <= 0.5 <= b:
-        said += f", which may be chance among {comparisons} comparisons"
+        exact = f": the exact sign test has p = {found.p:.2g}"
+        said += f", which may be chance{f' among {comparisons} comparisons' if found.p <= 1 - LEVEL else exact}"
     return said + (f" ({found.warning()})" if found.warning() else "")
 
 

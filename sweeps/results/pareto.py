@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from sweeps.results.files import best_round
 from sweeps.results.leaderboard import TrialRecord, by_score, percent
 
 # What can be optimized: which way is better, and where a result has it. What is to be large lies in [0, 1].
@@ -18,12 +19,12 @@ OBJECTIVES: dict[str, tuple[Literal["maximize", "minimize"], str]] = {
 
 
 def costs(record: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
-    """What is to be small: the score's distance from 1, parameters, seconds of all rounds, the last round's loss, the
-    distance from 1 of its score on what was not trained on."""
-    last = record.history[-1] if record.history else {}
+    """What is to be small: seconds of all rounds, and of the round with the best score, whose checkpoint a person takes
+    away, the score's distance from 1, parameters, loss, the distance from 1 of its score on what was not trained on."""
+    best = best_round(record.history) or {}
     found = {"score": 1 - (record.score or 0.0), "seconds": record.seconds}
-    found["out_of_domain"] = 1 - float(last.get(OBJECTIVES["out_of_domain"][1], 0.0))
-    return tuple(found[name] if name in found else float(last.get(name, "inf")) for name in objectives)
+    found["out_of_domain"] = 1 - float(best.get(OBJECTIVES["out_of_domain"][1], 0.0))
+    return tuple(found[name] if name in found else float(best.get(name, "inf")) for name in objectives)
 
 
 def front(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:

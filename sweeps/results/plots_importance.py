@@ -25,18 +25,23 @@ def importance(group: Group) -> Figure | None:
     """How much of being in the top quarter each axis explains (PED-ANOVA: Watanabe et al. 2023), and what chance would.
 
     The grey bar is what an axis reaches, in 19 of 20 cases, with the same configurations and shuffled scores: shorter
-    bars say nothing. Nothing for a single axis, for few trials, or where all have one score.
+    bars say nothing. Both are in parts of what all axes of this sweep explain: of shuffled scores they explain little
+    together, and a share of that would be compared with a share of much. Nothing for a single axis, for few trials, or
+    where there is nothing to explain.
     """
     scores = np.array([one.score for one in group.trials])
     if len(scores) < ENOUGH or len(group.axes) < 2 or np.ptp(scores) == 0:
         return None
     rng = np.random.default_rng(0)
     study = _study(group)
-    found = _shares(study, scores)
-    luck = [_shares(study, rng.permutation(scores)) for _ in range(SHUFFLES)]
+    found = _explained(study, scores)
+    total = sum(found.values())
+    if total == 0:
+        return None
+    luck = [_explained(study, rng.permutation(scores)) for _ in range(SHUFFLES)]
     names = sorted(found, key=lambda name: found[name])
-    bars = [found[name] for name in names]
-    chance = [float(np.quantile([one.get(name, 0.0) for one in luck], 0.95)) for name in names]
+    bars = [found[name] / total for name in names]
+    chance = [float(np.quantile([one.get(name, 0.0) for one in luck], 0.95)) / total for name in names]
     figure, (axes,) = sheet(1.3 + 0.36 * len(names))
     axes.barh(names, chance, height=0.72, color=PALE, label="luck stays below this in 19 of 20 cases")
     axes.barh(names, bars, height=0.34, color=ACCENT, label="this sweep")
@@ -62,12 +67,13 @@ def _study(group: Group) -> optuna.Study:
     return study
 
 
-def _shares(study: optuna.Study, scores: np.ndarray) -> dict[str, float]:
-    """Importances that add up to 1, for these scores in the order of the trials."""
+def _explained(study: optuna.Study, scores: np.ndarray) -> dict[str, float]:
+    """Importances in PED-ANOVA's own unit, for these scores in the order of the trials."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that low targets are taken as good: hence the minus
         return get_param_importances(
             study,
             evaluator=PedAnovaImportanceEvaluator(target_quantile=TOP),
             target=lambda one: -float(scores[one.number]),
+            normalize=False,
         )

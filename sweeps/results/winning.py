@@ -12,7 +12,7 @@ import numpy as np
 from sweeps.results.statistics import Interval, win_interval
 from sweeps.results.verdicts import Verdict
 
-ENOUGH = 30  # items; with fewer, an interval is so wide that only a landslide leaves 50 %
+ENOUGH = 30  # judged items; with fewer, an interval is so wide that only a landslide leaves 50 %
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class WinRate:
     wins: int
     ties: int
     losses: int
+    equal: int  # of the ties, those of equal replies: nobody was asked
     unparsed: int  # in no rate: what the judge meant is not known
     interval: Interval
 
@@ -35,11 +36,24 @@ class WinRate:
         """Ties count one half."""
         return (self.wins + self.ties / 2) / self.n if self.n else math.nan
 
+    @property
+    def p(self) -> float:
+        """Of the exact sign test, two-sided, on the items that were won or lost: it holds for a handful of them too."""
+        from scipy.stats import binomtest
+
+        decided = self.wins + self.losses
+        return float(binomtest(self.wins, decided).pvalue) if decided else 1.0
+
     def warning(self) -> str:
         """What makes the rate less than it looks; empty if nothing does."""
-        said = []
-        if self.n < ENOUGH:
-            said.append(f"only {self.n} items, at least {ENOUGH} are needed")
+        said, judged = [], self.n - self.equal
+        items = f"{self.n} items"
+        if self.equal:
+            items = f"{judged} of {items} judged, as the other replies are equal"
+        if judged < ENOUGH:
+            said.append(f"only {items}, at least {ENOUGH} are needed")
+        elif self.equal:
+            said.append(items)
         if self.unparsed:
             said.append(f"{self.unparsed} of {self.n + self.unparsed} verdicts could not be read")
         return "; ".join(said)
@@ -77,7 +91,8 @@ def win_rate(verdicts: Sequence[Verdict], checkpoint: str, level: float = 0.95) 
     wins, ties, losses = counts[1.0], counts[0.5], counts[0.0]
     n = wins + ties + losses
     interval = win_interval(wins, losses, n, level) if n else (math.nan, math.nan)
-    return WinRate(wins, ties, losses, len(verdicts) - n, interval)
+    equal = sum(not v.rulings for v in verdicts)
+    return WinRate(wins, ties, losses, equal, len(verdicts) - n, interval)
 
 
 def bradley_terry(verdicts: Sequence[Verdict], resamples: int = 1000) -> list[Strength]:

@@ -1,0 +1,103 @@
+"""Faults of a host in a process of its own: they reach one trial, cost a round, or send trials to another host."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from trainables.core import Pair
+from trainables.host_actor import HostProcess
+from trainables.learners.lora import LoraConfig
+from trainables.seat import Seat
+from trainables.shape import Shape
+from trainables.tasks.arena import ArenaTask
+
+PAIR = Pair(LoraConfig(steps_per_round=3), ArenaTask(train_size=20, search_size=10, test_size=10), "builtin:tiny")
+PLAIN = ("builtin:tiny", Shape(seats=2, lanes=16, max_rank=16, max_prompt=0), 1)
+
+
+def started(kind: type[HostProcess], *args: Any) -> Any:
+    return ray.remote(kind).options(num_cpus=0, max_restarts=-1, max_concurrency=6).remote(*args)
+
+
+class NoDiskForOne(HostProcess):
+    """The adapter of the trial `unlucky` is larger than what is left of the disk."""
+
+    def __init__(self) -> None:
+        super().__init__(*PLAIN)
+        files = self._host.files
+
+        def written(trial_id: str) -> dict[str, bytes]:
+            if trial_id == "unlucky":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return files(trial_id)
+
+        self._host.files = written  # type: ignore[method-assign]
+
+
+def test_a_reply_that_cannot_be_made_is_one_trial_s_fault(ray_session):
+    host = started(NoDiskForOne)
+    seats = {name: Seat([host], PAIR, 0, name) for name in ("unlucky", "lucky")}
+    asked = {name: host.advance.remote(name) for name in seats}
+    with pytest.raises(OSError, match="No space left"):
+        ray.get(asked["unlucky"], timeout=60)
+    assert ray.get(asked["lucky"], timeout=60)["round"]["steps"] == 3
+    assert ray.get(host.evaluate.remote("unlucky", "search"), timeout=60)["score"] >= 0, "it still has its seat"
+    ray.kill(host)
+
+
+class BreaksOnce(HostProcess):
+    """Its thread meets what nobody thought of, as soon as there is the file `broken`."""
+
+    def __init__(self, broken: Path) -> None:
+        self._broken = broken
+        super().__init__(*PLAIN)
+
+    def _others_may_come(self) -> bool:
+        if self._broken.exists():
+            self._broken.unlink()
+            raise RuntimeError("planted")
+        return super()._others_may_come()
+
+
+def test_a_host_whose_thread_breaks_is_restarted(ray_session, tmp_path):
+    broken = tmp_path / "broken"
+    host = started(BreaksOnce, broken)
+    seat = Seat([host], PAIR, 0, "a")
+    losses, first = [seat.round()["loss"]], ray.get(host.pid.remote())
+    broken.touch()
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(host.advance.remote("a"), timeout=60)
+    losses += [seat.round()["loss"], seat.round()["loss"]]
+    assert ray.get(host.pid.remote()) != first
+    seat.close()
+    unharmed = Seat([host], PAIR, 0, "b")
+    assert [unharmed.round()["loss"] for _ in range(3)] == losses
+    ray.kill(host)
+
+
+class WithoutBase(HostProcess):
+    """A host whose machine lacks the base: Ray does not try again where a constructor raises."""
+
+    def __init__(self) -> None:
+        raise OSError("no such base")
+
+
+def test_a_host_that_is_gone_for_good_sends_trials_to_the_others(ray_session):
+    """Where it never came up, and where it goes after a round: the trial goes on elsewhere from that round."""
+    missing, well, other = started(WithoutBase), started(HostProcess, *PLAIN), started(HostProcess, *PLAIN)
+    seat = Seat([missing, well, other], PAIR, 0, "a")
+    losses = [seat.round()["loss"]]
+    ray.kill(well if seat._host == well else other)
+    losses += [seat.round()["loss"]]
+    seat.close()
+    unharmed = Seat([missing, well, other], PAIR, 0, "b")
+    assert [unharmed.round()["loss"] for _ in range(2)] == losses
+    with pytest.raises(ray.exceptions.RayActorError, match="no such base"):
+        Seat([missing], PAIR, 0, "c")
+    for host in (well, other):
+        ray.kill(host)
