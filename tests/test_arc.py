@@ -129,7 +129,7 @@ def test_prompt_shows_demonstrations_and_no_test_output(tmp_path):
     example = arc.search()[0]
     assert example.prompt == "Input 1:\n12\nOutput 1:\n21\n\nTest input 1:\n34\n\nTest outputs:\n"
     assert example.answer == "43"
-    assert arc.max_new_tokens == 4  # two cells, a line end, a stop
+    assert arc.max_new_tokens == 5  # two cells, turned two line ends, a stop
     assert example.difficulty == pytest.approx(2 / 900)
 
 

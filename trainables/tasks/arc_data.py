@@ -38,8 +38,9 @@ class ArcPairs:
     tests: tuple[tuple[Grid, Grid], ...]
 
     @property
-    def grids(self) -> list[Grid]:
-        return [grid for pair in self.demonstrations + self.tests for grid in pair]
+    def shown(self) -> list[Grid]:
+        """What may decide on features, filters and sizes: every grid but the test outputs."""
+        return [grid for pair in self.demonstrations for grid in pair] + [source for source, _ in self.tests]
 
 
 def hash_fraction(text: str) -> float:
