@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.arc_files import ids, recolour, task, write, write_all_splits
 from trainables.core import Example
 from trainables.tasks.arc import ArcTask, puzzle
+from trainables.tasks.arc_data import TWICE, ArcPairs, load_splits, published
 from trainables.tasks.arc_grids import as_grid, grid_text, parse_completion, submission
 
 RIGHT = [[[1, 2], [3, 4]], [[5, 6, 7]]]
@@ -96,6 +97,17 @@ def test_several_sources_are_united_split_by_split(tmp_path):
     more = write(tmp_path / "more", {ids("train", 1)[0]: recolour()})
     mixed, alone = ArcTask(data=f"arc1+{more}"), ArcTask()
     assert (len(mixed.train()), mixed.test()) == (len(alone.train()) + 1, alone.test())
+
+
+def test_an_evaluation_task_is_known_whichever_of_its_pairs_it_asks():
+    """All 400, the test pair shown and a former demonstration asked; none is exempt by the name of the one that is."""
+    splits = load_splits("arc1")
+    moved = [ArcPairs(own.demonstrations[1:] + own.tests, own.demonstrations[:1]) for own in splits["test"].values()]
+    assert None not in [published(key, own) for own in moved for key in ("mine", TWICE)]
+    assert [key for split in ("train", "search") for key, own in splits[split].items() if published("mine", own)] == [
+        TWICE
+    ]
+    assert published(TWICE, splits["train"][TWICE]) is None
 
 
 @pytest.mark.parametrize(
