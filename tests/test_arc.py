@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.arc_files import ids, recolour, task, write, write_all_splits
 from trainables.core import Example
 from trainables.tasks.arc import ArcTask, puzzle
+from trainables.tasks.arc_data import TWICE, ArcPairs, load_splits, published
 from trainables.tasks.arc_grids import as_grid, grid_text, parse_completion, submission
 
 RIGHT = [[[1, 2], [3, 4]], [[5, 6, 7]]]
@@ -98,6 +99,17 @@ def test_several_sources_are_united_split_by_split(tmp_path):
     assert (len(mixed.train()), mixed.test()) == (len(alone.train()) + 1, alone.test())
 
 
+def test_an_evaluation_task_is_known_whichever_of_its_pairs_it_asks():
+    """All 400, the test pair shown and a former demonstration asked; none is exempt by the name of the one that is."""
+    splits = load_splits("arc1")
+    moved = [ArcPairs(own.demonstrations[1:] + own.tests, own.demonstrations[:1]) for own in splits["test"].values()]
+    assert None not in [published(key, own) for own in moved for key in ("mine", TWICE)]
+    assert [key for split in ("train", "search") for key, own in splits[split].items() if published("mine", own)] == [
+        TWICE
+    ]
+    assert published(TWICE, splits["train"][TWICE]) is None
+
+
 @pytest.mark.parametrize(
     ("data", "part"), [("arc1+arc9", "arc9"), ("nowhere/mine+arc2", "nowhere/mine"), ("arc1+", "")]
 )
@@ -129,7 +141,7 @@ def test_prompt_shows_demonstrations_and_no_test_output(tmp_path):
     example = arc.search()[0]
     assert example.prompt == "Input 1:\n12\nOutput 1:\n21\n\nTest input 1:\n34\n\nTest outputs:\n"
     assert example.answer == "43"
-    assert arc.max_new_tokens == 4  # two cells, a line end, a stop
+    assert arc.max_new_tokens == 5  # two cells, turned two line ends, a stop
     assert example.difficulty == pytest.approx(2 / 900)
 
 

@@ -74,8 +74,9 @@ def test_a_renamed_evaluation_task_is_known_by_its_grids(tmp_path):
     assert "published" not in found(whole(folder))
     mine = ids("train", 2)[1]
     official = evaluation_task("arc1", 7, turned=True)
-    write(tmp_path, {mine: {**official, "test": recolour()["test"]}})
-    assert "published" not in found(replace(whole(folder), seed=1)), "its demonstrations alone do not make it that task"
+    inputs = [dict(pair, output=recolour()["test"][0]["output"]) for pair in official["train"]]
+    write(tmp_path, {mine: {**official, "train": inputs, "test": recolour()["test"]}})
+    assert "published" not in found(replace(whole(folder), seed=1)), "its inputs alone do not tell what it asks"
 
     write(tmp_path, {mine: official})
     own = found(replace(whole(folder), seed=2))["published"]

@@ -39,13 +39,14 @@ class ArcTask:
     """`data` is one set, or the union of several by split: "arc1+arc2". ARC-AGI-2 trains on 376 evaluation tasks of
     ARC-AGI-1; the guard `published` says so, and stops a sweep whose test split has evaluation tasks of that set.
 
-    The filters look at every grid of a task, test outputs included, as the published counts do (112 training tasks of
-    ARC-AGI-1 are same-size and at most 10x10). `limit_*` keep that many tasks of a split, chosen by `seed`.
+    The filters look at what a learner may see, never at test outputs; the published counts hold all the same (112
+    training tasks of ARC-AGI-1 are same-size and at most 10x10). `limit_*` keep that many tasks of a split, chosen by
+    `seed`.
     """
 
     name: ClassVar[str] = "arc"
     data: str = "arc1"  # "arc1", "arc2", the path of a JSON file or folder in the official format, or several with "+"
-    same_size: bool = True  # only tasks whose outputs are as large as their inputs: what a per-cell network can answer
+    same_size: bool = True  # only tasks whose demonstrations keep their size: what a per-cell network answers with ease
     max_side: int = 10  # cells; larger grids cost more time, not more insight, in a first sweep
     limit_train: int | None = None  # tasks; None: all
     limit_search: int | None = None
@@ -69,8 +70,10 @@ class ArcTask:
 
     @property
     def max_new_tokens(self) -> int:
-        """One token per cell, one per line end, one to stop: the longest answer of all splits."""
-        return 1 + max(len(example.answer) + 1 for split in _splits(self).values() for example in split)
+        """A token per cell and per line end, and two to part or end grids, for each test output: as if all of them were
+        as large as the largest grid that the task shows. Their true sizes would tell what only answers may know."""
+        examples = [example for split in _splits(self).values() for example in split]
+        return max(len(e.data.tests) * max(g.size + max(g.shape) + 1 for g in e.data.shown) for e in examples)
 
     def train(self) -> Sequence[Example]:
         return self._split("train")
@@ -139,9 +142,9 @@ def _splits(task: ArcTask) -> dict[str, tuple[Example, ...]]:
 
 
 def _admits(task: ArcTask, pairs: ArcPairs) -> bool:
-    if max(max(grid.shape) for grid in pairs.grids) > task.max_side:
+    if max(max(grid.shape) for grid in pairs.shown) > task.max_side:
         return False
-    return not task.same_size or _same_size(pairs.demonstrations + pairs.tests)
+    return not task.same_size or _same_size(pairs.demonstrations)
 
 
 def _same_size(pairs: Sequence[tuple[Grid, Grid]]) -> bool:
@@ -160,7 +163,7 @@ def _example(key: str, pairs: ArcPairs) -> Example:
         answer="\n\n".join(grid_text(target) for _, target in pairs.tests),
         kind="same_size" if _same_size(pairs.demonstrations) else "other_size",
         key=key,
-        difficulty=max(grid.size for grid in pairs.grids) / MAX_SIDE**2,
+        difficulty=max(grid.size for grid in pairs.shown) / MAX_SIDE**2,
         data=pairs,
     )
 

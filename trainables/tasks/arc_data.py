@@ -38,8 +38,9 @@ class ArcPairs:
     tests: tuple[tuple[Grid, Grid], ...]
 
     @property
-    def grids(self) -> list[Grid]:
-        return [grid for pair in self.demonstrations + self.tests for grid in pair]
+    def shown(self) -> list[Grid]:
+        """What may decide on features, filters and sizes: every grid but the test outputs."""
+        return [grid for pair in self.demonstrations for grid in pair] + [source for source, _ in self.tests]
 
 
 def hash_fraction(text: str) -> float:
@@ -60,22 +61,24 @@ def load_splits(data: str) -> dict[str, dict[str, ArcPairs]]:
 
 
 def published(key: str, pairs: ArcPairs) -> str | None:
-    """The official evaluation set, the newest of several, that has this task: one of its test inputs after one of its
-    demonstrations. So a task is known again under another id, in another order, or with a demonstration corrected."""
-    known = _evaluation_tasks()
-    return None if key == TWICE else next((known[mark] for mark in _marks(pairs) if mark in known), None)
+    """The official evaluation set, the newest of several, that this task shares an (input, output) pair with: so it is
+    known again under another id, in another order, with its test pair shown and another one asked."""
+    known = _evaluation_pairs()
+    found = {known[mark] for mark in _marks(pairs) if mark in known}
+    if key == TWICE and _marks(pairs) == _marks(load_splits("arc1")["train"][TWICE]):
+        return None
+    return next((title for title in reversed(TITLES.values()) if title in found), None)
 
 
 @lru_cache(maxsize=1)
-def _evaluation_tasks() -> dict[tuple, str]:
+def _evaluation_pairs() -> dict[tuple, str]:
     splits = {title: load_splits(name) for name, title in TITLES.items()}
     return {mark: title for title in splits for pairs in splits[title]["test"].values() for mark in _marks(pairs)}
 
 
 def _marks(pairs: ArcPairs) -> list[tuple]:
-    """Each demonstration with each test input. Neither alone would do: a small grid is in many tasks."""
-    shown = [(*demonstration, source) for demonstration in pairs.demonstrations for source, _ in pairs.tests]
-    return [tuple((grid.shape, grid.tobytes()) for grid in grids) for grids in shown]
+    """A mark of each pair. No task of an official training set shares one with an evaluation task that it is not."""
+    return [tuple((grid.shape, grid.tobytes()) for grid in pair) for pair in pairs.demonstrations + pairs.tests]
 
 
 def _load_source(data: str) -> dict[str, dict[str, ArcPairs]]:
