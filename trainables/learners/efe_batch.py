@@ -120,7 +120,8 @@ class EfeBatch(Batch):
         if self._reader is not None:
             self._reader.step()
 
-    def _losses(self, cells: Tensor, targets: Tensor) -> Tensor:
+    def _losses(self, cells: Tensor, targets: Tensor) -> list[Tensor]:
+        """Cross-entropy of the outcome with the weighted terms; and how the preference and the way back are learned."""
         config, nets, horizon = self._config, self.nets, self._config.horizon
         assert isinstance(nets, EfeNets)
         source, inside = cells[:, :, 0], targets != OUTSIDE
@@ -131,7 +132,7 @@ class EfeBatch(Batch):
         forward = nets.go(cells, context, horizon, horizon if whole else 1).outcomes
         outcome = forward[-1]
         loss = efe_terms.cross_entropy(outcome, targets, inside)
-        loss = loss + efe_terms.preference_fit(preference, targets, inside)
+        learned = efe_terms.preference_fit(preference, targets, inside)
         terms: dict[str, Tensor] = {}
         if config.risk:
             terms["risk"] = efe_terms.risk(outcome, preference, inside)
@@ -147,13 +148,13 @@ class EfeBatch(Batch):
             terms["alignment"] = efe_terms.alignment(reading, read.features)
         if config.bidirectional:
             backward = nets.back(targets, horizon, horizon).outcomes
-            loss = loss + efe_terms.cross_entropy(backward[-1], source, inside)  # how the way back is learned
+            learned = learned + efe_terms.cross_entropy(backward[-1], source, inside)
             terms["bidirectional"] = efe_terms.bidirectional(forward, backward, inside)
         if config.reversibility:
             own = torch.where(inside.unsqueeze(2), outcome.exp(), 0)
             terms["reversibility"] = efe_terms.reversibility(nets.back(own, horizon, 1).outcomes[-1], source, inside)
         self.terms = {name: float(value.detach().mean()) for name, value in terms.items()}
-        return loss + sum(getattr(config, name) * value for name, value in terms.items())
+        return [loss + sum(getattr(config, name) * value for name, value in terms.items()), learned]
 
     def _say(self, weights: dict[str, Tensor], slot: int, cells: Tensor) -> Tensor:
         own = {name: value[slot : slot + 1] for name, value in weights.items()}
