@@ -78,20 +78,25 @@ def test_noise_in_test_outputs_changes_no_cell(tmp_path):
 
 
 def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path):
-    """Other cells in the last output: the probe's weights stay the same to the last bit, the other network's do not."""
+    """Another cell in the last output of one of two tasks alike, which remember, start and anchor each other: its
+    probe's weights stay the same to the last bit, the other network's do not."""
     changed = rule()
     changed["train"][-1]["output"][2][0] = 5
-    batches = []
+    (key, other), (train,), (test,) = ids("search", 2), ids("train", 1), ids("test", 1)
+    config = replace(QUICK, steps_per_round=20, success_threshold=0.125, memory_similarity=0.0, risk=0.1, anchor=0.5)
+    agents = []
     for name, content in (("one", rule()), ("two", changed)):
-        learner = built(replace(SHORT, **ALL), ArcTask(data=write_all_splits(tmp_path / name, content)))
-        learner.round()
-        batches.append(next(iter(learner._agent.batches.values())))
-    assert [len(own.demonstrations) for own in batches[0].canvases] == [4, 3]
-    same = [torch.equal(value[1], batches[1].average[name][1]) for name, value in batches[0].average.items()]
-    differs = [not torch.equal(value[0], batches[1].average[name][0]) for name, value in batches[0].average.items()]
-    assert all(same)
-    assert any(differs)
-    assert batches[0].success(0) != batches[1].success(0)  # but it is judged by it
+        files = {key: content, other: rule(5, side=6), train: rule(), test: rule()}  # another side: another batch
+        learner = built(config, ArcTask(data=write(tmp_path / name, files)), seed=3)
+        for _ in range(4):
+            learner.round()
+        agents.append(learner._agent)
+    assert [other in agent._written for agent in agents] == [True, True]
+    assert [key in agent._written for agent in agents] == [True, False]  # it is judged by what it has not seen
+    one, two = (agent.batches[(key,), False] for agent in agents)
+    assert [len(own.demonstrations) for own in one.canvases] == [4, 3]
+    assert all(torch.equal(value[1], two.average[name][1]) for name, value in one.average.items())
+    assert any(not torch.equal(value[0], two.average[name][0]) for name, value in one.average.items())
 
 
 def test_the_memory_starts_others_where_solved_problems_ended(planted):
