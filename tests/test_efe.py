@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.arc_files import ids, task, write, write_all_splits
 from tests.efe_kit import ALL, QUICK, SHORT, built, rule
 from trainables.core import Learner
+from trainables.learners import percell
 from trainables.learners.efe import EfeConfig
 from trainables.learners.efe_batch import TERMS
 from trainables.tasks.arc import ArcTask
@@ -142,6 +143,16 @@ def test_without_a_memory_there_are_no_probes_and_no_neighbours(planted):
     (batch,) = both._agent.batches.values()
     assert [len(own.demonstrations) for own in batch.canvases] == [4, 4]
     assert both.completions()[0] == alone.completions()[0]
+
+
+def test_a_network_where_no_other_fits_trains_no_twin(tmp_path, monkeypatch):
+    """15x15 cells are more than half of the room, of 400: a twin would cost as much again for nothing."""
+    monkeypatch.setattr(percell, "CELLS_AT_ONCE", dict.fromkeys(("cpu", "cuda"), 400))
+    files = {key: rule(side=side) for key, side in zip(ids("search", 2), (4, 15), strict=True)}
+    arc = ArcTask(data=write(tmp_path, files), max_side=15)
+    for capacity, networks in ((0, [2, 1]), (8, [2, 2])):  # one and its twin, one; and each with its probe
+        learner = built(replace(SHORT, memory_capacity=capacity), arc)
+        assert [len(batch.slots) for batch in learner._agent.batches.values()] == networks
 
 
 def test_resumes_bit_for_bit_with_a_warm_network(tmp_path):

@@ -36,7 +36,7 @@ class Slot(NamedTuple):
 class Batch:
     """Networks of one side. Those that learn the same canvas answer together.
 
-    `room`: how many networks such a batch may hold. One alone where there is room for more gets an idle twin: torch's
+    `room`: how many tasks such a batch may hold. A network alone where more would fit gets an idle twin: torch's
     products of one matrix round otherwise than those of several, and a task's numbers must not tell who else is there.
     """
 
