@@ -102,8 +102,10 @@ def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path):
 
 def test_the_memory_starts_others_where_solved_problems_ended(planted):
     learner = built(replace(QUICK, success_threshold=1.0), planted)
-    while learner.round()["memory_writes"] < 2:
+    while learner.round()["memory_entries"] < 2:
         assert learner._rounds < 6
+    again = learner.round()
+    assert again["memory_entries"] == 2 < again["memory_writes"]  # written anew, but not held twice
     agent = learner._agent
     entries = {entry.name: entry for entry in agent.memory._entries.values()}
     late = built(replace(QUICK, success_threshold=1.0), replace(planted, limit_search=1), seed=7)._agent

@@ -117,8 +117,8 @@ class EfeLearner:
 
     def round(self) -> dict[str, float]:
         """`loss` (nats: cross-entropy and weighted terms, mean over networks), `term.<name>` of each term that is on,
-        `memory_writes`, `memory_retrievals`, `memory_useful`: retrievals after which the probe solves what it did not
-        solve in as many steps, with the same seed, without."""
+        `memory_entries` (held now), `memory_writes`, `memory_retrievals`, `memory_useful`: retrievals after which the
+        probe solves what it did not solve in as many steps, with the same seed, without."""
         self._rounds += 1
         return self._agent.round()
 

@@ -140,7 +140,8 @@ class Agent:
                     self.memory.write(key, own, batch.value(task), batch.preference(task), success.solved)
                     self._written.add(key)
                     useful += warm and not self._solved(self._success(key, warm=False))
-        counts = {"writes": self.memory.writes, "retrievals": self.memory.retrievals, "useful": useful}
+        counts = {"writes": self.memory.writes, "retrievals": self.memory.retrievals}
+        counts |= {"entries": len(self.memory), "useful": useful}
         return {f"memory_{name}": float(count) for name, count in counts.items()}
 
     def _solved(self, success: Success | None) -> bool:
