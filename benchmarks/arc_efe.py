@@ -29,17 +29,19 @@ from trainables.learners.efe import EfeConfig
 from trainables.tasks.arc import ArcTask
 from trainables.tasks.arc_data import hash_fraction
 
-PLAIN = EfeConfig(memory_capacity=0, features=False)
+# Tasks recall at the start of a round: eight short rounds are seven recalls, of what was solved until then.
+PLAIN = EfeConfig(memory_capacity=0, features=False, steps_per_round=8)
 WITH_FEATURES = replace(PLAIN, features=True)
 
 
 @dataclass(frozen=True)
 class Result:
-    """`solved`: keys; `metrics`: of the last round and evaluation."""
+    """`solved`: keys; `entries`: in the memory after each round; `metrics`: of the last round and evaluation."""
 
     solved: frozenset[str]
     first: int
     cpu: float
+    entries: list[int]
     metrics: dict[str, float]
 
 
@@ -53,6 +55,7 @@ def variants(weight: float) -> dict[str, EfeConfig]:
         "features": WITH_FEATURES,
         f"features, alignment {weight}": replace(WITH_FEATURES, alignment=weight),
         "memory": memory,
+        "memory, success_threshold 0.5": replace(memory, success_threshold=0.5),
         f"memory, risk {weight}": replace(memory, risk=weight),
         f"memory, risk, anchor {weight}": replace(memory, risk=weight, anchor=weight),  # it acts through risk alone
         "all": replace(WITH_FEATURES, **dict.fromkeys((*terms, "anchor", "alignment"), weight), memory_capacity=256),
@@ -69,13 +72,15 @@ def run(named: tuple[str, EfeConfig], task: ArcTask, tasks: int, rounds: int, se
     seen = _Some(task, tasks)
     start = time.process_time()
     learner = config.build(load("builtin:tiny"), seen, seed)  # type: ignore[arg-type]
+    entries = []
     for _ in range(rounds):
         metrics = learner.round()
+        entries.append(round(metrics.get("memory_entries", 0)))
     metrics |= learner.evaluate()
     solved = frozenset(e.key for e, score in zip(seen.search(), metrics["items"], strict=True) if score)
     first = round(metrics["pass_at_1"] * len(seen.search()))
     numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
-    return name, Result(solved, first, time.process_time() - start, numbers)
+    return name, Result(solved, first, time.process_time() - start, entries, numbers)
 
 
 class _Some:
@@ -94,26 +99,26 @@ class _Some:
 
 
 def main(
-    tasks: int = 60, rounds: int = 2, weight: float = 0.1, seed: int = 0, processes: int = os.cpu_count() or 1
+    tasks: int = 60, rounds: int = 8, weight: float = 0.1, seed: int = 0, processes: int = os.cpu_count() or 1
 ) -> None:
-    """`rounds`: of 32 AdamW steps a task. `weight`: of each term. `processes`: variants side by side, a thread each."""
+    """`rounds`: of eight AdamW steps. `weight`: of each term. `processes`: variants side by side, a thread each."""
     task = ArcTask(data="arc1", same_size=True, max_side=10)
     work = variants(weight)
     spawned = multiprocessing.get_context("spawn")
+    total, plain = len(_Some(task, tasks).search()), frozenset[str]()
+    print(f"{total} tasks, {rounds} rounds of {PLAIN.steps_per_round} steps, seed {seed}")
     with ProcessPoolExecutor(processes, mp_context=spawned) as pool:
         job = partial(run, task=task, tasks=tasks, rounds=rounds, seed=seed)
-        results = dict(pool.map(job, work.items()))
-    plain, total = results["plain"].solved, len(_Some(task, tasks).search())
-    print(f"{total} tasks, {rounds} rounds of {PLAIN.steps_per_round} steps, seed {seed}")
-    for name, result in results.items():
-        low, high = wilson(len(result.solved), total)
-        gained, lost = len(result.solved - plain), len(plain - result.solved)
-        p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-        solved = f"pass@2 {len(result.solved)} [{low:.1%}, {high:.1%}], pass@1 {result.first}"
-        print(f"{name}: {solved}, gained {gained}, lost {lost}, p {p:.2f}; {result.cpu:.0f} CPU s")
-        if "memory_writes" in result.metrics:
-            found = {key: f"{value:g}" for key, value in result.metrics.items() if "memory" in key}
-            print("   ", found, flush=True)
+        for name, result in pool.map(job, work.items()):
+            plain = result.solved if name == "plain" else plain  # it comes first
+            low, high = wilson(len(result.solved), total)
+            gained, lost = len(result.solved - plain), len(plain - result.solved)
+            p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+            solved = f"pass@2 {len(result.solved)} [{low:.1%}, {high:.1%}], pass@1 {result.first}"
+            print(f"{name}: {solved}, gained {gained}, lost {lost}, p {p:.2f}; {result.cpu:.0f} CPU s", flush=True)
+            if "memory_writes" in result.metrics:
+                found = {key: f"{value:g}" for key, value in result.metrics.items() if "memory" in key}
+                print("   ", found, "entries at each recall", [0, *result.entries[:-1]], flush=True)
 
 
 if __name__ == "__main__":

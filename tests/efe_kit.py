@@ -26,9 +26,9 @@ SHORT = replace(QUICK, steps_per_round=4)
 ALL = dict.fromkeys(TERMS, 0.1)
 
 
-def rule() -> dict[str, Any]:
-    """Every 1 becomes 2, on 4x4 grids in which 0, 1 and 3 are everywhere."""
-    cells = np.random.default_rng(0).choice([0, 1, 3], size=(5, 4, 4))
+def rule(seed: int = 0, side: int = 4) -> dict[str, Any]:
+    """Every 1 becomes 2, on square grids in which 0, 1 and 3 are everywhere."""
+    cells = np.random.default_rng(seed).choice([0, 1, 3], size=(5, side, side))
     pairs = [(grid.tolist(), np.where(grid == 1, 2, grid).tolist()) for grid in cells]
     return task(pairs[:4], pairs[4:])
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.arc_files import ids, task, write, write_all_splits
 from tests.efe_kit import ALL, QUICK, SHORT, built, rule
 from trainables.core import Learner
+from trainables.learners import percell
 from trainables.learners.efe import EfeConfig
 from trainables.learners.efe_batch import TERMS
 from trainables.tasks.arc import ArcTask
@@ -78,26 +79,33 @@ def test_noise_in_test_outputs_changes_no_cell(tmp_path):
 
 
 def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path):
-    """Other cells in the last output: the probe's weights stay the same to the last bit, the other network's do not."""
+    """Another cell in the last output of one of two tasks alike, which remember, start and anchor each other: its
+    probe's weights stay the same to the last bit, the other network's do not."""
     changed = rule()
     changed["train"][-1]["output"][2][0] = 5
-    batches = []
+    (key, other), (train,), (test,) = ids("search", 2), ids("train", 1), ids("test", 1)
+    config = replace(QUICK, steps_per_round=20, success_threshold=0.125, memory_similarity=0.0, risk=0.1, anchor=0.5)
+    agents = []
     for name, content in (("one", rule()), ("two", changed)):
-        learner = built(replace(SHORT, **ALL), ArcTask(data=write_all_splits(tmp_path / name, content)))
-        learner.round()
-        batches.append(next(iter(learner._agent.batches.values())))
-    assert [len(own.demonstrations) for own in batches[0].canvases] == [4, 3]
-    same = [torch.equal(value[1], batches[1].average[name][1]) for name, value in batches[0].average.items()]
-    differs = [not torch.equal(value[0], batches[1].average[name][0]) for name, value in batches[0].average.items()]
-    assert all(same)
-    assert any(differs)
-    assert batches[0].success(0) != batches[1].success(0)  # but it is judged by it
+        files = {key: content, other: rule(5, side=6), train: rule(), test: rule()}  # another side: another batch
+        learner = built(config, ArcTask(data=write(tmp_path / name, files)), seed=3)
+        for _ in range(4):
+            learner.round()
+        agents.append(learner._agent)
+    assert [other in agent._written for agent in agents] == [True, True]
+    assert [key in agent._written for agent in agents] == [True, False]  # it is judged by what it has not seen
+    one, two = (agent.batches[(key,), False] for agent in agents)
+    assert [len(own.demonstrations) for own in one.canvases] == [4, 3]
+    assert all(torch.equal(value[1], two.average[name][1]) for name, value in one.average.items())
+    assert any(not torch.equal(value[0], two.average[name][0]) for name, value in one.average.items())
 
 
 def test_the_memory_starts_others_where_solved_problems_ended(planted):
     learner = built(replace(QUICK, success_threshold=1.0), planted)
-    while learner.round()["memory_writes"] < 2:
+    while learner.round()["memory_entries"] < 2:
         assert learner._rounds < 6
+    again = learner.round()
+    assert again["memory_entries"] == 2 < again["memory_writes"]  # written anew, but not held twice
     agent = learner._agent
     entries = {entry.name: entry for entry in agent.memory._entries.values()}
     late = built(replace(QUICK, success_threshold=1.0), replace(planted, limit_search=1), seed=7)._agent
@@ -137,6 +145,16 @@ def test_without_a_memory_there_are_no_probes_and_no_neighbours(planted):
     (batch,) = both._agent.batches.values()
     assert [len(own.demonstrations) for own in batch.canvases] == [4, 4]
     assert both.completions()[0] == alone.completions()[0]
+
+
+def test_a_network_where_no_other_fits_trains_no_twin(tmp_path, monkeypatch):
+    """15x15 cells are more than half of the room, of 400: a twin would cost as much again for nothing."""
+    monkeypatch.setattr(percell, "CELLS_AT_ONCE", dict.fromkeys(("cpu", "cuda"), 400))
+    files = {key: rule(side=side) for key, side in zip(ids("search", 2), (4, 15), strict=True)}
+    arc = ArcTask(data=write(tmp_path, files), max_side=15)
+    for capacity, networks in ((0, [2, 1]), (8, [2, 2])):  # one and its twin, one; and each with its probe
+        learner = built(replace(SHORT, memory_capacity=capacity), arc)
+        assert [len(batch.slots) for batch in learner._agent.batches.values()] == networks
 
 
 def test_resumes_bit_for_bit_with_a_warm_network(tmp_path):

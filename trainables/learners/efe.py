@@ -44,7 +44,7 @@ class EfeConfig:
     per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round
     ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
-    max_grad_norm: float = 1.0  # clipping of the global norm, each network's own
+    max_grad_norm: float = 1.0  # clipping of the norm, of each part of each network by itself
     dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid
     permute_colours: bool = False  # rename the colours that are not in every demonstration, anew in every step
 
@@ -117,8 +117,8 @@ class EfeLearner:
 
     def round(self) -> dict[str, float]:
         """`loss` (nats: cross-entropy and weighted terms, mean over networks), `term.<name>` of each term that is on,
-        `memory_writes`, `memory_retrievals`, `memory_useful`: retrievals after which the probe solves what it did not
-        solve in as many steps, with the same seed, without."""
+        `memory_entries` (held now), `memory_writes`, `memory_retrievals`, `memory_useful`: retrievals after which the
+        probe solves what it did not solve in as many steps, with the same seed, without."""
         self._rounds += 1
         return self._agent.round()
 

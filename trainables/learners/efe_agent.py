@@ -26,7 +26,7 @@ from trainables.learners.efe_memory import Memory, blend
 from trainables.learners.efe_net import told
 from trainables.learners.efe_reader import Reader
 from trainables.learners.efe_size import SizeHead
-from trainables.learners.percell import together
+from trainables.learners.percell import room, together
 from trainables.tasks.arc import Puzzle, puzzle
 from trainables.tasks.arc_grids import COLOURS, Grid
 
@@ -48,6 +48,7 @@ class Agent:
         self._reader: Reader | None = None
         if config.base_r:
             self._reader = Reader(base, config.base_r, config.learning_rate * config.base_multiplier, seed)
+        self._networks = 1 if memory is None else 2  # of a task: a probe takes room, too
         self._steps = 0
         self.batches: dict[tuple[Keys, bool], EfeBatch] = {}  # by their tasks, and whether they are warm
         self._warm: set[str] = set()  # tasks that have started from the memory
@@ -139,7 +140,8 @@ class Agent:
                     self.memory.write(key, own, batch.value(task), batch.preference(task), success.solved)
                     self._written.add(key)
                     useful += warm and not self._solved(self._success(key, warm=False))
-        counts = {"writes": self.memory.writes, "retrievals": self.memory.retrievals, "useful": useful}
+        counts = {"writes": self.memory.writes, "retrievals": self.memory.retrievals}
+        counts |= {"entries": len(self.memory), "useful": useful}
         return {f"memory_{name}": float(count) for name, count in counts.items()}
 
     def _solved(self, success: Success | None) -> bool:
@@ -160,12 +162,12 @@ class Agent:
         tasks = [self._tasks[key] for key in keys]
         probes = [self._probes[key]._replace(task=keys.index(key)) for key in keys if key in self._probes]
         seeds = [seed_of(key, self._seed) for key in keys]
-        return EfeBatch(tasks, probes, self._config, seeds, self._seed, starts, 2, self._reader)
+        fit = room(tasks[0].canvas.side, self._networks)
+        return EfeBatch(tasks, probes, self._config, seeds, self._seed, starts, fit, self._reader)
 
     def _together(self, keys: Iterable[str]) -> list[Keys]:
-        """Tasks that share a batch. A probe takes room, too."""
-        canvases = {key: self._tasks[key].canvas for key in keys}
-        return list(together(canvases, 1 if self.memory is None else 2))
+        """Tasks that share a batch."""
+        return list(together({key: self._tasks[key].canvas for key in keys}, self._networks))
 
     def _successes(self, keys: Keys) -> Tensor | None:
         """(tasks, 10): what other solved problems preferred; zeros where there are none."""

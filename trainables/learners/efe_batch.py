@@ -20,7 +20,7 @@ from trainables.learners.arc_canvas import OUTSIDE, Canvas
 from trainables.learners.efe_net import EfeNets, Told, told
 from trainables.learners.efe_reader import Reader, Rows
 from trainables.learners.percell_batch import Batch, Slot
-from trainables.tasks.arc_grids import Grid
+from trainables.tasks.arc_grids import COLOURS, Grid
 
 if TYPE_CHECKING:
     from trainables.learners.efe import EfeConfig
@@ -78,7 +78,6 @@ class EfeBatch(Batch):
         self._begin, self._width, self._probes, self._tasks = begin, len(sights[0].features), probes, len(tasks)
         super().__init__([sight.canvas for sight in sights], config, slots, room)  # type: ignore[arg-type]
         self.answering = self._tasks
-        self._owners = [owners[slot.task] for slot in self.slots]  # the task of each network, its own or probed
         given = [sights[slot.task] for slot in self.slots]
         read = told([sight.canvas for sight in given], np.stack([sight.features for sight in given]))
         self._frozen = Told(*(part.to(self.device) for part in read))
@@ -120,7 +119,8 @@ class EfeBatch(Batch):
         if self._reader is not None:
             self._reader.step()
 
-    def _losses(self, cells: Tensor, targets: Tensor) -> Tensor:
+    def _losses(self, cells: Tensor, targets: Tensor) -> list[Tensor]:
+        """Cross-entropy of the outcome with the weighted terms; and how the preference and the way back are learned."""
         config, nets, horizon = self._config, self.nets, self._config.horizon
         assert isinstance(nets, EfeNets)
         source, inside = cells[:, :, 0], targets != OUTSIDE
@@ -131,7 +131,7 @@ class EfeBatch(Batch):
         forward = nets.go(cells, context, horizon, horizon if whole else 1).outcomes
         outcome = forward[-1]
         loss = efe_terms.cross_entropy(outcome, targets, inside)
-        loss = loss + efe_terms.preference_fit(preference, targets, inside)
+        learned = efe_terms.preference_fit(preference, targets, inside)
         terms: dict[str, Tensor] = {}
         if config.risk:
             terms["risk"] = efe_terms.risk(outcome, preference, inside)
@@ -140,20 +140,26 @@ class EfeBatch(Batch):
         if config.step:
             terms["step"] = efe_terms.step(forward, inside)
         if config.anchor:
-            known = None if self.successes is None else self.successes[self._owners].to(self.device)
-            terms["anchor"] = efe_terms.anchor(preference, known)
+            terms["anchor"] = efe_terms.anchor(preference, self._anchors())
         if config.alignment:
             reading = torch.bmm(nets.encoder["features"], context.unsqueeze(2)).squeeze(2)  # (T, F)
             terms["alignment"] = efe_terms.alignment(reading, read.features)
         if config.bidirectional:
             backward = nets.back(targets, horizon, horizon).outcomes
-            loss = loss + efe_terms.cross_entropy(backward[-1], source, inside)  # how the way back is learned
+            learned = learned + efe_terms.cross_entropy(backward[-1], source, inside)
             terms["bidirectional"] = efe_terms.bidirectional(forward, backward, inside)
         if config.reversibility:
             own = torch.where(inside.unsqueeze(2), outcome.exp(), 0)
             terms["reversibility"] = efe_terms.reversibility(nets.back(own, horizon, 1).outcomes[-1], source, inside)
         self.terms = {name: float(value.detach().mean()) for name, value in terms.items()}
-        return loss + sum(getattr(config, name) * value for name, value in terms.items())
+        return [loss + sum(getattr(config, name) * value for name, value in terms.items()), learned]
+
+    def _anchors(self) -> Tensor | None:
+        """(T, 10). Zeros for probes: what others prefer they may have from the very demonstration that is held out."""
+        if self.successes is None:
+            return None
+        rows = torch.cat([self.successes, self.successes.new_zeros(len(self._probes), COLOURS)])
+        return rows[[slot.task for slot in self.slots]].to(self.device)
 
     def _say(self, weights: dict[str, Tensor], slot: int, cells: Tensor) -> Tensor:
         own = {name: value[slot : slot + 1] for name, value in weights.items()}

@@ -160,7 +160,7 @@ def open_batch(keys: Sequence[str], canvases: Mapping[str, Canvas], config: Perc
     seeds = [seed + 1000 * number for number in range(config.seeds)]
     slots = [Slot(task, seed_of(key, own)) for task, key in enumerate(keys) for own in seeds]
     chosen = [canvases[key] for key in keys]
-    return Batch(chosen, config, slots, room(chosen[0].side, config.seeds) * config.seeds)
+    return Batch(chosen, config, slots, room(chosen[0].side, config.seeds))
 
 
 def room(side: int, networks: int) -> int:

@@ -36,7 +36,7 @@ class Slot(NamedTuple):
 class Batch:
     """Networks of one side. Those that learn the same canvas answer together.
 
-    `room`: how many networks such a batch may hold. One alone where there is room for more gets an idle twin: torch's
+    `room`: how many tasks such a batch may hold. A network alone where more would fit gets an idle twin: torch's
     products of one matrix round otherwise than those of several, and a task's numbers must not tell who else is there.
     """
 
@@ -63,10 +63,10 @@ class Batch:
         """Parameters as the optimizer takes them."""
         return self.nets.parameters()
 
-    def _losses(self, cells: Tensor, targets: Tensor) -> Tensor:
-        """(T,), of a training step."""
+    def _losses(self, cells: Tensor, targets: Tensor) -> list[Tensor]:
+        """(T,) each, of a training step. All are trained; the first is what the networks are judged by."""
         logits = self.nets(cells, self._config.recurrent_steps, self._config.supervised_steps)
-        return torch.stack([cross_entropy(each, targets) for each in logits]).mean(0)
+        return [torch.stack([cross_entropy(each, targets) for each in logits]).mean(0)]
 
     def _stepped(self) -> None:
         """After each step: where something else learns, too."""
@@ -77,13 +77,14 @@ class Batch:
         return torch.func.functional_call(self.nets, own, (cells, self._config.recurrent_steps))[-1]
 
     def train(self, steps: int) -> np.ndarray:
-        """That many AdamW steps; per network the mean loss in nats per cell (NaN or inf is returned, never hidden)."""
+        """That many AdamW steps; per network the mean of the first loss (NaN or inf is returned, never hidden)."""
         config, losses = self._config, []
         for _ in range(steps):
-            loss = self._losses(*self._batch())
+            parts = self._losses(*self._batch())
             self._optimizer.zero_grad()
-            loss.sum().backward()  # networks never meet: each gets its own gradient
-            clip(list(self.nets.parameters()), config.max_grad_norm)
+            torch.stack(parts).sum().backward()  # networks never meet: each gets its own gradient
+            for group in self._optimizer.param_groups:  # what one part learns must not shorten another's steps
+                clip(group["params"], config.max_grad_norm)
             self._optimizer.step()
             self._stepped()
             self.steps += 1
@@ -91,7 +92,7 @@ class Batch:
             decay = min(config.ema_decay, self.steps / (self.steps + 10))
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.average.values()), list(self.nets.parameters()), 1 - decay)
-            losses.append(loss.detach())
+            losses.append(parts[0].detach())
         return torch.stack(losses).mean(0)[: self.used].cpu().numpy() if losses else np.full(self.used, math.nan)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
@@ -191,6 +192,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def clip(parameters: Sequence[nn.Parameter], largest: float) -> None:
     """Each network's gradient to a norm of at most `largest`, as `torch.nn.utils.clip_grad_norm_` clips one alone."""
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:  # a part that this loss does not use
+        return
     norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (T,)
     factors = (largest / (norms + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
