@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryError, RayActorError
 
 from trainables.core import Pair, Split
 from trainables.shape import HostFull, SeatLost, write_files
@@ -99,9 +99,9 @@ class Seat:
 
         Waits for one: Tune starts a trial before the process of the last one has left, and a host before its machine.
         """
-        patience_s, full_at, end = ANSWER_S, math.inf, time.monotonic() + WAIT_FOR_HOST_S
+        patience_s, known, full_since, end = ANSWER_S, 0, math.inf, time.monotonic() + WAIT_FOR_HOST_S
         while True:
-            up = [host for host in self._hosts if self._answers(host, patience_s)]
+            up, full = [host for host in self._hosts if self._answers(host, patience_s)], None
             patience_s = ANSWER_S if len(up) == len(self._hosts) else 0.5
             for host in up:
                 self._free(host)  # a process of this trial that died left its seat
@@ -112,11 +112,14 @@ class Seat:
                     return host
                 except RayActorError:  # whether it is gone for good is asked next
                     continue
-                except HostFull as full:
-                    full_at = min(full_at, time.monotonic())
-                    none_to_come = len(up) == len(self._hosts) and time.monotonic() > full_at + WAIT_FOR_SEAT_S
-                    if none_to_come or not full.may_wait:
+                except HostFull as refusal:
+                    if not refusal.may_wait:
                         raise
+                    full = refusal
+            if len(up) > known:  # one that has just come may be about to get its trials
+                known, full_since = len(up), time.monotonic()
+            if full and len(up) == len(self._hosts) and time.monotonic() > full_since + WAIT_FOR_SEAT_S:
+                raise full
             if time.monotonic() > end:
                 raise TimeoutError(
                     f"no host of {len(self._hosts)} had a seat within {WAIT_FOR_HOST_S / 60:.0f} minutes: `ray status`"
@@ -155,7 +158,7 @@ class Seat:
                 if attempt:
                     self._return(method)
                 return self._ask(method, *args)
-            except (RayActorError, SeatLost):
+            except (RayActorError, OutOfMemoryError, SeatLost):
                 if attempt == MAX_RESTARTS:
                     raise
         raise AssertionError("unreachable")
