@@ -153,8 +153,8 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
     weights = 4 * outline("builtin:tiny")[2]
     assert seating(ARENA, Machine(cores=2, free_bytes=2 * (weights + 3.5 * per_seat / 0.6))).seats == 3
-    one = seating(ARENA, Machine(cores=2, free_bytes=2 * weights))
-    assert (one.seats, one.hosts) == (4, 1), "two copies of the base would fill it"
+    one = seating(ARENA, Machine(cores=2, free_bytes=weights + 7 * per_seat))
+    assert (one.seats, one.hosts) == (4, 1), "two copies of the base would leave room for one seat each"
     assert seating(ARENA, Machine(cores=2, free_bytes=weights)).shape is None, "the base alone fills it"
     few = seating(replace(ARENA, num_samples=5), Machine(cores=64))
     assert (few.seats, few.hosts) == (3, 2)

@@ -101,7 +101,7 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
 
     status()
     assert "runs/toy: ended; 4 of 4 trials" in capsys.readouterr().out
-    with pytest.raises(BadInput, match="not running"):
+    with pytest.raises(BadInput, match="has ended; start another"):
         stop("1")
 
 
