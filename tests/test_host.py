@@ -179,7 +179,7 @@ def test_what_is_read_of_the_untouched_base_is_read_once_for_all_trials():
         host.start(name, "round")
     host.tick()
     hook.remove()
-    assert len(passes) == 2  # four rows, two at a time, none of them twice
+    assert len(passes) == 3  # four rows of three sizes, none of them twice
     while host.busy:
         host.tick()
     logits = [ours.model(torch.tensor([row.tokens])).logits[0].log_softmax(-1) for row in rows]
