@@ -62,6 +62,9 @@ class Given:
         self.place += self.rows_per_batch
         return list(self.rows[self.place - self.rows_per_batch : self.place])
 
+    def weight(self, rows: Sequence[Row]) -> float:
+        return 1.0  # a step is one micro-batch
+
 
 class Supervised(Given):
     def loss(self, logprobs: list[Tensor], rows: Sequence[Row]) -> Tensor:

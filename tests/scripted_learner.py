@@ -37,6 +37,7 @@ def scripted(
         watch_updates=watch_updates,
         prepare=nothing,
         next_rows=lambda: list(rows),
+        weight=lambda rows: sum(sum(row.labels) for row in rows),
         loss=lambda logprobs, rows: -sum(own.sum() for own in logprobs) / sum(len(own) for own in logprobs),
         evaluate=lambda split: evaluation(),
         state=dict,

@@ -52,7 +52,7 @@ def hosted(ours, rows, adapter=LORA, lanes=5):
     own = learner(rows, adapter)
     host.open("a", own)
     scramble(host._seats["a"].values(), lambda name, value: host._seats["a"]._own(name, None).copy_(value))
-    (loss,) = host._bench.train([Train(0, own, rows, 0, 0, 0)])
+    (loss,) = host._bench.train([Train(0, own, rows, 0, 0, 0, 1.0)])
     return host, loss, host._seats["a"].values(host._optimizer.gradient)
 
 
@@ -88,7 +88,7 @@ def test_a_packed_row_is_its_documents_alone_in_a_model_of_one_trial(family):
         own = with_peft(ours, lora_config(ours, LORA), learner(rows), 0)
         scramble(own.parameters, lambda name, value, own=own: own.parameters[name].data.copy_(value))
         logprobs = torch.cat(own._logprobs(rows)).detach()
-        loss = own._backward(rows, 0)
+        loss = own._backward(rows, 0, 1.0)
         assert own.evaluate()["logprobs"] == pytest.approx(logprobs.tolist(), rel=1e-10)
         found.append((logprobs, loss, [p.grad.clone() for p in own.parameters.values()]))
         own.close()
@@ -156,7 +156,7 @@ def test_packed_rows_share_a_batch_with_packed_rows_alone():
     """Another mask is another path through attention, whose bits need not be the same on every machine."""
     unpacked = [Row(r.tokens, r.labels) for r in PACKED]
     requests = {
-        name: Train(slot, learner(rows), rows, 0, 0, 0)
+        name: Train(slot, learner(rows), rows, 0, 0, 0, 1.0)
         for slot, (name, rows) in enumerate({"a": PACKED, "b": unpacked, "c": PACKED, "d": unpacked}.items())
     }
     bench = Host(base("qwen2"), Shape(4, lanes=8))._bench

@@ -100,6 +100,18 @@ def _raise(gradient):
     raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
 
+def test_rewards_are_of_all_micro_batches_of_a_step():
+    told = []
+    for pairs, micro_batches in ((4, 1), (1, 4)):
+        fields = {"per_device_train_batch_size": pairs, "gradient_accumulation_steps": micro_batches}
+        _, solo = opened(tiny(), **fields)
+        told.append(solo.round() | solo.evaluate())
+        solo.close()
+    whole, parts = told
+    for name in ("loss", "logps/chosen", "logps/rejected", "rewards/margins"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-4, abs=1e-5), name
+
+
 def test_seats_have_room_for_both_sides_of_a_pair():
 
     sweep = Sweep(

@@ -73,7 +73,7 @@ def test_gradients_equal_peft_on_unpadded_rows(family, kind):
     learner = scripted(adapter)
     host.open("a", learner)
     values = scrambled(host)
-    (loss,) = host._bench.train([Train(0, learner, ROWS, 0, 0, 0)])
+    (loss,) = host._bench.train([Train(0, learner, ROWS, 0, 0, 0, 1.0)])
 
     wrapped, parameters = stock(family, adapter, values, torch.float64)
     expected = -torch.cat([stock_logprobs(wrapped, row) for row in ROWS]).mean()
@@ -108,7 +108,7 @@ def test_gradients_equal_peft_under_the_same_dropout_masks():
     learner = scripted(adapter)
     host.open("a", learner, seed=9)
     values = scrambled(host)
-    (loss,) = host._bench.train([Train(0, learner, ROWS, seed=9, step=4, micro=1)])
+    (loss,) = host._bench.train([Train(0, learner, ROWS, seed=9, step=4, micro=1, share=1.0)])
     wrapped, parameters = stock("qwen2", adapter, values, torch.float64)
     row_now = []
     for name, module in wrapped.base_model.model.named_modules():

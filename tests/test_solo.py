@@ -11,11 +11,13 @@ import torch
 from tests.miniatures import base, model
 from tests.toys import Letters
 from trainables.adamw import schedule
+from trainables.adapters import lora_config
 from trainables.core import Optimizer
 from trainables.host import Host
 from trainables.learners.hybrid import HybridConfig
 from trainables.learners.lora import LoraConfig
 from trainables.learners.soft_prompt import SoftPromptConfig
+from trainables.own_model import with_peft
 from trainables.shape import HostFull, Shape
 from trainables.solo import Solo
 
@@ -103,19 +105,33 @@ def test_nan_stops_the_round_and_leaves_the_adapter():
     assert all(p.isfinite().all() for p in host.values("a").values())
 
 
-def test_accumulation_equals_one_large_batch():
-    def trained(**fields):
-        ours = base("qwen2")
-        config = LoraConfig(steps_per_round=3, learning_rate=1e-2, **fields)
-        host = Host(ours)
-        host.open("a", config.build(ours, Letters(), 0))
-        host.round("a")
-        return host.values("a")
+class Unequal(Letters):
+    """Every third answer is long: a mean per token of a short one's micro-batch says little about the whole batch."""
 
-    one = trained(per_device_train_batch_size=4)
-    two = trained(per_device_train_batch_size=2, gradient_accumulation_steps=2)
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
+    def train(self):
+        return [replace(e, answer=" ".join([e.answer] * (1 if i % 3 else 30))) for i, e in enumerate(super().train())]
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["in a seat", "in a model of its own"])
+def test_accumulation_equals_one_large_batch(alone):
+    def trained(rows, micro_batches):
+        ours = base("qwen2")
+        config = LoraConfig(steps_per_round=3, learning_rate=1e-2, per_device_train_batch_size=rows,
+                            gradient_accumulation_steps=micro_batches)  # fmt: skip
+        learner = config.build(ours, Unequal(), 0)
+        if alone:
+            own = with_peft(ours, lora_config(ours, config.adapter()), learner, 0)
+            return own.round()["loss"], {name: p.detach().clone() for name, p in own.parameters.items()}
+        host = Host(ours)
+        host.open("a", learner)
+        return host.round("a")["loss"], host.values("a")
+
+    loss, one = trained(4, 1)
+    for rows, micro_batches in ((2, 2), (1, 4)):
+        again, other = trained(rows, micro_batches)
+        assert again == pytest.approx(loss, rel=1e-5)
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
 
 
 def test_online_watches_every_update():

@@ -214,6 +214,9 @@ class LanguageLearner(Protocol):
     def next_rows(self) -> list[Row]:
         """The rows of one micro-batch; `gradient_accumulation_steps` of them make one optimizer step."""
 
+    def weight(self, rows: Sequence[Row]) -> float:
+        """What a micro-batch counts beside the others of its step: its labels, where `loss` is a mean over labels."""
+
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """Per row, the log-probabilities (a 1-D tensor, one entry per label, in order) -> one scalar tensor."""
 

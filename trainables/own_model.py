@@ -25,7 +25,7 @@ from trainables.memory import gradients
 from trainables.neftune import noisy
 from trainables.optim import Optim, open_adamw, paged_parameters, restore, second_moment
 from trainables.own_answers import Answers
-from trainables.tally import Tally
+from trainables.tally import Tally, shares
 from trainables.watch import unreached
 
 
@@ -106,25 +106,25 @@ class OwnModel(Answers):
     def _update(self) -> tuple[float, float, int]:
         """One optimizer step -> (mean loss, gradient norm before clipping, tokens); not taken if not finite."""
         settings, leaves = self.learner.optimizer, list(self.parameters.values())
-        losses: list[Tensor] = []
-        tokens = 0
         self._optimizer.zero_grad()
-        for micro in range(settings.gradient_accumulation_steps):
-            rows = self.learner.next_rows()
-            check(rows, self.learner.adapter.num_virtual_tokens, self.base)
-            losses.append(self._backward(rows, micro))
-            tokens += sum(len(row.tokens) for row in rows)
+        batches = [self.learner.next_rows() for _ in range(settings.gradient_accumulation_steps)]
+        rows = [row for own in batches for row in own]
+        check(rows, self.learner.adapter.num_virtual_tokens, self.base)
+        losses = [
+            share * self._backward(own, micro, share)
+            for micro, (own, share) in enumerate(zip(batches, shares(self.learner, batches), strict=True))
+        ]
         norm = self._whole(torch.nn.utils.clip_grad_norm_(leaves, settings.max_grad_norm))
-        mean, size = torch.stack([torch.stack(losses).mean(), norm.to(losses[0])]).tolist()
+        mean, size = torch.stack([torch.stack(losses).sum(), norm.to(losses[0])]).tolist()
         if math.isfinite(mean) and math.isfinite(size):
             for group in self._optimizer.param_groups:
                 group["lr"] = settings.learning_rate * schedule(settings, self._steps)
             self._optimizer.step()
             self._steps += 1
-        return mean, size, tokens
+        return mean, size, sum(len(row.tokens) for row in rows)
 
-    def _backward(self, rows: Sequence[Row], micro: int) -> Tensor:
-        """Add a micro-batch's gradient to the parameters' -> its loss. As many rows at a time as memory allows."""
+    def _backward(self, rows: Sequence[Row], micro: int, share: float) -> Tensor:
+        """Add a micro-batch's share to the gradients -> its loss. As many rows at a time as memory allows."""
         leaves = list(self.parameters.values())
         losses: list[Tensor] = []
 
@@ -140,8 +140,8 @@ class OwnModel(Answers):
 
         for parameter, gradient in zip(leaves, self._in_memory(found), strict=True):
             if gradient is not None:
-                share = gradient / self.learner.optimizer.gradient_accumulation_steps
-                parameter.grad = share if parameter.grad is None else parameter.grad + share
+                own = gradient * share
+                parameter.grad = own if parameter.grad is None else parameter.grad + own
         return losses[0].detach()
 
     def _seeded_logprobs(self, rows: Sequence[Row], micro: int, first: int) -> list[Tensor]:

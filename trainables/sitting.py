@@ -14,7 +14,7 @@ from trainables.core import Asking, Complete, Completion, LanguageLearner, Read,
 from trainables.decoding import prompts_of
 from trainables.documents import check
 from trainables.stack import Stack
-from trainables.tally import Tally
+from trainables.tally import Tally, shares
 from trainables.watch import unreached
 from trainables.work import Decode, Measure, Request, Step, Train
 
@@ -87,15 +87,13 @@ class Sitting:
 
     def _update(self, watched: dict[str, list[float]] | None) -> Requesting:
         """One optimizer step -> (mean loss, gradient norm before clipping, rows); not taken if it is not finite."""
-        losses: list[float] = []
-        rows: list[Row] = []
-        for micro in range(self.learner.optimizer.gradient_accumulation_steps):
-            own = self._checked(self.learner.next_rows())
-            losses.append((yield Train(self.slot, self.learner, own, self.seed, self.step, micro)))
-            rows += own
+        count, loss = self.learner.optimizer.gradient_accumulation_steps, 0.0
+        batches = [self._checked(self.learner.next_rows()) for _ in range(count)]
+        for micro, (own, share) in enumerate(zip(batches, shares(self.learner, batches), strict=True)):
+            loss += share * (yield Train(self.slot, self.learner, own, self.seed, self.step, micro, share))
+        rows = [row for own in batches for row in own]
         if watched is not None:
             watched["correct_before_update"].append((yield from self._correct(rows)))
-        loss = sum(losses) / len(losses)
         norm = yield Step(self.slot, math.isfinite(loss), self.learner.optimizer)
         if watched is not None:
             watched["correct_after_update"].append((yield from self._correct(rows)))

@@ -93,13 +93,13 @@ class Spread(OwnModel):
         elif not getattr(self.base.model, "is_quantized", False):
             self.base.model.to("cpu")
 
-    def _backward(self, rows: Sequence[Row], micro: int) -> Tensor:
-        """As of one process, from this one's share. The last shares are filled with rows that count for nothing."""
-        share = -(-len(rows) // self._world)
-        places = range(self._rank * share, (self._rank + 1) * share)
+    def _backward(self, rows: Sequence[Row], micro: int, share: float) -> Tensor:
+        """As of one process, from this one's part. The last parts are filled with rows that count for nothing."""
+        part = -(-len(rows) // self._world)
+        places = range(self._rank * part, (self._rank + 1) * part)
         mine = [rows[i] if i < len(rows) else rows[0] for i in places]
-        at_once = max(1, share >> self._halvings)
-        spans = [slice(first, first + at_once) for first in range(0, share, at_once)]
+        at_once = max(1, part >> self._halvings)
+        spans = [slice(first, first + at_once) for first in range(0, part, at_once)]
 
         def forward(span: slice) -> list[Tensor]:
             return self._seeded_logprobs(mine[span], micro, places[span.start])
@@ -108,16 +108,16 @@ class Spread(OwnModel):
         with nullcontext() if one else torch.no_grad():
             outputs = [output for span in spans for output in forward(span)]
         leaves = [output.detach().requires_grad_() for output in outputs]
-        everyone = self._gathered(leaves, rows, share)
+        everyone = self._gathered(leaves, rows, part)
         everyone[places.start : places.stop] = leaves[: max(0, len(rows) - places.start)]
         loss = self.learner.loss(everyone, rows)
         # Processes' gradients are averaged, and theirs are to be added.
-        scale = self._world / self.learner.optimizer.gradient_accumulation_steps
-        shares: Sequence[Tensor] = [torch.zeros_like(leaf) for leaf in leaves]
+        scale = self._world * share
+        own: Sequence[Tensor] = [torch.zeros_like(leaf) for leaf in leaves]
         if loss.requires_grad:  # else all of its rows count for nothing
-            shares = torch.autograd.grad(loss * scale, leaves, allow_unused=True, materialize_grads=True)
+            own = torch.autograd.grad(loss * scale, leaves, allow_unused=True, materialize_grads=True)
         for span in spans:
-            torch.autograd.backward(outputs if one else forward(span), shares[span])
+            torch.autograd.backward(outputs if one else forward(span), own[span])
         return loss.detach()
 
     def _gathered(self, mine: Sequence[Tensor], rows: Sequence[Row], share: int) -> list[Tensor]:

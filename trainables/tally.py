@@ -1,13 +1,16 @@
-"""What a round of training adds up to, wherever it runs."""
+"""What a step, and a round, of training add up to, wherever they run."""
 
 from __future__ import annotations
 
 import math
 import resource
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from trainables.core import LanguageLearner, Row
 
 
 def peak_memory_mib() -> float:
@@ -15,6 +18,16 @@ def peak_memory_mib() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
+
+
+def shares(learner: LanguageLearner, batches: Sequence[Sequence[Row]]) -> list[float]:
+    """What each micro-batch's loss counts in that of its step, so that accumulation is one large batch.
+
+    With equal shares, a micro-batch of short answers would weigh as much as one of long ones: more, per token. They add
+    up to 1; a lone one is 1 exactly.
+    """
+    weights = [learner.weight(rows) for rows in batches]
+    return [weight / sum(weights) for weight in weights]
 
 
 class Tally:

@@ -34,6 +34,7 @@ class Train:
     seed: int
     step: int
     micro: int
+    share: float  # of this loss in its step's
 
     @cached_property
     def size(self) -> tuple[int, int, bool]:
@@ -109,7 +110,7 @@ class Bench:
         return True
 
     def train(self, requests: Sequence[Train]) -> list[float | Exception]:
-        """Add each request's gradient to its slot's; its loss is divided by the accumulation it is part of.
+        """Add each request's gradient to its slot's; its loss counts its share of the step's.
 
         A learner whose loss cannot be computed gets its own exception for an answer.
         """
@@ -123,9 +124,7 @@ class Bench:
                 losses.append(_loss(request, logprobs[first : first + len(request.rows)]))
                 first += len(request.rows)
             shares = [
-                loss / request.learner.optimizer.gradient_accumulation_steps
-                for request, loss in zip(requests, losses, strict=True)
-                if isinstance(loss, Tensor)
+                loss * request.share for request, loss in zip(requests, losses, strict=True) if isinstance(loss, Tensor)
             ]
             return sum(shares[1:], shares[0]) if shares else None
 

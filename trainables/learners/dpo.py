@@ -93,7 +93,7 @@ class DpoLearner(SupervisedLearner):
         self._factors = label_factors(task.train(), self._train, [1.0] * len(self._train))
         self._known: list[Known] = []
         self._places: dict[Row, int] = {}  # of a chosen row
-        self._seen: dict[int, dict[str, float]] = {}  # of a micro-batch: its loss may be asked for again
+        self._seen: dict[tuple[int, ...], dict[str, float]] = {}  # of a micro-batch: its loss may be asked for again
 
     def prepare(self) -> Asking:
         """Pairs and their reference, once."""
@@ -113,6 +113,9 @@ class DpoLearner(SupervisedLearner):
         places = self._next()
         return [self._encoded(i, text) for i in places for text in (self._known[i].chosen, self._known[i].rejected)]
 
+    def weight(self, rows: Sequence[Row]) -> float:
+        return len(rows)  # a pair is a pair, whatever its length
+
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """The mean over pairs, or Dr. DPO's, each pair times what repairs its label's share."""
         from trainables.learners import preference  # torch, which a trial's own process does without
@@ -125,7 +128,7 @@ class DpoLearner(SupervisedLearner):
         beta = preference.beta_at(step, config.beta, config.beta_start, config.beta_warmup_steps)
         cal = config.loss_type == "cal_dpo"
         losses = preference.cal_dpo(*pairs, beta) if cal else preference.dpo(*pairs, beta, config.label_smoothing)
-        self._seen[self._draws] = preference.reward_metrics(*pairs, beta)
+        self._seen[self._draws, *places] = preference.reward_metrics(*pairs, beta)
         weights = chosen.new_tensor([self._factors[self._train[i].answer] for i in places])
         return preference.dr_dpo(losses, config.beta_prime, weights)
 

@@ -132,6 +132,9 @@ class SupervisedLearner:
         self._draws += 1
         return chosen
 
+    def weight(self, rows: Sequence[Row]) -> float:
+        return sum(sum(row.labels) for row in rows)
+
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """Mean negative log-likelihood per label token of the micro-batch, in nats."""
         total = sum(row.sum() for row in logprobs)

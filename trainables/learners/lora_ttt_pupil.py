@@ -52,6 +52,9 @@ class Pupil:
         first, self._draws = self._draws, self._draws + self.rows_per_batch
         return [self._row(k) for k in range(first, self._draws)]
 
+    def weight(self, rows: Sequence[Row]) -> float:
+        return sum(sum(row.labels) for row in rows)
+
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """Mean negative log-likelihood per label token of the micro-batch, in nats."""
         return -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs)

@@ -106,6 +106,9 @@ class PhasesLearner:
     def next_rows(self) -> list[Row]:
         return self._now.next_rows()
 
+    def weight(self, rows: Sequence[Row]) -> float:
+        return self._now.weight(rows)
+
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         return self._now.loss(logprobs, rows)
 
