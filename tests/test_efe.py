@@ -78,13 +78,14 @@ def test_noise_in_test_outputs_changes_no_cell(tmp_path):
     assert learners[0].evaluate()["cell_accuracy"] != learners[1].evaluate()["cell_accuracy"]
 
 
-def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path):
-    """Another cell in the last output of one of two tasks alike, which remember, start and anchor each other: its
-    probe's weights stay the same to the last bit, the other network's do not."""
+@pytest.mark.parametrize("shared", [{"risk": 0.1, "anchor": 0.5}, {"base_r": 2, "base_multiplier": 10.0}])
+def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path, shared):
+    """Another cell in the last output of one of two tasks alike, which start and anchor each other or share a base's
+    adapter: its probe's weights stay the same to the last bit, the other network's do not."""
     changed = rule()
     changed["train"][-1]["output"][2][0] = 5
     (key, other), (train,), (test,) = ids("search", 2), ids("train", 1), ids("test", 1)
-    config = replace(QUICK, steps_per_round=20, success_threshold=0.125, memory_similarity=0.0, risk=0.1, anchor=0.5)
+    config = replace(QUICK, steps_per_round=20, success_threshold=0.125, memory_similarity=0.0, **shared)
     agents = []
     for name, content in (("one", rule()), ("two", changed)):
         files = {key: content, other: rule(5, side=6), train: rule(), test: rule()}  # another side: another batch
