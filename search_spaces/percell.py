@@ -1,4 +1,7 @@
-"""What may vary for percell: the step size first, then how much it regularises and what it takes as symmetric."""
+"""What may vary for percell: the step size first, then how much it regularises, what it takes as symmetric, and votes.
+
+Steps per round stay fixed: they are time, and rounds of one sweep are compared.
+"""
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -18,5 +21,7 @@ SPACE = Space(
         "ema_decay": FloatDistribution(0.8, 0.98),
         # Right for most rules, wrong for those that know a colour by its name.
         "permute_colours": CategoricalDistribution((False, True)),
+        # Networks of a task that vote; a second one costs as much time again.
+        "seeds": CategoricalDistribution((1, 2)),
     }
 )

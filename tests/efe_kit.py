@@ -19,6 +19,7 @@ QUICK = EfeConfig(
     per_device_train_batch_size=6,
     steps_per_round=40,
     learning_rate=5e-3,
+    features=True,
     memory_capacity=256,
     memory_similarity=0.5,
 )

@@ -226,6 +226,9 @@ def test_alignment_by_hand():
     features = torch.tensor([[8.0, 6.0], [-2.0, 0.0], [10.0, 20.0], [0.0, 0.0]])
     found = terms.alignment(context, features)
     assert found.tolist() == pytest.approx([1 - 24 / 25, 2.0, 0.0, 0.0], abs=1e-6)
+    cosine_itself, whichever_way, lengths_counted = (24 / 25, -1.0), (1 - 24 / 25, 0.0), (1 - 48.0, 3.0)
+    for mistake in (cosine_itself, whichever_way, lengths_counted):
+        assert any(abs(found[t].item() - mistake[t]) > 0.05 for t in range(2))
     found.sum().backward()
     assert context.grad[3].tolist() == [0.0, 0.0]
     assert context.grad[0].abs().min() > 0
@@ -234,6 +237,12 @@ def test_alignment_by_hand():
 
 def test_reversibility_by_hand():
     q, inside = outcome([[{1: 0.5, 2: 0.5}, {3: 0.8, 4: 0.2}, PAD]])
-    assert value(terms.reversibility(q, colours([[1, 4, 10]]), inside)) == pytest.approx((log(2) + log(5)) / 2)
+    found = value(terms.reversibility(q, colours([[1, 4, 10]]), inside))
+    assert found == pytest.approx((log(2) + log(5)) / 2)
+    likeliest_instead_of_the_input = (log(2) + log(1 / 0.8)) / 2
+    entropy = (log(2) + 0.8 * log(1 / 0.8) + 0.2 * log(5)) / 2
+    padding_as_a_free_cell = (log(2) + log(5)) / 3
+    for mistake in (likeliest_instead_of_the_input, entropy, padding_as_a_free_cell):
+        assert abs(found - mistake) > 0.05
     recovered, everywhere = outcome([[{1: 1.0}, {4: 1.0}]])
     assert value(terms.reversibility(recovered, colours([[1, 4]]), everywhere)) == 0.0

@@ -144,7 +144,10 @@ def test_language_learners_do_as_on_the_cpu(name, without, request, tmp_path):
 
 GRIDS = {
     "percell": (PercellConfig(steps_per_round=4, seeds=2, permute_colours=True), False),
-    "efe": (EfeConfig(steps_per_round=4, base_r=2, alignment=0.1, memory_capacity=4, success_threshold=0.1), True),
+    "efe": (
+        EfeConfig(steps_per_round=4, features=True, base_r=2, alignment=0.1, memory_capacity=4, success_threshold=0.1),
+        True,
+    ),
     "lora_ttt": (QUICK, True),
 }
 

@@ -57,7 +57,7 @@ class EfeConfig:
     alignment: float = 0.0  # the context against the base's features
     reversibility: float = 0.0  # the backward model cannot return from the outcome
 
-    features: bool = True  # whether the encoder reads the frozen base's features of the demonstrations
+    features: bool = False  # whether the encoder reads the frozen base's features of the demonstrations (no gain)
     base_r: int = 0  # LoRA rank on that base, trained through what the encoder reads; 0: the base stays frozen
     base_multiplier: float = 0.1  # of the learning rate, for that adapter
     memory_capacity: int = 0  # solved problems held; 0: no memory and no probes, at half the cost (it did not help)

@@ -54,7 +54,7 @@ class Agent:
         self._warm: set[str] = set()  # tasks that have started from the memory
         self._written: set[str] = set()  # tasks that the memory has known: what others made of them may not come back
         for keys in self._together(self._tasks):
-            self.batches[keys, False] = self._open(keys)
+            self.batches[keys, False] = self._open(keys, warm=False)
 
     def round(self) -> dict[str, float]:
         """Recall, train, remember. See `EfeLearner.round`."""
@@ -102,7 +102,7 @@ class Agent:
     def load(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError for the state of an agent with other tasks."""
         check_same((key for keys, _ in state["batches"] for key in keys), self._tasks)
-        self.batches = {(keys, warm): self._open(keys) for keys, warm in state["batches"]}
+        self.batches = {(keys, warm): self._open(keys, warm) for keys, warm in state["batches"]}
         self._warm = {key for keys, warm in self.batches if warm for key in keys}
         self._written = set(state["written"])
         for name, batch in self.batches.items():
@@ -125,7 +125,7 @@ class Agent:
                 starts[key] = blend(matches)
         self._warm |= set(starts)
         for keys in self._together(starts):
-            self.batches[keys, True] = self._open(keys, [starts[key] for key in keys])
+            self.batches[keys, True] = self._open(keys, True, [starts[key] for key in keys])
 
     def _remember(self) -> dict[str, float]:
         """Write what is solved; the memory's counts so far."""
@@ -158,12 +158,12 @@ class Agent:
         cold, warm = (self._success(key, kind) for kind in (False, True))
         return cold is not None and warm is not None and (-warm.solved, warm.loss) < (-cold.solved, cold.loss)
 
-    def _open(self, keys: Keys, starts: Sequence[Mapping[str, Tensor]] = ()) -> EfeBatch:
+    def _open(self, keys: Keys, warm: bool, starts: Sequence[Mapping[str, Tensor]] = ()) -> EfeBatch:
         tasks = [self._tasks[key] for key in keys]
         probes = [self._probes[key]._replace(task=keys.index(key)) for key in keys if key in self._probes]
         seeds = [seed_of(key, self._seed) for key in keys]
         fit = room(tasks[0].canvas.side, self._networks)
-        return EfeBatch(tasks, probes, self._config, seeds, self._seed, starts, fit, self._reader)
+        return EfeBatch(tasks, probes, self._config, seeds, self._seed, starts, fit, self._reader, warm)
 
     def _together(self, keys: Iterable[str]) -> list[Keys]:
         """Tasks that share a batch."""

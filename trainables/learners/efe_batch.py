@@ -56,7 +56,7 @@ class EfeBatch(Batch):
     task. `begin`: the seed of all first values, the same for all tasks, so that what one has learned means something
     to another. `starts`: by task, parameters without T to begin with instead. `reader`: gives the features, with a
     gradient, in place of the frozen base; where there are probes they alone train it, as it must not know what they
-    are asked.
+    are asked, and a `warm` batch, which began where whole tasks ended, does not train it at all.
     """
 
     _config: EfeConfig  # type: ignore[assignment]
@@ -71,6 +71,7 @@ class EfeBatch(Batch):
         starts: Sequence[Mapping[str, Tensor]] = (),
         room: int = 1,
         reader: Reader | None = None,
+        warm: bool = False,
     ) -> None:
         sights = [*tasks, *(probe.sight for probe in probes)]
         owners = [*range(len(tasks)), *(probe.task for probe in probes)]
@@ -82,6 +83,7 @@ class EfeBatch(Batch):
         read = told([sight.canvas for sight in given], np.stack([sight.features for sight in given]))
         self._frozen = Told(*(part.to(self.device) for part in read))
         self._rows, self._reader = [sight.rows for sight in given], reader
+        self._teaching = [not warm and (slot.task >= self._tasks or not probes) for slot in self.slots]
         self.successes: Tensor | None = None  # (tasks, 10): what other solved problems preferred, or zeros
         self._held_out: dict[tuple[int, int], Success] = {}  # by steps and task
         self.terms: dict[str, float] = {}  # of the last step, mean over networks, before weighting
@@ -110,10 +112,11 @@ class EfeBatch(Batch):
         """What the encoder reads now."""
         if self._reader is None:
             return self._frozen
-        known = self._tasks if self._probes else 0
-        with torch.no_grad():
-            fixed = self._reader.features(self._rows[:known]) if known else self._frozen.features[:0]
-        return Told(self._frozen.pairs, torch.cat([fixed, self._reader.features(self._rows[known:])]))
+        features = []
+        for rows, teaching in zip(self._rows, self._teaching, strict=True):
+            with torch.set_grad_enabled(teaching and torch.is_grad_enabled()):
+                features.append(self._reader.features([rows]))
+        return Told(self._frozen.pairs, torch.cat(features))
 
     def _stepped(self) -> None:
         if self._reader is not None:
