@@ -110,6 +110,15 @@ def test_an_evaluation_task_is_known_whichever_of_its_pairs_it_asks():
     assert published(TWICE, splits["train"][TWICE]) is None
 
 
+def test_files_are_found_from_another_folder(tmp_path, monkeypatch):
+    """Every trial has a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    write_all_splits(tmp_path / "mine", recolour())
+    arc, both = ArcTask(data="mine"), ArcTask(data="arc1+mine")
+    monkeypatch.chdir("/")
+    assert (len(arc.train()), len(both.train())) == (1, 1 + len(ArcTask().train()))
+
+
 @pytest.mark.parametrize(
     ("data", "part"), [("arc1+arc9", "arc9"), ("nowhere/mine+arc2", "nowhere/mine"), ("arc1+", "")]
 )
@@ -160,13 +169,36 @@ def test_one_file_with_many_tasks(tmp_path):
     assert [split()[0].key for split in (arc.train, arc.search, arc.test)] == keys
 
 
+def test_tasks_without_test_outputs_are_asked_and_never_scored(tmp_path):
+    """As a competition gives them: one of two outputs is enough to be missing, and no filter leaves a task out."""
+    large = task([([[1] * 20], [[2] * 20])], [([[3] * 20], [[4]]), ([[5]], [[6]])])
+    del large["test"][1]["output"]
+    file = tmp_path / "challenges.json"
+    file.write_text(json.dumps({key: large for split in ("train", "search", "test") for key in ids(split, 2)}))
+    with pytest.raises(ValueError, match=r"^the search split is empty, and 6 tasks have no test outputs; .*'arc1\+/"):
+        ArcTask(data=str(file)).search()
+    mixed, alone = ArcTask(data=f"arc1+{file}", limit_search=3), ArcTask(limit_search=3)
+    for split in ("train", "search", "test"):
+        assert getattr(mixed, split)() == getattr(alone, split)()
+    assert mixed.max_new_tokens == alone.max_new_tokens
+    assert not alone.unanswered()
+    assert len(mixed.unanswered()) == 6
+    for example in mixed.unanswered():
+        assert [grid.tolist() for grid in puzzle(example).test_inputs] == [[[3] * 20], [[5]]]
+        assert "Test input 2:\n5\n" in example.prompt
+        assert example.answer == ""
+        assert mixed.score(example, entries(([[4]], [[4]]), ([[6]], [[6]]))) == 0.0
+
+
 GOOD = recolour()
 BAD_FILES = [
     ('{"train": [', r"bad\.json: not valid JSON at line 1, column 12 .*; repair or remove the file"),
     ("[1]", r"bad\.json: holds a list; write one task or an object of task id -> task"),
     ('{"train": [], "test": []}', r"bad\.json: key 'train' is missing or empty; a task has non-empty lists"),
     (json.dumps({"abc": {"train": GOOD["train"]}}), r"bad\.json: task 'abc': key 'test' is missing or empty"),
-    (json.dumps({**GOOD, "test": [{"input": [[1]]}]}), r"bad\.json: test\[0\] has no 'output'; every pair needs"),
+    (json.dumps({**GOOD, "train": [{"input": [[1]]}]}), r"bad\.json: train\[0\] has no 'output'; every pair needs"),
+    (json.dumps({**GOOD, "test": [{"output": [[1]]}]}), r"bad\.json: test\[0\] has no 'input'; every pair needs"),
+    (json.dumps({**GOOD, "test": [[1]]}), r"bad\.json: test\[0\] has no 'input'; every pair needs"),
     (
         json.dumps(task([([[1]], [[1, 2], [3]])], [([[1]], [[1]])])),
         r"train\[0\]\.output: row 1 has 1 cells, row 0 has 2",

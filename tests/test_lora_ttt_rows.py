@@ -10,9 +10,9 @@ from tests.grids_kit import INPUTS, arc, grid_base, pupil
 from trainables.bases import Base
 from trainables.core import Completion
 from trainables.learners.arc_answers import counted, two_best
-from trainables.learners.lora_ttt_text import written
+from trainables.learners.lora_ttt_text import Scribe, most_tokens, written
 from trainables.prompts import decode
-from trainables.tasks.arc import Puzzle, puzzle
+from trainables.tasks.arc import ArcTask, Puzzle, puzzle
 from trainables.tasks.arc_views import TURNS, View
 
 
@@ -93,6 +93,34 @@ def test_judging_undoes_views_and_drops_what_is_no_answer(base):
     cut = own.found([Completion(tokens, place > 0) for place, tokens in enumerate(said)])
     assert cut[0][0] is None
     assert cut[0][1].tolist() == [[0, 1], [2, 3]]
+
+
+def test_a_grid_larger_than_any_that_is_seen_is_an_answer_where_a_lens_says_so(base):
+    """Twice as wide: demonstrations show up to 4 cells in a row, the test output has 6. Nothing says that it has 8."""
+    pairs = [(np.array([row], np.int8), np.array([row * 2], np.int8)) for row in ([1, 2], [3, 0])]
+    own = pupil(base, Puzzle(tuple(pairs), (np.array([[5, 6, 7]], np.int8),)), votes=2)
+    assert own.room == 2 + 6 + 6  # cells, line ends where it is upright, one to begin, one to stop
+    said = [written_answer(base, text) for text in ("567567", "5\n6\n7\n5\n6\n7")]
+    assert [view.turn for view in own.views] == [0, 1]
+    (found,) = own.found([Completion(tokens, True) for tokens in said])
+    assert [grid.tolist() for grid in found] == [[[5, 6, 7, 5, 6, 7]], [[7, 6, 5, 7, 6, 5]]]
+    (found,) = own.found([Completion(written_answer(base, "56785678"), True)] * 2)
+    assert found == [None, None]
+
+
+def test_official_tasks_that_no_room_is_left_for():
+    """Outputs larger than any grid that is seen, of sizes that no lens gives: they can never be answered."""
+    task = ArcTask(data="arc1", same_size=False, max_side=30)
+    scribe = Scribe(grid_base().tokenizer, 8192)
+    short = {
+        example.key
+        for example in (*task.train(), *task.search(), *task.test())
+        if scribe.room(puzzle(example)) < 2 + max(most_tokens(target.shape) for _, target in example.data.tests)
+    }
+    assert short == {
+        *("feca6190", "91413438", "9af7a82c", "bbc9ae5d", "eb281b96"),
+        *("2697da3f", "c1990cce", "ccd554ac", "ad7e01d0", "d4b1c2b1"),
+    }  # fmt: skip
 
 
 def test_votes_by_hand():

@@ -165,10 +165,10 @@ def go_on(learner: Learner, file: Path) -> int:
 
 
 class Asked:
-    """A task whose test split stands where the search split was: some learners train on what they are asked."""
+    """A task with another split where the search split was: some learners train on what they are asked."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, split: str = "test") -> None:
+        self._task, self._split = task, split
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # so that it can be pickled
@@ -176,7 +176,7 @@ class Asked:
         return getattr(self._task, name)
 
     def search(self) -> Sequence[Example]:
-        return self._task.test()
+        return getattr(self._task, self._split)()
 
     def baselines(self) -> Mapping[str, float]:
         """The task's own code, which asks for the search split and gets this one."""

@@ -33,7 +33,8 @@ def export(
 
     `--to`: a new folder. `--trial`: best (as it lies in best/), or a number or id, which is trained again. `--merge`: a
     whole model that transformers loads by itself. `--register NAME`: also a new version in MLflow's model registry.
-    `--submission FILE`: of ARC, a finalist's answers to the test split in the official format.
+    `--submission FILE`: of ARC, in the official format: answers to the tasks without test outputs, where the data has
+    such, else a finalist's answers to the test split.
     """
     left = open_run(run)
     if submission:

@@ -74,15 +74,19 @@ def job_of(run: Run, which: str) -> Job:
     return Job(record, seed, int(best["round"]), "search", float(best["score"]), record.items)
 
 
-def train(run: Run, job: Job) -> Any:
-    """The trained learner, in a host of the same shape and with as many threads. BadInput where the data is other."""
+def train(run: Run, job: Job, split: str | None = None) -> Any:
+    """The trained learner, in a host of the same shape and with as many threads. BadInput where the data is other.
+
+    `split`: what it is asked, if not what the job was.
+    """
     sweep = rebuild(run.facts)
     pair = sweep.resolve(job.record.params)[0]
     then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
     if then != now:
         raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
-    if job.split == "test":
-        pair = replace(pair, task=cast(Task, Asked(pair.task)))
+    asked = split or job.split
+    if asked != "search":
+        pair = replace(pair, task=cast(Task, Asked(pair.task, asked)))
     seating = run.end.get("seating", {})
     import torch
 

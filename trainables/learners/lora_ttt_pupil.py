@@ -87,7 +87,7 @@ class Pupil:
         """Per test input the grid of each view, turned back; None where it did not end or is none, or could not be
         written in every turn."""
         grids = [self._scribe.read(said.tokens) if said.ended else None for said in completions]
-        small = [grid if grid is not None and 2 + most_tokens(grid) <= self.room else None for grid in grids]
+        small = [grid if grid is not None and 2 + most_tokens(grid.shape) <= self.room else None for grid in grids]
         count = len(self.puzzles[0].test_inputs)
         return [
             [None if grid is None else view.undo(grid) for view, grid in zip(self.views, small[i::count], strict=True)]

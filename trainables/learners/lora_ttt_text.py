@@ -7,11 +7,13 @@ Franzen et al. 2024.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from trainables.core import Row
+from trainables.learners.arc_canvas import hypotheses
 from trainables.prompts import decode, encode_answer, encode_prompt
 from trainables.tasks.arc import Puzzle
 from trainables.tasks.arc_grids import Grid, grid_text, parse_completion
@@ -24,9 +26,9 @@ def written(pairs: Pairs, source: Grid) -> str:
     return f"{shown}I\n{grid_text(source)}\nO"
 
 
-def most_tokens(grid: Grid) -> int:
+def most_tokens(shape: Sequence[int]) -> int:
     """Of a grid in any turn, under any tokenizer: a token per character, a line end per row."""
-    return grid.size + max(grid.shape)
+    return prod(shape) + max(shape)
 
 
 class Scribe:
@@ -37,14 +39,17 @@ class Scribe:
         self._frame = len(encode_prompt(tokenizer, written((), np.zeros((1, 1), dtype=np.int8))))
 
     def room(self, seen: Puzzle) -> int:
-        """Tokens of the longest answer that is thought of: as large as any grid that is seen, and its ends."""
-        grids = [grid for pair in seen.demonstrations for grid in pair]
-        return 2 + max(map(most_tokens, [*grids, *seen.test_inputs]))
+        """Tokens of the longest answer that is thought of, and its ends: as large as any grid that is seen, or as the
+        lenses that fit say that a test output is."""
+        shapes = [grid.shape for pair in seen.demonstrations for grid in pair]
+        shapes += [grid.shape for grid in seen.test_inputs]
+        shapes += [shape for sizes in hypotheses(seen) for shape in sizes]
+        return 2 + max(map(most_tokens, shapes))
 
     def fits(self, seen: Puzzle) -> bool:
         """Whether each of its questions fits alone, in any turn, with room for its answer."""
         sources = [*(source for source, _ in seen.demonstrations), *seen.test_inputs]
-        return self._frame + max(map(most_tokens, sources)) + self.room(seen) <= self.limit
+        return self._frame + max(most_tokens(source.shape) for source in sources) + self.room(seen) <= self.limit
 
     def prompt(self, pairs: Pairs, source: Grid, room: int) -> list[int]:
         """Token ids that leave `room` tokens for the answer: without the last demonstrations where they are many."""

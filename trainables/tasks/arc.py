@@ -17,7 +17,7 @@ import numpy as np
 
 from trainables.core import Example
 
-from .arc_data import ArcPairs, hash_fraction, load_splits, published
+from .arc_data import ArcPairs, hash_fraction, load_splits, published, with_whole_paths
 from .arc_grids import MAX_SIDE, Grid, grid_text, parse_completion, submission
 
 
@@ -31,7 +31,7 @@ class Puzzle:
 
 def puzzle(example: Example) -> Puzzle:
     """The only door from an example to its grids that learners use."""
-    return Puzzle(example.data.demonstrations, tuple(source for source, _ in example.data.tests))
+    return Puzzle(example.data.demonstrations, example.data.test_inputs)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class ArcTask:
     seed: int = 0  # the order of each split, hence what a limit keeps; never which split a task is in
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", with_whole_paths(self.data))
         if not 1 <= self.max_side <= MAX_SIDE:
             raise ValueError(
                 f"max_side={self.max_side} is outside 1 to {MAX_SIDE}, the sides of ARC grids; choose one inside"
@@ -72,7 +73,7 @@ class ArcTask:
     def max_new_tokens(self) -> int:
         """A token per cell and per line end, and two to part or end grids, for each test output: as if all of them were
         as large as the largest grid that the task shows. Their true sizes would tell what only answers may know."""
-        examples = [example for split in _splits(self).values() for example in split]
+        examples = [example for split in ("train", "search", "test") for example in _splits(self)[split]]
         return max(len(e.data.tests) * max(g.size + max(g.shape) + 1 for g in e.data.shown) for e in examples)
 
     def train(self) -> Sequence[Example]:
@@ -84,8 +85,16 @@ class ArcTask:
     def test(self) -> Sequence[Example]:
         return self._split("test")
 
+    def unanswered(self) -> Sequence[Example]:
+        """All tasks whose test outputs no file gives, whatever the filters: a submission answers them. Nothing is
+        trained, searched or tested on them, and no answer to them scores."""
+        return _splits(self)["unanswered"]
+
     def _split(self, split: str) -> tuple[Example, ...]:
-        examples = _splits(self)[split]
+        examples, asked = _splits(self)[split], len(self.unanswered())
+        if not examples and asked:
+            remedy = f"name tasks with outputs beside them, as in data='arc1+{self.data}'"
+            raise ValueError(f"the {split} split is empty, and {asked} tasks have no test outputs; {remedy}")
         if not examples:
             filters = f"data='{self.data}', same_size={self.same_size}, max_side={self.max_side}"
             raise ValueError(f"the {split} split is empty after {filters}; raise max_side, drop same_size or add tasks")
@@ -133,8 +142,9 @@ def trivial_completions(seen: Puzzle) -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _splits(task: ArcTask) -> dict[str, tuple[Example, ...]]:
-    chosen = {}
-    for split, tasks in load_splits(task.data).items():
+    found = load_splits(task.data)
+    chosen = {"unanswered": tuple(_example(key, pairs) for key, pairs in found.pop("unanswered").items())}
+    for split, tasks in found.items():
         kept = [_example(key, pairs) for key, pairs in tasks.items() if _admits(task, pairs)]
         kept.sort(key=lambda example: hash_fraction(f"{task.seed}:{example.key}"))
         chosen[split] = tuple(kept[: getattr(task, f"limit_{split}")])
@@ -156,7 +166,7 @@ def _example(key: str, pairs: ArcPairs) -> Example:
     lines = []
     for index, (source, target) in enumerate(pairs.demonstrations, 1):
         lines.append(f"Input {index}:\n{grid_text(source)}\nOutput {index}:\n{grid_text(target)}\n")
-    for index, (source, _) in enumerate(pairs.tests, 1):
+    for index, source in enumerate(pairs.test_inputs, 1):
         lines.append(f"Test input {index}:\n{grid_text(source)}\n")
     return Example(
         prompt="\n".join(lines) + "\nTest outputs:\n",

