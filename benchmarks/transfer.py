@@ -8,8 +8,8 @@ repetition is an ordered pair of them and a seed (of the questions, the training
 the first base and the cold search on the second are the same: the product's own searcher, the space of
 `sweeps/arena.py` (or of one of its learners), the defaults first. The warm search begins with what `like` takes from
 the earlier sweep's folder. Every trial is trained (20 steps) and asked 600 questions; none is stopped early. Counted
-are the trials until a search first reaches the target; one that never does counts with all its trials. A confirmed
-score is that of a search's best trial so far, trained again with two other seeds and asked 600 test questions.
+are trials until a search reaches the target; one that never does counts with all of its own. A confirmed score is
+that of a search's best trial so far, trained again with two other seeds and asked 600 test questions.
 """
 
 from __future__ import annotations

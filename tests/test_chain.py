@@ -242,9 +242,8 @@ def test_a_learner_may_start_anew_beside_those_that_go_on():
     """In the second phase; in a first one there is no other base to start from."""
     chain = strategyqa.SWEEP
     own = chain.phases["cot"]
-    both = started(own, chain.anew, "merged")
+    both, alone = (started(own, chain.anew, base) for base in ("merged", None))
     assert {pair.learner.name: pair.base for pair in both.pairs} == {"cot": "merged", "cot_anew": "builtin:tiny"}
-    both.validate()
-    alone = started(own, chain.anew, None)
     assert {pair.learner.name: pair.base for pair in alone.pairs} == {"cot": "builtin:tiny"}
+    both.validate()
     alone.validate()
