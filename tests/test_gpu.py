@@ -89,7 +89,7 @@ def test_seats_learn_and_answer_as_on_the_cpu(name, request):
         assert host.run({"t": "round", "beside": "round"})["t"]["loss"] == pytest.approx(
             wanted.losses[number], rel=1e-4
         )
-        assert host.evaluate("t")["items"] == wanted.items[number]
+        assert host.evaluate("t")["completions"] == wanted.said[number]["completions"]
         host.load("t", host.state("t"))
         for own, value in host.values("t").items():
             assert value.cpu() == pytest.approx(wanted.values[number][own], abs=1e-5)

@@ -115,4 +115,4 @@ def test_runs_without_answers_or_hashes_are_told(run, tmp_path):
     with pytest.raises(BadInput, match="has no finalists"):
         judge(left_folder(tmp_path / "searched", several(4)))
     with pytest.raises(BadInput, match="is not a sweep's folder"):
-        judge(tmp_path)
+        judge(tmp_path / "nowhere")

@@ -9,7 +9,7 @@ import torch
 from transformers.integrations.neftune import neftune_post_forward_hook
 
 from tests.miniatures import CONFIGS, base
-from tests.packing_kit import BASE, SHAPE, alone, opened, same
+from tests.packing_kit import BASE, SHAPE, alone, opened, said, same
 from tests.packing_kit import CONFIGS as KINDS
 from tests.toys import Letters
 from trainables.adapters import lora_config
@@ -88,7 +88,7 @@ def test_a_noisy_seat_is_bit_identical_whoever_sits_beside_it(name):
     for number in range(2):
         assert host.run(dict.fromkeys(host._seats, "round"))["t"]["loss"] == wanted.losses[number]
         assert same(host.values("t"), wanted.values[number])
-        assert host.evaluate("t")["items"] == wanted.items[number]
+        assert said(host.evaluate("t")) == wanted.said[number]
     host.shut()
 
 
