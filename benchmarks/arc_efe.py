@@ -1,6 +1,6 @@
 """What each part of efe is worth: every term of its loss, the base's features and the memory, alone against none of it.
 
-    python benchmarks/arc_efe.py                        # small same-size ARC-AGI-1 training tasks; about ten minutes
+    python benchmarks/arc_efe.py                        # small same-size ARC-AGI-1 training tasks; half an hour of CPU
     python benchmarks/arc_efe.py --tasks 100 --seed 1
 
 The same tasks, steps, seed and data order for every variant, so tasks are compared one by one: `gained` and `lost` say
