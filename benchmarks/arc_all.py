@@ -3,6 +3,7 @@
     python benchmarks/arc_all.py                                   # all 800, on two cores: see docs/arc.md
     python benchmarks/arc_all.py --sets training --steps 32        # quicker
     python benchmarks/arc_all.py --view 1                          # every task turned and recoloured as a whole
+    python benchmarks/arc_all.py --base builtin:tiny               # a language model untouched instead, grids as text
     python benchmarks/arc_all.py --processes 1 --at-once 400 --config.seeds 4    # a GPU takes many tasks at once
 
 Every task gets fresh networks, trained on its demonstrations alone. Tasks without an answer count as unsolved: nothing
@@ -29,8 +30,9 @@ import numpy as np
 import tyro
 
 from sweeps.results.statistics import wilson
-from trainables.core import Example
+from trainables.core import Example, Split
 from trainables.learners.arc_canvas import canvas
+from trainables.learners.lora_ttt import LoraTttConfig
 from trainables.learners.percell import PercellConfig, answers, canvases_of, open_batches
 from trainables.tasks.arc import ArcTask, puzzle, trivial_completions
 from trainables.tasks.arc_data import ArcPairs
@@ -62,6 +64,19 @@ def shares(examples: Sequence[Example], size: int) -> list[list[Example]]:
     return [list(ordered[start : start + size]) for start in range(0, len(ordered), size)]
 
 
+def untouched(base: str, splits: Sequence[Split]) -> dict[str, str]:
+    """What a base says that nothing was trained on: `lora_ttt` before its first step, each task as it is. Where a
+    question does not fit into the base's length even without demonstrations, nothing."""
+    from trainables.bases import load
+
+    learner = LoraTttConfig(votes=1, tasks_at_once=16).build(load(base), TASK, 0)
+    return {
+        example.key: completion
+        for split in splits
+        for example, completion in zip(getattr(TASK, split)(), learner.evaluate(split)["completions"], strict=True)
+    }
+
+
 def lens_alone(example: Example) -> str:
     """Plane 0 of the canvas as it is."""
     own = canvas(puzzle(example))
@@ -81,13 +96,16 @@ def main(
     steps: int = 96,
     seed: int = 0,
     view: int | None = None,
+    base: str | None = None,
     processes: int = os.cpu_count() or 1,
     at_once: int = 8,
 ) -> None:
     """`steps`: AdamW steps for each task. `view`: seed of a turn and a permutation of all ten colours for every task.
-    `processes`: shares of the tasks side by side, a thread each. `at_once`: tasks of a share; as many of them as the
-    device takes are one batch."""
-    print(config)
+    `base`: asks this one untouched, and trains nothing. `processes`: shares of the tasks side by side, a thread each.
+    `at_once`: tasks of a share; as many of them as the device takes are one batch."""
+    if base and view is not None:
+        raise SystemExit(f"--base {base} is asked the tasks as they are; leave out --view {view}")
+    print(base or config)
     rng = None if view is None else np.random.default_rng(view)
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=spawned) as pool:
@@ -98,6 +116,12 @@ def main(
             if rng is not None:
                 examples = [seen_through(draw_view(rng, np.arange(10)), example) for example in examples]
             start = time.perf_counter()
+            if base:
+                said = untouched(base, ("search", "train") if name == "training" else ("test",))
+                print(f"{name}: {base} untouched; {(time.perf_counter() - start) / 60:.1f} min", end="; ")
+                print(f"{sum('[[' in answer for answer in said.values())} of {len(said)} answers are grids")
+                report(examples, {"base": said}, part_of)
+                continue
             work = shares(examples, at_once)
             done = list(pool.map(partial(solve, config=config, steps=steps, seed=seed), work))
             minutes = (time.perf_counter() - start) / 60
@@ -105,13 +129,23 @@ def main(
             said = dict(zip(order, (answer for own, _ in done for answer in own), strict=True))
             cost = f"{steps} steps, seed {seed}; {minutes:.1f} min, {sum(cpu for _, cpu in done) / 60:.1f} min of CPU"
             print(f"{name}: {cost}")
-            report(examples, said, part_of)
+            report(examples, {"percell": said}, part_of)
 
 
-def report(examples: Sequence[Example], said: dict[str, str], part_of: dict[str, str]) -> None:
-    """Solved counts of the networks and of trivial strategies, by part and by kind; and which tasks."""
+def known_sizes(examples: Sequence[Example]) -> str:
+    """Of tasks whose outputs have another size than the inputs: how often lenses say it, and say it right."""
+    other = [e for e in examples if any(a.shape != b.shape for a, b in e.data.demonstrations + e.data.tests)]
+    fits = [(own, [target.shape for _, target in e.data.tests]) for e in other if (own := canvas(puzzle(e)))]
+    right = sum([planes.shape[1:] for planes in own.tests] == shapes for own, shapes in fits)
+    return f"{len(other)} tasks change theirs; of them, a lens fits {len(fits)}, and all sizes are right in {right}"
+
+
+def report(examples: Sequence[Example], said: dict[str, dict[str, str]], part_of: dict[str, str]) -> None:
+    """Solved counts of what was asked and of trivial strategies, by part and by kind; which tasks; and how far lenses
+    know the sizes of outputs."""
+    print(f"  sizes: {known_sizes(examples)}")
     answered = {
-        "percell": said,
+        **said,
         "lens": {example.key: lens_alone(example) for example in examples},
         **{name: {e.key: trivial_completions(puzzle(e))[name] for e in examples} for name in ("copy", "constant")},
     }
@@ -126,7 +160,7 @@ def report(examples: Sequence[Example], said: dict[str, str], part_of: dict[str,
         first = sum(TASK.details(e, completions[e.key])["pass_at_1"] for e in examples)
         rate = f"{solved}/{total} = {solved / total:.1%} [{low:.1%}, {high:.1%}]"
         print(f"  {name}: {rate}; pass@1 {first:.0f}; {', '.join(by)}")
-        if name == "percell":
+        if name in said:
             print("    solved:", *sorted(key for key, score in scores.items() if score), flush=True)
 
 

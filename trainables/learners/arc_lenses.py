@@ -3,8 +3,8 @@
 A per-cell network answers on a canvas as large as the output. What it sees there is the input through one or more
 lenses: as it is, mirrored, tiled, enlarged, cut into parts, cropped to an object. A lens *fits* a task if it gives the
 size of every demonstration's output; it then says the size of the test outputs, too. Nothing here sees a test output:
-lenses are functions of one input grid, chosen by the demonstrations of a `Puzzle`. They name no colour and no side
-first, so that a task recoloured or turned as a whole is seen through the same ones.
+lenses are functions of one input grid, chosen by the demonstrations of a `Puzzle`. A task recoloured or turned as a
+whole is seen through the same ones, ties apart: `tests/test_arc_lenses.py` names the official tasks that are not.
 """
 
 from __future__ import annotations
