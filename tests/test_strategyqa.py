@@ -199,6 +199,16 @@ def test_a_rationale_answer_scores_and_a_file_replaces_the_rationale(tmp_path):
     assert task.rationale_answer(other) == f"So the answer is {other.answer}."
 
 
+def test_a_users_files_are_found_from_another_folder(tmp_path, monkeypatch):
+    """Every trial has a working directory of its own."""
+    example = TASK.train()[0]
+    (tmp_path / "told.jsonl").write_text(json.dumps({"key": example.key, "rationale": "So.", "weight": 1.0}))
+    monkeypatch.chdir(tmp_path)
+    task = StrategyQaTask(rationales="told.jsonl")
+    monkeypatch.chdir("/")
+    assert task.rationale(task.train()[0]) == "So."
+
+
 def test_what_is_said_of_the_data_before_training(tmp_path):
     task = StrategyQaTask(train_size=8, search_size=8, test_size=4)
     told, rationales = task.describe(len)

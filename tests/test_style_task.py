@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 
 import pytest
@@ -154,8 +155,9 @@ def test_official_splits_are_kept_and_only_the_missing_one_is_taken_from_train(t
     task = StyleTask(data=str(tmp_path))
     assert [e.answer for e in task.search()] == [f"answer {n}" for n in range(300, 340)]
     assert 10 < len(task.test()) < 60
-    write(tmp_path / "test.jsonl", [row(n) for n in range(400, 430)])
-    full = StyleTask(data=f"{tmp_path}/")
+    whole = shutil.copytree(tmp_path, tmp_path / "whole")  # a folder is read once
+    write(whole / "test.jsonl", [row(n) for n in range(400, 430)])
+    full = StyleTask(data=str(whole))
     assert [len(full.train()), len(full.search()), len(full.test())] == [300, 40, 30]
 
 
@@ -176,6 +178,15 @@ def test_a_users_answers_are_scored_by_the_words_they_share(tmp_path):
     baselines = task.baselines()
     assert baselines["constant"] == baselines["constant.one_turn"] == pytest.approx(0.5)  # "answer N" for "answer M"
     assert similarity(("a",) * 300, ("b", *("a",) * 300)) == 600 / 601, "common words of long texts count too"
+
+
+def test_a_users_file_is_found_from_another_folder(tmp_path, monkeypatch):
+    """Every trial has a working directory of its own."""
+    write(tmp_path / "a.jsonl", [row(n) for n in range(200)])
+    monkeypatch.chdir(tmp_path)
+    task = StyleTask(data="a.jsonl")
+    monkeypatch.chdir("/")
+    assert len(task.train()) + len(task.search()) + len(task.test()) == 200
 
 
 def test_many_turns_end_in_the_last_and_keep_the_others(tmp_path):

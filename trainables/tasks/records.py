@@ -25,6 +25,12 @@ class NoJson(ValueError):
     """What lies where a line cannot be decoded: whoever reads on may raise it or count it."""
 
 
+def from_anywhere(source: str) -> str:
+    """The same file or folder, if it is one, wherever it is read from: a trial's working directory is its own."""
+    path = Path(source).expanduser()
+    return str(path.absolute()) if source and path.exists() else source
+
+
 def read(file: Path, within: str = "") -> Rows:
     """All rows of a file, of one with another suffix as of `.jsonl`; a JSON object's list called `within` stands for
     the file's."""

@@ -18,6 +18,7 @@ from random import Random
 from typing import ClassVar, NamedTuple
 
 from trainables.core import Example, Split
+from trainables.tasks.records import from_anywhere
 from trainables.tasks.strategyqa_data import Entry, Item, load_splits, split_of
 from trainables.tasks.strategyqa_told import load_pairs, load_rationales
 from trainables.tasks.strategyqa_world import KINDS, draw
@@ -56,6 +57,8 @@ class StrategyQaTask:
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("train_size", "search_size", "test_size")}
         generated = self.data == GENERATED
+        for name in ("rationales", "pairs") if generated else ("data", "rationales", "pairs"):
+            object.__setattr__(self, name, from_anywhere(getattr(self, name)))
         for name, size in sizes.items():
             if generated and not 4 <= size <= LARGEST_SPLIT:
                 raise ValueError(f"{name}={size} must lie between 4 and {LARGEST_SPLIT} for generated questions")

@@ -22,6 +22,7 @@ from trainables.tasks import style_corpus
 from trainables.tasks.chat_data import Official, load
 from trainables.tasks.chat_rows import Conversation
 from trainables.tasks.chat_statistics import CountTokens, statistics
+from trainables.tasks.records import from_anywhere
 
 GENERATED = "generated"
 SEARCH_SHARE, TEST_SHARE = 0.1, 0.1  # of training data that comes without a validation or test split
@@ -53,6 +54,8 @@ class StyleTask:
         for limit in ("max_new_tokens", "max_length"):
             if getattr(self, limit) < 1:
                 raise ValueError(f"{limit}={getattr(self, limit)} is below 1; give a number of tokens")
+        if self.data != GENERATED:
+            object.__setattr__(self, "data", from_anywhere(self.data))
 
     @property
     def chance(self) -> float:
