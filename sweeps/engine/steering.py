@@ -25,7 +25,9 @@ from sweeps.results.run import SWEEP_FILE, Run
 from trainables.core import START
 from trainables.trial import ROUND_FILE, STATE_FILE
 
-SHAPES = {"r", "num_virtual_tokens", "target_modules", "hidden_size"}  # what saved weights are fitted to
+SHAPES = {  # what saved weights are fitted to
+    "r", "num_virtual_tokens", "target_modules", "hidden_size", "seeds", "features", "memory_capacity"
+}  # fmt: skip
 
 
 def status(run: Path | None = None, /, cluster: Path | None = None) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from sweeps.results.charts import GREY, HUES, INK, folded, legend_above, score_axis, sheet
 from sweeps.results.files import best_round
-from sweeps.results.finals import UNTOUCHED
+from sweeps.results.finals import UNTOUCHED, clusters_of
 from sweeps.results.run import Run, winner
-from sweeps.results.statistics import Interval, interval
+from sweeps.results.statistics import Interval
+from sweeps.results.uncertainty import intervals
 
 SHOWN = 4  # finalists beside the untouched base: more cannot be told apart by eye
 Scores = dict[str, dict[str, tuple[float, Interval | None]]]  # who -> kind -> score and interval
@@ -45,17 +44,17 @@ def kinds(run: Run) -> Figure | None:
 
 
 def _finalists(run: Run) -> Scores:
-    """Means over seeds, then over the questions of a kind."""
-    order = [one.name for one in run.finals if one.name != UNTOUCHED][:SHOWN]
-    order += [one.name for one in run.finals if one.name == UNTOUCHED]
-    return {name: _by_kind(run.answers[run.answers.name == name]) for name in order}
-
-
-def _by_kind(rows: pd.DataFrame) -> dict[str, tuple[float, Interval | None]]:
-    means = rows.groupby(["kind", "item"]).score.mean()
-    return {
-        str(kind): (float(np.mean(values)), interval(values.tolist())) for kind, values in means.groupby(level="kind")
-    }
+    """Of the first few and the untouched base, with intervals of other questions of the kind and other seeds."""
+    asked = run.answers[(run.answers.name == run.finals[0].name) & (run.answers.seed == 0)]
+    shown = [one.name for one in run.finals if one.name != UNTOUCHED][:SHOWN]
+    shown += [one.name for one in run.finals if one.name == UNTOUCHED]
+    parted: Scores = {name: {} for name in shown}
+    for kind, own in asked.groupby("kind"):
+        scores = {one.name: one.scores[:, own.item.to_numpy()] for one in run.finals}
+        bounds = intervals(scores, clusters_of(own.key.tolist()), [UNTOUCHED])
+        for name in shown:
+            parted[name][str(kind)] = (float(scores[name].mean()), bounds[name])
+    return parted
 
 
 def _searched(run: Run) -> Scores:
