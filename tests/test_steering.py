@@ -18,6 +18,7 @@ from ray.exceptions import ActorDiedError
 
 from sweeps.engine.checks import BadInput
 from sweeps.engine.lock import driver, driving
+from sweeps.engine.reproduce import open_run
 from sweeps.engine.steering import clone, latest, status, stop
 from sweeps.engine.stopping import Stops, cause_of
 from sweeps.results.finals import candidates
@@ -195,6 +196,13 @@ def test_the_latest_sweep_is_found(tmp_path):
         (tmp_path / name / "sweep.yaml").write_text(yaml.safe_dump({}))
         os.utime(tmp_path / name / "sweep.yaml", (time.time() - age,) * 2)
     assert latest(tmp_path).name == "c"
+    for age, phase in ((5, "d-cot"), (6, "d-sft")):  # a chain's phases
+        (tmp_path / "d" / phase).mkdir(parents=True)
+        (tmp_path / "d" / phase / "sweep.yaml").write_text(yaml.safe_dump({}))
+        os.utime(tmp_path / "d" / phase / "sweep.yaml", (time.time() - age,) * 2)
+    assert latest(tmp_path).name == open_run(tmp_path / "d").folder.name == "d-cot"
+    with pytest.raises(BadInput, match=r"no sweep.yaml in it; .* has none; start one"):
+        open_run(tmp_path)
 
 
 def test_a_cause_is_one_line():

@@ -41,7 +41,7 @@ class Job:
 def open_run(folder: Path) -> Run:
     """A sweep's; of a chain's folder its latest phase. BadInput for a folder that no sweep has made."""
     if not (folder / SWEEP_FILE).is_file():
-        phases = folder.glob(f"*/{SWEEP_FILE}")
+        phases = folder.glob(f"{folder.name}-*/{SWEEP_FILE}")
         folder = max(phases, key=lambda path: path.stat().st_mtime, default=folder / SWEEP_FILE).parent
     try:
         return Run.read(folder)
