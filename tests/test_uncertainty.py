@@ -63,6 +63,9 @@ def test_an_interval_without_seeds_or_clusters_is_wilsons():
     assert intervals({"one": scores})["one"] == wilson(scores.sum(), 80)
     nothing = intervals({"none": np.zeros((3, 80))})["none"]
     assert nothing == wilson(0, 80), "nothing varies: as sure as so many items make it"
+    jumpy = {"none": np.zeros((3, 80)), "all": np.ones((3, 80)), **alike(0.01, 0.04)}
+    assert intervals(jumpy)["none"] == wilson(0, 80), "whatever others do"
+    assert intervals(jumpy)["all"] == wilson(80, 80)
     clustered = intervals({"none": np.zeros((1, 80))}, clusters=[str(i // 4) for i in range(80)])["none"]
     assert clustered == wilson(0, 20)
 

@@ -125,7 +125,7 @@ def _interval(scores_S_N: np.ndarray, clusters: Sequence[str], seeds: Error) -> 
         return interval(scores_S_N.mean(0).tolist())
     mean, independent = float(scores_S_N.mean()), len(set(clusters)) or scores_S_N.shape[1]
     error = of_both(of_items(scores_S_N.mean(0), clusters), [(scores_S_N, seeds)])
-    if not error.variance:
+    if not error.variance or mean in (0.0, 1.0):  # where no answer varies, how much others do says nothing
         return wilson(mean * independent, independent)
     narrower = NormalDist().inv_cdf(0.975) / t.ppf(0.975, error.freedom)
     worth = max(1.0, mean * (1 - mean) / error.variance * narrower**2)
