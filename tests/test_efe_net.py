@@ -38,7 +38,8 @@ def test_the_way_back_reads_its_own_input():
 def test_every_part_receives_a_gradient_and_networks_never_meet(tmp_path):
     planted = ArcTask(data=write_all_splits(tmp_path, recolour(), search=2))
     sight = Sight(canvas(puzzle(planted.search()[0])), np.ones(4, dtype=np.float32))
-    every = EfeConfig(hidden_size=16, horizon=2, per_device_train_batch_size=6, **dict.fromkeys(TERMS, 0.1))
+    terms = dict.fromkeys(TERMS, 0.1)
+    every = EfeConfig(hidden_size=16, horizon=2, per_device_train_batch_size=6, features=True, **terms)
     batch = EfeBatch([sight, sight], [], every, [1, 2], begin=0)
     batch.successes = torch.full((2, 10), 0.1)
     batch._losses(*batch._batch())[1].backward()

@@ -202,7 +202,7 @@ def test_the_latest_sweep_is_found(tmp_path):
         os.utime(tmp_path / "d" / phase / "sweep.yaml", (time.time() - age,) * 2)
     assert latest(tmp_path).name == open_run(tmp_path / "d").folder.name == "d-cot"
     with pytest.raises(BadInput, match=r"no sweep.yaml in it; .* has none; start one"):
-        open_run(tmp_path)
+        open_run(tmp_path / "b" / "nowhere")
 
 
 def test_a_cause_is_one_line():
