@@ -170,5 +170,5 @@ def test_a_missing_package_is_told_in_one_line(tmp_path):
         env=environment(),
     )
     assert done.returncode != 0
-    assert "make arc" in done.stderr
+    assert "source .venv/bin/activate" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
