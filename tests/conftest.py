@@ -43,6 +43,20 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base's features of ARC tasks are kept in a folder of this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def planted(tmp_path: Path):
+    """ARC tasks with a rule that efe learns in a second."""
+    from tests.efe_kit import planted_in  # torch
+
+    return planted_in(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def arena_sweep(tmp_path_factory):
     """The arena in miniature, with finalists, run once: the folder it was started in, and what it printed."""

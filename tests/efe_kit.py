@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.arc_files import task
+from tests.arc_files import task, write_all_splits
 from tests.miniatures import base
 from trainables.learners.efe import EfeConfig
 from trainables.learners.efe_batch import TERMS
@@ -32,6 +33,10 @@ def rule(seed: int = 0, side: int = 4) -> dict[str, Any]:
     cells = np.random.default_rng(seed).choice([0, 1, 3], size=(5, side, side))
     pairs = [(grid.tolist(), np.where(grid == 1, 2, grid).tolist()) for grid in cells]
     return task(pairs[:4], pairs[4:])
+
+
+def planted_in(folder: Path) -> ArcTask:
+    return ArcTask(data=write_all_splits(folder, rule(), search=2))
 
 
 def built(config: EfeConfig, arc: ArcTask, seed: int = 0):

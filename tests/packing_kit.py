@@ -52,6 +52,16 @@ def opened(host: Host, trial_id: str, config: Any, seed: int = 0) -> None:
     host.open(trial_id, config.build(BASE, TASK, seed), seed)
 
 
+def ended(host: Host, *trial_ids: str) -> dict[str, Any]:
+    """A round of these trials, together: metrics, or the fault that ended one, by trial id."""
+    for trial_id in trial_ids:
+        host.start(trial_id, "round")
+    results: dict[str, Any] = {}
+    while host.busy:
+        results |= host.tick()
+    return results
+
+
 def nan(host: Host, trial_id: str) -> None:
     """Make everything that a trial trains NaN."""
     seat = host._seats[trial_id]

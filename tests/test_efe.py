@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,15 +17,7 @@ from trainables.learners import percell
 from trainables.learners.efe import EfeConfig
 from trainables.tasks.arc import ArcTask
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def planted(tmp_path: Path) -> ArcTask:
-    return ArcTask(data=write_all_splits(tmp_path, rule(), search=2))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.mark.parametrize("terms", [{}, ALL], ids=["cross-entropy alone", "every term"])

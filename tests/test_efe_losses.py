@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.arc_files import ids, task, write, write_all_splits
-from tests.efe_kit import SHORT, built, rule
+from tests.arc_files import ids, task, write
+from tests.efe_kit import SHORT, built
 from trainables.learners import efe_terms
 from trainables.learners.arc_canvas import OUTSIDE
 from trainables.learners.efe_batch import TERMS, EfeBatch
@@ -19,14 +18,7 @@ from trainables.tasks.arc import ArcTask
 ALONE = replace(SHORT, features=False, memory_capacity=0)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def planted(tmp_path: Path) -> ArcTask:
-    return ArcTask(data=write_all_splits(tmp_path, rule(), search=2))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def trained(planted: ArcTask, **changes: float) -> tuple[EfeBatch, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,15 +12,7 @@ from tests.efe_kit import SHORT, built, rule
 from tests.miniatures import base
 from trainables.tasks.arc import ArcTask
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def planted(tmp_path: Path) -> ArcTask:
-    return ArcTask(data=write_all_splits(tmp_path, rule(), search=2))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_lora_on_the_base_learns_and_leaves_the_base_alone(planted):

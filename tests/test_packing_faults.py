@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.miniatures import base
-from tests.packing_kit import BASE, CONFIGS, SHAPE, TASK, alone, opened, same
+from tests.packing_kit import BASE, CONFIGS, SHAPE, TASK, alone, ended, opened, same
 from trainables.core import Complete, Row
 from trainables.decoding import generate, prompts_of
 from trainables.host import Host
@@ -29,11 +29,7 @@ def test_one_trial_s_fault_is_its_own() -> None:
     rows = broken.next_rows
     broken.next_rows = lambda: rows() if len(calls) < 3 and not calls.append(1) else 1 / 0
     host.open("broken", broken)
-    host.start("t", "round")
-    host.start("broken", "round")
-    results: dict[str, Any] = {}
-    while host.busy:
-        results |= host.tick()
+    results = ended(host, "t", "broken")
     assert isinstance(results["broken"], ZeroDivisionError)
     assert results["t"]["loss"] == wanted.losses[0]
     assert same(host.values("t"), wanted.values[0])
@@ -54,11 +50,7 @@ def test_a_planted_fault_ends_its_trial_alone(plant: str) -> None:
         broken.loss = lambda logprobs, rows: logprobs[99]
     host.open("broken", broken)
     opened(host, "t", CONFIGS["lora"])
-    host.start("t", "round")
-    host.start("broken", "round")
-    results: dict[str, Any] = {}
-    while host.busy:
-        results |= host.tick()
+    results = ended(host, "t", "broken")
     if plant == "loss is NaN":
         assert math.isnan(results["broken"]["loss"])
         assert results["broken"]["steps"] == 0
@@ -80,16 +72,12 @@ def test_rows_longer_than_a_base_has_places_end_their_trial_alone() -> None:
     long.next_rows = lambda: [Row((5,) * 129, (False,) * 128 + (True,))]
     host.open("long", long)
     host.open("short", short)
-    host.start("long", "round")
-    host.start("short", "round")
-    results: dict[str, Any] = {}
-    while host.busy:
-        results |= host.tick()
+    results = ended(host, "long", "short")
     assert "pass the 128 places" in str(results["long"])
     assert math.isfinite(results["short"]["loss"])
     prompts = prompts_of(SHAPE.seats, [[5] * 120, [5] * 20], 0, 24)
-    ended = generate(host._stack, prompts, 8)  # the longer one has no place left for 24 tokens, and nobody minds
-    assert len(ended[1].tokens) == 24 or ended[1].ended
+    said = generate(host._stack, prompts, 8)  # the longer one has no place left for 24 tokens, and nobody minds
+    assert len(said[1].tokens) == 24 or said[1].ended
     host.shut()
 
 

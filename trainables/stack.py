@@ -111,10 +111,8 @@ class Stack:
             start, end = end, end + torch.Size(shape).numel()
             parts[name] = Part(start, end, shape)
         more = self.values.new_zeros(self.seats + 1, end - self.values.shape[1])
-        values, beside = (
-            torch.cat([self.values, more], 1),
-            {name: torch.cat([buffer, more], 1) for name, buffer in self.beside.items()},
-        )
+        values = torch.cat([self.values, more], 1)
+        beside = {name: torch.cat([buffer, more], 1) for name, buffer in self.beside.items()}
         self.values, self.beside, self.parts = values, beside, parts
         self.leaves = {name: self.view(name).detach().requires_grad_() for name in self.parts}
 

@@ -23,7 +23,7 @@ from typing import Any, cast
 from search_spaces.space import Space
 from sweeps.engine.checks import fields_of
 from sweeps.engine.export import export
-from sweeps.engine.flags import Flags, apply
+from sweeps.engine.flags import Flags, apply, has_name
 from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.reproduce import BEST, job_of, open_run
 from sweeps.engine.session import Ended, check, session
@@ -85,7 +85,7 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path,
     root = flags.storage_path / name
     if flags.resume and flags.mirror:
         _fetch(flags.mirror, [root / f"{name}-{phase}" for phase in chosen])
-    again = argv if any(one.partition("=")[0] == "--name" for one in argv) else [*argv, "--name", name]
+    again = argv if has_name(argv) else [*argv, "--name", name]
     base: str | None = None  # the chain's own
     ended, began = cast(Ended, "finished"), time.monotonic()
     for index, (asked, phase) in enumerate(zip(sweeps, chosen, strict=True)):

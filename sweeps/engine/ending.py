@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from sweeps.engine.flags import has_name
 from sweeps.engine.reproduce import BEST, job_of
 from sweeps.engine.runner import Outcome
 from sweeps.engine.stopping import SAME
@@ -60,7 +61,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
 
 def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
     """The same flags with this run's name, and `--resume`."""
-    named = [] if any(one.partition("=")[0] == "--name" for one in argv) else ["--name", sweep.name]
+    named = [] if has_name(argv) else ["--name", sweep.name]
     return shlex.join(
         [Path(sys.executable).name, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"]
     )

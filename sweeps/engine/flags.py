@@ -61,6 +61,11 @@ class Flags:
     verbose: bool = False  # Ray's own messages too
 
 
+def has_name(argv: list[str]) -> bool:
+    """Whether these arguments name the sweep."""
+    return any(one.partition("=")[0] == "--name" for one in argv)
+
+
 def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
     """Flags, and the sweep with them applied. Raises BadInput."""
     flags, task = read(sweep, argv)

@@ -88,7 +88,8 @@ def run(
     own = sweep.max_concurrent_trials
     if own is None and team:  # Tune sees only the trials' own processes, which take nothing
         own = largest.trials(sweep.resources_per_trial)
-    side_by_side = min(plan.seats * plan.hosts, own or plan.seats * plan.hosts) if hosts else own
+    seats = plan.seats * plan.hosts if hosts else None
+    side_by_side = min(filter(None, (seats, own)), default=None)
     callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
     trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
     recorder.tidy_ended()

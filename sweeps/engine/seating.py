@@ -192,8 +192,9 @@ def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, pro
     from trainables.bases import outline
 
     own = [a for pair, a in zip(sweep.pairs, adapters, strict=True) if pair.base == base]
-    hidden, _, _ = outline(base)
+    hidden, by_default, _ = outline(base)
     named = {name for a in own for name in a.target_modules}
-    by_default = max((outline(base)[1] for a in own if a.r and not a.target_modules), default=0)
-    projections = max(by_default, outline(base, tuple(sorted(named)))[1] if named else 0)
+    projections = outline(base, tuple(sorted(named)))[1] if named else 0
+    if any(a.r and not a.target_modules for a in own):
+        projections = max(projections, by_default)
     return prompt * hidden + rank * projections

@@ -45,11 +45,10 @@ def kinds(run: Run) -> Figure | None:
 
 def _finalists(run: Run) -> Scores:
     """Of the first few and the untouched base, with intervals of other questions of the kind and other seeds."""
-    asked = run.answers[(run.answers.name == run.finals[0].name) & (run.answers.seed == 0)]
     shown = [one.name for one in run.finals if one.name != UNTOUCHED][:SHOWN]
     shown += [one.name for one in run.finals if one.name == UNTOUCHED]
     parted: Scores = {name: {} for name in shown}
-    for kind, own in asked.groupby("kind"):
+    for kind, own in run.questions.groupby("kind"):
         scores = {one.name: one.scores[:, own.item.to_numpy()] for one in run.finals}
         bounds = intervals(scores, clusters_of(own.key.tolist()), [UNTOUCHED])
         for name in shown:

@@ -65,10 +65,13 @@ class Run:
     @property
     def clusters(self) -> list[str]:
         """What each question of the test split belongs to, where several belong together; else empty."""
-        if self.answers.empty:
-            return []
+        return [] if self.answers.empty else clusters_of(self.questions.key.tolist())
+
+    @property
+    def questions(self) -> pd.DataFrame:
+        """A row per question of the test split, in order: one finalist's answers of its first seed."""
         first = self.answers[(self.answers.name == self.answers.name.iloc[0]) & (self.answers.seed == 0)]
-        return clusters_of(first.sort_values("item").key.tolist())
+        return first.sort_values("item")
 
     @property
     def trivial(self) -> Mapping[str, float]:
