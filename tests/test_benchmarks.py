@@ -31,6 +31,13 @@ def test_plain_trials_and_packed_ones_reach_the_same_scores():
     assert plain == pytest.approx(packed, abs=0.05)  # of 90 answers, those that last bits may turn
 
 
+def test_decoding_in_blocks_is_held_against_a_copy_for_every_row():
+    rows = [line.split("|")[1:-1] for line in run("decoding.py", "--base", "builtin:tiny").splitlines()]
+    assert len(rows) == 4, "a head, and two lines"
+    *_, by_row, by_block, ratio = (cell.strip(" x") for cell in rows[-1])
+    assert float(by_row) / float(by_block) == pytest.approx(float(ratio), rel=0.05)
+
+
 def test_one_process_without_ray_seats_against_plain_trials():
     table = [line.split("|")[1:-1] for line in run("packing.py", "--no-ray", "--seats", "2", "--plain").splitlines()]
     rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in table if len(cells) == 6}

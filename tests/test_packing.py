@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from tests.packing_kit import BASE, CONFIGS, SHAPE, WILD, Trial, alone, nan, opened, said, same
 from trainables.host import Host
-from trainables.learners.lora import LoraConfig
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +27,7 @@ def two_threads():
 def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also as on a machine whose matrix products depend on the size of the batch."""
     if request.param == "always full":
-        monkeypatch.setattr("trainables.work.rows_stand_alone", lambda base: False)
+        monkeypatch.setattr("trainables.work.rows_stand_alone", lambda stack: False)
 
 
 @pytest.mark.usefixtures("batches")
@@ -107,34 +105,3 @@ def _pads_are_zero(host: Host) -> None:
                     own = rest[part.start : part.stop].view(part.shape)
                     own[tuple(slice(n) for n in seat.made.values[name].shape)] = 0
             assert not rest.any()
-
-
-def test_halving_keeps_the_same_trials_packed_and_alone() -> None:
-    """24 trials, rungs after 1 and 3 rounds that keep a third: four seats and one seat rank and keep the same."""
-    shapes = {"packed": SHAPE, "alone": replace(SHAPE, seats=1)}
-    kept: dict[str, list[list[tuple[str, float]]]] = {}
-    for name, shape in shapes.items():
-        host, going, rungs = Host(BASE, shape), {str(i): b"" for i in range(24)}, []
-        for rounds in (1, 2):
-            losses = {}
-            names = list(going)
-            for start in range(0, len(names), shape.seats):
-                group = names[start : start + shape.seats]
-                for trial_id in group:
-                    rate = 1e-3 * 1.25 ** int(trial_id)
-                    config = LoraConfig(steps_per_round=2, learning_rate=rate, r=(2, 4, 8)[int(trial_id) % 3])
-                    opened(host, trial_id, config)
-                    if going[trial_id]:
-                        host.load(trial_id, going[trial_id])
-                for _ in range(rounds):
-                    metrics = host.run(dict.fromkeys(group, "round"))
-                for trial_id in group:
-                    losses[trial_id] = metrics[trial_id]["loss"]
-                    going[trial_id] = host.state(trial_id)
-                    host.close(trial_id)
-            ranked = sorted(losses.items(), key=lambda pair: pair[1])
-            rungs.append(ranked)
-            going = {trial_id: going[trial_id] for trial_id, _ in ranked[: len(ranked) // 3]}
-        kept[name] = rungs
-        host.shut()
-    assert kept["packed"] == kept["alone"]

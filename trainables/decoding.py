@@ -6,44 +6,43 @@ there. Shapes: R lanes, T tokens, L label positions at the end of every row, V v
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from trainables.bases import Base
+from trainables.bits import FEWEST_LANES, attention_from_one_token
 from trainables.core import Completion
 from trainables.kvcache import Joined, joins
 from trainables.lanes import Batch, Lane, batch, width
 from trainables.stack import Stack
-
-FEWEST_LANES = 8  # a batch is not made smaller: products of a few rows take other paths in BLAS
 
 
 @dataclass(frozen=True)
 class Prompt:
     """What one lane decodes: a row of padded size `width` to go on from, for at most `max_new_tokens` tokens.
 
-    `cache` is the size of the widest prompt of the same request: all of them go on in one batch of that size.
+    `cache` is the size of the widest prompt of the same request: all of them go on in one batch of that size. `block`
+    is how many lanes of their seat use one copy of A and B together; requests that do not fill one have none.
     """
 
     lane: Lane
     width: int
     cache: int
     max_new_tokens: int
+    block: int
 
 
 def prompts_of(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int) -> list[Prompt]:
     """A seat's request: prompts as token ids, after so many virtual tokens."""
     widths = [width(virtual + len(tokens)) for tokens in rows]
+    block = FEWEST_LANES if len(rows) >= FEWEST_LANES else 1
     return [
-        Prompt(Lane(slot, tuple(tokens), virtual), own, max(widths), max_new_tokens)
+        Prompt(Lane(slot, tuple(tokens), virtual), own, max(widths), max_new_tokens, block)
         for tokens, own in zip(rows, widths, strict=True)
     ]
 
@@ -57,22 +56,6 @@ def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
 
 
 @torch.no_grad()
-def rows_stand_alone(base: Base) -> bool:
-    """Whether a row of this machine's matrix products has the same bits in a batch of any size from `FEWEST_LANES` up.
-
-    Tried on the base's own weights, one of each shape, not assumed: it depends on the BLAS and the processor.
-    """
-    shapes = {m.weight.shape: m for m in base.model.modules() if isinstance(m, torch.nn.Linear) and m.weight.ndim == 2}
-    generator = torch.Generator().manual_seed(0)
-    for module in shapes.values():
-        rows = torch.randn(256, module.in_features, generator=generator).to(base.device, base.dtype)
-        whole = module(rows)
-        if not all(torch.equal(module(rows[:count]), whole[:count]) for count in (FEWEST_LANES, 24, 40, 96, 200)):
-            return False
-    return True
-
-
-@torch.no_grad()
 def generate(stack: Stack, prompts: Sequence[Prompt], lanes: int, full: bool = False) -> list[Completion]:
     """Greedy completions, in the order of `prompts`, at most `lanes` at a time.
 
@@ -80,25 +63,37 @@ def generate(stack: Stack, prompts: Sequence[Prompt], lanes: int, full: bool = F
     """
     results = [Completion([]) for _ in prompts]
     together = joins(stack.base)
-    groups: dict[int, list[int]] = {}
-    for index in sorted(range(len(prompts)), key=lambda i: prompts[i].width):
-        groups.setdefault(prompts[index].cache if together else prompts[index].width, []).append(index)
-    for room, indices in sorted(groups.items()):
-        for start in range(0, len(indices), lanes):
-            chosen = indices[start : start + lanes]
-            completions = _decode(stack, [prompts[i] for i in chosen], room, lanes if full else 0)
-            for index, completion in zip(chosen, completions, strict=True):
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        block = prompt.block if together and not full and lanes >= prompt.block else 1
+        groups.setdefault((prompt.cache if together else prompt.width, block), []).append(index)
+    for (room, block), indices in sorted(groups.items()):
+        blocks = _blocks(prompts, indices, block)
+        for start in range(0, len(blocks), lanes // block):
+            chosen = blocks[start : start + lanes // block]
+            completions = _decode(stack, [[prompts[i] for i in own] for own in chosen], room, block, lanes * full)
+            for index, completion in zip(chain(*chosen), completions, strict=True):
                 results[index] = completion
     return results
 
 
-def _decode(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> list[Completion]:
+def _blocks(prompts: Sequence[Prompt], indices: Sequence[int], block: int) -> list[list[int]]:
+    """Prompts of one slot each, at most `block` together, the narrowest first."""
+    order = sorted(indices, key=lambda i: (prompts[i].lane.slot, prompts[i].width))
+    slots = [[*own] for _, own in groupby(order, key=lambda i: prompts[i].lane.slot)]
+    blocks = [own[first : first + block] for own in slots for first in range(0, len(own), block)]
+    return sorted(blocks, key=lambda own: prompts[own[-1]].width)
+
+
+def _decode(stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: int, fixed: int) -> list[Completion]:
     """One batch with a key-value cache; when half of its lanes have ended, the others move together.
 
-    `room`: columns of the cache that prompts take; `fixed`: lanes to the very end, or 0: as many as there are rows.
+    `room`: columns of the cache that prompts take; `block`: neighbouring lanes that are one seat's; `fixed`: lanes to
+    the very end, or 0: as many as there are rows.
     """
+    prompts = [prompt for own in blocks for prompt in own]
     results = [Completion([]) for _ in prompts]
-    at = _prefill(stack, prompts, room, fixed)
+    at = _prefill(stack, prompts, _laid_out(blocks, block, fixed), room, block, fixed)
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
         said = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
@@ -114,18 +109,20 @@ def _decode(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> l
                 alive.append(lane)
         if not alive:
             break
-        if not fixed and _lanes_for(len(alive)) * 2 <= len(at.owners) and _can_compact(at.cache):
-            at.keep(alive, _lanes_for(len(alive)))
+        if not fixed and _can_compact(at.cache):
+            at.compact(alive)
         at.step(stack)
     return results
 
 
 @dataclass
 class _Lanes:
-    """A batch between two tokens. `owners`: which prompt each lane works for, None where it works for nobody."""
+    """A batch between two tokens. `owners`: which prompt each lane works for, None where it works for nobody; `slots`:
+    whose each `block` of neighbouring lanes is."""
 
+    block: int
     owners: list[int | None]
-    slots: Tensor  # (R,)
+    slots: list[int]
     mask: Tensor  # (R, T)
     position_R_1: Tensor  # of the last token
     next_R: Tensor
@@ -138,9 +135,9 @@ class _Lanes:
         self.position_R_1 = self.position_R_1 + 1
         if math.isfinite(stack.base.positions):  # lanes whose row has ended go on until the batch shrinks
             self.position_R_1.clamp_(max=int(stack.base.positions) - 1)
-        with _attention_from_one_token(stack.base.device):
+        with attention_from_one_token(stack.base.device):
             output = stack.run(
-                self.slots,
+                torch.tensor(self.slots, device=stack.base.device),
                 None,
                 1,
                 input_ids=self.next_R[:, None],
@@ -152,24 +149,49 @@ class _Lanes:
         self.cache = output.past_key_values
         self.next_R, self.logprob_R = likeliest(output.logits[:, -1])
 
-    def keep(self, alive: list[int], lanes: int) -> None:
-        """Go on with these lanes, and as many others as make `lanes`."""
-        idle = sorted(set(range(len(self.owners))) - set(alive))
-        order = alive + idle[: lanes - len(alive)]
-        chosen = torch.tensor(order, device=self.slots.device)
+    def compact(self, alive: Sequence[int]) -> None:
+        """Go on with these lanes, a seat's own ones together, if that halves the batch."""
+
+        def whose(lane: int) -> int:
+            return self.slots[lane // self.block]
+
+        seats = [[*own] for _, own in groupby(sorted(alive, key=whose), key=whose)]
+        order = _filled([lane for own in seats for lane in _filled(own, self.block)], FEWEST_LANES)
+        if 2 * len(order) > len(self.owners):
+            return
+        lanes = [alive[0] if lane is None else lane for lane in order]  # nobody looks at what those compute
+        chosen = torch.tensor(lanes, device=self.mask.device)
         self.cache.batch_select_indices(chosen)
-        self.slots, self.mask = self.slots[chosen], self.mask[chosen]
+        self.mask, self.position_R_1 = self.mask[chosen], self.position_R_1[chosen]
         self.next_R, self.logprob_R = self.next_R[chosen], self.logprob_R[chosen]
-        self.position_R_1 = self.position_R_1[chosen]
-        self.owners = [self.owners[lane] for lane in order]
+        self.slots = [whose(lane) for lane in lanes[:: self.block]]
+        self.owners = [None if lane is None else self.owners[lane] for lane in order]
 
 
-def _prefill(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> _Lanes:
-    """Run prompts, sorted by width, a width at a time, and join their caches, padded on the left to `room` columns."""
-    lanes, device = fixed or _lanes_for(len(prompts)), stack.base.device
+def _laid_out(blocks: Sequence[Sequence[Prompt]], block: int, fixed: int) -> list[int | None]:
+    """Which prompt each lane works for: every block's own, then nobody."""
+    owners: list[int | None] = []
+    first = 0
+    for own in blocks:
+        owners += _filled(range(first, first + len(own)), block)
+        first += len(own)
+    return _filled(owners, fixed or FEWEST_LANES)
+
+
+def _filled(lanes: Sequence[int | None], size: int) -> list[int | None]:
+    """These and as many of nobody's as make the next multiple of `size`."""
+    return [*lanes, *[None] * (-len(lanes) % size)]
+
+
+def _prefill(
+    stack: Stack, prompts: Sequence[Prompt], owners: list[int | None], room: int, block: int, fixed: int
+) -> _Lanes:
+    """Run prompts, a width at a time, and join their caches, padded on the left to `room` columns."""
+    lanes, device = len(owners), stack.base.device
     at = _Lanes(
-        owners=[*range(len(prompts)), *[None] * (lanes - len(prompts))],
-        slots=torch.full((lanes,), stack.seats, device=device),
+        block,
+        owners,
+        slots=[stack.seats if owner is None else prompts[owner].lane.slot for owner in owners[::block]],
         mask=torch.zeros(lanes, room, dtype=torch.long, device=device),
         position_R_1=torch.zeros(lanes, 1, dtype=torch.long, device=device),
         next_R=torch.zeros(lanes, dtype=torch.long, device=device),
@@ -177,26 +199,19 @@ def _prefill(stack: Stack, prompts: Sequence[Prompt], room: int, fixed: int) -> 
     )
     at.mask[:, -1] = 1  # a lane of nobody sees one column of zeros
     together = Joined(lanes, room, max(p.max_new_tokens for p in prompts)) if joins(stack.base) else None
-    for tokens, group in groupby(range(len(prompts)), key=lambda i: prompts[i].width):
-        first, *others = group
-        count = 1 + len(others)
-        own = slice(first, first + count)
-        rows = batch(stack, [p.lane for p in prompts[own]], fixed or _lanes_for(count), tokens)
+    place = {owner: lane for lane, owner in enumerate(owners) if owner is not None}
+    for tokens, group in groupby(sorted(place, key=lambda i: prompts[i].width), key=lambda i: prompts[i].width):
+        own = [*group]
+        count, places = len(own), torch.tensor([place[i] for i in own], device=device)
+        rows = batch(stack, [prompts[i].lane for i in own], fixed or _lanes_for(count), tokens)
         output = stack.run(rows.lanes, None, 1, **rows.inputs, use_cache=True)
-        at.slots[own] = rows.lanes[:count]
-        at.mask[own, room - tokens :] = rows.inputs["attention_mask"][:count]
-        at.position_R_1[own] = rows.inputs["position_ids"][:count, -1:]
-        at.next_R[own], at.logprob_R[own] = likeliest(output.logits[:count, -1])
+        at.mask[places, room - tokens :] = rows.inputs["attention_mask"][:count]
+        at.position_R_1[places] = rows.inputs["position_ids"][:count, -1:]
+        at.next_R[places], at.logprob_R[places] = likeliest(output.logits[:count, -1])
         if together:
-            together.put(count, output.past_key_values)
+            together.put(places, output.past_key_values)
     at.cache = together.cache() if together else output.past_key_values
     return at
-
-
-def _attention_from_one_token(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """With several threads, the last bits of the CPU's fused one depend on where in the batch a row stands."""
-    fused = device.type != "cpu" or torch.get_num_threads() == 1
-    return contextlib.nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
 
 
 def likeliest(logits_R_V: Tensor) -> tuple[Tensor, Tensor]:

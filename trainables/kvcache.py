@@ -55,28 +55,21 @@ class Joined:
     def __init__(self, lanes: int, columns: int, more: int) -> None:
         self._lanes, self._columns, self._more = lanes, columns, more
         self._buffers: list[tuple[Tensor, Tensor]] = []
-        self._filled = 0
 
-    def put(self, count: int, cache: Any) -> None:
-        """The first `count` rows of a cache go into the next lanes, with zeros at their left."""
-        first, self._filled = self._filled, self._filled + count
+    def put(self, places: Tensor, cache: Any) -> None:
+        """The first rows of a cache go into these lanes, with zeros at their left."""
         if not self._buffers:
             self._buffers = [(self._room(layer.keys), self._room(layer.values)) for layer in cache.layers]
         for layer, buffers in zip(cache.layers, self._buffers, strict=True):
             for buffer, states in zip(buffers, (layer.keys, layer.values), strict=True):
-                own, begin = slice(first, self._filled), self._columns - states.shape[2]
-                buffer[own, :, :begin] = 0
-                buffer[own, :, begin : self._columns] = states[:count]
+                buffer[places, :, self._columns - states.shape[2] : self._columns] = states[: len(places)]
 
     def cache(self) -> DynamicCache:
-        """What was put, with zeros in the lanes behind."""
-        for buffers in self._buffers:
-            for buffer in buffers:
-                buffer[self._filled :, :, : self._columns] = 0
+        """What was put, with zeros in all other lanes."""
         whole = DynamicCache()
         whole.layers = [RoomyLayer(keys, values, self._columns) for keys, values in self._buffers]
         return whole
 
     def _room(self, like_R_H_T_D: Tensor) -> Tensor:
         _, heads, _, size = like_R_H_T_D.shape
-        return like_R_H_T_D.new_empty(self._lanes, heads, self._columns + self._more, size)
+        return like_R_H_T_D.new_zeros(self._lanes, heads, self._columns + self._more, size)

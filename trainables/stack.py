@@ -7,7 +7,8 @@ that it does not adapt) are zero in A and in B, so their gradients are exactly z
 A forward hook beside each adapted module adds its seat's update to the rows of that seat alone; the model itself is
 never changed, so every module type that maps (..., in) to (..., out) works: Linear, GPT-2's Conv1D, 4-bit layers.
 
-Shapes: S = K + 1 slots, R lanes, T tokens, P = max_prompt, H hidden size, N parameters of a slot.
+Shapes: S = K + 1 slots, R lanes in G blocks (of one lane each, but in decoding), T tokens, P = max_prompt,
+H hidden size, N parameters of a slot.
 """
 
 from __future__ import annotations
@@ -45,14 +46,15 @@ class Stack:
     """Stacked adapters for `seats` trials of rank at most `max_rank` and prompts of at most `max_prompt` tokens."""
 
     def __init__(self, base: Base, seats: int, max_rank: int, max_prompt: int) -> None:
-        self.base, self.seats, self.max_rank, self.max_prompt = base, seats, max_rank, max_prompt
+        self.base, self.seats, self.max_prompt = base, seats, max_prompt
+        self.max_rank = 2 if max_rank == 1 else max_rank  # a product with one column has other bits when it is alone
         dtype = torch.promote_types(base.dtype, torch.float32)  # as PEFT keeps adapters of a 16-bit base
         self.values = torch.zeros(seats + 1, 0, dtype=dtype, device=base.device)
         self.beside: dict[str, Tensor] = {}  # buffers of the values' shape, as an optimizer's, that grow with them
         self.parts: dict[str, Part] = {}
         self.leaves: dict[str, Tensor] = {}
         self._scale_S = torch.zeros(seats + 1, dtype=dtype, device=base.device)
-        self._lanes: Tensor | None = None  # (R,) the slot of each lane of the batch in the model now
+        self._lanes: Tensor | None = None  # the slots of the batch in the model now, as `run` is told them
         self._drop: Drop | None = None
         self._keep = 0
         self._handles: list[Any] = _last_positions_only(base.model, lambda: self._keep)
@@ -84,12 +86,13 @@ class Stack:
         return (self.values if buffer is None else buffer)[:, part.start : part.stop].unflatten(1, part.shape)
 
     def run(self, lanes: Tensor, drop: Drop | None, keep: int, **inputs: Any) -> Any:
-        """The base's forward pass with the adapters on: `lanes` (R,) says which slot each row belongs to.
+        """The base's forward pass with the adapters on: `lanes` says which slot each row belongs to, or, if they are
+        fewer than the rows, each block of as many neighbouring rows: A and B are copied once a block.
 
         Only the last `keep` positions get logits, and whatever does not reach them may be left out.
         """
         self._lanes, self._drop, self._keep = lanes, drop, keep
-        self._scale_R_1_1 = self._scale_S[lanes][:, None, None]
+        self._scale_G_1_1 = self._scale_S[lanes][:, None, None]
         try:
             return self.base.model(**inputs, logits_to_keep=keep)
         finally:
@@ -120,15 +123,21 @@ class Stack:
         def add_update(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if self._lanes is None:
                 return None
-            a_R = self.leaves[f"{name}.A"].index_select(0, self._lanes)  # (R, r, in)
-            b_R = self.leaves[f"{name}.B"].index_select(0, self._lanes)  # (R, out, r)
-            x = inputs[0].to(a_R.dtype)
+            a_G = self.leaves[f"{name}.A"].index_select(0, self._lanes)  # (G, r, in)
+            b_G = self.leaves[f"{name}.B"].index_select(0, self._lanes)  # (G, out, r)
+            x = inputs[0].to(a_G.dtype)
             if self._drop is not None:
                 x = x * keep_mask(self._drop.key_R, self._drop.rate_R, number, x)
-            low = torch.bmm(x, a_R.transpose(1, 2)) * self._scale_R_1_1
-            return torch.baddbmm(output.to(low.dtype), low, b_R.transpose(1, 2)).to(output.dtype)  # rounded once
+            return updated(output, x, a_G, b_G, self._scale_G_1_1)
 
         return add_update
+
+
+def updated(output: Tensor, x: Tensor, a_G: Tensor, b_G: Tensor, scale_G_1_1: Tensor) -> Tensor:
+    """A module's output of rows `x` and what the A and B of each of their G blocks add to it; shape and dtype stay."""
+    y, x = (rows.reshape(len(a_G), -1, rows.shape[-1]) for rows in (output.to(a_G.dtype), x.to(a_G.dtype)))
+    low = torch.bmm(x, a_G.transpose(1, 2)) * scale_G_1_1
+    return torch.baddbmm(y, low, b_G.transpose(1, 2)).view(output.shape).to(output.dtype)  # rounded once
 
 
 def _last_positions_only(model: Any, keep: Callable[[], int]) -> list[Any]:

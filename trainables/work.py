@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from trainables.adamw import StackedAdamW
+from trainables.bits import rows_stand_alone
 from trainables.core import Completion, LanguageLearner, Optimizer, Row
-from trainables.decoding import Prompt, generate, label_logprobs, rows_stand_alone
+from trainables.decoding import Prompt, generate, label_logprobs
 from trainables.documents import check
 from trainables.lanes import Lane, batch, size_of, training_lanes
 from trainables.memory import HALVINGS, gradients
@@ -81,7 +82,7 @@ class Bench:
         # Where products of other sizes have other bits, batches are always full: a GPU picks its kernels by shape, and
         # other processors may. In decoding a GPU is spared that: there, only a near-tie of two tokens could change.
         on_cpu = stack.base.device.type == "cpu"
-        self.full = not (on_cpu and rows_stand_alone(stack.base))
+        self.full = not (on_cpu and rows_stand_alone(stack))
         self.full_decoding = self.full and on_cpu
         self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes, 0
         self._untouched: dict[Any, Any] = {}

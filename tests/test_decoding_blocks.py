@@ -1,0 +1,82 @@
+"""Decoding for many seats: a seat's rows stand together, and what a row says is its own, to the last bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.miniatures import base
+from tests.scripted_learner import completing, scripted
+from trainables.bits import FEWEST_LANES
+from trainables.core import Adapter
+from trainables.host import Host
+from trainables.shape import Shape
+
+BASE = base("qwen2", seed=1)
+BASE.model.lm_head.weight.data[BASE.eos] *= 5  # rows end early, and at different times
+PROMPTS = [[a, b] + [a] * (a % 3 * 5) for a in range(4, 60, 5) for b in range(4, 60, 7)]  # of three padded widths
+SEATS = {"all": PROMPTS, "some": PROMPTS[5:26], "block": PROMPTS[40:48], "few": PROMPTS[20:23]}
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def seated(*names: str, rank: int = 4) -> Host:
+    """These seats, each with an adapter that changes what it says."""
+    host = Host(BASE, Shape(len(SEATS), decode_lanes=128, max_rank=rank, max_prompt=0))
+    for name in names:
+        adapter = Adapter(r=rank, lora_alpha=8.0, target_modules=("q_proj", "v_proj", "down_proj"))
+        host.open(name, scripted(adapter, evaluation=lambda own=name: completing(SEATS[own])))
+        generator = torch.Generator().manual_seed(len(name) + sum(map(ord, name)))
+        for part in host._seats[name].made.values:
+            own = host._seats[name]._own(part, None)
+            own.copy_(torch.randn(own.shape, generator=generator) * 0.1)
+    return host
+
+
+def watched(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Slots and rows of every step of decoding from now on."""
+    steps, run = [], host._stack.run
+
+    def counted(lanes: torch.Tensor, *args: Any, **inputs: Any) -> Any:
+        if "past_key_values" in inputs:
+            steps.append((len(lanes), len(inputs["input_ids"])))
+        return run(lanes, *args, **inputs)
+
+    monkeypatch.setattr(host._stack, "run", counted)
+    return steps
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_what_a_row_says_is_its_own_whoever_decodes_beside_it(
+    rank: int, threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = seated(*SEATS, rank=rank)
+    steps = watched(together, monkeypatch)
+    said = together.run(dict.fromkeys(SEATS, "evaluate"))
+    assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
+    for name in SEATS:
+        assert seated(name, rank=rank).evaluate(name) == said[name], name
+    assert len({tuple(map(tuple, one["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
+
+
+def test_a_and_b_are_copied_once_for_a_block_of_a_seats_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = seated("some", "block")
+    steps = watched(host, monkeypatch)
+    in_blocks = host.run({"some": "evaluate", "block": "evaluate"})
+    assert steps
+    assert all(rows == blocks * FEWEST_LANES for blocks, rows in steps)
+    for name in ("some", "block"):  # a row by itself has an A and B of its own
+        for row, prompt in enumerate(SEATS[name]):
+            monkeypatch.setitem(SEATS, name, [prompt])
+            alone = host.evaluate(name)
+            assert alone["tokens"][0] == in_blocks[name]["tokens"][row]
+            assert alone["logprobs"][0] == pytest.approx(in_blocks[name]["logprobs"][row], abs=1e-4)
+            monkeypatch.undo()
