@@ -44,7 +44,7 @@ class Shape:
 
     seats: int = 1
     lanes: int = 16  # rows of one training batch, all seats together
-    decode_lanes: int = 128  # prompts decoded at a time
+    decode_lanes: int | None = None  # prompts decoded at a time; None: what suits the device (`Bench`)
     max_rank: int = 32
     max_prompt: int = 32  # virtual tokens
 

@@ -75,16 +75,19 @@ Request = Train | Step | Decode | Measure
 
 
 class Bench:
-    """Answers requests on a stack of adapters, in batches of `lanes` rows, decoding `decode_lanes` at a time."""
+    """Answers requests on a stack of adapters, in batches of `lanes` rows, decoding `decode_lanes` at a time.
 
-    def __init__(self, stack: Stack, optimizer: StackedAdamW, lanes: int, decode_lanes: int) -> None:
+    None: 128 on a CPU, whose caches hold no more, and 1024 on a GPU, where a token costs as many launches for one.
+    """
+
+    def __init__(self, stack: Stack, optimizer: StackedAdamW, lanes: int, decode_lanes: int | None) -> None:
         self.stack, self.optimizer = stack, optimizer
         # Where products of other sizes have other bits, batches are always full: a GPU picks its kernels by shape, and
         # other processors may. In decoding a GPU is spared that: there, only a near-tie of two tokens could change.
         on_cpu = stack.base.device.type == "cpu"
         self.full = not (on_cpu and rows_stand_alone(stack))
         self.full_decoding = self.full and on_cpu
-        self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes, 0
+        self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes or (128 if on_cpu else 1024), 0
         self._untouched: dict[Any, Any] = {}
         self._spoilt: set[int] = set()  # slots whose gradient was cleared before their own step, as it was not finite
 
