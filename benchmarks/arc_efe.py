@@ -2,6 +2,7 @@
 
     python benchmarks/arc_efe.py                        # small same-size ARC-AGI-1 training tasks; half an hour of CPU
     python benchmarks/arc_efe.py --tasks 100 --seed 1
+    python benchmarks/arc_efe.py --only "memory, risk 0.1" all      # these, and plain beside them
 
 The same tasks, steps, seed and data order for every variant, so tasks are compared one by one: `gained` and `lost` say
 how many a variant solves that plain efe does not, and the other way round; p is McNemar's, exact. Nothing is searched.
@@ -99,11 +100,22 @@ class _Some:
 
 
 def main(
-    tasks: int = 60, rounds: int = 8, weight: float = 0.1, seed: int = 0, processes: int = os.cpu_count() or 1
+    tasks: int = 60,
+    rounds: int = 8,
+    weight: float = 0.1,
+    seed: int = 0,
+    processes: int = os.cpu_count() or 1,
+    only: tuple[str, ...] = (),
 ) -> None:
-    """`rounds`: of eight AdamW steps. `weight`: of each term. `processes`: variants side by side, a thread each."""
+    """`rounds`: of eight AdamW steps. `weight`: of each term. `processes`: variants side by side, a thread each.
+
+    `only`: variants beside plain, as they are printed; left out: all.
+    """
     task = ArcTask(data="arc1", same_size=True, max_side=10)
     work = variants(weight)
+    if unknown := set(only) - set(work):
+        sys.exit(f"no variant is called {sorted(unknown)}; there are {list(work)}")
+    work = {name: config for name, config in work.items() if name == "plain" or not only or name in only}
     spawned = multiprocessing.get_context("spawn")
     total, plain = len(_Some(task, tasks).search()), frozenset[str]()
     print(f"{total} tasks, {rounds} rounds of {PLAIN.steps_per_round} steps, seed {seed}")

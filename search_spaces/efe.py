@@ -1,8 +1,6 @@
 """What may vary for efe: step sizes of its parts, how far it looks, what its loss adds, and what it remembers.
 
-Steps per round stay fixed: they are time, and rounds of one sweep are compared. LoRA on the base (`base_r`) and its
-`base_multiplier` are left out: it reads all demonstrations anew in every step, which takes five times as long. So is
-`alignment`, which asks for features: they are off by default, and each axis must suit the defaults.
+Steps per round stay fixed: they are time, and rounds of one sweep are compared.
 """
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -44,10 +42,16 @@ SPACE = Space(
         "backward_multiplier": FloatDistribution(0.25, 4.0, log=True),
         "preference_multiplier": FloatDistribution(0.25, 4.0, log=True),
         "anchor": TERM,
+        # Both ask for features. LoRA on the base reads all demonstrations anew in every step: a small rank will do.
+        "alignment": TERM,
+        "base_r": CategoricalDistribution((0, 4)),
+        # The base knows something already, so its steps are smaller, or as large at most.
+        "base_multiplier": FloatDistribution(0.01, 1.0, log=True),
     }
 )
 for axis in ("success_threshold", "memory_k", "memory_similarity"):
     SPACE = SPACE.given(axis, memory_capacity=(16, 256))
 SPACE = SPACE.given("eviction", memory_capacity=(16,))
+SPACE = SPACE.given("alignment", features=True).given("base_r", features=True).given("base_multiplier", base_r=4)
 SPACE = SPACE.given("backward_multiplier", bidirectional=(0.03, 0.1, 0.3))
 SPACE = SPACE.given("preference_multiplier", risk=(0.03, 0.1, 0.3)).given("anchor", risk=(0.03, 0.1, 0.3))

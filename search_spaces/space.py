@@ -115,6 +115,21 @@ class Space:
         self._known(axis)
         return not self._gates(axis, values)
 
+    def opening(self, axis: str) -> dict[str, tuple[Any, ...]]:
+        """The axes that decide whether `axis` is active, directly or through one another: each with the values in its
+        range for which it is; with none of them where it never is."""
+        self._known(axis)
+        self._complete()
+        found: dict[str, tuple[Any, ...]] = {}
+        waiting = [axis]
+        while waiting:
+            for parent, values in self.conditions.get(waiting.pop(), {}).items():
+                other = found.get(parent, values)  # several axes on the way may ask the same one
+                both = (v for v in values if inside(self.axes[parent], v) and any(same(v, w) for w in other))
+                found[parent] = tuple(both)
+                waiting.append(parent)
+        return found
+
     def suggest(self, trial: BaseTrial) -> dict[str, Any]:
         """The active axes' values, asked of an Optuna trial, parents first."""
         self._complete()

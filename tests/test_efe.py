@@ -219,5 +219,9 @@ def test_a_split_that_no_lens_fits_gets_no_answers(tmp_path):
     learner = built(SHORT, ArcTask(data=write(tmp_path / "some", tasks), same_size=False))
     learner.round()
     assert learner.evaluate("test")["items"] == [0.0]
-    with pytest.raises(ValueError, match="no lens fits the demonstrations of any task"):
-        built(SHORT, ArcTask(data=write(tmp_path / "none", {ids("search", 1)[0]: odd}), same_size=False))
+    none = ArcTask(data=write(tmp_path / "none", {ids("search", 1)[0]: odd}), same_size=False)
+    for config in (SHORT, percell.PercellConfig()):
+        with pytest.raises(
+            ValueError, match=f"no lens fits the demonstrations of any task .* {config.name} cannot answer"
+        ):
+            built(config, none)

@@ -10,6 +10,8 @@ import torch
 from tests.arc_files import write_all_splits
 from tests.efe_kit import SHORT, built, rule
 from tests.miniatures import base
+from trainables.learners import efe_reader
+from trainables.learners.efe_reader import Reader
 from trainables.tasks.arc import ArcTask
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -44,3 +46,27 @@ def test_the_reader_is_trained_by_probes_alone(tmp_path):
         learner.round()
         found.append(learner._agent._reader.state()["parameters"])
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def kept(reader, tasks):
+    """Numbers that wait for the gradient once so many tasks are read, and the gradient itself."""
+    rows, numbers = [[[5, 6, 7, 8] * 5] * 3] * tasks, []
+    with torch.autograd.graph.saved_tensors_hooks(lambda value: numbers.append(value.numel()) or value, lambda v: v):
+        features = reader.features(rows, [True] * tasks)
+    (features * torch.arange(features.numel()).view_as(features)).sum().backward()
+    gradients = [value.grad.clone() for value in reader._parameters.values()]
+    reader._optimizer.zero_grad()
+    return sum(numbers), gradients
+
+
+def test_the_base_is_read_in_parts_that_fit_into_memory(monkeypatch):
+    """What is kept does not grow with the tasks, past a few, and the gradient is the same to the last bit."""
+    reader = Reader(base("qwen2"), 2, 1e-3, 0)
+    whole, expected = kept(reader, 6)
+    monkeypatch.setattr(efe_reader, "KEPT", 2)
+    two, _ = kept(reader, 2)
+    six, gradients = kept(reader, 6)
+    assert six < 1.05 * two < whole / 2.5
+    assert any(value.any() for value in gradients)
+    assert all(torch.equal(value, own) for value, own in zip(gradients, expected, strict=True))
+    assert not reader.features([[[5, 6]]], [False]).requires_grad

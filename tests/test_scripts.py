@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -128,6 +129,18 @@ def test_scripts_are_short_and_valid(module):
     given = module.SWEEP
     for one in [given] if isinstance(given, Sweep) else [*given.phases.values(), *given.apart.values()]:
         one.validate()
+
+
+@pytest.mark.parametrize("script", [arc.SWEEP, strategyqa.SWEEP.first, style.SWEEP], ids=["arc", "strategyqa", "style"])
+@pytest.mark.parametrize("spelling", ["--data", "--task.data"])
+def test_data_has_a_short_spelling_wherever_a_task_has_data(script, spelling, tmp_path):
+    """The script's own task, which then differs in its data alone; the arena's, which is generated, has none."""
+    assert read(script, [spelling, "arc2", "--rounds", "5"])[1].data.endswith("arc2")
+    flags, task = read(script, ["--rounds", "5", f"{spelling}={tmp_path}"])
+    assert flags.rounds == 5
+    assert task == dataclasses.replace(script.pairs[0].task, data=str(tmp_path))
+    with pytest.raises(BadInput, match="Unrecognized options: --data"):
+        read(arena.SWEEP, ["--data", "arc2"])
 
 
 def readme_commands(start):

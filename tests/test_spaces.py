@@ -44,6 +44,16 @@ def test_a_shipped_space_suggests_and_accepts_both_ends(space: Space, end: int) 
     assert space.contains(suggested)
 
 
+def test_what_opens_an_axis_passes_every_condition_on_the_way() -> None:
+    space = Space({name: CategoricalDistribution((1, 2, 3)) for name in "abc"})
+    space = space.given("a", b=(1, 2), c=(2, 3)).given("b", c=(1, 2))
+    assert space.opening("a") == {"b": (1, 2), "c": (2,)}
+    assert space.opening("b") == {"c": (1, 2)}
+    assert space.opening("c") == {}
+    assert space.fix(c=3).opening("a") == {"b": (1, 2), "c": ()}  # nothing that b needs is left
+    assert space.fix(b=2).opening("a") == {"b": (2,), "c": (2,)}
+
+
 def test_optuna_samples_only_active_axes_and_remembers_the_same_distributions() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen = set()

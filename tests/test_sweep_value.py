@@ -12,10 +12,13 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
+from search_spaces import efe
 from search_spaces.space import Space
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from tests.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.toys import Letters
+from trainables.core import Pair
+from trainables.learners.efe import EfeConfig
 from trainables.tasks.strategyqa import StrategyQaTask
 from trainables.tasks.strategyqa_told import load_rationales
 from trainables.tasks.style import StyleTask
@@ -87,6 +90,25 @@ def test_fix_sets_a_field_everywhere_or_for_one_learner() -> None:
 def test_fix_refuses_what_no_learner_takes(values: dict[str, Any], text: str) -> None:
     with pytest.raises(BadInput, match=text):
         TWO.fix(values)
+
+
+PAIR = Pair(EfeConfig(), Letters(), "builtin:tiny")
+EFE = replace(ONE, pairs=(PAIR,), space=efe.SPACE)
+
+
+@pytest.mark.parametrize("values", [{"alignment": 0.2}, {"alignment": 0.2, "features": True}, {"base_multiplier": 0.5}])
+def test_fix_takes_what_some_trial_can_use(values: dict[str, Any]) -> None:
+    """`alignment` asks for features, which are off unless a trial draws them or they are fixed beside it."""
+    axes = EFE.fix(values).joined_space().axes
+    assert {name: axes[name].choices for name in values} == {n: (v,) for n, v in values.items()}  # type: ignore[attr-defined]
+
+
+def test_fix_refuses_what_no_trial_would_use() -> None:
+    with pytest.raises(BadInput, match=r"alignment is 0.2, which no trial would use, as features is in \{False\}"):
+        EFE.fix({"alignment": 0.2, "features": False})
+    without = efe.SPACE.without("alignment", "base_r", "base_multiplier", "features")
+    with pytest.raises(BadInput, match=r"alignment is 0\.2, and features are off"):
+        replace(EFE, space=without).fix({"alignment": 0.2})
 
 
 @pytest.mark.parametrize(

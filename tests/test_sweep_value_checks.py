@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search_spaces import hybrid, lora, soft_prompt
 from search_spaces.axis import inside
 from search_spaces.space import Space
+from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.engine.sweep import BadInput, Sweep
 from tests.knobs import ONE, RATE, TWO, Dial, Knob
@@ -28,6 +30,17 @@ class Idle(LoraConfig):
 
     def adapter(self) -> Adapter:
         return Adapter()
+
+
+@dataclass(frozen=True)
+class Geared(Knob):
+    """A decay asks for the flag, and a mode for a decay, as terms of a loss may ask for what they act on."""
+
+    def __post_init__(self) -> None:
+        if self.decay is not None and not self.flag:
+            raise ValueError(f"decay is {self.decay}, and flag is off; turn it on")
+        if self.mode == "b" and self.decay is None:
+            raise ValueError("mode is 'b', and there is no decay; give one")
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,14 @@ def with_axis(name: str, distribution: Any) -> Sweep:
     return replace(ONE, space=Space({name: distribution}))
 
 
+def geared(**conditions: Any) -> Sweep:
+    """A sweep over axes that suit the learner's defaults only under conditions, given as axis={parent: values}."""
+    space = Space({"decay": C((None, 0.1)), "mode": C(("a", "b")), "flag": C((False, True))})
+    for axis, parents in conditions.items():
+        space = space.given(axis, **parents)
+    return replace(ONE, pairs=(Pair(Geared(), Odd()),), space=space)
+
+
 C, F, I = CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E741
 BAD: dict[str, tuple[Sweep, list[str]]] = {
     "unknown axis": (with_axis("lr", F(0.1, 0.2)), ["axis 'lr' is not a field of Knob; fields are ['rate', 'size'"]),
@@ -61,6 +82,12 @@ BAD: dict[str, tuple[Sweep, list[str]]] = {
     "number axis of a flag": (with_axis("flag", C((0, 1))), ["gives 0", "Knob.flag is bool"]),
     "not one of the literals": (with_axis("mode", C(("a", "c"))), ["'c'", "one of ['a', 'b']"]),
     "axis of a tuple": (with_axis("targets", C(("q",))), ["'q'", "Knob.targets"]),
+    "a value that asks for another": (geared(), ["'decay' in {None, 0.1} reaches 0.1", "flag is off; turn it on"]),
+    "a condition that does not help": (geared(decay={"flag": False}), ["reaches 0.1", "flag is off; turn it on"]),
+    "a condition that helps only with another": (
+        geared(decay={"flag": True}, mode={"flag": True}),
+        ["'mode' in {'a', 'b'} reaches 'b'", "there is no decay; give one"],
+    ),
     "a gate that is not there": (replace(ONE, space=RATE.when(learner="knob")), ["'knob.rate'", "fields are"]),
     "nothing to train": (
         replace(ARENA, pairs=(Pair(Idle(), ARENA.pairs[0].task, "builtin:tiny"),), optional=(), space=Space({})),
@@ -121,6 +148,11 @@ GOOD: dict[str, tuple[Sweep, int, list[dict[str, Any]]]] = {
     "parts of devices": (replace(PLAIN, **RESOURCES), 2, RATE_ONLY),
     "grace to the last round": (replace(PLAIN, **WHOLE), 8, RATE_ONLY),
     "two defaults outside their ranges": (replace(PLAIN, space=MIXED), 2, [{"decay": None, "mode": "a"}]),
+    "conditions of conditions": (
+        geared(decay={"flag": True}, mode={"decay": 0.1}),
+        2,
+        [{"flag": False}],
+    ),
     "two learners": (
         replace(TWO, pairs=(*PLAIN.pairs, DIAL)),
         5,
@@ -151,3 +183,14 @@ def test_the_shipped_spaces_fit_their_learners(config: Any) -> None:
     sweep = replace(ONE, pairs=(Pair(config(), Odd(), "builtin:tiny"),), space=spaces[config.name])
     sweep.validate()
     assert set(sweep.defaults()[0]) == set(spaces[config.name].axes)  # the default configuration lies inside
+
+
+def test_every_draw_of_a_shipped_script_is_a_configuration():
+    """What a learner refuses in combination, an axis' conditions must keep apart: `alignment` without features, say."""
+    for pair in (*ARC.pairs, *ARC.optional):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        one = replace(ARC, pairs=(pair,), optional=())
+        drawn = [one.joined_space().suggest(study.ask()) for _ in range(100)]
+        assert all(one.resolve(params)[0].learner for params in drawn)
+        used = {name for params in drawn for name in params}
+        assert used == {*one.joined_space().axes}

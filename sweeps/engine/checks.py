@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search_spaces.axis import describe
+from search_spaces.axis import describe, same
 from search_spaces.space import Space
 from trainables.core import Pair, Task
 
@@ -111,7 +111,8 @@ def fields_of(learner: Any) -> list[str]:
 
 
 def check_axes(learner: Any, space: Space) -> None:
-    """Every axis is a field of the learner, of its type, and the learner accepts the ends of its range."""
+    """Every axis is a field of the learner, of its type, and the learner accepts the ends of its range where the axis
+    is active."""
     config = type(learner).__name__
     if unknown := [name for name in space.axes if name not in fields_of(learner)]:
         shown = f"{unknown[0]!r} is" if len(unknown) == 1 else f"{unknown} are"
@@ -133,7 +134,7 @@ def check_axes(learner: Any, space: Space) -> None:
                     f"{_text(hints[name])}; use .replace({name}=...)"
                 )
             try:
-                dataclasses.replace(learner, **{name: value})
+                with_axis(learner, space, name, value)
             except ValueError as fault:
                 raise BadInput(
                     f"axis {name!r} in {describe(distribution)} reaches {value!r}: {one_line(fault)}"
@@ -165,6 +166,18 @@ def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:
         raise BadInput(one_line(fault)) from fault
 
 
+def with_axis(learner: Any, space: Space, axis: str, value: Any) -> Any:
+    """The learner's configuration with the axis at this value, and with values of other axes under which it is active:
+    the learner's own where they do. None where no values do. Raises ValueError where the learner refuses."""
+    fields = {axis: value}
+    for parent, opening in space.opening(axis).items():
+        if not opening:
+            return None
+        own = getattr(learner, parent)
+        fields[parent] = own if any(same(own, one) for one in opening) else opening[0]
+    return dataclasses.replace(learner, **fields)
+
+
 def cast(learner: Any, name: str, value: Any) -> Any:
     """A value as read from a command line, in the field's type: YAML reads 1e-3 as text, and 1 is a fine float."""
     hint = typing.get_type_hints(type(learner))[name]
@@ -175,8 +188,20 @@ def cast(learner: Any, name: str, value: Any) -> Any:
         raise BadInput(f"{name} is {value!r}; fields with several values are set in the sweep's script only")
     if not _accepts(hint, value):
         raise BadInput(f"{name} is {value!r}, and {type(learner).__name__}.{name} is {_text(hint)}; give such a value")
-    with_fields(learner, {name: value})
     return value
+
+
+def check_fixed(learner: Any, space: Space, name: str) -> None:
+    """An axis that was fixed by hand is one that some trial uses, at a value that the learner accepts."""
+    (value,) = _ends(space.axes[name])
+    try:
+        used = with_axis(learner, space, name, value)
+    except ValueError as fault:
+        raise BadInput(one_line(fault)) from fault
+    if used is None:
+        shut = next(parent for parent, opening in space.opening(name).items() if not opening)
+        why = f"{shut} is in {describe(space.axes[shut])}"
+        raise BadInput(f"{name} is {value!r}, which no trial would use, as {why}; leave out or change one of them")
 
 
 def _ends(distribution: BaseDistribution) -> list[Any]:

@@ -73,8 +73,10 @@ def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
 
 
 def read(sweep: Sweep, argv: list[str]) -> tuple[Flags, Any]:
-    """Flags, and the sweep's task, of which `--task.FIELD` sets a field. Raises BadInput."""
+    """Flags, and the sweep's task, of which `--task.FIELD` sets a field, and `--data` its data. Raises BadInput."""
     task = sweep.pairs[0].task
+    if hasattr(task, "data"):
+        argv = [f"--task.{one[2:]}" if one.partition("=")[0] == "--data" else one for one in argv]
     unprefixed = Annotated[Flags, tyro.conf.arg(name="")]
     every = dataclasses.make_dataclass(
         "Every", [("flags", unprefixed, Flags()), ("task", type(task), dataclasses.field(default=task))]

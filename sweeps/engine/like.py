@@ -236,11 +236,8 @@ def _sound(axes: Mapping[str, BaseDistribution], space: Space) -> Space:
         axis: {parent: tuple(v for v in values if inside(axes[parent], v)) for parent, values in parents.items()}
         for axis, parents in space.conditions.items()
     }
-    shut: set[str] = set()
-    while more := {a for a, ps in conditions.items() if a not in shut and any(p in shut or not ps[p] for p in ps)}:
-        shut |= more
-    open_ = {name: axis for name, axis in axes.items() if name not in shut}
-    return Space(open_, {axis: parents for axis, parents in conditions.items() if axis not in shut})
+    whole = Space(axes, conditions)
+    return whole.without(*(name for name in axes if not all(whole.opening(name).values())))
 
 
 def _range(axis: BaseDistribution) -> str:

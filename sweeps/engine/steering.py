@@ -26,7 +26,7 @@ from trainables.core import START
 from trainables.trial import ROUND_FILE, STATE_FILE
 
 SHAPES = {  # what saved weights are fitted to
-    "r", "num_virtual_tokens", "target_modules", "hidden_size", "seeds", "features", "memory_capacity"
+    "r", "num_virtual_tokens", "target_modules", "hidden_size", "seeds", "features", "base_r", "memory_capacity"
 }  # fmt: skip
 
 
@@ -137,4 +137,5 @@ def _changed(sweep: Sweep, params: dict[str, Any], values: tuple[str, ...]) -> d
         sweep.joined_space().validate(params)
     except SpaceError as error:
         raise BadInput(str(error)) from error
+    sweep.resolve(params)  # refuses what the learner does
     return params

@@ -118,6 +118,7 @@ class Sweep:
         A field that is no axis becomes one with a single value, so that every record of a trial shows it.
         """
         spaces = {pair.learner.name: self.space_of(pair) for pair in self.pairs}
+        fixed = []
         for name, value in values.items():
             learner, _, axis = name.rpartition(".")
             pairs = [p for p in self.pairs if learner in ("", p.learner.name) and axis in checks.fields_of(p.learner)]
@@ -128,6 +129,9 @@ class Sweep:
                 constant = CategoricalDistribution((checks.cast(pair.learner, axis, value),))
                 space = spaces[pair.learner.name]
                 spaces[pair.learner.name] = Space({**space.axes, axis: constant}, space.conditions)
+                fixed.append((pair.learner, axis))
+        for config, axis in fixed:  # after the last, as one may need another
+            checks.check_fixed(config, spaces[config.name], axis)
         return dataclasses.replace(self, space=spaces) if values else self
 
     def effective_grace_period(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,13 @@ def check_same(held: Iterable[str], tasks: Iterable[str]) -> None:
     """Raises ValueError where a checkpoint's tasks are not these."""
     if set(held) != set(tasks):
         raise ValueError("this checkpoint holds other ARC tasks; resume with the task it was written with")
+
+
+def check_any(canvases: Collection[Any], learner: str) -> None:
+    """Raises ValueError where there are none."""
+    if not canvases:
+        reason = "no lens fits the demonstrations of any task that is to be answered"
+        raise ValueError(f"{reason}, so {learner} cannot answer; give other tasks, or same_size=True")
 
 
 def no_answer(outputs: int) -> str:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from trainables.bases import Base
 from trainables.core import Split, Task
-from trainables.learners.arc_answers import metrics_of
+from trainables.learners.arc_answers import check_any, metrics_of
 from trainables.learners.efe_agent import Agent
 from trainables.learners.efe_batch import TERMS
 from trainables.learners.efe_memory import Memory
@@ -110,9 +110,7 @@ class EfeLearner:
     def __init__(self, config: EfeConfig, base: Base, task: Task, seed: int) -> None:
         self._config, self._base, self._task, self._seed = config, base, task, seed
         self._agent = Agent(config, base, task.search(), seed, config.memory())
-        if not self._agent.batches:
-            reason = "no lens fits the demonstrations of any task that is to be answered"
-            raise ValueError(f"{reason}, so efe cannot answer; give other tasks, or same_size=True")
+        check_any(self._agent.batches, config.name)
         self._rounds = 0
 
     def round(self) -> dict[str, float]:

@@ -112,11 +112,7 @@ class EfeBatch(Batch):
         """What the encoder reads now."""
         if self._reader is None:
             return self._frozen
-        features = []
-        for rows, teaching in zip(self._rows, self._teaching, strict=True):
-            with torch.set_grad_enabled(teaching and torch.is_grad_enabled()):
-                features.append(self._reader.features([rows]))
-        return Told(self._frozen.pairs, torch.cat(features))
+        return Told(self._frozen.pairs, self._reader.features(self._rows, self._teaching))
 
     def _stepped(self) -> None:
         if self._reader is not None:

@@ -12,14 +12,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from trainables.bases import Base
 
 Rows = Sequence[Sequence[int]]  # token ids of one task's demonstrations, one after the other
+KEPT = 8  # tasks whose activations wait for the gradient; all of them to be read again would take half as long again
 
 
 class Reader:
-    """Features (T, F) of demonstrations with a gradient. `state` and `load` hold the adapter and its moments."""
+    """Features of demonstrations with a gradient. `state` and `load` hold the adapter and its moments."""
 
     def __init__(self, base: Base, r: int, learning_rate: float, seed: int) -> None:
         from peft import LoraConfig, get_peft_model
@@ -31,19 +33,29 @@ class Reader:
         self._parameters = {name: value for name, value in self._model.named_parameters() if value.requires_grad}
         self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=learning_rate, weight_decay=0.0)
 
-    def features(self, tasks: Sequence[Rows]) -> Tensor:
-        """The mean over tokens of the last hidden state, then over a task's demonstrations, of unit length."""
-        found = []
-        for rows in tasks:
-            longest = max(len(row) for row in rows)
-            tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self._model.device)
-            lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
-            mask = torch.arange(longest, device=tokens.device) < lengths.unsqueeze(1)
-            inner = self._model.get_base_model().base_model
-            hidden = inner(tokens, attention_mask=mask.long(), use_cache=False).last_hidden_state.float()
-            means = (hidden * mask.unsqueeze(2)).sum(1) / lengths.unsqueeze(1)
-            found.append(means.mean(0))
-        return F.normalize(torch.stack(found), dim=1)
+    def features(self, tasks: Sequence[Rows], teaching: Sequence[bool]) -> Tensor:
+        """(T, F): the mean over tokens of the last hidden state, then over a task's demonstrations, of unit length.
+
+        Those that teach have a gradient. But for the first `KEPT`, the base's activations are not kept but computed
+        again, bit for bit, so that tasks that share a batch, hundreds on a GPU, need not fit into memory together.
+        """
+        found, learning = [], 0
+        for rows, teaches in zip(tasks, teaching, strict=True):
+            with torch.set_grad_enabled(teaches and torch.is_grad_enabled()):
+                learning += torch.is_grad_enabled()
+                again = learning > KEPT
+                found.append(checkpoint(self._read, rows, use_reentrant=False) if again else self._read(rows))
+        return torch.cat(found)
+
+    def _read(self, rows: Rows) -> Tensor:
+        longest = max(len(row) for row in rows)
+        tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self._model.device)
+        lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
+        mask = torch.arange(longest, device=tokens.device) < lengths.unsqueeze(1)
+        inner = self._model.get_base_model().base_model
+        hidden = inner(tokens, attention_mask=mask.long(), use_cache=False).last_hidden_state.float()
+        means = (hidden * mask.unsqueeze(2)).sum(1) / lengths.unsqueeze(1)
+        return F.normalize(means.mean(0, keepdim=True), dim=1)
 
     def step(self) -> None:
         """One AdamW step on the gradients so far."""

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from trainables.core import Example, Split, Task
-from trainables.learners.arc_answers import check_same, metrics_of, seed_of, submissions
+from trainables.learners.arc_answers import check_any, check_same, metrics_of, seed_of, submissions
 from trainables.learners.arc_canvas import Canvas, canvas
 from trainables.learners.percell_batch import Batch, Slot
 from trainables.learners.percell_net import parameter_count
@@ -91,11 +91,9 @@ class PercellLearner:
     def __init__(self, config: PercellConfig, task: Task, seed: int) -> None:
         self._config, self._task, self._seed = config, task, seed
         self._canvases = canvases_of(task.search())
+        check_any(self._canvases, config.name)
         self._batches = open_batches(self._canvases, config, seed)
         self._rounds = 0
-        if not self._batches:
-            reason = "no lens fits the demonstrations of any task of the search split"
-            raise ValueError(f"{reason}, so percell cannot answer; give other tasks, or same_size=True")
 
     def round(self) -> dict[str, float]:
         """`loss`: nats per cell, mean over tasks and steps, NaN if one is; `trainable_parameters`: per network."""
