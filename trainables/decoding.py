@@ -117,12 +117,12 @@ def _decode(stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: 
 
 @dataclass
 class _Lanes:
-    """A batch between two tokens. `owners`: which prompt each lane works for, None where it works for nobody; `slots`:
-    whose each `block` of neighbouring lanes is."""
+    """A batch between two tokens. `owners`: which prompt each lane works for, None where it works for nobody;
+    `slots_G`: whose each `block` of neighbouring lanes is."""
 
     block: int
     owners: list[int | None]
-    slots: list[int]
+    slots_G: Tensor
     mask: Tensor  # (R, T)
     position_R_1: Tensor  # of the last token
     next_R: Tensor
@@ -137,7 +137,7 @@ class _Lanes:
             self.position_R_1.clamp_(max=int(stack.base.positions) - 1)
         with attention_from_one_token(stack.base.device):
             output = stack.run(
-                torch.tensor(self.slots, device=stack.base.device),
+                self.slots_G,
                 None,
                 1,
                 input_ids=self.next_R[:, None],
@@ -151,9 +151,12 @@ class _Lanes:
 
     def compact(self, alive: Sequence[int]) -> None:
         """Go on with these lanes, a seat's own ones together, if that halves the batch."""
+        if 2 * len(alive) > len(self.owners):
+            return
+        slots = self.slots_G.tolist()
 
         def whose(lane: int) -> int:
-            return self.slots[lane // self.block]
+            return slots[lane // self.block]
 
         seats = [[*own] for _, own in groupby(sorted(alive, key=whose), key=whose)]
         order = _filled([lane for own in seats for lane in _filled(own, self.block)], FEWEST_LANES)
@@ -164,7 +167,7 @@ class _Lanes:
         self.cache.batch_select_indices(chosen)
         self.mask, self.position_R_1 = self.mask[chosen], self.position_R_1[chosen]
         self.next_R, self.logprob_R = self.next_R[chosen], self.logprob_R[chosen]
-        self.slots = [whose(lane) for lane in lanes[:: self.block]]
+        self.slots_G = self.slots_G[chosen[:: self.block] // self.block]
         self.owners = [None if lane is None else self.owners[lane] for lane in order]
 
 
@@ -191,7 +194,9 @@ def _prefill(
     at = _Lanes(
         block,
         owners,
-        slots=[stack.seats if owner is None else prompts[owner].lane.slot for owner in owners[::block]],
+        torch.tensor(
+            [stack.seats if one is None else prompts[one].lane.slot for one in owners[::block]], device=device
+        ),
         mask=torch.zeros(lanes, room, dtype=torch.long, device=device),
         position_R_1=torch.zeros(lanes, 1, dtype=torch.long, device=device),
         next_R=torch.zeros(lanes, dtype=torch.long, device=device),
