@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from trainables.chat import turn_end
+
 BUILTIN = {"tiny": Path(__file__).parent / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIONS = ("nf4", "remote-code", *DTYPES)
@@ -101,9 +103,10 @@ class Base:
             return math.inf
         return self.model.config.get_text_config().max_position_embeddings
 
-    @property
+    @functools.cached_property
     def eos(self) -> int:
-        return self.tokenizer.eos_token_id
+        """The token that ends an answer, see `chat.turn_end`."""
+        return turn_end(self.tokenizer)
 
     def target_modules(self) -> list[str] | None:
         """LoRA targets by default; None leaves the choice to PEFT.
@@ -185,7 +188,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
         )
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
-    if tokenizer.eos_token_id is None:
+    if turn_end(tokenizer) is None:
         raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked
