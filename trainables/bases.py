@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,20 @@ class Base:
     def eos(self) -> int:
         """The token that ends an answer, see `chat.turn_end`."""
         return turn_end(self.tokenizer)
+
+    def readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
+        """Whether it has a vector for every token, and a place, with so many `more` tokens beside each text. One bad
+        token would otherwise end the batch of everybody. Raises ValueError."""
+        for tokens in texts:
+            if wrong := [token for token in tokens if not 0 <= token < self.vocabulary]:
+                raise ValueError(
+                    f"token {wrong[0]} is outside the vocabulary of {self.vocabulary}; use the tokenizer of the base"
+                )
+            if len(tokens) + more > self.positions:
+                raise ValueError(
+                    f"{len(tokens)} tokens and {more} beside them, to say and virtual ones, pass the {self.positions}"
+                    f" places that {self.name!r} has; give shorter examples, or lower max_new_tokens"
+                )
 
     def target_modules(self) -> list[str] | None:
         """LoRA targets by default; None leaves the choice to PEFT.

@@ -109,6 +109,7 @@ class OwnModel(Answers):
         self._optimizer.zero_grad()
         batches = [self.learner.next_rows() for _ in range(settings.gradient_accumulation_steps)]
         rows = [row for own in batches for row in own]
+        self.base.readable([row.tokens for row in rows], self.learner.adapter.num_virtual_tokens)
         check(rows, self.learner.adapter.num_virtual_tokens, self.base)
         losses = [
             share * self._backward(own, micro, share)
