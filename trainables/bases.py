@@ -26,11 +26,9 @@ BUILTIN = {"tiny": Path(__file__).parent / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIONS = ("nf4", "remote-code", *DTYPES)
 
-# Attention projections by architecture: PEFT's own defaults where it has them, and the two that it lacks.
-TARGET_MODULES = {
-    "phi3": ("qkv_proj", "o_proj"),
-    "lfm2": ("q_proj", "v_proj"),
-}
+# Attention projections by architecture, where PEFT has no defaults and they are called otherwise than in most.
+TARGET_MODULES = {"phi3": ("qkv_proj", "o_proj")}
+USUAL_TARGETS = ("q_proj", "v_proj")
 
 
 class UnknownBase(ValueError):
@@ -124,10 +122,8 @@ class Base:
                 )
 
     def target_modules(self) -> list[str] | None:
-        """LoRA targets by default; None leaves the choice to PEFT.
-
-        Raises UnknownBase for an architecture that neither PEFT nor we know.
-        """
+        """LoRA targets by default: PEFT's (None leaves the choice to it), ours, or queries and values by their usual
+        names. Raises UnknownBase where there is none of these."""
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
 
         kind = self.model.config.model_type
@@ -136,8 +132,11 @@ class Base:
         if kind in known:
             return None
         linear = sorted({n.rsplit(".", 1)[-1] for n, m in self.model.named_modules() if isinstance(m, torch.nn.Linear)})
+        if set(USUAL_TARGETS) <= set(linear):
+            return list(USUAL_TARGETS)
         raise UnknownBase(
-            f"base {self.name!r}: no default LoRA targets for {kind!r}; set target_modules to some of {linear}"
+            f"base {self.name!r}: no default LoRA targets for {kind!r}; set target_modules to some of {linear}, as in"
+            f" --set target_modules={','.join(linear[:2])}"
         )
 
 
@@ -153,8 +152,11 @@ def exists(name: str) -> None:
 
 
 @functools.cache
-def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int, int]:
-    """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights."""
+def outline(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[int, int, int]:
+    """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights.
+
+    `target_modules` None: the defaults; raises UnknownBase where there are none.
+    """
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -162,7 +164,7 @@ def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int, 
     config = AutoConfig.from_pretrained(source.source, trust_remote_code="remote-code" in source.options)
     with torch.device("meta"):
         base = Base(name, AutoModelForCausalLM.from_config(config), None)
-    wanted = target_modules or base.target_modules() or known[config.model_type]
+    wanted = target_modules if target_modules is not None else base.target_modules() or known[config.model_type]
     adapted = [m for n, m in base.model.named_modules() if n.rsplit(".", 1)[-1] in wanted and hasattr(m, "weight")]
     parameters = sum(parameter.numel() for parameter in base.model.parameters())
     return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
