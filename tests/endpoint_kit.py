@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 
 from tests.miniatures import DECODER
 from trainables.bases import Base
-from trainables.prompts import decode, encode_answer, encode_prompt
+from trainables.prompts import decode, encode_prompt, row_of
 from trainables.sampling import sample
 
 WORDS = ["<pad>", "<end>", "<unk>", "Question", ":", "\n", "Answer", ".", " So", " the", " answer", " is", " Yes",
@@ -56,10 +56,10 @@ def reasoner(seed: int = 0) -> Base:
 
 def _row(tokenizer: Any, draws: random.Random) -> tuple[list[int], int]:
     """Token ids of any words at all and an answer to them, and where the answer begins."""
-    before = encode_prompt(tokenizer, "".join(draws.choices([*WORDS[4:], *[" x"] * 60], k=draws.randint(5, 120))))
+    asked = "".join(draws.choices([*WORDS[4:], *[" x"] * 60], k=draws.randint(5, 120)))
     ending = draws.choices(list(ENDINGS), list(ENDINGS.values()))[0]
-    after = encode_answer(tokenizer, f"{draws.choice(['salt', 'snow', 'water'])} is white and cold.{ending}")
-    return before + after, len(before)
+    row = row_of(tokenizer, asked, f"{draws.choice(['salt', 'snow', 'water'])} is white and cold.{ending}")
+    return list(row.tokens), row.labels.index(True)
 
 
 def save_base(base: Base, folder: Path) -> str:

@@ -10,6 +10,7 @@ from tests.toys import Letters
 from trainables.bases import Base, BaseName, UnknownBase, exists, load
 from trainables.core import Row
 from trainables.host import Host
+from trainables.learners.ia3 import Ia3Config
 from trainables.learners.lora import LoraConfig
 
 ROWS = [Row((5, 6, 7, 20, 1), (False, False, False, True, True))]
@@ -97,5 +98,13 @@ def test_an_unknown_architecture_names_its_modules():
     model = torch.nn.Module()
     model.config = Config()
     model.wq = torch.nn.Linear(2, 2)
-    with pytest.raises(UnknownBase, match=r"target_modules to some of \['wq'\]"):
+    with pytest.raises(UnknownBase, match=r"target_modules to some of \['wq'\], as in --set target_modules=wq$"):
         Base("x", model, None).target_modules()
+    model.q_proj, model.v_proj = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    assert Base("x", model, None).target_modules() == ["q_proj", "v_proj"]
+
+
+def test_ia3_names_the_architectures_that_it_knows():
+    ours = miniatures.base("lfm2")
+    with pytest.raises(ValueError, match=r"'lfm2', only in .*llama.*; use lora$"):
+        Ia3Config().build(ours, Letters(), 0)

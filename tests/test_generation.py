@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 
-from tests.miniatures import CONFIGS, base
+from tests.miniatures import BLOOM, CONFIGS, base
 from tests.scripted_learner import PROMPTS, completing, scripted
 from trainables.core import Adapter
 from trainables.generation import continued
@@ -18,7 +18,7 @@ def completing_learner(prompts):
     return scripted(Adapter(), evaluation=lambda: completing(prompts))
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", CONFIGS | BLOOM)
 def test_generation_equals_transformers(family):
     """Greedy, left-padded, compacted: the same tokens as transformers' own generate, row by row."""
     ours = base(family)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from tests.miniatures import CONFIGS, base, model
+from tests.miniatures import BLOOM, CONFIGS, base, model
 from tests.scripted_learner import PROMPTS, ROWS, scripted
 from trainables.adapters import fresh
 from trainables.core import Adapter, Read
@@ -219,7 +219,7 @@ def test_trainable_parameters_by_formula_and_base_given_back(family):
         assert torch.equal(ours.model(torch.tensor(PROMPTS[1:2])).logits, untouched)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS | BLOOM)
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_saved_adapters_load_with_peft(family, kind, tmp_path):
     """What is saved gives the same log-probabilities through `PeftModel.from_pretrained` on a fresh base."""

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from tests.miniatures import base
+from tests.scripted_learner import completing, scripted
 from tests.toys import Letters
 from trainables.adapters import lora_config
 from trainables.bases import load
+from trainables.core import Adapter, Row
 from trainables.learners.dora import DoraConfig
 from trainables.learners.full import FullConfig
 from trainables.learners.ia3 import Ia3Config
@@ -50,6 +52,28 @@ def test_the_base_is_given_back_as_it_was(name):
     again = ALONE[name]().build(ours, Letters(), 0)
     assert again.evaluate()["items"] == untouched
     again.close()
+
+
+@pytest.mark.parametrize("long", [120, 121])
+def test_what_a_base_has_no_place_for_is_refused_by_whoever_is_asked(long):
+    """GPT-2 has learned a vector for each of 128 places, and 8 tokens are to be said."""
+    prompts = [[5] * long, [6]]
+    ours, lora = base("gpt2"), Adapter(r=2, lora_alpha=4)
+    seat = Solo(ours, scripted(lora, evaluation=lambda: completing(prompts)), 0)
+    learner = scripted(lora, evaluation=lambda: completing(prompts))
+    own = with_peft(base("gpt2"), lora_config(ours, lora), learner, 0)
+    asked = [seat.evaluate, own.evaluate, lambda: seat.host.evaluate_untouched(learner)]
+    if long == 120:
+        said, *others = [one()["tokens"] for one in asked]
+        assert others == [said, said]
+    else:
+        for one in asked:
+            with pytest.raises(ValueError, match=r"121 tokens and 8 beside them.* pass the 128 places") as error:
+                one()
+            assert "\n" not in str(error.value)
+    own.learner.next_rows = lambda: [Row((5,) * 129, (False,) * 128 + (True,))]
+    with pytest.raises(ValueError, match=r"129 tokens and 0 beside them.* pass the 128 places"):
+        own.round()
 
 
 def test_trainable_parameters_by_hand():

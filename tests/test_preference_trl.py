@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.miniatures import base
 from trainables.core import Row
 from trainables.learners.preference import cal_dpo, dpo, dr_dpo, mean, reward_metrics, sums_of_pairs
-from trainables.prompts import encode_answer, encode_prompt
+from trainables.prompts import row_of
 
 PAIRS = [("a b c ?", "d e", "f"), ("q 1 ?", "7", "z z 9"), ("x y z w v u ?", "4 2", "2 4"), ("h ?", "k", "m n")]
 ALL = [0, 1, 2, 3]
@@ -47,12 +47,7 @@ class Pupil:
         generator = torch.Generator().manual_seed(1)
         for parameter in self.parameters.values():
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-        self.rows = [
-            Row((*before, *after), (False,) * len(before) + (True,) * len(after))
-            for prompt, *answers in PAIRS
-            for before in [encode_prompt(own.tokenizer, prompt)]
-            for after in (encode_answer(own.tokenizer, answer) for answer in answers)
-        ]
+        self.rows = [row_of(own.tokenizer, prompt, answer) for prompt, *answers in PAIRS for answer in answers]
 
     def batch(self, pairs: list[int]) -> dict[str, Tensor]:
         return self.trainer.data_collator([self.trainer.train_dataset[i] for i in pairs])

@@ -144,6 +144,26 @@ def test_a_packed_sweep_scores_what_a_plain_one_scores(tmp_path):
     assert packed["loss"].tolist() == pytest.approx(plain["loss"].tolist(), rel=1e-4)
 
 
+def test_a_base_without_default_targets_is_for_whoever_needs_none(tmp_path):
+    """Neither is known to PEFT; the one has queries and values by their usual names, the other has not."""
+    shape: dict = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    for kind in (transformers.Olmo2Config, transformers.PersimmonConfig):
+        kind(vocab_size=64, **shape).save_pretrained(tmp_path / kind.model_type)
+
+    def found(kind, learner, **fields):
+        pairs = tuple(replace(p, base=str(tmp_path / kind)) for p in ARENA.pairs if p.learner.name == learner)
+        sweep = replace(ARENA, pairs=pairs, space=ARENA.space_of(pairs[0]))
+        return seating(sweep.fix(fields), Machine(cores=2))
+
+    q_and_v = 4 * (4 + 16) * 32 * (2 * 2 * 64) / 2**20
+    assert found("olmo2", "lora").why.startswith(f"{q_and_v:,.1f} MiB a seat")
+    assert found("persimmon", "soft_prompt").shape
+    assert found("persimmon", "lora", target_modules="query_key_value").shape
+    with pytest.raises(BadInput, match="no default LoRA targets for 'persimmon'; set target_modules to") as error:
+        found("persimmon", "lora")
+    assert "\n" not in str(error.value)
+
+
 def test_seats_are_chosen_from_memory_trials_and_learners():
     auto = seating(ARENA, Machine(cores=2, free_bytes=8e9))
     assert (auto.seats, auto.hosts) == (4, 2)

@@ -177,6 +177,17 @@ def test_perplexity_and_likelihood_by_hand_and_long_rows_counted(mine):
         built(replace(mine, max_length=5))
 
 
+def test_similarity_is_of_what_was_said_ended_or_not(mine):
+    """Replies may be longer than what is decoded of them."""
+    host = Host(TINY)
+    metrics = host.evaluate_untouched(built(replace(mine, max_new_tokens=3), forgetting=False))
+    host.shut()
+    near = [*map(mine.score, mine.search(), metrics["completions"])]
+    assert metrics["truncated"] > 0.5
+    assert sum(near) > 0
+    assert metrics["similarity"] == pytest.approx(sum(near) / len(near))
+
+
 def test_the_base_completes_what_comes_before_the_last_reply(mine):
     one = next(example for example in mine.search() if len(example.data.turns) == 1)
     place = mine.search().index(one)

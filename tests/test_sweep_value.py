@@ -14,6 +14,9 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from search_spaces import efe
 from search_spaces.space import Space
+from sweeps.arena import SWEEP as ARENA
+from sweeps.engine.rebuild import rebuild
+from sweeps.engine.session import describe
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from tests.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.toys import Letters
@@ -75,6 +78,15 @@ def test_fix_sets_a_field_everywhere_or_for_one_learner() -> None:
         "dial.flag": (True,),
     }
     assert TWO.fix({}) is TWO
+
+
+def test_fix_gives_a_field_of_several_names_to_the_learner() -> None:
+    for value in ("q_proj,v_proj", ["q_proj", "v_proj"]):
+        fixed = ARENA.fix({"lora.target_modules": value, "soft_prompt.num_virtual_tokens": 4})
+        assert [p.learner.target_modules for p in fixed.pairs if p.learner.name == "lora"] == [("q_proj", "v_proj")]
+        assert rebuild(yaml.safe_load(yaml.safe_dump(describe(fixed)))).pairs == fixed.pairs
+    with pytest.raises(BadInput, match="target_modules is 3; give names with commas between them, as in target_modul"):
+        ARENA.fix({"target_modules": 3})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save
 from torch import Tensor
 
@@ -68,31 +69,59 @@ class Fresh:
 
 
 def fresh(base: Base, adapter: Adapter, seed: int) -> Fresh:
-    """Let PEFT make the adapter on the base, take its values, and give the base back as it was."""
+    """Let PEFT make the adapter on the base, take its values, and give the base back as it was, also where it fails.
+
+    Raises ValueError for a module that cannot be adapted.
+    """
     made = Fresh()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if adapter.num_virtual_tokens:
-            config: peft.PeftConfig = _prompt_config(adapter)
-            model: Any = peft.get_peft_model(base.model, config)
-            made.values["prompt"] = model.prompt_encoder["default"].embedding.weight.detach().clone()
-            made.configs[PROMPT_FOLDER] = config
-        if adapter.r:
-            config = lora_config(base, adapter)
-            model = peft.get_peft_model(base.model, config)
-            for name, module in model.base_model.model.named_modules():
-                if isinstance(module, LoraLayer):
-                    halves: tuple[Any, Any] = (module.lora_A, module.lora_B)
-                    a, b = (part["default"].weight.detach().clone() for part in halves)
-                    made.values |= {f"{name}.A": a, f"{name}.B": b}
-                    made.modules[name] = (a.shape[1], b.shape[0])
-                    made.scale = module.scaling["default"]
-            made.configs[LORA_FOLDER] = config
-            model.unload()
-    base.model.requires_grad_(False)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if adapter.num_virtual_tokens:
+                made.values["prompt"] = _prompt(base, adapter, made)
+            if adapter.r:
+                _lora(base, adapter, made)
+    finally:
+        give_back(base.model)
     for config in made.configs.values():
         config.inference_mode = True  # what PEFT writes of an adapter that is saved for use
     return made
+
+
+def _prompt(base: Base, adapter: Adapter, made: Fresh) -> Tensor:
+    made.configs[PROMPT_FOLDER] = config = _prompt_config(adapter)
+    model: Any = peft.get_peft_model(base.model, config)
+    if adapter.prompt_init == "vocab" and len(base.tokenizer) < base.vocabulary:
+        # PEFT draws of all rows, and those that only fill the embedding up were never trained.
+        drawn = torch.randint(len(base.tokenizer), (adapter.num_virtual_tokens,)).to(base.device)
+        return base.model.get_input_embeddings()(drawn).detach().float()
+    return model.prompt_encoder["default"].embedding.weight.detach().clone()
+
+
+def _lora(base: Base, adapter: Adapter, made: Fresh) -> None:
+    made.configs[LORA_FOLDER] = config = lora_config(base, adapter)
+    model: Any = peft.get_peft_model(base.model, config)
+    for name, module in model.base_model.model.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        halves: tuple[Any, Any] = (module.lora_A, module.lora_B)
+        if any("default" not in half or half["default"].weight.ndim != 2 for half in halves):
+            kind = type(module.get_base_layer()).__name__
+            raise ValueError(f"module {name!r} is no linear layer but {kind}; leave it out of target_modules")
+        a, b = (half["default"].weight.detach().clone() for half in halves)
+        made.values |= {f"{name}.A": a, f"{name}.B": b}
+        made.modules[name] = (a.shape[1], b.shape[0])
+        made.scale = module.scaling["default"]
+
+
+def give_back(model: Any) -> None:
+    """Take PEFT's modules out of a model, however many of them PEFT came to put into it."""
+    for name, module in [*model.named_modules()]:
+        if isinstance(module, BaseTunerLayer):
+            model.set_submodule(name, module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    model.requires_grad_(False).eval()
 
 
 def _written(config: peft.PeftConfig) -> bytes:

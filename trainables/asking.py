@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trainables.bases import Base
 from trainables.core import Asking, Complete, Read
+from trainables.documents import check
+
+
+def check_ask(ask: Complete | Read, virtual: int, base: Base) -> None:
+    """Whether a base can answer, after so many virtual tokens. Raises ValueError in one line."""
+    if isinstance(ask, Read):
+        base.readable([row.tokens for row in ask.rows], virtual)
+        check(ask.rows, virtual, base)
+    else:
+        base.readable(ask.prompts, virtual + ask.max_new_tokens)
 
 
 def answered(asking: Asking, answer: Callable[[Complete | Read], Any]) -> Any:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from trainables.core import Example
 from trainables.learners.cot_drafts import ANSWERS, concluding
-from trainables.prompts import encode_answer, encode_prompt
+from trainables.prompts import row_of
 
 AT_ONCE = 8  # steps in one forward pass
 
@@ -63,9 +63,10 @@ def parts(task: Any, tokenizer: Any, example: Example, draft: str, answer: str) 
     """
     other = next(one for one in ANSWERS if one != answer)
     given, against = concluding(tokenizer, example, [task.concluded(draft, one) for one in (answer, other)])
-    start, end = len(encode_prompt(tokenizer, example.prompt)), given.labels.index(True)
+    alone = row_of(tokenizer, example.prompt, draft)
+    start, end = alone.labels.index(True), given.labels.index(True)
     before, said = given.tokens[:start], given.tokens[start:end]
-    length = _shared(said, encode_answer(tokenizer, draft)[:-1])
+    length = _shared(said, alone.tokens[start:-1])
     return Parts(before, said[:length], said[length:], given.tokens[end], against.tokens[end])
 
 

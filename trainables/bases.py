@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trainables.chat import turn_end
+
 BUILTIN = {"tiny": Path(__file__).parent / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIONS = ("nf4", "remote-code", *DTYPES)
 
-# Attention projections by architecture: PEFT's own defaults where it has them, and the two that it lacks.
-TARGET_MODULES = {
-    "phi3": ("qkv_proj", "o_proj"),
-    "lfm2": ("q_proj", "v_proj"),
-}
+# Attention projections by architecture, where PEFT has no defaults and they are called otherwise than in most.
+TARGET_MODULES = {"phi3": ("qkv_proj", "o_proj")}
+USUAL_TARGETS = ("q_proj", "v_proj")
 
 
 class UnknownBase(ValueError):
@@ -101,15 +102,28 @@ class Base:
             return math.inf
         return self.model.config.get_text_config().max_position_embeddings
 
-    @property
+    @functools.cached_property
     def eos(self) -> int:
-        return self.tokenizer.eos_token_id
+        """The token that ends an answer, see `chat.turn_end`."""
+        return turn_end(self.tokenizer)
+
+    def readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
+        """Whether it has a vector for every token, and a place, with so many `more` tokens beside each text. One bad
+        token would otherwise end the batch of everybody. Raises ValueError."""
+        for tokens in texts:
+            if wrong := [token for token in tokens if not 0 <= token < self.vocabulary]:
+                raise ValueError(
+                    f"token {wrong[0]} is outside the vocabulary of {self.vocabulary}; use the tokenizer of the base"
+                )
+            if len(tokens) + more > self.positions:
+                raise ValueError(
+                    f"{len(tokens)} tokens and {more} beside them, to say and virtual ones, pass the {self.positions}"
+                    f" places that {self.name!r} has; give shorter examples, or lower max_new_tokens"
+                )
 
     def target_modules(self) -> list[str] | None:
-        """LoRA targets by default; None leaves the choice to PEFT.
-
-        Raises UnknownBase for an architecture that neither PEFT nor we know.
-        """
+        """LoRA targets by default: PEFT's (None leaves the choice to it), ours, or queries and values by their usual
+        names. Raises UnknownBase where there is none of these."""
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
 
         kind = self.model.config.model_type
@@ -118,8 +132,11 @@ class Base:
         if kind in known:
             return None
         linear = sorted({n.rsplit(".", 1)[-1] for n, m in self.model.named_modules() if isinstance(m, torch.nn.Linear)})
+        if set(USUAL_TARGETS) <= set(linear):
+            return list(USUAL_TARGETS)
         raise UnknownBase(
-            f"base {self.name!r}: no default LoRA targets for {kind!r}; set target_modules to some of {linear}"
+            f"base {self.name!r}: no default LoRA targets for {kind!r}; set target_modules to some of {linear}, as in"
+            f" --set target_modules={','.join(linear[:2])}"
         )
 
 
@@ -135,8 +152,11 @@ def exists(name: str) -> None:
 
 
 @functools.cache
-def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int, int]:
-    """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights."""
+def outline(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[int, int, int]:
+    """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights.
+
+    `target_modules` None: the defaults; raises UnknownBase where there are none.
+    """
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -144,7 +164,7 @@ def outline(name: str, target_modules: tuple[str, ...] = ()) -> tuple[int, int, 
     config = AutoConfig.from_pretrained(source.source, trust_remote_code="remote-code" in source.options)
     with torch.device("meta"):
         base = Base(name, AutoModelForCausalLM.from_config(config), None)
-    wanted = target_modules or base.target_modules() or known[config.model_type]
+    wanted = target_modules if target_modules is not None else base.target_modules() or known[config.model_type]
     adapted = [m for n, m in base.model.named_modules() if n.rsplit(".", 1)[-1] in wanted and hasattr(m, "weight")]
     parameters = sum(parameter.numel() for parameter in base.model.parameters())
     return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
@@ -185,7 +205,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
         )
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
-    if tokenizer.eos_token_id is None:
+    if turn_end(tokenizer) is None:
         raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked

@@ -16,7 +16,7 @@ import torch
 
 from trainables.adamw import StackedAdamW
 from trainables.adapters import fresh
-from trainables.asking import answered
+from trainables.asking import answered, check_ask
 from trainables.bases import Base
 from trainables.core import Complete, LanguageLearner, Read, Row, Split
 from trainables.memory import ran_out
@@ -134,6 +134,7 @@ class Host:
         """What the base scores by itself, under the same prompts and the same scorer. Needs no seat."""
 
         def answer(ask: Complete | Read) -> Any:
+            check_ask(ask, 0, self.base)
             request = requested(ask, self.shape.seats, 0)
             many = self._bench.measure([request]) if isinstance(request, Measure) else self._bench.decode([request])
             return many[0]

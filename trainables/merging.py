@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from trainables.adapters import PROMPT_FOLDER, parts_of
 from trainables.bases import BaseName, load, tokenizer
+from trainables.chat import turn_end
 
 
 def merge(base: str, adapter: Path, target: Path) -> None:
@@ -22,7 +24,7 @@ def merge(base: str, adapter: Path, target: Path) -> None:
     name = base_without(base, "nf4")
     if (adapter / "config.json").is_file():  # full fine-tuning saves the model itself
         shutil.copytree(adapter, target, dirs_exist_ok=True)
-        tokenizer(name).save_pretrained(target)
+        _finish(target, tokenizer(name))
         return
     import peft
 
@@ -36,7 +38,18 @@ def merge(base: str, adapter: Path, target: Path) -> None:
     load.cache_clear()  # the base in the cache is no longer itself
     if prompt:
         shutil.copytree(prompt[0], target / PROMPT_FOLDER)
-    whole.tokenizer.save_pretrained(target)
+    _finish(target, whole.tokenizer)
+
+
+def _finish(target: Path, reader: Any) -> None:
+    """Put the tokenizer beside a model, and let plain `generate` stop where its answers end."""
+    reader.save_pretrained(target)
+    path = target / "generation_config.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    own = config.get("eos_token_id")
+    ends = own if isinstance(own, list) else [] if own is None else [own]
+    if (end := turn_end(reader)) not in ends:
+        path.write_text(json.dumps(config | {"eos_token_id": [*ends, end]}, indent=2))
 
 
 def untie(model: Any, adapter: Any) -> None:

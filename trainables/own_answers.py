@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainables.asking import check_ask
 from trainables.bases import Base
 from trainables.core import Complete, Completion, Read, Row
-from trainables.documents import check, padded_right
+from trainables.documents import padded_right
 from trainables.generation import continued
 from trainables.memory import HALVINGS, ran_out
 
@@ -30,6 +31,7 @@ class Answers:
 
     def _answer(self, ask: Complete | Read) -> Any:
         """What the learner asks for (`core.Asking`)."""
+        check_ask(ask, 0, self.base)
         self.model.eval()
         with self.model.disable_adapter() if ask.untouched else nullcontext():
             return self._read(ask.rows) if isinstance(ask, Read) else self._said_to(ask)
@@ -45,7 +47,6 @@ class Answers:
 
     def _read(self, rows: Sequence[Row]) -> list[list[float]]:
         """The log-probability of each label, per row."""
-        check(rows, 0, self.base)
 
         @torch.no_grad()
         def some(own: Sequence[Row]) -> list[list[float]]:

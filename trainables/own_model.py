@@ -109,6 +109,7 @@ class OwnModel(Answers):
         self._optimizer.zero_grad()
         batches = [self.learner.next_rows() for _ in range(settings.gradient_accumulation_steps)]
         rows = [row for own in batches for row in own]
+        self.base.readable([row.tokens for row in rows], self.learner.adapter.num_virtual_tokens)
         check(rows, self.learner.adapter.num_virtual_tokens, self.base)
         losses = [
             share * self._backward(own, micro, share)
@@ -185,11 +186,12 @@ def with_peft(base: Base, config: Any, learner: LanguageLearner, seed: int, opti
     """The base with a PEFT adapter in it, until `close` takes it out again. `config` is a `peft.PeftConfig`."""
     from peft import get_peft_model
 
-    with _seeded(seed):
-        model: Any = get_peft_model(base.model, config)
+    from trainables.adapters import give_back
 
-    def give_back() -> None:
-        model.unload()
-        base.model.requires_grad_(False).eval()
-
-    return OwnModel(base, model, learner, seed, give_back, optim)
+    try:
+        with _seeded(seed):
+            model = get_peft_model(base.model, config)
+        return OwnModel(base, model, learner, seed, lambda: give_back(base.model), optim)
+    except Exception:
+        give_back(base.model)
+        raise

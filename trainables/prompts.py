@@ -11,23 +11,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from trainables.chat import rendered, turn_end
 from trainables.core import Example, Row
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
     """Token ids up to where the answer starts: the base's chat template where it has one, else `Question: Answer:`."""
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-        )
-        return tokenizer(text, add_special_tokens=False).input_ids
-    return tokenizer(f"Question: {prompt}\nAnswer:").input_ids
-
-
-def encode_answer(tokenizer: Any, answer: str) -> list[int]:
-    """Token ids of the answer and the end token. Without a chat template a space separates it from `Answer:`."""
-    text = answer if tokenizer.chat_template else f" {answer}"
-    return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+    return _Writer(tokenizer).write(_until(tokenizer, [("user", prompt)]), False).tokens
 
 
 def encode_row(tokenizer: Any, example: Example) -> Row:
@@ -37,8 +27,14 @@ def encode_row(tokenizer: Any, example: Example) -> Row:
 
 @lru_cache(maxsize=50_000)  # trials that share a base draw the same examples
 def row_of(tokenizer: Any, prompt: str, answer: str) -> Row:
-    """Prompt and what is said to it; only that and its end token are labels."""
-    return row_after(encode_prompt(tokenizer, prompt), encode_answer(tokenizer, answer))
+    """Prompt and what is said to it; only that and the token that ends it are labels."""
+    return encode_reply(tokenizer, [("user", prompt)], answer)
+
+
+def encode_reply(tokenizer: Any, messages: Sequence[tuple[str, str]], reply: str) -> Row:
+    """All that was said before, and a reply with the token that ends it: the row's labels."""
+    writer = _Writer(tokenizer).write(_until(tokenizer, messages), False)
+    return writer.write(_reply(tokenizer, reply), True).end().row()
 
 
 @lru_cache(maxsize=50_000)
@@ -54,58 +50,86 @@ def encode_dialogue(tokenizer: Any, messages: tuple[tuple[str, str], ...]) -> tu
     if row is not None:
         return (row,)
     replies = [place for place, (role, _) in enumerate(messages) if role == "assistant"]
-    return tuple(
-        row_after(_first(tokenizer, _until(tokenizer, messages[:place])), encode_answer(tokenizer, messages[place][1]))
-        for place in replies
-    )
+    return tuple(encode_reply(tokenizer, messages[:place], messages[place][1]) for place in replies)
 
 
-def row_after(before: Sequence[int], after: Sequence[int]) -> Row:
-    """Token ids of which the second part is to be predicted."""
-    return Row((*before, *after), (False,) * len(before) + (True,) * len(after))
+class _Writer:
+    """A row, text by text, each as its tokens are behind the one before: alone, a text may begin with a space that is
+    not there (SentencePiece's), or share a token with what precedes it."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokens: list[int] = []
+        self._tokenizer, self._labels = tokenizer, list[bool]()
+        self._near, self._ids = "", list[int]()  # the text since the last end token, and what it came to
+        self._special = not tokenizer.chat_template  # a template brings its own beginning along
+
+    def write(self, text: str, label: bool) -> _Writer:
+        together = self._encoded(self._near + text)
+        count = len(self._ids)
+        if together[:count] == self._ids:
+            self._near, self._ids = self._near + text, together
+        else:  # the two share a token: they stand apart
+            count, self._special = 0, False
+            self._near, self._ids = text, self._encoded(text)
+        return self._add(self._ids[count:], label)
+
+    def end(self) -> _Writer:
+        """The token that ends a reply, a label."""
+        end, self._special = turn_end(self._tokenizer), False
+        self._near = _text_of(self._tokenizer, end)
+        self._ids = self._encoded(self._near)
+        return self._add([end], True)
+
+    def row(self) -> Row:
+        return Row(tuple(self.tokens), tuple(self._labels))
+
+    def _add(self, tokens: Sequence[Any], label: bool) -> _Writer:
+        self.tokens += tokens
+        self._labels += [label] * len(tokens)
+        return self
+
+    def _encoded(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=self._special).input_ids)
 
 
 def _one_row(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> Row | None:
     """Turn by turn, so that the place of every label is known; None if the template does not keep earlier turns."""
-    said, tokens, labels = "", list[int](), list[bool]()  # the text that is behind us, and what it came to
+    said, writer = "", _Writer(tokenizer)  # the text that is behind us
+    end = _text_of(tokenizer, turn_end(tokenizer))
     for place, (role, text) in enumerate(messages):
         if role != "assistant":
             continue
         until = _until(tokenizer, messages[:place])
         if not until.startswith(said):
             return None
-        new = until[len(said) :]
-        if said and new.startswith(tokenizer.eos_token):
-            new = new.removeprefix(tokenizer.eos_token)
-            tokens.append(tokenizer.eos_token_id)
-            labels.append(True)
-        between = _later(tokenizer, new) if said else _first(tokenizer, new)
-        *reply, end = encode_answer(tokenizer, text)
-        tokens += [*between, *reply]
-        labels += [False] * len(between) + [True] * len(reply)
-        said = until + (text if tokenizer.chat_template else f" {text}")
-    return Row((*tokens, end), (*labels, True))
+        new, reply = until[len(said) :], _reply(tokenizer, text)
+        if said and new.startswith(end):
+            writer.end()
+            new = new.removeprefix(end)
+        writer.write(new, False).write(reply, True)
+        said = until + reply
+    return writer.end().row()
 
 
 def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
     """All that stands before the assistant's next words."""
     if tokenizer.chat_template:
-        chat = [{"role": role, "content": text} for role, text in messages]
         try:
-            return tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+            return rendered(tokenizer, [{"role": role, "content": text} for role, text in messages])
         except Exception as error:  # a template raises what it likes, and says why
             raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
-    form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{tokenizer.eos_token}\n"}
+    end = _text_of(tokenizer, turn_end(tokenizer))
+    form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{end}\n"}
     return "".join(form[role].format(text) for role, text in messages)
 
 
-def _first(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text that begins a row: a template brings its own beginning along."""
-    return list(tokenizer(text, add_special_tokens=not tokenizer.chat_template).input_ids)
+def _reply(tokenizer: Any, text: str) -> str:
+    """Without a chat template a space separates it from `Answer:`."""
+    return text if tokenizer.chat_template else f" {text}"
 
 
-def _later(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
+def _text_of(tokenizer: Any, token: Any) -> str:
+    return tokenizer.convert_ids_to_tokens(token)
 
 
 def decode(tokenizer: Any, tokens: list[int]) -> str:

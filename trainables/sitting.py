@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.adamw import StackedAdamW
 from trainables.adapters import Fresh
+from trainables.asking import check_ask
 from trainables.core import Asking, Complete, Completion, LanguageLearner, Read, Row, Split
 from trainables.decoding import prompts_of
 from trainables.documents import check
@@ -74,11 +75,7 @@ class Sitting:
             except StopIteration as end:
                 return end.value
             own = (self._stack.seats, 0) if ask.untouched else (self.slot, self._virtual)
-            if isinstance(ask, Read):
-                check(ask.rows, own[1], self._stack.base)
-                self._readable([row.tokens for row in ask.rows], own[1])
-            else:
-                self._readable(ask.prompts, own[1] + 1)  # what is said needs a place, too
+            check_ask(ask, own[1], self._stack.base)
             reply = yield requested(ask, *own)
 
     @property
@@ -101,27 +98,12 @@ class Sitting:
 
     def _checked(self, rows: list[Row]) -> list[Row]:
         """Rows that can be trained on. Raises ValueError."""
-        self._readable([row.tokens for row in rows], self._virtual)
+        self._stack.base.readable([row.tokens for row in rows], self._virtual)
         for row in rows:
             if True not in row.labels or row.labels[0]:
                 raise ValueError(f"a row of {len(row.tokens)} tokens has no label after its first token; drop it")
         check(rows, self._virtual, self._stack.base)
         return rows
-
-    def _readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
-        """Whether the base has a vector for every token, and a place, with so `more` beside them. One bad token would
-        otherwise end the batch of everybody. Raises ValueError."""
-        base = self._stack.base
-        for tokens in texts:
-            if wrong := [token for token in tokens if not 0 <= token < base.vocabulary]:
-                raise ValueError(
-                    f"token {wrong[0]} is outside the vocabulary of {base.vocabulary}; use the tokenizer of the base"
-                )
-            if len(tokens) + more > base.positions:
-                raise ValueError(
-                    f"{len(tokens)} tokens and {more} beside them pass the {base.positions} places that {base.name!r}"
-                    " has; give shorter examples or fewer virtual tokens"
-                )
 
     def _correct(self, rows: Sequence[Row]) -> Requesting:
         """The share of rows whose labels are exactly what the model now generates."""

@@ -13,6 +13,7 @@ H hidden size, N parameters of a slot.
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -143,20 +144,22 @@ def updated(output: Tensor, x: Tensor, a_G: Tensor, b_G: Tensor, scale_G_1_1: Te
 def _last_positions_only(model: Any, keep: Callable[[], int]) -> list[Any]:
     """Let the last layer's MLP see only the last `keep()` positions (0: all), as no others get logits; its hooks.
 
-    Behind the last attention nothing mixes positions, so what becomes of the others does not matter. Experts are left
-    alone: they return more than hidden states.
+    Behind the last attention nothing mixes positions, so what becomes of the others does not matter. Left alone are
+    experts, which return more than hidden states, and what takes more than these (Bloom's, which adds the residual).
     """
     lists = [m for m in model.get_decoder().children() if isinstance(m, torch.nn.ModuleList)]
     mlp = getattr(lists[0][-1], "mlp", None) if lists else None
     if mlp is None or any("expert" in name for name, _ in mlp.named_modules()):
         return []
+    if len(inspect.signature(mlp.forward).parameters) > 1:
+        return []
     left_out = 0
 
-    def cut(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def cut(module: torch.nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         nonlocal left_out
-        hidden_R_T_H, *others = inputs
+        (hidden_R_T_H,) = inputs
         left_out = hidden_R_T_H.shape[1] - (keep() or hidden_R_T_H.shape[1])
-        return (hidden_R_T_H[:, left_out:].contiguous(), *others)
+        return (hidden_R_T_H[:, left_out:].contiguous(),)
 
     def fill(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return torch.nn.functional.pad(output, (0, 0, left_out, 0)) if left_out else output

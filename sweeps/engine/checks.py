@@ -179,13 +179,17 @@ def with_axis(learner: Any, space: Space, axis: str, value: Any) -> Any:
 
 
 def cast(learner: Any, name: str, value: Any) -> Any:
-    """A value as read from a command line, in the field's type: YAML reads 1e-3 as text, and 1 is a fine float."""
+    """A value as read from a command line, in the field's type: YAML reads 1e-3 as text, and 1 is a fine float. A field
+    of several texts takes a list, or `a,b`."""
     hint = typing.get_type_hints(type(learner))[name]
     if float in _kinds(hint) and not _accepts(hint, value) and isinstance(value, str):
         with contextlib.suppress(ValueError):  # then it is no number, and is refused below
             value = float(value)
-    if typing.get_origin(hint) is tuple:
-        raise BadInput(f"{name} is {value!r}; fields with several values are set in the sweep's script only")
+    if hint == tuple[str, ...]:
+        texts = value.split(",") if isinstance(value, str) else value
+        if isinstance(texts, list | tuple) and texts and all(isinstance(text, str) and text for text in texts):
+            return tuple(texts)
+        raise BadInput(f"{name} is {value!r}; give names with commas between them, as in {name}=a,b")
     if not _accepts(hint, value):
         raise BadInput(f"{name} is {value!r}, and {type(learner).__name__}.{name} is {_text(hint)}; give such a value")
     return value

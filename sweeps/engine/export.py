@@ -112,22 +112,22 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
         "",
         "## Use",
         "",
-        *_use(source, folder, merged),
+        *_use(pair.base if source else None, folder, merged),
         "",
     ]
     return "\n".join(["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", *lines])
 
 
-def _use(source: str | None, folder: Path, merged: bool) -> list[str]:
-    if source is None:
+def _use(base: str | None, folder: Path, merged: bool) -> list[str]:
+    if base is None:
         return ["A learner with a network of its own; its weights are `*.safetensors`."]
     from trainables.adapters import LORA_FOLDER
 
     name = folder.name
     if merged or (folder / "config.json").is_file():
         return ["```python", "from transformers import AutoModelForCausalLM", "",
-                f'model = AutoModelForCausalLM.from_pretrained("{name}")', "```"]  # fmt: skip
-    load = [f'model = AutoModelForCausalLM.from_pretrained("{source}")']
+                f'model = AutoModelForCausalLM.from_pretrained("{name}")', *_ending(base), "```"]  # fmt: skip
+    load = [f'model = AutoModelForCausalLM.from_pretrained("{BaseName.parse(base).source}")']
     if (folder / LORA_FOLDER).is_dir():
         load += [f'model = PeftModel.from_pretrained(model, "{name}/{LORA_FOLDER}").merge_and_unload()',
                  f'model = PeftModel.from_pretrained(model, "{name}/soft_prompt")']  # fmt: skip
@@ -135,4 +135,17 @@ def _use(source: str | None, folder: Path, merged: bool) -> list[str]:
         own = "" if (folder / "adapter_config.json").is_file() else "/<task id>"  # an adapter for each ARC task
         load += [f'model = PeftModel.from_pretrained(model, "{name}{own}")']
     imports = ["from peft import PeftModel", "from transformers import AutoModelForCausalLM", ""]
-    return ["```python", *imports, *load, "```"]
+    return ["```python", *imports, *load, *_ending(base), "```"]
+
+
+def _ending(base: str) -> list[str]:
+    """Where `generate` is to stop: a base's own configuration may name another token than the one that was learned."""
+    from trainables.bases import UnknownBase, tokenizer
+    from trainables.chat import turn_end
+
+    try:
+        own = tokenizer(base)
+    except UnknownBase:  # it is not on this machine
+        return []
+    end = turn_end(own)
+    return [f"model.generation_config.eos_token_id = {end}  # {own.convert_ids_to_tokens(end)}, which ends its answers"]

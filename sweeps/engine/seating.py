@@ -100,7 +100,7 @@ def loner(sweep: Sweep) -> str | None:
 def seating(sweep: Sweep, machine: Machine) -> Seating:
     """What `seats` and `hosts` of the sweep come to; `auto` is as many as device, memory and trials allow.
 
-    Raises BadInput where seats are asked for and a learner cannot share its base.
+    Raises BadInput where seats are asked for and a learner cannot share its base, or LoRA has no targets in it.
     """
     if team := team_of(sweep):
         return Seating(1, 1, team=team)
@@ -189,12 +189,13 @@ def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, pro
     """Of one seat, by the base's configuration, without weights: it spans the modules that any pair on this base
     adapts, at the largest rank. In float32 each takes 4 bytes for its value, gradient, two moments, and the copy that
     each lane of a training batch holds until its gradient is known."""
-    from trainables.bases import outline
+    from trainables.bases import UnknownBase, outline
 
     own = [a for pair, a in zip(sweep.pairs, adapters, strict=True) if pair.base == base]
-    hidden, by_default, _ = outline(base)
-    named = {name for a in own for name in a.target_modules}
-    projections = outline(base, tuple(sorted(named)))[1] if named else 0
+    hidden, projections, _ = outline(base, tuple(sorted({name for a in own for name in a.target_modules})))
     if any(a.r and not a.target_modules for a in own):
-        projections = max(projections, by_default)
+        try:
+            projections = max(projections, outline(base, None)[1])
+        except UnknownBase as error:
+            raise BadInput(str(error)) from error
     return prompt * hidden + rank * projections

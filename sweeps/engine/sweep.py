@@ -115,8 +115,10 @@ class Sweep:
     def fix(self, values: Mapping[str, Any]) -> Sweep:
         """Constants instead of searched axes: a field (of every learner that has it), or `lora.r` for one learner.
 
-        A field that is no axis becomes one with a single value, so that every record of a trial shows it.
+        A field that is no axis becomes one with a single value, so that every record of a trial shows it; one with
+        several values cannot, and is the learner's own.
         """
+        learners = {pair.learner.name: pair.learner for pair in self.pairs}
         spaces = {pair.learner.name: self.space_of(pair) for pair in self.pairs}
         fixed = []
         for name, value in values.items():
@@ -126,13 +128,17 @@ class Sweep:
                 fields = sorted({f for pair in self.pairs for f in checks.fields_of(pair.learner)})
                 raise BadInput(f"axis {name!r} is not a field of any learner of this sweep; fields are {fields}")
             for pair in pairs:
-                constant = CategoricalDistribution((checks.cast(pair.learner, axis, value),))
-                space = spaces[pair.learner.name]
-                spaces[pair.learner.name] = Space({**space.axes, axis: constant}, space.conditions)
-                fixed.append((pair.learner, axis))
-        for config, axis in fixed:  # after the last, as one may need another
-            checks.check_fixed(config, spaces[config.name], axis)
-        return dataclasses.replace(self, space=spaces) if values else self
+                own, constant = pair.learner.name, checks.cast(pair.learner, axis, value)
+                if isinstance(constant, tuple):
+                    learners[own] = checks.with_fields(learners[own], {axis: constant})
+                    continue
+                axes = {**spaces[own].axes, axis: CategoricalDistribution((constant,))}
+                spaces[own] = Space(axes, spaces[own].conditions)
+                fixed.append((own, axis))
+        for own, axis in fixed:  # after the last, as one may need another
+            checks.check_fixed(learners[own], spaces[own], axis)
+        changed = tuple(dataclasses.replace(pair, learner=learners[pair.learner.name]) for pair in self.pairs)
+        return dataclasses.replace(self, pairs=changed, space=spaces) if values else self
 
     def effective_grace_period(self) -> int:
         """Rounds before ASHA may stop a trial: `grace_period`, or the longest learner's pass over its training data.

@@ -24,8 +24,12 @@ class Ia3Config(AloneConfig):
     def build(self, base: Any, task: Task, seed: int) -> OwnModel:
         """Raises ValueError for an architecture whose targets PEFT does not know."""
         import peft
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as known
 
         from trainables.own_model import with_peft
 
+        kind = base.model.config.model_type
+        if kind not in known:
+            raise ValueError(f"ia3: PEFT does not know what to scale in {kind!r}, only in {', '.join(known)}; use lora")
         learner = SupervisedLearner(self, Adapter(), self.optimizer(), base, task, seed)
         return with_peft(base, peft.IA3Config(task_type=peft.TaskType.CAUSAL_LM), learner, seed)

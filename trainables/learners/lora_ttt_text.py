@@ -14,7 +14,7 @@ import numpy as np
 
 from trainables.core import Row
 from trainables.learners.arc_canvas import hypotheses
-from trainables.prompts import decode, encode_answer, encode_prompt
+from trainables.prompts import decode, encode_prompt, encode_reply
 from trainables.tasks.arc import Puzzle
 from trainables.tasks.arc_grids import Grid, grid_text, parse_completion
 
@@ -60,10 +60,12 @@ class Scribe:
         return encode_prompt(self._tokenizer, written((), source))
 
     def row(self, pairs: Pairs, source: Grid, target: Grid) -> Row:
-        """Only the target's tokens and the end token are labels."""
-        after = encode_answer(self._tokenizer, grid_text(target))
-        before = self.prompt(pairs, source, len(after))
-        return Row((*before, *after), (False,) * len(before) + (True,) * len(after))
+        """Only the target's tokens and the end token are labels; as many demonstrations as the limit allows."""
+        for shown in range(len(pairs), -1, -1):
+            row = encode_reply(self._tokenizer, [("user", written(pairs[:shown], source))], grid_text(target))
+            if len(row.tokens) <= self.limit:
+                break
+        return row
 
     def read(self, tokens: Sequence[int]) -> Grid | None:
         """The grid of a completion; None where it is not one."""

@@ -154,7 +154,7 @@ class SftLearner(SupervisedLearner):
         return metrics
 
     def _by_likelihood(self, split: Split, metrics: dict[str, Any], nats: dict[int, list[float]]) -> dict[str, Any]:
-        """The metrics of `judge` with another score; what it was is `similarity` to the data's own last reply."""
+        """The metrics of `judge` with another score; `similarity` to the data's own last reply, ended or not."""
         examples = getattr(self._asked, split)()
         items = [math.exp(-sum(nats[i]) / len(nats[i])) if i in nats else 0.0 for i in range(len(examples))]
         by_kind: dict[str, list[float]] = {}
@@ -162,7 +162,8 @@ class SftLearner(SupervisedLearner):
             by_kind.setdefault(f"score.{example.kind}", []).append(item)
         kept = {name: metrics[name] for name in ("truncated", "unparsed", "completions")}
         kept |= {name: sum(own) / len(own) for name, own in by_kind.items()}
-        return kept | {"similarity": metrics["score"], "score": sum(items) / len(items), "items": items}
+        near = [self._asked.score(*own) for own in zip(examples, metrics["completions"], strict=True)]
+        return kept | {"similarity": sum(near) / len(near), "score": sum(items) / len(items), "items": items}
 
     def _encoded(self, split: Split) -> list[Dialogue]:
         if split not in self._dialogues:
