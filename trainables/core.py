@@ -201,7 +201,7 @@ class LanguageLearner(Protocol):
 
     adapter: Adapter
     rows_per_batch: int  # at most so many rows come from one `next_rows()`
-    steps_per_round: int  # optimizer steps in one round
+    steps_per_round: int  # optimizer steps in the round that was prepared last
     watch_updates: bool  # report the prediction before and after each update
 
     @property

@@ -34,13 +34,13 @@ class LanguageConfig:
     neftune_noise_alpha: float = 0.0  # noise on training rows' embeddings, at most alpha / sqrt(tokens * channels)
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"  # constant: every round means the same
     warmup_steps: int = 0  # linear warm-up, optimizer steps
-    total_steps: int = 160  # where linear and cosine end, optimizer steps
+    schedule_rounds: int = 0  # rounds after which linear and cosine are at zero; 0: the sweep's own, which it fills in
     replay_ratio: float = 0.0  # past examples per new one, rounded to whole rows
     curriculum: bool = False  # the first pass goes from easy to hard
     watch_updates: bool = False  # online: report the prediction before and after every update
 
     def __post_init__(self) -> None:
-        bounds = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+        bounds = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "schedule_rounds": 0}
         for name, least in (bounds | {"steps_per_round": self.least_steps_per_round}).items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
@@ -66,6 +66,12 @@ class LanguageConfig:
         return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
 
     def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
+        """Raises ValueError for a schedule that nobody has said the end of."""
+        if self.lr_scheduler_type != "constant" and not self.schedule_rounds:
+            raise ValueError(
+                f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds 0, which a sweep fills in;"
+                " outside of one, say after how many rounds it ends"
+            )
         return Optimizer(
             learning_rate=self.learning_rate,
             prompt_learning_rate=prompt_learning_rate,
@@ -75,7 +81,7 @@ class LanguageConfig:
             gradient_accumulation_steps=self.gradient_accumulation_steps,
             lr_scheduler_type=self.lr_scheduler_type,
             warmup_steps=self.warmup_steps,
-            total_steps=self.total_steps,
+            total_steps=self.schedule_rounds * self.steps_per_round,
         )
 
 
