@@ -84,7 +84,8 @@ def test_a_key_is_what_the_user_says_but_for_case_and_punctuation():
         return Conversation(tuple(Message(*turn) for turn in turns)).key
 
     plain = key(("user", "Why is it so?"), ("assistant", "a"))
-    assert plain == key(("system", "s"), ("user", " why IS it -- so"), ("assistant", "b"))
+    assert plain == key(("system", "s"), ("user", " why IS  it, so"), ("assistant", "b"))
+    assert key(("user", "What is 7 - 2?"), ("assistant", "5")) != key(("user", "What is 7 + 2?"), ("assistant", "9"))
     assert plain != key(("user", "Why is it so late?"), ("assistant", "a"))
     assert plain != key(("user", "Why is it so?"), ("assistant", "a"), ("user", "Really?"), ("assistant", "b"))
 

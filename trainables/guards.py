@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainables.core import Example, Split, Task
+from trainables.likeness import plain
 
 SPLITS: tuple[Split, ...] = ("train", "search", "test")
 SHINGLE, ALIKE = 3, 0.9  # near-duplicates: Jaccard similarity of the sets of three neighbouring words
@@ -73,11 +74,11 @@ def published(splits: Splits, official_set: Callable[[Example], str | None]) -> 
 
 
 def overlap(splits: Splits) -> Iterator[Finding]:
-    """A key, or a prompt but for case, spaces and punctuation, in two splits."""
+    """A key, or a prompt but for what `plain` leaves out, in two splits."""
     owners: dict[str, tuple[Split, Example]] = {}
     for split in SPLITS:
         for example in splits[split]:
-            for mark in (f"key {example.key}", f"prompt {' '.join(_words(example.prompt))}"):
+            for mark in (f"key {example.key}", f"prompt {plain(example.prompt)}"):
                 other, twin = owners.setdefault(mark, (split, example))
                 if other != split:
                     yield Finding(
@@ -193,17 +194,13 @@ def small_split(splits: Splits, smallest_difference: Callable[[int], float]) -> 
             )
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
 def _word_at(text: str, place: int) -> str:
-    words = _words(text)
+    words = re.findall(r"\w+", text.lower())
     return words[place] if -len(words) <= place < len(words) else ""
 
 
 def _shingles(text: str) -> set[str]:
-    words = _words(text)
+    words = plain(text).split()
     return {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
 
 

@@ -8,11 +8,12 @@ with the reason and the remedy; `chat_data.py` says which row of which file it i
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
+
+from trainables.likeness import plain
 
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
@@ -45,8 +46,8 @@ class Conversation:
 
     @cached_property
     def key(self) -> str:
-        """A hash of what the user says, but for case, spaces and punctuation: as guards compare prompts."""
-        said = [" ".join(re.findall(r"\w+", m.content.lower())) for m in self.messages if m.role == "user"]
+        """A hash of what the user says, as `plain` text: as guards compare prompts."""
+        said = [plain(m.content) for m in self.messages if m.role == "user"]
         return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
 
     @property
