@@ -34,6 +34,7 @@ class Task(Protocol):
     belongs to, by its content. Guards then say where such examples are trained on. One of a user's data may have
     `describe(count_tokens) -> list[str]`: what it is made of, in lines that are printed before anything starts. One
     whose learners read more of a training example than prompt and answer has `learned(example) -> str`: all the rest.
+    One whose training examples have replies before the last has `taught(example) -> Sequence[str]`: the prompt of each.
     """
 
     name: ClassVar[str]

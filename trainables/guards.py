@@ -45,7 +45,7 @@ def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Fin
     splits: Splits = {split: getattr(task, split)() for split in SPLITS}
     return [
         *published(splits, getattr(task, "published", lambda example: None)),
-        *overlap(splits),
+        *overlap(splits, getattr(task, "taught", lambda example: [example.prompt])),
         *near_duplicates(splits),
         *answer_in_prompt(splits, task.baselines()),
         *prompt_format(splits),
@@ -73,12 +73,13 @@ def published(splits: Splits, official_set: Callable[[Example], str | None]) -> 
             yield Finding("published", False, f"{what}: keys {keys}; {remedy}")
 
 
-def overlap(splits: Splits) -> Iterator[Finding]:
-    """A key, or a prompt but for what `plain` leaves out, in two splits."""
+def overlap(splits: Splits, taught: Callable[[Example], Sequence[str]]) -> Iterator[Finding]:
+    """A key, or a prompt but for what `plain` leaves out, in two splits; of train every prompt that is `taught`."""
     owners: dict[str, tuple[Split, Example]] = {}
     for split in SPLITS:
         for example in splits[split]:
-            for mark in (f"key {example.key}", f"prompt {plain(example.prompt)}"):
+            prompts = taught(example) if split == "train" else [example.prompt]
+            for mark in (f"key {example.key}", *(f"prompt {plain(prompt)}" for prompt in prompts)):
                 other, twin = owners.setdefault(mark, (split, example))
                 if other != split:
                     yield Finding(
