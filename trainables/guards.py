@@ -10,13 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Literal
 
 from trainables.core import Example, Split, Task
-from trainables.likeness import plain
+from trainables.likeness import copies, plain
 
 SPLITS: tuple[Split, ...] = ("train", "search", "test")
-SHINGLE, ALIKE = 3, 0.9  # near-duplicates: Jaccard similarity of the sets of three neighbouring words
+PROMPT_PIECES = 7, None  # near-duplicates: the least pieces of three words that are told from chance, in any number
+ANSWER_PIECES = 10, 5  # short answers come again by themselves, and so do formulas, in more examples than the second
 TOO_MANY = 0.01  # of a split's examples that are in another split, or say their answer
 FEW_ANSWERS, LOPSIDED = 20, 0.75  # a task with so few answers is a choice between them
 SHIFTED, BY_CHANCE = 0.15, 0.01  # so much that it matters, and so rarely where two splits are drawn alike
@@ -92,27 +94,23 @@ def overlap(splits: Splits, taught: Callable[[Example], Sequence[str]]) -> Itera
 
 
 def near_duplicates(splits: Splits) -> Iterator[Finding]:
-    """Prompts that share nine tenths of their three-word shingles with a training prompt (MinHash: Broder 1997)."""
-    from datasketch import MinHash, MinHashLSH
-
-    index = MinHashLSH(threshold=ALIKE, num_perm=64)
-    shingles = [_shingles(example.prompt) for example in splits["train"]]
-    for number, own in enumerate(shingles):
-        index.insert(number, _minhash(MinHash, own))
-    for split in SPLITS[1:]:
-        twins = []
-        for example in splits[split]:
-            own = _shingles(example.prompt)
-            near = [i for i in index.query(_minhash(MinHash, own)) if _jaccard(own, shingles[i]) >= ALIKE]
-            twins += [(splits["train"][near[0]], example)] if near else []
-        if len(twins) > TOO_MANY * len(splits[split]):
-            first, second = twins[0]
-            yield Finding(
-                "near_duplicates",
-                True,
-                f"{len(twins)} of {len(splits[split])} {split} prompts are nearly in train: {_shown(first)} and"
-                f" {_shown(second)}; split by source, not by row",
-            )
+    """Prompts that hold, or lie in, one of an earlier split, and long answers that do (`likeness.py`)."""
+    earlier: list[tuple[Split, Example]] = []
+    for before, split in pairwise(SPLITS):
+        earlier += [(before, example) for example in splits[before]]
+        own = splits[split]
+        for what, text, least, most in (("prompts", _prompt, *PROMPT_PIECES), ("answers", _answer, *ANSWER_PIECES)):
+            twins = copies([text(e) for _, e in earlier], [text(e) for e in own], least, most)
+            if len(twins) > max(1, TOO_MANY * len(own)):
+                place, origin = next(iter(twins.items()))
+                first, twin = earlier[origin]
+                yield Finding(
+                    "near_duplicates",
+                    True,
+                    f"{len(twins)} of {len(own)} {split} {what} are nearly in {first}: {_shown(twin, text(twin))} and"
+                    f" {_shown(own[place], text(own[place]))}; split by source, not by row",
+                )
+                break
 
 
 def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator[Finding]:
@@ -200,21 +198,6 @@ def _word_at(text: str, place: int) -> str:
     return words[place] if -len(words) <= place < len(words) else ""
 
 
-def _shingles(text: str) -> set[str]:
-    words = plain(text).split()
-    return {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
-
-
-def _minhash(kind: Any, shingles: set[str]) -> Any:
-    made = kind(num_perm=64)
-    made.update_batch([shingle.encode() for shingle in shingles])
-    return made
-
-
-def _jaccard(one: set[str], other: set[str]) -> float:
-    return len(one & other) / len(one | other)
-
-
 def _format(prompt: str) -> tuple[bool, str, str]:
     """Several lines or one; the label that it begins with, such as `question`; what it ends with, if not a word."""
     label = re.match(r"\s*(\w{1,20})\s*:", prompt)
@@ -236,6 +219,14 @@ def _differ(one: Counter, other: Counter) -> bool:
     return chi2_contingency([[one[key] for key in keys], [other[key] for key in keys]]).pvalue < BY_CHANCE
 
 
-def _shown(example: Example) -> str:
-    prompt = " ".join(example.prompt.split())
-    return f"key {example.key!r} ({prompt[:60]!r})"
+def _prompt(example: Example) -> str:
+    return example.prompt
+
+
+def _answer(example: Example) -> str:
+    return example.answer
+
+
+def _shown(example: Example, text: str = "") -> str:
+    """By its key and the beginning of its prompt, or of another text of it."""
+    return f"key {example.key!r} ({' '.join((text or example.prompt).split())[:60]!r})"
