@@ -131,6 +131,16 @@ PLANTED = {
         "answer_in_prompt",
         ["100 of 100", "take it out"],
     ),
+    "the answer behind its marker, in test": (
+        SOUND.with_split("test", [replace(e, prompt=f"The answer is {e.answer}. {e.prompt}") for e in SOUND.test()]),
+        "answer_in_prompt",
+        ["100 of 100 test prompts"],
+    ),
+    "the answer at the third place of test": (
+        SOUND.with_split("test", [replace(e, prompt=f"So then {e.answer} {e.prompt}") for e in SOUND.test()]),
+        "answer_in_prompt",
+        ["word 3 of a prompt", "100% of test"],
+    ),
     "the answer at the third place": (
         SOUND.with_split("search", [replace(e, prompt=f"So then {e.answer} {e.prompt}") for e in SEARCH]),
         "answer_in_prompt",
@@ -193,6 +203,31 @@ def test_answers_that_differ_by_chance_are_no_shift():
     shifted = found(Towns(drawn | {"search": eighth}))["label_balance"]
     assert not shifted.stops
     assert "answers of train and search differ in" in shifted.what
+
+
+TELLING = (
+    "The answer is: {}",
+    '"answer": "{}"',
+    "label: {}",
+    "So the answer should be {}.",
+    "Answer ({})",
+    "**Answer:** {}",
+)
+HARMLESS = (
+    "Answer: yes or no?",
+    "The answer should be Yes or No.",
+    "answer: 'yes'/'no'",
+    "The answer is yesterday's, noted",
+)
+
+
+@pytest.mark.parametrize("words", [*TELLING, *HARMLESS])
+def test_an_answer_is_told_in_many_ways_and_a_choice_tells_none(words):
+    told = {
+        split: [replace(e, prompt=f"{e.prompt} {words.format(e.answer)}{' well' * (i % 7)}") for i, e in enumerate(own)]
+        for split, own in SOUND.splits.items()
+    }
+    assert ("answer_in_prompt" in found(Towns(told))) == (words in TELLING)
 
 
 def test_templates_and_formulas_are_no_copies():

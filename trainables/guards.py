@@ -23,6 +23,12 @@ TOO_MANY = 0.01  # of a split's examples that are in another split, or say their
 FEW_ANSWERS, LOPSIDED = 20, 0.75  # a task with so few answers is a choice between them
 SHIFTED, BY_CHANCE = 0.15, 0.01  # so much that it matters, and so rarely where two splits are drawn alike
 SMALL = 0.25  # a split that shows only larger differences is too small to rank by
+# What stands between a name for the answer and the answer itself: `"label": "Yes"`, `the answer should be: Yes`.
+TELLS = (
+    r"\b(?:answer|label|target|solution)s?\b[\"'*_]*\s*"
+    r"(?:(?:is|was|are|(?:should|must|would|will)\s+be)\b\s*[:=]?|:|=+>?|->|\()\s*[\"'*_(\[]*\s*"
+)
+NO_CHOICE = r"(?!\w)(?!\s*[\"')\]]*\s*(?:[/|]|(?:or|and)\b))"  # "answer: Yes or No" gives nothing away
 PLACES = range(-6, 6)  # words from the end, and from the start, that may give the answer away
 GIVES_AWAY = 0.2  # how much better than every baseline a word at a fixed place may be
 
@@ -115,28 +121,29 @@ def near_duplicates(splits: Splits) -> Iterator[Finding]:
 
 def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator[Finding]:
     """The answer behind a marker ("the answer is Paris"), or at a fixed place where no baseline would find it."""
-    examples = splits["search"]
-    told = [e for e in examples if re.search(rf"\banswer\s*(?:is|:|=)\s*{re.escape(e.answer)}(?!\w)", e.prompt, re.I)]
-    if len(told) > TOO_MANY * len(examples):
-        yield Finding(
-            "answer_in_prompt",
-            True,
-            f"{len(told)} of {len(examples)} search prompts say their answer: {_shown(told[0])} {told[0].answer!r};"
-            " take it out of the prompt",
-        )
-        return
     trivial = max((value for name, value in baselines.items() if "." not in name), default=0.0)
-    for place in PLACES:
-        share = sum(_word_at(e.prompt, place) == e.answer.lower() for e in examples) / len(examples)
-        if share > min(0.95, trivial + GIVES_AWAY):
-            where = f"word {place + 1} of" if place >= 0 else f"word {-place} from the end of"
+    for split in SPLITS[1:]:
+        examples = splits[split]
+        told = [e for e in examples if re.search(TELLS + re.escape(e.answer) + NO_CHOICE, e.prompt, re.I)]
+        if len(told) > TOO_MANY * len(examples):
             yield Finding(
                 "answer_in_prompt",
                 True,
-                f"{where} a prompt is the answer in {share:.0%} of search, and the best baseline is {trivial:.0%}:"
-                f" {_shown(examples[0])} {examples[0].answer!r}; take it out of the prompt",
+                f"{len(told)} of {len(examples)} {split} prompts say their answer: {_shown(told[0])}"
+                f" {told[0].answer!r}; take it out of the prompt",
             )
-            return
+            continue
+        for place in PLACES:
+            share = sum(_word_at(e.prompt, place) == e.answer.lower() for e in examples) / len(examples)
+            if share > min(0.95, trivial + GIVES_AWAY):
+                where = f"word {place + 1} of" if place >= 0 else f"word {-place} from the end of"
+                yield Finding(
+                    "answer_in_prompt",
+                    True,
+                    f"{where} a prompt is the answer in {share:.0%} of {split}, and the best baseline is {trivial:.0%}:"
+                    f" {_shown(examples[0])} {examples[0].answer!r}; take it out of the prompt",
+                )
+                break
 
 
 def prompt_format(splits: Splits) -> Iterator[Finding]:
