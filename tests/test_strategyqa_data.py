@@ -88,12 +88,18 @@ def test_official_splits_are_kept_and_search_is_carved_out_of_train(tmp_path):
     written(tmp_path / "dev.jsonl", [row(n) for n in range(100, 120)])
     splits = load(str(tmp_path)).splits
     assert {int(e.question.split()[2]) for e in splits["test"]} == set(range(100, 120))
-    assert {int(e.question.split()[2]) for e in splits["train"] + splits["search"]} == set(range(40))
+    assert {int(e.question.split()[2]) for e in splits["train"] + splits["search"]} == {*range(40), *range(900, 910)}
     assert 0 < len(splits["search"]) < 20
     load.cache_clear()
-    written(tmp_path / "test-00000-of-00001.parquet", [row(n) for n in range(200, 210)])
+    written(tmp_path / "strategyqa_test_labelled-00000-of-00001.parquet", [row(n) for n in range(200, 210)])
     splits = load(str(tmp_path)).splits
-    assert {name: len(entries) for name, entries in splits.items()} == {"test": 10, "search": 20, "train": 40}
+    assert {name: len(entries) for name, entries in splits.items()} == {"test": 10, "search": 20, "train": 50}
+    written(tmp_path / "more.json", [row(n) for n in range(300, 310)])
+    load.cache_clear()
+    with pytest.raises(
+        ValueError, match=r"^which split is more\.json\? Its name says none, and others do; rename it to"
+    ):
+        load(str(tmp_path))
 
 
 def test_a_question_that_comes_twice_is_one_key_in_one_split(tmp_path):
@@ -152,7 +158,7 @@ def test_the_loader_of_hub_data_keeps_its_splits(tmp_path, monkeypatch):
     named = json.dumps([{"config_name": "default", "data_files": files}])
     (folder / "README.md").write_text(f"---\nconfigs: {named}\n---\n")
     load.cache_clear()
-    with pytest.raises(ValueError, match=r"^data='hub:.*owner' has no questions for test or validation; add some"):
+    with pytest.raises(ValueError, match=r"^which split is extra\? .*; save the parts that you want as files"):
         load(f"hub:{folder}")
 
 
@@ -195,9 +201,11 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
     refused(tmp_path / "latin.json", "cannot be read")
     refused(written(tmp_path / "few.json", [row(0)]), "leaves no question for")
-    written(tmp_path / "test.jsonl", [row(n) for n in range(9)])
-    written(tmp_path / "dev.jsonl", [row(n) for n in range(10, 19)])
-    refused(tmp_path, "has validation and test and no train part")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    written(whole / "test.jsonl", [row(n) for n in range(9)])
+    written(whole / "dev.jsonl", [row(n) for n in range(10, 19)])
+    refused(whole, "has validation and test and no train part")
 
 
 def test_a_line_separator_inside_a_question_is_no_new_line(tmp_path):

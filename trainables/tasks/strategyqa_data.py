@@ -4,7 +4,7 @@
                   {"examples": [{input, target_scores, target}]}, whose target is "Yes. " or "No. " and a rationale
     FILE.jsonl    a row a line: question, answer and, where known, facts, decomposition, rationale
     FILE.parquet  the same as columns
-    FOLDER        such files named train, validation (or dev, valid) and test, or ending so: strategyqa_train.json
+    FOLDER        such files that say train, validation or test in their names (`parts.py`): strategyqa_train.json
     hub:NAME      what `datasets.load_dataset` gives for OWNER/NAME, or for a local folder that it can read
 
 Official splits stay: test is asked for the final score, validation for the search. Where one of the two is missing the
@@ -26,10 +26,10 @@ from typing import Any
 from trainables.core import Split
 from trainables.likeness import plain
 from trainables.tasks.arc_data import hash_fraction
+from trainables.tasks.parts import RENAME, splits_of
 from trainables.tasks.records import HUB, SUFFIXES, NoJson, from_hub, read
 
 SEARCH_SHARE, TEST_SHARE = 0.15, 0.25  # of a source of one part; the first also of an official train split
-PART = re.compile(r"(?:^|[_.-])(train|validation|valid|dev|test)(?:-\d+-of-\d+)?$")  # the end of a file's name
 ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
 
 
@@ -133,24 +133,22 @@ def _parts(data: str) -> dict[str, list[Entry]]:
         return {"all": _entries(path)}
     if not data or not path.is_dir():
         raise ValueError(f"data='{data}' is not known; use 'generated', hub:OWNER/NAME, or an existing file or folder")
-    parts: dict[str, list[Entry]] = {}
-    for file in sorted(path.iterdir()):
-        if (named := PART.search(file.stem)) and file.suffix in SUFFIXES:
-            parts.setdefault(_part(named.group(1)), []).extend(_entries(file))
-    if not parts:
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    splits = splits_of([file.name for file in files], RENAME)
+    if splits is None:
         raise ValueError(f"data='{data}' has no train, validation or test file ({', '.join(SUFFIXES)}); name the file")
+    parts: dict[str, list[Entry]] = {}
+    for split, file in zip(splits, files, strict=True):
+        parts.setdefault(split, []).extend(_entries(file))
     return parts
 
 
 def _hub(data: str) -> dict[str, list[Entry]]:
-    parts: dict[str, list[Entry]] = {}
-    for name, rows in from_hub(data):
-        parts.setdefault(_part(name), []).extend(_entry(row, f"{data} {name} {place}") for place, row in rows)
+    loaded, parts = dict(from_hub(data)), dict[str, list[Entry]]()
+    splits = splits_of([*loaded], "save the parts that you want as files called train, validation and test")
+    for split, (name, rows) in zip(splits or loaded, loaded.items(), strict=True):
+        parts.setdefault(split, []).extend(_entry(row, f"{data} {name} {place}") for place, row in rows)
     return parts
-
-
-def _part(name: str) -> str:
-    return "validation" if name in ("dev", "valid") else name
 
 
 def _entries(file: Path) -> list[Entry]:
