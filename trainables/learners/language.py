@@ -35,7 +35,7 @@ class LanguageConfig:
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"  # constant: every round means the same
     warmup_steps: int = 0  # linear warm-up, optimizer steps
     schedule_rounds: int = 0  # rounds after which linear and cosine are at zero; 0: the sweep's own, which it fills in
-    replay_ratio: float = 0.0  # past examples per new one, rounded to whole rows
+    replay_ratio: float = 0.0  # past examples per new one; of a fraction some micro-batches have a row more
     curriculum: bool = False  # the first pass goes from easy to hard
     watch_updates: bool = False  # online: report the prediction before and after every update
 
@@ -55,8 +55,8 @@ class LanguageConfig:
         return 1 if self.mode == "online" else self.per_device_train_batch_size
 
     def rows_per_batch(self) -> int:
-        """Rows of a micro-batch, with replay."""
-        return self.new_rows() + round(self.replay_ratio * self.new_rows())
+        """At most so many rows in a micro-batch, with replay."""
+        return self.new_rows() + math.ceil(self.replay_ratio * self.new_rows())
 
     def rounds_per_pass(self, task: Task) -> int:
         return self.rounds_for(len(task.train()))
@@ -130,8 +130,9 @@ class SupervisedLearner:
         """The training examples of the next micro-batch."""
         new = self.config.new_rows()
         chosen = [self._index(self._position + i) for i in range(new)]
-        replayed = round(self.config.replay_ratio * new)
-        if replayed and self._position:
+        due = self.config.replay_ratio * new
+        replayed = math.floor((self._draws + 1) * due) - math.floor(self._draws * due)
+        if self._position:
             chooser = random.Random(f"replay {self.seed} {self._draws}")
             chosen += [self._index(chooser.randrange(self._position)) for _ in range(replayed)]
         self._position += new
