@@ -26,7 +26,9 @@ CONFIGS = {
     "all modules": LoraConfig(**QUICK, r=2, target_modules=("q_proj", "o_proj", "gate_proj", "down_proj")),
     "more rows than lanes": LoraConfig(**QUICK, r=3, per_device_train_batch_size=11),
     "prompt": SoftPromptConfig(**QUICK, num_virtual_tokens=5, mode="online", replay_ratio=1),
-    "both": HybridConfig(**QUICK, r=4, num_virtual_tokens=3, lr_scheduler_type="cosine", warmup_steps=2, total_steps=9),
+    "both": HybridConfig(
+        **QUICK, r=4, num_virtual_tokens=3, lr_scheduler_type="cosine", warmup_steps=2, schedule_rounds=3
+    ),
 }
 WILD = {
     "learning rate 1e3": LoraConfig(steps_per_round=3, r=8, learning_rate=1e3, weight_decay=0.5),

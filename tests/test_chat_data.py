@@ -9,6 +9,7 @@ import pytest
 from trainables.tasks.chat_data import load
 from trainables.tasks.chat_rows import Conversation, Message
 from trainables.tasks.chat_statistics import statistics
+from trainables.tasks.parts import splits_of
 
 ASKED, SAID = "Why is the sky blue?", "Blue light is scattered most."
 EXPECTED = (
@@ -84,7 +85,8 @@ def test_a_key_is_what_the_user_says_but_for_case_and_punctuation():
         return Conversation(tuple(Message(*turn) for turn in turns)).key
 
     plain = key(("user", "Why is it so?"), ("assistant", "a"))
-    assert plain == key(("system", "s"), ("user", " why IS it -- so"), ("assistant", "b"))
+    assert plain == key(("system", "s"), ("user", " why IS  it, so"), ("assistant", "b"))
+    assert key(("user", "What is 7 - 2?"), ("assistant", "5")) != key(("user", "What is 7 + 2?"), ("assistant", "9"))
     assert plain != key(("user", "Why is it so late?"), ("assistant", "a"))
     assert plain != key(("user", "Why is it so?"), ("assistant", "a"), ("user", "Really?"), ("assistant", "b"))
 
@@ -187,11 +189,58 @@ def test_a_folder_whose_names_say_no_split_or_two(tmp_path):
     write(tmp_path / "test.jsonl", numbered(1))
     with pytest.raises(ValueError, match="no training rows, only test"):
         load(str(tmp_path))
-    write(tmp_path / "sft.jsonl", numbered(2))
-    assert asked(load(str(tmp_path))["train"]) == ["question 2"]
-    write(tmp_path / "train_test.jsonl", numbered(3))
-    with pytest.raises(ValueError, match="the name says test and train; keep one"):
+    extra = write(tmp_path / "sft.jsonl", numbered(2))
+    with pytest.raises(
+        ValueError, match=r"^which split is sft\.jsonl\? Its name says none, and others do; rename it to"
+    ):
         load(str(tmp_path))
+    extra = extra.rename(tmp_path / "train_test.jsonl")
+    with pytest.raises(ValueError, match=r"^train_test\.jsonl: the name says train and test; rename it to one of"):
+        load(str(tmp_path))
+    extra.rename(tmp_path / "a.jsonl")
+    (tmp_path / "test.jsonl").rename(tmp_path / "b.jsonl")
+    assert asked(load(str(tmp_path))["train"]) == ["question 2", "question 1"], "nobody speaks of splits"
+
+
+NAMES = {
+    "train": ("train", "training", "trainset", "sft.train", "train_sft", "TRAIN-00000-of-00002", "train2"),
+    "validation": (
+        "validation",
+        "validate",
+        "valid",
+        "val",
+        "val_split",
+        "dev",
+        "devset",
+        "eval",
+        "evaluation",
+        "validation2",
+    ),
+    "test": (
+        "test",
+        "test1",
+        "test_sft",
+        "test_set",
+        "testing",
+        "testset",
+        "heldout",
+        "held-out",
+        "hold_out",
+        "holdout",
+    ),
+}
+
+
+@pytest.mark.parametrize(("split", "name"), [(split, name) for split, own in NAMES.items() for name in own])
+def test_what_people_call_a_split(split, name):
+    assert splits_of([f"{name}.jsonl", "train.jsonl"], "rename it") == [split, "train"]
+
+
+@pytest.mark.parametrize("name", ["latest", "contest", "values", "device", "extra", "sft"])
+def test_what_only_sounds_like_a_split(name):
+    assert splits_of([name, f"{name}-2"], "rename it") is None
+    with pytest.raises(ValueError, match=f"which split is {name}"):
+        splits_of(["train", name], "rename it")
 
 
 def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
@@ -204,6 +253,17 @@ def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
     write(folder / "validation.jsonl", numbered(3))
     splits = {name: asked(rows) for name, rows in load(f"hub:{folder}").items()}
     assert splits == {"train": ["question 1", "question 2"], "validation": ["question 3"]}
+
+    files = [{"split": split, "path": f"{split.split('_')[0]}.jsonl"} for split in ("train_sft", "validation_sft")]
+    said = json.dumps([{"config_name": "default", "data_files": files}])
+    (folder / "README.md").write_text(f"---\nconfigs: {said}\n---\n")
+    assert {name: asked(rows) for name, rows in load(f"hub:{folder}").items()} == splits
+    (folder / "README.md").write_text(f"---\nconfigs: {said.replace('validation_sft', 'more')}\n---\n")
+    with pytest.raises(
+        ValueError, match=r"^which split is more\? .*; save the parts that you want as files called train"
+    ):
+        load(f"hub:{folder}")
+    (folder / "README.md").unlink()
 
     write(folder / "train.jsonl", [*numbered(1), chat(("user", "a"), ("bot", "b"))])
     with pytest.raises(ValueError, match=r"set train, row 2: role 'bot'"):

@@ -60,6 +60,12 @@ def test_the_rejected_side_is_what_was_said_wrongly_or_the_rationale_with_the_ot
     assert all(TASK.said(text_of(base, row)) is not None for row in rows[0::2])
 
 
+def test_pairs_of_one_label_alone_are_refused_as_pairs(tmp_path):
+    task = pairs_file(tmp_path, [example for example in TASK.train() if example.answer == "Yes"])
+    with pytest.raises(ValueError, match=r"^no pair is of a question answered 'No', of 4; add some to --task.pairs"):
+        DpoConfig().build(tiny(), task, 0)
+
+
 def test_pairs_that_a_task_brings_are_taken_and_nothing_is_said(tmp_path):
     task = pairs_file(tmp_path)
     base, learner, asked = prepared(DpoConfig(max_pairs=3), task)

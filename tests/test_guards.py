@@ -99,10 +99,47 @@ PLANTED = {
         "near_duplicates",
         ["3 of 100 search prompts", "key 'z/town/100' ('Say: 100-0", "key 'town/100'"],
     ),
+    "words around a question": (
+        SOUND.with_split("test", [replace(e, key=f"p/{e.key}", prompt=f"Please tell me: {e.prompt}") for e in TRAIN]),
+        "near_duplicates",
+        ["100 of 100 test prompts are nearly in train", "key 'p/town/0' ('Please tell me: Town 0"],
+    ),
+    "less of a question": (
+        SOUND.with_split("test", [replace(e, key=f"p/{e.key}", prompt=" ".join(e.prompt.split()[:10])) for e in TRAIN]),
+        "near_duplicates",
+        ["100 of 100 test prompts are nearly in train"],
+    ),
+    "the search's questions again": (
+        SOUND.with_split("test", [replace(e, key=f"p/{e.key}", prompt=f"{e.prompt} Thank you.") for e in SEARCH]),
+        "near_duplicates",
+        ["100 of 100 test prompts are nearly in search"],
+    ),
+    "other questions for the same long answers": (
+        Towns(
+            {
+                split: [
+                    replace(e, answer=" ".join(f"{i % 100}-{k}" for k in range(15))) for i, e in enumerate(examples)
+                ]
+                for split, examples in SOUND.splits.items()
+            }
+        ),
+        "near_duplicates",
+        ["100 of 100 test answers are nearly in train: key 'town/0' ('0-0 0-1"],
+    ),
     "the answer behind its marker": (
         SOUND.with_split("search", [replace(e, prompt=f"{e.prompt} The answer is {e.answer}.") for e in SEARCH]),
         "answer_in_prompt",
         ["100 of 100", "take it out"],
+    ),
+    "the answer behind its marker, in test": (
+        SOUND.with_split("test", [replace(e, prompt=f"The answer is {e.answer}. {e.prompt}") for e in SOUND.test()]),
+        "answer_in_prompt",
+        ["100 of 100 test prompts"],
+    ),
+    "the answer at the third place of test": (
+        SOUND.with_split("test", [replace(e, prompt=f"So then {e.answer} {e.prompt}") for e in SOUND.test()]),
+        "answer_in_prompt",
+        ["word 3 of a prompt", "100% of test"],
     ),
     "the answer at the third place": (
         SOUND.with_split("search", [replace(e, prompt=f"So then {e.answer} {e.prompt}") for e in SEARCH]),
@@ -166,6 +203,45 @@ def test_answers_that_differ_by_chance_are_no_shift():
     shifted = found(Towns(drawn | {"search": eighth}))["label_balance"]
     assert not shifted.stops
     assert "answers of train and search differ in" in shifted.what
+
+
+TELLING = (
+    "The answer is: {}",
+    '"answer": "{}"',
+    "label: {}",
+    "So the answer should be {}.",
+    "Answer ({})",
+    "**Answer:** {}",
+)
+HARMLESS = (
+    "Answer: yes or no?",
+    "The answer should be Yes or No.",
+    "answer: 'yes'/'no'",
+    "The answer is yesterday's, noted",
+)
+
+
+@pytest.mark.parametrize("words", [*TELLING, *HARMLESS])
+def test_an_answer_is_told_in_many_ways_and_a_choice_tells_none(words):
+    told = {
+        split: [replace(e, prompt=f"{e.prompt} {words.format(e.answer)}{' well' * (i % 7)}") for i, e in enumerate(own)]
+        for split, own in SOUND.splits.items()
+    }
+    assert ("answer_in_prompt" in found(Towns(told))) == (words in TELLING)
+
+
+def test_templates_and_formulas_are_no_copies():
+    """Prompts that begin with the same hundred words, and an answer that is given once in twenty times."""
+    rules = " ".join(f"rule {i} says {7 * i}," for i in range(25))
+    sorry = "I am sorry, but as a guide to towns I cannot say anything of rivers that nobody asked about."
+    told = {
+        split: [
+            replace(e, prompt=f"{rules} {e.prompt}", answer=sorry if i % 20 == 0 else f"{e.answer} {i}")
+            for i, e in enumerate(examples)
+        ]
+        for split, examples in (SOUND.splits | {"train": [town(i) for i in range(300, 500)]}).items()
+    }
+    assert found(Towns(told)) == {}
 
 
 def test_few_accidents_are_let_pass():

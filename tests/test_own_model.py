@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from search_spaces import ia3
+from sweeps.engine.sweep import Sweep
 from tests.miniatures import base
 from tests.scripted_learner import completing, scripted
 from tests.toys import Letters
 from trainables.adapters import lora_config
 from trainables.bases import load
-from trainables.core import Adapter, Row
+from trainables.core import Adapter, Pair, Row
 from trainables.learners.dora import DoraConfig
 from trainables.learners.full import FullConfig
 from trainables.learners.ia3 import Ia3Config
@@ -88,6 +90,14 @@ def test_trainable_parameters_by_hand():
     assert counted["full"] == sum(p.numel() for p in base("qwen2").model.parameters())
     assert counted["dora"] == 2 * (4 * (hidden + hidden) + hidden + 4 * (hidden + kv) + kv)  # q, v, and a length each
     assert counted["ia3"] == 2 * (hidden + kv + inner)  # PEFT scales this family at q, v and down
+
+
+def test_ia3_is_never_drawn_to_silence():
+    """Decoupled decay draws to 0, and its vectors change nothing at 1."""
+    Sweep("ia3", (Pair(Ia3Config(), Letters(), "builtin:tiny"),), ia3.SPACE).validate()
+    assert "weight_decay" not in ia3.SPACE.axes
+    with pytest.raises(ValueError, match=r"^weight_decay is 0.1; it draws IA3's vectors to 0, .* leave it at 0"):
+        Ia3Config(weight_decay=0.1)
 
 
 def test_four_bit_weights_are_refused_by_name(tmp_path):

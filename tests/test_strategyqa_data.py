@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from trainables.tasks.strategyqa import StrategyQaTask
-from trainables.tasks.strategyqa_data import load_splits, split_of
+from trainables.tasks.strategyqa_data import load, split_of
 from trainables.tasks.strategyqa_told import load_pairs, load_rationales
 
 SPLITS = ("train", "search", "test")
@@ -47,9 +47,9 @@ def big_bench(number: int) -> dict:
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
 def test_every_format_gives_the_same_questions_by_split(tmp_path, suffix):
     data = written(tmp_path / f"any{suffix}", [row(n) for n in range(60)])
-    splits = load_splits(data)
+    splits = load(data).splits
     assert sum(map(len, splits.values())) == 60
-    assert splits == load_splits(written(tmp_path / "same.json", [row(n) for n in range(60)]))
+    assert splits == load(written(tmp_path / "same.json", [row(n) for n in range(60)])).splits
     assert all(split_of(entry.key) == split for split, entries in splits.items() for entry in entries)
     task = StrategyQaTask(data=data, train_size=0, search_size=0, test_size=3)
     assert [len(getattr(task, split)()) for split in SPLITS] == [len(splits["train"]), len(splits["search"]), 3]
@@ -86,29 +86,59 @@ def test_official_splits_are_kept_and_search_is_carved_out_of_train(tmp_path):
     written(tmp_path / "strategyqa_train.json", [row(n) for n in range(40)])
     written(tmp_path / "strategyqa_train_filtered.json", [row(n) for n in range(900, 910)])
     written(tmp_path / "dev.jsonl", [row(n) for n in range(100, 120)])
-    splits = load_splits(str(tmp_path))
+    splits = load(str(tmp_path)).splits
     assert {int(e.question.split()[2]) for e in splits["test"]} == set(range(100, 120))
-    assert {int(e.question.split()[2]) for e in splits["train"] + splits["search"]} == set(range(40))
+    assert {int(e.question.split()[2]) for e in splits["train"] + splits["search"]} == {*range(40), *range(900, 910)}
     assert 0 < len(splits["search"]) < 20
-    load_splits.cache_clear()
-    written(tmp_path / "test-00000-of-00001.parquet", [row(n) for n in range(200, 210)])
-    splits = load_splits(str(tmp_path))
-    assert {name: len(entries) for name, entries in splits.items()} == {"test": 10, "search": 20, "train": 40}
+    load.cache_clear()
+    written(tmp_path / "strategyqa_test_labelled-00000-of-00001.parquet", [row(n) for n in range(200, 210)])
+    splits = load(str(tmp_path)).splits
+    assert {name: len(entries) for name, entries in splits.items()} == {"test": 10, "search": 20, "train": 50}
+    written(tmp_path / "more.json", [row(n) for n in range(300, 310)])
+    load.cache_clear()
+    with pytest.raises(
+        ValueError, match=r"^which split is more\.json\? Its name says none, and others do; rename it to"
+    ):
+        load(str(tmp_path))
 
 
 def test_a_question_that_comes_twice_is_one_key_in_one_split(tmp_path):
-    again = row(3, question="would CASE 3 hold", answer=False, qid="other")
+    again = row(3, question="would CASE 3 hold", facts=[], qid="other")
     data = written(tmp_path / "twice.jsonl", [row(n) for n in range(60)] + [again])
-    entries = [entry for entries in load_splits(data).values() for entry in entries]
+    entries = [entry for entries in load(data).splits.values() for entry in entries]
     assert len({entry.key for entry in entries}) == len(entries) == 60
-    assert next(entry for entry in entries if entry.key == "would case 3 hold").answer == "Yes", "the first is kept"
+    assert next(entry for entry in entries if entry.key == "would case 3 hold").item.facts, "the first is kept"
+    said = StrategyQaTask(data=data, train_size=0).describe(len)
+    assert "left out: 1 rows that ask what another asks" in said
     folder = tmp_path / "folder"
     folder.mkdir()
     written(folder / "train.jsonl", [row(n) for n in range(40)])
     written(folder / "test.jsonl", [row(n) for n in range(30, 50)])
-    splits = load_splits(str(folder))
+    splits = load(str(folder)).splits
     assert len(splits["test"]) == 20
     assert len(splits["train"]) + len(splits["search"]) == 30
+
+
+def test_a_question_with_both_answers_is_left_out_and_named(tmp_path):
+    torn = [row(3, question="would case 3 hold", answer=False), row(9, answer=False)]
+    data = written(tmp_path / "torn.jsonl", [row(n) for n in range(60)] + torn)
+    entries = [entry for entries in load(data).splits.values() for entry in entries]
+    assert len(entries) == 58
+    assert not {"would case 3 hold", "would case 9 hold"} & {entry.key for entry in entries}
+    said = StrategyQaTask(data=data, train_size=0).describe(len)
+    assert "left out: 2 questions whose rows contradict each other, such as 'Would case 3 hold?'" in said
+    data = written(tmp_path / "all.jsonl", [row(n, answer=yes) for n in range(60) for yes in (True, False)])
+    with pytest.raises(
+        ValueError, match="leaves no question for test and search and train but 60 whose rows contradict"
+    ):
+        load(data)
+
+
+def test_questions_that_differ_in_a_sign_or_a_vowel_are_kept(tmp_path):
+    asked = [f"Is {a} {sign} {b} above {c}.5?" for a in range(5) for b in range(5) for c in range(2) for sign in "+-*"]
+    asked += ["Is it 3.5 m?", "Is it 35 m?", "\u0926\u093f\u0928?", "\u0926\u0940\u0928?"]  # a day, and the poor
+    data = written(tmp_path / "signs.jsonl", [row(n, question=question) for n, question in enumerate(asked)])
+    assert sum(map(len, load(data).splits.values())) == len(asked) == 154
 
 
 def test_the_loader_of_hub_data_keeps_its_splits(tmp_path, monkeypatch):
@@ -117,19 +147,19 @@ def test_the_loader_of_hub_data_keeps_its_splits(tmp_path, monkeypatch):
     folder.mkdir()
     written(folder / "train.jsonl", [row(n) for n in range(40)])
     written(folder / "test.jsonl", [row(n) for n in range(100, 110)])
-    splits = load_splits(f"hub:{folder}")
+    splits = load(f"hub:{folder}").splits
     assert {int(e.question.split()[2]) for e in splits["test"]} == set(range(100, 110))
     assert len(splits["train"]) + len(splits["search"]) == 40
     assert splits["test"][0].item.facts[1] == "Another fact."
     with pytest.raises(ValueError, match=r"^data='hub:.*nowhere' cannot be loaded \(.*\); check the name[^\n]*$"):
-        load_splits(f"hub:{tmp_path}/nowhere")
+        load(f"hub:{tmp_path}/nowhere")
 
     files = [{"split": "train", "path": "train.jsonl"}, {"split": "extra", "path": "test.jsonl"}]
     named = json.dumps([{"config_name": "default", "data_files": files}])
     (folder / "README.md").write_text(f"---\nconfigs: {named}\n---\n")
-    load_splits.cache_clear()
-    with pytest.raises(ValueError, match=r"^data='hub:.*owner' has no questions for test or validation; add some"):
-        load_splits(f"hub:{folder}")
+    load.cache_clear()
+    with pytest.raises(ValueError, match=r"^which split is extra\? .*; save the parts that you want as files"):
+        load(f"hub:{folder}")
 
 
 FAULTS = {
@@ -147,13 +177,13 @@ FAULTS = {
 def test_a_broken_row_is_named_in_one_line(tmp_path, broken, message):
     data = written(tmp_path / "q.jsonl", [row(0), broken])
     with pytest.raises(ValueError, match=rf"^[^\n]*q.jsonl: {message}[^\n]*$"):
-        load_splits(data)
+        load(data)
 
 
 def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     def refused(data, message):
         with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
-            load_splits(str(data))
+            load(str(data))
 
     refused(tmp_path / "nowhere", "is not known; use 'generated'")
     refused("", "is not known")
@@ -171,15 +201,17 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
     refused(tmp_path / "latin.json", "cannot be read")
     refused(written(tmp_path / "few.json", [row(0)]), "leaves no question for")
-    written(tmp_path / "test.jsonl", [row(n) for n in range(9)])
-    written(tmp_path / "dev.jsonl", [row(n) for n in range(10, 19)])
-    refused(tmp_path, "has validation and test and no train part")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    written(whole / "test.jsonl", [row(n) for n in range(9)])
+    written(whole / "dev.jsonl", [row(n) for n in range(10, 19)])
+    refused(whole, "has validation and test and no train part")
 
 
 def test_a_line_separator_inside_a_question_is_no_new_line(tmp_path):
     rows = [row(n) | {"question": f"Is thing {n}\u2028a thing?"} for n in range(40)]
     (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(one, ensure_ascii=False) for one in rows))
-    assert sum(len(entries) for entries in load_splits(str(tmp_path / "q.jsonl")).values()) == 40
+    assert sum(len(entries) for entries in load(str(tmp_path / "q.jsonl")).splits.values()) == 40
 
 
 def test_an_unlabelled_official_test_file_is_refused(tmp_path):

@@ -149,6 +149,34 @@ def test_rows_of_a_user_are_split_by_what_is_asked(tmp_path):
     assert not [f for f in inspect(twice, lambda n: 0.1) if f.guard == "overlap"]
 
 
+def unrolled(number):
+    """A conversation of three turns as rows: every beginning of it that ends with a reply."""
+    said = [
+        {"role": role, "content": text}
+        for step in ("first", "second", "third")
+        for role, text in (("user", f"{number}: {step}?"), ("assistant", f"{step} of {number}."))
+    ]
+    return [{"messages": said[:end]} for end in (2, 4, 6)]
+
+
+def test_the_beginnings_of_one_conversation_share_a_split(tmp_path):
+    """A learner is taught every reply, so a test reply must stand in no training conversation."""
+    task = StyleTask(data=write(tmp_path / "a.jsonl", [row for n in range(200) for row in unrolled(n)]))
+    replies = [{m.content for e in getattr(task, split)() for m in e.data.messages[1::2]} for split in SPLITS]
+    assert sum(map(len, replies)) == len(set.union(*replies)) == 600
+    assert len(task.search()) > 20
+    assert len(task.test()) > 20
+    assert not [f for f in inspect(task, lambda n: 0.1) if f.guard == "overlap"]
+
+
+def test_a_prompt_within_a_training_conversation_is_an_overlap(tmp_path):
+    for name, numbers, turn in (("train", range(300), 2), ("validation", range(300, 340), 2), ("test", range(50), 1)):
+        write(tmp_path / f"{name}.jsonl", [unrolled(n)[turn] for n in numbers])
+    (finding,) = [f for f in inspect(StyleTask(data=str(tmp_path)), lambda n: 0.1) if f.guard == "overlap"]
+    assert finding.stops
+    assert "splits train and test overlap" in finding.what
+
+
 def test_official_splits_are_kept_and_only_the_missing_one_is_taken_from_train(tmp_path):
     write(tmp_path / "train.jsonl", [row(n) for n in range(300)])
     write(tmp_path / "validation.jsonl", [row(n) for n in range(300, 340)])

@@ -34,6 +34,7 @@ class Task(Protocol):
     belongs to, by its content. Guards then say where such examples are trained on. One of a user's data may have
     `describe(count_tokens) -> list[str]`: what it is made of, in lines that are printed before anything starts. One
     whose learners read more of a training example than prompt and answer has `learned(example) -> str`: all the rest.
+    One whose training examples have replies before the last has `taught(example) -> Sequence[str]`: the prompt of each.
     """
 
     name: ClassVar[str]
@@ -201,7 +202,7 @@ class LanguageLearner(Protocol):
 
     adapter: Adapter
     rows_per_batch: int  # at most so many rows come from one `next_rows()`
-    steps_per_round: int  # optimizer steps in one round
+    steps_per_round: int  # optimizer steps in the round that was prepared last
     watch_updates: bool  # report the prediction before and after each update
 
     @property

@@ -10,16 +10,25 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Literal
 
 from trainables.core import Example, Split, Task
+from trainables.likeness import copies, plain
 
 SPLITS: tuple[Split, ...] = ("train", "search", "test")
-SHINGLE, ALIKE = 3, 0.9  # near-duplicates: Jaccard similarity of the sets of three neighbouring words
+PROMPT_PIECES = 7, None  # near-duplicates: the least pieces of three words that are told from chance, in any number
+ANSWER_PIECES = 10, 5  # short answers come again by themselves, and so do formulas, in more examples than the second
 TOO_MANY = 0.01  # of a split's examples that are in another split, or say their answer
 FEW_ANSWERS, LOPSIDED = 20, 0.75  # a task with so few answers is a choice between them
 SHIFTED, BY_CHANCE = 0.15, 0.01  # so much that it matters, and so rarely where two splits are drawn alike
 SMALL = 0.25  # a split that shows only larger differences is too small to rank by
+# What stands between a name for the answer and the answer itself: `"label": "Yes"`, `the answer should be: Yes`.
+TELLS = (
+    r"\b(?:answer|label|target|solution)s?\b[\"'*_]*\s*"
+    r"(?:(?:is|was|are|(?:should|must|would|will)\s+be)\b\s*[:=]?|:|=+>?|->|\()\s*[\"'*_(\[]*\s*"
+)
+NO_CHOICE = r"(?!\w)(?!\s*[\"')\]]*\s*(?:[/|]|(?:or|and)\b))"  # "answer: Yes or No" gives nothing away
 PLACES = range(-6, 6)  # words from the end, and from the start, that may give the answer away
 GIVES_AWAY = 0.2  # how much better than every baseline a word at a fixed place may be
 
@@ -44,7 +53,7 @@ def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Fin
     splits: Splits = {split: getattr(task, split)() for split in SPLITS}
     return [
         *published(splits, getattr(task, "published", lambda example: None)),
-        *overlap(splits),
+        *overlap(splits, getattr(task, "taught", lambda example: [example.prompt])),
         *near_duplicates(splits),
         *answer_in_prompt(splits, task.baselines()),
         *prompt_format(splits),
@@ -72,12 +81,13 @@ def published(splits: Splits, official_set: Callable[[Example], str | None]) -> 
             yield Finding("published", False, f"{what}: keys {keys}; {remedy}")
 
 
-def overlap(splits: Splits) -> Iterator[Finding]:
-    """A key, or a prompt but for case, spaces and punctuation, in two splits."""
+def overlap(splits: Splits, taught: Callable[[Example], Sequence[str]]) -> Iterator[Finding]:
+    """A key, or a prompt but for what `plain` leaves out, in two splits; of train every prompt that is `taught`."""
     owners: dict[str, tuple[Split, Example]] = {}
     for split in SPLITS:
         for example in splits[split]:
-            for mark in (f"key {example.key}", f"prompt {' '.join(_words(example.prompt))}"):
+            prompts = taught(example) if split == "train" else [example.prompt]
+            for mark in (f"key {example.key}", *(f"prompt {plain(prompt)}" for prompt in prompts)):
                 other, twin = owners.setdefault(mark, (split, example))
                 if other != split:
                     yield Finding(
@@ -90,53 +100,50 @@ def overlap(splits: Splits) -> Iterator[Finding]:
 
 
 def near_duplicates(splits: Splits) -> Iterator[Finding]:
-    """Prompts that share nine tenths of their three-word shingles with a training prompt (MinHash: Broder 1997)."""
-    from datasketch import MinHash, MinHashLSH
-
-    index = MinHashLSH(threshold=ALIKE, num_perm=64)
-    shingles = [_shingles(example.prompt) for example in splits["train"]]
-    for number, own in enumerate(shingles):
-        index.insert(number, _minhash(MinHash, own))
-    for split in SPLITS[1:]:
-        twins = []
-        for example in splits[split]:
-            own = _shingles(example.prompt)
-            near = [i for i in index.query(_minhash(MinHash, own)) if _jaccard(own, shingles[i]) >= ALIKE]
-            twins += [(splits["train"][near[0]], example)] if near else []
-        if len(twins) > TOO_MANY * len(splits[split]):
-            first, second = twins[0]
-            yield Finding(
-                "near_duplicates",
-                True,
-                f"{len(twins)} of {len(splits[split])} {split} prompts are nearly in train: {_shown(first)} and"
-                f" {_shown(second)}; split by source, not by row",
-            )
+    """Prompts that hold, or lie in, one of an earlier split, and long answers that do (`likeness.py`)."""
+    earlier: list[tuple[Split, Example]] = []
+    for before, split in pairwise(SPLITS):
+        earlier += [(before, example) for example in splits[before]]
+        own = splits[split]
+        for what, text, least, most in (("prompts", _prompt, *PROMPT_PIECES), ("answers", _answer, *ANSWER_PIECES)):
+            twins = copies([text(e) for _, e in earlier], [text(e) for e in own], least, most)
+            if len(twins) > max(1, TOO_MANY * len(own)):
+                place, origin = next(iter(twins.items()))
+                first, twin = earlier[origin]
+                yield Finding(
+                    "near_duplicates",
+                    True,
+                    f"{len(twins)} of {len(own)} {split} {what} are nearly in {first}: {_shown(twin, text(twin))} and"
+                    f" {_shown(own[place], text(own[place]))}; split by source, not by row",
+                )
+                break
 
 
 def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator[Finding]:
     """The answer behind a marker ("the answer is Paris"), or at a fixed place where no baseline would find it."""
-    examples = splits["search"]
-    told = [e for e in examples if re.search(rf"\banswer\s*(?:is|:|=)\s*{re.escape(e.answer)}(?!\w)", e.prompt, re.I)]
-    if len(told) > TOO_MANY * len(examples):
-        yield Finding(
-            "answer_in_prompt",
-            True,
-            f"{len(told)} of {len(examples)} search prompts say their answer: {_shown(told[0])} {told[0].answer!r};"
-            " take it out of the prompt",
-        )
-        return
     trivial = max((value for name, value in baselines.items() if "." not in name), default=0.0)
-    for place in PLACES:
-        share = sum(_word_at(e.prompt, place) == e.answer.lower() for e in examples) / len(examples)
-        if share > min(0.95, trivial + GIVES_AWAY):
-            where = f"word {place + 1} of" if place >= 0 else f"word {-place} from the end of"
+    for split in SPLITS[1:]:
+        examples = splits[split]
+        told = [e for e in examples if re.search(TELLS + re.escape(e.answer) + NO_CHOICE, e.prompt, re.I)]
+        if len(told) > TOO_MANY * len(examples):
             yield Finding(
                 "answer_in_prompt",
                 True,
-                f"{where} a prompt is the answer in {share:.0%} of search, and the best baseline is {trivial:.0%}:"
-                f" {_shown(examples[0])} {examples[0].answer!r}; take it out of the prompt",
+                f"{len(told)} of {len(examples)} {split} prompts say their answer: {_shown(told[0])}"
+                f" {told[0].answer!r}; take it out of the prompt",
             )
-            return
+            continue
+        for place in PLACES:
+            share = sum(_word_at(e.prompt, place) == e.answer.lower() for e in examples) / len(examples)
+            if share > min(0.95, trivial + GIVES_AWAY):
+                where = f"word {place + 1} of" if place >= 0 else f"word {-place} from the end of"
+                yield Finding(
+                    "answer_in_prompt",
+                    True,
+                    f"{where} a prompt is the answer in {share:.0%} of {split}, and the best baseline is {trivial:.0%}:"
+                    f" {_shown(examples[0])} {examples[0].answer!r}; take it out of the prompt",
+                )
+                break
 
 
 def prompt_format(splits: Splits) -> Iterator[Finding]:
@@ -193,28 +200,9 @@ def small_split(splits: Splits, smallest_difference: Callable[[int], float]) -> 
             )
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
 def _word_at(text: str, place: int) -> str:
-    words = _words(text)
+    words = re.findall(r"\w+", text.lower())
     return words[place] if -len(words) <= place < len(words) else ""
-
-
-def _shingles(text: str) -> set[str]:
-    words = _words(text)
-    return {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
-
-
-def _minhash(kind: Any, shingles: set[str]) -> Any:
-    made = kind(num_perm=64)
-    made.update_batch([shingle.encode() for shingle in shingles])
-    return made
-
-
-def _jaccard(one: set[str], other: set[str]) -> float:
-    return len(one & other) / len(one | other)
 
 
 def _format(prompt: str) -> tuple[bool, str, str]:
@@ -238,6 +226,14 @@ def _differ(one: Counter, other: Counter) -> bool:
     return chi2_contingency([[one[key] for key in keys], [other[key] for key in keys]]).pvalue < BY_CHANCE
 
 
-def _shown(example: Example) -> str:
-    prompt = " ".join(example.prompt.split())
-    return f"key {example.key!r} ({prompt[:60]!r})"
+def _prompt(example: Example) -> str:
+    return example.prompt
+
+
+def _answer(example: Example) -> str:
+    return example.answer
+
+
+def _shown(example: Example, text: str = "") -> str:
+    """By its key and the beginning of its prompt, or of another text of it."""
+    return f"key {example.key!r} ({' '.join((text or example.prompt).split())[:60]!r})"

@@ -88,6 +88,8 @@ class Sweep:
     def resolve(self, params: Mapping[str, Any]) -> tuple[Pair, dict[str, Any]]:
         """A trial's parameters -> its pair, with the learner's fields set, and those fields by their own names.
 
+        Whoever trains one, be it a trial, a finalist or `espalier reproduce`, asks here, and so gets the same schedule.
+
         Raises BadInput for a learner that the sweep does not have, or fields that the learner refuses.
         """
         pair, prefix = self.pairs[0], ""
@@ -98,7 +100,10 @@ class Sweep:
             pair, prefix = names[params[LEARNER]], f"{params[LEARNER]}."
         ours = {LEARNER, START}
         fields = {n.removeprefix(prefix): v for n, v in params.items() if n.startswith(prefix) and n not in ours}
-        return dataclasses.replace(pair, learner=checks.with_fields(pair.learner, fields)), fields
+        learner = checks.with_fields(pair.learner, fields)
+        if getattr(learner, "schedule_rounds", None) == 0:  # its learning rate ends with its last round
+            learner = dataclasses.replace(learner, schedule_rounds=self.rounds)
+        return dataclasses.replace(pair, learner=learner), fields
 
     def defaults(self) -> list[dict[str, Any]]:
         """Each pair's own configuration as parameters, to be tried first, less the axes whose range excludes it."""

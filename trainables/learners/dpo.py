@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
-from trainables.balance import label_factors
+from trainables.balance import LOST, label_factors
 from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
 from trainables.learners.cot import with_rationale
 from trainables.learners.language import SupervisedLearner
@@ -22,6 +22,7 @@ from trainables.learners.lora import LoraConfig
 from trainables.prompts import encode_prompt, row_of
 
 Loss = Literal["sigmoid", "cal_dpo"]
+LOST_PAIRS = "no pair is of a question answered {label!r}, of {count}; add some to --task.pairs, or raise max_pairs"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class DpoLearner(SupervisedLearner):
         self._dpo, self._untouched, self._asked = config, untouched, task
         self.max_new_tokens = config.max_new_tokens
         self._train = paired(task, config.max_pairs)
-        self._factors = label_factors(task.train(), self._train, [1.0] * len(self._train))
+        lost = LOST_PAIRS if any(map(task.pair, self._train)) else LOST
+        self._factors = label_factors(task.train(), self._train, [1.0] * len(self._train), lost)
         self._known: list[Known] = []
         self._places: dict[Row, int] = {}  # of a chosen row
         self._seen: dict[tuple[int, ...], dict[str, float]] = {}  # of a micro-batch: its loss may be asked for again

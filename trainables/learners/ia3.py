@@ -21,6 +21,14 @@ class Ia3Config(AloneConfig):
 
     learning_rate: float = 3e-2  # vectors that start at 1 bear, and need, large steps
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight_decay:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}; it draws IA3's vectors to 0, where what they scale is silent:"
+                " leave it at 0 (--set lora.weight_decay sets another learner's alone)"
+            )
+
     def build(self, base: Any, task: Task, seed: int) -> OwnModel:
         """Raises ValueError for an architecture whose targets PEFT does not know."""
         import peft

@@ -34,13 +34,13 @@ class LanguageConfig:
     neftune_noise_alpha: float = 0.0  # noise on training rows' embeddings, at most alpha / sqrt(tokens * channels)
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"  # constant: every round means the same
     warmup_steps: int = 0  # linear warm-up, optimizer steps
-    total_steps: int = 160  # where linear and cosine end, optimizer steps
-    replay_ratio: float = 0.0  # past examples per new one, rounded to whole rows
+    schedule_rounds: int = 0  # rounds after which linear and cosine are at zero; 0: the sweep's own, which it fills in
+    replay_ratio: float = 0.0  # past examples per new one; of a fraction some micro-batches have a row more
     curriculum: bool = False  # the first pass goes from easy to hard
     watch_updates: bool = False  # online: report the prediction before and after every update
 
     def __post_init__(self) -> None:
-        bounds = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+        bounds = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "schedule_rounds": 0}
         for name, least in (bounds | {"steps_per_round": self.least_steps_per_round}).items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
@@ -55,8 +55,8 @@ class LanguageConfig:
         return 1 if self.mode == "online" else self.per_device_train_batch_size
 
     def rows_per_batch(self) -> int:
-        """Rows of a micro-batch, with replay."""
-        return self.new_rows() + round(self.replay_ratio * self.new_rows())
+        """At most so many rows in a micro-batch, with replay."""
+        return self.new_rows() + math.ceil(self.replay_ratio * self.new_rows())
 
     def rounds_per_pass(self, task: Task) -> int:
         return self.rounds_for(len(task.train()))
@@ -66,6 +66,12 @@ class LanguageConfig:
         return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
 
     def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
+        """Raises ValueError for a schedule that nobody has said the end of."""
+        if self.lr_scheduler_type != "constant" and not self.schedule_rounds:
+            raise ValueError(
+                f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds 0, which a sweep fills in;"
+                " outside of one, say after how many rounds it ends"
+            )
         return Optimizer(
             learning_rate=self.learning_rate,
             prompt_learning_rate=prompt_learning_rate,
@@ -75,7 +81,7 @@ class LanguageConfig:
             gradient_accumulation_steps=self.gradient_accumulation_steps,
             lr_scheduler_type=self.lr_scheduler_type,
             warmup_steps=self.warmup_steps,
-            total_steps=self.total_steps,
+            total_steps=self.schedule_rounds * self.steps_per_round,
         )
 
 
@@ -124,8 +130,9 @@ class SupervisedLearner:
         """The training examples of the next micro-batch."""
         new = self.config.new_rows()
         chosen = [self._index(self._position + i) for i in range(new)]
-        replayed = round(self.config.replay_ratio * new)
-        if replayed and self._position:
+        due = self.config.replay_ratio * new
+        replayed = math.floor((self._draws + 1) * due) - math.floor(self._draws * due)
+        if self._position:
             chooser = random.Random(f"replay {self.seed} {self._draws}")
             chosen += [self._index(chooser.randrange(self._position)) for _ in range(replayed)]
         self._position += new

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
+from trainables.core import Asking, Complete, Completion, Example, Optimizer, Read, Row, Split, Task
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.packs import joined, pack, window_of
@@ -26,10 +27,8 @@ class SftConfig(LoraConfig):
     least_steps_per_round: ClassVar[int] = 0
 
     steps_per_round: int = 0  # optimizer steps between two evaluations; 0: what rounds_per_epoch comes to
-    rounds_per_epoch: int = 2  # a round is this part of an epoch, rounded up to whole steps
-    num_train_epochs: float = 4.0  # where linear and cosine end, unless total_steps says so
-    total_steps: int = 0  # the same in optimizer steps; 0: num_train_epochs
-    warmup_ratio: float = 0.0  # linear warm-up, as a share of all steps, unless warmup_steps says so
+    rounds_per_epoch: int = 2  # so many rounds see the data once; a step more or less evens out over rounds
+    warmup_ratio: float = 0.0  # linear warm-up, as a share of the schedule's steps, unless warmup_steps says so
     packing: bool = False  # several conversations in a row, up to max_length; a batch then holds more of them
     forgetting: bool = True  # also ask the arena's questions, which nobody trained on, at every evaluation
     forgetting_size: int = 100  # so many
@@ -38,8 +37,6 @@ class SftConfig(LoraConfig):
         super().__post_init__()
         if self.rounds_per_epoch < 1:
             raise ValueError(f"rounds_per_epoch is {self.rounds_per_epoch}; it must be at least 1")
-        if not 0 < self.num_train_epochs < math.inf:
-            raise ValueError(f"num_train_epochs is {self.num_train_epochs}; it must be a finite number above 0")
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio is {self.warmup_ratio}; it is a share of all steps, in [0, 1)")
         if self.packing and self.curriculum:
@@ -52,6 +49,15 @@ class SftConfig(LoraConfig):
     def elsewhere(self) -> ArenaTask:
         """What nobody trained on. Raises ValueError for a size that it does not have."""
         return ArenaTask(search_size=self.forgetting_size, test_size=self.forgetting_size)
+
+    def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
+        """Raises ValueError for a warm-up that is a share of nothing."""
+        if self.warmup_ratio and not self.schedule_rounds:
+            raise ValueError(
+                f"warmup_ratio is {self.warmup_ratio} and schedule_rounds 0, which a sweep fills in; outside of one,"
+                " say of how many rounds it is a share"
+            )
+        return super().optimizer(prompt_learning_rate)
 
     def rounds_per_pass(self, task: Task) -> int:
         return super().rounds_per_pass(task) if self.steps_per_round else self.rounds_per_epoch
@@ -118,13 +124,22 @@ class SftLearner(SupervisedLearner):
         self._schedule(config)
 
     def _schedule(self, config: SftConfig) -> None:
-        """What epochs come to in optimizer steps."""
-        per_step = config.new_rows() * config.gradient_accumulation_steps
-        self.steps_per_epoch = math.ceil(len(self._train) / per_step)
-        self.steps_per_round = config.steps_per_round or math.ceil(self.steps_per_epoch / config.rounds_per_epoch)
-        total = config.total_steps or math.ceil(config.num_train_epochs * self.steps_per_epoch)
+        """What rounds come to in optimizer steps: a fraction of one, too, so that steps are whole and epochs still true
+        whatever the batch size. A round has at least one step."""
+        rows = config.new_rows() * config.gradient_accumulation_steps * config.rounds_per_epoch
+        a_round = config.steps_per_round or max(Fraction(1), Fraction(len(self._train), rows))
+        self._steps_a_round = Fraction(a_round)
+        self.steps_per_round = math.ceil(self._steps_a_round)  # of the first
+        total = math.ceil(config.schedule_rounds * self._steps_a_round)
         warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total)
         self.optimizer = replace(self.optimizer, total_steps=total, warmup_steps=warmup)
+
+    def prepare(self) -> Asking:
+        """Says how many steps this round has."""
+        taken = self._draws // self.config.gradient_accumulation_steps
+        behind = taken // self._steps_a_round  # rounds
+        self.steps_per_round = math.ceil((behind + 1) * self._steps_a_round) - taken
+        yield from ()
 
     def evaluate(self, split: Split) -> Asking:
         """Beside the score: `nll` (nats per token of all replies) and `perplexity`; `too_long`, the share of

@@ -1,25 +1,18 @@
 """Where conversations come from: a file (.jsonl, .json, .parquet), a folder of such files, or a data set of the hub.
 
-A file's layout is recognised by its columns (`chat_rows.py`). The files of a folder say their split in their names
-(`train.jsonl`, `sft.val.jsonl`, `test-00000-of-00001.parquet`); one that says none is training data. Official splits
-are kept as they are. Everything that is wrong ends in a ValueError of one line that names the file and the row.
+A file's layout is recognised by its columns (`chat_rows.py`). The files of a folder and the parts of a data set say
+their split in their names (`parts.py`), and are kept so; where none does, all is training data. Everything that is
+wrong ends in a ValueError of one line that names the file and the row.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from trainables.tasks.chat_rows import BrokenRow, Conversation, conversation, layout_of
+from trainables.tasks.parts import RENAME, Official, splits_of
 from trainables.tasks.records import HUB, SUFFIXES, NoJson, Rows, from_hub, read
-
-Official = Literal["train", "validation", "test"]
-OFFICIAL: dict[str, Official] = {  # how files and data sets call a split
-    "train": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test",
-}  # fmt: skip
 
 
 def load(data: str) -> dict[Official, tuple[Conversation, ...]]:
@@ -55,27 +48,21 @@ def _conversations(where: str, rows: Rows) -> tuple[Conversation, ...]:
 
 
 def _hub(data: str) -> Iterator[tuple[Official, str, Rows]]:
-    """Splits of other names are left out."""
-    for name, rows in from_hub(data):
-        if split := OFFICIAL.get(name):
-            yield split, f"{data} {name}", rows
+    parts = [*from_hub(data)]
+    remedy = "save the parts that you want as files called train, validation and test"
+    splits = splits_of([name for name, _ in parts], remedy) or ["train"] * len(parts)
+    for split, (name, rows) in zip(splits, parts, strict=True):
+        yield split, f"{data} {name}", rows
 
 
 def _path(data: str) -> Iterator[tuple[Official, str, Rows]]:
     path = Path(data).expanduser()
     if data and path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        yield from ((_split_of(file), str(file), read(file)) for file in files)
+        splits = splits_of([file.name for file in files], RENAME) or ["train"] * len(files)
+        yield from ((split, str(file), read(file)) for split, file in zip(splits, files, strict=True))
     elif path.is_file() and path.suffix in SUFFIXES:
         yield "train", str(path), read(path)
     else:
         kinds = f"{', '.join(SUFFIXES)} file, a folder of them, {HUB}OWNER/NAME"
         raise ValueError(f"data='{data}' is not known; use 'generated', a {kinds}")
-
-
-def _split_of(file: Path) -> Official:
-    words = re.split(r"[-_.]", file.stem.lower())
-    said = {OFFICIAL[word] for word in words if word in OFFICIAL}
-    if len(said) > 1:
-        raise ValueError(f"{file}: the name says {' and '.join(sorted(said))}; keep one of them")
-    return said.pop() if said else "train"

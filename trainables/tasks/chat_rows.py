@@ -8,11 +8,12 @@ with the reason and the remedy; `chat_data.py` says which row of which file it i
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
+
+from trainables.likeness import plain
 
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
@@ -35,6 +36,12 @@ class Turn(NamedTuple):
     before: tuple[Message, ...]
     reply: str
 
+    @property
+    def prompt(self) -> str:
+        """What comes before: a single user turn alone, otherwise a line `role: text` each."""
+        before = self.before
+        return before[0].content if len(before) == 1 else "\n".join(f"{role}: {text}" for role, text in before)
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -45,9 +52,17 @@ class Conversation:
 
     @cached_property
     def key(self) -> str:
-        """A hash of what the user says, but for case, spaces and punctuation: as guards compare prompts."""
-        said = [" ".join(re.findall(r"\w+", m.content.lower())) for m in self.messages if m.role == "user"]
-        return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
+        """A hash of what the user says, as `plain` text: as guards compare prompts."""
+        return _hash(*self._asked)
+
+    @cached_property
+    def opening(self) -> str:
+        """The same of the user's first turn: beginnings of one conversation, as rows of their own, share it."""
+        return _hash(self._asked[0])
+
+    @property
+    def _asked(self) -> list[str]:
+        return [m.content for m in self.messages if m.role == "user"]
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -57,13 +72,16 @@ class Conversation:
 
     @property
     def prompt(self) -> str:
-        """What comes before the last assistant turn: a single user turn alone, otherwise a line `role: text` each."""
-        before = self.turns[-1].before
-        return before[0].content if len(before) == 1 else "\n".join(f"{role}: {text}" for role, text in before)
+        """That of the last turn."""
+        return self.turns[-1].prompt
 
     @property
     def answer(self) -> str:
         return self.messages[-1].content
+
+
+def _hash(*said: str) -> str:
+    return hashlib.sha256("\n".join(map(plain, said)).encode()).hexdigest()[:16]
 
 
 class Layout(NamedTuple):

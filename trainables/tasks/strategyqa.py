@@ -19,7 +19,7 @@ from typing import ClassVar, NamedTuple
 
 from trainables.core import Example, Split
 from trainables.tasks.records import from_anywhere
-from trainables.tasks.strategyqa_data import Entry, Item, load_splits, split_of
+from trainables.tasks.strategyqa_data import Entry, Item, load, split_of
 from trainables.tasks.strategyqa_told import load_pairs, load_rationales
 from trainables.tasks.strategyqa_world import KINDS, draw
 
@@ -72,8 +72,8 @@ class StrategyQaTask:
     def train(self) -> Sequence[Example]:
         """Raises ValueError for a `rationales` or `pairs` file that was made for other questions."""
         train = self._examples("train", self.train_size)
-        for name, load in (("rationales", load_rationales), ("pairs", load_pairs)):
-            if (path := getattr(self, name)) and load(path).keys().isdisjoint(example.key for example in train):
+        for name, read in (("rationales", load_rationales), ("pairs", load_pairs)):
+            if (path := getattr(self, name)) and read(path).keys().isdisjoint(example.key for example in train):
                 raise ValueError(f"{name}='{path}' has none of the training questions in it; make it from them")
         return train
 
@@ -106,11 +106,11 @@ class StrategyQaTask:
         return {name: _share(examples, "Yes") for name, examples in splits.items()}
 
     def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
-        """What is printed before training: sizes, how the labels are balanced, and which questions have a rationale."""
+        """What is printed before training: how the labels are balanced, what is left out, which have a rationale."""
         balance = ", ".join(f"{split} {share:.1%}" for split, share in self.balance().items())
         train = self.train()
         with_one = [e for e in train if self.rationale(e)]
-        lines = [f"answers that are Yes: {balance}"]
+        lines = [f"answers that are Yes: {balance}", *([] if self.data == GENERATED else load(self.data).lines())]
         if with_one:
             longest = max(count_tokens(self.rationale_answer(e)) for e in with_one)
             lines.append(
@@ -217,7 +217,7 @@ def generated(split: Split, size: int, seed: int) -> tuple[Example, ...]:
 @cache
 def collected(data: str, split: Split, size: int, seed: int, facts_in_prompt: bool) -> tuple[Example, ...]:
     """Real questions of one split; a `seed` and each key decide which of them, where fewer are wanted."""
-    entries = load_splits(data)[split]
+    entries = load(data).splits[split]
     order = sorted(entries, key=lambda entry: hashlib.sha256(f"{seed}/{entry.key}".encode()).digest())
     return tuple(_example(entry, facts_in_prompt) for entry in order[: size or None])
 

@@ -4,7 +4,7 @@
                   {"examples": [{input, target_scores, target}]}, whose target is "Yes. " or "No. " and a rationale
     FILE.jsonl    a row a line: question, answer and, where known, facts, decomposition, rationale
     FILE.parquet  the same as columns
-    FOLDER        such files named train, validation (or dev, valid) and test, or ending so: strategyqa_train.json
+    FOLDER        such files that say train, validation or test in their names (`parts.py`): strategyqa_train.json
     hub:NAME      what `datasets.load_dataset` gives for OWNER/NAME, or for a local folder that it can read
 
 Official splits stay: test is asked for the final score, validation for the search. Where one of the two is missing the
@@ -19,15 +19,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from trainables.core import Split
+from trainables.likeness import plain
 from trainables.tasks.arc_data import hash_fraction
+from trainables.tasks.parts import RENAME, splits_of
 from trainables.tasks.records import HUB, SUFFIXES, NoJson, from_hub, read
 
 SEARCH_SHARE, TEST_SHARE = 0.15, 0.25  # of a source of one part; the first also of an official train split
-PART = re.compile(r"(?:^|[_.-])(train|validation|valid|dev|test)(?:-\d+-of-\d+)?$")  # the end of a file's name
 ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
 
 
@@ -42,7 +44,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Entry:
-    """One labelled question; `key` is its words in lower case, so that a second copy is known whatever its id."""
+    """One labelled question; `key` is its `plain` text, so that a second copy is known whatever its id."""
 
     key: str
     question: str
@@ -56,11 +58,46 @@ def split_of(key: str) -> Split:
     return "search" if place < SEARCH_SHARE else "test" if place < SEARCH_SHARE + TEST_SHARE else "train"
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a source holds, and what of it is left out."""
+
+    splits: Mapping[Split, tuple[Entry, ...]]
+    repeated: int  # rows whose question an earlier row asks, with the same answer
+    contradicted: tuple[str, ...]  # questions to which rows give both answers
+
+    def lines(self) -> list[str]:
+        """What is left out, in words."""
+        lines = [f"left out: {self.repeated} rows that ask what another asks"] if self.repeated else []
+        if self.contradicted:
+            count = len(self.contradicted)
+            lines.append(
+                f"left out: {count} questions whose rows contradict each other, such as {self.contradicted[0]!r}"
+            )
+        return lines
+
+
 @lru_cache(maxsize=4)
-def load_splits(data: str) -> Mapping[Split, tuple[Entry, ...]]:
+def load(data: str) -> Source:
     """Every labelled question of a source, by split. A question that comes twice stays where it is asked: in test
-    before search before train, and within one of them its first row. Raises ValueError in one line."""
+    before search before train, and within one of them its first row. One that has both answers has none, and is left
+    out: whoever published it can no longer be asked. Raises ValueError in one line."""
     parts = _parts(data)
+    asked: dict[str, dict[str, str]] = {}  # key -> answer -> the question as it came
+    for entry in chain(*parts.values()):
+        asked.setdefault(entry.key, {}).setdefault(entry.answer, entry.question)
+    torn = {key: next(iter(said.values())) for key, said in asked.items() if len(said) > 1}
+    sound = {name: [entry for entry in entries if entry.key not in torn] for name, entries in parts.items()}
+    seen: set[str] = set()
+    splits = {split: tuple(_new(entries, seen)) for split, entries in _divided(data, sound).items()}
+    if empty := [split for split, entries in splits.items() if not entries]:
+        but = f" but {len(torn)} whose rows contradict each other" if torn else ""
+        raise ValueError(f"data='{data}' leaves no question for {' and '.join(empty)}{but}; give more questions")
+    return Source(splits, sum(map(len, sound.values())) - len(seen), tuple(torn.values()))
+
+
+def _divided(data: str, parts: Mapping[str, list[Entry]]) -> dict[Split, list[Entry]]:
+    """The parts of a source as splits, test first."""
     splits: dict[Split, list[Entry]] = {"test": [], "search": [], "train": []}
     if len(parts) == 1:
         for entry in next(iter(parts.values())):
@@ -77,11 +114,7 @@ def load_splits(data: str) -> Mapping[Split, tuple[Entry, ...]]:
         else:
             for entry in parts["train"]:
                 splits["search" if hash_fraction(entry.key) < SEARCH_SHARE else "train"].append(entry)
-    seen: set[str] = set()
-    once = {split: tuple(_new(entries, seen)) for split, entries in splits.items()}
-    if empty := [split for split, entries in once.items() if not entries]:
-        raise ValueError(f"data='{data}' leaves no question for {' and '.join(empty)}; give more questions")
-    return once
+    return splits
 
 
 def _new(entries: Iterable[Entry], seen: set[str]) -> Iterator[Entry]:
@@ -100,24 +133,22 @@ def _parts(data: str) -> dict[str, list[Entry]]:
         return {"all": _entries(path)}
     if not data or not path.is_dir():
         raise ValueError(f"data='{data}' is not known; use 'generated', hub:OWNER/NAME, or an existing file or folder")
-    parts: dict[str, list[Entry]] = {}
-    for file in sorted(path.iterdir()):
-        if (named := PART.search(file.stem)) and file.suffix in SUFFIXES:
-            parts.setdefault(_part(named.group(1)), []).extend(_entries(file))
-    if not parts:
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    splits = splits_of([file.name for file in files], RENAME)
+    if splits is None:
         raise ValueError(f"data='{data}' has no train, validation or test file ({', '.join(SUFFIXES)}); name the file")
+    parts: dict[str, list[Entry]] = {}
+    for split, file in zip(splits, files, strict=True):
+        parts.setdefault(split, []).extend(_entries(file))
     return parts
 
 
 def _hub(data: str) -> dict[str, list[Entry]]:
-    parts: dict[str, list[Entry]] = {}
-    for name, rows in from_hub(data):
-        parts.setdefault(_part(name), []).extend(_entry(row, f"{data} {name} {place}") for place, row in rows)
+    loaded, parts = dict(from_hub(data)), dict[str, list[Entry]]()
+    splits = splits_of([*loaded], "save the parts that you want as files called train, validation and test")
+    for split, (name, rows) in zip(splits or loaded, loaded.items(), strict=True):
+        parts.setdefault(split, []).extend(_entry(row, f"{data} {name} {place}") for place, row in rows)
     return parts
-
-
-def _part(name: str) -> str:
-    return "validation" if name in ("dev", "valid") else name
 
 
 def _entries(file: Path) -> list[Entry]:
@@ -137,7 +168,7 @@ def _entry(row: Any, where: str) -> Entry:
         raise ValueError(f"{where} is a {type(row).__name__}; write an object with question and answer")
     big_bench = "target_scores" in row
     question = row.get("input" if big_bench else "question")
-    if not isinstance(question, str) or not (words := re.findall(r"\w+", question.lower())):
+    if not isinstance(question, str) or not (key := plain(question)):
         raise ValueError(f"{where} has the question {question!r}; write it as text")
     answer = _answer(_best(row["target_scores"]) if big_bench else row.get("answer"), where)
     told = row.get("target" if big_bench else "rationale") or ""
@@ -145,7 +176,7 @@ def _entry(row: Any, where: str) -> Entry:
         raise ValueError(f"{where} has the rationale {told!r}; write it as text")
     rationale = re.sub(r"^\s*(?:yes|no)\s*[.,:]\s*", "", told, flags=re.IGNORECASE) if big_bench else told.strip()
     item = Item(_texts(row, "facts", where), _texts(row, "decomposition", where), rationale.strip())
-    return Entry(" ".join(words), question.strip(), answer, item)
+    return Entry(key, question.strip(), answer, item)
 
 
 def _best(scores: Any) -> Any:

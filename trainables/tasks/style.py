@@ -33,8 +33,8 @@ OFFICIAL: Mapping[Split, Official] = {"train": "train", "search": "validation", 
 class StyleTask:
     """`Example.data` is the `Conversation`; `prompt` and `answer` are its last turn.
 
-    Rows with the same words of the user share a split, whatever the seed; a data set's own validation and test splits
-    are search and test. A size keeps that many rows, chosen by `seed`, in the order of the data.
+    Rows that begin with the same words of the user share a split, whatever the seed; a data set's own validation and
+    test splits are search and test. A size keeps that many rows, chosen by `seed`, in the order of the data.
     """
 
     name: ClassVar[str] = "style"
@@ -74,6 +74,10 @@ class StyleTask:
     def conversations(self) -> dict[Split, tuple[Conversation, ...]]:
         """What `chat_statistics.statistics` reads."""
         return {split: tuple(example.data for example in rows) for split, rows in _splits(self).items()}
+
+    def taught(self, example: Example) -> Sequence[str]:
+        """A loss is on every reply, not the last alone."""
+        return [turn.prompt for turn in example.data.turns]
 
     def learned(self, example: Example) -> str:
         return repr(example.data.messages)
@@ -144,7 +148,7 @@ def _of_user(data: str) -> dict[Split, tuple[Example, ...]]:
     splits: dict[Split, list[Example]] = {split: [] for split in OFFICIAL}
     for split, name in OFFICIAL.items():
         for one in official.get(name, ()):
-            place = _place(one.key, official) if split == "train" else split
+            place = _place(one.opening, official) if split == "train" else split
             kind = "one_turn" if len(one.turns) == 1 else "many_turns"
             splits[place].append(Example(one.prompt, one.answer, kind, one.key, data=one))
     for split, rows in splits.items():
@@ -153,9 +157,9 @@ def _of_user(data: str) -> dict[Split, tuple[Example, ...]]:
     return {split: tuple(rows) for split, rows in splits.items()}
 
 
-def _place(key: str, official: Collection[Official]) -> Split:
-    """The split of a training row by its key: what there is no official split for takes its share."""
-    fraction = int(key, 16) / 16 ** len(key)
+def _place(opening: str, official: Collection[Official]) -> Split:
+    """The split of a training row by how it opens: what there is no official split for takes its share."""
+    fraction = int(opening, 16) / 16 ** len(opening)
     if fraction < SEARCH_SHARE and "validation" not in official:
         return "search"
     if fraction >= 1 - TEST_SHARE and "test" not in official:
