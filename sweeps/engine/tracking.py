@@ -121,7 +121,10 @@ class MLflowTracking(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.trial_id in self._going:
             self._append(trial.trial_id, status="RUNNING", tags={"restored": True})
-            return
+        else:
+            self._begin(trial)
+
+    def _begin(self, trial: Any) -> None:
         params, tags = self._describe(trial.config)
         name = {"mlflow.runName": " ".join(filter(None, [f"{len(self._going):04d}", tags.get("learner")]))}
         self._append(
@@ -149,6 +152,8 @@ class MLflowTracking(Callback):
 
     @_never_raises
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if trial.trial_id not in self._going:  # its set-up failed, so Tune never said that it starts
+            self._begin(trial)
         self._end(trial.trial_id, "failed")
 
     @_never_raises
