@@ -16,8 +16,8 @@ SPACE = Space(
         "learning_rate": FloatDistribution(1e-3, 2e-2, log=True),
         # The encoder learns from other signals than the forward model, so its steps may differ.
         "encoder_multiplier": FloatDistribution(0.1, 2.0, log=True),
-        # Three demonstrations are few: strong decay is worth a try.
-        "weight_decay": FloatDistribution(1e-4, 1.0, log=True),
+        # As for percell: three demonstrations are few, so strong decay is worth a try.
+        "weight_decay": CategoricalDistribution((0.0, 0.01, 0.1, 1.0)),
         # How far information travels, in cells; more costs time in proportion.
         "horizon": CategoricalDistribution((4, 6, 8, 10)),
         "risk": TERM,

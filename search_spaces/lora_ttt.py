@@ -3,7 +3,7 @@
 Steps per round, rows per step and seats stay fixed: they are time, and rounds of one sweep are compared.
 """
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution
 
 from search_spaces import lora
 from search_spaces.space import Space
@@ -13,7 +13,7 @@ SPACE = Space(
         # As for lora: the source's 1e-4 is for 8 billion weights, a small base needs up to a hundred times that.
         "learning_rate": lora.SPACE.axes["learning_rate"],
         # Three demonstrations are few: decay up to the order used with test-time training, as for percell.
-        "weight_decay": FloatDistribution(1e-4, 1.0, log=True),
+        "weight_decay": CategoricalDistribution((0.0, 0.01, 0.1, 1.0)),
         # Capacity and how strongly the adapter speaks; an adapter per ARC task makes a high rank dear in memory.
         "r": lora.SPACE.axes["r"],
         "lora_alpha": lora.SPACE.axes["lora_alpha"],

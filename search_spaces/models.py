@@ -1,4 +1,4 @@
-"""Narrow a space to what suits a base: `fit(space, base)`. A base that is not in the table changes nothing."""
+"""Narrow a learner's space to what suits a base. A base or learner that is not in the tables here changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Limits(NamedTuple):
 
 # The wider the base, the more an update of the same size per weight changes its outputs, so the best rate falls with
 # width (Yang et al. 2021, arXiv 2203.03466). The top of each range halves, roughly, with every doubling: a prior, not
-# a measurement, and so only the upper end is touched.
+# a measurement, and so only the upper end is touched, and never to below 3e-3, where adapters begin by themselves.
 # The first row whose text is in the base's name applies.
 BASES: dict[str, Limits] = {
     "gpt2-medium": Limits(1024, 1e-2, 2e-1),
@@ -39,12 +39,24 @@ BASES: dict[str, Limits] = {
     "phi-3-mini": Limits(3072, 3e-3, 7e-2),
     "llama-3.2-3b": Limits(3072, 3e-3, 7e-2),
     "qwen2.5-7b": Limits(3584, 3e-3, 6e-2),
-    "llama-3.1-8b": Limits(4096, 2e-3, 5e-2),
+    "llama-3.1-8b": Limits(4096, 3e-3, 5e-2),
 }
 
 
-def fit(space: Space, base: str) -> Space:
-    """The space with lower upper ends where the base asks for them; fixed axes stay, whatever their value.
+# Which limit an axis has, of learners that add to the base's weights or move them. IA3 does not: its vectors scale what
+# is there, whose size does not depend on width. Nor do networks beside a base (percell, efe).
+LORA = {"r": "hidden_size", "learning_rate": "learning_rate"}
+BOUNDED: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("lora", "dora", "qlora", "sft", "cot", "cot_anew", "dpo", "lora_ttt"), LORA),
+    "phases": LORA | {"cot_learning_rate": "learning_rate", "dpo_learning_rate": "learning_rate"},
+    "hybrid": LORA | {"prompt_learning_rate": "prompt_learning_rate"},
+    "soft_prompt": {"learning_rate": "prompt_learning_rate"},
+    "full": {"learning_rate": "learning_rate"},
+}
+
+
+def fit(space: Space, learner: str, base: str) -> Space:
+    """A learner's space with lower upper ends where the base asks for them; fixed axes stay, whatever their value.
 
     Raises `SpaceError` if nothing would be left of an axis.
     """
@@ -52,22 +64,10 @@ def fit(space: Space, base: str) -> Space:
     if limits is None:
         return space
     narrowed = {}
-    for name, distribution in space.axes.items():
-        bound = _bound(space, name, limits)
-        if bound is not None and not distribution.single():
-            narrowed[name] = _at_most(name, distribution, bound, base)
+    for name, limit in BOUNDED.get(learner, {}).items():
+        if name in space.axes and not space.axes[name].single():
+            narrowed[name] = _at_most(name, space.axes[name], getattr(limits, limit), base)
     return space.replace(**narrowed)
-
-
-def _bound(space: Space, name: str, limits: Limits) -> float | None:
-    prefix, _, axis = name.rpartition(".")
-    if axis == "r":
-        return limits.hidden_size
-    beside = {other.removeprefix(f"{prefix}.") for other in space.axes}
-    only_prompt = "num_virtual_tokens" in beside and "r" not in beside  # then `learning_rate` is the prompt's
-    if axis == "prompt_learning_rate" or (axis == "learning_rate" and only_prompt):
-        return limits.prompt_learning_rate
-    return limits.learning_rate if axis == "learning_rate" else None
 
 
 def _at_most(name: str, distribution: BaseDistribution, bound: float, base: str) -> BaseDistribution:
@@ -85,5 +85,5 @@ def _at_most(name: str, distribution: BaseDistribution, bound: float, base: str)
         return IntDistribution(distribution.low, high, log=distribution.log, step=distribution.step)
     raise SpaceError(
         f"axis {name!r} in {describe(distribution)} has nothing at or below {bound:g}, the most that suits {base}; "
-        f"lower it with .replace({name}=...), or do without models.fit"
+        f"lower it with .replace({name}=...), or fix it with --set {name}=VALUE"
     )

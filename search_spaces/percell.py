@@ -11,8 +11,8 @@ SPACE = Space(
     {
         # Below 1e-3 a few hundred steps do not fit the demonstrations; above 2e-2 eight recurrent steps diverge.
         "learning_rate": FloatDistribution(1e-3, 2e-2, log=True),
-        # Three demonstrations are few: strong decay is worth a try, up to the order used with test-time training.
-        "weight_decay": FloatDistribution(1e-4, 1.0, log=True),
+        # None, or up to the order used with test-time training: three demonstrations are few.
+        "weight_decay": CategoricalDistribution((0.0, 0.01, 0.1, 1.0)),
         # How far information travels, in cells; more costs time in proportion.
         "recurrent_steps": CategoricalDistribution((4, 6, 8, 10)),
         # The last steps of how many enter the loss: with more, the answer must stand early and stay.

@@ -3,7 +3,7 @@
 The schedule stays constant, as phases begin and end inside it.
 """
 
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import IntDistribution
 
 from search_spaces import cot, dpo
 from search_spaces.space import Space
@@ -16,7 +16,7 @@ SPACE = (
             "cot_learning_rate": cot.SPACE.axes["learning_rate"],
             "dpo_learning_rate": dpo.SPACE.axes["learning_rate"],
             # Rounds before reasoning is learned: answers first, or reasoning from the start.
-            "sft_rounds": CategoricalDistribution((0, 2, 4)),
+            "sft_rounds": IntDistribution(0, 4),
         }
     )
 )

@@ -17,6 +17,14 @@ from optuna.trial import TrialState
 from tests.driving import environment, mlflow_runs, study, sweep
 
 ROOT = Path(__file__).parents[1]
+FAILS_EARLY = f"""
+import dataclasses, sys
+sys.path.insert(0, {str(ROOT)!r})
+from optuna.distributions import CategoricalDistribution
+from tests.toy_sweep import SWEEP, main
+space = SWEEP.space.replace(planted=CategoricalDistribution(("setup", "nothing")))
+main(dataclasses.replace(SWEEP, space=space, grace_period=4))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +120,24 @@ def test_the_end_says_what_to_do_next(finished):
     )
     assert again.returncode == 0, again.stderr
     assert f"again: {100 * config['score']:.1f} %, every answer scored the same" in again.stdout
+
+
+def test_a_trial_that_fails_in_set_up_is_told_like_any_other(tmp_path):
+    """Tune never says of it that it has started, and trials keep their numbers everywhere."""
+    script = tmp_path / "fails_early.py"
+    script.write_text(FAILS_EARLY)
+    flags = ["--num-samples", "3", "--seed", "0", "--max-concurrent-trials", "1"]
+    out = sweep(tmp_path, *flags, script=script).stdout
+    trials = study(tmp_path).trials
+    wanted = [(t.user_attrs["tune_trial_id"], t.user_attrs["ended"]) for t in trials]
+    assert [how for _, how in wanted] == ["finished", "failed", "finished"]
+    table = pd.read_csv(tmp_path / "runs/toy/leaderboard.csv").sort_values("number")
+    assert list(zip(table.trial_id, table.status, strict=True)) == wanted
+    assert [f"trial {n} failed" in out for n in table.number] == [how == "failed" for _, how in wanted]
+    rounds = pd.read_parquet(tmp_path / "runs/toy/trials.parquet")
+    assert rounds.groupby("trial_id")["status"].first().to_dict() == dict(wanted)
+    children, _ = mlflow_runs(tmp_path)
+    assert {trial_id: how for trial_id, (_, how) in children.items()} == dict(wanted)
 
 
 def test_same_seed_same_suggestions(finished, tmp_path):

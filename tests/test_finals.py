@@ -44,6 +44,15 @@ def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
     assert candidates(records[3:5], top=3, defaults=[], rounds=4) == []
 
 
+def test_a_configuration_is_one_candidate_and_a_default_is_one_trial():
+    """--set left out what the default differs in, so that all trials have what is left of it."""
+    records = [replace(record(n, [0.1 * n]), params={"r": min(n, 3), "lora_alpha": 16}) for n in range(6)]
+    chosen = candidates(records, top=2, defaults=[{"lora_alpha": 16}], rounds=4)
+    assert [one.name for one in chosen] == ["trial 5", "trial 2", "trial 0 (default)"], "3 to 5 are one configuration"
+    same = [replace(one, params={"lora_alpha": 16}) for one in records]
+    assert [one.name for one in candidates(same, 3, [{"lora_alpha": 16}], 4)] == ["trial 5 (default)"]
+
+
 def items(rate, seeds=3, n=300, seed=0):
     return (np.random.default_rng(seed).random((seeds, n)) < rate).astype(float)
 

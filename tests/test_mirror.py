@@ -138,6 +138,35 @@ def test_a_mirror_is_of_one_driver_after_the_other(folder, tmp_path):
         Mirror(f"file://{tmp_path}/here", folder)
 
 
+def test_what_a_person_keeps_there_is_left_alone(folder, tmp_path):
+    """A folder that happens to have the sweep's name: files that are not here are no stale copies."""
+    there = tmp_path / "there/toy"
+    (there / "photos").mkdir(parents=True)
+    (there / "photos/cat.jpg").write_bytes(b"meow")
+    for command in ([], ["--resume"]):
+        refused = sweep(tmp_path, "--name", "toy", "--mirror", f"file://{tmp_path}/there", *command,
+                        "--storage-path", str(tmp_path / ("here" if command else "new")), check=False)  # fmt: skip
+        assert refused.returncode == 2
+        assert f"{there} has files that are no sweep's, as photos/cat.jpg; give another place" in refused.stderr
+    assert contents(there) == {"photos/cat.jpg": b"meow"}
+    assert not (tmp_path / "new").exists(), "it is refused before anything is made"
+
+
+def test_a_first_copy_that_was_cut_off_is_known_as_the_sweeps(folder, tmp_path, monkeypatch):
+    mirror, put = Mirror(f"file://{tmp_path}/there", folder), Mirror._put
+
+    def cut_off(self, name, file):
+        if name == "tune/a/state.pt":
+            raise OSError("planted")
+        put(self, name, file)
+
+    (folder / "a").touch()
+    monkeypatch.setattr(Mirror, "_put", cut_off)
+    with pytest.raises(BadInput, match="planted"), mirror.following():
+        pass
+    mirror.check_ours()
+
+
 def test_a_fetch_that_was_cut_off_begins_anew(folder, tmp_path, monkeypatch):
     uri, other = f"file://{tmp_path}/there", tmp_path / "other/toy"
     Mirror(uri, folder).copy()

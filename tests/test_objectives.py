@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import optuna
@@ -82,7 +83,9 @@ def test_optuna_is_told_all_objectives_and_finds_the_small_and_good(tmp_path, sa
     trials = optuna.load_study(study_name="two", storage=f"sqlite:///{tmp_path}/optuna.db").trials
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 12 + [TrialState.PRUNED]
     sizes = [1 + round(100 * t.params["size"]) for t in trials[:12]]
-    assert [t.values for t in trials[:12]] == [[0.0 if i == 3 else 0.5, size] for i, size in enumerate(sizes)]
+    told = [[0.5, size] for size in sizes]
+    told[3] = [0.0, math.inf]  # one that diverged is small for nothing
+    assert [t.values for t in trials[:12]] == told
     assert trials[3].user_attrs["ended"] == "diverged"
 
 
@@ -132,7 +135,11 @@ def test_flags_and_refusals():
     _, both = parse(ARENA, ["--objectives", "score", "trainable_parameters", "--search", "nsga2"])
     assert both.objectives == BOTH
     assert both.rungs() == [both.rounds]
-    assert both.search == "nsga2"
+    with pytest.raises(BadInput, match=r"at random .* not all have 'lora.weight_decay'; use 'tpe'"):
+        both.validate()
+    one = parse(ARENA, ["--learner", "lora", "--objectives", "score", "trainable_parameters", "--search", "nsga2"])[1]
+    one.validate()
+    assert one.search == "nsga2"
     assert parse(ARENA, [])[1].objectives == ("score",)
     for wrong, said in (
         (("seconds",), "begin with 'score'"),

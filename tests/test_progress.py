@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from sweeps.engine.progress import Progress, Seen, State, minutes, render
+from sweeps.results.leaderboard import Status, TrialRecord
 
 
 @dataclass
@@ -82,19 +83,55 @@ def test_one_line_per_event_without_a_terminal(tmp_path):
     assert statuses == ["finished", "pruned", "diverged", "failed", "interrupted"]
 
 
+def record(number: int, status: Status, scores: list[float]) -> TrialRecord:
+    history = [{"round": i, "score": score} for i, score in enumerate(scores, start=1)]
+    best, last = max(scores, default=None), (scores or [None])[-1]
+    return TrialRecord(f"t{number}", number, "toy", {"r": number}, status, len(scores), best, last, 20, 1.0, history)
+
+
 def test_a_resumed_sweep_counts_what_was_done_before_but_not_in_its_pace():
     stream = io.StringIO()
-    progress = Progress(total=4, rounds=2, chance=0.0, stream=stream)
-    result = {"training_iteration": 2, "score": 0.5, "done": True}
-    done = [FakeTrial(f"t{i}", {"r": i}, "TERMINATED", result) for i in range(2)]
-    waiting = FakeTrial("t2", {"r": 2}, "PENDING")
-    progress.on_step_begin(0, [*done, waiting])
+    earlier = [record(0, "finished", [0.1, 0.5]), record(1, "running", [0.1]), record(2, "pruned", [0.2])]
+    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier)
+    progress.on_step_begin(0, [])
     assert "resumed with 2 trials done" in stream.getvalue()
     assert progress.state.time_left() is None
+    waiting = FakeTrial("t1", {"r": 1}, "PENDING")
     progress.on_trial_start(0, [], waiting)
-    progress.on_trial_result(0, [], waiting, {"training_iteration": 1, "score": 0.1})
-    progress.state.elapsed = 30.0  # half a trial in 30 s: 1.5 trials are left
-    assert progress.state.time_left() == pytest.approx(90.0)
+    progress.on_trial_result(0, [], waiting, {"training_iteration": 2, "score": 0.1})
+    progress.state.elapsed = 30.0  # half a trial in 30 s: 2 trials are left
+    assert progress.state.time_left() == pytest.approx(120.0)
+
+
+def test_a_resumed_sweep_goes_on_with_its_numbers_and_its_best():
+    """`espalier stop 2` is of the leaderboard's trial 2, whatever order Tune has its trials in."""
+    stream = io.StringIO()
+    earlier = [record(0, "finished", [0.9, 0.4]), record(1, "interrupted", [0.1]), record(2, "running", [0.3])]
+    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier)
+    progress.on_step_begin(0, [])
+    assert block(progress.state)[2] == "0 running, 1 finished, 0 pruned, 2 interrupted, 2 pending"
+    for name, score in (("t2", 0.5), ("t7", 0.8), ("t1", 0.95)):
+        trial = FakeTrial(name, {"r": name})
+        progress.on_trial_start(0, [], trial)
+        progress.on_trial_result(0, [], trial, {"training_iteration": 2, "score": score})
+    lines = [line.split("  ")[-1] if "best" not in line else line for line in stream.getvalue().splitlines()]
+    assert lines[1:4] == ["trial 2 restored", "trial 3 started", "trial 1 restored"]
+    assert "new best 95.0 % (chance 0.0 %): trial 1, round 2" in lines[4]
+
+
+def test_a_trial_that_diverges_is_the_best_no_longer():
+    stream = io.StringIO()
+    progress = Progress(total=2, rounds=4, chance=0.0, stream=stream)
+    lost, other = FakeTrial("t0", {"r": 0}), FakeTrial("t1", {"r": 1})
+    for trial, score in ((lost, 0.8), (other, 0.5)):
+        progress.on_trial_start(0, [], trial)
+        progress.on_trial_result(0, [], trial, {"training_iteration": 1, "score": score})
+    lost.last_result = {"training_iteration": 2, "score": 0.0, "diverged": True, "done": True}
+    progress.on_trial_result(0, [], lost, lost.last_result)
+    progress.on_trial_complete(0, [], lost)
+    assert progress.state.best_line().startswith("best 50.0 % (chance 0.0 %): trial 1, round 1")
+    progress.on_trial_result(0, [], other, {"training_iteration": 2, "score": 0.6})
+    assert "new best 60.0 %" in stream.getvalue()
 
 
 def block(state: State) -> list[str]:
@@ -106,11 +143,10 @@ def block(state: State) -> list[str]:
 def test_the_block_says_what_there_is():
     state = State(total=10, rounds=4, chance=0.25, elapsed=60.0)
     state.trials = {
-        "a": Seen(0, {"r": 8, "lr": 0.001}, "finished", 4, 0.5),
-        "b": Seen(1, {"r": 8, "lr": 0.01}, "pruned", 1, 0.2),
-        "c": Seen(2, {"r": 8, "lr": 0.1}, "running", 2, 0.3),
+        "a": Seen(0, {"r": 8, "lr": 0.001}, "finished", 4, 0.5, 3),
+        "b": Seen(1, {"r": 8, "lr": 0.01}, "pruned", 1, 0.2, 1),
+        "c": Seen(2, {"r": 8, "lr": 0.1}, "running", 2, 0.3, 2),
     }
-    state.best = (0.5, "a", 3)
     state.events.append("   0:59  trial 2 started")
     lines = block(state)
     assert lines[0] == "2 of 10 trials, 1:00 elapsed, about 3:00 left"  # 7.5 left, 2.5 a minute
@@ -125,12 +161,11 @@ def test_the_block_fits_80_columns_whatever_the_names():
     names = [f"gradient_accumulation_steps_{i}" for i in range(8)]
     for i in range(20):
         status = ["running", "diverged", "failed", "interrupted", "pruned"][i % 5]
-        state.trials[f"t{i}"] = Seen(i, dict.fromkeys(names, i + 0.123456), status, i, 0.5)
+        state.trials[f"t{i}"] = Seen(i, dict.fromkeys(names, i + 0.123456), status, i, 0.9 if i == 5 else 0.5, 40)
         state.events.append(f"  1:00:00  {'an event with a long story ' * 6}")
-    state.best = (0.5, "t7", 40)
     lines = block(state)
     assert max(map(len, lines)) <= 80
-    assert "gradient_accumulation_steps_7=7.12" in "".join(lines)  # folded, not cut
+    assert "gradient_accumulation_steps_7=5.12" in "".join(lines)  # folded, not cut
     assert len(lines) <= 20
 
 
@@ -147,7 +182,7 @@ def test_on_a_terminal_the_block_is_redrawn_and_left_standing(tmp_path):
     stream = Terminal()
     progress = Progress(total=8, rounds=4, chance=0.25, stream=stream)
     progress.on_experiment_end(play(progress, tmp_path))
-    last = stream.getvalue().rpartition("5 of 8 trials")[2]
+    last = stream.getvalue().rpartition("4 of 8 trials")[2]
     assert "best 40.0 %" in last
     assert "3 pending" in last
 

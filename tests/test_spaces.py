@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import optuna
@@ -187,33 +188,37 @@ def test_a_file_that_is_no_space_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_fit_lowers_upper_ends_for_a_larger_base_and_nothing_else() -> None:
-    fitted = models.fit(hybrid.SPACE, "TinyLlama/TinyLlama-1.1B-Chat-v1.0:nf4")
+    fitted = models.fit(hybrid.SPACE, "hybrid", "TinyLlama/TinyLlama-1.1B-Chat-v1.0:nf4")
     assert fitted.axes["learning_rate"] == FloatDistribution(1e-4, 5e-3, log=True)
     assert fitted.axes["prompt_learning_rate"] == FloatDistribution(1e-3, 1e-1, log=True)
     changed = {name for name in fitted.axes if fitted.axes[name] != hybrid.SPACE.axes[name]}
     assert changed == {"learning_rate", "prompt_learning_rate"}
-    assert models.fit(fitted, "TinyLlama-1.1B") == fitted
+    assert models.fit(fitted, "hybrid", "TinyLlama-1.1B") == fitted
 
 
-def test_fit_knows_each_learner_of_a_joined_space() -> None:
-    joined = LEARNERS | lora.SPACE.when(learner="lora") | soft_prompt.SPACE.when(learner="soft_prompt")
-    fitted = models.fit(joined, "/models/TinyLlama-1.1B")
-    assert fitted.axes["lora.learning_rate"].high == 5e-3  # type: ignore[attr-defined]
-    assert fitted.axes["soft_prompt.learning_rate"].high == 1e-1  # type: ignore[attr-defined]
-    assert fitted.conditions == joined.conditions
+def test_fit_knows_what_each_learner_s_rate_moves() -> None:
+    """By hand, for a base of 4,096: rates of weights, of prompts, and of what does not act inside the base."""
+    base = "meta-llama/Llama-3.1-8B-Instruct:nf4"
+    rates = {"lora": 3e-3, "cot": 3e-3, "full": 3e-3, "soft_prompt": 5e-2, "dpo": 1e-4, "ia3": 3e-1, "percell": 2e-2}
+    for learner, rate in rates.items():
+        space = import_module(f"search_spaces.{learner}").SPACE
+        assert models.fit(space, learner, base).axes["learning_rate"].high == rate, learner
+    fitted = models.fit(phases.SPACE, "phases", base)
+    assert [fitted.axes[f"{phase}learning_rate"].high for phase in ("", "cot_", "dpo_")] == [3e-3, 3e-3, 1e-4]
 
 
 def test_fit_keeps_ranks_within_the_hidden_size() -> None:
     ranks = Space({"r": CategoricalDistribution((8, 512, 1024)), "lora_alpha": CategoricalDistribution((8, 2048))})
-    assert models.fit(ranks, "SmolLM2-135M") == ranks.replace(r=CategoricalDistribution((8, 512)))  # hidden size 576
-    assert models.fit(ranks.fix(r=1024), "SmolLM2-135M") == ranks.fix(r=1024)
+    narrowed = ranks.replace(r=CategoricalDistribution((8, 512)))
+    assert models.fit(ranks, "lora", "SmolLM2-135M") == narrowed  # hidden size 576
+    assert models.fit(ranks.fix(r=1024), "lora", "SmolLM2-135M") == ranks.fix(r=1024)
     with pytest.raises(SpaceError, match="576"):
-        models.fit(ranks.replace(r=IntDistribution(600, 700)), "SmolLM2-135M")
+        models.fit(ranks.replace(r=IntDistribution(600, 700)), "lora", "SmolLM2-135M")
 
 
 @pytest.mark.parametrize("base", ["builtin:tiny", "none", "somebody/else-13b"])
 def test_fit_leaves_unknown_bases_alone(base: str) -> None:
-    assert models.fit(JOINED, base) is JOINED
+    assert models.fit(lora.SPACE, "lora", base) is lora.SPACE
 
 
 def test_the_first_matching_row_is_the_most_particular() -> None:

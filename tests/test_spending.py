@@ -89,6 +89,21 @@ def test_a_resumed_sweep_goes_on_counting(clock, tmp_path):
     assert float(file.read_text()) == pytest.approx(6.0)
 
 
+def test_what_was_spent_before_does_not_make_trials_dear(clock, tmp_path):
+    """A dollar an hour, a trial takes a tenth: of ten dollars five are left, which is fifty trials."""
+    file = tmp_path / "dollars.txt"
+    file.write_text("5.0")
+    costs, started = Spending(lambda: 1.0, limit=10.0, every_s=1e6), 0
+    costs.keep_in(file)
+    while costs.may_start():
+        begin(costs, f"{started}")
+        clock.now += 0.1 * HOUR
+        end(costs, f"{started}")
+        started += 1
+    assert started == pytest.approx(50, abs=1)
+    costs.close()
+
+
 def test_what_is_spent_is_the_price_of_each_moment(clock):
     prices = [1.0]
     costs = Spending(lambda: prices[0], limit=None, every_s=1e6)

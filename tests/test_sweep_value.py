@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search_spaces import efe
+from search_spaces import efe, lora
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
 from sweeps.engine.rebuild import rebuild
@@ -191,6 +191,23 @@ def test_another_base_narrows_the_ranges() -> None:
 
     assert highest() == highest("--base", "nobody/unheard-of") == 2e-2
     assert highest("--base", "Qwen/Qwen2.5-7B-Instruct") < 2e-2
+
+
+def test_what_leaves_nothing_of_an_axis_is_bad_input_and_a_fixed_value_is_not() -> None:
+    from sweeps.arena import SWEEP
+    from sweeps.engine.flags import parse
+
+    fast = lora.SPACE.replace(learning_rate=FloatDistribution(5e-3, 2e-2, log=True))
+    sweep = replace(SWEEP, pairs=SWEEP.pairs[:1], optional=(), space=fast)
+    base = ["--base", "meta-llama/Llama-3.1-8B"]
+    with pytest.raises(BadInput, match=r"'learning_rate' in .* has nothing at or below 0.003.*--set learning_rate=VAL"):
+        parse(sweep, base)
+    _, fixed = parse(sweep, [*base, "--set", "learning_rate=5e-3"])
+    assert fixed.defaults()[0].get("learning_rate") is None
+    assert fixed.space_of(fixed.pairs[0]).axes["learning_rate"].choices == (5e-3,)
+    with pytest.raises(BadInput, match=r"^--set r=\{: '\{' is no value; quote it") as error:
+        parse(sweep, ["--set", "r={"])
+    assert "\n" not in str(error.value)
 
 
 def test_a_folder_as_base_is_known_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

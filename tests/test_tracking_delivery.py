@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -63,6 +64,33 @@ def test_events_that_arrive_twice_are_there_once(database, tmp_path):
     assert track(database, "twice", tmp_path).close()
     _, runs = runs_of(database, "twice")
     assert steps(database, runs["a"]) == [(1, 0.5)]
+
+
+def test_another_store_gets_everything(tmp_path):
+    """Also what the first one has got; the first one, asked again, what it has missed."""
+    got: dict[str, list[int]] = {"one": [], "two": []}
+    for at, receiver in enumerate(("one", "two", "one")):
+        spool = Spool(
+            tmp_path, receiver, lambda events, to=receiver: got[to].extend(one["at"] for one in events), pytest.fail
+        )
+        spool.append({"at": at})
+        assert spool.close(600.0)
+    assert got["two"] == [0, 1]
+    assert set(got["one"]) == {0, 1, 2}
+
+
+def test_a_sweep_that_goes_on_with_another_store_is_whole_there(database, tmp_path):
+    other, trial = f"sqlite:///{tmp_path}/other.db", FakeTrial("a")
+    shutil.copy(database.removeprefix("sqlite:///"), tmp_path / "other.db")  # with its tables
+    for uri, round_ in ((database, 1), (other, 2)):
+        tracking = track(uri, "moved", tmp_path, parent_params={"rounds": 3})
+        tracking.on_trial_start(0, [], trial)
+        report(tracking, trial, round_, 0.5)
+        assert tracking.close()
+    parent, runs = runs_of(other, "moved")
+    assert parent.data.params == {"rounds": "3"}
+    assert steps(other, runs["a"]) == [(1, 0.5), (2, 0.5)]
+    assert runs["a"].data.params == {"learning_rate": "0.1"}
 
 
 @contextmanager
@@ -127,7 +155,7 @@ def test_callbacks_do_not_wait_for_a_receiver_that_hangs(tmp_path):
         free.wait()
         got.extend(events)
 
-    spool = Spool(tmp_path, hang, pytest.fail)
+    spool = Spool(tmp_path, "there", hang, pytest.fail)
     for i in range(1200):  # all of them return while the first delivery still hangs
         spool.append({"trial": None, "at": i})
     assert not got
@@ -139,7 +167,7 @@ def test_callbacks_do_not_wait_for_a_receiver_that_hangs(tmp_path):
 
 def test_an_event_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path):
     got: list[dict] = []
-    spool = Spool(tmp_path, got.extend, pytest.fail)
+    spool = Spool(tmp_path, "there", got.extend, pytest.fail)
     spool.append({"at": 0})
     size, limits = spool.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
@@ -166,9 +194,12 @@ def test_a_tracking_that_cannot_write_warns_once_and_never_raises(database, tmp_
 
 
 def test_the_spool_is_lines_of_json_that_a_person_can_read(database, tmp_path):
-    tracking = track("http://127.0.0.1:9", "away", tmp_path, warnings := [])
+    tracking = track("http://alice:s3cret@127.0.0.1:9", "away", tmp_path, warnings := [])
     tracking.tag(None, {"note": "kept"})
     assert not tracking.close()
     events = [json.loads(line) for line in (tmp_path / "spool" / "events.jsonl").read_text().splitlines()]
     assert events[1]["tags"] == {"note": "kept"}
     assert "sent when --resume opens it" in warnings[-1]
+    assert "MLflow at http://127.0.0.1:9 cannot be reached (API request to http://127.0.0.1:9/api" in warnings[0]
+    kept = [file.read_text() for file in (tmp_path / "spool").iterdir()]
+    assert "s3cret" not in " ".join([*warnings, *kept])

@@ -79,18 +79,20 @@ class Digits:
 
 @dataclass(frozen=True)
 class ToyConfig:
-    """Scores `quality` after enough rounds. `planted` goes wrong in round 2; `log` records every round."""
+    """Scores `quality` after enough rounds. `planted` goes wrong in round 2, or before; `log` records every round."""
 
     name: ClassVar[str] = "toy"
     needs_base: ClassVar[bool] = False
     packs: ClassVar[bool] = False
 
     quality: float = 0.5
-    planted: str = "nothing"  # nothing, nan, kill (once), error
+    planted: str = "nothing"  # nothing, nan, kill (once), error, setup
     seconds: float = 0.0
     log: str = ""
 
     def build(self, base, task, seed):
+        if self.planted == "setup":
+            raise RuntimeError("planted in set-up")
         return Toy(self, task)
 
     def rounds_per_pass(self, task):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 import yaml
 
+from search_spaces.axis import SpaceError
 from search_spaces.models import fit
 from sweeps.engine.sweep import BadInput, Sweep
 from trainables.guards import Guard
@@ -102,7 +103,7 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
             raise BadInput(f"--learner {name}: this sweep's learners are {', '.join(pairs)}")
     chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
     chosen = [dataclasses.replace(p, task=task) for p in chosen]
-    spaces = {p.learner.name: fit(sweep.space_of(p), flags.base or p.base) for p in chosen}
+    spaces = {p.learner.name: sweep.space_of(p) for p in chosen}
     based = (dataclasses.replace(p, base=_absolute(p.base if flags.base is None else flags.base)) for p in chosen)
     chosen = [new if old.learner.needs_base else old for old, new in zip(chosen, based, strict=True)]
     changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
@@ -117,8 +118,12 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     asked = {name: value for name, value in dataclasses.asdict(flags.resources).items() if value is not None}
     changes["resources_per_trial"] = {**sweep.resources_per_trial, **asked}
     changes["space"] = spaces
-    fixed = dict(_assignment(text) for text in flags.set)
-    return dataclasses.replace(sweep, **changes).fix(fixed)
+    fixed = dataclasses.replace(sweep, **changes).fix(dict(_assignment(text) for text in flags.set))
+    try:
+        fitted = {p.learner.name: fit(fixed.space_of(p), p.learner.name, flags.base or p.base) for p in chosen}
+    except SpaceError as error:
+        raise BadInput(str(error)) from error
+    return dataclasses.replace(fixed, space=fitted)
 
 
 def _absolute(base: str) -> str:
@@ -138,4 +143,7 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise BadInput(f"--set {text}: write AXIS=VALUE, for example --set learning_rate=0.003")
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {text}: {value!r} is no value; quote it, as --set '{name}=\"{value}\"'") from error

@@ -73,10 +73,17 @@ class Mirror:
             coming.rename(self.folder)
 
     def check_ours(self) -> None:
-        """Raises BadInput where another driver has written there since this folder was."""
+        """Raises BadInput where to follow this folder would delete what is not its own: what another driver has
+        written there since, or what is no sweep's at all."""
         own = self.folder / DRIVER
         with self._explained():
-            if self.exists() and (not own.is_file() or own.read_bytes() != self._driver()):
+            if not self.exists():
+                if others := [name for name in self._listed() if name != DRIVER]:
+                    raise BadInput(
+                        f"--mirror {self.uri}: {self._root} has files that are no sweep's, as {min(others)}; give"
+                        " another place"
+                    )
+            elif not own.is_file() or own.read_bytes() != self._driver():
                 raise BadInput(
                     f"--mirror {self.uri}: another driver has gone on there since {self.folder} was written; move that"
                     " folder away to go on from the mirror, or drop --mirror to go on from here"
@@ -108,6 +115,7 @@ class Mirror:
         state = {name: _frozen(self.folder / name) for name in new}
         found = self._files()
         changed = [name for name in found.keys() - {SNAPSHOT, DATABASE} if found[name] != self._kept.get(name)]
+        changed.sort(key=lambda name: (name not in (DRIVER, SWEEP_FILE), name))  # whose it is stands there at once
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=HELD) as held:
             try:
                 sources = {name: _held(self.folder / name, Path(held) / str(i)) for i, name in enumerate(changed)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -14,8 +14,18 @@ from rich.live import Live
 from rich.text import Text
 
 from sweeps.engine.stopping import cause_of, error_of
-from sweeps.results.leaderboard import Status, differences, how_ended, percent, varying_axes
+from sweeps.results.files import best_round
+from sweeps.results.leaderboard import (
+    UNRANKED,
+    Status,
+    TrialRecord,
+    differences,
+    how_ended,
+    percent,
+    varying_axes,
+)
 
+UNDER_WAY = ("running", "interrupted")  # the latter go on when there is room
 STATES: tuple[Status, ...] = ("running", "finished", "pruned", "diverged", "failed", "interrupted")
 LAST_EVENTS = 5  # lines of the block
 REDRAWS_PER_S = 2
@@ -29,7 +39,8 @@ class Seen:
     params: Mapping[str, Any]
     status: Status = "running"
     round: int = 0
-    score: float | None = None
+    score: float | None = None  # of its best round
+    best_round: int = 0
 
 
 @dataclass
@@ -41,7 +52,6 @@ class State:
     chance: float
     elapsed: float = 0.0
     before: float = 0.0  # trials' worth of work that was done before this start
-    best: tuple[float, str, int] | None = None  # score, trial id, round
     trials: dict[str, Seen] = field(default_factory=dict)
     events: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_EVENTS))
 
@@ -49,9 +59,18 @@ class State:
         """A copy in one step: the block is drawn by a thread while the driver adds trials."""
         return list(self.trials.values())
 
+    @property
+    def best(self) -> Seen | None:
+        """The one that leads the leaderboard; the earlier trial on a tie."""
+        able = [t for t in self.seen() if t.score is not None and t.status not in UNRANKED]
+        return max(able, key=lambda t: t.score or 0.0, default=None)
+
+    def ended(self) -> int:
+        return sum(t.status not in UNDER_WAY for t in self.seen())
+
     def done(self) -> float:
-        """Trials that ended, and what the running ones have done, in trials."""
-        return sum(min(1.0, t.round / self.rounds) if t.status == "running" else 1.0 for t in self.seen())
+        """Trials that ended, and what the others have done, in trials."""
+        return sum(min(1.0, t.round / self.rounds) if t.status in UNDER_WAY else 1.0 for t in self.seen())
 
     def time_left(self) -> float | None:
         """Seconds, from the pace so far; None until half a trial has been done. Pruning is in the pace."""
@@ -59,13 +78,12 @@ class State:
         return self.elapsed * (self.total - self.done()) / fresh if fresh >= 0.5 else None
 
     def best_line(self) -> str:
-        if self.best is None:
+        if (best := self.best) is None:
             return f"no score yet (chance {percent(self.chance)})"
-        score, trial_id, round_ = self.best
-        trial = self.trials[trial_id]
         axes = varying_axes([t.params for t in self.seen()])
-        where = f"best {percent(score)} (chance {percent(self.chance)}): trial {trial.number}, round {round_}"
-        return f"{where}  {differences(trial.params, axes, str(trial.params.get('learner', '')))}".rstrip()
+        score = f"best {percent(best.score)} (chance {percent(self.chance)})"
+        where = f"{score}: trial {best.number}, round {best.best_round}"
+        return f"{where}  {differences(best.params, axes, str(best.params.get('learner', '')))}".rstrip()
 
 
 def render(state: State) -> Group:
@@ -75,9 +93,8 @@ def render(state: State) -> Group:
     left = state.time_left()
     words = [f"{counts[name]} {name}" for name in STATES if counts[name] or name in ("running", "finished", "pruned")]
     clock = f"{minutes(state.elapsed)} elapsed" + (f", about {minutes(left)} left" if left is not None else "")
-    ended = len(state.trials) - counts["running"]
     return Group(
-        Text(f"{ended} of {state.total} trials, {clock}", style="bold"),
+        Text(f"{state.ended()} of {state.total} trials, {clock}", style="bold"),
         Text(bar(state.done() / max(state.total, 1))),
         Text(", ".join([*words, f"{pending} pending"])),
         Text(state.best_line(), style="green" if state.best else "", overflow="fold"),
@@ -97,10 +114,20 @@ def minutes(seconds: float) -> str:
 
 
 class Progress(Callback):
-    """Follows a sweep of `total` trials of up to `rounds` rounds and shows it on `stream`."""
+    """Follows a sweep of `total` trials of up to `rounds` rounds and shows it on `stream`.
 
-    def __init__(self, total: int, rounds: int, chance: float, stream: TextIO) -> None:
-        self.state = State(total, rounds, chance)
+    `earlier` gives the trials of a sweep that is resumed, under the numbers that they have in the leaderboard.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        rounds: int,
+        chance: float,
+        stream: TextIO,
+        earlier: Callable[[], Iterable[TrialRecord]] = tuple,
+    ) -> None:
+        self.state, self._earlier = State(total, rounds, chance), earlier
         self._stream, self._live = stream, None  # type: TextIO, Live | None
         self._start, self._first_step = time.monotonic(), True
 
@@ -113,18 +140,19 @@ class Progress(Callback):
             self._live.start()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """On the first step of a resumed sweep, take in the trials that are over."""
+        """On the first step of a resumed sweep, take in what there is."""
         if not self._first_step:
             return
         self._first_step = False
-        for trial in trials:
-            if trial.status in ("TERMINATED", "ERROR"):
-                seen = self._seen(trial)
-                self._follow(trial.trial_id, seen, trial.last_result)
-                seen.status = how_ended(trial.last_result, self.state.rounds, error=trial.status == "ERROR")
+        for one in self._earlier():
+            best = best_round(one.history)
+            status: Status = "interrupted" if one.status == "running" else one.status
+            self.state.trials[one.trial_id] = Seen(
+                one.number, one.params, status, one.rounds, one.score, int(best["round"]) if best else 0
+            )
         self.state.before = self.state.done()
-        if self.state.before:
-            self._event(f"resumed with {self.state.before:.0f} trials done")
+        if self.state.trials:
+            self._event(f"resumed with {self.state.ended()} trials done")
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         again = trial.trial_id in self.state.trials
@@ -135,7 +163,14 @@ class Progress(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if self._follow(trial.trial_id, self._seen(trial), result):
+        before, seen = self.state.best, self._seen(trial)
+        reached = before.score if before else None
+        seen.round, score = result.get("training_iteration", 0), result.get("score")
+        if score is None or result.get("diverged"):
+            return
+        if seen.score is None or score > seen.score:
+            seen.score, seen.best_round = score, seen.round
+        if reached is None or score > reached:
             self._event(f"new {self.state.best_line()}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -165,18 +200,6 @@ class Progress(Callback):
     def _seen(self, trial: Any) -> Seen:
         known = self.state.trials
         return known.setdefault(trial.trial_id, Seen(len(known), dict(trial.config)))
-
-    def _follow(self, trial_id: str, seen: Seen, result: Mapping[str, Any]) -> bool:
-        """Take in a result; whether it is a new best of the sweep."""
-        seen.round = result.get("training_iteration", 0)
-        score = result.get("score")
-        if score is None or result.get("diverged"):
-            return False
-        seen.score = score if seen.score is None else max(seen.score, score)
-        if self.state.best is not None and score <= self.state.best[0]:
-            return False
-        self.state.best = (score, trial_id, seen.round)
-        return True
 
     def _event(self, text: str) -> None:
         line = f"{minutes(time.monotonic() - self._start):>7}  {text}"

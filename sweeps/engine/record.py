@@ -53,8 +53,13 @@ class Recorder(Callback):
         self.trivial: Mapping[str, float] = {}  # what strategies that learn nothing score on the test split
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
-        if trial.trial_id in self.records:  # going on after an interruption
-            self.records[trial.trial_id] = replace(self.records[trial.trial_id], status="running")
+        self._begin(trial)
+        self._set(trial.trial_id, status="running")  # also of one that goes on after an interruption
+
+    def _begin(self, trial) -> None:
+        """Know a trial. Tune says that one has started when its process is up, and of one whose set-up fails nothing
+        but that."""
+        if trial.trial_id in self.records:
             return
         self.records[trial.trial_id] = TrialRecord(
             trial_id=trial.trial_id,
@@ -71,6 +76,7 @@ class Recorder(Callback):
         )
 
     def on_trial_recover(self, iteration, trials, trial, **info) -> None:
+        self._begin(trial)
         self._note(trial.trial_id, "restored")
 
     def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
@@ -89,7 +95,7 @@ class Recorder(Callback):
             update["items"] = tuple(items)
         if result.get("diverged"):
             update |= {"status": "diverged", "score": result["score"], "items": (), "n_items": 0}
-        self.records[trial.trial_id] = replace(record, **update)
+        self._set(trial.trial_id, **update)
         for mark in watch_first(result):
             self._note(trial.trial_id, mark)
         if result.get("memory_halvings"):
@@ -101,10 +107,9 @@ class Recorder(Callback):
         tidy(trial, younger_than_s=SNAPSHOT_LAG_S)
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
-        record = self.records.get(trial.trial_id)
-        if record is None:  # Tune ends a trial that never started when the sweep is cut short
+        if trial.trial_id not in self.records:  # Tune ends a trial that never started when the sweep is cut short
             return
-        self.records[trial.trial_id] = replace(record, status=how_ended(trial.last_result, self.rounds))
+        self._set(trial.trial_id, status=how_ended(trial.last_result, self.rounds))
         if (self.folder / STOP_FOLDER / trial.trial_id).exists():
             self._note(trial.trial_id, "stopped by hand")
         self.keep_best(trials)
@@ -120,8 +125,8 @@ class Recorder(Callback):
             tidy(self._ended.popleft()[1])
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
-        if trial.trial_id in self.records:
-            self.records[trial.trial_id] = replace(self.records[trial.trial_id], status="failed")
+        self._begin(trial)
+        self._set(trial.trial_id, status="failed")
         self.write()
 
     def on_experiment_end(self, trials, **info) -> None:
@@ -129,7 +134,7 @@ class Recorder(Callback):
         for trial in trials:
             record = self.records.get(trial.trial_id)
             if record and record.status == "running":
-                self.records[trial.trial_id] = replace(record, status=how_ended(trial.last_result, self.rounds))
+                self._set(trial.trial_id, status=how_ended(trial.last_result, self.rounds))
 
     def get_state(self) -> dict[str, Any]:
         return {"records": self.records}
@@ -202,9 +207,11 @@ class Recorder(Callback):
         self.write()
 
     def _note(self, trial_id: str, note: str) -> None:
-        record = self.records.get(trial_id)
-        if record and note not in record.notes:
-            self.records[trial_id] = replace(record, notes=(*record.notes, note))
+        if note not in (notes := self.records[trial_id].notes):
+            self._set(trial_id, notes=(*notes, note))
+
+    def _set(self, trial_id: str, **fields: Any) -> None:
+        self.records[trial_id] = replace(self.records[trial_id], **fields)
 
 
 def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:

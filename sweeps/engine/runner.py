@@ -81,7 +81,7 @@ def run(
     measuring = measure_bases(sweep, hosts, plan.team)
     recorder = Recorder(folder, sweep, baselines, remarks)
     searcher = _searcher(sweep, folder, costs.may_start if costs else None)
-    progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout)
+    progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values())
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
     stops = Stops(folder, sweep.rounds, sweep.time_budget_s)
     team = plan.team or _elsewhere(sweep, hosts, largest)

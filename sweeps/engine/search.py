@@ -36,6 +36,7 @@ TUNE_ID, ENDED, DIVERGED_ROUND = "tune_trial_id", "ended", "diverged_round"
 SamplerName = Literal["tpe", "random", "nsga2"]
 POPULATION = 10  # of NSGA-II; its default of 50 is more than most sweeps have trials
 WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
+WORST = {"maximize": 0.0, "minimize": math.inf}  # of another objective
 DATABASE = "optuna.db"  # in a sweep's folder
 DATABASE_WAIT_S = 60  # for a lock that somebody's dashboard holds
 
@@ -128,7 +129,8 @@ class OptunaSearcher(Searcher):
             self._report(live, result)
         last = max(live.scores, default=0)
         if live.diverged:
-            self._tell(trial_id, live, "diverged", TrialState.COMPLETE, self._values(live, WORST_SCORE))
+            worst = [WORST_SCORE, *(WORST[OBJECTIVES[name][0]] for name in self._objectives[1:])]
+            self._tell(trial_id, live, "diverged", TrialState.COMPLETE, worst)
         elif error or not live.scores:
             self._tell(trial_id, live, "failed", TrialState.FAIL)
         elif last < self._rounds:
@@ -207,9 +209,8 @@ class OptunaSearcher(Searcher):
         """What Optuna is told of a whole trial: the score, and what the other objectives came to."""
         values = [score]
         for way, key in (OBJECTIVES[name] for name in self._objectives[1:]):
-            worst = 0.0 if way == "maximize" else math.inf
-            value = float(live.last.get(key, worst))
-            values.append(worst if math.isnan(value) else value)  # of a trial that diverged; Optuna takes no NaN
+            value = float(live.last.get(key, WORST[way]))
+            values.append(WORST[way] if math.isnan(value) else value)  # Optuna takes no NaN
         return values
 
     def _tell(

@@ -50,8 +50,12 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         bring(flags.mirror, flags.storage_path / (flags.name or sweep.name))
     folder, sweep = choose_folder(sweep, flags)
     mirror = Mirror(flags.mirror, folder) if flags.mirror else None
-    if mirror and not flags.resume and mirror.exists():
-        raise BadInput(f"--mirror {flags.mirror} has a {folder.name!r} already; give another --name, or add --resume")
+    if mirror and not flags.resume:
+        if mirror.exists():
+            raise BadInput(
+                f"--mirror {flags.mirror} has a {folder.name!r} already; give another --name, or add --resume"
+            )
+        mirror.check_ours()
     facts = describe(sweep) | {"guards": remarks}
     if flags.resume:
         check_same(folder, facts)

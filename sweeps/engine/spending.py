@@ -2,7 +2,8 @@
 
 The cluster's price per hour, as its provider bills it, is asked every minute and summed up; pods that stand idle or
 serve another sweep count too, as they are paid for. What a second of a trial costs is all that was spent over all
-seconds of trials; a trial is expected to take as long as those that have ended did in the mean.
+seconds of trials, both since this driver started; a trial is expected to take as long as those that have ended did in
+the mean.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Spending(tune.Callback):
 
     def __init__(self, rate: Callable[[], float], limit: float | None, every_s: float = EVERY_S) -> None:
         self.dollars, self.stopped = 0.0, False
+        self._before = 0.0  # dollars of an interrupted sweep, whose trials' seconds nobody has counted
         self._rate, self._limit, self._every_s = rate, limit, every_s
         self._hourly = rate()
         self._at = time.monotonic()
@@ -46,7 +48,8 @@ class Spending(tune.Callback):
     def keep_in(self, file: Path) -> None:
         """Write what is spent into a file, and begin with what an interrupted sweep has left there."""
         with suppress(FileNotFoundError):
-            self.dollars += float(file.read_text())
+            self._before = float(file.read_text())
+        self.dollars += self._before
         self._file = file
 
     def may_start(self) -> bool | None:
@@ -82,7 +85,7 @@ class Spending(tune.Callback):
             return 0.0
         now, mean = time.monotonic(), sum(self._ended) / len(self._ended)
         elapsed = [now - start for start in self._running.values()]
-        per_second = self.dollars / max(1.0, sum(self._ended) + sum(elapsed))
+        per_second = (self.dollars - self._before) / max(1.0, sum(self._ended) + sum(elapsed))
         return per_second * (mean + sum(max(0.0, mean - seconds) for seconds in elapsed))
 
     def _watch(self) -> None:

@@ -20,21 +20,27 @@ LONGEST_WAIT_S = 15.0  # between two attempts while the receiver is down
 
 
 class Spool:
-    """A folder with `events.jsonl` and `delivered` (how many bytes of it have arrived). One owner at a time.
+    """A folder with `events.jsonl` and `delivered` (how many bytes of it have arrived, and where). One owner at a time.
 
-    `deliver` gets a list of events and raises if they did not all arrive; `trouble` gets what it raised.
+    `deliver` gets a list of events and raises if they did not all arrive; `trouble` gets what it raised. `receiver` is
+    an address: where it is another than last time, nothing has arrived yet.
     """
 
     def __init__(
-        self, folder: Path, deliver: Callable[[list[Event]], None], trouble: Callable[[Exception], None]
+        self,
+        folder: Path,
+        receiver: str,
+        deliver: Callable[[list[Event]], None],
+        trouble: Callable[[Exception], None],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self._mark = folder / "events.jsonl", folder / "delivered"
-        self._deliver, self._trouble = deliver, trouble
+        self._receiver, self._deliver, self._trouble = receiver, deliver, trouble
         read_events(self.path)  # cuts off a half-written line
         self._file = self.path.open("ab", buffering=0)  # a buffer would keep what a full disk refused, for later
         self._written = self.path.stat().st_size
-        self._delivered = min(int(self._mark.read_text()), self._written) if self._mark.exists() else 0
+        arrived, _, where = self._mark.read_text().partition(" ") if self._mark.exists() else ("0", "", receiver)
+        self._delivered = min(int(arrived), self._written) if where == receiver else 0
         self._changed = threading.Condition()
         self._begun = self._failed = 0  # attempts begun, and which of them was the last to fail
         self._asked = self._heard = 0  # flushes asked for, and how many of them the present attempt knows of
@@ -112,7 +118,7 @@ class Spool:
 
     def _remember(self, end: int) -> None:
         fresh = self._mark.with_suffix(".new")
-        fresh.write_text(str(end))
+        fresh.write_text(f"{end} {self._receiver}")
         os.replace(fresh, self._mark)
         with self._changed:
             self._delivered = end

@@ -115,7 +115,7 @@ class Store:
             if error.error_code not in REFUSED:
                 raise
             if len(items) == 1:
-                self._refused(f"MLflow refused {items[0].key!r}: {error.message.splitlines()[0][:160]}")
+                self._refused(f"MLflow refused {items[0].key!r}: {told(error, self.uri)}")
                 return
             self._log(run, items[: len(items) // 2])
             self._log(run, items[len(items) // 2 :])
@@ -126,7 +126,8 @@ class Store:
             self._client.log_artifacts(run, folder, artifact)
         except Exception as error:
             self._client.get_run(run)
-            self._refused(f"MLflow did not take the files of {folder}: {error}; they are still there")
+            why = told(error, self.uri)
+            self._refused(f"MLflow did not take the files of {folder}: {why}; they are still there")
 
 
 def set_environment() -> None:
@@ -140,16 +141,26 @@ def store_uri(folder: Path) -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}"
     if uri.split(":")[0].split("+")[0] not in (*DATABASES, "http", "https", "databricks"):
         raise BadInput(
-            f"MLFLOW_TRACKING_URI={uri}: MLflow keeps no runs in folders any more; unset it, or give sqlite:///FILE or"
-            " http://HOST:PORT"
+            f"MLFLOW_TRACKING_URI={public(uri)}: MLflow keeps no runs in folders any more; unset it, or give"
+            " sqlite:///FILE or http://HOST:PORT"
         )
     return uri
 
 
 def public(uri: str) -> str:
     """An address without the password that it may hold."""
-    parts = urlsplit(uri)
-    return uri if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return _without_password(uri, uri)
+
+
+def told(error: Exception, uri: str) -> str:
+    """The first line of what went wrong with a store, which may quote its address, without the password in that."""
+    lines = _without_password(str(error), uri).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def _without_password(text: str, uri: str) -> str:
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text
 
 
 def _artifacts(uri: str) -> str | None:

@@ -65,6 +65,11 @@ class Sweep:
                     f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"
                     " forgetting, where it has that"
                 )
+        if self.search == "nsga2" and (some := list(self.joined_space().conditions)):
+            raise BadInput(
+                "search is 'nsga2', which draws at random where not all trials have the same axes, and not all have"
+                f" {some[0]!r}; use 'tpe', or one --learner without such axes"
+            )
         for task in self.tasks():
             checks.check_splits(task)
 

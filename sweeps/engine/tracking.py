@@ -21,7 +21,7 @@ from ray.tune import Callback
 
 from sweeps.engine.events import metrics_of
 from sweeps.engine.spool import Event, Spool, read_events
-from sweeps.engine.store import SWEEP_TAG, TRIAL_TAG, Store, public, store_uri
+from sweeps.engine.store import SWEEP_TAG, TRIAL_TAG, Store, public, store_uri, told
 from sweeps.results.leaderboard import how_ended
 
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "lost": "KILLED"}  # others: FAILED
@@ -76,7 +76,7 @@ class MLflowTracking(Callback):
         history = read_events(folder / "events.jsonl")
         sweep_id = history[0]["tags"][SWEEP_TAG] if history else uuid.uuid4().hex
         self._store = Store(tracking_uri, experiment, sweep_id, functools.partial(self._warn_once, "refused"))
-        self._spool = Spool(folder, self._store.send, self._unreachable)
+        self._spool = Spool(folder, f"{public(tracking_uri)} {experiment}", self._store.send, self._unreachable)
         self._seen = {(e["trial"], e["step"]) for e in history if "step" in e}  # rounds of trials, once each
         self._going: dict[str, bool] = {}  # every trial that ever started, and whether its run is open
         self._best: dict[str, float] = {}
@@ -121,7 +121,10 @@ class MLflowTracking(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.trial_id in self._going:
             self._append(trial.trial_id, status="RUNNING", tags={"restored": True})
-            return
+        else:
+            self._begin(trial)
+
+    def _begin(self, trial: Any) -> None:
         params, tags = self._describe(trial.config)
         name = {"mlflow.runName": " ".join(filter(None, [f"{len(self._going):04d}", tags.get("learner")]))}
         self._append(
@@ -149,6 +152,8 @@ class MLflowTracking(Callback):
 
     @_never_raises
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if trial.trial_id not in self._going:  # its set-up failed, so Tune never said that it starts
+            self._begin(trial)
         self._end(trial.trial_id, "failed")
 
     @_never_raises
@@ -215,11 +220,10 @@ class MLflowTracking(Callback):
             self._best[trial] = event["metrics"]["best_score"]
 
     def _unreachable(self, error: Exception) -> None:
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         self._warn_once(
             "unreachable",
-            f"MLflow at {public(self.uri)} cannot be reached ({reason}); the sweep goes on; what it reports is kept in"
-            f" {self._spool.path} and sent when MLflow is back",
+            f"MLflow at {public(self.uri)} cannot be reached ({told(error, self.uri)}); the sweep goes on; what it"
+            f" reports is kept in {self._spool.path} and sent when MLflow is back",
         )
 
     def _warn_once(self, kind: str, text: str) -> None:

@@ -53,21 +53,34 @@ class Final:
 def candidates(
     records: Sequence[TrialRecord], top: int, defaults: Sequence[Mapping[str, Any]], rounds: int
 ) -> list[Candidate]:
-    """The `top` of the search, trained for as many rounds as gave their best score, and the trials with these defaults.
+    """The `top` configurations of the search, trained for as many rounds as gave their best score, and the defaults: of
+    each the first trial that has it, as one that is given in part fits later ones, too.
 
     Where ASHA stopped a default, it gets all `rounds` here. Clones are left out: they were not trained in one go.
     """
     records = [one for one in records if START not in one.params]  # a clone cannot be had again from scratch
-    best = by_score(records)[:top]
-    own = [one for one in records if any(given and given.items() <= one.params.items() for given in defaults)]
+    best = _distinct(by_score(records))[:top]
+    first = (
+        next((one for one in records if given and given.items() <= one.params.items()), None) for given in defaults
+    )
+    own = [one for one in first if one is not None]
     chosen = []
-    for one in [*best, *(one for one in own if one not in best)]:
+    for one in _distinct([*best, *own]):
         full = one not in best and one.status != "finished"
-        name = f"trial {one.number}{' (default)' if one in own else ''}"
+        name = f"trial {one.number}{' (default)' if one.params in [default.params for default in own] else ''}"
         best_of_own = None if full else best_round(one.history)
         trained = int(best_of_own["round"]) if best_of_own else rounds
         chosen.append(Candidate(one.trial_id, name, one.params, trained, one.score if one in best else None))
     return chosen
+
+
+def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The first of each configuration."""
+    found: list[TrialRecord] = []
+    for one in records:
+        if all(one.params != other.params for other in found):
+            found.append(one)
+    return found
 
 
 def clusters_of(keys: Sequence[str]) -> list[str]:
