@@ -86,6 +86,23 @@ def test_threads_share_a_provider(account):
     assert [ours.node_tags(one)[TAG_RAY_NODE_STATUS] for one in made] == [f"of {one}" for one in made]
 
 
+def test_a_pod_that_cannot_be_given_back_keeps_no_other(account):
+    ours = provider(account)
+    made = [*ours.create_node(CONFIG, HEAD, 1), *ours.create_node(CONFIG, WORKER, 3)]
+    account.faults = [("DELETE", f"/v2/pods/{made[1]}", "409")]
+    with pytest.raises(RunPodError, match=rf"^still costing: {made[1]} \(.*409.*locked.*`ray down` again"):
+        ours.terminate_nodes(made)  # the head first, as Ray gives them
+    assert [pod["id"] for pod in account.alive()] == [made[1]]
+    deleted = [call.rpartition("/")[2] for call in account.calls if call.startswith("DELETE")]
+    assert deleted == [*made[1:], made[0]], "the head last"
+    account.pods[made[1]]["status"] = "EXITED"
+    account.faults = [("DELETE", f"/v2/pods/{made[1]}", "409")]
+    assert ours.non_terminated_nodes({}) == [], "nor does it keep anybody from looking at the others"
+    assert [pod["id"] for pod in account.alive()] == [made[1]]
+    ours.terminate_nodes([made[1]])
+    assert account.alive() == []
+
+
 def test_ray_up_shows_a_wrong_key_in_one_line(account, tmp_path):
     """Ray's own command, from another folder, with the cluster's file of the repository."""
     root = Path(__file__).resolve().parents[2]
