@@ -27,6 +27,7 @@ from cluster.ssh import PodCommandRunner
 from cluster.tags import Tags, at_birth, owned
 
 logger = logging.getLogger(__name__)
+CHECKOUT = Path(__file__).resolve().parents[1]
 FRESH_S = 3.0  # how old a listing may be; RunPod takes some 60 calls a minute, and set-up asks every few seconds
 SSH = "22/tcp"
 KEY_FILE = "~/.ssh/espalier_runpod"  # made where the cluster's file names no key
@@ -42,13 +43,21 @@ class RunPodNodeProvider(NodeProvider):
         self._lock = threading.Lock()
         self._pods: dict[str, dict[str, Any]] = {}
         self._listed = -FRESH_S
+        # Ray caches what `bootstrap_config` made of a file by its words alone: another checkout's would get our code.
+        if kept := provider_config.get("_config_cache_path"):
+            Path(kept).unlink(missing_ok=True)
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
-        """Checks what costs nothing to check, and gives the cluster a key pair if it has none."""
+        """Checks what costs nothing to check, and gives the cluster a key pair if it has none. The checkout goes to its
+        nodes, wherever the command is given: Ray would take the present folder, which may be a whole home."""
         for name, kind in cluster_config["available_node_types"].items():
             check_node_config(name, kind.get("node_config", {}))
         api_key()
+        mounts = cluster_config.get("file_mounts", {})
+        cluster_config["file_mounts"] = {
+            there: str(CHECKOUT / Path(here).expanduser()) for there, here in mounts.items()
+        }
         auth = cluster_config.setdefault("auth", {})
         auth.setdefault("ssh_user", "root")
         private = Path(auth.setdefault("ssh_private_key", KEY_FILE)).expanduser()
@@ -226,7 +235,7 @@ class RunPodNodeProvider(NodeProvider):
             return dict(self._pods)
 
     def _cleared(self, pod_id: str) -> bool:
-        """Gives back what nobody works on. Where that is refused the next listing tries again: the others are needed."""
+        """Gives back what nobody works on. If that is refused, the next listing tries again: the others are needed."""
         try:
             self._api.terminate(pod_id)
         except RunPodError as error:
