@@ -1,0 +1,50 @@
+"""Ctrl-C: what is at work ends in order, and what is told is how to go on, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SAID = ("stopping; everything done so far is kept", "still stopping; once more leaves at once, with what is on disk")
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """While Tune runs. The first Ctrl-C ends it with all its work kept, the second is told to wait, the third waits for
+    nothing. Once it was pressed that goes for all that is written afterwards, too."""
+    before, pressed = signal.getsignal(signal.SIGINT), 0
+
+    def press(*_: Any) -> None:
+        nonlocal pressed
+        pressed += 1
+        if pressed > len(SAID) or signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+            raise KeyboardInterrupt
+        os.write(2, f"\n{SAID[pressed - 1]}\n".encode())  # `print` may be what was interrupted
+        if pressed == 1:
+            signal.raise_signal(signal.SIGUSR1)  # which Tune takes for Ctrl-C
+
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # until Tune listens to it
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        if not pressed:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def going_on_with(command: str) -> Iterator[None]:
+    """Where there is something to go on with: a Ctrl-C that Tune did not take says how."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        at_once()
+        raise KeyboardInterrupt(f"everything done so far is kept. Go on with:\n  {command}") from None
+
+
+def at_once() -> None:
+    """From here on this process only cleans up, and no Ctrl-C may tear that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
