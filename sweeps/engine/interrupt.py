@@ -1,12 +1,18 @@
-"""Ctrl-C: what is at work ends in order, and what is told is how to go on, never a traceback."""
+"""What ends a sweep from outside, Ctrl-C or a full disk: in order where that can be, and with how to go on."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from sweeps.engine.checks import BadInput
 
 SAID = ("stopping; everything done so far is kept", "still stopping; once more leaves at once, with what is on disk")
 
@@ -36,13 +42,27 @@ def in_order() -> Iterator[None]:
 
 
 @contextmanager
-def going_on_with(command: str) -> Iterator[None]:
-    """Where there is something to go on with: a Ctrl-C that Tune did not take says how."""
+def going_on_with(command: str, folder: Path) -> Iterator[None]:
+    """With something in `folder` to go on with, a Ctrl-C that Tune did not take says how, as does a full disk."""
     try:
         yield
     except KeyboardInterrupt:
         at_once()
         raise KeyboardInterrupt(f"everything done so far is kept. Go on with:\n  {command}") from None
+    except Exception as error:
+        if not _full(error):
+            raise
+        where = min((folder, Path(tempfile.gettempdir())), key=lambda one: shutil.disk_usage(one).free)
+        raise BadInput(f"no space left in {where}; free some, then: {command}") from None
+
+
+def _full(error: BaseException | None) -> bool:
+    """Whether this, or what it is wrapped around, is a disk without space; SQLite says so in words."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def at_once() -> None:

@@ -82,7 +82,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             held.enter_context(driving(folder))
-        held.enter_context(going_on_with(resume_command(sweep, script, argv)))
+        held.enter_context(going_on_with(resume_command(sweep, script, argv), folder))
         if mirror:
             held.enter_context(mirror.following())
         if costs:
