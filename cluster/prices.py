@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.api import ALIVE, URL, RunPod, api_key
-from cluster.runpod import RunPodNodeProvider, gpus
+from cluster.node_config import gpus
+from cluster.runpod import RunPodNodeProvider
 from cluster.tags import owned
 
 OURS = f"{RunPodNodeProvider.__module__}.{RunPodNodeProvider.__name__}"

@@ -22,12 +22,13 @@ from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_NODE_NAME
 
 from cluster.api import ALIVE, DEAD, HEADS_KEY, URL, NoCapacity, RunPod, RunPodError, api_key
+from cluster.node_config import OURS, check_node_config, gpus
 from cluster.ssh import PodCommandRunner
 from cluster.tags import Tags, at_birth, owned
 
 logger = logging.getLogger(__name__)
+CHECKOUT = Path(__file__).resolve().parents[1]
 FRESH_S = 3.0  # how old a listing may be; RunPod takes some 60 calls a minute, and set-up asks every few seconds
-OURS = ("max_price", "bid")  # words of `node_config` that are not RunPod's
 SSH = "22/tcp"
 KEY_FILE = "~/.ssh/espalier_runpod"  # made where the cluster's file names no key
 
@@ -42,13 +43,21 @@ class RunPodNodeProvider(NodeProvider):
         self._lock = threading.Lock()
         self._pods: dict[str, dict[str, Any]] = {}
         self._listed = -FRESH_S
+        # Ray caches what `bootstrap_config` made of a file by its words alone: another checkout's would get our code.
+        if kept := provider_config.get("_config_cache_path"):
+            Path(kept).unlink(missing_ok=True)
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
-        """Checks what costs nothing to check, and gives the cluster a key pair if it has none."""
+        """Checks what costs nothing to check, and gives the cluster a key pair if it has none. The checkout goes to its
+        nodes, wherever the command is given: Ray would take the present folder, which may be a whole home."""
         for name, kind in cluster_config["available_node_types"].items():
             check_node_config(name, kind.get("node_config", {}))
         api_key()
+        mounts = cluster_config.get("file_mounts", {})
+        cluster_config["file_mounts"] = {
+            there: str(CHECKOUT / Path(here).expanduser()) for there, here in mounts.items()
+        }
         auth = cluster_config.setdefault("auth", {})
         auth.setdefault("ssh_user", "root")
         private = Path(auth.setdefault("ssh_private_key", KEY_FILE)).expanduser()
@@ -69,7 +78,7 @@ class RunPodNodeProvider(NodeProvider):
         pods = self._refreshed(max_age_s=0.0)
         for pod in pods.values():
             if pod["status"] in DEAD and self._tags.of(pod).get(TAG_RAY_NODE_KIND) != NODE_KIND_HEAD:
-                self._api.terminate(pod["id"])  # a spot pod that was taken back still costs its disk
+                self._cleared(pod["id"])  # a spot pod that was taken back still costs its disk
         return self._matching([pod for pod in pods.values() if pod["status"] in ALIVE], tag_filters)
 
     def nodes_for_teardown(self, tag_filters: dict[str, str]) -> list[str]:
@@ -143,6 +152,20 @@ class RunPodNodeProvider(NodeProvider):
         with self._lock:
             self._pods.pop(node_id, None)
 
+    def terminate_nodes(self, node_ids: list[str]) -> None:
+        """Each, whatever becomes of the others: one that is refused costs on alone. The head last, which could tell of
+        the others. Raises RunPodError."""
+        heads = self._matching(list(self._refreshed(FRESH_S).values()), {TAG_RAY_NODE_KIND: NODE_KIND_HEAD})
+        refused = {}
+        for node_id in sorted(node_ids, key=lambda one: one in heads):
+            try:
+                self.terminate_node(node_id)
+            except RunPodError as error:
+                refused[node_id] = error.message
+        if refused:
+            said = "; ".join(f"{node_id} ({why})" for node_id, why in refused.items())
+            raise RunPodError(f"still costing: {said}. `ray down` again, or https://console.runpod.io/pods")
+
     def get_command_runner(
         self,
         log_prefix: str,
@@ -201,33 +224,24 @@ class RunPodNodeProvider(NodeProvider):
         with self._lock:
             if time.monotonic() - self._listed < max_age_s:
                 return dict(self._pods)
-            first: dict[str, dict[str, Any]] = {}
+            found: dict[str, dict[str, Any]] = {}
+            names = set[str]()
             for pod in (pod for pod in owned(self._api.pods(), self.cluster_name) if pod["status"] in ALIVE + DEAD):
-                if first.setdefault(pod["name"], pod) is not pod:
-                    self._api.terminate(pod["id"])
-            self._pods, self._listed = {pod["id"]: pod for pod in first.values()}, time.monotonic()
+                if pod["name"] not in names or not self._cleared(pod["id"]):
+                    found[pod["id"]] = pod
+                names.add(pod["name"])
+            self._pods, self._listed = found, time.monotonic()
             self._tags.keep(self._pods)
             return dict(self._pods)
 
-
-def gpus(node_config: Mapping[str, Any]) -> list[str]:
-    """GPU ids in order of preference."""
-    wanted = node_config["gpu"]["id"]
-    return [wanted] if isinstance(wanted, str) else list(wanted)
-
-
-def check_node_config(name: str, node_config: Mapping[str, Any]) -> None:
-    """Raises RunPodError for what no pod could be made of."""
-    where = f"available_node_types.{name}.node_config"
-    gpu = node_config.get("gpu")
-    if not isinstance(gpu, dict) or not gpu.get("id"):
-        raise RunPodError(f"{where}.gpu={gpu!r}: give it an id, or a list of them, as in `runpodctl gpu list`")
-    if not (node_config.get("image") or node_config.get("templateId")):
-        raise RunPodError(f"{where} has no image; for example runpod/pytorch:2.8.0-py3.11-cuda12.8.1")
-    for word in OURS:
-        value = node_config.get(word)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-            raise RunPodError(f"{where}.{word}={value!r}: dollars an hour, above 0")
+    def _cleared(self, pod_id: str) -> bool:
+        """Gives back what nobody works on. If that is refused, the next listing tries again: the others are needed."""
+        try:
+            self._api.terminate(pod_id)
+        except RunPodError as error:
+            logger.warning("%s still costs: %s", pod_id, error.message)
+            return False
+        return True
 
 
 def _ssh(pod: Mapping[str, Any]) -> dict[str, Any]:

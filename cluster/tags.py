@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ class Tags:
             self._write(known)
 
     def keep(self, pod_ids: Iterable[str]) -> None:
-        """Forget the pods that are gone."""
-        with self._lock:
+        """Forget the pods that are gone; or later, where the disk refuses that now: pods are listed all the same."""
+        with self._lock, suppress(OSError):
             known = self._read()
             left = {pod_id: known[pod_id] for pod_id in pod_ids if pod_id in known}
             if left != known:
@@ -56,7 +57,7 @@ class Tags:
     def _read(self) -> dict[str, dict[str, str]]:
         try:
             return json.loads(self._file.read_text())
-        except FileNotFoundError:
+        except (OSError, ValueError):  # none, out of reach, or damaged: as if it were lost
             return {}
 
     def _write(self, known: Mapping[str, Mapping[str, str]]) -> None:

@@ -26,6 +26,7 @@ def start(folder, *more, rounds, stdout=subprocess.DEVNULL):
         cwd=folder,
         env=environment(),
         stdout=stdout,
+        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
@@ -84,8 +85,14 @@ def test_a_killed_driver_resumes_without_repeating(tmp_path):
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     driver, *_ = start(tmp_path, rounds=5, stdout=subprocess.PIPE)
     driver.send_signal(signal.SIGINT)
-    out, _ = driver.communicate(timeout=300)
+    said = ""
+    while "stopping; everything" not in said:
+        said += driver.stdout.readline()
+    driver.send_signal(signal.SIGINT)  # out of impatience
+    out = said + driver.communicate(timeout=300)[0]
     assert driver.returncode == 130
+    assert "still stopping" in out
+    assert "Traceback" not in out
     command = shlex.split(re.search(r"Go on with:\n  (.*)", out).group(1))
     done = subprocess.run(
         [sys.executable, *command[1:]], cwd=tmp_path, capture_output=True, text=True, env=environment()

@@ -18,6 +18,7 @@ import tyro  # noqa: E402
 
 from search_spaces.axis import SpaceError  # noqa: E402
 from sweeps.engine.flags import Flags, parse, read  # noqa: E402
+from sweeps.engine.interrupt import at_once  # noqa: E402
 from sweeps.engine.sweep import BadInput, Sweep  # noqa: E402
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def main(sweep: Sweep | Chain, argv: list[str] | None = None) -> None:
     with one_line_errors():
         ended = _main(sweep, argv, Path(sys.argv[0]))
     if ended == "interrupted":
+        at_once()
         sys.exit(EXIT_INTERRUPTED)
     if ended == "failed":
         sys.exit(EXIT_FAILED)
@@ -111,12 +113,16 @@ def _like(sweep: Sweep, folder: Path) -> Sweep:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Bad input is told in one line, without a traceback. Anything else is a fault of ours and keeps its traceback."""
+    """Bad input and Ctrl-C are told in one line, without a traceback. Anything else is our fault and keeps its own."""
     try:
         yield
     except BadInput as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt as stop:
+        at_once()
+        print(f"\n{Path(sys.argv[0]).name}: {'; '.join(filter(None, ['interrupted', str(stop)]))}", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def console() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import ray
 from ray import tune
 
+from sweeps.engine.interrupt import in_order
 from sweeps.engine.nodes import seat_resources
 from sweeps.engine.stopping import cause_of, error_of
 from sweeps.engine.sweep import Sweep
@@ -42,20 +43,21 @@ def confirm(
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
-    done = tune.run(
-        trainable(Finalist, sweep, hosts, team),
-        name="finalists",
-        storage_path=str(folder.resolve()),
-        config={"job": tune.grid_search(jobs)},
-        max_concurrent_trials=side_by_side,
-        reuse_actors=True,
-        max_failures=1,
-        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-        raise_on_failed_trial=False,
-        trial_dirname_creator=lambda trial: trial.trial_id,
-        callbacks=[_Told(chosen)],
-        verbose=0,
-    )
+    with in_order():
+        done = tune.run(
+            trainable(Finalist, sweep, hosts, team),
+            name="finalists",
+            storage_path=str(folder.resolve()),
+            config={"job": tune.grid_search(jobs)},
+            max_concurrent_trials=side_by_side,
+            reuse_actors=True,
+            max_failures=1,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+            raise_on_failed_trial=False,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+            callbacks=[_Told(chosen)],
+            verbose=0,
+        )
     over = [trial for trial in done.trials if trial.status == "ERROR" or "score" in trial.last_result]
     if len(over) < len(jobs):  # Tune says "TERMINATED" of what it broke off, too
         return None

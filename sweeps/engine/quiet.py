@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
+from types import TracebackType
 
 NO_DEVICE = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"  # "1": a process that asked for no device sees none
 
@@ -21,6 +23,7 @@ DEFAULTS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "BITSANDBYTES_NOWELCOME": "1",
     "TOKENIZERS_PARALLELISM": "false",  # worker processes fork
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `interrupt.py`
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own recorder and MLflow hold the results
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_WARN_THRESHOLD_S": "60",
@@ -33,6 +36,14 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which PEFT 0.21 asks for
     warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)  # `merging.untie` sees to it
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on some CPUs it misses a package that it does not need
+    sys.excepthook = _told  # of a Ctrl-C while all that is still being imported
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def silence_ray(verbose: bool) -> None:

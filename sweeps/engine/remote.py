@@ -1,7 +1,7 @@
 """`--cluster cluster.yaml`: the same sweep as a Ray job on the cluster's head, watched from here through SSH.
 
 The job has the checkout as it is on this disk. Nothing depends on this machine once it has begun: it may sleep, lose
-its network, or leave; `espalier status --cluster cluster.yaml` joins again. At its end `runs/<sweep>` comes home.
+its network, or leave; `espalier status NAME --cluster cluster.yaml` joins again. At its end `runs/<sweep>` comes home.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import click
@@ -71,14 +71,21 @@ def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence
     return follow(cluster, Place(job, there, home))
 
 
-def rejoin(cluster: Path) -> Ended:
-    """Watch the cluster's latest sweep to its end, from its beginning. Raises BadInput where there is none."""
+def rejoin(cluster: Path, run: Path | None = None) -> Ended:
+    """Watch a sweep of the cluster to its end, from its beginning: the one of this name or folder, else the latest.
+
+    Raises BadInput where there is none.
+    """
     with reached(cluster) as (_, client):
-        jobs = [job for job in client.list_jobs() if _place(job)]
-    if not jobs:
+        known = _by_name(client.list_jobs())
+    if not known:
         raise BadInput(f"no sweep was started on {cluster}: python sweeps/arena.py --cluster {cluster}")
-    latest: Any = _place(max(jobs, key=lambda job: job.start_time or 0))
-    return follow(cluster, latest)
+    name = run.resolve().name if run else [*known][-1]
+    if name not in known:
+        raise BadInput(f"{run}: no sweep of that name was started on {cluster}; there are {', '.join(known)}")
+    for other in (other for other, place in known.items() if not run and other != name and not place.home.exists()):
+        print(f"not brought home yet: {_joining(cluster, other)}", flush=True)
+    return follow(cluster, known[name])
 
 
 def follow(cluster: Path, place: Place) -> Ended:
@@ -101,7 +108,7 @@ def follow(cluster: Path, place: Place) -> Ended:
                         return _brought_home(head, cluster, place, details)
                     time.sleep(EVERY_S)
         except KeyboardInterrupt:
-            print(f"\nleft: {place.job} goes on; join again with: espalier status --cluster {cluster}", flush=True)
+            print(f"\nleft: {place.job} goes on; join again with: {_joining(cluster, place.home.name)}", flush=True)
             return "left"
         except FAULTS as error:
             if "does not exist" in str(error):
@@ -137,6 +144,10 @@ def _went_with(details: JobDetails, addresses: Sequence[str]) -> bool:
 
 def _how_to_go_on(cluster: Path, place: Place) -> str:
     return f"Go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume"
+
+
+def _joining(cluster: Path, name: str) -> str:
+    return shlex.join(["espalier", "status", name, "--cluster", str(cluster)])
 
 
 @contextlib.contextmanager
@@ -199,6 +210,16 @@ def _place(job: JobDetails) -> Place | None:
     if job.submission_id is None or not {"there", "home"} <= said.keys():
         return None
     return Place(job.submission_id, said["there"], Path(said["home"]))
+
+
+def _by_name(jobs: Sequence[JobDetails]) -> dict[str, Place]:
+    """The sweeps among a cluster's jobs by name, the latest last; of one that was resumed its last job."""
+    found: dict[str, Place] = {}
+    for job in sorted(jobs, key=lambda job: job.start_time or 0):
+        if place := _place(job):
+            found.pop(place.home.name, None)
+            found[place.home.name] = place
+    return found
 
 
 def _in_checkout(script: Path) -> Path:

@@ -17,6 +17,7 @@ from ray.tune.tune_config import ResumeConfig
 
 from sweeps.engine.data import baselines_of
 from sweeps.engine.finalists import confirm, measure_bases, measured, trainable
+from sweeps.engine.interrupt import in_order
 from sweeps.engine.nodes import Capacity
 from sweeps.engine.progress import Progress
 from sweeps.engine.record import Recorder
@@ -135,6 +136,7 @@ def run(
     return Outcome(recorder, tracking, baselines, before, seconds, interrupted, stops.cause, spent, bits)
 
 
+@in_order()
 def _tune(
     sweep: Sweep,
     side_by_side: int | None,

@@ -16,6 +16,7 @@ import yaml
 
 from sweeps.engine.data import data_of
 from sweeps.engine.flags import Flags
+from sweeps.engine.interrupt import going_on_with
 from sweeps.engine.lock import driving
 from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.seating import loner, with_devices
@@ -63,7 +64,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
 
         check_states(rebuild(Run.read(folder).facts), sweep)
 
-    from sweeps.engine.ending import show
+    from sweeps.engine.ending import resume_command, show
     from sweeps.engine.nodes import cluster
     from sweeps.engine.runner import run
     from sweeps.engine.spending import SPENT, spending
@@ -85,6 +86,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             held.enter_context(driving(folder))
+        held.enter_context(going_on_with(resume_command(sweep, script, argv), folder))
         if mirror:
             held.enter_context(mirror.following())
         if costs:

@@ -33,12 +33,12 @@ SHAPES = {  # what saved weights are fitted to
 def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
     """Say how a sweep stands (default: the latest in runs/): its trials by state, and the best so far.
 
-    `--cluster FILE`: join the latest sweep of that cluster, watch it to its end, and bring its folder home.
+    `--cluster FILE`: join that sweep of a cluster (default: the latest), watch it to its end, and bring it home.
     """
     if cluster is not None:
         from sweeps.engine.remote import rejoin
 
-        rejoin(cluster)
+        rejoin(cluster, run)
         return
     left = open_run(run or latest())
     sweep, records = rebuild(left.facts), left.records

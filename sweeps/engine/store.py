@@ -62,7 +62,7 @@ class Store:
         from mlflow import MlflowClient  # 2 s, and on this thread rather than the driver's
 
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what it raises is told in one line
         client = MlflowClient(self.uri)
         found = client.get_experiment_by_name(self._experiment)
         if found is not None and found.lifecycle_stage != "active":

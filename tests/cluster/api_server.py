@@ -122,6 +122,8 @@ class Handler(BaseHTTPRequestHandler):
         fault = account.fault(method, asked.path)
         if fault == "429":
             return self._send(429, {"detail": "Too many requests."}, {"Retry-After": "0.2"})
+        if fault == "409":
+            return self._send(409, {"detail": "Pod is locked."})
         if fault == "500":
             return self._send(500, {"detail": "Internal server error."})
         if self.headers.get("Authorization") != f"Bearer {KEY}":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -10,14 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ray.autoscaler.tags import (
-    TAG_RAY_NODE_STATUS,
-)
+import yaml
+from ray.autoscaler._private.commands import _bootstrap_config
+from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_NODE_STATUS
 
 from cluster.api import HEADS_KEY, RunPod, RunPodError, api_key
 from cluster.runpod import RunPodNodeProvider
 from tests.cluster.api_server import KEY
 from tests.cluster.runpod_kit import CONFIG, HEAD, WORKER, provider
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +79,17 @@ def test_the_cluster_gets_a_key_pair_and_configurations_are_checked(account, tmp
             )
 
 
+def test_the_checkout_goes_to_the_nodes_wherever_the_command_is_given(account, tmp_path, monkeypatch):
+    """Not the folder that one is in; and Ray's cache, which knows a file's words only, is not asked the next time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    config = _bootstrap_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
+    assert config["file_mounts"] == {"~/espalier": str(ROOT)}
+    assert list(tmp_path.glob("ray-config-*"))
+    RunPodNodeProvider(config["provider"], config["cluster_name"])
+    assert not list(tmp_path.glob("ray-config-*"))
+
+
 def test_threads_share_a_provider(account):
     ours = provider(account)
     with ThreadPoolExecutor(8) as pool:
@@ -86,10 +100,47 @@ def test_threads_share_a_provider(account):
     assert [ours.node_tags(one)[TAG_RAY_NODE_STATUS] for one in made] == [f"of {one}" for one in made]
 
 
+def test_a_pod_that_cannot_be_given_back_keeps_no_other(account):
+    ours = provider(account)
+    made = [*ours.create_node(CONFIG, HEAD, 1), *ours.create_node(CONFIG, WORKER, 3)]
+    account.faults = [("DELETE", f"/v2/pods/{made[1]}", "409")]
+    with pytest.raises(RunPodError, match=rf"^still costing: {made[1]} \(.*409.*locked.*`ray down` again"):
+        ours.terminate_nodes(made)  # the head first, as Ray gives them
+    assert [pod["id"] for pod in account.alive()] == [made[1]]
+    deleted = [call.rpartition("/")[2] for call in account.calls if call.startswith("DELETE")]
+    assert deleted == [*made[1:], made[0]], "the head last"
+    account.pods[made[1]]["status"] = "EXITED"
+    account.faults = [("DELETE", f"/v2/pods/{made[1]}", "409")]
+    assert ours.non_terminated_nodes({}) == [], "nor does it keep anybody from looking at the others"
+    assert [pod["id"] for pod in account.alive()] == [made[1]]
+    ours.terminate_nodes([made[1]])
+    assert account.alive() == []
+
+
+@pytest.mark.parametrize("damage", ["torn", "no disk"])
+def test_pods_are_given_back_whatever_has_become_of_this_machines_disk(account, tmp_path, monkeypatch, damage):
+    ours = provider(account)
+    made = [*ours.create_node(CONFIG, HEAD, 1), *ours.create_node(CONFIG, WORKER, 1)]
+    for node in made:
+        ours.set_node_tags(node, {TAG_RAY_NODE_STATUS: "up-to-date"})
+    if damage == "no disk":
+        ours.terminate_node(made.pop())  # of which the file knows, and would be told
+        monkeypatch.setattr(Path, "write_text", full)
+    else:
+        (tmp_path / ".espalier/c.tags.json").write_text('{"pod0')
+    again = provider(account)
+    assert again.nodes_for_teardown({TAG_RAY_NODE_KIND: NODE_KIND_HEAD}) == made[:1]
+    again.terminate_nodes(again.nodes_for_teardown({}))
+    assert account.alive() == []
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_ray_up_shows_a_wrong_key_in_one_line(account, tmp_path):
     """Ray's own command, from another folder, with the cluster's file of the repository."""
-    root = Path(__file__).resolve().parents[2]
-    text = (root / "cluster.yaml").read_text()
+    text = (ROOT / "cluster.yaml").read_text()
     config = tmp_path / "cluster.yaml"
     config.write_text(text.replace("provider:\n", f"provider:\n  api_url: http://127.0.0.1:{account.port}\n"))
     env = os.environ | {"RUNPOD_API_KEY": "rpa_wrong", "HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}

@@ -179,7 +179,7 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     wait_until(lambda: "trial 0 started" in log.read_text(), 120, f"the first trial: {log}")
     started.send_signal(signal.SIGINT)
     started.wait(timeout=60)
-    assert f"join again with: espalier status --cluster {up.file}" in log.read_text()
+    assert f"join again with: espalier status headless --cluster {up.file}" in log.read_text()
     joined = subprocess.Popen(
         [BIN / "espalier", "status", "--cluster", up.file],
         cwd=up.folder, env=up.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
