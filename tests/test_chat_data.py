@@ -1,4 +1,4 @@
-"""Conversations from files of every layout, what is wrong with a row and where, and what a data set is made of."""
+"""Conversations from files of every layout, what is wrong with a row and where."""
 
 import json
 
@@ -8,8 +8,6 @@ import pytest
 
 from trainables.tasks.chat_data import load
 from trainables.tasks.chat_rows import Conversation, Message
-from trainables.tasks.chat_statistics import statistics
-from trainables.tasks.parts import splits_of
 
 ASKED, SAID = "Why is the sky blue?", "Blue light is scattered most."
 EXPECTED = (
@@ -202,47 +200,6 @@ def test_a_folder_whose_names_say_no_split_or_two(tmp_path):
     assert asked(load(str(tmp_path))["train"]) == ["question 2", "question 1"], "nobody speaks of splits"
 
 
-NAMES = {
-    "train": ("train", "training", "trainset", "sft.train", "train_sft", "TRAIN-00000-of-00002", "train2"),
-    "validation": (
-        "validation",
-        "validate",
-        "valid",
-        "val",
-        "val_split",
-        "dev",
-        "devset",
-        "eval",
-        "evaluation",
-        "validation2",
-    ),
-    "test": (
-        "test",
-        "test1",
-        "test_sft",
-        "test_set",
-        "testing",
-        "testset",
-        "heldout",
-        "held-out",
-        "hold_out",
-        "holdout",
-    ),
-}
-
-
-@pytest.mark.parametrize(("split", "name"), [(split, name) for split, own in NAMES.items() for name in own])
-def test_what_people_call_a_split(split, name):
-    assert splits_of([f"{name}.jsonl", "train.jsonl"], "rename it") == [split, "train"]
-
-
-@pytest.mark.parametrize("name", ["latest", "contest", "values", "device", "extra", "sft"])
-def test_what_only_sounds_like_a_split(name):
-    assert splits_of([name, f"{name}-2"], "rename it") is None
-    with pytest.raises(ValueError, match=f"which split is {name}"):
-        splits_of(["train", name], "rename it")
-
-
 def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
     import datasets
 
@@ -271,25 +228,3 @@ def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"cannot be loaded \(.*\); check the name and the network") as error:
         load(f"hub:{tmp_path / 'empty'}")
     assert "\n" not in str(error.value)
-
-
-def test_statistics_by_hand():
-    def talk(*texts, system=None):
-        turns = [Message(role, text) for role, text in zip(["user", "assistant"] * 2, texts, strict=False)]
-        return Conversation((*([Message("system", system)] if system else []), *turns), "sharegpt")
-
-    train = [talk("a b", "c"), talk("A, b!", "c d e f"), talk("a b c", "d", "e", "f g", system="s t")]  # 3, 6, 9 words
-    found = statistics({"train": train, "search": [talk("x", "y " * 19)]}, lambda text: len(text.split()), 6, 4)
-    assert (found.tokens, found.answers) == (
-        {"median": 6, "90 %": 20, "max": 20, "total": 38},
-        {"median": 2, "90 %": 19, "max": 19, "total": 26},
-    )
-    assert found.assistant_share == 27 / 38
-    assert found.lines() == [
-        "rows: 4 (train 3, search 1); layout: sharegpt 4",
-        "turns: 11 (user 5, assistant 5, system 1), 2.8 a row",
-        "tokens: median 6, 90 % 20, max 20, total 38; 71% are the assistant's",
-        "answers: median 2, 90 % 19, max 19, total 26; 1 are longer than max_new_tokens=4",
-        "duplicates: 1 rows ask what an earlier one asked",
-        "too long: 2 rows (train 1, search 1) over max_length=6 dropped",
-    ]

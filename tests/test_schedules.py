@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from sweeps.engine.sweep import Sweep
 from trainables.adamw import schedule
 from trainables.bases import load
 from trainables.learners.lora import LoraConfig
-from trainables.learners.sft import SftConfig
+from trainables.learners.sft import SftConfig, SftLearner
+from trainables.tasks.style import StyleTask
 
 SWEEPS = {"arena": arena.SWEEP, "style": style.SWEEP, **strategyqa.SWEEP.phases}
 SMALL = ["--task.train-size", "64", "--task.search-size", "20", "--task.test-size", "20"]
@@ -60,3 +62,32 @@ def test_who_says_how_long_is_believed() -> None:
 def test_outside_a_sweep_somebody_must_say(config: LoraConfig, said: str) -> None:
     with pytest.raises(ValueError, match=f"schedule_rounds 0, which a sweep fills in; outside of one, {said}"):
         config.optimizer()
+
+
+CORPUS = StyleTask("generated", 0, 24, 12, 12)
+
+
+def built(task: StyleTask, **fields: Any) -> SftLearner:
+    return SftConfig(**fields).build(load("builtin:tiny"), task, 0)
+
+
+def test_rounds_and_schedules_are_shares_of_epochs() -> None:
+    one = built(CORPUS, per_device_train_batch_size=4, schedule_rounds=6, warmup_ratio=0.1)
+    assert (one.steps_per_round, one.optimizer.total_steps, one.optimizer.warmup_steps) == (3, 18, 2)
+    told = built(CORPUS, per_device_train_batch_size=4, steps_per_round=5, schedule_rounds=2, warmup_steps=1)
+    assert (told.steps_per_round, told.optimizer.total_steps, told.optimizer.warmup_steps) == (5, 10, 1)
+    assert SftConfig(rounds_per_epoch=3).rounds_per_pass(CORPUS) == 3
+
+
+@pytest.mark.parametrize(("rows", "batch", "steps"), [(33, 4, 33), (33, 16, 9), (24, 16, 8)])
+def test_few_rows_are_seen_as_often_in_large_batches_as_in_small_ones(rows: int, batch: int, steps: int) -> None:
+    """Eight rounds, four epochs: of 33 rows 132 are drawn, and less than a batch more, unless a round had no step."""
+    fields = {"per_device_train_batch_size": batch, "lr_scheduler_type": "linear", "schedule_rounds": 8}
+    one, taken = built(replace(CORPUS, train_size=rows), **fields), 0
+    for _ in range(8):
+        list(one.prepare())
+        assert schedule(one.optimizer, taken) > 0
+        for _ in range(one.steps_per_round):
+            one.next_rows()
+        taken += one.steps_per_round
+    assert taken == steps == one.optimizer.total_steps

@@ -12,7 +12,6 @@ import torch
 
 from sweeps.engine.data import baselines_of, data_of
 from tests.miniatures import base, tokenizer
-from trainables.adamw import schedule
 from trainables.bases import load
 from trainables.core import Pair
 from trainables.host import Host
@@ -121,28 +120,6 @@ def test_an_epoch_is_every_conversation_once_in_an_order_of_its_own(mine, packin
     assert Counter(epochs[0]) == Counter(epochs[1])
     assert epochs[0] != epochs[1]
     assert sum(len(row.starts) + 1 for row in epochs[0]) == len(mine.train()) - one._left_out
-
-
-def test_rounds_and_schedules_are_shares_of_epochs():
-    one = built(SMALL, per_device_train_batch_size=4, schedule_rounds=6, warmup_ratio=0.1)
-    assert (one.steps_per_round, one.optimizer.total_steps, one.optimizer.warmup_steps) == (3, 18, 2)
-    told = built(SMALL, per_device_train_batch_size=4, steps_per_round=5, schedule_rounds=2, warmup_steps=1)
-    assert (told.steps_per_round, told.optimizer.total_steps, told.optimizer.warmup_steps) == (5, 10, 1)
-    assert SftConfig(rounds_per_epoch=3).rounds_per_pass(SMALL) == 3
-
-
-@pytest.mark.parametrize(("rows", "batch", "steps"), [(33, 4, 33), (33, 16, 9), (24, 16, 8)])
-def test_few_rows_are_seen_as_often_in_large_batches_as_in_small_ones(rows, batch, steps):
-    """Eight rounds, four epochs: of 33 rows 132 are drawn, and less than a batch more, unless a round had no step."""
-    fields = {"per_device_train_batch_size": batch, "lr_scheduler_type": "linear", "schedule_rounds": 8}
-    one, taken = built(replace(SMALL, train_size=rows), **fields), 0
-    for _ in range(8):
-        list(one.prepare())
-        assert schedule(one.optimizer, taken) > 0
-        for _ in range(one.steps_per_round):
-            one.next_rows()
-        taken += one.steps_per_round
-    assert taken == steps == one.optimizer.total_steps
 
 
 def test_a_resumed_trial_goes_on_to_the_last_bit_and_counts_epochs():
