@@ -14,7 +14,8 @@ from search_spaces.space import Space
 from sweeps.results.charts import folded, short
 from sweeps.results.plots import figures
 from sweeps.results.plots_importance import importance
-from sweeps.results.plots_space import slices
+from sweeps.results.plots_space import parallel, slices
+from sweeps.results.plots_trials import pareto
 from sweeps.results.report import PLOTS, write_report
 from sweeps.results.run import Run
 from sweeps.results.searched import Group, groups
@@ -77,6 +78,28 @@ def test_figures_of_200_trials_have_units_and_nothing_on_top_of_anything(tmp_pat
     scales = {axes.get_xlabel(): axes.get_xscale() for axes in shown["slices-lora"].axes}
     assert scales["learning_rate"] == "log"
     assert scales["weight_decay"] == "linear"
+
+
+def test_axes_of_a_learner_that_has_no_trial_yet_are_not_those_of_all(tmp_path):
+    records, space, pairs = two_learners(6)
+    lora = [one for one in records if one.learner == "lora"]
+    found = groups(Run.read(folder(tmp_path / "sweep", lora, space=space, pairs=pairs)))
+    assert [(group.learner, {*group.axes}) for group in found] == [("", {"learner"}), ("lora", {*SPACE.axes})]
+
+
+def test_a_value_s_place_is_that_of_its_scale(tmp_path):
+    space = Space({"rate": FloatDistribution(1e-4, 1e-2, log=True), "decay": FloatDistribution(0.0, 0.1)})
+    records = [replace(trial(n, 0.5 + n / 10), params={"rate": 1e-3, "decay": 0.025}) for n in range(2)]
+    figure = parallel(groups(Run.read(folder(tmp_path / "sweep", records, space=space)))[0])
+    assert figure.axes[0].lines[-1].get_xdata() == pytest.approx([0.5, 0.25, 1.0])
+
+
+def test_the_front_goes_through_what_is_better_or_costs_less(tmp_path):
+    records = [trial(0, 0.4), trial(1, 0.6), trial(2, 0.5)]  # of 1,000, 2,000 and 3,000 parameters
+    axes = pareto(Run.read(folder(tmp_path / "sweep", records))).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"0", "1"}
+    (front,) = [line for line in axes.lines if line.get_label() == "none is better for less"]
+    assert front.get_xydata().tolist() == [[1000, 0.4], [2000, 0.6]]
 
 
 def test_a_lesser_axis_is_not_called_luck_beside_a_great_one():

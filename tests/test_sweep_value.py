@@ -205,7 +205,7 @@ def test_what_leaves_nothing_of_an_axis_is_bad_input_and_a_fixed_value_is_not() 
     _, fixed = parse(sweep, [*base, "--set", "learning_rate=5e-3"])
     assert fixed.defaults()[0].get("learning_rate") is None
     assert fixed.space_of(fixed.pairs[0]).axes["learning_rate"].choices == (5e-3,)
-    with pytest.raises(BadInput, match=r"^--set r=\{: '\{' is no value; quote it") as error:
+    with pytest.raises(BadInput, match=r"^--set r=\{: '\{' is no value of an axis; give a number") as error:
         parse(sweep, ["--set", "r={"])
     assert "\n" not in str(error.value)
 

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
+import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search_spaces.axis import describe, same
@@ -176,6 +177,16 @@ def with_axis(learner: Any, space: Space, axis: str, value: Any) -> Any:
         own = getattr(learner, parent)
         fields[parent] = own if any(same(own, one) for one in opening) else opening[0]
     return dataclasses.replace(learner, **fields)
+
+
+def read_value(text: str, value: str) -> Any:
+    """The value in an AXIS=VALUE of a command line, which is `text`."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadInput(
+            f"{text}: {value!r} is no value of an axis; give a number, a word, true, false or null"
+        ) from error
 
 
 def cast(learner: Any, name: str, value: Any) -> Any:

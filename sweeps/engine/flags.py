@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-import yaml
 
 from search_spaces.axis import SpaceError
 from search_spaces.models import fit
+from sweeps.engine.checks import read_value
 from sweeps.engine.sweep import BadInput, Sweep
 from trainables.guards import Guard
 
@@ -143,7 +143,4 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise BadInput(f"--set {text}: write AXIS=VALUE, for example --set learning_rate=0.003")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise BadInput(f"--set {text}: {value!r} is no value; quote it, as --set '{name}=\"{value}\"'") from error
+    return name, read_value(f"--set {text}", value)

@@ -13,28 +13,26 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 
 from search_spaces.space import Space
+from sweeps.engine.sampler import SamplerName, sampler_of
 from sweeps.engine.sweep import OBJECTIVES
 from trainables.core import START
 
 TUNE_ID, ENDED, DIVERGED_ROUND = "tune_trial_id", "ended", "diverged_round"
-SamplerName = Literal["tpe", "random", "nsga2"]
-POPULATION = 10  # of NSGA-II; its default of 50 is more than most sweeps have trials
 WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
 WORST = {"maximize": 0.0, "minimize": math.inf}  # of another objective
 DATABASE = "optuna.db"  # in a sweep's folder
@@ -103,8 +101,7 @@ class OptunaSearcher(Searcher):
             trial.set_user_attr(TUNE_ID, trial_id)
             self._live[trial_id] = _Live(trial)
         trial = self._live[trial_id].trial
-        begun = {name: value for name, value in trial.user_attrs.items() if name == START}
-        return self._space.suggest(trial) | begun
+        return self._space.suggest(trial) | _begun(trial)
 
     def _share_out(self, study: optuna.Study) -> None:
         """Left to itself, the sampler soon tries only what looked best, and a comparison of the choices of `shared`
@@ -151,7 +148,7 @@ class OptunaSearcher(Searcher):
             live = self._live.get(trial_id) or _Live(Trial(self.study, frozen._trial_id))
             self._tell(trial_id, live, "failed", TrialState.FAIL)
             if frozen.params:
-                self.study.enqueue_trial(frozen.params)
+                self.study.enqueue_trial(frozen.params, user_attrs=_begun(frozen))
 
     def save(self, checkpoint_path: str) -> None:
         """Which trials Tune's snapshot knows; all else is in the database."""
@@ -182,7 +179,7 @@ class OptunaSearcher(Searcher):
         )
         trials = study.get_trials(deepcopy=False)
         # A generator's state is not stored; the count makes a resumed one new, and a repeated resume the same.
-        study.sampler = _sampler(self._sampler, self._seed + len(trials))
+        study.sampler = sampler_of(self._sampler, self._seed + len(trials))
         if not trials:
             for params in self._enqueue:
                 study.enqueue_trial(params, skip_if_exists=True)
@@ -226,14 +223,9 @@ def storage_of(folder: Path) -> str:
     return f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
-def _sampler(kind: SamplerName, seed: int) -> BaseSampler:
-    if kind == "random":
-        return RandomSampler(seed=seed)
-    if kind == "nsga2":
-        return NSGAIISampler(population_size=POPULATION, seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` and the two beside it
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+def _begun(trial: Trial | FrozenTrial) -> dict[str, Any]:
+    """What a clone starts from; nothing of any other trial."""
+    return {name: value for name, value in trial.user_attrs.items() if name == START}
 
 
 def _is_running(frozen: FrozenTrial) -> bool:

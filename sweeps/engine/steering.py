@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
-from optuna.trial import TrialState
 
 from search_spaces.space import SpaceError
 from sweeps.engine import checks
@@ -84,9 +82,8 @@ def clone(trial: str, values: tuple[str, ...], /, run: Path | None = None) -> No
     record, sweep = trial_of(left, trial), rebuild(left.facts)
     params = _changed(sweep, dict(record.params), values)
     study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
-    trials = study.get_trials(deepcopy=False)
-    if sum(one.state != TrialState.WAITING for one in trials) >= sweep.num_samples:
-        raise BadInput(f"all {sweep.num_samples} trials of {left.folder} have started, and a clone would be one more")
+    if len(study.get_trials(deepcopy=False)) >= sweep.num_samples:  # with those that wait, as clones do
+        raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
     checkpoints = sorted((left.folder / "tune" / record.trial_id).glob(f"checkpoint_*/{ROUND_FILE}"))
     if not checkpoints:
         raise BadInput(f"trial {record.number} has no checkpoint yet; wait for its first round")
@@ -132,7 +129,7 @@ def _changed(sweep: Sweep, params: dict[str, Any], values: tuple[str, ...]) -> d
             raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(known)}")
         if name.removeprefix(prefix) in SHAPES:
             raise BadInput(f"{text}: what trial was trained has the shape of its own {name}; start a trial of its own")
-        params[axis] = checks.cast(learner, axis.removeprefix(prefix), yaml.safe_load(value))
+        params[axis] = checks.cast(learner, axis.removeprefix(prefix), checks.read_value(text, value))
     try:
         sweep.joined_space().validate(params)
     except SpaceError as error:

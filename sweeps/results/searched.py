@@ -35,8 +35,10 @@ def groups(run: Run) -> list[Group]:
     entry = run.facts.get("sweep", {}).get("space")
     if not entry:
         return []
-    searched = {name: one for name, one in Space.from_dict(entry).axes.items() if not one.single()}
-    learners = dict.fromkeys(one.learner for one in run.records)
+    space = Space.from_dict(entry)
+    searched = {name: one for name, one in space.axes.items() if not one.single()}
+    # Of the space: early on, some have no trial yet. Alone, a learner's name does not stand before its axes.
+    learners = getattr(space.axes.get("learner"), "choices", ())
     found = []
     for learner in ["", *learners]:
         axes = {
