@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from search_spaces.space import Space
-from sweeps.engine.checks import fields_of
 from sweeps.engine.export import export
+from sweeps.engine.fields import fields_of
 from sweeps.engine.flags import Flags, apply, has_name
 from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.reproduce import BEST, job_of, open_run

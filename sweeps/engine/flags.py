@@ -13,7 +13,7 @@ import tyro
 
 from search_spaces.axis import SpaceError
 from search_spaces.models import fit
-from sweeps.engine.checks import read_value
+from sweeps.engine.fields import read_value
 from sweeps.engine.sweep import BadInput, Sweep
 from trainables.guards import Guard
 

@@ -10,8 +10,8 @@ from typing import Any
 import optuna
 
 from search_spaces.space import SpaceError
-from sweeps.engine import checks
 from sweeps.engine.ending import resume_command
+from sweeps.engine.fields import cast, read_value
 from sweeps.engine.lock import driver
 from sweeps.engine.rebuild import rebuild
 from sweeps.engine.reproduce import open_run, trial_of
@@ -129,7 +129,7 @@ def _changed(sweep: Sweep, params: dict[str, Any], values: tuple[str, ...]) -> d
             raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(known)}")
         if name.removeprefix(prefix) in SHAPES:
             raise BadInput(f"{text}: what trial was trained has the shape of its own {name}; start a trial of its own")
-        params[axis] = checks.cast(learner, axis.removeprefix(prefix), checks.read_value(text, value))
+        params[axis] = cast(learner, axis.removeprefix(prefix), read_value(text, value))
     try:
         sweep.joined_space().validate(params)
     except SpaceError as error:

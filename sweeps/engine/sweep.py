@@ -15,6 +15,7 @@ from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.engine import checks
 from sweeps.engine.checks import BadInput
+from sweeps.engine.fields import cast, check_axes, check_fixed, fields_of, with_fields
 from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.rungs import decided_at
 from trainables.core import START, Pair, Task
@@ -59,7 +60,7 @@ class Sweep:
         checks.check_pairs(self.pairs, self.optional)
         checks.check_space_names(self.space, self.pairs, self.optional)
         for pair in self.pairs:
-            checks.check_axes(pair.learner, self.space_of(pair))
+            check_axes(pair.learner, self.space_of(pair))
             if "out_of_domain" in self.objectives and not getattr(pair.learner, "forgetting", False):
                 raise BadInput(
                     f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"
@@ -105,7 +106,7 @@ class Sweep:
             pair, prefix = names[params[LEARNER]], f"{params[LEARNER]}."
         ours = {LEARNER, START}
         fields = {n.removeprefix(prefix): v for n, v in params.items() if n.startswith(prefix) and n not in ours}
-        learner = checks.with_fields(pair.learner, fields)
+        learner = with_fields(pair.learner, fields)
         if getattr(learner, "schedule_rounds", None) == 0:  # its learning rate ends with its last round
             learner = dataclasses.replace(learner, schedule_rounds=self.rounds)
         return dataclasses.replace(pair, learner=learner), fields
@@ -133,20 +134,20 @@ class Sweep:
         fixed = []
         for name, value in values.items():
             learner, _, axis = name.rpartition(".")
-            pairs = [p for p in self.pairs if learner in ("", p.learner.name) and axis in checks.fields_of(p.learner)]
+            pairs = [p for p in self.pairs if learner in ("", p.learner.name) and axis in fields_of(p.learner)]
             if not pairs:
-                fields = sorted({f for pair in self.pairs for f in checks.fields_of(pair.learner)})
+                fields = sorted({f for pair in self.pairs for f in fields_of(pair.learner)})
                 raise BadInput(f"axis {name!r} is not a field of any learner of this sweep; fields are {fields}")
             for pair in pairs:
-                own, constant = pair.learner.name, checks.cast(pair.learner, axis, value)
+                own, constant = pair.learner.name, cast(pair.learner, axis, value)
                 if isinstance(constant, tuple):
-                    learners[own] = checks.with_fields(learners[own], {axis: constant})
+                    learners[own] = with_fields(learners[own], {axis: constant})
                     continue
                 axes = {**spaces[own].axes, axis: CategoricalDistribution((constant,))}
                 spaces[own] = Space(axes, spaces[own].conditions)
                 fixed.append((own, axis))
         for own, axis in fixed:  # after the last, as one may need another
-            checks.check_fixed(learners[own], spaces[own], axis)
+            check_fixed(learners[own], spaces[own], axis)
         changed = tuple(dataclasses.replace(pair, learner=learners[pair.learner.name]) for pair in self.pairs)
         return dataclasses.replace(self, pairs=changed, space=spaces) if values else self
 
