@@ -23,6 +23,7 @@ USERS_KEY = "RUNPOD_API_KEY"
 HEADS_KEY = "espalier_runpod_api_key"
 ALIVE, DEAD = ("PROVISIONING", "STARTING", "RUNNING"), ("EXITED", "ERROR")  # of a pod; TERMINATED ones are gone
 PATIENCE_S = 180.0  # for one call and its repetitions
+TIMEOUT = httpx.Timeout(30, connect=10)  # seconds
 SPOT = "mutation($input: PodRentInterruptableInput!) { podRentInterruptable(input: $input) { id } }"
 REMEDIES = {
     401: f"the key is not valid: set {USERS_KEY} to one of https://console.runpod.io/user/settings",
@@ -51,14 +52,24 @@ class Passing(RunPodError):
 
 
 def api_key() -> str:
-    """The account's key. On a head its first process has it: what shells there call RUNPOD_API_KEY is the pod's own."""
+    """The account's key. On a head its first process has it: what shells there call RUNPOD_API_KEY is the pod's own.
+
+    Raises RunPodError for none, and for one that was copied with more than itself, as curly quotes.
+    """
     with suppress(OSError):  # no such file, or not ours to read
         for variable in Path("/proc/1/environ").read_bytes().decode(errors="replace").split("\0"):
             if variable.startswith(f"{HEADS_KEY}="):
                 return variable.partition("=")[2]
-    if os.environ.get(USERS_KEY):
-        return os.environ[USERS_KEY]
-    raise RunPodError(f"no RunPod key: set {USERS_KEY}, which you get at https://console.runpod.io/user/settings")
+    key = os.environ.get(USERS_KEY, "").strip()
+    if not key:
+        raise RunPodError(f"no RunPod key: set {USERS_KEY}, which you get at https://console.runpod.io/user/settings")
+    if odd := next((one for one in key if not "!" <= one <= "~"), None):
+        raise RunPodError(f"{USERS_KEY} holds {odd!r}, which no key does: copy the key alone, without quotes or spaces")
+    return key
+
+
+class Busy(Passing):
+    """Too many calls in a minute: a pause is all that is needed."""
 
 
 class RunPod:
@@ -68,7 +79,7 @@ class RunPod:
     """
 
     def __init__(self, key: str, url: str = URL, patience_s: float = PATIENCE_S) -> None:
-        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT)
         self._key, self._patience_s = key, patience_s
 
     def pods(self) -> list[dict[str, Any]]:
@@ -135,8 +146,17 @@ class RunPod:
             error = state.outcome.exception() if state.outcome else None
             return max(error.wait_s if isinstance(error, Passing) else 0.0, backoff(state))
 
+        def tell(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if state.attempt_number == 1 and isinstance(error, Passing) and not isinstance(error, Busy):
+                click.echo(f"{error.message}; trying for {self._patience_s:.0f} s", err=True)
+
         for attempt in Retrying(
-            retry=retry_if_exception_type(Passing), stop=stop_after_delay(self._patience_s), wait=pause, reraise=True
+            retry=retry_if_exception_type(Passing),
+            stop=stop_after_delay(self._patience_s),
+            wait=pause,
+            before_sleep=tell,
+            reraise=True,
         ):
             with attempt:
                 return call(attempt.retry_state.attempt_number)
@@ -145,6 +165,10 @@ class RunPod:
     def _call(self, method: str, path: str, gone_is_fine: bool = False, **how: Any) -> Any:
         try:
             answer = self._http.request(method, path, **how)
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:  # would be the same for ever
+            raise RunPodError(
+                f"{self._http.base_url} cannot be asked ({type(error).__name__}): mend api_url, or {USERS_KEY}"
+            ) from None  # it may show the key
         except httpx.HTTPError as error:
             raise Passing(
                 f"no answer to {method} {path} ({type(error).__name__}); is {self._http.base_url} within reach?"
@@ -155,7 +179,8 @@ class RunPod:
             return None
         said = f"RunPod answered {answer.status_code} to {method} {path}: {_message(answer)}".replace(self._key, "***")
         if answer.status_code == 429 or answer.status_code >= 500:
-            raise Passing(said, _seconds(answer.headers.get("Retry-After", "")))
+            kind = Busy if answer.status_code == 429 else Passing
+            raise kind(said, _seconds(answer.headers.get("Retry-After", "")))
         if answer.status_code == 400:
             raise NoCapacity(said)
         raise RunPodError(f"{said}\n{REMEDIES[answer.status_code]}" if answer.status_code in REMEDIES else said)

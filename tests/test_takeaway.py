@@ -127,6 +127,24 @@ def test_a_merged_model_says_what_the_trial_said(arena):
         assert tokenizer.decode(made[0, asked.shape[1] :], skip_special_tokens=True).strip() == said.strip()
 
 
+@pytest.mark.parametrize("learner", ["lora", "soft_prompt", "hybrid", "merged"])
+def test_the_cards_code_says_what_the_finalist_said(arena, tmp_path, monkeypatch, capsys, learner):
+    """As somebody would who has transformers and PEFT alone: pasted, from the folder above."""
+    run = Run.read(arena / "runs/arena")
+    kind = "lora" if learner == "merged" else learner
+    final = next(one for one in run.finals if one.trial_id and run.trial(one.trial_id).learner == kind)
+    export(run.folder, to=tmp_path / "taken", trial=final.trial_id, merge=learner == "merged")
+    capsys.readouterr()
+    code = (tmp_path / "taken/README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    known: dict = {}
+    exec(code, known)
+    of_it = run.answers[(run.answers.name == final.name) & (run.answers.seed == 0)].set_index("prompt")
+    said = of_it.completion[known["question"]].strip()
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert f"it said {said!r}; right: " in code
+
+
 def test_the_card_is_made_of_facts_and_a_registered_model_loads(arena, monkeypatch, capsys):
     monkeypatch.chdir(arena)  # where mlflow.db is
     export(arena / "runs/arena", to=arena / "taken", register="arena-best")

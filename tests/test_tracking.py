@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qs
 
 import pytest
 from ray import tune
@@ -75,8 +76,15 @@ def test_every_end_of_a_trial_is_a_status_and_a_tag(database, tmp_path):
     artifacts = Path(full.info.artifact_uri.removeprefix("file://"))
     assert (artifacts / "best" / "adapter_config.json").is_file()
     assert artifacts.parents[1] == Path(database.removeprefix("sqlite:///")).parent / "mlartifacts"
-    page = f"http://127.0.0.1:5001/#/experiments/{full.info.experiment_id}/runs?"
-    assert f"{page}orderByKey=metrics.%60best_score%60&orderByAsc=false" in tracking.address(5001)
+    page, _, query = tracking.address(5001).rpartition("?")
+    assert page.endswith(f"http://127.0.0.1:5001/#/experiments/{full.info.experiment_id}/runs")
+    order = {"orderByKey": ["metrics.`best_score`"], "orderByAsc": ["false"]}
+    from mlflow import MlflowClient
+
+    where = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    assert parse_qs(query) == order | {"searchFilter": [where]}, "of this sweep alone, as others are beside it"
+    found = MlflowClient(database).search_runs([full.info.experiment_id], where)
+    assert {one.info.run_id for one in found} == {one.info.run_id for one in runs.values()}
 
 
 def test_what_mlflow_refuses_does_not_hold_back_the_rest(database, tmp_path):

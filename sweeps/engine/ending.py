@@ -43,7 +43,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     if best is None:
         print(f"no trial has a score yet; see {folder}")
     else:
-        command = shlex.join([espalier(), "reproduce", str(folder)])
+        command = shlex.join([called("espalier"), "reproduce", str(folder)])
         for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
             print(line)
         keep_config(folder, best, command)
@@ -62,9 +62,8 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
 def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
     """The same flags with this run's name, and `--resume`."""
     named = [] if has_name(argv) else ["--name", sweep.name]
-    return shlex.join(
-        [Path(sys.executable).name, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"]
-    )
+    python = called(Path(sys.executable).name)
+    return shlex.join([python, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"])
 
 
 def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
@@ -119,10 +118,9 @@ def keep_end(folder: Path, outcome: Outcome) -> None:
     replace_file(folder / END_FILE, yaml.safe_dump(facts, sort_keys=False).encode())
 
 
-def espalier() -> str:
-    """How this environment's `espalier` is called from here."""
-    beside = Path(sys.executable).with_name("espalier")
-    found = shutil.which("espalier")
-    if not beside.is_file() or (found and Path(found).samefile(beside)):
-        return "espalier"
+def called(program: str) -> str:
+    """How a program of this environment is called from here: by its name alone where that is the one on PATH."""
+    beside, found = Path(sys.executable).with_name(program), shutil.which(program)
+    if not beside.is_file() or (found and Path(found).parent.samefile(beside.parent)):
+        return program
     return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

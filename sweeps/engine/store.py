@@ -45,6 +45,11 @@ class Store:
         self._client: Any = None
         self._runs: dict[str | None, str] = {}
 
+    @property
+    def parent(self) -> str | None:
+        """The sweep's own run, once something has arrived."""
+        return self._runs.get(None)
+
     def send(self, events: Iterable[Event]) -> None:
         try:
             self._connect()

@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ray.tune import Callback
 
 from sweeps.engine.events import metrics_of
 from sweeps.engine.spool import Event, Spool, read_events
-from sweeps.engine.store import SWEEP_TAG, TRIAL_TAG, Store, public, store_uri, told
+from sweeps.engine.store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, public, store_uri, told
 from sweeps.results.leaderboard import how_ended
 
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "lost": "KILLED"}  # others: FAILED
@@ -195,8 +196,10 @@ class MLflowTracking(Callback):
         return False
 
     def address(self, port: int = 5000) -> str:
-        """What a person opens: a page, after the command that serves it where the store is a database."""
-        page = f"/#/experiments/{self._store.experiment_id}/runs?{BEST_FIRST}" if self._store.experiment_id else ""
+        """What a person opens: a page of this sweep's trials, after the command that serves it for a database."""
+        own = quote(f"tags.`{PARENT_TAG}` = '{self._store.parent}'")
+        page = f"/#/experiments/{self._store.experiment_id}/runs?searchFilter={own}&{BEST_FIRST}"
+        page = page if self._store.parent else ""
         if self.uri.startswith("http"):
             return public(self.uri).rstrip("/") + page
         return f"`make ui` (or `espalier ui`), then http://127.0.0.1:{port}{page}"

@@ -40,10 +40,31 @@ def test_what_cannot_work_is_said_once_with_its_remedy(account, monkeypatch, pla
     assert account.alive() == []
 
 
-def test_an_api_that_stays_away_ends_in_one_line(account):
-    gone = RunPod(KEY, "http://127.0.0.1:9", patience_s=1.0)
+def test_an_api_that_stays_away_is_told_of_at_once_and_ends_in_one_line(account, capsys):
+    gone = RunPod(KEY, "http://127.0.0.1:9", patience_s=3.0)
     with pytest.raises(RunPodError, match=r"no answer to GET /v2/pods .*127\.0\.0\.1:9 within reach"):
         gone.pods()
+    said = capsys.readouterr().err
+    assert said.count("within reach?; trying for 3 s\n") == 1, "not once per attempt"
+    account.faults = [("GET", "/v2/pods", "429")]
+    provider(account).non_terminated_nodes({})
+    assert capsys.readouterr().err == "", "who is only too fast need not know"
+
+
+def test_what_can_never_be_asked_is_not_asked_again(account):
+    for url, key in (("htp://127.0.0.1:9", KEY), (f"http://127.0.0.1:{account.port}", f"{KEY}\r")):
+        with pytest.raises(RunPodError, match=r"cannot be asked .*mend api_url"):
+            RunPod(key, url, patience_s=5.0).pods()
+
+
+def test_a_key_is_taken_as_it_was_meant_or_refused(monkeypatch):
+    monkeypatch.setenv("RUNPOD_API_KEY", f" {KEY}\r\n")  # of a file from another system
+    assert api_key() == KEY
+    for wrong, odd in ((f"\u201c{KEY}\u201d", "\u201c"), (f"{KEY} {KEY}", " ")):
+        monkeypatch.setenv("RUNPOD_API_KEY", wrong)
+        with pytest.raises(RunPodError, match=f"RUNPOD_API_KEY holds '{odd}'.*copy the key alone") as refused:
+            api_key()
+        assert KEY not in refused.value.message
 
 
 def test_the_key_is_never_shown(account, caplog):

@@ -1,0 +1,119 @@
+"""The model card of what is taken away: what was measured, and code that loads it and asks it as it was asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.engine.reproduce import Job
+from sweeps.engine.sweep import Sweep
+from sweeps.results.finals import verdict
+from sweeps.results.leaderboard import percent, span
+from sweeps.results.run import Run
+from trainables.bases import BaseName
+from trainables.core import Example, Pair
+
+OWN_NETWORK = "A learner with a network of its own; its weights are `*.safetensors`."
+
+
+def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
+    """A model card: the hub's front matter, what was measured, how sure that is, how to load and ask it."""
+    pair, fields = sweep.resolve(job.record.params)
+    answers = pair.learner.needs_base and getattr(pair.learner, "base_answers", True)
+    source = BaseName.parse(pair.base).source if answers else None
+    head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
+    head |= {"base_model": source, "library_name": "transformers" if merged else "peft"} if source else {}
+    untouched = next((one.score for one in run.finals if one.trial_id is None), None)
+    lines = [
+        f"# {sweep.name}: {pair.learner.name} on {pair.task.name}",
+        "",
+        f"Trial {job.record.number} of {len(run.records)} of the sweep `{sweep.name}`; base `{pair.base}`.",
+        "",
+        f"- Score: {percent(job.score)} on the {job.split} split (95 %: {span(job.interval)}),"
+        f" after {job.rounds} rounds with seed {job.seed}.",
+        *([f"- Untouched base on the same questions: {percent(untouched)}."] if untouched is not None else []),
+        *(f"- {line}." for line in (verdict(run.finals, run.clusters, run.trivial) if run.finals else [])),
+        *(f"- {remark}." for remark in run.facts.get("guards", [])),
+        f"- Data: {pair.task.name}, fingerprint {run.facts['data_fingerprints'][pair.task.name]}.",
+        f"- Made with {', '.join(f'{name} {v}' for name, v in run.facts['versions'].items() if v)};"
+        f" commit {run.facts['commit'] or 'unknown'}.",
+        "",
+        "## Configuration",
+        "",
+        *(f"- {name}: {value}" for name, value in fields.items()),
+        "",
+        "## Use",
+        "",
+        *(_use(pair.base, folder, merged, _asking(run, job, pair)) if source else [OWN_NETWORK]),
+        "",
+    ]
+    return "\n".join(["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", *lines])
+
+
+def _use(base: str, folder: Path, merged: bool, asking: list[str]) -> list[str]:
+    """A block of Python for the folder above `folder`."""
+    from trainables.adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
+
+    name, source = folder.name, BaseName.parse(base).source
+    whole = merged or (folder / "config.json").is_file()
+    words = name if (folder / "tokenizer_config.json").is_file() else source
+    load = [f'tokenizer = AutoTokenizer.from_pretrained("{words}")',
+            f'model = AutoModelForCausalLM.from_pretrained("{name if whole else source}")',
+            "# The model's own probabilities alone, as they were scored: no repetition penalty, no other end token.",
+            f"end = {_end(base)}",
+            "model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)"]  # fmt: skip
+    if (folder / LORA_FOLDER).is_dir():
+        load.append(f'model = PeftModel.from_pretrained(model, "{name}/{LORA_FOLDER}").merge_and_unload()')
+    if (folder / PROMPT_FOLDER).is_dir():
+        load.append(f'model = PeftModel.from_pretrained(model, "{name}/{PROMPT_FOLDER}")')
+    elif not whole:
+        own = "" if (folder / CONFIG_FILE).is_file() else "/<task id>"  # an adapter for each ARC task
+        load.append(f'model = PeftModel.from_pretrained(model, "{name}{own}")')
+    imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig", ""]
+    if any("PeftModel" in line for line in load):
+        imports.insert(0, "from peft import PeftModel")
+    return ["```python", *imports, *load, *asking, "```"]
+
+
+def _end(base: str) -> str:
+    """The token that ends the base's answers, which need not be its tokenizer's own."""
+    from trainables.bases import UnknownBase, tokenizer
+    from trainables.chat import turn_end
+
+    try:
+        own = tokenizer(base)
+    except UnknownBase:  # it is not on this machine
+        return "tokenizer.eos_token_id"
+    return f'tokenizer.convert_tokens_to_ids("{own.convert_ids_to_tokens(turn_end(own))}")'
+
+
+def _asking(run: Run, job: Job, pair: Pair) -> list[str]:
+    """A question of the test split, put as `trainables/prompts.py` puts it, and what was said to it.
+
+    Nothing where a question is more than one message, or an adapter answers one task alone.
+    """
+    examples = pair.task.test()
+    alone = [place for place, one in enumerate(examples) if _single(one)]
+    if getattr(pair.learner, "per_example", False) or not alone:
+        return []
+    place = min(alone, key=lambda one: len(examples[one].prompt))
+    right = f"right: {examples[place].answer!r}"
+    final = next((one for one in run.finals if one.trial_id == job.record.trial_id and one.completions), None)
+    told = f"it said {final.completions[0][place].strip()!r}; {right}" if final else right
+    most = getattr(pair.learner, "max_new_tokens", pair.task.max_new_tokens)
+    return ["", f"question = {examples[place].prompt!r}",
+            "if tokenizer.chat_template:",
+            '    chat = [{"role": "user", "content": question}]',
+            "    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)",
+            "else:",
+            '    text = f"Question: {question}\\nAnswer:"',
+            'asked = tokenizer(text, add_special_tokens=not tokenizer.chat_template, return_tensors="pt")',
+            f"answer = model.generate(**asked, max_new_tokens={most}, do_sample=False)[0, asked.input_ids.shape[1] :]",
+            f"print(tokenizer.decode(answer, skip_special_tokens=True).strip())  # {told}"]  # fmt: skip
+
+
+def _single(example: Example) -> bool:
+    """Whether its prompt is all that is asked: no conversation of several turns, no system message."""
+    return len(getattr(example.data, "messages", ())) <= 2
