@@ -190,3 +190,15 @@ def test_on_a_terminal_the_block_is_redrawn_and_left_standing(tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75.9, "1:15"), (3700, "1:01:40")])
 def test_minutes(seconds, text):
     assert minutes(seconds) == text
+
+
+def test_trials_of_several_learners_are_named_with_theirs():
+    """Which learner wins is what the sweep asks."""
+    stream = io.StringIO()
+    progress = Progress(total=2, rounds=1, chance=0.0, stream=stream)
+    for number, learner in enumerate(("lora", "soft_prompt")):
+        trial = FakeTrial(f"t{number}", {"learner": learner, f"{learner}.learning_rate": 0.1 * (1 + number)})
+        progress.on_trial_start(0, [], trial)
+        progress.on_trial_result(0, [], trial, {"training_iteration": 1, "score": 0.5 * number})
+    assert "trial 1 (soft_prompt) started" in stream.getvalue()
+    assert progress.state.best_line().endswith("trial 1 (soft_prompt), round 1  learning_rate=0.2")

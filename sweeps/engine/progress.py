@@ -42,6 +42,12 @@ class Seen:
     score: float | None = None  # of its best round
     best_round: int = 0
 
+    @property
+    def name(self) -> str:
+        """With its learner, where a sweep has several."""
+        learner = self.params.get("learner")
+        return f"trial {self.number} ({learner})" if learner else f"trial {self.number}"
+
 
 @dataclass
 class State:
@@ -82,7 +88,7 @@ class State:
             return f"no score yet (chance {percent(self.chance)})"
         axes = varying_axes([t.params for t in self.seen()])
         score = f"best {percent(best.score)} (chance {percent(self.chance)})"
-        where = f"{score}: trial {best.number}, round {best.best_round}"
+        where = f"{score}: {best.name}, round {best.best_round}"
         return f"{where}  {differences(best.params, axes, str(best.params.get('learner', '')))}".rstrip()
 
 
@@ -158,7 +164,7 @@ class Progress(Callback):
         again = trial.trial_id in self.state.trials
         seen = self._seen(trial)
         seen.status = "running"
-        self._event(f"trial {seen.number} {'restored' if again else 'started'}")
+        self._event(f"{seen.name} {'restored' if again else 'started'}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -177,16 +183,16 @@ class Progress(Callback):
         seen = self._seen(trial)
         seen.status = how_ended(trial.last_result, self.state.rounds)
         where = f" at round {seen.round}" if seen.status in ("pruned", "diverged") else ""
-        self._event(f"trial {seen.number} {seen.status}{where}, {percent(seen.score)}")
+        self._event(f"{seen.name} {seen.status}{where}, {percent(seen.score)}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         why = cause_of(error_of(trial))
-        self._event(f"trial {self._seen(trial).number} goes on from its last checkpoint after {why}")
+        self._event(f"{self._seen(trial).name} goes on from its last checkpoint after {why}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         seen = self._seen(trial)
         seen.status = "failed"
-        self._event(f"trial {seen.number} failed after round {seen.round}: {cause_of(error_of(trial))}")
+        self._event(f"{seen.name} failed after round {seen.round}: {cause_of(error_of(trial))}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         for trial in trials:  # a time budget and Ctrl-C end trials without a word
