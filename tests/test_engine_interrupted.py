@@ -86,7 +86,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     driver, *_ = start(tmp_path, rounds=5, stdout=subprocess.PIPE)
     driver.send_signal(signal.SIGINT)
     said = ""
-    while "stopping; everything" not in said:
+    while "stopping; everything" not in said and driver.poll() is None:
         said += driver.stdout.readline()
     driver.send_signal(signal.SIGINT)  # out of impatience
     out = said + driver.communicate(timeout=300)[0]

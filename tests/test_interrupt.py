@@ -15,7 +15,7 @@ import pytest
 
 from sweeps.engine.cli import one_line_errors
 from sweeps.engine.interrupt import going_on_with, in_order
-from tests.driving import SCRIPT
+from tests.driving import SCRIPT, environment
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +72,20 @@ runpy.run_path({str(arena)!r}, run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", pressed], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "interrupted\n")
+
+
+def test_plan_says_at_once_what_it_knows_and_can_be_left_while_it_measures(tmp_path):
+    planning = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--plan"], cwd=tmp_path, env=environment() | {"PYTHONUNBUFFERED": ""},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    said = ""
+    while "until round 4" not in said and planning.poll() is None:
+        said += planning.stdout.readline()
+    assert "splits: train 20, search 20, test 20" in said
+    planning.send_signal(signal.SIGINT)
+    told = planning.communicate(timeout=60)[1]
+    assert (planning.returncode, told) == (130, "\ntoy_sweep.py: interrupted\n")
 
 
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), ValueError("database or disk is full")])

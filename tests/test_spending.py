@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from ray.tune.search import Searcher
 
+from sweeps.engine.cli import main
 from cluster.api import RunPodError
 from cluster.tags import CLUSTER
-from sweeps.engine.remote import price_line
+from sweeps.engine.remote import hourly
 from sweeps.engine.spending import Spending, spending
 from sweeps.engine.sweep import BadInput
 from sweeps.results.run import Run
 from sweeps.results.summary import cost
 from tests.cluster.api_server import KEY, Account
 from tests.report_kit import folder, several
+from tests.toy_sweep import SWEEP
 
 HOUR = 3600.0
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,19 +164,33 @@ def test_prices_are_those_the_provider_bills(monkeypatch):
     account.close()
 
 
-def test_plan_says_what_a_cluster_costs_an_hour(tmp_path, monkeypatch):
+def test_plan_says_what_a_cluster_costs_an_hour(tmp_path, monkeypatch, capsys):
     """The repository's file: of the server's GPUs an A4000 for the head, an A5000 for each worker."""
+
+    def planned(file):
+        def two_hours(sweep):
+            print("probing")
+            return 2.0
+
+        monkeypatch.setattr("sweeps.engine.plan.plan", two_hours)
+        main(SWEEP, ["--plan", "--cluster", str(file)])
+
     account = Account()
     monkeypatch.setenv("RUNPOD_API_KEY", KEY)
     file = tmp_path / "cluster.yaml"
     text = (ROOT / "cluster.yaml").read_text()
     file.write_text(text.replace("provider:\n", f"provider:\n  api_url: http://127.0.0.1:{account.port}\n"))
-    said = price_line(file, 2.0)
-    assert "0.25 dollars an hour for the head alone, 1.45 with all workers" in said
-    assert "expected: 0.50 dollars" in said
+    assert hourly(file) == pytest.approx((0.25, 1.45)), "the head alone, and with all workers"
+    planned(file)
+    said = capsys.readouterr().out
+    assert "0.25 dollars an hour for the head alone, 1.45 with all workers\nprobing" in said, "before it takes time"
+    assert said.endswith(f"expected: 0.50 dollars, if a pod of {file} does in an hour what this machine does\n")
     account.prices = {"NVIDIA A100 80GB PCIe": 1.64}
-    with pytest.raises(BadInput, match="no GPU of head, worker is offered within max_price"):
-        price_line(file, 1.0)
+    with pytest.raises(SystemExit):
+        planned(file)
+    told = capsys.readouterr()
+    assert "no GPU of head, worker is offered within max_price" in told.err
+    assert "probing" not in told.out, "refused first"
     account.close()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.engine.checks import BadInput
-from sweeps.engine.store import check_port, public, store_uri, ui_command
+from sweeps.engine.store import check_port, public, serve_ui, store_uri, ui_command
 from tests.tracking_kit import changed_environment
 
 
@@ -49,6 +49,7 @@ def test_the_page_s_server_ends_with_the_command(tmp_path):
     code = f"from sweeps.engine.store import serve_ui; serve_ui({port})"
     command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # as a cluster's head, before any sweep
     page = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -61,6 +62,16 @@ def test_the_page_s_server_ends_with_the_command(tmp_path):
     page.terminate()
     assert page.wait(60) == 0
     _wait(lambda: not answers())
+
+
+def test_a_folder_without_sweeps_is_said_and_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        changed_environment({"MLFLOW_TRACKING_URI": ""}),
+        pytest.raises(BadInput, match=f"written to {tmp_path}; go to"),
+    ):
+        serve_ui()
+    assert list(tmp_path.iterdir()) == []
 
 
 def _wait(condition, timeout_s=120):

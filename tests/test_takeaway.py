@@ -18,6 +18,7 @@ from sweeps.engine.export import export
 from sweeps.engine.rebuild import rebuild
 from sweeps.engine.reproduce import reproduce
 from sweeps.engine.session import describe
+from sweeps.engine.steering import status
 from sweeps.engine.sweep import BadInput
 from sweeps.results.run import Run
 from tests.test_scripts import check_miniature
@@ -50,6 +51,15 @@ def test_what_cannot_be_made_again_is_named():
     facts["sweep"]["pairs"][0]["learner"]["class"] = "tests.toys.Gone"
     with pytest.raises(BadInput, match=r"tests\.toys\.Gone cannot be made"):
         rebuild(facts)
+
+
+def test_the_status_of_a_sweep_that_is_over_is_what_it_ended_with(arena_sweep, capsys):
+    """Scores of the test split above all: those of the search are luck in part."""
+    folder, out = arena_sweep
+    ended = out[out.index("\nfinalists, trained again") : out.index("train the winner again")]
+    assert "gain " in ended
+    status(folder / "runs/arena")
+    assert capsys.readouterr().out.endswith(ended)
 
 
 def test_a_folder_is_read_back(arena):

@@ -65,20 +65,25 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> str:
 
 
 def _plan(sweeps: list[Sweep], flags: Flags) -> str:
-    """Print what they would cost."""
+    """Print what they would cost. Whatever can be refused is, before anything is measured."""
     from sweeps.engine.plan import plan
     from sweeps.engine.session import check
 
-    hours = 0.0
-    for sweep in sweeps:
-        remarks = check(sweep, flags.allow)
-        text, own = plan(sweep)
-        print("\n".join([text, *remarks]))
-        hours += own
+    remarks = [check(sweep, flags.allow) for sweep in sweeps]
+    rates = None
     if flags.cluster is not None:
-        from sweeps.engine.remote import price_line
+        from sweeps.engine.remote import hourly
 
-        print(price_line(flags.cluster, hours))
+        rates = hourly(flags.cluster)
+        told = "{:.2f} dollars an hour for the head alone, {:.2f} with all workers".format(*rates) if rates else ""
+        print(f"{flags.cluster}: {told or 'machines without a price'}", flush=True)
+    hours = 0.0
+    for sweep, own in zip(sweeps, remarks, strict=True):
+        hours += plan(sweep)
+        print("\n".join(own))
+    if rates:
+        expected = hours * rates[0]
+        print(f"expected: {expected:.2f} dollars, if a pod of {flags.cluster} does in an hour what this machine does")
     return "finished"
 
 

@@ -22,39 +22,41 @@ HOUR_S = 3600
 MIB = 2**20
 
 
-def plan(sweep: Sweep) -> tuple[str, float]:
-    """The text that `--plan` prints, and the hours of this machine that it comes to. Raises BadInput when the probe's
-    round fails."""
+def plan(sweep: Sweep) -> float:
+    """Print what is known at once, then each probe as it ends; the hours of this machine that it comes to.
+
+    Raises BadInput when a probe's round fails.
+    """
     import torch  # here: it takes seconds
 
-    lines = [f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}"]
+    _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
     for pair in sweep.pairs:
-        lines.append(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
+        _say(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
         sizes = ", ".join(f"{split} {len(getattr(pair.task, split)())}" for split in ("train", "search", "test"))
-        lines.append(f"    splits: {sizes}; chance {pair.task.chance:.1%}")
         named = {n: v for n, v in baselines_of(pair).items() if "." not in n}
-        lines.append("    baselines: " + (", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"))
-        lines += [f"    {line}" for line in data_of(pair)]
+        told = ", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"
+        _say(f"    splits: {sizes}; chance {pair.task.chance:.1%}", f"    baselines: {told}")
+        _say(*(f"    {line}" for line in data_of(pair)))
     gpus = torch.cuda.device_count()
     sweep = with_devices(sweep, gpus)
     plan = seating(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
-    lines.append(str(plan))
-    lines.append("trials per rung (ASHA, expected):")
-    lines += [f"  until round {rung}: {count}" for rung, count in rungs(sweep)]
-    probes = {pair.learner.name: probe(sweep, index) for index, pair in enumerate(sweep.pairs)}
-    for name, cost in probes.items():
-        lines.append(
-            f"probe of {name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
+    _say(str(plan), "trials per rung (ASHA, expected):")
+    _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
+    probes = []
+    for index, pair in enumerate(sweep.pairs):
+        probes.append(cost := probe(sweep, index))
+        _say(
+            f"probe of {pair.learner.name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
             f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
             f"{cost['trainable_parameters']:,.0f} trainable parameters"
         )
-    rounds_total, hours = _expected_rounds(sweep), 0.0
-    per_round = sum(cost["round_s"] for cost in probes.values()) / len(probes)
+    rounds_total = _expected_rounds(sweep)
+    per_round = sum(cost["round_s"] for cost in probes) / len(probes)
     side_by_side = plan.hosts if plan.shape else sweep.max_concurrent_trials or 1
-    hours += rounds_total * per_round / side_by_side / HOUR_S
-    memory = max(cost["peak_rss"] for cost in probes.values()) * side_by_side / MIB
-    checkpoints = max(cost["checkpoint"] for cost in probes.values())
-    lines.append(
+    hours = rounds_total * per_round / side_by_side / HOUR_S
+    memory = max(cost["peak_rss"] for cost in probes) * side_by_side / MIB
+    checkpoints = max(cost["checkpoint"] for cost in probes)
+    _say(
         f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
         f"with {side_by_side} side by side, {memory:,.0f} MiB of memory, "
         f"{3 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
@@ -63,10 +65,13 @@ def plan(sweep: Sweep) -> tuple[str, float]:
         trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults
         more = trainings * sweep.rounds * per_round / side_by_side / HOUR_S
         hours += more
-        lines.append(
-            f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more at most"
-        )
-    return "\n".join(lines), hours
+        _say(f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more at most")
+    return hours
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:

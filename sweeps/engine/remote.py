@@ -171,13 +171,15 @@ def _connected(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
         yield head, JobSubmissionClient(f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {head.token()}"})
 
 
-def price_line(cluster: Path, hours: float) -> str:
-    """What the cluster would cost an hour, at its smallest and at its largest, and for a sweep that takes this machine
-    so many hours. Raises BadInput."""
+def hourly(cluster: Path) -> tuple[float, float] | None:
+    """What the cluster costs an hour, at its smallest and at its largest; None of machines without a price.
+
+    Raises BadInput.
+    """
     try:
         config = read(cluster)
         if not prices.priced(config):
-            return f"{cluster}: machines without a price"
+            return None
         each = prices.expected(config)
     except click.ClickException as error:
         raise BadInput(error.message) from error
@@ -188,10 +190,7 @@ def price_line(cluster: Path, hours: float) -> str:
     for name in (name for name in each if name != head):
         count = min(left, config["available_node_types"][name].get("max_workers", left))
         left, workers = left - count, workers + count * each[name]
-    return (
-        f"{cluster}: {each[head]:.2f} dollars an hour for the head alone, {each[head] + workers:.2f} with all workers;"
-        f" expected: {hours * each[head]:.2f} dollars, if a pod does in an hour what this machine does"
-    )
+    return each[head], each[head] + workers
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from search_spaces.space import SpaceError
-from sweeps.engine.ending import resume_command
+from sweeps.engine.ending import gain_lines, resume_command
 from sweeps.engine.fields import cast, read_value
 from sweeps.engine.lock import driver
 from sweeps.engine.rebuild import rebuild
@@ -18,8 +18,9 @@ from sweeps.engine.reproduce import open_run, trial_of
 from sweeps.engine.search import storage_of
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
+from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
-from sweeps.results.run import SWEEP_FILE, Run
+from sweeps.results.run import SWEEP_FILE, Run, winner
 from trainables.core import START
 from trainables.trial import ROUND_FILE, STATE_FILE
 
@@ -29,7 +30,7 @@ SHAPES = {  # what saved weights are fitted to
 
 
 def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
-    """Say how a sweep stands (default: the latest in runs/): its trials by state, and the best so far.
+    """Say how a sweep stands (default: the latest in runs/): its trials by state, the best so far, finalists.
 
     `--cluster FILE`: join that sweep of a cluster (default: the latest), watch it to its end, and bring it home.
     """
@@ -50,6 +51,11 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
         if one.status == "running" and process:
             print(f"  trial {one.number}: round {one.rounds} of {sweep.rounds}, {percent(one.last_score)}")
     print_table(records, left.end.get("baselines", {}))
+    if left.finals:
+        print_finals(left.finals, left.clusters, left.trivial)
+    if left.end and (best := winner(records, left.finals)):
+        for line in gain_lines(best, left.end["untouched"].get(best.learner, {})):
+            print(line)
     if not process and (not left.end or left.end.get("interrupted")):
         script, *argv = left.facts["command"]
         print(f"go on with: {resume_command(sweep, Path(script), argv)}")

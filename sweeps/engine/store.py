@@ -21,6 +21,7 @@ from sweeps.engine.spool import Event
 SWEEP_TAG, TRIAL_TAG, PARENT_TAG = "espalier.sweep_id", "espalier.trial_id", "mlflow.parentRunId"
 ITEMS = 100  # parameters, tags and metrics in one request; MLflow takes at most 100, 100 and 1,000, and 1 MB
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # the server is there, and will never take this
+DATABASE = "mlflow.db"  # in the folder that a sweep is started in
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -143,7 +144,7 @@ def set_environment() -> None:
 
 def store_uri(folder: Path) -> str:
     """MLFLOW_TRACKING_URI, or a database in `folder`. BadInput for a store that MLflow no longer has."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / DATABASE}"
     if uri.split(":")[0].split("+")[0] not in (*DATABASES, "http", "https", "databricks"):
         raise BadInput(
             f"MLFLOW_TRACKING_URI={public(uri)}: MLflow keeps no runs in folders any more; unset it, or give"
@@ -200,6 +201,8 @@ def check_port(port: int) -> None:
 
 def serve_ui(port: int = 5000) -> None:
     """Open MLflow on what the sweeps started in this folder wrote: http://127.0.0.1:PORT."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (Path.cwd() / DATABASE).is_file():  # MLflow would make one
+        raise BadInput(f"no sweep has written to {Path.cwd()}; go to the folder that one was started in")
     command = ui_command(store_uri(Path.cwd()), port)
     check_port(port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
