@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Config
 
-from tests.miniatures import base
+from tests.miniatures import CONFIGS, base
 from tests.scripted_learner import completing, scripted
+from trainables.bases import Base
 from trainables.bits import FEWEST_LANES
 from trainables.core import Adapter
 from trainables.host import Host
@@ -17,6 +19,7 @@ from trainables.shape import Shape
 BASE = base("qwen2", seed=1)
 BASE.model.lm_head.weight.data[BASE.eos] *= 5  # rows end early, and at different times
 PROMPTS = [[a, b] + [a] * (a % 3 * 5) for a in range(4, 60, 5) for b in range(4, 60, 7)]  # of three padded widths
+LLAMA = ("q_proj", "v_proj", "down_proj")
 SEATS = {"all": PROMPTS, "some": PROMPTS[5:26], "block": PROMPTS[40:48], "few": PROMPTS[20:23]}
 
 
@@ -28,11 +31,11 @@ def threads(request: pytest.FixtureRequest):
     torch.set_num_threads(before)
 
 
-def seated(*names: str, rank: int = 4) -> Host:
+def seated(*names: str, rank: int = 4, on: Base = BASE, modules: tuple[str, ...] = LLAMA, lanes: int = 128) -> Host:
     """These seats, each with an adapter that changes what it says."""
-    host = Host(BASE, Shape(len(SEATS), decode_lanes=128, max_rank=rank, max_prompt=0))
+    host = Host(on, Shape(len(SEATS), decode_lanes=lanes, max_rank=rank, max_prompt=0))
     for name in names:
-        adapter = Adapter(r=rank, lora_alpha=8.0, target_modules=("q_proj", "v_proj", "down_proj"))
+        adapter = Adapter(r=rank, lora_alpha=8.0, target_modules=modules)
         host.open(name, scripted(adapter, evaluation=lambda own=name: completing(SEATS[own])))
         generator = torch.Generator().manual_seed(len(name) + sum(map(ord, name)))
         for part in host._seats[name].made.values:
@@ -80,3 +83,32 @@ def test_a_and_b_are_copied_once_for_a_block_of_a_seats_rows(monkeypatch: pytest
             assert alone["tokens"][0] == in_blocks[name]["tokens"][row]
             assert alone["logprobs"][0] == pytest.approx(in_blocks[name]["logprobs"][row], abs=1e-4)
             monkeypatch.undo()
+
+
+def test_every_kind_of_product_is_tried_before_batches_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPT-2's are no `Linear`; with an odd inner width their bits depend on the batch."""
+    monkeypatch.setitem(CONFIGS, "gpt2", GPT2Config(**CONFIGS["gpt2"].to_diff_dict() | {"n_inner": 33}))
+    odd = base("gpt2", seed=1)
+    odd.model.lm_head.weight = torch.nn.Parameter(odd.model.lm_head.weight.detach().clone(), requires_grad=False)
+    odd.model.lm_head.weight.data[odd.eos] *= 3
+    given: Any = {"on": odd, "modules": ("c_fc", "c_proj")}
+    said = seated(*SEATS, **given).run(dict.fromkeys(SEATS, "evaluate"))
+    for name in SEATS:
+        assert seated(name, **given).evaluate(name) == said[name], name
+
+
+def test_decoding_that_runs_out_of_memory_halves_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device with room for 20 rows: no bit changes, and training goes on with all of its lanes."""
+    wanted = seated("all").evaluate("all")
+    host = seated("all", lanes=1024)
+    before, run = host._bench.lanes, host._stack.run
+
+    def limited(lanes: torch.Tensor, *args: Any, **inputs: Any) -> Any:
+        if len(inputs["input_ids"]) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return run(lanes, *args, **inputs)
+
+    monkeypatch.setattr(host._stack, "run", limited)
+    assert host.evaluate("all") == wanted
+    assert (host._bench.lanes, host._bench.halvings) == (before, 0)
+    assert seated("all", lanes=5).evaluate("all") == wanted, "a block stays whole where fewer lanes are asked for"

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 
-from tests.miniatures import base
+from tests.miniatures import COMMON, DECODER, base
 from tests.packing_kit import BASE, CONFIGS, SHAPE, TASK, alone, ended, opened, same
-from trainables.core import Complete, Row
+from tests.scripted_learner import scripted
+from trainables.bases import Base
+from trainables.core import Adapter, Complete, Row
 from trainables.decoding import generate, prompts_of
 from trainables.host import Host
 from trainables.learners.soft_prompt import SoftPromptConfig
@@ -185,3 +188,15 @@ def test_a_host_says_who_holds_its_seats() -> None:
     opened(host, "c", CONFIGS["lora"])
     with pytest.raises(HostFull, match="max_prompt"):
         Host(BASE, SHAPE).open("long", SoftPromptConfig(num_virtual_tokens=7).build(BASE, TASK, 0))
+
+
+def test_dropout_beside_a_module_that_sees_rows_and_tokens_as_one() -> None:
+    """A shared expert does. One trial's dropout on it must not end everybody's batch."""
+    sizes = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 24, "num_experts": 4}
+    experts = Qwen2MoeConfig(**COMMON, **DECODER, **sizes, num_key_value_heads=2, num_experts_per_tok=2)
+    model = AutoModelForCausalLM.from_config(experts).requires_grad_(False).eval()
+    host = Host(Base("mini-moe", model, BASE.tokenizer), SHAPE)
+    for name, rate in (("plain", 0.0), ("drops", 0.1)):
+        host.open(name, scripted(Adapter(r=4, target_modules=("gate_proj", "down_proj"), lora_dropout=rate)))
+    losses = {name: one["loss"] for name, one in ended(host, "plain", "drops").items()}
+    assert all(math.isfinite(loss) for loss in losses.values())

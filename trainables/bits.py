@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.pytorch_utils import Conv1D
 
+from trainables.bases import Base
 from trainables.stack import Stack, updated
 
 FEWEST_LANES = (
@@ -19,32 +21,46 @@ FEWEST_LANES = (
 
 @torch.no_grad()
 def rows_stand_alone(stack: Stack) -> bool:
-    """Whether a row of this machine's matrix products has the same bits in a batch of any size from `FEWEST_LANES` up
-    and anywhere in it, also where blocks of rows have an A and a B each.
+    """Whether a row of the base's products has the same bits in a batch of any size from `FEWEST_LANES` up and anywhere
+    in it. Tried on one of each kind and size, not assumed: it depends on the BLAS, the processor and the threads."""
+    counts = (FEWEST_LANES, 24, 40, 96, 200)
+    return all(_stand_alone(module, _rows(256, stack.base, size), counts) for module, size, _ in _products(stack.base))
 
-    Tried on the base's own weights, one of each shape, not assumed: it depends on the BLAS, the processor and on how
-    many threads there are.
-    """
-    base, rank = stack.base, stack.max_rank
-    shapes = {m.weight.shape: m for m in base.model.modules() if isinstance(m, torch.nn.Linear) and m.weight.ndim == 2}
-    generator = torch.Generator().manual_seed(0)
 
-    def some(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(base.device)
+@torch.no_grad()
+def blocks_stand_alone(stack: Stack) -> bool:
+    """The same of blocks of `FEWEST_LANES` rows that have an A and a B each, beside any of the base's products."""
 
-    for module in shapes.values():
-        rows = some(256, module.in_features).to(base.dtype)
-        if not _stand_alone(module, rows, (FEWEST_LANES, 24, 40, 96, 200)):
-            return False
-        a, b = some(1, rank, module.in_features), some(1, module.out_features, rank)
+    def alone(module: torch.nn.Module, features_in: int, features_out: int) -> bool:
+        a, b = _rows(stack.max_rank, None, features_in), _rows(features_out, None, stack.max_rank)
 
-        def adapted(x: Tensor, module: torch.nn.Module = module, a: Tensor = a, b: Tensor = b) -> Tensor:
+        def adapted(x: Tensor) -> Tensor:
             blocks = len(x) // FEWEST_LANES
-            return updated(module(x), x, a.repeat(blocks, 1, 1), b.repeat(blocks, 1, 1), a.new_ones(blocks, 1, 1))
+            a_G, b_G = a.repeat(blocks, 1, 1), b.repeat(blocks, 1, 1)
+            return updated(module(x), x, a_G, b_G, a.new_ones(blocks, 1, 1))
 
-        if rank and not _stand_alone(adapted, rows[: 5 * FEWEST_LANES], (FEWEST_LANES, 3 * FEWEST_LANES)):
-            return False
-    return True
+        rows = _rows(5 * FEWEST_LANES, stack.base, features_in)
+        return _stand_alone(adapted, rows, (FEWEST_LANES, 3 * FEWEST_LANES))
+
+    return not stack.max_rank or all(alone(*product) for product in _products(stack.base))
+
+
+def _products(base: Base) -> list[tuple[torch.nn.Module, int, int]]:
+    """A module of each kind and size of product, with its numbers of features in and out: GPT-2's keep their weights
+    transposed, and those in 4 bits in another shape."""
+    found: dict[tuple[type, int, int], torch.nn.Module] = {}
+    for module in base.model.modules():
+        if isinstance(module, torch.nn.Linear):
+            found[type(module), module.in_features, module.out_features] = module
+        elif isinstance(module, Conv1D):
+            found[Conv1D, module.nx, module.nf] = module
+    return [(module, features_in, features_out) for (_, features_in, features_out), module in found.items()]
+
+
+def _rows(count: int, base: Base | None, features: int) -> Tensor:
+    """Of random numbers, the same at every call; in the base's dtype, or float32."""
+    rows = torch.randn(count, features, generator=torch.Generator().manual_seed(count))
+    return rows if base is None else rows.to(base.device, base.dtype)
 
 
 def _stand_alone(do: Callable[[Tensor], Tensor], rows: Tensor, counts: Sequence[int]) -> bool:

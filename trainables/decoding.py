@@ -56,21 +56,24 @@ def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
 
 
 @torch.no_grad()
-def generate(stack: Stack, prompts: Sequence[Prompt], lanes: int, full: bool = False) -> list[Completion]:
-    """Greedy completions, in the order of `prompts`, at most `lanes` at a time.
+def generate(
+    stack: Stack, prompts: Sequence[Prompt], lanes: int, full: bool = False, blocks: bool = True
+) -> list[Completion]:
+    """Greedy completions, in the order of `prompts`, at most `lanes` at a time, or a block.
 
-    `full`: batches always have that many lanes, also when few rows are left.
+    `full`: batches always have that many lanes, also when few rows are left; `blocks`: rows of a seat may share a copy
+    of its A and B.
     """
     results = [Completion([]) for _ in prompts]
     together = joins(stack.base)
     groups: dict[tuple[int, int], list[int]] = {}
     for index, prompt in enumerate(prompts):
-        block = prompt.block if together and not full and lanes >= prompt.block else 1
+        block = prompt.block if together and blocks and not full else 1
         groups.setdefault((prompt.cache if together else prompt.width, block), []).append(index)
     for (room, block), indices in sorted(groups.items()):
-        blocks = _blocks(prompts, indices, block)
-        for start in range(0, len(blocks), lanes // block):
-            chosen = blocks[start : start + lanes // block]
+        every, at_once = _blocks(prompts, indices, block), max(1, lanes // block)
+        for start in range(0, len(every), at_once):
+            chosen = every[start : start + at_once]
             completions = _decode(stack, [[prompts[i] for i in own] for own in chosen], room, block, lanes * full)
             for index, completion in zip(chain(*chosen), completions, strict=True):
                 results[index] = completion

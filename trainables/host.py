@@ -189,7 +189,7 @@ class Host:
         try:
             answers = do(list(requests.values()))
         except RuntimeError as error:
-            if not ran_out(error) or not self._bench.halve():
+            if not ran_out(error) or not self._bench.halve(decoding=do == self._bench.decode):
                 raise
             return  # gradients are added last: nothing is lost, and the requests are still there
         for trial_id, answer in zip(requests, answers, strict=True):

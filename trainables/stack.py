@@ -126,7 +126,7 @@ class Stack:
                 return None
             a_G = self.leaves[f"{name}.A"].index_select(0, self._lanes)  # (G, r, in)
             b_G = self.leaves[f"{name}.B"].index_select(0, self._lanes)  # (G, out, r)
-            x = inputs[0].to(a_G.dtype)
+            x = inputs[0].to(a_G.dtype).reshape(len(a_G), -1, a_G.shape[2])  # some modules see rows and tokens as one
             if self._drop is not None:
                 x = x * keep_mask(self._drop.key_R, self._drop.rate_R, number, x)
             return updated(output, x, a_G, b_G, self._scale_G_1_1)

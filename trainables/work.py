@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainables.adamw import StackedAdamW
-from trainables.bits import rows_stand_alone
+from trainables.bits import blocks_stand_alone, rows_stand_alone
 from trainables.core import Completion, LanguageLearner, Optimizer, Row
 from trainables.decoding import Prompt, generate, label_logprobs
 from trainables.documents import check
@@ -87,6 +87,7 @@ class Bench:
         on_cpu = stack.base.device.type == "cpu"
         self.full = not (on_cpu and rows_stand_alone(stack))
         self.full_decoding = self.full and on_cpu
+        self.blocks = not on_cpu or (not self.full and blocks_stand_alone(stack))
         self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes or (128 if on_cpu else 1024), 0
         self._untouched: dict[Any, Any] = {}
         self._spoilt: set[int] = set()  # slots whose gradient was cleared before their own step, as it was not finite
@@ -105,12 +106,16 @@ class Bench:
                 used += len(request.rows)
         return chosen
 
-    def halve(self) -> bool:
-        """Go on with half as many rows at a time, after running out of memory; whether that is possible."""
-        if self.halvings == HALVINGS or max(self.lanes, self.decode_lanes) == 1:
+    def halve(self, decoding: bool) -> bool:
+        """Go on with half as many rows at a time of what ran out of memory; whether that is possible. Decoding may as
+        often as there are lanes to halve: it begins with as many as may ever fit."""
+        if decoding:
+            possible, self.decode_lanes = self.decode_lanes > 1, max(1, self.decode_lanes // 2)
+            return possible
+        if self.halvings == HALVINGS or self.lanes == 1:
             return False
         self.halvings += 1
-        self.lanes, self.decode_lanes = max(1, self.lanes // 2), max(1, self.decode_lanes // 2)
+        self.lanes //= 2
         return True
 
     def train(self, requests: Sequence[Train]) -> list[float | Exception]:
@@ -198,12 +203,12 @@ class Bench:
     def decode(self, requests: Sequence[Decode]) -> list[list[Completion]]:
         flat = [prompt for request in requests for prompt in request.prompts]
         mine = [prompt for prompt in flat if prompt.lane.slot != self.stack.seats]
-        completions = iter(generate(self.stack, mine, self.decode_lanes, self.full_decoding))
-        ours = iter(self._once([prompt for prompt in flat if prompt.lane.slot == self.stack.seats], self._plain))
+        completions = iter(self._generated(mine))
+        ours = iter(self._once([prompt for prompt in flat if prompt.lane.slot == self.stack.seats], self._generated))
         return [[next(ours if p.lane.slot == self.stack.seats else completions) for p in r.prompts] for r in requests]
 
-    def _plain(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        return generate(self.stack, prompts, self.decode_lanes, self.full_decoding)
+    def _generated(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        return generate(self.stack, prompts, self.decode_lanes, self.full_decoding, self.blocks)
 
 
 def _loss(request: Train, logprobs: list[Tensor]) -> Any:
