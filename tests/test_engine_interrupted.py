@@ -90,7 +90,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         said += driver.stdout.readline()
     driver.send_signal(signal.SIGINT)  # out of impatience
     out = said + driver.communicate(timeout=300)[0]
-    assert driver.returncode == 130
+    assert driver.returncode == 130, out
     assert "still stopping" in out
     assert "Traceback" not in out
     command = shlex.split(re.search(r"Go on with:\n  (.*)", out).group(1))

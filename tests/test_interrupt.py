@@ -40,6 +40,22 @@ def test_while_tune_listens_the_first_ends_it_and_the_third_waits_for_nothing(ca
         signal.raise_signal(signal.SIGINT)
 
 
+def test_two_at_once_end_it_too(monkeypatch):
+    """The second comes while the first is being told of."""
+    heard, written = [], []
+
+    def impatient(number, text):
+        written.append(text)
+        if len(written) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("os.write", impatient)
+    with in_order():
+        signal.signal(signal.SIGUSR1, lambda *_: heard.append("stop"))
+        signal.raise_signal(signal.SIGINT)
+    assert (heard, len(written)) == (["stop"], 2)
+
+
 def test_outside_tune_it_is_one_line_with_the_command_that_goes_on(capsys, tmp_path):
     with pytest.raises(SystemExit) as end, one_line_errors(), going_on_with("x.py --resume", tmp_path), in_order():
         signal.raise_signal(signal.SIGINT)  # Tune has not begun, and would not hear of it

@@ -26,10 +26,11 @@ def in_order() -> Iterator[None]:
     def press(*_: Any) -> None:
         nonlocal pressed
         pressed += 1
-        if pressed > len(SAID) or signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        mine = pressed  # the next may come before this one is through
+        if mine > len(SAID) or signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             raise KeyboardInterrupt
-        os.write(2, f"\n{SAID[pressed - 1]}\n".encode())  # `print` may be what was interrupted
-        if pressed == 1:
+        os.write(2, f"\n{SAID[mine - 1]}\n".encode())  # `print` may be what was interrupted
+        if mine == 1:
             signal.raise_signal(signal.SIGUSR1)  # which Tune takes for Ctrl-C
 
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # until Tune listens to it
