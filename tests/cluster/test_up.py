@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -172,11 +173,11 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     """Ctrl-C, joined, a lost connection, and the head gone with its disk. What is on the volume, the sweep and MLflow's
     database, is enough; Redis remembers the job."""
     rounds, count = 5, 3
-    flags = ["--num-samples", str(count), "--rounds", str(rounds), "--grace-period", str(rounds), "--seats", "3"]
-    flags += ["--hosts", "1", "--name", "headless", "--max-cost", "5"]
-    started, log = up.sweep(*flags)
+    sizes = f"--num-samples {count} --rounds {rounds} --grace-period {rounds} --seats 3 --hosts 1 --max-cost 5"
+    started, log = up.sweep(*(flags := [*sizes.split(), "--name", "headless"]))
     there = up.pods.shared / "runs/headless"
-    wait_until(lambda: "trial 0 started" in log.read_text(), 120, f"the first trial: {log}")
+    began = re.compile(r"trial 0 \(\w+\) started")
+    wait_until(lambda: began.search(log.read_text()), 120, f"the first trial: {log}")
     started.send_signal(signal.SIGINT)
     started.wait(timeout=60)
     assert f"join again with: espalier status headless --cluster {up.file}" in log.read_text()
@@ -187,7 +188,7 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     said = ""
     for line in joined.stdout:
         said += line
-        if "trial 0 started" in line:
+        if began.search(line):
             for ssh in psutil.Process(joined.pid).children():
                 ssh.kill()
         if "lost the head" in line:
@@ -197,11 +198,10 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     up.pods.end(lost)
     lost["status"] = "TERMINATED"
     said += joined.communicate(timeout=120)[0]
-    assert said.count("trial 0 started") == 1, "from its beginning, and nothing twice"
+    assert len(began.findall(said)) == 1, "from its beginning, and nothing twice"
     assert joined.returncode == 2, said
     assert "has no head: run `ray up" in said
     before = trials(there)
-
     up.call("ray", "up", "-y", "--no-config-cache", up.file, cwd=ROOT)
     if up.redis:
         said = up.call("espalier", "status", "--cluster", up.file)
