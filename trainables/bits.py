@@ -14,9 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from trainables.bases import Base
 from trainables.stack import Stack, updated
 
-FEWEST_LANES = (
-    8  # a batch is not made smaller, and a block has as many: products of fewer rows take other paths in BLAS
-)
+FEWEST_LANES = 8  # of a batch, and all that a block has: products of fewer rows take other paths in BLAS
 
 
 @torch.no_grad()
@@ -37,7 +35,7 @@ def blocks_stand_alone(stack: Stack) -> bool:
         def adapted(x: Tensor) -> Tensor:
             blocks = len(x) // FEWEST_LANES
             a_G, b_G = a.repeat(blocks, 1, 1), b.repeat(blocks, 1, 1)
-            return updated(module(x), x, a_G, b_G, a.new_ones(blocks, 1, 1))
+            return updated(module(x), x.to(a.dtype).view(blocks, FEWEST_LANES, -1), a_G, b_G, a.new_ones(blocks, 1, 1))
 
         rows = _rows(5 * FEWEST_LANES, stack.base, features_in)
         return _stand_alone(adapted, rows, (FEWEST_LANES, 3 * FEWEST_LANES))

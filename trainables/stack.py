@@ -134,10 +134,11 @@ class Stack:
         return add_update
 
 
-def updated(output: Tensor, x: Tensor, a_G: Tensor, b_G: Tensor, scale_G_1_1: Tensor) -> Tensor:
-    """A module's output of rows `x` and what the A and B of each of their G blocks add to it; shape and dtype stay."""
-    y, x = (rows.reshape(len(a_G), -1, rows.shape[-1]) for rows in (output.to(a_G.dtype), x.to(a_G.dtype)))
-    low = torch.bmm(x, a_G.transpose(1, 2)) * scale_G_1_1
+def updated(output: Tensor, x_G: Tensor, a_G: Tensor, b_G: Tensor, scale_G_1_1: Tensor) -> Tensor:
+    """A module's output, of inputs that are cut in G blocks, and what each block's A and B add to it; shape and dtype
+    stay."""
+    y = output.to(a_G.dtype).reshape(len(a_G), -1, output.shape[-1])
+    low = torch.bmm(x_G, a_G.transpose(1, 2)) * scale_G_1_1
     return torch.baddbmm(y, low, b_G.transpose(1, 2)).view(output.shape).to(output.dtype)  # rounded once
 
 
