@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Literal
 
 from trainables.core import Example, Split, Task
@@ -105,7 +106,10 @@ def near_duplicates(splits: Splits) -> Iterator[Finding]:
     for before, split in pairwise(SPLITS):
         earlier += [(before, example) for example in splits[before]]
         own = splits[split]
-        for what, text, least, most in (("prompts", _prompt, *PROMPT_PIECES), ("answers", _answer, *ANSWER_PIECES)):
+        for what, text, least, most in (
+            ("prompts", attrgetter("prompt"), *PROMPT_PIECES),
+            ("answers", attrgetter("answer"), *ANSWER_PIECES),
+        ):
             twins = copies([text(e) for _, e in earlier], [text(e) for e in own], least, most)
             if len(twins) > max(1, TOO_MANY * len(own)):
                 place, origin = next(iter(twins.items()))
@@ -224,14 +228,6 @@ def _differ(one: Counter, other: Counter) -> bool:
 
     keys = list(one | other)
     return chi2_contingency([[one[key] for key in keys], [other[key] for key in keys]]).pvalue < BY_CHANCE
-
-
-def _prompt(example: Example) -> str:
-    return example.prompt
-
-
-def _answer(example: Example) -> str:
-    return example.answer
 
 
 def _shown(example: Example, text: str = "") -> str:

@@ -37,7 +37,8 @@ def copies(originals: Sequence[str], texts: Sequence[str], least: int, most: int
     """
     known = [shingles(text) for text in texts]
     asked = set().union(*known)
-    counts = Counter(piece for text in originals for piece in shingles(text) & asked)
+    read = [(len(pieces), pieces & asked) for pieces in map(shingles, originals)]
+    counts = Counter(piece for _, pieces in read for piece in pieces)
     template = {piece for piece, count in counts.items() if count > max(FEW, TEMPLATE * len(originals))}
     sizes, where = [], defaultdict[str, list[int]](list)
     for place, pieces in enumerate(known):
@@ -45,10 +46,11 @@ def copies(originals: Sequence[str], texts: Sequence[str], least: int, most: int
         for piece in pieces - template:
             where[piece].append(place)
     found: dict[int, list[int]] = defaultdict(list)
-    for origin, text in enumerate(originals):
-        own = shingles(text) - template
-        for place, shared in Counter(place for piece in own for place in where.get(piece, ())).items():
-            shorter = min(len(own), sizes[place])
+    for origin, (size, pieces) in enumerate(read):
+        own = pieces - template
+        rest = size - len(pieces) + len(own)
+        for place, shared in Counter(place for piece in own for place in where[piece]).items():
+            shorter = min(rest, sizes[place])
             if shorter >= least and shared >= shorter - (shorter // 10 if shorter >= LONG else 0):
                 found[place].append(origin)
     return {place: origins[0] for place, origins in sorted(found.items()) if len(origins) <= (most or len(originals))}

@@ -76,7 +76,7 @@ class _Writer:
     def end(self) -> _Writer:
         """The token that ends a reply, a label."""
         end, self._special = turn_end(self._tokenizer), False
-        self._near = _text_of(self._tokenizer, end)
+        self._near = self._tokenizer.convert_ids_to_tokens(end)
         self._ids = self._encoded(self._near)
         return self._add([end], True)
 
@@ -95,7 +95,7 @@ class _Writer:
 def _one_row(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> Row | None:
     """Turn by turn, so that the place of every label is known; None if the template does not keep earlier turns."""
     said, writer = "", _Writer(tokenizer)  # the text that is behind us
-    end = _text_of(tokenizer, turn_end(tokenizer))
+    end = tokenizer.convert_ids_to_tokens(turn_end(tokenizer))
     for place, (role, text) in enumerate(messages):
         if role != "assistant":
             continue
@@ -118,7 +118,7 @@ def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
             return rendered(tokenizer, [{"role": role, "content": text} for role, text in messages])
         except Exception as error:  # a template raises what it likes, and says why
             raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
-    end = _text_of(tokenizer, turn_end(tokenizer))
+    end = tokenizer.convert_ids_to_tokens(turn_end(tokenizer))
     form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{end}\n"}
     return "".join(form[role].format(text) for role, text in messages)
 
@@ -126,10 +126,6 @@ def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
 def _reply(tokenizer: Any, text: str) -> str:
     """Without a chat template a space separates it from `Answer:`."""
     return text if tokenizer.chat_template else f" {text}"
-
-
-def _text_of(tokenizer: Any, token: Any) -> str:
-    return tokenizer.convert_ids_to_tokens(token)
 
 
 def decode(tokenizer: Any, tokens: list[int]) -> str:
