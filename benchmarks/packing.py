@@ -2,12 +2,14 @@
 
     python benchmarks/packing.py                             # 16 and 48 trials; about five minutes on two cores
     python benchmarks/packing.py --workload batched --seats 4 8
+    python benchmarks/packing.py --plain 1 2 3 4 --seats 2 4 8 --rounds 10     # how many side by side; shorter rounds
     python benchmarks/packing.py --no-ray --shape qwen2.5-0.5b --seats 8 16 32 64 --plain 4 8    # one GPU
+    python benchmarks/packing.py --no-ray --seats 16 --plain --profile         # where the time of seats goes
 
 Arena workload: 80 online episodes in five rounds, 30 questions after each. Batched: 40 steps of 4 rows of about 128
 tokens in four rounds, each question behind solved ones. Every run is a fresh process with a Ray of its own. `further`
-is seconds per trial without start-up: (time of the longer run - time of the shorter) / (trials more). `--no-ray` needs
-neither Ray nor MLflow.
+is seconds per trial without start-up, (time of the longer run - time of the shorter) / (trials more), and how many
+trials a minute that makes. `--no-ray` needs neither Ray nor MLflow.
 """
 
 from __future__ import annotations
@@ -55,19 +57,25 @@ class Solved(ArenaTask):
         )
 
 
+@dataclass(frozen=True)
+class Workload:
+    """`steps` training steps in `rounds` rounds, `task`'s search split after each."""
+
+    task: ArenaTask
+    fields: dict[str, Any]
+    steps: int
+    rounds: int
+
+
 WORKLOADS = {
-    "arena": (ArenaTask(train_size=200, search_size=30), {"mode": "online", "steps_per_round": 16}, 5),
-    "batched": (
-        Solved(train_size=200, search_size=30),
-        {"per_device_train_batch_size": 4, "steps_per_round": 10},
-        4,
-    ),
+    "arena": Workload(ArenaTask(train_size=200, search_size=30), {"mode": "online"}, 80, 5),
+    "batched": Workload(Solved(train_size=200, search_size=30), {"per_device_train_batch_size": 4}, 40, 4),
 }
 
 
-def pair_of(workload: str, config: dict[str, Any]) -> Pair:
-    task, fields, _ = WORKLOADS[workload]
-    return Pair(LoraConfig(**fields, **config["c"]), task, BASE)
+def pair_of(work: Workload, config: dict[str, Any]) -> Pair:
+    learner = LoraConfig(**work.fields, steps_per_round=work.steps // work.rounds, **config["c"])
+    return Pair(learner, work.task, BASE)
 
 
 def configurations(count: int) -> list[dict[str, Any]]:
@@ -83,39 +91,51 @@ def main() -> None:
     parser.add_argument("--plain", type=int, nargs="*", default=[2], help="processes side by side")
     parser.add_argument("--seats", type=int, nargs="*", default=[4])
     parser.add_argument("--hosts", type=int, default=2)
+    parser.add_argument("--rounds", type=int, help="the same steps in so many rounds, with a search split after each")
     parser.add_argument("--no-ray", action="store_true", help="one process, one device")
     parser.add_argument("--shape", default=BASE, help=f"with --no-ray: {BASE}, or qwen2.5-0.5b with random weights")
-    parser.add_argument("--compile", action="store_true", help="with --no-ray: also with torch.compile; takes long")
+    parser.add_argument(
+        "--compile", nargs="?", const="default", choices=["default", "reduce-overhead"],
+        help="with --no-ray: also with torch.compile (reduce-overhead: CUDA graphs); takes long",
+    )  # fmt: skip
+    parser.add_argument("--profile", action="store_true", help="with --no-ray: operators that take most of the time")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # one measurement, in a process of its own
     flags = parser.parse_args()
     if flags.no_ray:
         from benchmarks.packing_device import compare
 
-        compare(flags.shape, flags.seats, flags.plain, flags.compile)
+        compare(flags.shape, flags.seats, flags.plain, flags.compile, flags.profile)
         return
     if flags.one:
         measure(**json.loads(flags.one))
         return
+    rounds = flags.rounds or WORKLOADS[flags.workload].rounds
+    if WORKLOADS[flags.workload].steps % rounds:
+        parser.error(f"--rounds {rounds} does not divide the {WORKLOADS[flags.workload].steps} steps of a trial")
     ways = [("plain", n, 1) for n in flags.plain] + [("packed", n, flags.hosts) for n in flags.seats]
-    print(f"{flags.workload}, {os.cpu_count()} cores, {BASE}; plain: processes side by side, packed: seats x hosts")
+    print(
+        f"{flags.workload} in {rounds} rounds, {os.cpu_count()} cores, {BASE}; plain: processes, packed: seats x hosts"
+    )
     few, many = flags.trials
-    print(f"| way | {few} trials, s | {many} trials, s | further, s | CPU s a trial | peak MiB, {few} trials | score |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(
+        f"| way | {few} trials, s | {many} trials, s | further, s | a minute | CPU s | peak MiB, {few} trials | score |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for way, width, hosts in ways:
-        short, long = (run(flags.workload, way, width, hosts, count) for count in (few, many))
+        short, long = (run(flags.workload, rounds, way, width, hosts, count) for count in (few, many))
         name = f"{way} {width}" + (f" x {hosts}" if way == "packed" else "")
         further = (long["wall_s"] - short["wall_s"]) / (many - few)
         busy = (long["cpu_s"] - short["cpu_s"]) / (many - few)
         print(
-            f"| {name} | {short['wall_s']:.1f} | {long['wall_s']:.1f} | {further:.2f} | {busy:.2f}"
+            f"| {name} | {short['wall_s']:.1f} | {long['wall_s']:.1f} | {further:.2f} | {60 / further:.0f} | {busy:.2f}"
             f" | {short['peak_mib']:.0f} | {long['score']:.3f} |",
             flush=True,
         )
 
 
-def run(workload: str, way: str, width: int, hosts: int, count: int) -> dict[str, float]:
+def run(workload: str, rounds: int, way: str, width: int, hosts: int, count: int) -> dict[str, float]:
     """One measurement in a process of its own, watched from here: seconds, CPU seconds, peak memory of its tree."""
-    given = {"workload": workload, "way": way, "width": width, "hosts": hosts, "count": count}
+    given = {"workload": workload, "rounds": rounds, "way": way, "width": width, "hosts": hosts, "count": count}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
     child = subprocess.Popen(
@@ -155,7 +175,7 @@ class Watch:
             self.peak = max(self.peak, total)
 
 
-def measure(workload: str, way: str, width: int, hosts: int, count: int) -> None:
+def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count: int) -> None:
     import ray
     from ray import tune
 
@@ -164,10 +184,9 @@ def measure(workload: str, way: str, width: int, hosts: int, count: int) -> None
 
     quieten()
     silence_ray(False)
-    rounds = WORKLOADS[workload][2]
     ray.init(address="local", include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False,
              configure_logging=False)  # fmt: skip
-    resolve = partial(pair_of, workload)
+    resolve = partial(pair_of, replace(WORKLOADS[workload], rounds=rounds))
     if way == "plain":
         from benchmarks.plain_trial import PlainTrial
 
@@ -178,7 +197,7 @@ def measure(workload: str, way: str, width: int, hosts: int, count: int) -> None
         from trainables.shape import Shape
         from trainables.trial import Trial
 
-        rows = max(pair_of(workload, {"c": c}).learner.rows_per_batch() for c in configurations(3))
+        rows = max(resolve({"c": c}).learner.rows_per_batch() for c in configurations(3))
         shape = Shape(width, lanes=min(32, width * rows), max_rank=16, max_prompt=0)
         actors = start_hosts(BASE, shape, hosts, max(1, (os.cpu_count() or 1) // hosts))
         trainable = tune.with_parameters(Trial, resolve=resolve, hosts={BASE: actors})

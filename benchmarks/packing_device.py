@@ -34,6 +34,7 @@ QWEN = {
     "num_key_value_heads": 2,
     "vocab_size": 151_936,
 }
+ARENA = WORKLOADS["arena"]
 SEQUENTIAL = 4  # trials that are run one after the other, enough for a mean
 
 
@@ -45,7 +46,9 @@ class Arithmetic:
     flops: float
 
 
-def compare(shape: str, seats: Sequence[int], processes: Sequence[int], compiled: bool) -> None:
+def compare(
+    shape: str, seats: Sequence[int], processes: Sequence[int], compiled: str | None = None, profiled: bool = False
+) -> None:
     base = opened(shape)
     peak = peak_flops(base.device, base.dtype)
     name = torch.cuda.get_device_name() if base.device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
@@ -60,8 +63,11 @@ def compare(shape: str, seats: Sequence[int], processes: Sequence[int], compiled
     for count in seats:
         needs = arithmetic(base, count)  # warms, too
         report(f"{count} seats", timed(lambda n=count: packed(base, n)) / count, alone, needs, peak)
+    if profiled:
+        for count in seats:
+            profile(base, count)
     if compiled:
-        compile_base(base)
+        compile_base(base, compiled)
         report("sequential, compiled", timed_again(lambda: sequential(base, SEQUENTIAL)) / SEQUENTIAL, alone)
         for count in seats:
             seconds = timed_again(lambda n=count: packed(base, n)) / count
@@ -84,24 +90,39 @@ def arithmetic(base: Base, count: int) -> Arithmetic:
         train, evaluate = (partial(together, host, count, what) for what in get_args(Work))
         close = host.shut
     else:
-        trial = plain(base, pair_of("arena", {"c": configurations(1)[0]}), 0)
+        trial = plain(base, pair_of(ARENA, {"c": configurations(1)[0]}), 0)
         train, evaluate, close = trial.round, trial.evaluate, trial.close
     train()
     evaluate()
     training, asking = cost(train), cost(evaluate)
     close()
-    _, fields, rounds = WORKLOADS["arena"]
-    flops = rounds * (training.flops + asking.flops)
-    return Arithmetic(training.operations / fields["steps_per_round"], flops / trials)
+    flops = ARENA.rounds * (training.flops + asking.flops)
+    return Arithmetic(training.operations / (ARENA.steps // ARENA.rounds), flops / trials)
 
 
-def compile_base(base: Base) -> None:
+def profile(base: Base, count: int) -> None:
+    """Prints the operators that take most of the time of a round and an evaluation of `count` seats, their second."""
+    host, longest = (
+        seated(base, count),
+        "self_device_time_total" if base.device.type == "cuda" else "self_cpu_time_total",
+    )
+    for what in get_args(Work):
+        together(host, count, what)
+    for what in get_args(Work):
+        with torch.profiler.profile() as seen:
+            together(host, count, what)
+        print(f"\n{count} seats, {what}")
+        print(seen.key_averages().table(sort_by=longest, row_limit=12, max_name_column_width=48))
+    host.shut()
+
+
+def compile_base(base: Base, mode: str) -> None:
     """Compile the base's forward pass, PEFT's or the stack's adapters with it, anew for each set of hooks."""
     import torch._dynamo.config as dynamo
 
     dynamo.skip_nnmodule_hook_guards = False  # else adapters that come later would be left out, silently
     dynamo.recompile_limit, dynamo.accumulated_recompile_limit = 256, 4096  # sizes of rows, masks and caches
-    base.model.forward = torch.compile(base.model.forward)
+    base.model.forward = torch.compile(base.model.forward, mode=mode)
 
 
 def timed(do: Callable[[], None]) -> float:
@@ -143,10 +164,9 @@ def plain(base: Base, pair: Pair, seed: int) -> OwnModel:
 
 
 def sequential(base: Base, count: int) -> None:
-    rounds = WORKLOADS["arena"][2]
     for config in configurations(count):
-        trial = plain(base, pair_of("arena", {"c": config}), 0)
-        for _ in range(rounds):
+        trial = plain(base, pair_of(ARENA, {"c": config}), 0)
+        for _ in range(ARENA.rounds):
             trial.round()
             trial.evaluate()
         trial.close()
@@ -155,7 +175,7 @@ def sequential(base: Base, count: int) -> None:
 def seated(base: Base, count: int) -> Host:
     host = Host(base, Shape(count, lanes=count, max_rank=16, max_prompt=0))
     for index, config in enumerate(configurations(count)):
-        pair = pair_of("arena", {"c": config})
+        pair = pair_of(ARENA, {"c": config})
         host.open(str(index), pair.learner.build(base, pair.task, 0), 0)
     return host
 
@@ -166,7 +186,7 @@ def together(host: Host, count: int, what: Work) -> dict[str, Any]:
 
 def packed(base: Base, count: int) -> None:
     host = seated(base, count)
-    for _ in range(WORKLOADS["arena"][2]):
+    for _ in range(ARENA.rounds):
         together(host, count, "round")
         together(host, count, "evaluate")
     host.shut()

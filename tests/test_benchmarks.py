@@ -22,7 +22,7 @@ def run(script: str, *flags: str) -> str:
 
 def test_plain_trials_and_packed_ones_reach_the_same_scores():
     """Plain Ray Tune + PEFT beside our own hosts: else their times would not compare."""
-    given = {"workload": "arena", "width": 2, "hosts": 1, "count": 3}
+    given = {"workload": "arena", "rounds": 5, "width": 2, "hosts": 1, "count": 3}
     plain, packed = (
         json.loads(run("packing.py", "--one", json.dumps(given | {"way": way})).splitlines()[-1])["score"]
         for way in ("plain", "packed")
@@ -39,13 +39,16 @@ def test_decoding_in_blocks_is_held_against_a_copy_for_every_row():
 
 
 def test_one_process_without_ray_seats_against_plain_trials():
-    table = [line.split("|")[1:-1] for line in run("packing.py", "--no-ray", "--seats", "2", "--plain").splitlines()]
+    said = run("packing.py", "--no-ray", "--seats", "2", "--plain", "--profile")
+    table = [line.split("|")[1:-1] for line in said.splitlines()]
     rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in table if len(cells) == 6}
     assert {"sequential", "2 seats"} < rows.keys()
     for seconds, ratio, operations, products, _ in (rows["sequential"], rows["2 seats"]):
         assert 0 < float(products) < float(seconds)
         assert float(ratio.removesuffix(" x")) > 0
         assert float(operations) > 100
+    _, training, asking = said.split("\n2 seats, ")
+    assert "aten::mm" in training and "aten::mm" in asking, "no product among what takes most of the time"
 
 
 def test_costs_by_hand():
