@@ -88,11 +88,11 @@ def test_a_trial_whose_score_means_little_is_marked(finished):
     run = folder / "runs/toy"
     lines = [line for line in (run / "leaderboard.md").read_text().splitlines() if "planted=" in line]
     assert all(("no gradient in 1 module (ear)" in line) == ("planted=nan" in line) for line in lines)
-    assert all(("50% of completions were cut off" in line) == ("planted=kill" in line) for line in lines)
+    assert all(("50 % of completions were cut off" in line) == ("planted=kill" in line) for line in lines)
     scores = pd.read_csv(run / "leaderboard.csv").set_index("number").score
     for line in lines:
         number, ranked = int(line.split("|")[2]), "diverged" not in line and "failed" not in line
-        assert ("no better than chance (10.0%)" in line) == (scores[number] <= 0.1 and ranked), line
+        assert ("no better than chance (10.0 %)" in line) == (scores[number] <= 0.1 and ranked), line
     with sqlite3.connect(folder / "mlflow.db") as store:
         said = [value for (value,) in store.execute("select value from tags where key = 'notes'")]
     assert any("no gradient" in value for value in said)

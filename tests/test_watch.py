@@ -75,8 +75,8 @@ def test_nothing_to_train_is_refused(base):
 def test_marks_are_for_what_is_no_result():
     baselines = {"chance": 0.2, "constant": 0.25, "constant.logic": 0.9, "untouched": 0.3}
     assert list(watch_best({"score": 0.31, "truncated": 0.05}, baselines)) == []
-    assert list(watch_best({"score": 0.3}, baselines)) == ["no better than untouched (30.0%)"]
-    assert list(watch_best({"score": 0.5, "truncated": 0.4}, baselines)) == ["40% of completions were cut off"]
+    assert list(watch_best({"score": 0.3}, baselines)) == ["no better than untouched (30.0 %)"]
+    assert list(watch_best({"score": 0.5, "truncated": 0.4}, baselines)) == ["40 % of completions were cut off"]
     assert list(watch_best({"score": 0.5, "memory_writes": 0}, {})) == ["nothing was written into the memory"]
     assert list(watch_best({"score": 0.5, "memory_writes": 3}, {})) == []
     many = {"without_gradient": ["a", "b", "c", "d"]}

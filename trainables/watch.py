@@ -33,8 +33,8 @@ def watch_best(metrics: Mapping[str, Any], baselines: Mapping[str, float]) -> It
     if metrics.get("memory_writes") == 0:
         yield "nothing was written into the memory"
     if (share := metrics.get("truncated", 0.0)) > TRUNCATED:
-        yield f"{share:.0%} of completions were cut off"
+        yield f"{100 * share:.0f} % of completions were cut off"
     trivial = {name: value for name, value in baselines.items() if "." not in name}
     name = max(trivial, key=lambda key: trivial[key], default=None)
     if name is not None and metrics["score"] <= trivial[name]:
-        yield f"no better than {name} ({trivial[name]:.1%})"
+        yield f"no better than {name} ({100 * trivial[name]:.1f} %)"
