@@ -41,7 +41,7 @@ class PlantedConfig(LoraConfig):
     """LoRA that goes wrong at its sixth and its tenth loss, each once in the life of the folder `marks`."""
 
     name: ClassVar[str] = "planted"
-    planted: tuple[str, ...] = ()  # killed, memory, error
+    planted: tuple[str, ...] = ()  # killed, memory, device, error
     marks: str = ""
 
     def build(self, base, task, seed):
@@ -59,6 +59,8 @@ class Planted(SupervisedLearner):
                     raise KeyError("planted")
                 if planted == "memory":
                     raise torch.OutOfMemoryError("planted: out of memory")
+                if planted == "device":
+                    raise torch.AcceleratorError("planted: CUDA error: an illegal memory access was encountered")
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().loss(logprobs, rows)
 

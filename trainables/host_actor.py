@@ -135,7 +135,7 @@ class HostProcess:
         try:
             results = self._host.tick()
         except Exception as fault:  # of the host itself: every trial that is at work hears of it
-            results = dict.fromkeys(self._waiting, fault)
+            results = dict.fromkeys(self._waiting, survived(fault))
         for trial_id, result in results.items():
             self._answer(trial_id, result)
 
@@ -147,7 +147,7 @@ class HostProcess:
                 try:
                     do()
                 except Exception as fault:
-                    future.set_exception(fault)
+                    future.set_exception(survived(fault))
                 do, future = self._inbox.get_nowait()
         except queue.Empty:
             return
@@ -165,7 +165,7 @@ class HostProcess:
         except Exception as fault:  # also of what is made of the result: no memory for the state, no disk for files
             self._host.drop(trial_id)
             self._rounds.pop(trial_id, None)
-            self._waiting.pop(trial_id).set_exception(fault)
+            self._waiting.pop(trial_id).set_exception(survived(fault))
         else:
             if reply is None:
                 return
@@ -188,6 +188,15 @@ class HostProcess:
 
     def _kept(self, trial_id: str) -> dict[str, Any]:
         return {"state": self._host.state(trial_id), "adapter": self._host.files(trial_id)}
+
+
+def survived(fault: Exception) -> Exception:
+    """The fault, for whoever asked. One that this process does not survive ends it: trials go on in its successor."""
+    from trainables.memory import lost_device
+
+    if lost_device(fault):
+        raise SystemExit("the device is lost to this process") from fault
+    return fault
 
 
 def start_hosts(base: str, shape: Shape, count: int, threads: int = 1, gpus: float = 0) -> list[Any]:

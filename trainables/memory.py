@@ -1,4 +1,4 @@
-"""What to do when memory runs out: the same gradients from fewer rows at a time.
+"""What to do when memory runs out: the same gradients from fewer rows at a time. And when a device is lost instead.
 
 A loss may mix the rows of a micro-batch in any way, so halving the batch and doubling accumulation would change it.
 Instead, log-probabilities are computed first, without a graph; the loss says how much each of them matters; and
@@ -20,6 +20,12 @@ def ran_out(error: BaseException) -> bool:
     words = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
     said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     return isinstance(error, torch.OutOfMemoryError) or said
+
+
+def lost_device(error: BaseException) -> bool:
+    """Whether a GPU failed in a way that its process does not survive, as by a read outside its memory: whatever this
+    process asks of it next fails, too (CUDA's sticky errors)."""
+    return isinstance(error, torch.AcceleratorError) and not ran_out(error)
 
 
 def gradients(

@@ -133,7 +133,14 @@ class Hand:
             with tempfile.TemporaryDirectory() as folder:
                 self._learner.save(folder)
                 return read_files(folder)
-        return getattr(self._learner, name)(*arguments)
+        try:
+            return getattr(self._learner, name)(*arguments)
+        except RuntimeError as fault:
+            from trainables.memory import lost_device
+
+            if self._device is None and lost_device(fault):  # else Ray Train ends all of them
+                os._exit(1)  # the trial goes on in another process
+            raise
 
     def _opened(self, pair: Pair, seed: int, strategy: Any, halvings: int) -> Any:
         if pair.learner.needs_base:
