@@ -90,7 +90,7 @@ def probe(sweep: Sweep, index: int) -> dict[str, float]:
         input=pickle.dumps((sweep.pairs[index], sweep.seed)),
         capture_output=True,
         timeout=PROBE_TIMEOUT_S,
-        env=_environment(),
+        env=_environment(sweep),
         check=False,
     )
     if done.returncode:
@@ -106,8 +106,11 @@ def _expected_rounds(sweep: Sweep) -> float:
     return total
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+def _environment(sweep: Sweep) -> dict[str, str]:
+    """As a trial's: one that asks for no GPU sees none."""
+    unseen = {} if sweep.resources_per_trial.get("gpu") else {"CUDA_VISIBLE_DEVICES": ""}
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": threads} | unseen
 
 
 def _measure(pair: Any, seed: int) -> dict[str, float]:
