@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import peft
 import pytest
@@ -16,46 +17,114 @@ from trainables.core import Optimizer
 from trainables.host import Host
 from trainables.learners.hybrid import HybridConfig
 from trainables.learners.lora import LoraConfig
+from trainables.learners.lora_ttt import LoraTttConfig
 from trainables.learners.soft_prompt import SoftPromptConfig
 from trainables.own_model import with_peft
 from trainables.shape import HostFull, Shape
 from trainables.solo import Solo
 
 LEARNERS = {"lora": LoraConfig, "soft_prompt": SoftPromptConfig, "hybrid": HybridConfig}
+QUICK = {"learning_rate": 1e-3, "r": 4, "weight_decay": 0.1, "steps_per_round": 1}
+MOMENTS = {
+    "early": {"adam_beta1": 0.0, "adam_beta2": 0.9, "adam_epsilon": 1e-3},
+    "usual": {},
+    "late": {"adam_beta1": 0.98, "adam_beta2": 0.99999, "adam_epsilon": 1e-6},
+}
 
 
-def test_training_curve_equals_peft_with_torch_adamw():
-    """200 steps with weight decay and a biting clip, each loss against a plain loop over PEFT's model.
+def plain_losses(config, steps, dtype=torch.float64):
+    """The losses of a plain loop over PEFT's model with torch's AdamW.
 
     In float64 but for what transformers does in float32 (norms), whose rounding errors training amplifies.
     """
-    config = LoraConfig(learning_rate=1e-3, r=4, weight_decay=0.1, max_grad_norm=0.5, steps_per_round=1)
-    ours = base("qwen2", torch.float64)
-    learner = config.build(ours, Letters(), seed=3)
-    host = Solo(ours, learner, seed=3)
-    rows = config.build(ours, Letters(), seed=3)
-
-    theirs = model("qwen2", torch.float64)
+    rows = config.build(base("qwen2"), Letters(), seed=3)
+    theirs = model("qwen2", dtype)
     torch.manual_seed(3)
     wrapped = peft.get_peft_model(
         theirs, peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"])
     )
-    wrapped.eval().double()
+    wrapped.eval().to(dtype)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+    )
     losses = []
-    for _ in range(200):
+    for _ in range(steps):
         batch = rows.next_rows()
         labels = [[t if is_label else -100 for t, is_label in zip(r.tokens, r.labels, strict=True)] for r in batch]
         logits = wrapped(input_ids=torch.tensor([r.tokens for r in batch])).logits  # its own loss would be in float32
         loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), torch.tensor(labels)[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+        torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
         optimizer.step()
         losses.append(loss.item())
+    return losses
+
+
+def test_training_curve_equals_peft_with_torch_adamw():
+    """200 steps with weight decay and a biting clip."""
+    config = LoraConfig(**QUICK, max_grad_norm=0.5)
+    ours = base("qwen2", torch.float64)
+    host = Solo(ours, config.build(ours, Letters(), seed=3), seed=3)
+    losses = plain_losses(config, 200)
     assert losses[-1] < 0.8 * losses[0]
     assert [host.round()["loss"] for _ in losses] == pytest.approx(losses, abs=1e-4)
+
+
+def test_seats_of_differing_betas_each_equal_torch_adamw():
+    """Side by side for 40 steps, and each a curve of its own."""
+    ours = base("qwen2", torch.float64)
+    host = Host(ours, Shape(len(MOMENTS), lanes=24, max_rank=4, max_prompt=0))
+    configs = {name: LoraConfig(**QUICK, **fields) for name, fields in MOMENTS.items()}
+    for name, config in configs.items():
+        host.open(name, config.build(ours, Letters(), seed=3), seed=3)
+    rounds = [host.run(dict.fromkeys(configs, "round")) for _ in range(40)]
+    for name, config in configs.items():
+        assert [one[name]["loss"] for one in rounds] == pytest.approx(plain_losses(config, 40), abs=1e-4), name
+    last = sorted(one["loss"] for one in rounds[-1].values())
+    assert min(b - a for a, b in pairwise(last)) > 1e-2
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+@pytest.mark.parametrize("optim", ["adamw_torch", "paged_adamw_32bit"])
+def test_a_model_of_its_own_has_the_same_betas(optim, moments):
+    config = LoraConfig(**QUICK, **MOMENTS[moments])
+    ours = base("qwen2")
+    learner = with_peft(ours, lora_config(ours, config.adapter()), config.build(ours, Letters(), seed=3), 3, optim)
+    losses = [learner.round()["loss"] for _ in range(20)]
+    assert losses == pytest.approx(plain_losses(config, 20, torch.float32), abs=1e-3)
+
+
+@pytest.mark.parametrize("betas", [(0.0, 0.0), (0.9, 0.999), (0.99, 0.99999)])
+def test_steps_are_those_of_torch_in_float32(betas):
+    """1 - 0.99999 is 0.14 % off where 0.99999 is rounded first."""
+    host = Host(base("qwen2"))
+    host.open("a", LoraConfig().build(host.base, Letters(), 0))
+    values, optimizer = host._stack.values, host._optimizer
+    parameter = torch.nn.Parameter(values[0].clone())
+    theirs = torch.optim.AdamW([parameter], 1e-2, betas, weight_decay=0.1)
+    settings = Optimizer(1e-2, weight_decay=0.1, betas=betas, max_grad_norm=float("inf"))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.gradient[0] = parameter.grad
+        optimizer.step({0: settings}, optimizer.norms())
+        theirs.step()
+    torch.testing.assert_close(values[0], parameter.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("adam_beta1", 1.0), ("adam_beta2", -0.1), ("adam_beta2", float("nan")), ("adam_epsilon", 0.0)]
+)
+@pytest.mark.parametrize("config", [LoraConfig, LoraTttConfig])
+def test_moments_that_cannot_be_are_refused(config, field, value):
+    with pytest.raises(ValueError, match=f"^{field} is {value}; "):
+        config(**{field: value})
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -79,8 +79,8 @@ class StackedAdamW:
             self.steps[slot] += 1
         c = {name: self.gradient.new_tensor(values)[:, None] for name, values in column.items()}
         torch.mul(self.gradient, c["clip"], out=gradient)
-        self.first.lerp_(gradient, 1 - c["beta1"])
-        self.second.mul_(c["beta2"]).add_(gradient.square_().mul_(1 - c["beta2"]))
+        self.first.lerp_(gradient, c["new1"])
+        self.second.mul_(c["beta2"]).add_(gradient.square_().mul_(c["new2"]))
         torch.sqrt(self.second, out=update).div_(c["root2"]).add_(c["eps"])
         torch.div(self.first, update, out=update)
         prompt = self._stack.parts["prompt"].stop if "prompt" in self._stack.parts else 0
@@ -91,8 +91,8 @@ class StackedAdamW:
 
 
 _STANDING_STILL = {
-    "clip": 1.0, "beta1": 1.0, "beta2": 1.0, "eps": 1.0, "decay": 0.0, "rate": 0.0, "prompt_rate": 0.0, "correct1": 1.0,
-    "root2": 1.0,
+    "clip": 1.0, "new1": 0.0, "beta2": 1.0, "new2": 0.0, "eps": 1.0, "decay": 0.0, "rate": 0.0, "prompt_rate": 0.0,
+    "correct1": 1.0, "root2": 1.0,
 }  # fmt: skip
 
 
@@ -102,8 +102,9 @@ def _column(settings: Optimizer, step: int, norm: float) -> dict[str, float]:
     rate, prompt_rate = settings.learning_rate, settings.prompt_learning_rate
     return {
         "clip": min(1.0, settings.max_grad_norm / (norm + 1e-6)),  # as in torch's clip_grad_norm_
-        "beta1": beta1,
+        "new1": 1 - beta1,  # here, as a beta near 1 would be rounded first in float32
         "beta2": beta2,
+        "new2": 1 - beta2,
         "eps": settings.eps,
         "decay": settings.weight_decay,
         "rate": factor * rate,

@@ -59,11 +59,11 @@ def width(tokens: int) -> int:
 
 
 def size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int, bool]:
-    """Tokens of these rows' lanes; positions from the first label of any row to the end, up to 8, 32 or all; and
-    whether any row holds several documents, as attention then takes another path."""
+    """Tokens of these rows' lanes; positions from the first label of any row to the end, up to a power of two from 8 or
+    all; and whether any row holds several documents, as attention then takes another path."""
     whole = width(prompt + max(len(row.tokens) for row in rows))
     longest = max(len(row.tokens) - row.labels.index(True) for row in rows)
-    labels = next((size for size in (8, 32) if longest <= size < whole), whole - 1)
+    labels = min(max(8, 1 << (longest - 1).bit_length()), whole - 1)
     return whole, labels, any(row.starts for row in rows)
 
 

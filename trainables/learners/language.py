@@ -26,6 +26,9 @@ class LanguageConfig:
 
     learning_rate: float = 3e-3  # AdamW step size; a sweep's first axis
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
+    adam_beta1: float = 0.9  # share of the mean gradient that AdamW keeps at a step, in [0, 1)
+    adam_beta2: float = 0.999  # the same of the mean squared gradient; 0.99 and less forget early steps in short runs
+    adam_epsilon: float = 1e-8  # beside the root of that mean: where gradients are smaller, steps are
     mode: Literal["batched", "online"] = "batched"  # online: a micro-batch is one new episode
     per_device_train_batch_size: int = 8  # rows in a micro-batch (batched)
     gradient_accumulation_steps: int = 1  # micro-batches in an optimizer step
@@ -49,6 +52,7 @@ class LanguageConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
         if self.max_grad_norm <= 0:
             raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
+        check_adam(self.adam_beta1, self.adam_beta2, self.adam_epsilon)
 
     def new_rows(self) -> int:
         """Rows of a micro-batch that are not replayed."""
@@ -76,6 +80,8 @@ class LanguageConfig:
             learning_rate=self.learning_rate,
             prompt_learning_rate=prompt_learning_rate,
             weight_decay=self.weight_decay,
+            betas=(self.adam_beta1, self.adam_beta2),
+            eps=self.adam_epsilon,
             max_grad_norm=self.max_grad_norm,
             neftune_noise_alpha=self.neftune_noise_alpha,
             gradient_accumulation_steps=self.gradient_accumulation_steps,
@@ -83,6 +89,15 @@ class LanguageConfig:
             warmup_steps=self.warmup_steps,
             total_steps=self.schedule_rounds * self.steps_per_round,
         )
+
+
+def check_adam(beta1: float, beta2: float, epsilon: float) -> None:
+    """Raises ValueError naming the value and its bound."""
+    for name, beta in (("adam_beta1", beta1), ("adam_beta2", beta2)):
+        if not 0 <= beta < 1:
+            raise ValueError(f"{name} is {beta}; a share that is kept must be in [0, 1)")
+    if not 1e-30 <= epsilon < math.inf:
+        raise ValueError(f"adam_epsilon is {epsilon}; it must be finite and at least 1e-30: much less is 0 in float32")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from trainables.core import Adapter, Optimizer, Task
+from trainables.learners.language import check_adam
 from trainables.learners.lora import check_lora
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class LoraTttConfig:
 
     learning_rate: float = 3e-3  # AdamW step size, as for lora; the source's 1e-4 hardly moves a small base
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
+    adam_beta1: float = 0.9  # share of the mean gradient that AdamW keeps at a step, in [0, 1)
+    adam_beta2: float = 0.999  # the same of the mean squared gradient
+    adam_epsilon: float = 1e-8  # beside the root of that mean: where gradients are smaller, steps are
     r: int = 16  # rank of the update; the source's 128 is for 8 billion weights
     lora_alpha: float = 32.0  # the update is scaled by lora_alpha / r
     lora_dropout: float = 0.0  # on the adapter's input; views already make every row new
@@ -47,6 +51,7 @@ class LoraTttConfig:
 
     def __post_init__(self) -> None:
         check_lora(self.r, self.lora_alpha, self.lora_dropout)
+        check_adam(self.adam_beta1, self.adam_beta2, self.adam_epsilon)
         for name in ("per_device_train_batch_size", "steps_per_round", "votes", "tasks_at_once", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -72,7 +77,13 @@ class LoraTttConfig:
 
     def optimizer(self) -> Optimizer:
         """Of each ARC task."""
-        return Optimizer(self.learning_rate, weight_decay=self.weight_decay, max_grad_norm=self.max_grad_norm)
+        return Optimizer(
+            self.learning_rate,
+            weight_decay=self.weight_decay,
+            betas=(self.adam_beta1, self.adam_beta2),
+            eps=self.adam_epsilon,
+            max_grad_norm=self.max_grad_norm,
+        )
 
     def rounds_per_pass(self, task: Task) -> int:
         """Every round visits every ARC task: one."""
