@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from trainables.chat import turn_end
+from trainables.chat import turn
 
 BUILTIN = {"tiny": Path(__file__).parent / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -104,8 +104,8 @@ class Base:
 
     @functools.cached_property
     def eos(self) -> int:
-        """The token that ends an answer, see `chat.turn_end`."""
-        return turn_end(self.tokenizer)
+        """The token that ends an answer, see `chat.turn`."""
+        return turn(self.tokenizer).end
 
     def readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
         """Whether it has a vector for every token, and a place, with so many `more` tokens beside each text. One bad
@@ -205,7 +205,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
         )
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
-    if turn_end(tokenizer) is None:
+    if turn(tokenizer).end is None:
         raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked

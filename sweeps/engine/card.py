@@ -80,13 +80,13 @@ def _use(base: str, folder: Path, merged: bool, asking: list[str]) -> list[str]:
 def _end(base: str) -> str:
     """The token that ends the base's answers, which need not be its tokenizer's own."""
     from trainables.bases import UnknownBase, tokenizer
-    from trainables.chat import turn_end
+    from trainables.chat import turn
 
     try:
         own = tokenizer(base)
     except UnknownBase:  # it is not on this machine
         return "tokenizer.eos_token_id"
-    return f'tokenizer.convert_tokens_to_ids("{own.convert_ids_to_tokens(turn_end(own))}")'
+    return f'tokenizer.convert_tokens_to_ids("{own.convert_ids_to_tokens(turn(own).end)}")'
 
 
 def _asking(run: Run, job: Job, pair: Pair) -> list[str]:
