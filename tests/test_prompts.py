@@ -18,7 +18,7 @@ from trainables.chat import turn
 from trainables.host import Host
 from trainables.learners.lora import LoraConfig
 from trainables.merging import merge
-from trainables.prompts import encode_dialogue, encode_prompt, row_of
+from trainables.prompts import asking_form, encode_dialogue, encode_prompt, row_of
 from trainables.shape import Shape
 from trainables.solo import Solo
 from trainables.tasks.arena import ArenaTask
@@ -168,6 +168,18 @@ def test_an_end_token_that_a_tokenizer_adds_by_itself_ends_no_prompt(marks):
         assert write(told).labels == (False,) * len(begins) + write(plain).labels
     assert encode_prompt(told, "is it?") == [*begins, *encode_prompt(plain, "is it?")]
     assert told("is it?").input_ids != plain("is it?").input_ids, "by itself"
+
+
+@pytest.mark.parametrize("template", [None, ZEPHYR, LLAMA_2], ids=["none", "zephyr", "llama 2"])
+def test_what_is_put_around_a_question_makes_its_prompt(template):
+    reader = sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False))
+    ids = [("<|user|>", reader.convert_tokens_to_ids("<|user|>"))]
+    reader._tokenizer.post_processor = processors.TemplateProcessing(single="<|user|> $A", special_tokens=ids)
+    reader.chat_template = template
+    begun, before, behind = asking_form(reader)
+    text = before + "is it?" + behind
+    assert [*begun, *reader(text, add_special_tokens=False).input_ids] == encode_prompt(reader, "is it?")
+    assert bool(begun) == (template is None)
 
 
 def test_an_answer_that_shares_a_token_with_its_prompt_stands_apart():

@@ -11,13 +11,19 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from trainables.chat import rendered, turn
+from trainables.chat import SAID, rendered, turn
 from trainables.core import Example, Row
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
     """Token ids up to where the answer starts: the base's chat template where it has one, else `Question: Answer:`."""
     return _Writer(tokenizer).write(_until(tokenizer, [("user", prompt)]), False).tokens
+
+
+def asking_form(tokenizer: Any) -> tuple[list[int], str, str]:
+    """What `encode_prompt` puts around a question: tokens that all begins with, and text before it and behind it."""
+    before, _, after = _until(tokenizer, [("user", SAID)]).partition(SAID)
+    return _Writer(tokenizer).tokens, before, after
 
 
 def encode_row(tokenizer: Any, example: Example) -> Row:
