@@ -178,16 +178,17 @@ def refused(rows, ours, adapter=LORA, **fields):
     return str(error.value)
 
 
-def test_a_convolution_carries_documents_over_and_is_refused():
-    said = refused(PACKED, base("lfm2"))
-    assert "'mini-lfm2' carries one document of a row into the next" in said
-    with pytest.raises(ValueError, match="'mini-lfm2' carries one document"):
-        Host(base("lfm2")).logprobs(PACKED)
-    ours = base("lfm2")
+@pytest.mark.parametrize("family", ["lfm2", "bloom"])  # a convolution, and places that are no argument (ALiBi)
+def test_what_carries_documents_over_is_refused(family):
+    words = f"'mini-{family}' carries one document of a row into the next"
+    assert words in refused(PACKED, base(family))
+    with pytest.raises(ValueError, match=words):
+        Host(base(family)).logprobs(PACKED)
+    ours = base(family)
     own = with_peft(ours, lora_config(ours, LORA), learner(PACKED), 0)
-    with pytest.raises(ValueError, match="'mini-lfm2' carries one document"):
+    with pytest.raises(ValueError, match=words):
         own.round()
-    with pytest.raises(ValueError, match="'mini-lfm2' carries one document"):
+    with pytest.raises(ValueError, match=words):
         own.evaluate()
 
 

@@ -9,16 +9,16 @@ from datetime import datetime
 import pytest
 import torch
 import transformers.utils.chat_template_utils
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.miniatures import tokenizer
 from trainables.bases import BUILTIN, load
-from trainables.chat import turn_end
+from trainables.chat import turn
 from trainables.host import Host
 from trainables.learners.lora import LoraConfig
 from trainables.merging import merge
-from trainables.prompts import encode_dialogue, encode_prompt, row_of
+from trainables.prompts import asking_form, encode_dialogue, encode_prompt, row_of
 from trainables.shape import Shape
 from trainables.solo import Solo
 from trainables.tasks.arena import ArenaTask
@@ -27,6 +27,10 @@ CHAT = (("user", "is four even?"), ("assistant", "Yes"), ("user", "is five even?
 ZEPHYR = (
     "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + eos_token + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+LLAMA_2 = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>' + m.content + ' <|assistant|>' }}"
+    "{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
 
 
@@ -87,7 +91,7 @@ def test_plain_generate_of_a_merged_model_stops_where_its_answers_end(clone, tmp
 def test_without_such_a_token_answers_end_with_the_tokenizers_own(template, end):
     reader = tokenizer()
     reader.chat_template = template
-    assert reader.convert_ids_to_tokens(turn_end(reader)) == end
+    assert reader.convert_ids_to_tokens(turn(reader).end) == end
 
 
 def sentencepiece(normalizer=None, pre_tokenizer=None):
@@ -103,8 +107,7 @@ def sentencepiece(normalizer=None, pre_tokenizer=None):
     return made
 
 
-@pytest.mark.parametrize("template", [None, ZEPHYR], ids=["none", "template"])
-@pytest.mark.parametrize(
+SPACES = pytest.mark.parametrize(
     "how",
     [
         {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="first", split=False)},
@@ -112,6 +115,10 @@ def sentencepiece(normalizer=None, pre_tokenizer=None):
     ],
     ids=["metaspace", "prepend"],
 )
+
+
+@pytest.mark.parametrize("template", [None, ZEPHYR], ids=["none", "template"])
+@SPACES
 def test_an_answer_is_what_the_tokenizer_makes_of_it_behind_its_prompt(how, template):
     reader = sentencepiece(**how)
     reader.chat_template = template
@@ -128,6 +135,51 @@ def test_an_answer_is_what_the_tokenizer_makes_of_it_behind_its_prompt(how, temp
     labels = [token for token, label in zip(row.tokens, row.labels, strict=True) if label]
     assert reader.convert_ids_to_tokens(labels) == [answer, "<end>"]
     assert list(row.tokens[: -len(labels)]) == encode_prompt(reader, "is four even?")
+
+
+@SPACES
+def test_spaces_that_a_template_puts_around_a_reply_belong_to_it(how):
+    """As in one whole conversation: `▁Yes` is what such a base says itself, and prompts are what it goes on from."""
+    reader = sentencepiece(**how)
+    reader.chat_template = LLAMA_2
+    chat = [{"role": role, "content": text} for role, text in CHAT]
+    whole = reader(reader.apply_chat_template(chat, tokenize=False), add_special_tokens=False).input_ids
+    (row,) = encode_dialogue(reader, CHAT)
+    assert list(row.tokens) == whole
+    ends = [place for place, token in enumerate(row.tokens) if token == reader.eos_token_id]
+    assert len(ends) == 2
+    assert all(row.labels[place] for place in ends), "both replies end in a label"
+    row = row_of(reader, "is four even?", "Yes")
+    assert list(row.tokens) == whole[: len(row.tokens)]
+    prompt = encode_prompt(reader, "is four even?")
+    assert row.labels == (False,) * len(prompt) + (True,) * (len(whole[: ends[0]]) + 1 - len(prompt))
+    assert reader.convert_ids_to_tokens(row.tokens[len(prompt) :])[-3:] == ["▁Yes", "▁", "<end>"]
+
+
+@pytest.mark.parametrize("marks", ["<|user|> $A <end>", "<|user|> $A", "$A <end>"])
+def test_an_end_token_that_a_tokenizer_adds_by_itself_ends_no_prompt(marks):
+    """`add_eos_token=True`: a beginning is kept, an end stands where a reply ends, and only there."""
+    plain, told = (sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False)) for _ in range(2))
+    ids = [(mark, plain.convert_tokens_to_ids(mark)) for mark in ("<|user|>", "<end>")]
+    told._tokenizer.post_processor = processors.TemplateProcessing(single=marks, special_tokens=ids)
+    begins = (ids[0][1],) if "user" in marks else ()
+    for write in (lambda reader: encode_dialogue(reader, CHAT)[0], lambda reader: row_of(reader, "is it?", "Yes")):
+        assert write(told).tokens == begins + write(plain).tokens
+        assert write(told).labels == (False,) * len(begins) + write(plain).labels
+    assert encode_prompt(told, "is it?") == [*begins, *encode_prompt(plain, "is it?")]
+    assert told("is it?").input_ids != plain("is it?").input_ids, "by itself"
+
+
+@pytest.mark.parametrize("template", [None, ZEPHYR, LLAMA_2], ids=["none", "zephyr", "llama 2"])
+def test_what_is_put_around_a_question_makes_its_prompt(template):
+    reader = sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False))
+    ids = [("<|user|>", reader.convert_tokens_to_ids("<|user|>"))]
+    reader._tokenizer.post_processor = processors.TemplateProcessing(single="<|user|> $A", special_tokens=ids)
+    reader.chat_template = template
+    begun, before, behind = asking_form(reader)
+    text = before + "is it?" + behind
+    assert [*begun, *reader(text, add_special_tokens=False).input_ids] == encode_prompt(reader, "is it?")
+    assert bool(begun) == (template is None)
 
 
 def test_an_answer_that_shares_a_token_with_its_prompt_stands_apart():

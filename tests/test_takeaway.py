@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from sweeps.engine.sweep import BadInput
 from sweeps.results.run import Run
 from tests.test_scripts import check_miniature
 from tests.toy_sweep import SWEEP as TOY
-from trainables.bases import load
+from trainables.bases import BUILTIN, load, tokenizer
+from trainables.prompts import encode_prompt
 
 
 @pytest.fixture(scope="module")
@@ -124,17 +126,17 @@ def test_a_merged_model_says_what_the_trial_said(arena):
     lora = run.trial(final.trial_id)
     export(run.folder, to=arena / "merged", trial=str(lora.number), merge=True)
     model = transformers.AutoModelForCausalLM.from_pretrained(arena / "merged")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(arena / "merged")
+    reader = transformers.AutoTokenizer.from_pretrained(arena / "merged")
     base = load("builtin:tiny")
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), base.model.parameters(), strict=True))
     assert model.__class__.__module__.startswith("transformers.")
     chosen = run.answers[(run.answers.name == final.name) & (run.answers.seed == 0)].sort_values("item").head(5)
     for prompt, said in zip(chosen.prompt, chosen.completion, strict=True):
-        asked = tokenizer.apply_chat_template(
+        asked = reader.apply_chat_template(
             [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt"
         )["input_ids"]
-        made = model.generate(asked, max_new_tokens=16, do_sample=False, pad_token_id=tokenizer.eos_token_id)
-        assert tokenizer.decode(made[0, asked.shape[1] :], skip_special_tokens=True).strip() == said.strip()
+        made = model.generate(asked, max_new_tokens=16, do_sample=False, pad_token_id=reader.eos_token_id)
+        assert reader.decode(made[0, asked.shape[1] :], skip_special_tokens=True).strip() == said.strip()
 
 
 @pytest.mark.parametrize("learner", ["lora", "soft_prompt", "hybrid", "merged"])
@@ -153,6 +155,28 @@ def test_the_cards_code_says_what_the_finalist_said(arena, tmp_path, monkeypatch
     said = of_it.completion[known["question"]].strip()
     assert capsys.readouterr().out.splitlines()[-1] == said
     assert f"it said {said!r}; right: " in code
+
+
+def test_the_cards_prompt_is_that_of_training_on_any_day(arena, tmp_path, monkeypatch):
+    """Where the chat template writes today's date, and nothing was trained today."""
+    shutil.copytree(BUILTIN["tiny"], tmp_path / "dated")
+    config = json.loads((tmp_path / "dated/tokenizer_config.json").read_text())
+    reader = tokenizer("builtin:tiny")
+    dated = "{{ strftime_now('%d %b %Y') }}" + reader.chat_template
+    (tmp_path / "dated/tokenizer_config.json").write_text(json.dumps(config | {"chat_template": dated}))
+    (tmp_path / "dated/chat_template.jinja").unlink(missing_ok=True)
+    shutil.copytree(arena / "runs/arena", tmp_path / "run")
+    facts = yaml.safe_load((tmp_path / "run/sweep.yaml").read_text())
+    for pair in facts["sweep"]["pairs"]:
+        pair["base"] = str(tmp_path / "dated")
+    (tmp_path / "run/sweep.yaml").write_text(yaml.safe_dump(facts))
+    export(tmp_path / "run", to=tmp_path / "taken")
+    monkeypatch.chdir(tmp_path)
+    known: dict = {}
+    exec((tmp_path / "taken/README.md").read_text().split("```python\n")[1].split("```")[0], known)
+    prompt = encode_prompt(tokenizer(str(tmp_path / "dated")), known["question"])
+    assert reader.decode(prompt).startswith("26 Jul 2024")
+    assert reader(known["text"], add_special_tokens=False).input_ids == prompt
 
 
 def test_the_card_is_made_of_facts_and_a_registered_model_loads(arena, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save
 from torch import Tensor
 
-from trainables.bases import Base
+from trainables.bases import EVERY_LINEAR, Base
 from trainables.core import Adapter
 
 LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
@@ -139,12 +139,13 @@ def _peft_name(name: str) -> str:
 
 def lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
     """PEFT's configuration of the LoRA half, with the architecture's default targets where none are named."""
+    named = list(adapter.target_modules)
     return peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         r=adapter.r,
         lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type]  # PEFT says int and takes any number
         lora_dropout=adapter.lora_dropout,
-        target_modules=list(adapter.target_modules) or base.target_modules(),
+        target_modules=EVERY_LINEAR if EVERY_LINEAR in named else named or base.target_modules(),
         fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D keeps weights transposed
     )
 

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
-from trainables.chat import turn_end
+from trainables.chat import turn
 
 BUILTIN = {"tiny": Path(__file__).parent / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIONS = ("nf4", "remote-code", *DTYPES)
 
-# Attention projections by architecture, where PEFT has no defaults and they are called otherwise than in most.
-TARGET_MODULES = {"phi3": ("qkv_proj", "o_proj")}
+TARGET_MODULES = {"phi3": ("qkv_proj", "o_proj")}  # where PEFT has no defaults and they are called otherwise than usual
 USUAL_TARGETS = ("q_proj", "v_proj")
+EVERY_LINEAR = "all-linear"  # PEFT's word for all of them but the head
 
 
 class UnknownBase(ValueError):
@@ -104,8 +105,8 @@ class Base:
 
     @functools.cached_property
     def eos(self) -> int:
-        """The token that ends an answer, see `chat.turn_end`."""
-        return turn_end(self.tokenizer)
+        """The token that ends an answer, see `chat.turn`."""
+        return turn(self.tokenizer).end
 
     def readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
         """Whether it has a vector for every token, and a place, with so many `more` tokens beside each text. One bad
@@ -131,13 +132,24 @@ class Base:
             return list(TARGET_MODULES[kind])
         if kind in known:
             return None
-        linear = sorted({n.rsplit(".", 1)[-1] for n, m in self.model.named_modules() if isinstance(m, torch.nn.Linear)})
-        if set(USUAL_TARGETS) <= set(linear):
+        if set(USUAL_TARGETS) <= {name.rpartition(".")[2] for name in self._linear()}:
             return list(USUAL_TARGETS)
-        raise UnknownBase(
-            f"base {self.name!r}: no default LoRA targets for {kind!r}; set target_modules to some of {linear}, as in"
-            f" --set target_modules={','.join(linear[:2])}"
-        )
+        raise self.untargeted(f"no default LoRA targets for {kind!r}")
+
+    def targeted(self, target: str) -> list[Any]:
+        """The modules that a LoRA target names, as PEFT reads it."""
+        if target == EVERY_LINEAR:
+            return [module for module in self._linear().values() if module is not self.model.get_output_embeddings()]
+        return [module for name, module in self.model.named_modules() if f".{name}".endswith(f".{target}")]
+
+    def untargeted(self, what: str) -> UnknownBase:
+        """That LoRA has no place, and where it would have one."""
+        names = sorted({name.rpartition(".")[2] for name in self._linear()})
+        some = f"some of {names}, as in --set target_modules={','.join(names[:2])}"
+        return UnknownBase(f"base {self.name!r}: {what}; set target_modules to {some}")
+
+    def _linear(self) -> dict[str, Any]:
+        return {name: m for name, m in self.model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)}
 
 
 def exists(name: str) -> None:
@@ -155,19 +167,28 @@ def exists(name: str) -> None:
 def outline(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[int, int, int]:
     """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights.
 
-    `target_modules` None: the defaults; raises UnknownBase where there are none.
-    """
+    `target_modules` None: the defaults. Raises UnknownBase where there are none, or no such modules."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    source = BaseName.parse(name)
-    config = AutoConfig.from_pretrained(source.source, trust_remote_code="remote-code" in source.options)
-    with torch.device("meta"):
-        base = Base(name, AutoModelForCausalLM.from_config(config), None)
-    wanted = target_modules if target_modules is not None else base.target_modules() or known[config.model_type]
-    adapted = [m for n, m in base.model.named_modules() if n.rsplit(".", 1)[-1] in wanted and hasattr(m, "weight")]
+    base = _hollow(name)
+    if lacking := [target for target in target_modules or () if not base.targeted(target)]:
+        raise base.untargeted(f"no module {lacking[0]!r} for LoRA")
+    wanted = base.target_modules() or known[base.model.config.model_type] if target_modules is None else target_modules
+    adapted = {module for target in wanted for module in base.targeted(target) if hasattr(module, "weight")}
     parameters = sum(parameter.numel() for parameter in base.model.parameters())
     return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
+
+
+@functools.cache
+def _hollow(name: str) -> Base:
+    """A base without weights or tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    base = BaseName.parse(name)
+    remote = {"trust_remote_code": "remote-code" in base.options}
+    config = AutoConfig.from_pretrained(base.source, **remote)
+    with torch.device("meta"):
+        return Base(name, AutoModelForCausalLM.from_config(config, **remote), None)
 
 
 def tokenizer(name: str) -> Any:
@@ -205,7 +226,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
         )
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
-    if turn_end(tokenizer) is None:
+    if turn(tokenizer).end is None:
         raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 TODAY = datetime(2024, 7, 26)  # of all prompts: what Llama 3's template says where it is told of none
 CODES = ("d", "-d", "b", "B", "m", "y", "Y", "a", "A", "j", "H", "I", "M", "S", "p")  # of strftime's format
@@ -36,21 +36,34 @@ def _on_that_day() -> str:
     return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro %}}{{{{ '' }}}}"
 
 
-@lru_cache(maxsize=16)
-def turn_end(tokenizer: Any) -> Any:
-    """The token that ends what the assistant says: the one that the chat template puts behind it, if that is one token
-    by itself, otherwise the tokenizer's end token (None where it has none).
+class Turn(NamedTuple):
+    """How the assistant's turn is written: space before what it says and behind it, and the token that ends it."""
 
-    They differ in many families (Gemma's `<end_of_turn>`, Phi-3's `<|end|>`), whose bases never say their end token
-    after an answer.
+    before: str
+    after: str
+    end: Any  # None where the tokenizer has no end token
+
+
+@lru_cache(maxsize=16)
+def turn(tokenizer: Any) -> Turn:
+    """As the chat template writes it, which may put spaces around what is said (Llama 2's and Mistral's do).
+
+    It ends with the token that the template puts behind it, if that is one token by itself, otherwise with the
+    tokenizer's end token. They differ in many families (Gemma's `<end_of_turn>`, Phi-3's `<|end|>`), whose bases never
+    say their end token after an answer. Without a template a space separates an answer from `Answer:`.
     """
-    if tokenizer.chat_template:
-        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": SAID}]
-        try:
-            _, said, after = rendered(tokenizer, chat, asking=False).rpartition(SAID)
-        except Exception:  # a template raises what it likes; where it matters, `prompts` tells of it
-            said, after = "", ""
-        first = tokenizer(after.lstrip(), add_special_tokens=False).input_ids[:1] if said else []
-        if first and first[0] in tokenizer.added_tokens_decoder:
-            return first[0]
-    return tokenizer.eos_token_id
+    if not tokenizer.chat_template:
+        return Turn(" ", "", tokenizer.eos_token_id)
+    asked = [{"role": "user", "content": "?"}]
+    try:
+        prompt = rendered(tokenizer, asked)
+        said = rendered(tokenizer, [*asked, {"role": "assistant", "content": SAID}], asking=False)
+    except Exception:  # a template raises what it likes; where it matters, `prompts` tells of it
+        prompt = said = ""
+    until, _, behind = said.rpartition(SAID)
+    before = until.removeprefix(prompt) if until.startswith(prompt) else ""
+    after = behind[: len(behind) - len(behind.lstrip())]
+    first = tokenizer(behind.lstrip(), add_special_tokens=False).input_ids[:1] if until else []
+    if not first or first[0] not in tokenizer.added_tokens_decoder:
+        after, first = "", [tokenizer.eos_token_id]
+    return Turn("" if before.strip() else before, after, first[0])

@@ -9,6 +9,7 @@ Shapes: R rows, T tokens.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -98,7 +99,7 @@ def check(rows: Sequence[Row], virtual: int, base: Base) -> None:
     if not _TRIED[base.model]:
         raise ValueError(
             f"base {base.name!r} carries one document of a row into the next (a convolution or a recurrence does, and"
-            " so does an attention without masks); pack no rows for it"
+            " so does an attention without masks, or with places of its own); pack no rows for it: packing=false"
         )
 
 
@@ -112,7 +113,8 @@ def _keeps_apart(model: Any) -> bool:
 
     Never more than half of float32's, in which eager attention takes its softmax whatever the model's own type.
     """
-    if _attends_by(model) not in ("sdpa", "eager"):
+    takes_places = "position_ids" in inspect.signature(model.forward).parameters  # ALiBi counts by itself
+    if not takes_places or _attends_by(model) not in ("sdpa", "eager"):
         return False
     was_training = model.training
     model.eval()

@@ -11,7 +11,7 @@ import torch
 
 from trainables.adapters import PROMPT_FOLDER, parts_of
 from trainables.bases import BaseName, load, tokenizer
-from trainables.chat import turn_end
+from trainables.chat import turn
 
 
 def merge(base: str, adapter: Path, target: Path) -> None:
@@ -48,7 +48,7 @@ def _finish(target: Path, reader: Any) -> None:
     config = json.loads(path.read_text()) if path.is_file() else {}
     own = config.get("eos_token_id")
     ends = own if isinstance(own, list) else [] if own is None else [own]
-    if (end := turn_end(reader)) not in ends:
+    if (end := turn(reader).end) not in ends:
         path.write_text(json.dumps(config | {"eos_token_id": [*ends, end]}, indent=2))
 
 

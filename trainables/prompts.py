@@ -11,13 +11,19 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from trainables.chat import rendered, turn_end
+from trainables.chat import SAID, rendered, turn
 from trainables.core import Example, Row
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
     """Token ids up to where the answer starts: the base's chat template where it has one, else `Question: Answer:`."""
     return _Writer(tokenizer).write(_until(tokenizer, [("user", prompt)]), False).tokens
+
+
+def asking_form(tokenizer: Any) -> tuple[list[int], str, str]:
+    """What `encode_prompt` puts around a question: tokens that all begins with, and text before it and behind it."""
+    before, _, after = _until(tokenizer, [("user", SAID)]).partition(SAID)
+    return _Writer(tokenizer).tokens, before, after
 
 
 def encode_row(tokenizer: Any, example: Example) -> Row:
@@ -58,10 +64,9 @@ class _Writer:
     not there (SentencePiece's), or share a token with what precedes it."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self.tokens: list[int] = []
-        self._tokenizer, self._labels = tokenizer, list[bool]()
+        self.tokens = [] if tokenizer.chat_template else _beginning(tokenizer)  # a template brings its own along
+        self._tokenizer, self._labels = tokenizer, [False] * len(self.tokens)
         self._near, self._ids = "", list[int]()  # the text since the last end token, and what it came to
-        self._special = not tokenizer.chat_template  # a template brings its own beginning along
 
     def write(self, text: str, label: bool) -> _Writer:
         together = self._encoded(self._near + text)
@@ -69,13 +74,12 @@ class _Writer:
         if together[:count] == self._ids:
             self._near, self._ids = self._near + text, together
         else:  # the two share a token: they stand apart
-            count, self._special = 0, False
-            self._near, self._ids = text, self._encoded(text)
+            count, self._near, self._ids = 0, text, self._encoded(text)
         return self._add(self._ids[count:], label)
 
     def end(self) -> _Writer:
         """The token that ends a reply, a label."""
-        end, self._special = turn_end(self._tokenizer), False
+        end = turn(self._tokenizer).end
         self._near = self._tokenizer.convert_ids_to_tokens(end)
         self._ids = self._encoded(self._near)
         return self._add([end], True)
@@ -89,13 +93,13 @@ class _Writer:
         return self
 
     def _encoded(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=self._special).input_ids)
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def _one_row(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> Row | None:
     """Turn by turn, so that the place of every label is known; None if the template does not keep earlier turns."""
     said, writer = "", _Writer(tokenizer)  # the text that is behind us
-    end = tokenizer.convert_ids_to_tokens(turn_end(tokenizer))
+    end = tokenizer.convert_ids_to_tokens(turn(tokenizer).end)
     for place, (role, text) in enumerate(messages):
         if role != "assistant":
             continue
@@ -118,14 +122,20 @@ def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
             return rendered(tokenizer, [{"role": role, "content": text} for role, text in messages])
         except Exception as error:  # a template raises what it likes, and says why
             raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
-    end = tokenizer.convert_ids_to_tokens(turn_end(tokenizer))
+    end = tokenizer.convert_ids_to_tokens(turn(tokenizer).end)
     form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{end}\n"}
     return "".join(form[role].format(text) for role, text in messages)
 
 
 def _reply(tokenizer: Any, text: str) -> str:
-    """Without a chat template a space separates it from `Answer:`."""
-    return text if tokenizer.chat_template else f" {text}"
+    before, after, _ = turn(tokenizer)
+    return f"{before}{text}{after}"
+
+
+def _beginning(tokenizer: Any) -> list[int]:
+    """What a tokenizer puts before a text by itself, not what it puts behind one: an end token ends no prompt."""
+    whole, alone = tokenizer("?").input_ids, tokenizer("?", add_special_tokens=False).input_ids
+    return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(alone)] == alone), [])
 
 
 def decode(tokenizer: Any, tokens: list[int]) -> str:

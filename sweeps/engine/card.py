@@ -14,8 +14,10 @@ from sweeps.results.leaderboard import percent, span
 from sweeps.results.run import Run
 from trainables.bases import BaseName
 from trainables.core import Example, Pair
+from trainables.prompts import asking_form
 
 OWN_NETWORK = "A learner with a network of its own; its weights are `*.safetensors`."
+UNSAID = "How it was asked is for the base's tokenizer to say, which was not at hand; export where it is."
 
 
 def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
@@ -46,23 +48,31 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
         "",
         "## Use",
         "",
-        *(_use(pair.base, folder, merged, _asking(run, job, pair)) if source else [OWN_NETWORK]),
+        *(_use(run, job, pair, folder, merged) if source else [OWN_NETWORK]),
         "",
     ]
     return "\n".join(["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", *lines])
 
 
-def _use(base: str, folder: Path, merged: bool, asking: list[str]) -> list[str]:
+def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
     """A block of Python for the folder above `folder`."""
     from trainables.adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
+    from trainables.bases import UnknownBase, tokenizer
+    from trainables.chat import turn
 
-    name, source = folder.name, BaseName.parse(base).source
+    try:
+        reader = tokenizer(pair.base)
+        asking = _asking(run, job, pair, reader)
+        end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(turn(reader).end)}")'
+    except UnknownBase:  # it is not on this machine
+        asking, end = ["", f"# {UNSAID}"], "tokenizer.eos_token_id"
+    name, source = folder.name, BaseName.parse(pair.base).source
     whole = merged or (folder / "config.json").is_file()
     words = name if (folder / "tokenizer_config.json").is_file() else source
     load = [f'tokenizer = AutoTokenizer.from_pretrained("{words}")',
             f'model = AutoModelForCausalLM.from_pretrained("{name if whole else source}")',
             "# The model's own probabilities alone, as they were scored: no repetition penalty, no other end token.",
-            f"end = {_end(base)}",
+            f"end = {end}",
             "model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)"]  # fmt: skip
     if (folder / LORA_FOLDER).is_dir():
         load.append(f'model = PeftModel.from_pretrained(model, "{name}/{LORA_FOLDER}").merge_and_unload()')
@@ -74,23 +84,15 @@ def _use(base: str, folder: Path, merged: bool, asking: list[str]) -> list[str]:
     imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig", ""]
     if any("PeftModel" in line for line in load):
         imports.insert(0, "from peft import PeftModel")
+    if any("torch." in line for line in asking):
+        imports.insert(0, "import torch")
     return ["```python", *imports, *load, *asking, "```"]
 
 
-def _end(base: str) -> str:
-    """The token that ends the base's answers, which need not be its tokenizer's own."""
-    from trainables.bases import UnknownBase, tokenizer
-    from trainables.chat import turn_end
+def _asking(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
+    """A question of the test split, put as `trainables/prompts.py` put it, and what was said to it.
 
-    try:
-        own = tokenizer(base)
-    except UnknownBase:  # it is not on this machine
-        return "tokenizer.eos_token_id"
-    return f'tokenizer.convert_tokens_to_ids("{own.convert_ids_to_tokens(turn_end(own))}")'
-
-
-def _asking(run: Run, job: Job, pair: Pair) -> list[str]:
-    """A question of the test split, put as `trainables/prompts.py` puts it, and what was said to it.
+    What its chat template says is written out, as the template itself might write today's date.
 
     Nothing where a question is more than one message, or an adapter answers one task alone.
     """
@@ -103,14 +105,13 @@ def _asking(run: Run, job: Job, pair: Pair) -> list[str]:
     final = next((one for one in run.finals if one.trial_id == job.record.trial_id and one.completions), None)
     told = f"it said {final.completions[0][place].strip()!r}; {right}" if final else right
     most = getattr(pair.learner, "max_new_tokens", pair.task.max_new_tokens)
+    beginning, before, after = asking_form(tokenizer)
+    begun = f"{beginning} + " if beginning else ""
     return ["", f"question = {examples[place].prompt!r}",
-            "if tokenizer.chat_template:",
-            '    chat = [{"role": "user", "content": question}]',
-            "    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)",
-            "else:",
-            '    text = f"Question: {question}\\nAnswer:"',
-            'asked = tokenizer(text, add_special_tokens=not tokenizer.chat_template, return_tensors="pt")',
-            f"answer = model.generate(**asked, max_new_tokens={most}, do_sample=False)[0, asked.input_ids.shape[1] :]",
+            f"text = {before!r} + question + {after!r}",
+            f"asked = torch.tensor([{begun}tokenizer(text, add_special_tokens=False).input_ids])",
+            f'how = {{"attention_mask": torch.ones_like(asked), "max_new_tokens": {most}, "do_sample": False}}',
+            "answer = model.generate(input_ids=asked, **how)[0, asked.shape[1] :]",
             f"print(tokenizer.decode(answer, skip_special_tokens=True).strip())  # {told}"]  # fmt: skip
 
 

@@ -192,10 +192,10 @@ def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, pro
     from trainables.bases import UnknownBase, outline
 
     own = [a for pair, a in zip(sweep.pairs, adapters, strict=True) if pair.base == base]
-    hidden, projections, _ = outline(base, tuple(sorted({name for a in own for name in a.target_modules})))
-    if any(a.r and not a.target_modules for a in own):
-        try:
+    try:
+        hidden, projections, _ = outline(base, tuple(sorted({name for a in own for name in a.target_modules})))
+        if any(a.r and not a.target_modules for a in own):
             projections = max(projections, outline(base, None)[1])
-        except UnknownBase as error:
-            raise BadInput(str(error)) from error
+    except UnknownBase as error:
+        raise BadInput(str(error)) from error
     return prompt * hidden + rank * projections

@@ -111,10 +111,13 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     """
     try:
         sweep.validate()
-        for base in {pair.base for pair in sweep.pairs if pair.learner.needs_base}:
-            from trainables.bases import exists
+        for pair in (pair for pair in sweep.pairs if pair.learner.needs_base):
+            from trainables.bases import exists, outline
 
-            exists(base)
+            exists(pair.base)
+            adapter = pair.learner.adapter() if hasattr(pair.learner, "adapter") else None
+            if adapter and adapter.r:
+                outline(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
         loner(sweep)  # refuses seats for learners that cannot share a base
         team_of(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases explain themselves in one line; they know nothing of sweeps

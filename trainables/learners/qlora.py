@@ -11,14 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trainables.core import Task
+from trainables.core import Adapter, Task
 from trainables.learners.language import AloneConfig, SupervisedLearner
 from trainables.learners.lora import LoraConfig
 
 if TYPE_CHECKING:
     from trainables.own_model import OwnModel
-
-EVERY_LINEAR = "all-linear"  # PEFT's word for all but the head
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,9 @@ class QloraConfig(LoraConfig, AloneConfig):
     target_modules: tuple[str, ...] = ()  # module names; empty: every linear layer but the head, as in the paper
     optim: Literal["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"] = "paged_adamw_32bit"  # as transformers'
 
+    def adapter(self) -> Adapter:
+        return replace(super().adapter(), target_modules=tuple(self.target_modules) or ("all-linear",))
+
     def build(self, base: Any, task: Task, seed: int) -> OwnModel:  # type: ignore[override]
         """Raises ValueError for a base that is not in 4 bits."""
         from trainables.adapters import lora_config
@@ -36,9 +37,5 @@ class QloraConfig(LoraConfig, AloneConfig):
 
         if not getattr(base.model, "is_loaded_in_4bit", False):
             raise ValueError(f"learner 'qlora' needs a base in 4 bits; use --base {base.name}:nf4, or train lora on it")
-        adapter = self.adapter()
-        config = lora_config(base, replace(adapter, target_modules=adapter.target_modules or (EVERY_LINEAR,)))
-        if not adapter.target_modules:
-            config.target_modules = EVERY_LINEAR
-        learner = SupervisedLearner(self, adapter, self.optimizer(), base, task, seed)
-        return with_peft(base, config, learner, seed, self.optim)
+        learner = SupervisedLearner(self, self.adapter(), self.optimizer(), base, task, seed)
+        return with_peft(base, lora_config(base, self.adapter()), learner, seed, self.optim)
