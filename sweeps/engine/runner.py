@@ -21,11 +21,12 @@ from sweeps.engine.interrupt import in_order
 from sweeps.engine.nodes import Capacity
 from sweeps.engine.progress import Progress
 from sweeps.engine.record import Recorder
-from sweeps.engine.search import OptunaSearcher, storage_of
+from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.seating import Seating, machine, seating
 from sweeps.engine.snapshot import SNAPSHOT, Snapshot
 from sweeps.engine.spending import Spending
 from sweeps.engine.stopping import Stops
+from sweeps.engine.study import storage_of
 from sweeps.engine.sweep import LEARNER, Sweep
 from sweeps.engine.tracking import MLflowTracking
 from sweeps.results.files import FINALISTS
@@ -225,6 +226,7 @@ def _searcher(sweep: Sweep, folder: Path, may_start: Callable[[], bool | None] |
         study_name=sweep.name,
         seed=sweep.seed,
         sampler=sweep.search,
+        accept=sweep.resolve,
         may_start=may_start,
         objectives=sweep.objectives,
         rounds=sweep.rounds,
