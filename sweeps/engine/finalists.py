@@ -18,7 +18,7 @@ from sweeps.engine.sweep import Sweep
 from sweeps.engine.teams import team_of
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair, Split
-from trainables.seat import WAIT_FOR_HOST_S
+from trainables.seat import WAIT_FOR_HOST_S, FreeSeats
 from trainables.shape import TeamShape
 from trainables.trial import Finalist, Hosts, Trial, untouched_scores
 
@@ -55,7 +55,7 @@ def confirm(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[_Told(chosen)],
+            callbacks=[_Told(chosen), FreeSeats([host for of_base in hosts.values() for host in of_base])],
             verbose=0,
         )
     over = [trial for trial in done.trials if trial.status == "ERROR" or "score" in trial.last_result]
