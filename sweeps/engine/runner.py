@@ -29,7 +29,6 @@ from sweeps.engine.stopping import Stops
 from sweeps.engine.study import storage_of
 from sweeps.engine.sweep import LEARNER, Sweep
 from sweeps.engine.tracking import MLflowTracking
-from sweeps.results.files import FINALISTS
 from sweeps.results.finals import candidates
 from sweeps.results.run import Run
 from trainables.core import Task
@@ -112,10 +111,11 @@ def run(
     for record in recorder.records.values():
         if record.notes:
             tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
-    if resume and (folder / FINALISTS).is_file():  # the test split is asked once
+    if resume:  # the test split is asked once
         left = Run.read(folder)
         recorder.finals, recorder.clusters, recorder.trivial = left.finals, left.clusters, left.trivial
-    else:
+        recorder.lost = left.lost
+    if not recorder.finals:
         recorder.keep_best(trials)
     recorder.write()
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
