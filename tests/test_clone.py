@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sweeps.engine.checks import BadInput
-from sweeps.engine.search import OptunaSearcher, storage_of
+from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.steering import clone
+from sweeps.engine.study import storage_of
 from sweeps.results.files import TRIALS, parquet
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.run import Run
@@ -16,13 +17,17 @@ from trainables.trial import ROUND_FILE, STATE_FILE
 
 
 def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tmp_path, monkeypatch):
-    """Five of six have started, so there is room for one clone; a second would wait for ever."""
+    """Five of six have started, so there is room for one clone; a second would wait for ever. That one of the five was
+    lost with a driver, and begun again, takes no place of its own."""
     checkpoint = tmp_path / "tune/t0/checkpoint_000000"
     checkpoint.mkdir(parents=True)
     (checkpoint / ROUND_FILE).write_text("1")
     (checkpoint / STATE_FILE).touch()
     search = OptunaSearcher(TOY.joined_space(), storage=storage_of(tmp_path), study_name="toy", seed=0, rounds=4)
-    params = [search.suggest(f"t{number}") for number in range(5)]
+    params = [search.suggest(f"t{number}") for number in range(4)]
+    search.suggest("lost")
+    search.settle(alive=[f"t{number}" for number in range(4)])
+    search.suggest("t4")
     rounds = [{"round": 1, "score": 0.5, "diverged": False, "seconds": 1.0}]
     record = TrialRecord("t0", 0, "toy", params[0], "running", 1, 0.5, 0.5, 20, 1.0, rounds)
     (tmp_path / TRIALS).write_bytes(parquet([record]))

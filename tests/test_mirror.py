@@ -11,8 +11,8 @@ import pytest
 from sweeps.engine.checks import BadInput
 from sweeps.engine.lock import LOCK_FILE
 from sweeps.engine.mirror import Mirror, bring
-from sweeps.engine.search import DATABASE
 from sweeps.engine.snapshot import SNAPSHOT
+from sweeps.engine.study import DATABASE
 from sweeps.results.run import SWEEP_FILE
 from tests.driving import mlflow_runs, study, sweep
 from tests.test_engine_interrupted import kill, start, wait_for

@@ -73,7 +73,7 @@ def test_one_line_per_event_without_a_terminal(tmp_path):
         ),
         "trial 0 finished, 40.0 %",
         "trial 1 pruned at round 1, 5.0 %",
-        "trial 2 diverged at round 2, -",
+        "trial 2 diverged at round 2",
         "trial 3 goes on from its last checkpoint after OSError: the node is gone",
         "trial 3 restored",
         "trial 3 failed after round 0: OSError: the node is gone",
@@ -130,6 +130,7 @@ def test_a_trial_that_diverges_is_the_best_no_longer():
     progress.on_trial_result(0, [], lost, lost.last_result)
     progress.on_trial_complete(0, [], lost)
     assert progress.state.best_line().startswith("best 50.0 % (chance 0.0 %): trial 1, round 1")
+    assert progress.state.events[-1].endswith("trial 0 diverged at round 2"), "what it scored before says nothing good"
     progress.on_trial_result(0, [], other, {"training_iteration": 2, "score": 0.6})
     assert "new best 60.0 %" in stream.getvalue()
 

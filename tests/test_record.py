@@ -28,12 +28,12 @@ def test_finalists_are_written_once_the_winners_weights_are_there(tmp_path):
     trained.mkdir()
     checkpoints = {"t0": Checkpoint.from_directory(trained)}
     with pytest.raises(OSError, match=ADAPTER_FOLDER):
-        recorder.confirm(finals, checkpoints, asked, {"chance": 0.0})
+        recorder.confirm(finals, checkpoints, {}, asked, {"chance": 0.0})
     assert not (tmp_path / FINALISTS).exists(), "where it lies, --resume takes what best/ holds for the winner's"
 
     (trained / ADAPTER_FOLDER).mkdir()
     (trained / ADAPTER_FOLDER / "weights").write_text("of the winner")
-    recorder.confirm(finals, checkpoints, asked, {"chance": 0.0})
+    recorder.confirm(finals, checkpoints, {}, asked, {"chance": 0.0})
     assert (tmp_path / FINALISTS).is_file()
     assert (tmp_path / "best/weights").read_text() == "of the winner"
 

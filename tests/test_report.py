@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from search_spaces.space import Space
-from sweeps.results.files import FINALISTS
+from sweeps.results.files import BESIDE, FINALISTS
 from sweeps.results.finals import UNTOUCHED, Final, verdict
 from sweeps.results.gain import gain
 from sweeps.results.grids import PALETTE, drawn
@@ -194,7 +194,8 @@ def test_the_headline_says_when_a_constant_answer_is_as_good(tmp_path):
         finals = [final("trial 0", rate, "t0", asked), final(UNTOUCHED, 0.0, None, asked, None, seeds=1)]
         path = folder(tmp_path / str(rate), several(), finals=finals, asked=asked)
         trivial = {"chance": 0.5, "constant": 0.54, "constant.yes_no": 0.99}
-        known = {"baselines": trivial | {"constant": 0.0, "untouched": 0.6}, "test_baselines": trivial}
+        (path / BESIDE).write_text(yaml.safe_dump({"trivial": trivial, "lost": {}}))
+        known = {"baselines": trivial | {"constant": 0.0, "untouched": 0.6}}
         (path / "end.yaml").write_text(yaml.safe_dump(known | {"untouched": {}, "seconds": 1.0}))
         assert (words in headline(Run.read(path))) == told
     (path / FINALISTS).unlink()

@@ -155,7 +155,7 @@ def test_a_killed_driver_is_resumed_under_the_same_numbers(tmp_path: Path) -> No
         (0, "t0", "finished"),
         (1, "t1", "pruned"),
         (2, "t2", "diverged"),
-        (3, "t3", "failed"),
+        (3, "t3", "lost"),
         (4, "t4", None),
         (5, "t5", None),
     ]

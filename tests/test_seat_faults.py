@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import ray
 from trainables.core import Pair
 from trainables.host_actor import HostProcess
 from trainables.learners.lora import LoraConfig
-from trainables.seat import Seat
+from trainables.seat import FreeSeats, Seat, answers
 from trainables.shape import Shape
 from trainables.tasks.arena import ArenaTask
 
@@ -101,3 +103,22 @@ def test_a_host_that_is_gone_for_good_sends_trials_to_the_others(ray_session):
         Seat([missing], PAIR, 0, "c")
     for host in (well, other):
         ray.kill(host)
+
+
+def test_a_trial_waits_until_another_has_ended(ray_session, monkeypatch):
+    """However long that takes, as where a sweep goes on with fewer seats; and its process may have left no word."""
+    monkeypatch.setattr("trainables.seat.WAIT_FOR_HOST_S", 0.5)
+    host = started(HostProcess, "builtin:tiny", Shape(seats=1, lanes=16, max_rank=16, max_prompt=0), 1)
+    while not answers(host):
+        pass
+    Seat([host], PAIR, 0, "first")
+    with ThreadPoolExecutor() as pool:
+        try:
+            waiting = pool.submit(Seat, [host], PAIR, 0, "second")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=3)
+            assert not waiting.done()
+            FreeSeats([host]).on_trial_complete(0, [], SimpleNamespace(trial_id="first"))
+            assert waiting.result(timeout=60).round()["steps"] == 3
+        finally:
+            ray.kill(host)  # and nobody waits any more

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -14,7 +13,10 @@ from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
+from sweeps.engine.sampler import drawn
 from sweeps.engine.sweep import BadInput, Sweep
+from sweeps.strategyqa import SWEEP as STRATEGYQA
+from sweeps.style import SWEEP as STYLE
 from tests.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.toys import Letters
 from trainables.core import Adapter, Pair
@@ -41,6 +43,18 @@ class Geared(Knob):
             raise ValueError(f"decay is {self.decay}, and flag is off; turn it on")
         if self.mode == "b" and self.decay is None:
             raise ValueError("mode is 'b', and there is no decay; give one")
+
+
+@dataclass(frozen=True)
+class Pacer(Knob):
+    """Takes every size up to ten, but none above its passes."""
+
+    size: int = 1
+    passes: int = 10
+
+    def __post_init__(self) -> None:
+        if self.size > self.passes:
+            raise ValueError(f"size is {self.size}, above passes = {self.passes}; lower it")
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,12 @@ def geared(**conditions: Any) -> Sweep:
     return replace(ONE, pairs=(Pair(Geared(), Odd()),), space=space)
 
 
+def paced(most: int) -> Sweep:
+    """Sizes from 1 to 5 with passes from 1 to `most`."""
+    space = Space({"size": I(1, 5), "passes": I(1, most)})
+    return replace(ONE, pairs=(Pair(Pacer(), Odd()),), space=space)
+
+
 C, F, I = CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E741
 BAD: dict[str, tuple[Sweep, list[str]]] = {
     "unknown axis": (with_axis("lr", F(0.1, 0.2)), ["axis 'lr' is not a field of Knob; fields are ['rate', 'size'"]),
@@ -87,6 +107,10 @@ BAD: dict[str, tuple[Sweep, list[str]]] = {
     "a condition that helps only with another": (
         geared(decay={"flag": True}, mode={"flag": True}),
         ["'mode' in {'a', 'b'} reaches 'b'", "there is no decay; give one"],
+    ),
+    "values that seldom go together": (
+        paced(2),
+        ["knob refuses", "% of the configurations", "such as size=", "above passes = ", "lower it", "--set"],
     ),
     "a gate that is not there": (replace(ONE, space=RATE.when(learner="knob")), ["'knob.rate'", "fields are"]),
     "nothing to train": (
@@ -153,6 +177,7 @@ GOOD: dict[str, tuple[Sweep, int, list[dict[str, Any]]]] = {
         2,
         [{"flag": False}],
     ),
+    "values that mostly go together": (paced(10), 8, [{"size": 1, "passes": 10}]),
     "two learners": (
         replace(TWO, pairs=(*PLAIN.pairs, DIAL)),
         5,
@@ -185,12 +210,14 @@ def test_the_shipped_spaces_fit_their_learners(config: Any) -> None:
     assert set(sweep.defaults()[0]) == set(spaces[config.name].axes)  # the default configuration lies inside
 
 
-def test_every_draw_of_a_shipped_script_is_a_configuration():
+SHIPPED = [ARC, ARENA, STYLE, *STRATEGYQA.phases.values(), *STRATEGYQA.apart.values()]
+
+
+@pytest.mark.parametrize("sweep", SHIPPED, ids=lambda one: one.name)
+def test_every_draw_of_a_shipped_script_is_a_configuration(sweep: Sweep) -> None:
     """What a learner refuses in combination, an axis' conditions must keep apart: `alignment` without features, say."""
-    for pair in (*ARC.pairs, *ARC.optional):
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        one = replace(ARC, pairs=(pair,), optional=())
-        drawn = [one.joined_space().suggest(study.ask()) for _ in range(100)]
-        assert all(one.resolve(params)[0].learner for params in drawn)
-        used = {name for params in drawn for name in params}
-        assert used == {*one.joined_space().axes}
+    for pair in (*sweep.pairs, *sweep.optional):
+        one = replace(sweep, pairs=(pair,), optional=())
+        configurations = list(drawn(one.joined_space(), 200))
+        assert all(one.resolve(params)[0].learner for params in configurations)
+        assert {name for params in configurations for name in params} == {*one.joined_space().axes}

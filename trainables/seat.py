@@ -5,7 +5,6 @@ Imports no torch: a trial's process sends its configuration and gets metrics, ch
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryEr
 from trainables.core import Pair, Split
 from trainables.shape import HostFull, SeatLost, write_files
 
-WAIT_FOR_SEAT_S = 60.0  # of a host that answers
+LOOK_S = 5.0  # at most, between two looks for a seat where all are taken
 WAIT_FOR_HOST_S = 1800.0  # a rented machine that starts, with its set-up and a large base
 ANSWER_S = 5.0  # a host that is silent for so long is loading its base, or has no machine yet, or none any more
 MOVE_S = 60.0  # after which a trial goes to another host, if one has a seat, rather than wait for its own to return
@@ -44,14 +43,16 @@ def answers(host: Any, within_s: float = ANSWER_S) -> bool:
 
 
 class FreeSeats(tune.Callback):
-    """Frees the seat of a trial that ended without a word, as a killed process does."""
+    """Frees the seat of a trial that ended without a word, as a killed process does: others may wait for it."""
 
     def __init__(self, hosts: Sequence[Any]) -> None:
         self._hosts = hosts
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         for host in self._hosts:
             host.close.remote(trial.trial_id)
+
+    on_trial_error = on_trial_complete
 
 
 class Seat:
@@ -97,11 +98,13 @@ class Seat:
     def _take(self) -> Any:
         """The first host that answers and has a free seat, with this trial in it.
 
-        Waits for one: Tune starts a trial before the process of the last one has left, and a host before its machine.
+        Waits for a host as long as a machine may take to start, and for a seat as long as other trials have them all:
+        Tune starts a trial before the process of the last one has left, and where a sweep goes on with fewer seats than
+        it had, all that were running at once.
         """
-        patience_s, known, full_since, end = ANSWER_S, 0, math.inf, time.monotonic() + WAIT_FOR_HOST_S
+        patience_s, pause_s, end = ANSWER_S, 0.1, time.monotonic() + WAIT_FOR_HOST_S
         while True:
-            up, full = [host for host in self._hosts if self._answers(host, patience_s)], None
+            up = [host for host in self._hosts if self._answers(host, patience_s)]
             patience_s = ANSWER_S if len(up) == len(self._hosts) else 0.5
             for host in up:
                 self._free(host)  # a process of this trial that died left its seat
@@ -115,17 +118,14 @@ class Seat:
                 except HostFull as refusal:
                     if not refusal.may_wait:
                         raise
-                    full = refusal
-            if len(up) > known:  # one that has just come may be about to get its trials
-                known, full_since = len(up), time.monotonic()
-            if full and len(up) == len(self._hosts) and time.monotonic() > full_since + WAIT_FOR_SEAT_S:
-                raise full
+                    end = time.monotonic() + WAIT_FOR_HOST_S
             if time.monotonic() > end:
                 raise TimeoutError(
-                    f"no host of {len(self._hosts)} had a seat within {WAIT_FOR_HOST_S / 60:.0f} minutes: `ray status`"
+                    f"none of {len(self._hosts)} hosts answered within {WAIT_FOR_HOST_S / 60:.0f} minutes: `ray status`"
                     " says what their machines wait for"
                 )
-            time.sleep(0.1)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LOOK_S)
 
     def _answers(self, host: Any, within_s: float) -> bool:
         """Whether it does. A host that never will is none any more; RayActorError where it was the last."""

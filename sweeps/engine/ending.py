@@ -110,8 +110,6 @@ def keep_end(folder: Path, outcome: Outcome) -> None:
         "untouched": untouched,
         "seconds": round(outcome.seconds, 1),
     }
-    if outcome.recorder.finals:
-        facts["test_baselines"] = dict(outcome.recorder.trivial)
     facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
     if outcome.dollars is not None:
         facts["dollars"] = round(outcome.dollars, 4)

@@ -19,6 +19,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from search_spaces.axis import describe, same
 from search_spaces.space import Space
 from sweeps.engine.checks import BadInput, one_line
+from sweeps.engine.sampler import drawn
+from sweeps.results.leaderboard import shown
+
+DRAWS, MOST_REFUSED = 200, 0.5  # of configurations; the search draws others in place of those that a learner refuses
 
 
 def fields_of(learner: Any) -> list[str]:
@@ -54,6 +58,23 @@ def check_axes(learner: Any, space: Space) -> None:
                 raise BadInput(
                     f"axis {name!r} in {describe(distribution)} reaches {value!r}: {one_line(fault)}"
                 ) from fault
+
+
+def check_draws(learner: Any, space: Space) -> None:
+    """The learner accepts most of what the space gives: values that it takes one by one may not go together."""
+    refused = []
+    for fields in drawn(space, DRAWS):
+        try:
+            with_fields(learner, fields)
+        except BadInput as fault:
+            refused.append((fields, fault))
+    if len(refused) > MOST_REFUSED * DRAWS:
+        fields, why = refused[0]
+        example = " ".join(f"{name}={shown(value)}" for name, value in fields.items())
+        raise BadInput(
+            f"{learner.name} refuses {len(refused) / DRAWS:.0%} of the configurations that its space gives, such as"
+            f" {example} ({why}); narrow an axis, or fix one with --set"
+        )
 
 
 def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from sweeps.engine.sweep import Sweep
 from sweeps.engine.teams import team_of
 from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
 from trainables.core import Pair, Split
-from trainables.seat import WAIT_FOR_HOST_S
+from trainables.seat import WAIT_FOR_HOST_S, FreeSeats
 from trainables.shape import TeamShape
 from trainables.trial import Finalist, Hosts, Trial, untouched_scores
 
@@ -30,10 +30,11 @@ def confirm(
     team: TeamShape | None,
     side_by_side: int | None,
     folder: Path,
-) -> tuple[list[Final], dict[str, tune.Checkpoint]] | None:
+) -> tuple[list[Final], dict[str, tune.Checkpoint], dict[str, str]] | None:
     """Every candidate with `SEEDS` seeds, and the first base untouched. One that fails or diverges is left out.
 
-    With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again.
+    With them, by trial id, what the first of the seeds trained: not the best of them, which would be luck again. Then,
+    by name, why others are left out.
     None where Ctrl-C came first: whoever was done by then would win for ever, as the test split is asked once.
     """
     based = next((pair for pair in sweep.pairs if _answers(pair)), None)
@@ -55,16 +56,20 @@ def confirm(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[_Told(chosen)],
+            callbacks=[_Told(chosen), FreeSeats([host for of_base in hosts.values() for host in of_base])],
             verbose=0,
         )
     over = [trial for trial in done.trials if trial.status == "ERROR" or "score" in trial.last_result]
     if len(over) < len(jobs):  # Tune says "TERMINATED" of what it broke off, too
         return None
     ended: dict[int, list[Any]] = {}
+    lost: dict[str, str] = {}
     for trial in sorted(done.trials, key=lambda trial: trial.config["job"]["seed"]):
-        if trial.status == "TERMINATED" and not trial.last_result.get("diverged"):
-            ended.setdefault(trial.config["job"]["candidate"], []).append(trial)
+        job = trial.config["job"]
+        if why := _fault(trial):
+            lost[chosen[job["candidate"]].name] = f"{why} with seed {job['seed']}"
+        else:
+            ended.setdefault(job["candidate"], []).append(trial)
     finals, first = [], {}
     for index, one in enumerate(chosen):
         results = [trial.last_result for trial in ended.get(index, [])]
@@ -72,7 +77,14 @@ def confirm(
             finals.append(_final(one.name, results, one))
             first[one.trial_id] = ended[index][0].checkpoint
     before = measured(untouched, WAIT_FOR_HOST_S) if untouched is not None else {}
-    return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], first
+    return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], first, lost
+
+
+def _fault(trial: Any) -> str:
+    """Why a trial has no score; empty if it has one."""
+    if trial.status == "ERROR":
+        return f"failed ({cause_of(error_of(trial))})"
+    return "diverged" if trial.last_result.get("diverged") else ""
 
 
 def _final(name: str, results: Sequence[Any], of: Candidate | None = None) -> Final:

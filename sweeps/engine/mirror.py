@@ -26,8 +26,8 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from sweeps.engine.checks import one_line
 from sweeps.engine.lock import LOCK_FILE
-from sweeps.engine.search import DATABASE
 from sweeps.engine.snapshot import SNAPSHOT
+from sweeps.engine.study import DATABASE
 from sweeps.engine.sweep import BadInput
 from sweeps.results.run import SWEEP_FILE
 

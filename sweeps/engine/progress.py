@@ -183,7 +183,8 @@ class Progress(Callback):
         seen = self._seen(trial)
         seen.status = how_ended(trial.last_result, self.state.rounds)
         where = f" at round {seen.round}" if seen.status in ("pruned", "diverged") else ""
-        self._event(f"{seen.name} {seen.status}{where}, {percent(seen.score)}")
+        score = "" if seen.status == "diverged" else f", {percent(seen.score)}"  # what it was before is of no use
+        self._event(f"{seen.name} {seen.status}{where}{score}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         why = cause_of(error_of(trial))

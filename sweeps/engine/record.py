@@ -19,8 +19,8 @@ from sweeps.engine.judging import checkpoint_hash
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import Sweep
 from sweeps.results import pareto, rungs
-from sweeps.results.files import FINALISTS, best_round, finalists_parquet, replace_file
-from sweeps.results.finals import Final, clusters_of, markdown
+from sweeps.results.files import BESIDE, FINALISTS, best_round, finalists_parquet, replace_file
+from sweeps.results.finals import Final, clusters_of, left_out, markdown
 from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
 from sweeps.results.run import winner
 from trainables.core import Example
@@ -36,13 +36,7 @@ SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it
 class Recorder(Callback):
     """Keeps a `TrialRecord` per trial, writes the leaderboard files, and copies the best adapter to `best/`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        sweep: Sweep,
-        baselines: dict,
-        remarks: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, folder: Path, sweep: Sweep, baselines: dict, remarks: Sequence[str] = ()) -> None:
         self.folder, self.rounds, self._sweep = folder, sweep.rounds, sweep
         self.records: dict[str, TrialRecord] = {}
         self._baselines, self._remarks = baselines, remarks
@@ -51,6 +45,7 @@ class Recorder(Callback):
         self.finals: list[Final] = []
         self.clusters: Sequence[str] = ()
         self.trivial: Mapping[str, float] = {}  # what strategies that learn nothing score on the test split
+        self.lost: Mapping[str, str] = {}  # finalists that have no score, by name: why
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
@@ -170,9 +165,14 @@ class Recorder(Callback):
                     self._note(record.trial_id, mark)
 
     def conclusions(self) -> list[str]:
-        """What rungs were worth, and the Pareto front, where there is something to say."""
+        """Which finalists are missing, what rungs were worth, and the Pareto front, where there is something to say."""
         records, sweep = list(self.records.values()), self._sweep
-        return [*rungs.in_words(records, self.finals, sweep.rungs()), *pareto.in_words(records, sweep.objectives)]
+        told = left_out(self.finals, self.lost)
+        return [
+            *told,
+            *rungs.in_words(records, self.finals, sweep.rungs()),
+            *pareto.in_words(records, sweep.objectives),
+        ]
 
     def write(self) -> None:
         self._written = time.monotonic()
@@ -191,13 +191,19 @@ class Recorder(Callback):
         self,
         finals: list[Final],
         checkpoints: Mapping[str, Checkpoint],
+        lost: Mapping[str, str],
         asked: Sequence[Example],
         trivial: Mapping[str, float],
     ) -> None:
-        """The finalists, their checkpoints by trial id, the test split, and what strategies that learn nothing score on
-        it: for the leaderboard, the table of answers, and `best/`, whose adapter is from here on one whose test score
-        was measured."""
-        self.finals, self.clusters, self.trivial = finals, clusters_of([example.key for example in asked]), trivial
+        """The finalists, their checkpoints by trial id, why others are missing, the test split, and what strategies
+        that learn nothing score on it: for the leaderboard, the table of answers, and `best/`, whose adapter is from
+        here on one whose test score was measured. Where none finished, the base alone is no finalist."""
+        self.trivial, self.lost = trivial, lost
+        replace_file(self.folder / BESIDE, yaml.safe_dump({"trivial": dict(trivial), "lost": dict(lost)}).encode())
+        if not checkpoints:
+            self.write()
+            return
+        self.finals, self.clusters = finals, clusters_of([example.key for example in asked])
         best = self.best()
         if best and best.trial_id in checkpoints:
             self._keep(checkpoints[best.trial_id])

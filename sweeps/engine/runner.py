@@ -21,14 +21,14 @@ from sweeps.engine.interrupt import in_order
 from sweeps.engine.nodes import Capacity
 from sweeps.engine.progress import Progress
 from sweeps.engine.record import Recorder
-from sweeps.engine.search import OptunaSearcher, storage_of
+from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.seating import Seating, machine, seating
 from sweeps.engine.snapshot import SNAPSHOT, Snapshot
 from sweeps.engine.spending import Spending
 from sweeps.engine.stopping import Stops
+from sweeps.engine.study import storage_of
 from sweeps.engine.sweep import LEARNER, Sweep
 from sweeps.engine.tracking import MLflowTracking
-from sweeps.results.files import FINALISTS
 from sweeps.results.finals import candidates
 from sweeps.results.run import Run
 from trainables.core import Task
@@ -111,10 +111,11 @@ def run(
     for record in recorder.records.values():
         if record.notes:
             tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
-    if resume and (folder / FINALISTS).is_file():  # the test split is asked once
+    if resume:  # the test split is asked once
         left = Run.read(folder)
         recorder.finals, recorder.clusters, recorder.trivial = left.finals, left.clusters, left.trivial
-    else:
+        recorder.lost = left.lost
+    if not recorder.finals:
         recorder.keep_best(trials)
     recorder.write()
     chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
@@ -225,6 +226,7 @@ def _searcher(sweep: Sweep, folder: Path, may_start: Callable[[], bool | None] |
         study_name=sweep.name,
         seed=sweep.seed,
         sampler=sweep.search,
+        accept=sweep.resolve,
         may_start=may_start,
         objectives=sweep.objectives,
         rounds=sweep.rounds,

@@ -2,7 +2,8 @@
 
 Ray's own `OptunaSearch` says COMPLETE of stopped trials, leaves NaN trials RUNNING for ever and fails on resume. Here
 the study in the database is the only state: trials are found again by the user attribute `tune_trial_id`, so a
-resumed sweep goes on under the same Optuna numbers. Ended ones also carry `ended`: finished, pruned, diverged, failed.
+resumed sweep goes on under the same Optuna numbers. Ended ones also carry `ended`: finished, pruned, diverged, failed;
+or lost (with a driver) and refused (by the learner), which leave their place to another: see `study.taken`.
 
 What Tune calls (read in `tune_controller.py` of 2.60): `suggest` once per trial; `on_trial_result` for each result that
 does not stop its trial; `on_trial_complete` with the last result where ASHA or the last round stopped it, without
@@ -22,21 +23,19 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 
 from search_spaces.space import Space
+from sweeps.engine.checks import BadInput
 from sweeps.engine.sampler import SamplerName, sampler_of
+from sweeps.engine.study import DIVERGED_ROUND, ENDED, TUNE_ID, opened, taken
 from sweeps.engine.sweep import OBJECTIVES
 from trainables.core import START
 
-TUNE_ID, ENDED, DIVERGED_ROUND = "tune_trial_id", "ended", "diverged_round"
 WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
 WORST = {"maximize": 0.0, "minimize": math.inf}  # of another objective
-DATABASE = "optuna.db"  # in a sweep's folder
-DATABASE_WAIT_S = 60  # for a lock that somebody's dashboard holds
 
 
 @dataclass
@@ -54,7 +53,8 @@ class OptunaSearcher(Searcher):
 
     `storage` is an SQLAlchemy address such as `sqlite:////runs/arc/optuna.db`; `rounds` is where a trial is finished.
     `enqueue` holds parameters (all, or some of them) that are suggested first in a new study; `shared` names a
-    categorical axis whose choices get equally many trials. No callback raises for an unknown or finished trial.
+    categorical axis whose choices get equally many trials; `accept` raises BadInput for parameters that its learner
+    refuses, in whose place others are drawn. No callback raises for an unknown or finished trial.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class OptunaSearcher(Searcher):
         enqueue: Sequence[Mapping[str, Any]] = (),
         objectives: Sequence[str] = ("score",),
         shared: str | None = None,
+        accept: Callable[[Mapping[str, Any]], Any] = dict,
         may_start: Callable[[], bool | None] | None = None,
     ) -> None:
         super().__init__(metric=objectives[0], mode="max")
@@ -76,7 +77,7 @@ class OptunaSearcher(Searcher):
         self._space, self._storage, self._name = space, storage, study_name
         self._seed, self._rounds, self._sampler, self._shared = seed, rounds, sampler, shared
         self._enqueue = [dict(params) for params in enqueue]
-        self._may_start = may_start
+        self._accept, self._may_start = accept, may_start
         self._study: optuna.Study | None = None
         self._live: dict[str, _Live] = {}
 
@@ -92,26 +93,36 @@ class OptunaSearcher(Searcher):
 
         None while `may_start` says None, for not yet; `Searcher.FINISHED` once it says False.
         """
-        study = self.study
+        _ = self.study  # opens it after a restart
         if trial_id not in self._live:
             if self._may_start and not (now := self._may_start()):
                 return None if now is None else Searcher.FINISHED
-            self._share_out(study)
-            trial = study.ask()
-            trial.set_user_attr(TUNE_ID, trial_id)
-            self._live[trial_id] = _Live(trial)
+            self._live[trial_id] = _Live(self._drawn())
+            self._live[trial_id].trial.set_user_attr(TUNE_ID, trial_id)
         trial = self._live[trial_id].trial
         return self._space.suggest(trial) | _begun(trial)
 
-    def _share_out(self, study: optuna.Study) -> None:
+    def _drawn(self) -> Trial:
+        """The next that its learner accepts. The study is told the worst of the others, so that the sampler avoids the
+        region: of a failure it would learn nothing, and might never leave."""
+        while True:
+            self._share_out()
+            trial = self.study.ask()
+            try:
+                self._accept(self._space.suggest(trial))
+                return trial
+            except BadInput:
+                self._tell("", _Live(trial), "refused", TrialState.COMPLETE, self._worst())
+
+    def _share_out(self) -> None:
         """Left to itself, the sampler soon tries only what looked best, and a comparison of the choices of `shared`
         is decided by a handful of early trials."""
-        trials = study.get_trials(deepcopy=False)
+        trials = taken(self.study)
         if self._shared is None or any(trial.state == TrialState.WAITING for trial in trials):
             return
         axis, tried = self._space.axes[self._shared], Counter(trial.params.get(self._shared) for trial in trials)
         assert isinstance(axis, CategoricalDistribution)
-        study.enqueue_trial({self._shared: min(axis.choices, key=lambda choice: tried[choice])})
+        self.study.enqueue_trial({self._shared: min(axis.choices, key=lambda choice: tried[choice])})
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         live = self._find(trial_id)
@@ -126,8 +137,7 @@ class OptunaSearcher(Searcher):
             self._report(live, result)
         last = max(live.scores, default=0)
         if live.diverged:
-            worst = [WORST_SCORE, *(WORST[OBJECTIVES[name][0]] for name in self._objectives[1:])]
-            self._tell(trial_id, live, "diverged", TrialState.COMPLETE, worst)
+            self._tell(trial_id, live, "diverged", TrialState.COMPLETE, self._worst())
         elif error or not live.scores:
             self._tell(trial_id, live, "failed", TrialState.FAIL)
         elif last < self._rounds:
@@ -146,7 +156,7 @@ class OptunaSearcher(Searcher):
             if trial_id in known:
                 continue
             live = self._live.get(trial_id) or _Live(Trial(self.study, frozen._trial_id))
-            self._tell(trial_id, live, "failed", TrialState.FAIL)
+            self._tell(trial_id, live, "lost", TrialState.FAIL)
             if frozen.params:
                 self.study.enqueue_trial(frozen.params, user_attrs=_begun(frozen))
 
@@ -165,13 +175,9 @@ class OptunaSearcher(Searcher):
         return self.__dict__ | {"_study": None, "_live": {}, "_may_start": None}
 
     def _open(self) -> optuna.Study:
-        optuna.logging.set_verbosity(
-            optuna.logging.WARNING
-        )  # a line per study and trial would break the progress block
-        engine = {"connect_args": {"timeout": DATABASE_WAIT_S}} if self._storage.startswith("sqlite") else {}
-        storage = RDBStorage(self._storage, engine_kwargs=engine)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line per trial would break the progress block
         study = optuna.create_study(
-            storage=storage,
+            storage=opened(self._storage),
             study_name=self._name,
             directions=[OBJECTIVES[name][0] for name in self._objectives],
             load_if_exists=True,
@@ -202,6 +208,9 @@ class OptunaSearcher(Searcher):
             if len(self._objectives) == 1:  # Optuna takes no intermediate values of several
                 live.trial.report(float(score), step)
 
+    def _worst(self) -> list[float]:
+        return [WORST_SCORE, *(WORST[OBJECTIVES[name][0]] for name in self._objectives[1:])]
+
     def _values(self, live: _Live, score: float) -> list[float]:
         """What Optuna is told of a whole trial: the score, and what the other objectives came to."""
         values = [score]
@@ -216,11 +225,6 @@ class OptunaSearcher(Searcher):
         live.trial.set_user_attr(ENDED, ended)  # first: a finished trial takes no more attributes
         self.study.tell(live.trial, values, state=state)
         self._live.pop(trial_id, None)
-
-
-def storage_of(folder: Path) -> str:
-    """The address of the study in a sweep's folder."""
-    return f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
 def _begun(trial: Trial | FrozenTrial) -> dict[str, Any]:

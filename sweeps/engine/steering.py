@@ -15,8 +15,8 @@ from sweeps.engine.fields import cast, read_value
 from sweeps.engine.lock import driver
 from sweeps.engine.rebuild import rebuild
 from sweeps.engine.reproduce import open_run, trial_of
-from sweeps.engine.search import storage_of
 from sweeps.engine.stopping import STOP_FOLDER
+from sweeps.engine.study import storage_of, taken
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
@@ -88,7 +88,7 @@ def clone(trial: str, values: tuple[str, ...], /, run: Path | None = None) -> No
     record, sweep = trial_of(left, trial), rebuild(left.facts)
     params = _changed(sweep, dict(record.params), values)
     study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
-    if len(study.get_trials(deepcopy=False)) >= sweep.num_samples:  # with those that wait, as clones do
+    if len(taken(study)) >= sweep.num_samples:
         raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
     checkpoints = sorted((left.folder / "tune" / record.trial_id).glob(f"checkpoint_*/{ROUND_FILE}"))
     if not checkpoints:

@@ -15,7 +15,7 @@ from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.engine import checks
 from sweeps.engine.checks import BadInput
-from sweeps.engine.fields import cast, check_axes, check_fixed, fields_of, with_fields
+from sweeps.engine.fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
 from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.rungs import decided_at
 from trainables.core import START, Pair, Task
@@ -61,6 +61,7 @@ class Sweep:
         checks.check_space_names(self.space, self.pairs, self.optional)
         for pair in self.pairs:
             check_axes(pair.learner, self.space_of(pair))
+            check_draws(pair.learner, self.space_of(pair))
             if "out_of_domain" in self.objectives and not getattr(pair.learner, "forgetting", False):
                 raise BadInput(
                     f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sweeps.results.leaderboard import TrialRecord
     from trainables.core import Example
 
-TRIALS, FINALISTS = "trials.parquet", "finalists.parquet"
+TRIALS, FINALISTS, BESIDE = "trials.parquet", "finalists.parquet", "finalists.yaml"
 FIXED = ("trial_id", "number", "learner", "status", "notes", "round", "score", "loss", "seconds", "at", "n_items")
 
 

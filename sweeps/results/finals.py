@@ -88,6 +88,14 @@ def clusters_of(keys: Sequence[str]) -> list[str]:
     return list(keys) if len(set(keys)) < len(keys) else []
 
 
+def left_out(finals: Sequence[Final], lost: Mapping[str, str]) -> list[str]:
+    """Which configurations were to be finalists and have no score, and why. Where all are, nothing is confirmed."""
+    if lost and not finals:
+        told = "; ".join(f"{name} {why}" for name, why in lost.items())
+        return [f"No finalist finished, so nothing is confirmed: {told}. --resume trains them again"]
+    return [f"{name} is left out of the finalists: it {why}" for name, why in lost.items()]
+
+
 def ranked(finals: Sequence[Final]) -> list[Final]:
     return sorted(finals, key=lambda one: -one.score)
 

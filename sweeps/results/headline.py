@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sweeps.results.charts import finite
 from sweeps.results.comparison import first_group
-from sweeps.results.finals import UNTOUCHED, as_trivial, told_apart
+from sweeps.results.finals import UNTOUCHED, as_trivial, left_out, told_apart
 from sweeps.results.leaderboard import UNRANKED, TrialRecord, against_trivial, level_with_best, percent, rank, span
 from sweeps.results.run import Run
 
@@ -14,8 +14,10 @@ NAMED = 3  # finalists; more are counted
 
 
 def headline(run: Run) -> str:
-    """Who won, or that it cannot be told, and the untouched base; and if a strategy that learns nothing is as good."""
-    return f"{_found(run)}{_as_trivial(run)}"
+    """Who won, or that it cannot be told, and the untouched base; if a strategy that learns nothing is as good, and if
+    nothing was confirmed."""
+    unconfirmed = "".join(f" {line}." for line in left_out([], run.lost)) if not run.finals else ""
+    return f"{_found(run)}{_as_trivial(run)}{unconfirmed}"
 
 
 def _found(run: Run) -> str:

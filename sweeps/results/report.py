@@ -14,7 +14,7 @@ from sweeps.results import pareto, rungs
 from sweeps.results.charts import image
 from sweeps.results.examples import examples
 from sweeps.results.files import replace_file
-from sweeps.results.finals import bounds_of
+from sweeps.results.finals import bounds_of, left_out
 from sweeps.results.finals import verdict as verdict_of_finals
 from sweeps.results.headline import headline, named, state
 from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
@@ -99,10 +99,11 @@ def write_report(folder: Path) -> Path:
 
 
 def _conclusions(run: Run) -> list[str]:
-    """What the leaderboard's file says too: what rungs were worth, and the Pareto front."""
+    """What the leaderboard's file says too: missing finalists, what rungs were worth, and the Pareto front."""
     sweep = run.facts["sweep"]
     at = rungs.decided_at(sweep["grace_period"], sweep["reduction_factor"], sweep["rounds"])
     return [
+        *left_out(run.finals, run.lost),
         *rungs.in_words(run.records, run.finals, at),
         *pareto.in_words(run.records, sweep["objectives"]),
     ]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sweeps.results.files import FINALISTS, FIXED, TRIALS, best_round
+from sweeps.results.files import BESIDE, FINALISTS, FIXED, TRIALS, best_round
 from sweeps.results.finals import Final, clusters_of, ranked
 from sweeps.results.leaderboard import TrialRecord, by_score
 
@@ -73,10 +73,20 @@ class Run:
         first = self.answers[(self.answers.name == self.answers.name.iloc[0]) & (self.answers.seed == 0)]
         return first.sort_values("item")
 
+    @cached_property
+    def _beside(self) -> Mapping[str, Any]:
+        path = self.folder / BESIDE
+        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
     @property
     def trivial(self) -> Mapping[str, float]:
         """What strategies that learn nothing score on the test split; empty without finalists."""
-        return self.end.get("test_baselines", {})
+        return self._beside.get("trivial", {})
+
+    @property
+    def lost(self) -> Mapping[str, str]:
+        """By name, why configurations that were to be finalists have no score."""
+        return self._beside.get("lost", {})
 
     def trial(self, which: str) -> TrialRecord:
         """`best` (the finalists' first, or the search's), a number, or an id. Raises LookupError in one line."""
