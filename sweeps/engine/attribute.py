@@ -38,8 +38,13 @@ class Drafted(NamedTuple):
 def attribute(run: Path, /, questions: int = 50, steps: int = 32, base: str | None = None) -> None:
     """Say how much of the answers of runs/X's winner lies on its own drafts, by integrated gradients.
 
-    `--questions`: of the test split, the first ones that it wrote a draft for. `--steps`: of the integral.
-    `--base`: where the sweep's own base is no longer where it was. Writes attribution.parquet into the run's folder.
+    Writes attribution.parquet into the run's folder.
+
+    Args:
+        run: the sweep's folder
+        questions: of the test split, the first ones that it wrote a draft for
+        steps: of the integral
+        base: where the sweep's own base is no longer where it was
     """
     for name, value in (("questions", questions), ("steps", steps)):
         if value < 1:

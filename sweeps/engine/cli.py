@@ -8,9 +8,10 @@ quieten()  # before anything imports Ray, MLflow or the hub
 
 import contextlib  # noqa: E402
 import dataclasses  # noqa: E402
+import functools  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
@@ -19,6 +20,7 @@ import tyro  # noqa: E402
 from search_spaces.axis import SpaceError  # noqa: E402
 from sweeps.engine.flags import Flags, parse, read  # noqa: E402
 from sweeps.engine.interrupt import at_once  # noqa: E402
+from sweeps.engine.parsing import asked  # noqa: E402
 from sweeps.engine.sweep import BadInput, Sweep  # noqa: E402
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> str:
     else:
         from sweeps.engine.chain import parsed, run_chain
 
-        flags, task = read(given.first, argv)
+        flags, task = read(given.first, argv, given.phases)
         sweeps = parsed(given, flags, task)
     if flags.like is not None:
         sweeps = [_like(sweep, flags.like) for sweep in sweeps]
@@ -149,7 +151,18 @@ def console() -> None:
         steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
         verbs |= {"attribute": attribute, "judge": judge, "version": _version}
-        tyro.extras.subcommand_cli_from_dict(verbs)
+        later = {name: _later(verb) for name, verb in verbs.items()}
+        asked(tyro.extras.subcommand_cli_from_dict, later, prog="espalier")()
+
+
+def _later(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb with its arguments, not called yet: what it says and how it ends is its own, and not the parser's."""
+
+    @functools.wraps(verb)
+    def bound(*values: Any, **named: Any) -> Callable[[], Any]:
+        return functools.partial(verb, *values, **named)
+
+    return bound
 
 
 def _version() -> None:

@@ -26,10 +26,13 @@ def export(
 ) -> None:
     """Take a trial of runs/X away: a PEFT adapter with a model card.
 
-    `--to`: a new folder. `--trial`: best (as it lies in best/), or a number or id, which is trained again. `--merge`: a
-    whole model that transformers loads by itself. `--register NAME`: also a new version in MLflow's model registry.
-    `--submission FILE`: of ARC, in the official format: answers to the tasks without test outputs, where the data has
-    such, else a finalist's answers to the test split.
+    Args:
+        run: the sweep's folder
+        to: a new folder
+        trial: best (as it lies in best/), or a number or id, which is trained again
+        merge: a whole model that transformers loads by itself
+        register: a name in MLflow's model registry, which gets a new version
+        submission: a file of answers as arcprize.org takes them: to the tasks without test outputs, or the test split
     """
     left = open_run(run)
     if submission:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import sys
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ import tyro
 from search_spaces.axis import SpaceError
 from search_spaces.models import fit
 from sweeps.engine.fields import read_value
+from sweeps.engine.parsing import asked
 from sweeps.engine.sweep import BadInput, Sweep
 from trainables.guards import Guard
 
@@ -23,7 +25,7 @@ class Resources:
     """What one trial takes."""
 
     cpu: float | None = None  # cores
-    gpu: float | None = None  # devices; a fraction shares one
+    gpu: float | None = None  # devices; a fraction shares one; none: one, where there are any and trials have a base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,24 +34,24 @@ class Flags:
 
     base: str | None = None  # builtin:tiny, a hub name or a folder; options after colons, as in NAME:nf4
     learner: tuple[str, ...] = ()  # only these learners
-    phase: tuple[str, ...] = ()  # of a script with several: only these sweeps, in order
+    phase: tuple[str, ...] = ()  # of a script with several sweeps: only these, in order
     num_samples: int | None = None  # trials
     rounds: int | None = None  # rounds of a trial that is not stopped early
-    grace_period: int | None = None  # rounds before ASHA may stop a trial
-    max_concurrent_trials: int | None = None  # trials side by side
+    grace_period: int | None = None  # rounds before ASHA may stop a trial; none: one pass over the training data
+    max_concurrent_trials: int | None = None  # trials side by side; none: as many as there is room for
     resources: Resources = dataclasses.field(default_factory=Resources)
-    num_workers: int | None = None  # processes that train one trial together (Ray Train); default: one per GPU of it
+    num_workers: int | None = None  # processes that train one trial together (Ray Train); none: one per GPU of it
     parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # of theirs; auto: fsdp where the base does not fit
     finalists: int | None = None  # of the best, trained again and scored on the test split; 0: none
     seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
     hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE")] = ()  # fix axes instead of searching them
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE [...]")] = ()  # fixed, not searched
     allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
     objectives: tuple[str, ...] = ()  # score, trainable_parameters, seconds, loss, out_of_domain; several: no ASHA
     search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
     like: Path | None = None  # a sweep's folder: its space, narrowed, and its best configurations first
     seed: int | None = None  # of the search and of every trial
-    name: str | None = None  # of the sweep and its folder; default: the script's, or the next free NAME-2, NAME-3 ...
+    name: str | None = None  # of the sweep and its folder; none: the script's, or the next free NAME-2, NAME-3 ...
     storage_path: Path = Path("runs")  # where the sweep's folder goes
     mirror: str | None = None  # s3://, gs://, file://: where a copy of its folder is kept current; --resume takes it
     address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
@@ -73,26 +75,52 @@ def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
     return flags, apply(sweep, flags, task)
 
 
-def read(sweep: Sweep, argv: list[str]) -> tuple[Flags, Any]:
-    """Flags, and the sweep's task, of which `--task.FIELD` sets a field, and `--data` its data. Raises BadInput."""
+def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = None) -> tuple[Flags, Any]:
+    """Flags, and the sweep's task, of which `--task.FIELD` sets a field, and `--data` its data. Raises BadInput.
+
+    `phases`: of a script with several sweeps, of which this is the first.
+    """
+    _check_once(argv)
     task = sweep.pairs[0].task
     if hasattr(task, "data"):
         argv = [f"--task.{one[2:]}" if one.partition("=")[0] == "--data" else one for one in argv]
     unprefixed = Annotated[Flags, tyro.conf.arg(name="")]
+    plain = _as_in_script(phases or {sweep.name: sweep}) if {"-h", "--help"} & {*argv} else Flags()
     every = dataclasses.make_dataclass(
-        "Every", [("flags", unprefixed, Flags()), ("task", type(task), dataclasses.field(default=task))]
+        "Every", [("flags", unprefixed, plain), ("task", type(task), dataclasses.field(default=task))]
     )
-    said = io.StringIO()
+    program, description = f"python {sys.argv[0]}", sys.modules["__main__"].__doc__
     try:
-        with contextlib.redirect_stderr(said):
-            given: Any = tyro.cli(every, args=argv, description=sys.modules["__main__"].__doc__)
-        return given.flags, given.task
-    except SystemExit as end:
-        if end.code == 0:  # --help
-            raise
-        raise BadInput(_unboxed(said.getvalue())) from end
+        given = asked(tyro.cli, every, args=argv, prog=program, description=description)
     except ValueError as error:  # a task refuses its fields in one line, and knows nothing of flags
         raise BadInput(str(error)) from error
+    return given.flags, given.task
+
+
+def _check_once(argv: list[str]) -> None:
+    """Of a flag given twice the parser keeps the last, and it takes a list without anything in it, without a word."""
+    words = [word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")]
+    if twice := [word for word, count in Counter(words).items() if count > 1]:
+        raise BadInput(f"{twice[0]} is given twice; give it once, a list as in --set r=8 lora_alpha=16")
+    lists = {f"--{field.name}" for field in dataclasses.fields(Flags) if field.default == ()}
+    for word, after in pairwise([*argv, "--"]):
+        if word in lists and after.startswith("--"):
+            raise BadInput(f"{word}: nothing follows it; say what, or leave it out")
+
+
+def _as_in_script(sweeps: Mapping[str, Sweep]) -> Flags:
+    """What a script says by itself, for `--help`: empty flags keep it, but do not show it. What its sweeps say
+    differently stays empty."""
+    names = {field.name for field in dataclasses.fields(Sweep)} & {field.name for field in dataclasses.fields(Flags)}
+    said: list[dict[str, Any]] = []
+    for one in sweeps.values():
+        said.append({name: getattr(one, name) for name in names - {"name"}})
+        said[-1] |= {"grace_period": one.effective_grace_period()}
+        said[-1]["base"] = next((pair.base for pair in one.pairs if pair.learner.needs_base), None)
+        said[-1]["resources"] = Resources(**one.resources_per_trial)
+    alike = {name: value for name, value in said[0].items() if all(other[name] == value for other in said)}
+    learners = tuple(dict.fromkeys(pair.learner.name for one in sweeps.values() for pair in one.pairs))
+    return Flags(**alike, learner=learners, phase=tuple(sweeps) if len(sweeps) > 1 else ())
 
 
 def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
@@ -131,12 +159,6 @@ def _absolute(base: str) -> str:
     source, colon, options = base.partition(":")
     folder = source not in ("", "builtin") and Path(source).is_dir()
     return f"{Path(source).absolute()}{colon}{options}" if folder else base
-
-
-def _unboxed(text: str) -> str:
-    """The parser's message without its frame, in one line."""
-    lines = [line.strip("\u2502 \n") for line in text.splitlines() if line.startswith("\u2502")]
-    return " ".join(line if line.strip("\u2500 ") else "-" for line in lines)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -56,11 +56,19 @@ def judge(
 ) -> None:
     """Have judges compare the replies of finalists of runs/X to the test split, in both orders, and say who wins.
 
-    `--judge`: likelihood, or the address of an OpenAI-compatible endpoint with its `--model`, or several of either, one
-    model per address. `--trials`: best, untouched (the base), or a finalist's number or id. `--base`: by which the
-    likelihood judge reads (the sweep's own), and `--margin` what is a tie, in nats per token. `--key-variable` holds an
-    endpoint's key; `--temperature` and `--max-tokens` are of its answers; `--price-in` and `--price-out`: dollars per
-    million tokens, of which at most `--max-cost` are spent with each model.
+    Args:
+        run: the sweep's folder
+        judge: likelihood, or the address of an OpenAI-compatible endpoint, or several of either
+        model: of each endpoint, in the same order
+        trials: best, untouched (the base), or a finalist's number or id
+        base: by which the likelihood judge reads; none: the sweep's own
+        margin: what is a tie to the likelihood judge, in nats per token
+        key_variable: the environment variable with an endpoint's key
+        temperature: of an endpoint's answers
+        max_tokens: of an endpoint's answers
+        price_in: dollars per million tokens of prompts
+        price_out: dollars per million tokens of answers
+        max_cost: dollars that are spent at most with each model
     """
     left = open_run(run)
     said = [replies(left, which) for which in dict.fromkeys(trials)]

@@ -69,12 +69,29 @@ def rationales(
 ) -> None:
     """Write a JSONL file with a rationale for each training question that could be answered right with reasoning.
 
-    `--teacher URL --model NAME`: ask an OpenAI-compatible endpoint, with the key in the environment variable
-    `--key-variable`, `--workers` questions at a time. `--price-in`, `--price-out`: dollars per million tokens, and
-    `--max-cost` dollars at most. Or `--base NAME` (`--adapter FOLDER`): the model's own samples; it is told to reason
-    (`--instruct`) unless an adapter has taught it to. `--samples`: at most, of a question. `--max-tokens` and
-    `--sentences`: of an answer. `--pairs FILE`: also right and wrong answers to the same question, as preferences.
+    Either `--teacher URL --model NAME` writes them, an OpenAI-compatible endpoint, or `--base NAME`, the model itself.
     Answers are kept in answers.sqlite beside the file, so that the same command goes on after an interruption.
+
+    Args:
+        to: the file
+        task: the data whose questions are asked
+        teacher: the endpoint's address
+        model: the endpoint's model
+        key_variable: the environment variable with the endpoint's key
+        workers: questions that the endpoint is asked at a time
+        price_in: dollars per million tokens of prompts
+        price_out: dollars per million tokens of answers
+        max_cost: dollars that are spent at most
+        base: the model whose own samples are taken
+        adapter: of the base, a folder
+        instruct: whether the base is told to reason; none: unless an adapter has taught it to
+        batch_size: questions that the base answers side by side
+        samples: of a question, at most
+        temperature: of the answers
+        max_tokens: of an answer
+        sentences: of an answer
+        seed: of the samples
+        pairs: a file for right and wrong answers to the same question, as preferences
     """
     if (teacher is None) == (base is None):
         raise BadInput("give either --teacher URL and --model NAME, or --base NAME")

@@ -103,8 +103,12 @@ def train(run: Run, job: Job, split: str | None = None) -> Any:
 def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None:
     """Train a trial of runs/X again from its sweep.yaml, and check that its score lies in the interval.
 
-    `--trial`: best, a number or an id. `--to`: a new folder for what was trained. Exit status 1 if the score is not
-    what was claimed.
+    Exit status 1 if the score is not what was claimed.
+
+    Args:
+        run: the sweep's folder
+        trial: best, a number or an id
+        to: a new folder for what was trained
     """
     left = open_run(run)
     job = job_of(left, trial)

@@ -30,9 +30,11 @@ SHAPES = {  # what saved weights are fitted to
 
 
 def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
-    """Say how a sweep stands (default: the latest in runs/): its trials by state, the best so far, finalists.
+    """Say how a sweep stands: its trials by state, the best so far, finalists.
 
-    `--cluster FILE`: join that sweep of a cluster (default: the latest), watch it to its end, and bring it home.
+    Args:
+        run: the sweep's folder; none: the latest in runs/
+        cluster: a cluster's file: join the sweep there, watch it to its end, and bring it home
     """
     if cluster is not None:
         from sweeps.engine.remote import rejoin
@@ -62,14 +64,23 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
 
 
 def report(run: Path | None = None, /) -> None:
-    """Write report.html and its plots of a sweep, finished or not (default: the latest in runs/)."""
+    """Write report.html and its plots of a sweep, finished or not.
+
+    Args:
+        run: the sweep's folder; none: the latest in runs/
+    """
     from sweeps.results.report import write_report  # matplotlib takes a second to import
 
     print(write_report(open_run(run or latest()).folder))
 
 
 def stop(trial: str, /, run: Path | None = None) -> None:
-    """End a trial of a running sweep after the round it is in. `--run`: the sweep's folder; default: the latest."""
+    """End a trial of a running sweep after the round it is in.
+
+    Args:
+        trial: its number, as `espalier status` has it, or its id
+        run: the sweep's folder; none: the latest in runs/
+    """
     left = _running(run)
     record = trial_of(left, trial)
     if record.status != "running":
@@ -79,10 +90,15 @@ def stop(trial: str, /, run: Path | None = None) -> None:
     print(f"trial {record.number} stops after the round it is in")
 
 
-def clone(trial: str, values: tuple[str, ...], /, run: Path | None = None) -> None:
+def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) -> None:
     """Start a new trial from another's last checkpoint with changed values: `espalier clone 3 learning_rate=3e-4`.
 
     It takes the place of the next trial that the search would suggest, and counts its rounds on from the other's.
+
+    Args:
+        trial: the other's number, as `espalier status` has it, or its id
+        values: AXIS=VALUE, one or more
+        run: the sweep's folder; none: the latest in runs/
     """
     left = _running(run)
     record, sweep = trial_of(left, trial), rebuild(left.facts)

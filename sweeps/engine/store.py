@@ -200,7 +200,11 @@ def check_port(port: int) -> None:
 
 
 def serve_ui(port: int = 5000) -> None:
-    """Open MLflow on what the sweeps started in this folder wrote: http://127.0.0.1:PORT."""
+    """Open MLflow on what the sweeps started in this folder wrote: http://127.0.0.1:PORT.
+
+    Args:
+        port: of this machine
+    """
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (Path.cwd() / DATABASE).is_file():  # MLflow would make one
         raise BadInput(f"no sweep has written to {Path.cwd()}; go to the folder that one was started in")
     command = ui_command(store_uri(Path.cwd()), port)

@@ -48,7 +48,7 @@ class ArcTask:
     data: str = "arc1"  # "arc1", "arc2", the path of a JSON file or folder in the official format, or several with "+"
     same_size: bool = True  # only tasks whose demonstrations keep their size: what a per-cell network answers with ease
     max_side: int = 10  # cells; larger grids cost more time, not more insight, in a first sweep
-    limit_train: int | None = None  # tasks; None: all
+    limit_train: int | None = None  # tasks; none: all
     limit_search: int | None = None
     limit_test: int | None = None
     seed: int = 0  # the order of each split, hence what a limit keeps; never which split a task is in
