@@ -99,8 +99,8 @@ def test_sizes_are_said_without_test_outputs(tmp_path, learner):
     noisy = deepcopy(clean)
     for number, content in enumerate(noisy.values()):
         content["test"][0]["output"] = np.random.default_rng(number).integers(0, 10, (5 + number, 7)).tolist()
-    remembering = replace(efe_kit.SHORT, risk=0.1, anchor=0.1, success_threshold=0.125, memory_similarity=0.0)
-    config, base = (SHORT, None) if learner == "percell" else (remembering, miniature("qwen2"))
+    agent = replace(efe_kit.SHORT, size_head=True, risk=0.1, anchor=0.1, success_threshold=0.125, memory_similarity=0)
+    config, base = (SHORT, None) if learner == "percell" else (agent, miniature("qwen2"))
     found = []
     for name, tasks in (("clean", clean), ("noisy", noisy)):
         arc = ArcTask(data=write(tmp_path / name, tasks | {ids("train", 1)[0]: recolour()}), same_size=False)
