@@ -66,7 +66,8 @@ class Answers:
 
 
 class Chosen:
-    """The task with these examples in its search split: what a learner trains on and answers."""
+    """The task with these examples in its search split: what a learner trains on and answers, as fresh networks do for
+    a finalist's test split. (A memory of efe begins empty here; a finalist's holds what the search split left.)"""
 
     def __init__(self, task: ArcTask, examples: Sequence[Example]) -> None:
         self._task, self._examples = task, examples
