@@ -1,11 +1,14 @@
-"""What each part of efe is worth: every term of its loss, the base's features and the memory, alone against none of it.
+"""What each part of efe is worth: its loss's terms, features, LoRA on the base, memory, size head; alone against none.
 
-    python benchmarks/arc_efe.py                        # small same-size ARC-AGI-1 training tasks; half an hour of CPU
+    python benchmarks/arc_efe.py                        # the tables of docs/arc.md; an hour of CPU
+    python benchmarks/arc_efe.py --weight 0.03 0.1 0.3 1.0      # every term at each of these: about two hours more
     python benchmarks/arc_efe.py --tasks 100 --seed 1
-    python benchmarks/arc_efe.py --only "memory, risk 0.1" all      # these, and plain beside them
+    python benchmarks/arc_efe.py --only "memory, risk 0.1" "size head"      # these, and plain beside them
 
-The same tasks, steps, seed and data order for every variant, so tasks are compared one by one: `gained` and `lost` say
-how many a variant solves that plain efe does not, and the other way round; p is McNemar's, exact. Nothing is searched.
+Two sets of ARC-AGI-1 training tasks that a sweep does not search on: small ones that keep their size, and all on whose
+output sizes lenses disagree, as the size head decides nothing elsewhere. The same tasks, steps, seed and data order for
+every variant of a set, so tasks are compared one by one: `gained` and `lost` say how many a variant solves that plain
+efe does not, and the other way round; p is McNemar's, exact. Nothing is searched.
 """
 
 from __future__ import annotations
@@ -14,123 +17,170 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
+import numpy as np
 import tyro
 from scipy.stats import binomtest
 
+from benchmarks.arc_all import ALL, Chosen
 from sweeps.results.statistics import wilson
+from trainables.core import Example
+from trainables.learners.arc_canvas import canvas, hypotheses
 from trainables.learners.efe import EfeConfig
-from trainables.tasks.arc import ArcTask
+from trainables.tasks.arc import ArcTask, puzzle
 from trainables.tasks.arc_data import hash_fraction
+from trainables.tasks.arc_grids import parse_completion
 
 # Tasks recall at the start of a round: eight short rounds are seven recalls, of what was solved until then.
-PLAIN = EfeConfig(memory_capacity=0, features=False, steps_per_round=8)
+PLAIN = EfeConfig(memory_capacity=0, features=False, size_head=False, steps_per_round=8)
 WITH_FEATURES = replace(PLAIN, features=True)
+SIZES = replace(PLAIN, size_head=True)
+SMALL = ArcTask(data="arc1", same_size=True, max_side=10)
 
 
 @dataclass(frozen=True)
 class Result:
-    """`solved`: keys; `entries`: in the memory after each round; `metrics`: of the last round and evaluation."""
+    """`solved`: keys; `sizes`: tasks whose outputs all have the right size; `entries`: in the memory after each round;
+    `metrics`: of the last round and evaluation."""
 
     solved: frozenset[str]
     first: int
+    sizes: int
     cpu: float
     entries: list[int]
     metrics: dict[str, float]
 
 
-def variants(weight: float) -> dict[str, EfeConfig]:
+def variants(weights: Sequence[float]) -> dict[str, EfeConfig]:
+    """By name, plain first."""
     terms = ("risk", "ambiguity", "step", "bidirectional", "reversibility")
-    alone = {f"{name} {weight}": replace(PLAIN, **{name: weight}) for name in terms}
     memory = replace(PLAIN, memory_capacity=256)
-    return {
+    found = {
         "plain": PLAIN,
-        **alone,
         "features": WITH_FEATURES,
-        f"features, alignment {weight}": replace(WITH_FEATURES, alignment=weight),
+        "features, base_r 4": replace(WITH_FEATURES, base_r=4),
         "memory": memory,
         "memory, success_threshold 0.5": replace(memory, success_threshold=0.5),
-        f"memory, risk {weight}": replace(memory, risk=weight),
-        f"memory, risk, anchor {weight}": replace(memory, risk=weight, anchor=weight),  # it acts through risk alone
-        "all": replace(WITH_FEATURES, **dict.fromkeys((*terms, "anchor", "alignment"), weight), memory_capacity=256),
     }
+    for weight in weights:
+        found |= {f"{name} {weight}": replace(PLAIN, **{name: weight}) for name in terms}
+        everything = dict.fromkeys((*terms, "anchor", "alignment"), weight)
+        found |= {
+            f"features, alignment {weight}": replace(WITH_FEATURES, alignment=weight),
+            f"memory, risk {weight}": replace(memory, risk=weight),
+            f"memory, risk, anchor {weight}": replace(memory, risk=weight, anchor=weight),  # it acts through risk alone
+            f"all {weight}": replace(WITH_FEATURES, **everything, memory_capacity=256),
+        }
+    return found
 
 
-def run(named: tuple[str, EfeConfig], task: ArcTask, tasks: int, rounds: int, seed: int) -> tuple[str, Result]:
+def run(config: EfeConfig, examples: Sequence[Example], rounds: int, seed: int) -> Result:
+    """In a process of its own."""
     import torch
 
     from trainables.bases import load
 
     torch.set_num_threads(1)
-    name, config = named
-    seen = _Some(task, tasks)
     start = time.process_time()
-    learner = config.build(load("builtin:tiny"), seen, seed)  # type: ignore[arg-type]
+    learner = config.build(load("builtin:tiny"), Chosen(ALL, examples), seed)  # type: ignore[arg-type]
     entries = []
     for _ in range(rounds):
         metrics = learner.round()
         entries.append(round(metrics.get("memory_entries", 0)))
     metrics |= learner.evaluate()
-    solved = frozenset(e.key for e, score in zip(seen.search(), metrics["items"], strict=True) if score)
-    first = round(metrics["pass_at_1"] * len(seen.search()))
+    solved = frozenset(e.key for e, score in zip(examples, metrics["items"], strict=True) if score)
+    first = round(metrics["pass_at_1"] * len(examples))
+    sizes = sum(map(right_size, examples, metrics["completions"]))
     numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
-    return name, Result(solved, first, time.process_time() - start, entries, numbers)
+    return Result(solved, first, sizes, time.process_time() - start, entries, numbers)
 
 
-class _Some:
-    """Training tasks that a sweep does not search on, where the search split stands."""
+def right_size(example: Example, completion: str) -> bool:
+    targets = [target for _, target in example.data.tests]
+    attempts = parse_completion(completion, len(targets)) or ()
+    return [tries[0].shape for tries in attempts] == [target.shape for target in targets]
 
-    def __init__(self, task: ArcTask, number: int) -> None:
-        self._task = task
-        chosen = sorted(task.train(), key=lambda example: hash_fraction(f"efe {example.key}"))
-        self._examples = chosen[:number]
 
-    def search(self) -> Sequence:
-        return self._examples
+def some(examples: Sequence[Example], number: int) -> list[Example]:
+    return sorted(examples, key=lambda example: hash_fraction(f"efe {example.key}"))[:number]
 
-    def __getattr__(self, name: str):
-        return getattr(self._task, name)
+
+def alike(examples: Sequence[Example], features: bool) -> str:
+    """How many pairs of these tasks are similar enough for one to start from the other."""
+    import torch
+
+    from trainables.bases import load
+    from trainables.learners import arc_features
+    from trainables.learners.efe_agent import key_of
+    from trainables.learners.efe_batch import Sight
+
+    seen = {example.key: puzzle(example) for example in examples}
+    none = dict.fromkeys(seen, np.zeros(0, dtype=np.float32))
+    read = arc_features.features(load("builtin:tiny"), seen) if features else none
+    keys = [key_of(Sight(own, read[name])) for name in seen if (own := canvas(seen[name]))]
+    cosines = [float(torch.cosine_similarity(one, other, dim=0)) for one, other in combinations(keys, 2)]
+    return f"{sum(value > PLAIN.memory_similarity for value in cosines)} of {len(cosines)}"
+
+
+def report(title: str, results: Iterable[tuple[str, Result]], total: int) -> None:
+    """A line per variant, as they come; plain comes first."""
+    print(f"\n{title}", flush=True)
+    plain = frozenset[str]()
+    for name, result in results:
+        plain = result.solved if name == "plain" else plain
+        low, high = wilson(len(result.solved), total)
+        gained, lost = len(result.solved - plain), len(plain - result.solved)
+        p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+        solved = f"pass@2 {len(result.solved)} [{low:.1%}, {high:.1%}], pass@1 {result.first}, sizes {result.sizes}"
+        print(f"{name}: {solved}, gained {gained}, lost {lost}, p {p:.2f}; {result.cpu:.0f} CPU s", flush=True)
+        if "memory_writes" in result.metrics:
+            found = {key: f"{value:g}" for key, value in result.metrics.items() if "memory" in key}
+            print("   ", found, "entries at each recall", [0, *result.entries[:-1]], flush=True)
 
 
 def main(
-    tasks: int = 60,
+    tasks: int = 48,
     rounds: int = 8,
-    weight: float = 0.1,
+    weight: tuple[float, ...] = (0.1,),
     seed: int = 0,
     processes: int = os.cpu_count() or 1,
     only: tuple[str, ...] = (),
 ) -> None:
-    """`rounds`: of eight AdamW steps. `weight`: of each term. `processes`: variants side by side, a thread each.
+    """Prints both sets, a line per variant.
 
-    `only`: variants beside plain, as they are printed; left out: all.
+    Args:
+        tasks: small ones; those on whose sizes lenses disagree are all there.
+        rounds: of eight AdamW steps.
+        weight: of each term; several make rows for each.
+        seed: of networks and of the order of data.
+        processes: variants side by side, a thread each.
+        only: variants beside plain, as they are printed; left out: all.
     """
-    task = ArcTask(data="arc1", same_size=True, max_side=10)
-    work = variants(weight)
-    if unknown := set(only) - set(work):
-        sys.exit(f"no variant is called {sorted(unknown)}; there are {list(work)}")
-    work = {name: config for name, config in work.items() if name == "plain" or not only or name in only}
-    spawned = multiprocessing.get_context("spawn")
-    total, plain = len(_Some(task, tasks).search()), frozenset[str]()
-    print(f"{total} tasks, {rounds} rounds of {PLAIN.steps_per_round} steps, seed {seed}")
-    with ProcessPoolExecutor(processes, mp_context=spawned) as pool:
-        job = partial(run, task=task, tasks=tasks, rounds=rounds, seed=seed)
-        for name, result in pool.map(job, work.items()):
-            plain = result.solved if name == "plain" else plain  # it comes first
-            low, high = wilson(len(result.solved), total)
-            gained, lost = len(result.solved - plain), len(plain - result.solved)
-            p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-            solved = f"pass@2 {len(result.solved)} [{low:.1%}, {high:.1%}], pass@1 {result.first}"
-            print(f"{name}: {solved}, gained {gained}, lost {lost}, p {p:.2f}; {result.cpu:.0f} CPU s", flush=True)
-            if "memory_writes" in result.metrics:
-                found = {key: f"{value:g}" for key, value in result.metrics.items() if "memory" in key}
-                print("   ", found, "entries at each recall", [0, *result.entries[:-1]], flush=True)
+    small = some(SMALL.train(), tasks)
+    unsure = [example for example in ALL.train() if len(hypotheses(puzzle(example))) > 1]
+    every = variants(weight)
+    sets = {
+        f"{len(small)} tasks of one size": (small, every),
+        f"{len(unsure)} tasks on whose output sizes lenses disagree": (unsure, {"plain": PLAIN, "size head": SIZES}),
+    }
+    if unknown := set(only) - {*every, "size head"}:
+        sys.exit(f"no variant is called {sorted(unknown)}; there are {[*every, 'size head']}")
+    print(f"{rounds} rounds of {PLAIN.steps_per_round} steps, seed {seed}")
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for title, (examples, own) in sets.items():
+            chosen = {name: config for name, config in own.items() if name == "plain" or not only or name in only}
+            job = partial(run, examples=examples, rounds=rounds, seed=seed)
+            report(title, zip(chosen, pool.map(job, chosen.values()), strict=True), len(examples))
+    pairs = f"without features {alike(small, features=False)}, with features {alike(small, features=True)}"
+    print(f"\npairs of the first set that are similar enough to be recalled: {pairs}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ SPACE = Space(
         "backward_multiplier": FloatDistribution(0.25, 4.0, log=True),
         "preference_multiplier": FloatDistribution(0.25, 4.0, log=True),
         "anchor": TERM,
+        # Decides where lenses disagree on an output's size: one task in fifteen.
+        "size_head": CategoricalDistribution((False, True)),
         # Both ask for features. LoRA on the base reads all demonstrations anew in every step: a small rank will do.
         "alignment": TERM,
         "base_r": CategoricalDistribution((0, 4)),

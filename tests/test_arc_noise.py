@@ -1,23 +1,27 @@
 """The leak test: test outputs replaced by noise of another shape change nothing that is trained, said or sized.
 
-`efe` and `lora_ttt` have theirs in `test_efe.py` and `test_lora_ttt.py`.
+Tasks that keep their size, of `efe` and `lora_ttt`, are in `test_efe.py` and `test_lora_ttt.py`.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests import efe_kit
 from tests.arc_files import ids, recolour, task, write
+from tests.miniatures import base as miniature
 from tests.test_percell import SHORT
 from trainables.bases import load
+from trainables.learners.arc_canvas import hypotheses
 from trainables.learners.lora import LoraConfig
 from trainables.solo import Solo
-from trainables.tasks.arc import ArcTask
+from trainables.tasks.arc import ArcTask, puzzle
 
 SHAPES = [(7, 5), (1, 2), (30, 30)]
 
@@ -69,3 +73,44 @@ def test_lora_and_the_untouched_base_say_the_same(tmp_path, shape):
         assert untouched[0]["truncated"] == 1.0
         said.append((loss, [metrics["completions"] for metrics in (*untouched, *trained)]))
     assert said[0] == said[1]
+
+
+def resized() -> list[dict[str, Any]]:
+    """Tasks whose outputs have another size than their inputs: enlarged, tiled, cropped; rows of two made four long,
+    of which lenses say "twice" first, and "two more" after it: right is what they would not choose."""
+    rng = np.random.default_rng(0)
+    grids, rows = rng.choice([0, 1, 3], (4, 3, 3)), rng.integers(0, 10, (3, 1, 2))
+    framed = [np.pad(np.full((2, 2 + number % 2), 5), ((1, 2), (2, 1 + number % 2))) for number in range(4)]
+    pairs = [
+        [(grid, np.kron(grid, np.ones((2, 2), dtype=int))) for grid in grids],
+        [(grid, np.tile(grid, (2, 2))) for grid in grids],
+        [(grid, grid[1:3, 2 : 4 + number % 2]) for number, grid in enumerate(framed)],
+        [*((row, np.tile(row, (1, 2))) for row in rows), (np.array([[1, 2, 3]]), np.array([[0, 1, 2, 3, 0]]))],
+    ]
+    listed = [[(a.tolist(), b.tolist()) for a, b in own] for own in pairs]
+    return [task(own[:-1], own[-1:]) for own in listed]
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("learner", ["percell", "efe"])
+def test_sizes_are_said_without_test_outputs(tmp_path, learner):
+    """Lenses, and where they differ the size head, know how large an output is; noise of any shape moves no cell."""
+    clean = {key: own for split in ("search", "test") for key, own in zip(ids(split, 4), resized(), strict=True)}
+    noisy = deepcopy(clean)
+    for number, content in enumerate(noisy.values()):
+        content["test"][0]["output"] = np.random.default_rng(number).integers(0, 10, (5 + number, 7)).tolist()
+    agent = replace(efe_kit.SHORT, size_head=True, risk=0.1, anchor=0.1, success_threshold=0.125, memory_similarity=0)
+    config, base = (SHORT, None) if learner == "percell" else (agent, miniature("qwen2"))
+    found = []
+    for name, tasks in (("clean", clean), ("noisy", noisy)):
+        arc = ArcTask(data=write(tmp_path / name, tasks | {ids("train", 1)[0]: recolour()}), same_size=False)
+        own = config.build(base, arc, seed=0)
+        rounds = [own.round() for _ in range(2)]
+        found.append((rounds, [own.evaluate(split) for split in ("search", "test")]))
+    for clean_said, noisy_said in zip(found[0][1], found[1][1], strict=True):
+        assert clean_said["completions"] == noisy_said["completions"]
+        assert clean_said["cell_accuracy"] > noisy_said["cell_accuracy"] == 0.0  # the noise reached the scorer
+    assert found[0][0] == found[1][0]
+    assert rounds[-1].get("memory_writes", 1) > 0
+    unsure = next(e for e in ArcTask(data=str(tmp_path / "clean"), same_size=False).test() if len(e.answer) == 5)
+    assert list(hypotheses(puzzle(unsure))) == [((1, 6),), ((1, 5),)]  # whoever peeks takes the second

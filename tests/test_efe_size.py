@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from trainables.learners.arc_canvas import Fit, canvas, hypotheses
+from trainables.learners.efe import EfeConfig
+from trainables.learners.efe_agent import Agent
 from trainables.learners.efe_size import FAMILIES, SizeHead, describe, held_out
 from trainables.tasks.arc import ArcTask, Puzzle, puzzle
 
@@ -72,3 +74,14 @@ def test_the_canvas_follows_the_head():
     assert len(sizes) > 1
     for wanted in sizes:
         assert canvas(task, lambda found, wanted=wanted: wanted).tests[0].shape[1:] == wanted[0]
+
+
+def test_without_the_head_the_best_lens_says_the_size():
+    """A training task on whose size lenses differ: the head says 3x3, which is right."""
+    (example,) = (e for e in ArcTask(data="arc1", same_size=False).train() if e.key == "ae4f1146")
+    sizes = {
+        head: Agent(EfeConfig(size_head=head), None, [example], seed=0, memory=None)._tasks["ae4f1146"].canvas.tests
+        for head in (True, False)
+    }
+    assert [tests[0].shape[1:] for tests in sizes.values()] == [(3, 3), canvas(puzzle(example)).tests[0].shape[1:]]
+    assert sizes[False][0].shape[1:] != (3, 3)

@@ -60,6 +60,7 @@ class EfeConfig:
     features: bool = False  # whether the encoder reads the frozen base's features of the demonstrations (no gain)
     base_r: int = 0  # LoRA rank on that base, trained through what the encoder reads; 0: the base stays frozen
     base_multiplier: float = 0.1  # of the learning rate, for that adapter
+    size_head: bool = False  # whether a trained head says an output's size where lenses disagree, or the best lens
     memory_capacity: int = 0  # solved problems held; 0: no memory and no probes, a third of the cost (no sure gain)
     memory_k: int = 1  # solved problems that a start is blended from
     memory_similarity: float = 0.5  # cosine above which a solved problem is a match

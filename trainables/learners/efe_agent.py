@@ -188,8 +188,10 @@ def _sights(
 ) -> tuple[dict[str, Sight], dict[str, Probe]]:
     """Of each task that has a canvas, what its network is given; and its probe, where it has one."""
     whole = {example.key: puzzle(example) for example in examples}
-    head = SizeHead()
-    head.train(whole.values())
+    head = None
+    if config.size_head:
+        head = SizeHead()
+        head.train(whole.values())
     shorter = {
         key + SHORTER: Puzzle(own.demonstrations[:-1], (own.demonstrations[-1][0],))
         for key, own in whole.items()

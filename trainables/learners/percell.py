@@ -29,7 +29,7 @@ from trainables.tasks.arc import puzzle
 from trainables.tasks.arc_grids import Grid
 
 # Cells of the grids of all networks of a batch. Small grids are trained together, as single operations on them cost
-# more than their arithmetic; above these sizes a CPU's cache is full and nothing is gained (measured: docs/arc.md).
+# more than their arithmetic; above these sizes a CPU's cache is full, and nothing is gained. The GPU's is a guess.
 CELLS_AT_ONCE = {"cpu": 400, "cuda": 64_000}
 
 

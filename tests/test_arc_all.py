@@ -1,0 +1,70 @@
+"""The benchmark of all ARC tasks: every learner answers as a finalist does, and what it cannot answer counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.arc_all import answers, viewed
+from tests.arc_files import ids, recolour, task, write
+from tests.efe_kit import SHORT as EFE
+from tests.test_percell import SHORT as PERCELL
+from trainables.bases import load
+from trainables.tasks.arc import ArcTask
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "arc_all.py"
+
+
+def large() -> dict:
+    """Grids of 30x30, 930 tokens each: no prompt of 512 tokens holds one."""
+    grids = np.random.default_rng(0).integers(0, 10, (3, 30, 30)).tolist()
+    return task([(grids[0], grids[1])], [(grids[1], grids[2])])
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> ArcTask:
+    own = {ids("search", 1)[0]: recolour(), ids("train", 1)[0]: recolour()}
+    return ArcTask(data=write(tmp_path, own | dict.fromkeys(ids("test", 2), recolour())))
+
+
+@pytest.mark.parametrize("config", [PERCELL, replace(EFE, memory_capacity=0, features=False)], ids=lambda own: own.name)
+def test_it_answers_as_a_finalist_does(planted, config):
+    config = replace(config, learning_rate=2e-2, ema_decay=0.5)
+    said = answers(planted.test(), config, planted, rounds=2, seed=3, base="builtin:tiny")
+    for fewer in (0, 1):
+        assert answers(planted.test(), config, planted, fewer, 3, "builtin:tiny").completions != said.completions
+    finalist = config.build(load("builtin:tiny"), planted, 3)
+    for _ in range(2):
+        finalist.round()
+    assert [said.completions[e.key] for e in planted.test()] == finalist.evaluate("test")["completions"]
+
+
+def test_a_view_turns_the_whole_task_and_keeps_its_answer(planted):
+    """1 becomes 2, whatever they are called: what a task shows still tells what its test output is."""
+    assert [e.key for e in viewed(planted, 0)["test"]] == [e.key for e in planted.test()]
+    for example, plain in zip(viewed(planted, 1)["test"], planted.test(), strict=True):
+        assert example.key == plain.key
+        (source, target), (before, after) = example.data.tests[0], plain.data.tests[0]
+        assert not np.array_equal(source, before)
+        assert (source != target).sum() == (before != after).sum() > 0
+        renamed = {(int(a), int(b)) for a, b in zip(source[source != target], target[source != target], strict=True)}
+        shown = [(a != b, a, b) for a, b in example.data.demonstrations]
+        assert renamed == {(int(a[where][0]), int(b[where][0])) for where, a, b in shown}
+
+
+def test_what_does_not_fit_counts_as_unsolved(tmp_path):
+    search, train = ids("search", 2), ids("train", 1)
+    tasks = dict(zip(search, (recolour(), large()), strict=True)) | dict.fromkeys([*train, *ids("test", 1)], recolour())
+    flags = ["--learner", "lora_ttt", "--rounds", "0", "--config.votes", "1", "--splits", "search", "--view", "0", "1"]
+    command = [sys.executable, str(SCRIPT), *flags, "--task.data", write(tmp_path, tasks), "--processes", "1"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert printed.count("1 are too long") == printed.count("  lora_ttt: 0/2 ") == 2
+    assert [line.split(":")[0] for line in printed.splitlines() if line.startswith("training")] == [
+        "training, as they are",
+        "training, view 1",
+    ]
