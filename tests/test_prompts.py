@@ -156,6 +156,21 @@ def test_spaces_that_a_template_puts_around_a_reply_belong_to_it(how):
     assert reader.convert_ids_to_tokens(row.tokens[len(prompt) :])[-3:] == ["▁Yes", "▁", "<end>"]
 
 
+def test_a_base_that_may_think_first_is_asked_not_to():
+    """As its template writes an answer without a thought (Qwen3), which it leaves out of earlier turns."""
+    reader = sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False))
+    reader.chat_template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>' }}{{ 'thought:' if m.role == 'assistant' and loop.last }}"
+        "{{ m.content + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{{ 'thought:' if enable_thinking is false }}{% endif %}"
+    )
+    chat = [{"role": role, "content": text} for role, text in CHAT]
+    rows = encode_dialogue(reader, CHAT)
+    for row, messages in zip(rows, (chat[:2], chat), strict=True):
+        whole = reader.apply_chat_template(messages, tokenize=False)
+        assert list(row.tokens) == reader(whole, add_special_tokens=False).input_ids
+
+
 @pytest.mark.parametrize("marks", ["<|user|> $A <end>", "<|user|> $A", "$A <end>"])
 def test_an_end_token_that_a_tokenizer_adds_by_itself_ends_no_prompt(marks):
     """`add_eos_token=True`: a beginning is kept, an end stands where a reply ends, and only there."""

@@ -27,6 +27,7 @@ def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool
         add_generation_prompt=asking,
         tokenize=False,
         date_string=TODAY.strftime("%d %b %Y"),
+        enable_thinking=False,  # Qwen3's and SmolLM3's word: the answer itself is asked for, and has room for no more
     )
 
 
