@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
+from transformers.pytorch_utils import Conv1D
 
 from trainables.bases import Base, load
 
@@ -61,6 +62,12 @@ def model(family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> tor
 
 def base(family: str = "qwen2", dtype: torch.dtype = torch.float32, seed: int = 0) -> Base:
     return Base(f"mini-{family}", model(family, dtype, seed), tokenizer())
+
+
+def linear_modules(ours: Base) -> tuple[str, ...]:
+    """The last names of all matrix products but the head: of attention, convolution and MLP."""
+    products = {name for name, module in ours.model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)}
+    return tuple(sorted({name.split(".")[-1] for name in products} - {"lm_head"}))
 
 
 def four_bit_base(family: str = "qwen2") -> Base:

@@ -10,6 +10,7 @@ import torch
 
 from tests.miniatures import base
 from tests.toys import Letters
+from trainables.bases import Base
 from trainables.host import Host
 from trainables.learners.hybrid import HybridConfig
 from trainables.learners.lora import LoraConfig
@@ -51,7 +52,7 @@ def said(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def opened(host: Host, trial_id: str, config: Any, seed: int = 0) -> None:
-    host.open(trial_id, config.build(BASE, TASK, seed), seed)
+    host.open(trial_id, config.build(host.base, TASK, seed), seed)
 
 
 def ended(host: Host, *trial_ids: str) -> dict[str, Any]:
@@ -71,9 +72,9 @@ def nan(host: Host, trial_id: str) -> None:
         seat._own(name, None).fill_(math.nan)
 
 
-def alone(config: Any, rounds: int, seed: int = 0) -> Trial:
+def alone(config: Any, rounds: int, seed: int = 0, on: Base = BASE) -> Trial:
     """The trial by itself in a host of the same shape."""
-    host, trial = Host(BASE, SHAPE), Trial([], [], [])
+    host, trial = Host(on, SHAPE), Trial([], [], [])
     opened(host, "t", config, seed)
     for _ in range(rounds):
         trial.losses.append(host.round("t")["loss"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from tests.miniatures import CONFIGS, base
+from tests.miniatures import CONFIGS, base, linear_modules
 from tests.scripted_learner import completing, scripted
 from trainables.bases import Base
 from trainables.bits import FEWEST_LANES
@@ -20,6 +20,7 @@ BASE = base("qwen2", seed=1)
 BASE.model.lm_head.weight.data[BASE.eos] *= 5  # rows end early, and at different times
 PROMPTS = [[a, b] + [a] * (a % 3 * 5) for a in range(4, 60, 5) for b in range(4, 60, 7)]  # of three padded widths
 LLAMA = ("q_proj", "v_proj", "down_proj")
+SEEDS = {"llama": 0, "lfm2": 0, "gpt2": 5, "phi3": 2, "phi": 2}  # with which rows end at different times, too
 SEATS = {"all": PROMPTS, "some": PROMPTS[5:26], "block": PROMPTS[40:48], "few": PROMPTS[20:23]}
 
 
@@ -67,6 +68,24 @@ def test_what_a_row_says_is_its_own_whoever_decodes_beside_it(
     assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
     for name in SEATS:
         assert seated(name, rank=rank).evaluate(name) == said[name], name
+    assert len({tuple(map(tuple, one["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
+
+
+@pytest.mark.parametrize("family", SEEDS)
+def test_so_it_is_on_other_families(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lfm2, whose convolutions keep no cache that could be joined or cut, decodes a width at a time."""
+    ours = base(family, seed=SEEDS[family])
+    head = ours.model.lm_head
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)  # apart from the embedding
+    head.weight.data[ours.eos] *= 6
+    given: Any = {"on": ours, "modules": linear_modules(ours)}
+    together = seated(*SEATS, **given)
+    steps = watched(together, monkeypatch)
+    said = together.run(dict.fromkeys(SEATS, "evaluate"))
+    if family != "lfm2":
+        assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
+    for name in SEATS:
+        assert seated(name, **given).evaluate(name) == said[name], name
     assert len({tuple(map(tuple, one["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
 
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from tests.miniatures import BLOOM, CONFIGS, base, model
+from tests.miniatures import BLOOM, CONFIGS, base, linear_modules, model
 from tests.scripted_learner import PROMPTS, ROWS, scripted
 from trainables.adapters import fresh
 from trainables.core import Adapter, Read
@@ -101,15 +101,17 @@ def test_in_bfloat16_an_update_is_rounded_once_as_in_peft(family):
     assert (got == wanted).float().mean() > 0.9
 
 
-def test_gradients_equal_peft_under_the_same_dropout_masks():
-    """PEFT's dropout modules are given our masks, which depend on the row's key and the place alone."""
-    adapter = Adapter(r=4, lora_alpha=8, lora_dropout=0.3, target_modules=("q_proj", "up_proj", "down_proj"))
-    host = Host(base("qwen2", torch.float64), Shape(2, lanes=5, max_rank=6, max_prompt=0))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_equal_peft_under_the_same_dropout_masks(family):
+    """PEFT's dropout modules, on every product, are given our masks, which depend on row key and place alone."""
+    ours = base(family, torch.float64)
+    adapter = Adapter(r=4, lora_alpha=8, lora_dropout=0.3, target_modules=linear_modules(ours))
+    host = Host(ours, Shape(2, lanes=5, max_rank=6, max_prompt=0))
     learner = scripted(adapter)
     host.open("a", learner, seed=9)
     values = scrambled(host)
     (loss,) = host._bench.train([Train(0, learner, ROWS, seed=9, step=4, micro=1, share=1.0)])
-    wrapped, parameters = stock("qwen2", adapter, values, torch.float64)
+    wrapped, parameters = stock(family, adapter, values, torch.float64)
     row_now = []
     for name, module in wrapped.base_model.model.named_modules():
         if hasattr(module, "lora_dropout"):
@@ -120,6 +122,7 @@ def test_gradients_equal_peft_under_the_same_dropout_masks():
         logprobs.append(stock_logprobs(wrapped, row))
     expected = -torch.cat(logprobs).mean()
     wanted = dict(zip(parameters, torch.autograd.grad(expected, list(parameters.values())), strict=True))
+    assert all(gradient.abs().max() > 0 for gradient in wanted.values())
     plain = -torch.cat(host.logprobs(ROWS, "a")).mean().item()
     assert abs(plain - loss) > 1e-3, "the masks must matter"
     assert loss == pytest.approx(expected.item(), rel=1e-10)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.miniatures import CONFIGS as MINIATURES
+from tests.miniatures import base, linear_modules
 from tests.packing_kit import BASE, CONFIGS, SHAPE, WILD, Trial, alone, nan, opened, said, same
+from trainables.bases import Base
 from trainables.host import Host
 
 
@@ -60,20 +64,34 @@ def test_a_seat_is_bit_identical_whoever_sits_beside_it(name: str, beside: str) 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_trials_that_come_and_go_in_any_order_keep_their_trajectories(seed: int) -> None:
-    """Random schedules: open, step in company, move to another seat through a state, end in the middle, run wild."""
-    rng = random.Random(seed)
-    host = Host(BASE, SHAPE)
+    _trials_that_come_and_go(random.Random(seed), BASE, 14)
+
+
+@pytest.mark.parametrize("family", [family for family in MINIATURES if family != "qwen2"])
+def test_so_do_trials_on_other_families(family: str) -> None:
+    compared = [_trials_that_come_and_go(random.Random(f"{family} {seed}"), base(family), 8) for seed in range(2)]
+    assert sum(compared) > 10
+
+
+def _trials_that_come_and_go(rng: random.Random, on: Base, events: int) -> int:
+    """A random schedule: open, step in company, answer, move to another seat through a state, end in the middle, run
+    wild or turn NaN. How many rounds were what they are alone."""
+    host = Host(on, SHAPE)
     wanted: dict[str, Trial] = {}
     done: dict[str, int] = {}
-    configs = CONFIGS | WILD
-    for event in range(14):
-        if len(host._seats) < SHAPE.seats and rng.random() < 0.5:
+    compared = 0
+    every_module = replace(CONFIGS["all modules"], target_modules=linear_modules(on))
+    configs = CONFIGS | WILD | {"all modules": every_module}
+    for event in range(events):
+        if len(host._seats) < 2 or (len(host._seats) < SHAPE.seats and rng.random() < 0.5):
             name = rng.choice([*configs])
             trial_id = f"{event} {name}"
             opened(host, trial_id, configs[name], seed=event)
             done[trial_id] = 0
             if name not in WILD:
-                wanted[trial_id] = alone(configs[name], 3, seed=event)
+                wanted[trial_id] = alone(configs[name], 3, seed=event, on=on)
+            elif rng.random() < 0.3:
+                nan(host, trial_id)
         elif host._seats and rng.random() < 0.25:
             leaving = rng.choice([*host._seats])
             state = host.state(leaving)
@@ -83,13 +101,17 @@ def test_trials_that_come_and_go_in_any_order_keep_their_trajectories(seed: int)
                 host.load(leaving, state)
         working = {t: "round" for t in host._seats if done[t] < 3 and rng.random() < 0.7}
         metrics = host.run(working)
+        scored = host.run(dict.fromkeys(working, "evaluate")) if rng.random() < 0.3 else {}
         for trial_id in working:
             done[trial_id] += 1
             if trial_id in wanted:
+                compared += 1
                 assert metrics[trial_id]["loss"] == wanted[trial_id].losses[done[trial_id] - 1]
                 assert same(host.values(trial_id), wanted[trial_id].values[done[trial_id] - 1])
+                assert trial_id not in scored or said(scored[trial_id]) == wanted[trial_id].said[done[trial_id] - 1]
         _pads_are_zero(host)
     host.shut()
+    return compared
 
 
 def _pads_are_zero(host: Host) -> None:
