@@ -10,6 +10,7 @@ form) and skill (the rest). The hybrid is compared with LoRA question by questio
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -38,9 +39,14 @@ TARGETS = {"lora": 25.0, "soft_prompt": 8.0}  # points over the untouched base; 
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", help="an arena sweep's folder; none: the default sweep runs first")
+    given = parser.parse_args().run
+    if given and not (given / "trials.parquet").is_file():
+        parser.error(f"{given} is not a sweep's folder: no trials.parquet in it; name another, or none")
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default_sweep(Path(scratch))
+        folder = given or default_sweep(Path(scratch))
         facts = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))
         chosen = winners(folder)
     task, base = SWEEP.pairs[0].task, load(SWEEP.pairs[0].base)

@@ -119,4 +119,4 @@ def main(seeds: int = 3, steps: int = 320, processes: int = 2) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, description=__doc__)

@@ -10,6 +10,7 @@ with three seeds and asked the 500 test items. `inside`: how often the interval 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def rates(better: float, taste: float, sweeps: int, seed: int = 0) -> list[float
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| configuration 0 is better by | taste | a winner is declared | it is 0 | one is called worse | inside |")
     print("|---:|---:|---:|---:|---:|---:|")
     for points in (0, 2, 5, 10):

@@ -64,3 +64,22 @@ def test_costs_by_hand():
     query = torch.randn(1, 2, 5, 4, requires_grad=True)  # two heads of 5 x 5 scores, of 4 numbers each
     attend = torch.nn.functional.scaled_dot_product_attention
     assert cost(lambda: attend(query, query, query)).flops == 2 * (2 * 2 * 5 * 5 * 4)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        (["adaptation.py", "--help"], 0, "an arena sweep's folder"),
+        (["winners.py", "--help"], 0, "How often does a sweep's winner deserve its name?"),
+        (["adaptation.py", "nowhere"], 2, "nowhere is not a sweep's folder"),
+        (["adaptation.py", "--seeds"], 2, "--seeds"),
+    ],
+)
+def test_a_benchmark_explains_itself_before_it_works(command, code, told):
+    script, *flags = command
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / script), *flags], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

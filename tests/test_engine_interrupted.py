@@ -117,3 +117,32 @@ def test_ctrl_c_among_finalists_crowns_nobody(tmp_path):
     log.mkdir()  # nobody can write there
     out = sweep(tmp_path, *flags, "--name", "toy", "--resume").stdout
     assert len(re.findall(r"seed \d: failed, .*: IsADirectoryError", out)) == 6
+
+
+def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path):
+    """Tune has ended and listens no more: there are no finalists, and `--resume` finds them."""
+    pressed = f"""
+import os, runpy, signal, sys
+from sweeps.engine.progress import Progress
+
+def press(self, trials, **info):
+    told(self, trials, **info)
+    os.kill(os.getpid(), signal.SIGINT)
+
+told, Progress.on_experiment_end = Progress.on_experiment_end, press
+sys.argv[0] = {str(SCRIPT)!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    flags = ["--num-samples", "2", "--finalists", "1", "--set", "planted=nothing"]
+    where = environment() | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", pressed, *flags], cwd=tmp_path, capture_output=True, text=True, env=where
+    )
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert "stopping; everything done so far is kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "finalists:" not in done.stdout
+    assert "Go on with:" in done.stdout
+    out = sweep(tmp_path, *flags, "--name", "toy", "--resume").stdout
+    assert "of the test split\n" in out
+    assert len(study(tmp_path).trials) == 2, "and no trial is trained again"

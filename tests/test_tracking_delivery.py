@@ -182,6 +182,20 @@ def test_an_event_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path):
     assert [event["at"] for event in got] == [0, 2]
 
 
+def test_a_full_disk_of_its_own_is_not_called_mlflow_out_of_reach(database, tmp_path):
+    mark = tmp_path / "spool/delivered.new"
+    mark.parent.mkdir()
+    mark.symlink_to("/dev/full")  # what has arrived cannot be written down
+    tracking = track(database, "own-disk", tmp_path, warnings := [])
+    assert not tracking.flush()
+    assert warnings == [
+        f"no space left in {tmp_path / 'spool'}; the sweep goes on, and MLflow waits until some is free"
+    ]
+    mark.unlink()
+    assert tracking.close()
+    assert len(warnings) == 1
+
+
 def test_a_tracking_that_cannot_write_warns_once_and_never_raises(database, tmp_path):
     warnings: list[str] = []
     tracking = track(database, "full-disk", tmp_path, warnings)

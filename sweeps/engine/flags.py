@@ -80,7 +80,7 @@ def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = Non
 
     `phases`: of a script with several sweeps, of which this is the first.
     """
-    _check_once(argv)
+    _check_lists(argv)
     task = sweep.pairs[0].task
     if hasattr(task, "data"):
         argv = [f"--task.{one[2:]}" if one.partition("=")[0] == "--data" else one for one in argv]
@@ -97,12 +97,13 @@ def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = Non
     return given.flags, given.task
 
 
-def _check_once(argv: list[str]) -> None:
-    """Of a flag given twice the parser keeps the last, and it takes a list without anything in it, without a word."""
-    words = [word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")]
-    if twice := [word for word, count in Counter(words).items() if count > 1]:
-        raise BadInput(f"{twice[0]} is given twice; give it once, a list as in --set r=8 lora_alpha=16")
-    lists = {f"--{field.name}" for field in dataclasses.fields(Flags) if field.default == ()}
+def _check_lists(argv: list[str]) -> None:
+    """Of a list given twice the parser keeps the last, and it takes one without anything in it, without a word."""
+    lists = [f"--{field.name}" for field in dataclasses.fields(Flags) if field.default == ()]
+    given = Counter(word.partition("=")[0] for word in argv)
+    for name in lists:
+        if given[name] > 1:
+            raise BadInput(f"{name} is given {given[name]} times; give it once, with all that it lists behind it")
     for word, after in pairwise([*argv, "--"]):
         if word in lists and after.startswith("--"):
             raise BadInput(f"{word}: nothing follows it; say what, or leave it out")

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ SAID = ("stopping; everything done so far is kept", "still stopping; once more l
 
 
 @contextmanager
-def in_order() -> Iterator[None]:
+def in_order() -> Iterator[Callable[[], bool]]:
     """While Tune runs. The first Ctrl-C ends it with all its work kept, the second is told to wait, the third waits for
-    nothing. Once it was pressed that goes for all that is written afterwards, too."""
+    nothing. Once it was pressed that goes for all that is written afterwards, too.
+
+    Yields whether it was pressed: Tune itself does not say, and does not hear of it once its last trial has ended."""
     before, pressed = signal.getsignal(signal.SIGINT), 0
 
     def press(*_: Any) -> None:
@@ -36,7 +38,7 @@ def in_order() -> Iterator[None]:
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # until Tune listens to it
     signal.signal(signal.SIGINT, press)
     try:
-        yield
+        yield lambda: pressed > 0
     finally:
         if not pressed:
             signal.signal(signal.SIGINT, before)
@@ -51,13 +53,13 @@ def going_on_with(command: str, folder: Path) -> Iterator[None]:
         at_once()
         raise KeyboardInterrupt(f"everything done so far is kept. Go on with:\n  {command}") from None
     except Exception as error:
-        if not _full(error):
+        if not full(error):
             raise
         where = min((folder, Path(tempfile.gettempdir())), key=lambda one: shutil.disk_usage(one).free)
         raise BadInput(f"no space left in {where}; free some, then: {command}") from None
 
 
-def _full(error: BaseException | None) -> bool:
+def full(error: BaseException | None) -> bool:
     """Whether this, or what it is wrapped around, is a disk without space; SQLite says so in words."""
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in str(error):

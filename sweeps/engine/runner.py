@@ -92,7 +92,8 @@ def run(
     seats = plan.seats * plan.hosts if hosts else None
     side_by_side = min(filter(None, (seats, own)), default=None)
     callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
-    trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
+    with in_order() as pressed:
+        trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
     recorder.tidy_ended()
 
     over = stops.over or bool(costs and costs.stopped)
@@ -102,7 +103,7 @@ def run(
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
     unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
     broken_off = any(record.status == "interrupted" for record in recorder.records.values())  # Tune: "TERMINATED"
-    interrupted = not over and (bool(unfinished) or broken_off or len(trials) < sweep.num_samples)
+    interrupted = not over and (pressed() or bool(unfinished) or broken_off or len(trials) < sweep.num_samples)
     within_s = ANSWER_S if interrupted else WAIT_FOR_HOST_S
     before = {name: metrics for name, reference in measuring.items() if (metrics := measured(reference, within_s))}
     if before:
@@ -137,7 +138,6 @@ def run(
     return Outcome(recorder, tracking, baselines, before, seconds, interrupted, stops.cause, spent, bits)
 
 
-@in_order()
 def _tune(
     sweep: Sweep,
     side_by_side: int | None,

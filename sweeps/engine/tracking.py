@@ -21,6 +21,7 @@ from urllib.parse import quote
 from ray.tune import Callback
 
 from sweeps.engine.events import metrics_of
+from sweeps.engine.interrupt import full
 from sweeps.engine.spool import Event, Spool, read_events
 from sweeps.engine.store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, public, store_uri, told
 from sweeps.results.leaderboard import how_ended
@@ -223,6 +224,10 @@ class MLflowTracking(Callback):
             self._best[trial] = event["metrics"]["best_score"]
 
     def _unreachable(self, error: Exception) -> None:
+        if full(error):  # the spool's own disk, or that of MLflow's database
+            where = self._spool.path.parent if isinstance(error, OSError) else public(self.uri)
+            self._warn_once("full", f"no space left in {where}; the sweep goes on, and MLflow waits until some is free")
+            return
         self._warn_once(
             "unreachable",
             f"MLflow at {public(self.uri)} cannot be reached ({told(error, self.uri)}); the sweep goes on; what it"

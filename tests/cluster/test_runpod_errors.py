@@ -7,12 +7,14 @@ import logging
 import os
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 from ray.autoscaler._private.commands import _bootstrap_config
+from ray.autoscaler._private.util import hash_runtime_conf
 from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_NODE_STATUS
 
 from cluster.api import HEADS_KEY, RunPod, RunPodError, api_key
@@ -109,6 +111,21 @@ def test_the_checkout_goes_to_the_nodes_wherever_the_command_is_given(account, t
     assert list(tmp_path.glob("ray-config-*"))
     RunPodNodeProvider(config["provider"], config["cluster_name"])
     assert not list(tmp_path.glob("ray-config-*"))
+
+
+def test_machines_of_ones_own_get_nothing_but_the_checkout(tmp_path, monkeypatch):
+    """In another folder Ray, which reads all mounts before it reaches anybody, finds none of them."""
+    mounts = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())["file_mounts"]
+    assert all(there == f"~/espalier/{here}" for there, here in mounts.items())
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.split(".")[0] for name in setup["tool"]["setuptools"]["packages"]}
+    needed = {setup["project"]["readme"], *setup["project"]["license-files"], "Makefile", "constraints.txt"}
+    assert packages | needed | {"pyproject.toml"} <= {*mounts.values()}
+    assert all((ROOT / here).exists() for here in mounts.values())
+    monkeypatch.chdir(tmp_path)
+    for here in mounts.values():
+        with pytest.raises(FileNotFoundError):
+            hash_runtime_conf({"~/espalier": here}, None, {})
 
 
 def test_threads_share_a_provider(account):
