@@ -204,12 +204,14 @@ def label_balance(splits: Splits) -> Iterator[Finding]:
 def small_split(splits: Splits, smallest_difference: Callable[[int], float]) -> Iterator[Finding]:
     """A split on which only large differences show."""
     for split in SPLITS[1:]:
-        shows = smallest_difference(len(splits[split]))
+        count, independent = len(splits[split]), len({example.key for example in splits[split]})
+        shows = smallest_difference(independent)
         if shows > SMALL:
+            known = f" ({independent} independent)" if independent < count else ""
             yield Finding(
                 "small_split",
                 False,
-                f"{split} has {len(splits[split])} examples, which show differences from {100 * shows:.0f} points up"
+                f"{split} has {count} examples{known}, which show differences from {100 * shows:.0f} points up"
                 " (80 % power); add examples",
             )
 
