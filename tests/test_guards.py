@@ -95,6 +95,14 @@ PLANTED = {
         "answer_in_prompt",
         ["word 3 of a prompt", "100% of test"],
     ),
+    "the answer at the third place of four in five": (
+        SOUND.with_split(
+            "search",
+            [replace(e, prompt=f"So then {e.answer if i % 5 else 'well'} {e.prompt}") for i, e in enumerate(SEARCH)],
+        ),
+        "answer_in_prompt",
+        ["word 3 of a prompt", "80% of search", "take it out"],
+    ),
     "the answer at the third place": (
         SOUND.with_split("search", [replace(e, prompt=f"So then {e.answer} {e.prompt}") for e in SEARCH]),
         "answer_in_prompt",
@@ -142,6 +150,15 @@ def test_marks_that_do_not_stop():
     few = found(SOUND.with_split("search", SEARCH[:24]))["small_split"]
     assert not few.stops
     assert "24 examples, which show differences from 40 points up" in few.what
+
+
+def test_a_rule_of_thumb_is_told_and_stops_nothing():
+    """The item of a logic grid's last clue is its answer more often than not: so the clues are, and nothing leaked."""
+    for size in (250, 1000):
+        rule = found(ArenaTask(kinds=("logic",), search_size=size, test_size=size))["answer_in_prompt"]
+        assert not rule.stops
+        assert "word 6 from the end of a prompt is the answer in 6" in rule.what
+        assert rule.what.endswith("repeating it is a baseline, which the task has not")
 
 
 def test_answers_that_differ_by_chance_are_no_shift():

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
+from operator import attrgetter, eq
 from typing import Literal
 
 from trainables.core import Example, Split, Task
@@ -32,6 +32,7 @@ TELLS = (
 NO_CHOICE = r"(?!\w)(?!\s*[\"')\]]*\s*(?:[/|]|(?:or|and)\b))"  # "answer: Yes or No" gives nothing away
 PLACES = range(-6, 6)  # words from the end, and from the start, that may give the answer away
 GIVES_AWAY = 0.2  # how much better than every baseline a word at a fixed place may be
+ALWAYS = 0.95  # of the answers that stand at a place, so many are right: they were put there
 
 
 Splits = Mapping[Split, Sequence[Example]]
@@ -124,7 +125,10 @@ def near_duplicates(splits: Splits) -> Iterator[Finding]:
 
 
 def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator[Finding]:
-    """The answer behind a marker ("the answer is Paris"), or at a fixed place where no baseline would find it."""
+    """The answer behind a marker ("the answer is Paris"), or at a fixed place where no baseline would find it.
+
+    Where other answers stand at that place, too, it is a rule of thumb that no baseline has, and does not stop.
+    """
     trivial = max((value for name, value in baselines.items() if "." not in name), default=0.0)
     for split in SPLITS[1:]:
         examples = splits[split]
@@ -137,17 +141,23 @@ def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator
                 f" {told[0].answer!r}; take it out of the prompt",
             )
             continue
+        answers, found = [e.answer.lower() for e in examples], []
         for place in PLACES:
-            share = sum(_word_at(e.prompt, place) == e.answer.lower() for e in examples) / len(examples)
-            if share > min(0.95, trivial + GIVES_AWAY):
-                where = f"word {place + 1} of" if place >= 0 else f"word {-place} from the end of"
-                yield Finding(
-                    "answer_in_prompt",
-                    True,
-                    f"{where} a prompt is the answer in {share:.0%} of {split}, and the best baseline is {trivial:.0%}:"
-                    f" {_shown(examples[0])} {examples[0].answer!r}; take it out of the prompt",
-                )
-                break
+            words = [_word_at(e.prompt, place) for e in examples]
+            share = sum(map(eq, words, answers)) / len(examples)
+            if share > min(ALWAYS, trivial + GIVES_AWAY):
+                known = {*answers}
+                sure = share * len(examples) > ALWAYS * sum(word in known for word in words)
+                found.append((sure, share, place))
+        for sure, share, place in sorted(found)[-1:]:
+            where = f"word {place + 1} of" if place >= 0 else f"word {-place} from the end of"
+            remedy = "take it out of the prompt" if sure else "repeating it is a baseline, which the task has not"
+            yield Finding(
+                "answer_in_prompt",
+                sure,
+                f"{where} a prompt is the answer in {share:.0%} of {split}, and the best baseline is {trivial:.0%}:"
+                f" {_shown(examples[0])} {examples[0].answer!r}; {remedy}",
+            )
 
 
 def prompt_format(splits: Splits) -> Iterator[Finding]:
@@ -194,12 +204,14 @@ def label_balance(splits: Splits) -> Iterator[Finding]:
 def small_split(splits: Splits, smallest_difference: Callable[[int], float]) -> Iterator[Finding]:
     """A split on which only large differences show."""
     for split in SPLITS[1:]:
-        shows = smallest_difference(len(splits[split]))
+        count, independent = len(splits[split]), len({example.key for example in splits[split]})
+        shows = smallest_difference(independent)
         if shows > SMALL:
+            known = f" ({independent} independent)" if independent < count else ""
             yield Finding(
                 "small_split",
                 False,
-                f"{split} has {len(splits[split])} examples, which show differences from {100 * shows:.0f} points up"
+                f"{split} has {count} examples{known}, which show differences from {100 * shows:.0f} points up"
                 " (80 % power); add examples",
             )
 

@@ -40,6 +40,8 @@ class Recorder(Callback):
         self.folder, self.rounds, self._sweep = folder, sweep.rounds, sweep
         self.records: dict[str, TrialRecord] = {}
         self._baselines, self._remarks = baselines, remarks
+        keys = {pair.learner.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
+        self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
         self._written = 0.0
         self._ended: deque[tuple[float, Any]] = deque()  # when, and which trial, whose checkpoints are to be tidied
         self.finals: list[Final] = []
@@ -87,7 +89,8 @@ class Recorder(Callback):
         if items:
             update["n_items"] = len(items)
         if best is entry:
-            update["items"] = tuple(items)
+            clusters = self._clusters[record.learner]
+            update |= {"items": tuple(items), "clusters": clusters if len(clusters) == len(items) else ()}
         if result.get("diverged"):
             update |= {"status": "diverged", "score": result["score"], "items": (), "n_items": 0}
         self._set(trial.trial_id, **update)

@@ -15,6 +15,7 @@ from sweeps.results.files import best_round
 from sweeps.results.leaderboard import TrialRecord, percent, span
 from sweeps.results.run import SWEEP_FILE, Run
 from sweeps.results.statistics import interval, wilson
+from sweeps.results.uncertainty import of_clusters
 from trainables.core import START, Split, Task
 from trainables.shape import Shape
 from trainables.trial import Asked, go_on, open_learner
@@ -35,6 +36,8 @@ class Job:
 
     @property
     def interval(self) -> tuple[float, float]:
+        if self.record.clusters and self.split == "search":
+            return of_clusters(self.items, self.record.clusters)
         return interval(self.items) if self.items else wilson(self.score * self.record.n_items, self.record.n_items)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import numbers
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeps.results.finals import Final
-    from sweeps.results.leaderboard import TrialRecord
+    from sweeps.results.leaderboard import Row, TrialRecord
     from trainables.core import Example
 
 TRIALS, FINALISTS, BESIDE = "trials.parquet", "finalists.parquet", "finalists.yaml"
@@ -23,7 +24,8 @@ def parquet(records: Sequence[TrialRecord]) -> bytes:
     """One row per trial and round; a trial without rounds has one row with round 0. Axes are columns `params_<axis>`,
 
     as in Optuna's `trials_dataframe`; other numeric metrics keep their names. `seconds` counts from the trial's start,
-    `at` is the round's end in Unix time, `items` are the scores of the round that was best, one per example.
+    `at` is the round's end in Unix time, `items` are the scores of the round that was best, one per example, `clusters`
+    what each belongs to, where several belong together.
     """
     rows = []
     for one in records:
@@ -35,9 +37,10 @@ def parquet(records: Sequence[TrialRecord]) -> bytes:
             timed = {"seconds": entry.get("time_s"), "round_seconds": entry.get("seconds"), "at": entry.get("at")}
             metrics = {k: v for k, v in entry.items() if isinstance(v, numbers.Real) and k not in {"time_s", "seconds"}}
             items = list(one.items) if best and entry is best and one.items else None
-            own = {"round": entry["round"], "score": None, "loss": None, "items": items}
+            clusters = list(one.clusters) if items and one.clusters else None
+            own = {"round": entry["round"], "score": None, "loss": None, "items": items, "clusters": clusters}
             rows.append(fixed | own | metrics | timed | params)
-    return _table(rows, [*FIXED, "params", "items"])
+    return _table(rows, [*FIXED, "params", "items", "clusters"])
 
 
 def best_round(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -63,6 +66,20 @@ def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> b
                 asked = {"key": example.key, "kind": example.kind, "prompt": example.prompt, "answer": example.answer}
                 rows.append(fixed | {"item": item, "score": float(score), "completion": text} | asked)
     return _table(rows, ["name", "trial_id", "searched", "seed", "item", "score", "completion"])
+
+
+def table(rows: Sequence[Row]) -> str:
+    """`leaderboard.csv`: a line per trial, the best first."""
+    axes = list(dict.fromkeys(axis for row in rows for axis in row.record.params))
+    text = io.StringIO()
+    head = ["rank", "trial_id", "number", "learner", "score", "low", "high", "n_items", "rounds", "status", "seconds"]
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow([*head, *(f"params_{axis}" for axis in axes)])
+    for row in rows:
+        one, bounds = row.record, row.interval or (None, None)
+        cells = [row.rank, one.trial_id, one.number, one.learner, one.score, *bounds, one.n_items, one.rounds]
+        lines.writerow([*cells, one.status, one.seconds, *(one.params.get(axis) for axis in axes)])
+    return text.getvalue()
 
 
 def _table(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> bytes:

@@ -84,7 +84,7 @@ def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def clusters_of(keys: Sequence[str]) -> list[str]:
-    """What each item of the test split belongs to, where several share a key; else empty."""
+    """What each item of a split belongs to, where several share a key; else empty."""
     return list(keys) if len(set(keys)) < len(keys) else []
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.results.files import TRIALS, parquet, replace_file
+from sweeps.results.files import TRIALS, parquet, replace_file, table
 from sweeps.results.statistics import Interval, interval, smallest_difference, wilson
+from sweeps.results.uncertainty import of_clusters
 
 Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
 UNRANKED = ("diverged", "failed")  # a diverged trial has no usable weights, a failed one may have none
@@ -37,11 +36,19 @@ class TrialRecord:
     history: list[dict[str, Any]] = field(repr=False)  # per round: round, score, loss, other metrics, time_s
     notes: tuple[str, ...] = ()
     items: tuple[float, ...] = field(default=(), repr=False)
+    clusters: tuple[str, ...] = field(default=(), repr=False)  # what each item belongs to; empty: all are independent
+
+    @property
+    def independent(self) -> int:
+        """Items that no other is a copy of."""
+        return len({*self.clusters}) or self.n_items
 
     def interval(self) -> Interval | None:
         """95 % interval of the score over its examples; None without examples or a score in [0, 1]."""
         if self.score is None or not 0 <= self.score <= 1 or self.n_items < 1:
             return None
+        if self.items and self.clusters:
+            return of_clusters(self.items, self.clusters)
         return interval(self.items) if self.items else wilson(self.score * self.n_items, self.n_items)
 
 
@@ -134,7 +141,7 @@ def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
     lines = [", ".join(f"{name} {percent(value)}" for name, value in trivial.items())] if trivial else []
     if not ranked or ranked[0].interval is None:
         return lines
-    best, n = ranked[0], ranked[0].record.n_items
+    best, n = ranked[0], ranked[0].record.independent
     level = level_with_best(ranked)
     if len(level) > 1:
         last = level[-1].rank if level == ranked[: len(level)] else None
@@ -159,7 +166,7 @@ def against_trivial(ranked: Sequence[Row], trivial: Mapping[str, float]) -> tupl
     strategy than this many equally bad ones would bring it (Wilson's interval, corrected by Bonferroni)."""
     name, looks = max(trivial, key=lambda key: trivial[key]), max(1, sum(row.record.rounds for row in ranked))
     best = ranked[0].record
-    low, _ = wilson((best.score or 0.0) * best.n_items, best.n_items, 1 - 0.05 / looks)
+    low, _ = wilson((best.score or 0.0) * best.independent, best.independent, 1 - 0.05 / looks)
     return name, looks, low > trivial[name]
 
 
@@ -209,7 +216,7 @@ def write_all(
     title = title or f"{folder.name}: {len(records)} trials of up to {rounds} rounds"
     sections = [markdown(rows, baselines, title, remarks), *([section] if section else [])]
     replace_file(folder / "leaderboard.md", "\n".join(sections).encode())
-    replace_file(folder / "leaderboard.csv", _csv(rows).encode())
+    replace_file(folder / "leaderboard.csv", table(rows).encode())
     replace_file(folder / TRIALS, parquet(records))
 
 
@@ -233,16 +240,3 @@ def print_table(
         console.print(f"and {len(rows) - top} more in leaderboard.md")
     for line in verdict(rows, baselines):
         console.print(line, markup=False, highlight=False)
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    axes = list(dict.fromkeys(axis for row in rows for axis in row.record.params))
-    text = io.StringIO()
-    head = ["rank", "trial_id", "number", "learner", "score", "low", "high", "n_items", "rounds", "status", "seconds"]
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*head, *(f"params_{axis}" for axis in axes)])
-    for row in rows:
-        one, bounds = row.record, row.interval or (None, None)
-        cells = [row.rank, one.trial_id, one.number, one.learner, one.score, *bounds, one.n_items, one.rounds]
-        table.writerow([*cells, one.status, one.seconds, *(one.params.get(axis) for axis in axes)])
-    return text.getvalue()

@@ -18,7 +18,7 @@ from sweeps.results.finals import Final, clusters_of, ranked
 from sweeps.results.leaderboard import TrialRecord, by_score
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
-NOT_METRICS = {*FIXED, "params", "items", "round_seconds", "diverged"}
+NOT_METRICS = {*FIXED, "params", "items", "clusters", "round_seconds", "diverged"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
     rows = rows.sort_values("round")
     last = rows.iloc[-1]
     history = [_entry(row) for row in rows.to_dict("records") if row["round"] > 0]
-    items = [row for row in rows["items"] if row is not None and np.ndim(row)]
+    items, clusters = (
+        [row for row in rows[name] if row is not None and np.ndim(row)] for name in ("items", "clusters")
+    )
     best = best_round(history)
     diverged = last.status == "diverged" and history
     return TrialRecord(
@@ -131,6 +133,7 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
         history=history,
         notes=tuple(filter(None, last.notes.split("; "))),
         items=tuple(items[-1]) if items else (),
+        clusters=tuple(clusters[-1]) if clusters else (),
     )
 
 

@@ -118,6 +118,11 @@ def intervals(
     return {name: _interval(np.asarray(one, float), clusters, seeds[name]) for name, one in finalists.items()}
 
 
+def of_clusters(items: Sequence[float], clusters: Sequence[str]) -> Interval:
+    """The same of one mean, where nothing is known of other seeds."""
+    return _interval(np.asarray([items], float), clusters, Error(0.0))
+
+
 def _interval(scores_S_N: np.ndarray, clusters: Sequence[str], seeds: Error) -> Interval:
     from scipy.stats import t
 
