@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from sweeps.engine.judging import Shown
 from sweeps.results.verdicts import Ruling, Verdict
+from sweeps.verbs.judging import Shown
 
 ORDERS = {"first": "AB", "second": "BA", "tie": "AA", "unparsed": "A?"}
 WINNERS = {"A": "A", "B": "B", "=": "tie", "?": "unparsed"}

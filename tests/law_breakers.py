@@ -37,7 +37,7 @@ PLANTED = {
     "mlflow twice": (
         "sweeps/engine/runner.py",
         "from mlflow import MlflowClient",
-        "only sweeps/engine/store.py, sweeps/engine/registry.py may",
+        "only sweeps/engine/store.py, sweeps/verbs/registry.py may",
     ),
     "results import ray": ("sweeps/results/x.py", "import ray", "results/x.py:1: imports ray"),
     "core imports numpy": ("trainables/core.py", "import numpy", "core.py:1: imports numpy"),

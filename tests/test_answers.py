@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sweeps.engine.answers import FILE, Answers, Reply
+from sweeps.verbs.answers import FILE, Answers, Reply
 
 
 def test_the_first_of_two_answers_to_one_question_stays(tmp_path):

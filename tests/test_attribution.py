@@ -16,14 +16,14 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 
 from sweeps.engine.cli import console
 from search_spaces import cot
-from sweeps.engine.attribute import attribute as attribute_run
-from sweeps.engine.attribute import drafted
 from sweeps.engine.session import describe
 from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.results.files import FINALISTS, finalists_parquet
 from sweeps.results.finals import Final
 from sweeps.results.leaderboard import TrialRecord, write_all
 from sweeps.results.run import SWEEP_FILE, Run
+from sweeps.verbs.attribute import attribute as attribute_run
+from sweeps.verbs.attribute import drafted
 from tests import miniatures
 from trainables.attribution import Parts, attribute, parts
 from trainables.bases import load

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from sweeps.engine.record import Recorder
-from sweeps.engine.reproduce import Job
 from sweeps.results.leaderboard import TrialRecord, against_trivial, rank, verdict
 from sweeps.results.run import Run
 from sweeps.results.statistics import smallest_difference, wilson
+from sweeps.verbs.reproduce import Job
 from tests.knobs import ONE, Knob
 from tests.report_kit import folder
 from tests.towns import Towns

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from sweeps.engine.answers import FILE
-from sweeps.engine.endpoint import Endpoint
-from sweeps.engine.endpoint_errors import EndpointError, OverBudget
+from sweeps.verbs.answers import FILE
+from sweeps.verbs.endpoint import Endpoint
+from sweeps.verbs.endpoint_errors import EndpointError, OverBudget
 from tests.driving import environment
 from tests.endpoint_kit import Server, reasoner
 
@@ -20,7 +20,7 @@ KEY = "sk-not-a-real-key-0123456789"
 CLIENT = """
 import sys
 from pathlib import Path
-from sweeps.engine.endpoint import Endpoint
+from sweeps.verbs.endpoint import Endpoint
 endpoint = Endpoint(sys.argv[1], "mini", Path(sys.argv[2]))
 talks = [[{"role": "user", "content": f"question {n}"}] for n in range(int(sys.argv[3]))]
 for reply in endpoint.ask_all(talks, workers=2):

@@ -8,9 +8,9 @@ import openai
 import pytest
 import torch
 
-from sweeps.engine.judges import CRITERIA, LikelihoodJudge, LlmJudge, parse, question
-from sweeps.engine.judging import Shown, judge_all
 from sweeps.results.winning import position_bias, win_rate
+from sweeps.verbs.judges import CRITERIA, LikelihoodJudge, LlmJudge, parse, question
+from sweeps.verbs.judging import Shown, judge_all
 from tests import miniatures
 from tests.judging_kit import chat_server
 from trainables.host import Host

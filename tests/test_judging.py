@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.engine.judging import Shown, checkpoint_hash, judge_all
 from sweeps.results.agreement import agreement
 from sweeps.results.verdicts import read_verdicts
 from sweeps.results.winning import position_bias, win_rate
+from sweeps.verbs.judging import Shown, checkpoint_hash, judge_all
 from tests.judging_kit import Planted, at_random, longer
 
 ITEMS = {f"item {i}": f"prompt {i}" for i in range(20)}
@@ -97,7 +97,7 @@ def test_what_cannot_be_judged_is_refused_by_name(tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-from sweeps.engine.judging import judge_all
+from sweeps.verbs.judging import judge_all
 from tests.judging_kit import Planted, longer
 from tests.test_judging import ITEMS, REPLIES
 def slow(shown):

@@ -35,7 +35,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         *(f"trainables/{name}.py" for name in ("trial", "host_actor", "seat", "team", "bringing")),
         "cluster/",
     ),
-    "mlflow": ("sweeps/engine/store.py", "sweeps/engine/registry.py"),
+    "mlflow": ("sweeps/engine/store.py", "sweeps/verbs/registry.py"),
     "optuna": ("search_spaces/", "sweeps/engine/", "sweeps/results/"),
     "tyro": ("sweeps/engine/cli.py", "sweeps/engine/flags.py", "sweeps/engine/parsing.py"),
     "rich": ("sweeps/engine/progress.py", "sweeps/results/leaderboard.py"),
@@ -56,7 +56,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "captum": ("trainables/attribution.py",),
     "httpx": ("cluster/api.py",),
     "tenacity": ("cluster/api.py",),
-    "openai": ("sweeps/engine/endpoint.py", "sweeps/engine/endpoint_errors.py"),
+    "openai": ("sweeps/verbs/endpoint.py", "sweeps/verbs/endpoint_errors.py"),
 }
 
 # A process that only holds a seat in somebody else's host must stay small: none of these when this file is imported.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import peft
 import torch
 
-from sweeps.engine.own_words import OwnWords
+from sweeps.verbs.own_words import OwnWords
 from tests.endpoint_kit import reasoner, save_base
 from trainables.bases import load
 from trainables.prompts import decode, encode_prompt

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from sweeps.engine.answers import FILE
-from sweeps.engine.rationales import instructions, rationales
 from sweeps.engine.sweep import BadInput
+from sweeps.verbs.answers import FILE
+from sweeps.verbs.rationales import instructions, rationales
 from tests.driving import environment
 from tests.endpoint_kit import Server, reasoner, save_base
 from trainables.tasks.strategyqa import StrategyQaTask, said

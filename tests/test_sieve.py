@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.engine.sieve import Sieve, read
+from sweeps.verbs.sieve import Sieve, read
 from trainables.core import Example
 from trainables.tasks.strategyqa import said
 

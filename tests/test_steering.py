@@ -18,11 +18,11 @@ from ray.exceptions import ActorDiedError
 
 from sweeps.engine.checks import BadInput
 from sweeps.engine.lock import driver, driving
-from sweeps.engine.reproduce import open_run
 from sweeps.engine.steering import clone, latest, status, stop
 from sweeps.engine.stopping import Stops, cause_of
 from sweeps.results.finals import candidates
 from sweeps.results.run import Run
+from sweeps.verbs.reproduce import open_run
 from tests.driving import SCRIPT, environment, study, sweep
 from trainables.core import START
 

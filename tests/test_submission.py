@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.engine.export import export
 from sweeps.results.run import Run
+from sweeps.verbs.export import export
 from tests.arc_files import task
 from tests.driving import sweep
 

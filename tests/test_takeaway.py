@@ -15,13 +15,13 @@ import yaml
 
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
-from sweeps.engine.export import export
 from sweeps.engine.rebuild import rebuild
-from sweeps.engine.reproduce import reproduce
 from sweeps.engine.session import describe
 from sweeps.engine.steering import status
 from sweeps.engine.sweep import BadInput
 from sweeps.results.run import Run
+from sweeps.verbs.export import export
+from sweeps.verbs.reproduce import reproduce
 from tests.test_scripts import check_miniature
 from tests.toy_sweep import SWEEP as TOY
 from trainables.bases import BUILTIN, load, tokenizer

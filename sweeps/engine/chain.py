@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from search_spaces.space import Space
-from sweeps.engine.export import export
 from sweeps.engine.fields import fields_of
 from sweeps.engine.flags import Flags, apply, has_name
 from sweeps.engine.mirror import Mirror, bring
-from sweeps.engine.reproduce import BEST, job_of, open_run
 from sweeps.engine.session import Ended, check, session
 from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.results.comparison import compare
@@ -33,6 +31,8 @@ from sweeps.results.files import best_round
 from sweeps.results.finals import Final, bounds_of
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run import SWEEP_FILE
+from sweeps.verbs.export import export
+from sweeps.verbs.reproduce import BEST, job_of, open_run
 
 MERGED = "merged"
 

@@ -107,7 +107,7 @@ def _submit(name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script:
 def _like(sweep: Sweep, folder: Path) -> Sweep:
     """The sweep with what an earlier one found; says what that is. Raises BadInput where there is nothing to take."""
     from sweeps.engine.like import in_words, like
-    from sweeps.engine.reproduce import open_run
+    from sweeps.verbs.reproduce import open_run
 
     run = open_run(folder)
     try:
@@ -140,13 +140,13 @@ def console() -> None:
         if sys.argv[1:] == ["doctor"]:  # where the imports below may fail, too
             doctor()
             return
-        from sweeps.engine.attribute import attribute
-        from sweeps.engine.export import export
-        from sweeps.engine.judge import judge
-        from sweeps.engine.rationales import rationales
-        from sweeps.engine.reproduce import reproduce
         from sweeps.engine.steering import clone, report, status, stop
         from sweeps.engine.store import serve_ui
+        from sweeps.verbs.attribute import attribute
+        from sweeps.verbs.export import export
+        from sweeps.verbs.judge import judge
+        from sweeps.verbs.rationales import rationales
+        from sweeps.verbs.reproduce import reproduce
 
         steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}

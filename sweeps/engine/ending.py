@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from sweeps.engine.flags import has_name
-from sweeps.engine.reproduce import BEST, job_of
 from sweeps.engine.runner import Outcome
 from sweeps.engine.stopping import SAME
 from sweeps.engine.sweep import Sweep
@@ -21,6 +20,7 @@ from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import TrialRecord, print_table
 from sweeps.results.run import END_FILE, Run
+from sweeps.verbs.reproduce import BEST, job_of
 
 
 def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str], report: bool) -> None:

@@ -15,7 +15,6 @@ import yaml
 from ray.tune import Callback, Checkpoint
 
 from sweeps.engine.events import metrics_of
-from sweeps.engine.judging import checkpoint_hash
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import Sweep
 from sweeps.results import pareto, rungs
@@ -23,6 +22,7 @@ from sweeps.results.files import BESIDE, FINALISTS, best_round, finalists_parque
 from sweeps.results.finals import Final, clusters_of, left_out, markdown
 from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
 from sweeps.results.run import winner
+from sweeps.verbs.judging import checkpoint_hash
 from trainables.core import Example
 from trainables.trial import ADAPTER_FOLDER
 from trainables.watch import watch_best, watch_first

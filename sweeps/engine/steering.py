@@ -14,13 +14,13 @@ from sweeps.engine.ending import gain_lines, resume_command
 from sweeps.engine.fields import cast, read_value
 from sweeps.engine.lock import driver
 from sweeps.engine.rebuild import rebuild
-from sweeps.engine.reproduce import open_run, trial_of
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.study import storage_of, taken
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
 from sweeps.results.run import SWEEP_FILE, Run, winner
+from sweeps.verbs.reproduce import open_run, trial_of
 from trainables.core import START
 from trainables.trial import ROUND_FILE, STATE_FILE
 

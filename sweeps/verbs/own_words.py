@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sweeps.engine.answers import Answers, Reply, hash_of
 from sweeps.engine.sweep import BadInput
+from sweeps.verbs.answers import Answers, Reply, hash_of
 from trainables.bases import BaseName
 
 

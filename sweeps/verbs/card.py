@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from sweeps.engine.reproduce import Job
 from sweeps.engine.sweep import Sweep
 from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run import Run
+from sweeps.verbs.reproduce import Job
 from trainables.bases import BaseName
 from trainables.core import Example, Pair
 from trainables.prompts import asking_form

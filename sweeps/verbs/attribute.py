@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sweeps.engine.rebuild import rebuild
-from sweeps.engine.reproduce import BEST, open_run, trial_of
 from sweeps.engine.sweep import BadInput
 from sweeps.results.files import replace_file
 from sweeps.results.leaderboard import TrialRecord, percent, span
 from sweeps.results.run import Run
 from sweeps.results.statistics import interval
+from sweeps.verbs.reproduce import BEST, open_run, trial_of
 from trainables.core import Example
 
 TABLE = "attribution.parquet"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sweeps.engine.card import card
 from sweeps.engine.rebuild import rebuild
-from sweeps.engine.reproduce import BEST, Job, job_of, open_run, train, trial_of
-from sweeps.engine.submission import submit
 from sweeps.engine.sweep import BadInput
 from sweeps.results.run import Run
+from sweeps.verbs.card import card
+from sweeps.verbs.reproduce import BEST, Job, job_of, open_run, train, trial_of
+from sweeps.verbs.submission import submit
 
 OURS = {"config.yaml"}  # of best/: what is not the model's
 
@@ -66,7 +66,7 @@ def export(
         f"{'model' if merge else 'adapter'} of trial {job.record.number} in {to}, with its card in {to / 'README.md'}"
     )
     if register:
-        from sweeps.engine.registry import register as registered
+        from sweeps.verbs.registry import register as registered
 
         print(registered(run, job.record.trial_id, register, to))
 

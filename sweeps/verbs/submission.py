@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.engine.rebuild import rebuild
-from sweeps.engine.reproduce import job_of, train
 from sweeps.engine.sweep import BadInput
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.run import Run
+from sweeps.verbs.reproduce import job_of, train
 from trainables.core import Example
 from trainables.tasks.arc import ArcTask, puzzle
 from trainables.tasks.arc_grids import parse_completion, submission

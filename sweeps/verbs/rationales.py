@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeps.engine.answers import FILE, Reply
-from sweeps.engine.endpoint import Endpoint
-from sweeps.engine.own_words import OwnWords
-from sweeps.engine.sieve import Sieve
 from sweeps.engine.sweep import BadInput
+from sweeps.verbs.answers import FILE, Reply
+from sweeps.verbs.endpoint import Endpoint
+from sweeps.verbs.own_words import OwnWords
+from sweeps.verbs.sieve import Sieve
 from trainables.tasks.strategyqa import StrategyQaTask, said
 
 BLOCK = 64  # questions between two lines about the progress

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sweeps.engine.answers import Answers, Reply, hash_of
-from sweeps.engine.endpoint_errors import GO_ON, EndpointError, OverBudget, explain
+from sweeps.verbs.answers import Answers, Reply, hash_of
+from sweeps.verbs.endpoint_errors import GO_ON, EndpointError, OverBudget, explain
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeps.engine.judging import Prompt, Shown, checkpoint_hash
 from sweeps.results.verdicts import Ruling
+from sweeps.verbs.judging import Prompt, Shown, checkpoint_hash
 
 if TYPE_CHECKING:
     from trainables.host import Host
@@ -46,7 +46,7 @@ Winner: _"""
 
 
 class Asked(Protocol):
-    """A language model that answers: `sweeps.engine.endpoint.Endpoint`."""
+    """A language model that answers: `sweeps.verbs.endpoint.Endpoint`."""
 
     model: str
     temperature: float | None
