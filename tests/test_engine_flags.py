@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sweeps.engine.checks import BadInput
+from sweeps.engine.nodes import cluster
 from tests.driving import sweep
 
 
@@ -38,3 +40,13 @@ def test_plan_starts_nothing(tmp_path):
     for words in ("6 trials of up to 4 rounds", "train 20, search 20, test 20", "until round 2: 6", "MiB", "baselines"):
         assert words in out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_ray_cannot_write_to_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
+    with pytest.raises(BadInput) as refused, cluster("local", verbose=False):
+        pytest.fail("Ray has started")
+    assert str(refused.value).endswith(
+        "'/proc/nowhere'); it needs a folder to write to, which RAY_TMPDIR names, else /tmp"
+    )
+    assert "\n" not in str(refused.value)

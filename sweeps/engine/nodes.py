@@ -86,7 +86,10 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
         ray.init(address=address, **settings)
     except Exception as error:  # Ray raises plain exceptions here
         if address == "local":
-            raise BadInput(f"Ray did not start ({error}); is the machine overloaded? Try again") from error
+            remedy = "is the machine overloaded? Try again"
+            if isinstance(error, OSError):
+                remedy = "it needs a folder to write to, which RAY_TMPDIR names, else /tmp"
+            raise BadInput(f"Ray did not start ({error}); {remedy}") from error
         token = "" if "RAY_AUTH_MODE" in os.environ else ", or RAY_AUTH_MODE=token if it asks for one"
         remedy = f"run `ray start --head`, or drop --address{token}"
         raise BadInput(f"no Ray cluster answers at {address!r}; {remedy}") from error
