@@ -56,6 +56,8 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
 
 def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
     """A block of Python for the folder above `folder`."""
+    import torch
+
     from trainables.adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
     from trainables.bases import UnknownBase, tokenizer
     from trainables.chat import turn
@@ -66,11 +68,13 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
         end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(turn(reader).end)}")'
     except UnknownBase:  # it is not on this machine
         asking, end = ["", f"# {UNSAID}"], "tokenizer.eos_token_id"
-    name, source = folder.name, BaseName.parse(pair.base).source
+    name, base = folder.name, BaseName.parse(pair.base)
+    dtype = base.dtype(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # as it was scored, if it was here
     whole = merged or (folder / "config.json").is_file()
-    words = name if (folder / "tokenizer_config.json").is_file() else source
+    words = name if (folder / "tokenizer_config.json").is_file() else base.source
+    model = f'"{name}"' if whole else f'"{base.source}", dtype="{str(dtype).removeprefix("torch.")}"'
     load = [f'tokenizer = AutoTokenizer.from_pretrained("{words}")',
-            f'model = AutoModelForCausalLM.from_pretrained("{name if whole else source}")',
+            f"model = AutoModelForCausalLM.from_pretrained({model})",
             "# The model's own probabilities alone, as they were scored: no repetition penalty, no other end token.",
             f"end = {end}",
             "model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)"]  # fmt: skip
