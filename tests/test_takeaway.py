@@ -155,6 +155,7 @@ def test_the_cards_code_says_what_the_finalist_said(arena, tmp_path, monkeypatch
     said = of_it.completion[known["question"]].strip()
     assert capsys.readouterr().out.splitlines()[-1] == said
     assert f"it said {said!r}; right: " in code
+    assert known["model"].dtype == torch.float32, "as it was trained here, and not as the base lies on disk"
 
 
 def test_the_cards_prompt_is_that_of_training_on_any_day(arena, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run import Run
 from sweeps.verbs.reproduce import Job
-from trainables.bases import BaseName
+from trainables.bases import DTYPES, BaseName
 from trainables.core import Example, Pair
 from trainables.prompts import asking_form
 
@@ -56,8 +56,6 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
 
 def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
     """A block of Python for the folder above `folder`."""
-    import torch
-
     from trainables.adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
     from trainables.bases import UnknownBase, tokenizer
     from trainables.chat import turn
@@ -68,13 +66,12 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
         end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(turn(reader).end)}")'
     except UnknownBase:  # it is not on this machine
         asking, end = ["", f"# {UNSAID}"], "tokenizer.eos_token_id"
-    name, base = folder.name, BaseName.parse(pair.base)
-    dtype = base.dtype(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # as it was scored, if it was here
+    name, source = folder.name, BaseName.parse(pair.base).source
     whole = merged or (folder / "config.json").is_file()
-    words = name if (folder / "tokenizer_config.json").is_file() else base.source
-    model = f'"{name}"' if whole else f'"{base.source}", dtype="{str(dtype).removeprefix("torch.")}"'
+    weights = f'"{name}"' if whole else f'"{source}", dtype="{_dtype(run, pair)}"'
+    words = name if (folder / "tokenizer_config.json").is_file() else source
     load = [f'tokenizer = AutoTokenizer.from_pretrained("{words}")',
-            f"model = AutoModelForCausalLM.from_pretrained({model})",
+            f"model = AutoModelForCausalLM.from_pretrained({weights})",
             "# The model's own probabilities alone, as they were scored: no repetition penalty, no other end token.",
             f"end = {end}",
             "model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)"]  # fmt: skip
@@ -91,6 +88,13 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
     if any("torch." in line for line in asking):
         imports.insert(0, "import torch")
     return ["```python", *imports, *load, *asking, "```"]
+
+
+def _dtype(run: Run, pair: Pair) -> str:
+    """What the base was computed in. On disk it may have another, in which near-ties of two tokens fall otherwise."""
+    asked = BaseName.parse(pair.base).options & set(DTYPES)
+    on_gpu = run.facts["sweep"]["resources_per_trial"].get("gpu")
+    return next(iter(asked), "bfloat16" if on_gpu else "float32")
 
 
 def _asking(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
