@@ -191,7 +191,7 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
         from benchmarks.plain_trial import PlainTrial
 
         trainable, side_by_side = tune.with_parameters(PlainTrial, resolve=resolve), width
-        asked: dict[str, float] = {"cpu": 1}
+        asked: dict[str, float] = {"cpu": min(1.0, (os.cpu_count() or 1) / width)}  # else no more than cores would run
     else:
         from trainables.host_actor import start_hosts
         from trainables.shape import Shape
