@@ -41,7 +41,7 @@ class PlantedConfig(LoraConfig):
     """LoRA that goes wrong at its sixth and its tenth loss, each once in the life of the folder `marks`."""
 
     name: ClassVar[str] = "planted"
-    planted: tuple[str, ...] = ()  # killed, memory, device, error
+    planted: tuple[str, ...] = ()  # killed, memory, device, peer, error
     marks: str = ""
 
     def build(self, base, task, seed):
@@ -59,6 +59,8 @@ class Planted(SupervisedLearner):
                     raise KeyError("planted")
                 if planted == "memory":
                     raise torch.OutOfMemoryError("planted: out of memory")
+                if planted == "peer":
+                    raise RuntimeError("planted: gloo/transport/tcp/pair.cc: Connection reset by peer")
                 if planted == "device":
                     raise torch.AcceleratorError("planted: CUDA error: an illegal memory access was encountered")
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -117,6 +119,14 @@ def test_processes_that_are_lost_cost_the_round_they_were_in(crew, alone, tmp_pa
     assert_same(team, alone[1:])
     assert {mark.name for mark in tmp_path.iterdir()} == {"killed", "memory"}
     assert team.evaluate()["memory_halvings"] == 1
+    team.dismiss()
+
+
+def test_a_process_that_only_says_that_it_lost_another_costs_a_round(crew, alone, tmp_path):
+    """Which one is not told where Ray Train hears of the survivor first."""
+    team = Team(SHAPE, pair("peer", marks=tmp_path), SEED)
+    assert_same(team, alone[:2])
+    assert (tmp_path / "peer").exists()
     team.dismiss()
 
 

@@ -114,7 +114,7 @@ class Crew:
             try:
                 trainer.fit()
             except Exception as error:
-                self._fault = _cause(getattr(error, "worker_failures", {})) or error
+                self._fault = _cause(getattr(error, "worker_failures", None) or {0: error})
         ray.kill(self._desk)
 
 
@@ -172,11 +172,11 @@ def take_orders(config: dict[str, Any]) -> None:
 
 
 def _cause(failures: Mapping[int, BaseException]) -> BaseException | None:
-    """Of several processes' failures, the first cause: the others say that they have lost a process."""
+    """Of several processes' failures, the first cause; None where all that is known is that they have lost another."""
     causes = [getattr(failure, "health_check_failure", failure) for failure in failures.values()]
     died = [cause for cause in causes if isinstance(cause, RayActorError)]
     own = [cause for cause in causes if not any(name in str(cause) for name in ("gloo", "NCCL"))]
-    return next(iter([*died, *own, *causes]), None)
+    return next(iter([*died, *own]), None)
 
 
 class Team:
