@@ -9,10 +9,10 @@ import yaml
 
 from sweeps.engine.record import HASHES
 from sweeps.engine.sweep import BadInput
+from sweeps.results.files import checkpoint_hash
 from sweeps.results.run import Run
 from sweeps.results.verdicts import read_verdicts
 from sweeps.verbs.judge import REPORT, VERDICTS, judge
-from sweeps.verbs.judging import checkpoint_hash
 from tests.judging_kit import chat_server
 from tests.report_kit import confirmed, several
 from tests.report_kit import folder as left_folder

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from sweeps.results.agreement import agreement
+from sweeps.results.files import checkpoint_hash
 from sweeps.results.verdicts import read_verdicts
 from sweeps.results.winning import position_bias, win_rate
-from sweeps.verbs.judging import Shown, checkpoint_hash, judge_all
+from sweeps.verbs.judging import Shown, judge_all
 from tests.judging_kit import Planted, at_random, longer
 
 ITEMS = {f"item {i}": f"prompt {i}" for i in range(20)}

@@ -21,10 +21,10 @@ from sweeps.engine.checks import BadInput
 from sweeps.engine.flags import parse, read
 from sweeps.engine.record import hashes_of
 from sweeps.engine.sweep import Sweep
+from sweeps.results.files import checkpoint_hash
 from sweeps.results.run import Run
 from sweeps.verbs.export import export
 from sweeps.verbs.judge import judge
-from sweeps.verbs.judging import checkpoint_hash
 from tests.arc_files import recolour, write_all_splits
 from tests.driving import MINIATURES, environment, study, sweep
 from trainables.tasks.arc_data import load_splits

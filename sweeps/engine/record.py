@@ -18,11 +18,10 @@ from sweeps.engine.events import metrics_of
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import Sweep
 from sweeps.results import pareto, rungs
-from sweeps.results.files import BESIDE, FINALISTS, best_round, finalists_parquet, replace_file
+from sweeps.results.files import BESIDE, FINALISTS, best_round, checkpoint_hash, finalists_parquet, replace_file
 from sweeps.results.finals import Final, clusters_of, left_out, markdown
 from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
 from sweeps.results.run import winner
-from sweeps.verbs.judging import checkpoint_hash
 from trainables.core import Example
 from trainables.trial import ADAPTER_FOLDER
 from trainables.watch import watch_best, watch_first
@@ -224,7 +223,7 @@ class Recorder(Callback):
 
 
 def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
-    """What tells finalists' weights apart (`judging.checkpoint_hash`), by trial id; of those that have weights."""
+    """What tells finalists' weights apart (`files.checkpoint_hash`), by trial id; of those that have weights."""
     hashes = {}
     for trial_id, checkpoint in checkpoints.items():
         with checkpoint.as_directory() as source, suppress(ValueError):

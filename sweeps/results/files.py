@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import numbers
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from trainables.core import Example
 
 TRIALS, FINALISTS, BESIDE = "trials.parquet", "finalists.parquet", "finalists.yaml"
+CONFIGS = ("adapter_config.json", "config.json")
 FIXED = ("trial_id", "number", "learner", "status", "notes", "round", "score", "loss", "seconds", "at", "n_items")
 
 
@@ -110,3 +112,20 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def checkpoint_hash(folder: str | Path) -> str:
+    """12 hex digits that are the same for the same weights and configuration, wherever they lie.
+
+    Of every safetensors file and its configuration, below the folder too (a hybrid's halves), what this prints:
+    `sha256sum adapter_config.json adapter_model.safetensors | sha256sum`, paths sorted. ValueError without weights.
+    """
+    root = Path(folder)
+    files = sorted(path for path in root.rglob("*") if path.suffix == ".safetensors" or path.name in CONFIGS)
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise ValueError(f"{root} holds no safetensors weights; give the folder of an adapter or a model")
+    lines = []
+    for path in files:
+        with path.open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.relative_to(root).as_posix()}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]

@@ -29,7 +29,7 @@ class Ruling:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judge on one item and two checkpoints, by their hashes (`judging.checkpoint_hash`).
+    """One judge on one item and two checkpoints, by their hashes (`files.checkpoint_hash`).
 
     `said`: a hash of the prompt and both replies, so that a verdict on replies of another run is never taken for this.
     `rulings`: with the first checkpoint's reply as A, then as B; none if the replies were equal, as nobody was asked.

@@ -16,14 +16,14 @@ import pandas as pd
 
 from sweeps.engine.record import hashes_of
 from sweeps.engine.sweep import BadInput
-from sweeps.results.files import replace_file
+from sweeps.results.files import checkpoint_hash, replace_file
 from sweeps.results.finals import UNTOUCHED
 from sweeps.results.judged import judged
 from sweeps.results.run import Run
 from sweeps.results.winning import ENOUGH
 from sweeps.verbs.endpoint import Endpoint
 from sweeps.verbs.judges import LikelihoodJudge, LlmJudge
-from sweeps.verbs.judging import Judge, checkpoint_hash, judge_all
+from sweeps.verbs.judging import Judge, judge_all
 from sweeps.verbs.reproduce import BEST, open_run, trial_of
 
 VERDICTS, REPORT = "verdicts.jsonl", "judged.md"

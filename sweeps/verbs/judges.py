@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sweeps.results.files import checkpoint_hash
 from sweeps.results.verdicts import Ruling
-from sweeps.verbs.judging import Prompt, Shown, checkpoint_hash
+from sweeps.verbs.judging import Prompt, Shown
 
 if TYPE_CHECKING:
     from trainables.host import Host

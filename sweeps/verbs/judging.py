@@ -16,7 +16,6 @@ from typing import Protocol
 from sweeps.results.verdicts import Ruling, Verdict, append_verdicts, read_verdicts
 
 Prompt = str | Sequence[Mapping[str, str]]  # text, or messages of `role` and `content`
-CONFIGS = ("adapter_config.json", "config.json")
 
 
 @dataclass(frozen=True)
@@ -76,23 +75,6 @@ def judge_all(
             known |= {verdict.key: verdict for verdict in made}
         found += [known[verdict.key] for verdict, _ in asked]
     return found
-
-
-def checkpoint_hash(folder: str | Path) -> str:
-    """12 hex digits that are the same for the same weights and configuration, wherever they lie.
-
-    Of every safetensors file and its configuration, below the folder too (a hybrid's halves), what this prints:
-    `sha256sum adapter_config.json adapter_model.safetensors | sha256sum`, paths sorted. ValueError without weights.
-    """
-    root = Path(folder)
-    files = sorted(path for path in root.rglob("*") if path.suffix == ".safetensors" or path.name in CONFIGS)
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise ValueError(f"{root} holds no safetensors weights; give the folder of an adapter or a model")
-    lines = []
-    for path in files:
-        with path.open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.relative_to(root).as_posix()}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
 def _judged(judge: Judge, missing: Sequence[tuple[Verdict, Shown]]) -> list[Verdict]:
