@@ -100,10 +100,12 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     """
     try:
         sweep.validate()
-        for pair in (pair for pair in sweep.pairs if pair.learner.needs_base):
+        if based := [pair for pair in sweep.pairs if pair.learner.needs_base]:
             from trainables.bases import exists, outline
 
-            exists(pair.base)
+            for base in {pair.base for pair in based}:  # may ask the hub
+                exists(base)
+        for pair in based:
             adapter = pair.learner.adapter() if hasattr(pair.learner, "adapter") else None
             if adapter and adapter.r:
                 outline(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
