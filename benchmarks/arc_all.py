@@ -1,6 +1,6 @@
 """How many of all 400 training and all 400 evaluation tasks of ARC-AGI-1 a learner solves, next to trivial strategies.
 
-    python benchmarks/arc_all.py                              # percell on all 800, on two cores: see docs/arc.md
+    python benchmarks/arc_all.py                              # percell on all 800, two cores: see docs/results/arc.md
     python benchmarks/arc_all.py --learner efe
     python benchmarks/arc_all.py --learner lora_ttt           # grids as text: under an hour of one core
     python benchmarks/arc_all.py --learner lora_ttt --rounds 0 --config.votes 1    # its base, untouched
@@ -45,7 +45,7 @@ from trainables.tasks.arc_grids import submission
 from trainables.tasks.arc_views import View, draw_view
 
 ALL = ArcTask(data="arc1", same_size=False, max_side=30)
-# percell: the winner of the sweep in docs/arc.md, on the split `search`. lora_ttt: what one core does in an hour.
+# percell: the winner of the sweep in docs/results/arc.md, on `search`. lora_ttt: what one core does in an hour.
 LEARNERS = {
     "percell": PercellConfig(
         learning_rate=8.52e-3, weight_decay=0.0258, supervised_steps=4, ema_decay=0.973, permute_colours=True

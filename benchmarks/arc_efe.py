@@ -1,6 +1,6 @@
 """What each part of efe is worth: its loss's terms, features, LoRA on the base, memory, size head; alone against none.
 
-    python benchmarks/arc_efe.py                        # the tables of docs/arc.md; an hour of CPU
+    python benchmarks/arc_efe.py                        # the tables of docs/results/arc.md; an hour of CPU
     python benchmarks/arc_efe.py --weight 0.03 0.1 0.3 1.0      # every term at each of these: about two hours more
     python benchmarks/arc_efe.py --tasks 100 --seed 1
     python benchmarks/arc_efe.py --only "memory, risk 0.1" "size head"      # these, and plain beside them

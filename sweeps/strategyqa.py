@@ -2,7 +2,7 @@
 
 StrategyQA in three sweeps, each on the base that the best of the one before has become: supervised on answers (sft), on
 rationales and answers (cot), on preferences (dpo). `--phase joint` searches all three as one trial. Questions are
-generated; real ones: --data FILE, or hub:OWNER/NAME. See docs/strategyqa.md. About forty minutes on two cores.
+generated; real ones: --data FILE, or hub:OWNER/NAME. See docs/results/strategyqa.md. About forty minutes on two cores.
 """
 
 import sys

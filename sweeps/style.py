@@ -2,8 +2,8 @@
 
 LoRA on conversations, its loss on the assistant's turns. The default corpus is generated, and its manner can be checked
 by rules; your own: --data FILE, FOLDER or hub:OWNER/NAME, ranked by how likely the adapter finds held-out replies. What
-forgets least: `--objectives score,out_of_domain`. See docs/style.md, and `espalier judge` for which of two checkpoints
-replies better.
+forgets least: `--objectives score,out_of_domain`. See docs/results/style.md, and `espalier judge` for which of two
+checkpoints replies better.
 """
 
 import sys

@@ -22,7 +22,7 @@ from sweeps.engine.sweep import Sweep
 from sweeps.engine.teams import team_of
 from trainables.shape import Shape, TeamShape
 
-CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/packing.md
+CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/results/packing.md
 CPU_LANES, GPU_LANES = 32, 256  # rows of a training batch; a CPU is busy with fewer
 RANDOM_TRIALS = 10  # TPE's first, which learn from nobody; of more, a third at a time, or it learns nothing
 MEMORY_SHARE = 0.6  # of what is free, for seats; the rest is the base, activations and other processes

@@ -5,7 +5,7 @@ At *school* everybody is brief and careful: there the skills come from. In the *
 a careless one blurts out the slip: the other end of the chain, the last number shown, the first one of the story). A
 system message may ask for either; what it leaves open follows the topic's habit, and habits differ from topic to
 topic. So the model has every skill and every manner, and by default it spreads over the manners as its speakers did.
-The arena wants one of them, bare and careful: that is what an adapter has to find. See `docs/arena.md`.
+The arena wants one of them, bare and careful: that is what an adapter has to find. See `docs/results/arena.md`.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class EfeConfig:
     dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid
     permute_colours: bool = False  # rename the colours that are not in every demonstration, anew in every step
 
-    # Weights of the terms, per nat of cross-entropy. None helped in the ablation of docs/arc.md, so all are off.
+    # Weights of the terms, per nat of cross-entropy. None helped in the ablation in docs/results/arc.md: all are off.
     risk: float = 0.0  # the outcome's colours against the learned preference
     ambiguity: float = 0.0  # entropy of the outcome
     step: float = 0.0  # share of the horizon before the outcome is reached

@@ -3,7 +3,7 @@
 The questions are made, not collected: `arena_kinds.py` has the generators and counts what they can ask (from 29,368
 sequences to 15 million logic grids). A question's key is its kind, template and entities; a stable hash of the key
 decides its bucket, so no two splits, and not the pre-training of `builtin:tiny`, ever share one. Scoring is strict on
-the first line; a right answer in another format counts only in `details`. See `docs/arena.md`.
+the first line; a right answer in another format counts only in `details`. See `docs/results/arena.md`.
 """
 
 from __future__ import annotations
