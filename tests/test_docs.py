@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from sweeps.engine.cli import console
 from sweeps import arc, arena, strategyqa, style
-from sweeps.engine import cli, flags
+from sweeps.engine.flags import Flags, Resources
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -26,8 +27,8 @@ def _as_flag(name: str) -> str:
 
 
 def flags_of_a_script() -> set[str]:
-    found = {_as_flag(field.name) for field in dataclasses.fields(flags.Flags)} - {"--resources"}
-    return found | {f"--resources.{field.name}" for field in dataclasses.fields(flags.Resources)}
+    found = {_as_flag(field.name) for field in dataclasses.fields(Flags)} - {"--resources"}
+    return found | {f"--resources.{field.name}" for field in dataclasses.fields(Resources)}
 
 
 def named_in_rows(text: str) -> set[str]:
@@ -39,7 +40,7 @@ def helped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     monkeypatch.setenv("COLUMNS", "400")  # so that no sentence is broken before a flag
     monkeypatch.setattr(sys, "argv", ["espalier", *words, "--help"])
     with pytest.raises(SystemExit):
-        cli.console()
+        console()
     return capsys.readouterr().out
 
 
@@ -69,7 +70,7 @@ def test_no_sentence_names_a_flag_that_does_not_exist(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = flags_of_a_script() | named_in_rows(COMMAND_PART)  # which the test above compares with the commands
-    switches = {_as_flag(one.name) for one in dataclasses.fields(flags.Flags) if isinstance(one.default, bool)}
+    switches = {_as_flag(one.name) for one in dataclasses.fields(Flags) if isinstance(one.default, bool)}
     known |= {f"--no-{name.removeprefix('--')}" for name in switches} | {"--help", "--data", "--task.FIELD"}
     known |= {f"--task.{name}" for fields in task_fields().values() for name in fields}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", REFERENCE)) <= known
