@@ -225,13 +225,13 @@ class RunPodNodeProvider(NodeProvider):
             if time.monotonic() - self._listed < max_age_s:
                 return dict(self._pods)
             found: dict[str, dict[str, Any]] = {}
-            names = set[str]()
+            names, tagged = set[str](), self._tags.ids()  # before: a pod that another process makes now is not listed
             for pod in (pod for pod in owned(self._api.pods(), self.cluster_name) if pod["status"] in ALIVE + DEAD):
                 if pod["name"] not in names or not self._cleared(pod["id"]):
                     found[pod["id"]] = pod
                 names.add(pod["name"])
             self._pods, self._listed = found, time.monotonic()
-            self._tags.keep(self._pods)
+            self._tags.forget(tagged - found.keys())
             return dict(self._pods)
 
     def _cleared(self, pod_id: str) -> bool:

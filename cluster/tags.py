@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 CLUSTER, TAGS = "espalier_cluster", "espalier_tags"  # variables of a pod
 
@@ -29,11 +30,10 @@ def owned(pods: Iterable[dict[str, Any]], cluster: str) -> list[dict[str, Any]]:
 
 
 class Tags:
-    """Tags of one cluster's pods. Safe in threads; another process of this machine sees them at once."""
+    """Tags of one cluster's pods. Safe in threads and in processes of this machine, which see them at once."""
 
     def __init__(self, cluster: str) -> None:
         self._file = Path.home() / ".espalier" / f"{cluster}.tags.json"
-        self._lock = threading.Lock()
 
     def of(self, pod: Mapping[str, object]) -> dict[str, str]:
         env = pod.get("env")
@@ -41,18 +41,29 @@ class Tags:
         return born | self._read().get(str(pod["id"]), {})
 
     def set(self, pod_id: str, tags: Mapping[str, str]) -> None:
-        with self._lock:
+        with self._locked():
             known = self._read()
             known[pod_id] = known.get(pod_id, {}) | dict(tags)
             self._write(known)
 
-    def keep(self, pod_ids: Iterable[str]) -> None:
-        """Forget the pods that are gone; or later, where the disk refuses that now: pods are listed all the same."""
-        with self._lock, suppress(OSError):
+    def ids(self) -> Set[str]:
+        """The pods that have tags here."""
+        return self._read().keys()
+
+    def forget(self, pod_ids: Set[str]) -> None:
+        """Of the pods that are gone; or later, where the disk refuses that now: pods are listed all the same."""
+        if not pod_ids:
+            return
+        with suppress(OSError), self._locked():
             known = self._read()
-            left = {pod_id: known[pod_id] for pod_id in pod_ids if pod_id in known}
+            left = {pod_id: tags for pod_id, tags in known.items() if pod_id not in pod_ids}
             if left != known:
                 self._write(left)
+
+    def _locked(self) -> FileLock:
+        """While a change is read, made and written."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._file.with_suffix(".lock"))
 
     def _read(self) -> dict[str, dict[str, str]]:
         try:
@@ -61,7 +72,6 @@ class Tags:
             return {}
 
     def _write(self, known: Mapping[str, Mapping[str, str]]) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._file.with_suffix(f".{os.getpid()}")
+        beside = self._file.with_suffix(".new")  # of whoever holds the lock
         beside.write_text(json.dumps(known))
         os.replace(beside, self._file)

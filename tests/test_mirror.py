@@ -37,6 +37,9 @@ def test_what_changes_is_brought_over_and_nothing_else(folder, tmp_path):
     (folder / LOCK_FILE).write_text("1")
     (folder / "mlflow").mkdir()
     (folder / "mlflow/delivered").write_text("9")
+    for name in (".best.new", ".best.old"):
+        (folder / name).mkdir()
+        (folder / name / "adapter_config.json").write_text("{}")
     mirror.copy()
     assert mirror.exists()
     assert contents(there) == {SWEEP_FILE: b"name: toy", "tune/a/state.pt": b"1"}

@@ -7,7 +7,6 @@ it belongs to wherever it was trained. A folder that a machine has of its own, o
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +17,7 @@ import ray
 from filelock import FileLock
 from ray.exceptions import RayError
 
+from trainables.atomic import replacing_folder
 from trainables.bases import BaseName
 
 SHELF = "bases"  # the actor's name, in the driver's own namespace
@@ -84,21 +84,18 @@ def copy(shelf: Any, origin: str, target: Path) -> None:
 
     Raises OSError, with the remedy, where it cannot be read there or written here.
     """
-    coming = target.with_name(f".{target.name}.coming")
     try:
         files: Mapping[str, File] = ray.get(shelf.files.remote(origin))
         if not files:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{coming}.lock"):
+        with FileLock(target.with_name(f".{target.name}.lock")):
             if _files(target) == files and (target / COPY).is_file():
                 return
-            shutil.rmtree(coming, ignore_errors=True)  # of a process that was killed
-            for path, file in files.items():
-                _write(coming / path, file, partial(shelf.read.remote, origin, path))
-            (coming / COPY).touch()
-            shutil.rmtree(target, ignore_errors=True)
-            coming.rename(target)
+            with replacing_folder(target) as fresh:
+                for path, file in files.items():
+                    _write(fresh / path, file, partial(shelf.read.remote, origin, path))
+                (fresh / COPY).touch()
     except RayError as error:
         raise OSError(f"{origin} of the driver's machine cannot be read there: {error}") from error
     except OSError as error:

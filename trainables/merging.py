@@ -32,10 +32,10 @@ def merge(base: str, adapter: Path, target: Path) -> None:
     if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
         raise ValueError("a soft prompt is input, not weights, and cannot be merged; leave --merge out")
     whole = load(name, torch.device("cpu"))  # a device may have no room, and is to be free for trials
+    load.cache_clear()  # before the base is changed: whatever fails below, nobody else gets it
     untie(whole.model, peft.PeftConfig.from_pretrained(str(folder)))
     model: Any = peft.PeftModel.from_pretrained(whole.model, folder)
     model.merge_and_unload().save_pretrained(target)
-    load.cache_clear()  # the base in the cache is no longer itself
     if prompt:
         shutil.copytree(prompt[0], target / PROMPT_FOLDER)
     _finish(target, whole.tokenizer)

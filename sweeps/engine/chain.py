@@ -30,9 +30,9 @@ from sweeps.results.comparison import compare
 from sweeps.results.files import best_round
 from sweeps.results.finals import Final, bounds_of
 from sweeps.results.leaderboard import percent, span
-from sweeps.results.run import SWEEP_FILE
+from sweeps.results.run import BEST, SWEEP_FILE
 from sweeps.verbs.export import export
-from sweeps.verbs.reproduce import BEST, job_of, open_run
+from sweeps.verbs.reproduce import job_of, open_run
 
 MERGED = "merged"
 
@@ -142,15 +142,16 @@ def become(folder: Path) -> str:
 
     Raises BadInput where there is no winner.
     """
-    run, target = open_run(folder), folder / MERGED
+    run = open_run(folder)
+    target = run.folder / MERGED
     sweep, record = run.facts["sweep"], job_of(run, BEST).record
     old = next(pair["base"] for pair in sweep["pairs"] if pair["learner"]["name"] == record.learner)
     if not (target / "README.md").is_file():  # which is written last
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.redirect_stdout(io.StringIO()):
-            export(folder, to=target, merge=True)
+            export(run.folder, to=target, merge=True)
     base = ":".join([str(target.resolve()), *old.removeprefix("builtin:").split(":")[1:]])
-    print(f"\nthe next phase starts from trial {record.number} of {folder.name}: {base}\n", flush=True)
+    print(f"\nthe next phase starts from trial {record.number} of {run.folder.name}: {base}\n", flush=True)
     return base
 
 

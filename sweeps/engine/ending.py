@@ -15,12 +15,12 @@ from sweeps.engine.flags import has_name
 from sweeps.engine.runner import Outcome
 from sweeps.engine.stopping import SAME
 from sweeps.engine.sweep import Sweep
-from sweeps.results.files import replace_file
 from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import TrialRecord, print_table
-from sweeps.results.run import END_FILE, Run
-from sweeps.verbs.reproduce import BEST, job_of
+from sweeps.results.run import BEST, END_FILE, Run
+from sweeps.verbs.reproduce import job_of
+from trainables.atomic import replace_file
 
 
 def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str], report: bool) -> None:

@@ -36,7 +36,7 @@ WHOLE_AT_ONCE = {"s3", "gcs", "abfs"}  # stores where a file is there when all o
 FAULTS = (OSError, ArrowException, sqlite3.Error)
 DRIVER, HELD = "mirror.id", ".held-"  # which driver has written last; what is on its way
 # What means nothing elsewhere: who drives it, transactions and files that are being made, what this MLflow has got.
-NOT_KEPT = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new|\.best/.*|mlflow/delivered|\.held-.*")
+NOT_KEPT = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new(/.*)?|\.best\.old/.*|mlflow/delivered|\.held-.*")
 
 
 class Mirror:

@@ -18,10 +18,11 @@ from sweeps.engine.events import metrics_of
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import Sweep
 from sweeps.results import pareto, rungs
-from sweeps.results.files import BESIDE, FINALISTS, best_round, checkpoint_hash, finalists_parquet, replace_file
+from sweeps.results.files import BESIDE, FINALISTS, best_round, checkpoint_hash, finalists_parquet
 from sweeps.results.finals import Final, clusters_of, left_out, markdown
 from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
-from sweeps.results.run import winner
+from sweeps.results.run import BEST, winner
+from trainables.atomic import replace_file, replacing_folder, restore
 from trainables.core import Example
 from trainables.trial import ADAPTER_FOLDER
 from trainables.watch import watch_best, watch_first
@@ -47,6 +48,7 @@ class Recorder(Callback):
         self.clusters: Sequence[str] = ()
         self.trivial: Mapping[str, float] = {}  # what strategies that learn nothing score on the test split
         self.lost: Mapping[str, str] = {}  # finalists that have no score, by name: why
+        restore(folder / BEST)  # where an earlier driver was killed
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
@@ -151,13 +153,9 @@ class Recorder(Callback):
             self._keep(result.checkpoint)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
-        """Its adapter to `best/`, replacing what was there in one rename."""
-        fresh, target = self.folder / ".best", self.folder / "best"
-        shutil.rmtree(fresh, ignore_errors=True)
-        with checkpoint.as_directory() as source:
+        """Its adapter to `best/`, which is a whole one at every moment, old or new."""
+        with checkpoint.as_directory() as source, replacing_folder(self.folder / BEST) as fresh:
             shutil.copytree(Path(source) / ADAPTER_FOLDER, fresh)
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
 
     def judge(self) -> None:
         """Mark the trials whose best round means little; to be called when all baselines are known."""

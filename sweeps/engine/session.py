@@ -23,9 +23,9 @@ from sweeps.engine.resuming import check_same
 from sweeps.engine.seating import loner, with_devices
 from sweeps.engine.sweep import BadInput, Sweep, data_fingerprint
 from sweeps.engine.teams import check_states, team_of
-from sweeps.results.files import replace_file
 from sweeps.results.run import SWEEP_FILE, Run
 from sweeps.results.statistics import smallest_difference
+from trainables.atomic import replace_file
 from trainables.guards import inspect
 
 Ended = Literal["finished", "interrupted", "failed"]

@@ -8,13 +8,14 @@ leaves a torn one, of which Tune says "Failed to restore" in its log only, and s
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
 from ray.tune import Callback
+
+from trainables.atomic import replacing
 
 SNAPSHOT = "snapshot.zip"  # in a sweep's folder
 STATE = ("*.json", "*.pkl")  # what Tune's own `sync_down_experiment_state` takes for its snapshot
@@ -52,11 +53,9 @@ class Snapshot(Callback):
         newest = max((file.stat().st_mtime_ns for file in files), default=0)
         if newest == self._seen:
             return
-        fresh = self.file.with_suffix(".new")
-        with zipfile.ZipFile(fresh, "w") as whole:
+        with replacing(self.file) as fresh, zipfile.ZipFile(fresh, "w") as whole:
             for file in files:
                 whole.write(file, file.name)
-        os.replace(fresh, self.file)
         self._seen = newest
 
 

@@ -9,7 +9,6 @@ the mean.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from ray import tune
 
 from cluster import prices
 from sweeps.engine.sweep import BadInput
+from trainables.atomic import replace_file
 
 logger = logging.getLogger(__name__)
 EVERY_S = 60.0
@@ -102,9 +102,7 @@ class Spending(tune.Callback):
             self.dollars += self._hourly * (now - self._at) / HOUR_S
             self._at = now
             if self._file is not None:
-                fresh = self._file.with_suffix(".new")
-                fresh.write_text(f"{self.dollars:.6f}\n")
-                os.replace(fresh, self._file)
+                replace_file(self._file, f"{self.dollars:.6f}\n".encode())
 
 
 def spending(autoscaler: Mapping[str, Any] | None, limit: float | None) -> Spending | None:

@@ -21,6 +21,7 @@ from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
 from sweeps.results.run import SWEEP_FILE, Run, winner
 from sweeps.verbs.reproduce import open_run, trial_of
+from trainables.atomic import replacing
 from trainables.core import START
 from trainables.trial import ROUND_FILE, STATE_FILE
 
@@ -114,7 +115,8 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) 
         raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
     kept = f"clones/trial-{record.number}-round-{round_}.pt"
     (left.folder / kept).parent.mkdir(exist_ok=True)
-    shutil.copy(checkpoints[-1].with_name(STATE_FILE), left.folder / kept)
+    with replacing(left.folder / kept) as fresh:  # a clone before this one may be starting from it
+        shutil.copy(checkpoints[-1].with_name(STATE_FILE), fresh)
     study.enqueue_trial(params, user_attrs={START: kept})
     print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
 

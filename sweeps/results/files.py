@@ -1,4 +1,4 @@
-"""The files behind a leaderboard: tables of every round and of every final answer, replaced in one step each."""
+"""The files behind a leaderboard: tables of every round and of every final answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import numbers
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,16 +101,6 @@ def _column(values: list[Any]) -> list[Any]:
     if kinds <= {int, float} or all(issubclass(kind, numbers.Real) for kind in kinds):
         return [None if value is None else float(value) for value in values]
     return [None if value is None else str(value) for value in values]
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never a part; a full disk leaves the old one."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(content)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def checkpoint_hash(folder: str | Path) -> str:

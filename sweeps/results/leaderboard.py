@@ -10,9 +10,10 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.results.files import TRIALS, parquet, replace_file, table
+from sweeps.results.files import TRIALS, parquet, table
 from sweeps.results.statistics import Interval, interval, smallest_difference, wilson
 from sweeps.results.uncertainty import of_clusters
+from trainables.atomic import replace_file
 
 Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
 UNRANKED = ("diverged", "failed")  # a diverged trial has no usable weights, a failed one may have none

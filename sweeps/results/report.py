@@ -13,7 +13,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sweeps.results import pareto, rungs
 from sweeps.results.charts import image
 from sweeps.results.examples import examples
-from sweeps.results.files import replace_file
 from sweeps.results.finals import bounds_of, left_out
 from sweeps.results.finals import verdict as verdict_of_finals
 from sweeps.results.headline import headline, named, state
@@ -22,6 +21,7 @@ from sweeps.results.plots import figures
 from sweeps.results.run import Run
 from sweeps.results.statistics import Interval
 from sweeps.results.summary import comparison, cost, made
+from trainables.atomic import replace_file
 
 PAGE, PLOTS = "report.html", "plots"
 TOP = 20  # rows of the leaderboard; the rest is folded

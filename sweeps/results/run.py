@@ -16,14 +16,19 @@ import yaml
 from sweeps.results.files import BESIDE, FINALISTS, FIXED, TRIALS, best_round
 from sweeps.results.finals import Final, clusters_of, ranked
 from sweeps.results.leaderboard import TrialRecord, by_score
+from trainables.atomic import standing
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
+BEST = "best"  # the folder of the winner's adapter
 NOT_METRICS = {*FIXED, "params", "items", "clusters", "round_seconds", "diverged"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A sweep's folder. Tables are read on first use; those that are not there yet are empty."""
+    """A sweep's folder. Tables are read on first use; those that are not there yet are empty.
+
+    Whoever has a `Run` knows its folder by `folder` alone: the path that it was asked for by may be that of a chain.
+    """
 
     folder: Path
     facts: Mapping[str, Any]  # sweep.yaml: the sweep, versions, commit, data fingerprints, what guards found
@@ -40,6 +45,11 @@ class Run:
         end = folder / END_FILE
         known = yaml.safe_load(end.read_text(encoding="utf-8")) if end.is_file() else None
         return cls(folder, facts, known or {})
+
+    @property
+    def best(self) -> Path:
+        """The winner's adapter: `best/`, which the next winner's replaces while the sweep runs."""
+        return standing(self.folder / BEST)
 
     @cached_property
     def records(self) -> list[TrialRecord]:

@@ -15,11 +15,11 @@ import pandas as pd
 
 from sweeps.engine.rebuild import rebuild
 from sweeps.engine.sweep import BadInput
-from sweeps.results.files import replace_file
 from sweeps.results.leaderboard import TrialRecord, percent, span
-from sweeps.results.run import Run
+from sweeps.results.run import BEST, Run
 from sweeps.results.statistics import interval
-from sweeps.verbs.reproduce import BEST, open_run, trial_of
+from sweeps.verbs.reproduce import open_run, trial_of
+from trainables.atomic import replace_file
 from trainables.core import Example
 
 TABLE = "attribution.parquet"
@@ -53,11 +53,11 @@ def attribute(run: Path, /, questions: int = 50, steps: int = 32, base: str | No
     record = trial_of(left, BEST)
     pair = rebuild(left.facts).resolve(record.params)[0]
     said = drafted(left, record, pair.task)
-    table = _measured(base or pair.base, run / BEST, pair.task, said[:questions], steps)
-    replace_file(run / TABLE, table.to_parquet(index=False))
+    table = _measured(base or pair.base, left.best, pair.task, said[:questions], steps)
+    replace_file(left.folder / TABLE, table.to_parquet(index=False))
     asked = f"{len(table)} of {len(said)} drafted answers to the test split"
     print(f"trial {record.number} ({record.learner}): integrated gradients of {asked}, {steps} steps")
-    print("\n".join([*in_words(table), f"a row per question: {run / TABLE}"]))
+    print("\n".join([*in_words(table), f"a row per question: {left.folder / TABLE}"]))
 
 
 def drafted(run: Run, record: TrialRecord, task: Any) -> list[Drafted]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sweeps.engine.rebuild import rebuild
 from sweeps.engine.sweep import BadInput
-from sweeps.results.run import Run
+from sweeps.results.run import BEST, Run
 from sweeps.verbs.card import card
-from sweeps.verbs.reproduce import BEST, Job, job_of, open_run, train, trial_of
+from sweeps.verbs.reproduce import Job, job_of, open_run, train, trial_of
 from sweeps.verbs.submission import submit
+from trainables.atomic import copy_standing
 
 OURS = {"config.yaml"}  # of best/: what is not the model's
 
@@ -48,35 +51,43 @@ def export(
     pair = sweep.resolve(job.record.params)[0]
     if merge and (not pair.learner.needs_base or getattr(pair.learner, "per_example", False)):
         raise BadInput(f"--merge: {pair.learner.name} has no one adapter to merge into a base; leave --merge out")
-    adapter = _adapter(left, job, to.with_name(f".{to.name}.adapter"))
-    try:
+    with _whole(to) as made:
+        adapter = made.with_name(f"{made.name}.adapter") if merge else made
+        _bring_adapter(left, job, adapter)
         if merge:
             from trainables.merging import merge as merged
 
-            merged(pair.base, adapter, to)
-        else:
-            shutil.copytree(adapter, to, ignore=lambda _, names: OURS & {*names})
-    except ValueError as error:
-        raise BadInput(f"--merge: {error}") from error
-    finally:
-        if adapter != run / BEST:
-            shutil.rmtree(adapter)
-    (to / "README.md").write_text(card(left, job, sweep, to, merge))
+            try:
+                merged(pair.base, adapter, made)
+            except ValueError as error:
+                raise BadInput(f"--merge: {error}") from error
+        (made / "README.md").write_text(card(left, job, sweep, made, merge))
     print(
         f"{'model' if merge else 'adapter'} of trial {job.record.number} in {to}, with its card in {to / 'README.md'}"
     )
     if register:
         from sweeps.verbs.registry import register as registered
 
-        print(registered(run, job.record.trial_id, register, to))
+        print(registered(left.folder, job.record.trial_id, register, to))
 
 
-def _adapter(run: Run, job: Job, scratch: Path) -> Path:
-    """The folder with what was trained: best/, or another trial trained again."""
+@contextmanager
+def _whole(to: Path) -> Iterator[Path]:
+    """A path for a new folder of this name, which is `to` once all of it is made. Until then everything lies in a
+    temporary folder beside it, on the same disk, and nothing outside that is ever deleted."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as scratch:
+        made = Path(scratch) / to.name
+        yield made
+        made.rename(to)
+
+
+def _bring_adapter(run: Run, job: Job, folder: Path) -> None:
+    """Make a folder with what was trained: a copy of best/, or another trial trained again."""
     if run.trial("best") is job.record:
-        return run.folder / BEST
+        copy_standing(run.folder / BEST, folder, *OURS)
+        return
     learner = train(run, job)
-    scratch.mkdir(parents=True)
-    learner.save(str(scratch))
+    folder.mkdir()
+    learner.save(str(folder))
     learner.close()
-    return scratch

@@ -16,7 +16,7 @@ import pandas as pd
 
 from sweeps.engine.record import hashes_of
 from sweeps.engine.sweep import BadInput
-from sweeps.results.files import checkpoint_hash, replace_file
+from sweeps.results.files import checkpoint_hash
 from sweeps.results.finals import UNTOUCHED
 from sweeps.results.judged import judged
 from sweeps.results.run import Run
@@ -24,7 +24,8 @@ from sweeps.results.winning import ENOUGH
 from sweeps.verbs.endpoint import Endpoint
 from sweeps.verbs.judges import LikelihoodJudge, LlmJudge
 from sweeps.verbs.judging import Judge, judge_all
-from sweeps.verbs.reproduce import BEST, open_run, trial_of
+from sweeps.verbs.reproduce import open_run, trial_of
+from trainables.atomic import replace_file
 
 VERDICTS, REPORT = "verdicts.jsonl", "judged.md"
 LIKELIHOOD = "likelihood"
@@ -88,16 +89,16 @@ def judge(
     endpoints = (key_variable, temperature, max_tokens, price_in, price_out, max_cost)
     texts = {one.checkpoint: one.items.completion.tolist() for one in said}
     try:
-        with judges_of(judge, model, base or own, margin, run, endpoints) as judges:
-            verdicts = judge_all(judges, texts, prompts, run / VERDICTS)
+        with judges_of(judge, model, base or own, margin, left.folder, endpoints) as judges:
+            verdicts = judge_all(judges, texts, prompts, left.folder / VERDICTS)
         text = judged(verdicts, {one.checkpoint: one.name for one in said})
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error)) from error
     text = f"# {left.facts['sweep']['name']}: replies to {len(prompts)} questions of the test split, judged\n\n{text}"
-    replace_file(run / REPORT, text.encode())
-    print(f"{text}\nverdicts: {run / VERDICTS}; this page: {run / REPORT}")
+    replace_file(left.folder / REPORT, text.encode())
+    print(f"{text}\nverdicts: {left.folder / VERDICTS}; this page: {left.folder / REPORT}")
 
 
 def replies(run: Run, which: str) -> Replies:
@@ -127,7 +128,7 @@ def base_of(run: Run) -> str:
 def _checkpoint(run: Run, trial_id: str, name: str) -> str:
     """The hash of the first seed's weights: of best/ itself, or as it was when they were at hand."""
     if run.trial("best").trial_id == trial_id:
-        return checkpoint_hash(run.folder / BEST)
+        return checkpoint_hash(run.best)
     known = hashes_of(run.folder).get(trial_id)
     if known is None:
         raise BadInput(f"{name}: the hash of its weights is not in {run.folder}; judge best and untouched")

@@ -8,7 +8,6 @@ is in `sieve.py`.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from sweeps.verbs.answers import FILE, Reply
 from sweeps.verbs.endpoint import Endpoint
 from sweeps.verbs.own_words import OwnWords
 from sweeps.verbs.sieve import Sieve
+from trainables.atomic import replace_file
 from trainables.tasks.strategyqa import StrategyQaTask, said
 
 BLOCK = 64  # questions between two lines about the progress
@@ -181,11 +181,9 @@ def write(sieve: Sieve, to: Path, source: str, pairs: Path | None, cut: int) -> 
 
 
 def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    scratch = file.with_name(f".{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-        os.replace(scratch, file)
+        replace_file(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
     except OSError as error:
         raise BadInput(f"{file} cannot be written: {error.strerror}") from error
 

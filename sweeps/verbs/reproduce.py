@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import glob
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -19,8 +20,6 @@ from sweeps.results.uncertainty import of_clusters
 from trainables.core import START, Split, Task
 from trainables.shape import Shape
 from trainables.trial import Asked, go_on, open_learner
-
-BEST = "best"  # the folder of the winner's adapter
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,13 @@ class Job:
 
 
 def open_run(folder: Path) -> Run:
-    """A sweep's; of a chain's folder its latest phase. BadInput for a folder that no sweep has made."""
+    """A sweep's; of a chain's folder its latest phase. BadInput for a folder that no sweep has made.
+
+    So `folder` may be another than the run's own, and is not to be used any more.
+    """
     if not (folder / SWEEP_FILE).is_file():
-        phases = folder.glob(f"{folder.name}-*/{SWEEP_FILE}")
+        chain = folder.resolve().name  # whatever it is called here: `.`, or a link
+        phases = folder.glob(f"{glob.escape(chain)}-*/{SWEEP_FILE}")
         folder = max(phases, key=lambda path: path.stat().st_mtime, default=folder / SWEEP_FILE).parent
     try:
         return Run.read(folder)
@@ -125,7 +128,7 @@ def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None
     with tempfile.TemporaryDirectory() as scratch:
         learner.save(scratch)
         learner.close()
-        same = _same(Path(scratch), run / BEST) if left.trial("best") is job.record else None
+        same = _same(Path(scratch), left.best) if left.trial("best") is job.record else None
         if to is not None:
             shutil.copytree(scratch, to)
     score = float(metrics["score"])

@@ -17,6 +17,7 @@ from sweeps.engine.sweep import BadInput
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.run import Run
 from sweeps.verbs.reproduce import job_of, train
+from trainables.atomic import replace_file
 from trainables.core import Example
 from trainables.tasks.arc import ArcTask, puzzle
 from trainables.tasks.arc_grids import parse_completion, submission
@@ -35,7 +36,7 @@ def submit(run: Run, record: TrialRecord, file: Path) -> str:
         examples, (text_of, score) = task.test(), _said_then(run, record)
     entries = {one.key: _entries(text_of[one.key], len(puzzle(one).test_inputs)) for one in examples}
     try:
-        file.write_text(json.dumps(entries))
+        replace_file(file, json.dumps(entries).encode())
     except OSError as error:
         raise BadInput(f"--submission {file} cannot be written: {error.strerror}") from error
     empty = sum(all(entry["attempt_1"] == NO_GRID for entry in of_task) for of_task in entries.values())

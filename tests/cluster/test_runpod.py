@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ray.autoscaler._private import command_runner
@@ -14,6 +16,7 @@ from ray.autoscaler.tags import (
 )
 
 from cluster.api import HEADS_KEY, NoCapacity, RunPodError
+from cluster.tags import Tags
 from tests.cluster.api_server import KEY
 from tests.cluster.runpod_kit import CONFIG, HEAD, WORKER, provider
 
@@ -145,3 +148,40 @@ def test_a_new_pod_that_gets_no_address_is_given_back_and_an_old_one_is_not(acco
         with pytest.raises(RunPodError, match=said):
             ours.get_command_runner("", node, {"ssh_user": "root"}, "c", subprocess, False).run("true")
     assert [pod["id"] for pod in account.alive()] == [old], "its disk may hold a sweep"
+
+
+def test_tags_that_several_processes_set_at_once_are_all_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write = "import sys; from cluster.tags import Tags; tags = Tags('c'); print(flush=True); sys.stdin.readline()\n"
+    write += "for number in range(40): tags.set('shared', {f'{sys.argv[1]}-{number}': 'up'})"
+    calls = [[sys.executable, "-c", write, str(number)] for number in range(3)]
+    root = Path(__file__).parents[2]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    writers = [subprocess.Popen(call, cwd=root, **pipes) for call in calls]
+    for writer in writers:
+        writer.stdout.readline()
+    for writer in writers:
+        writer.stdin.write(b"\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    found = Tags("c").of({"id": "shared"})
+    assert found.keys() == {f"{writer}-{number}" for writer in range(3) for number in range(40)}
+
+
+def test_tags_of_a_pod_that_is_made_during_a_listing_are_kept(account, monkeypatch):
+    """By another process, after the pods were listed and before the tags of those that are gone are dropped."""
+    ours, others = provider(account), provider(account)
+    listed = ours._api.pods
+
+    def meanwhile():
+        pods = listed()
+        (made,) = others.create_node(CONFIG, WORKER, 1)
+        others.set_node_tags(made, {TAG_RAY_NODE_STATUS: "up-to-date"})
+        return pods
+
+    monkeypatch.setattr(ours._api, "pods", meanwhile)
+    ours.non_terminated_nodes({})
+    monkeypatch.undo()
+    assert len(ours.non_terminated_nodes({TAG_RAY_NODE_STATUS: "up-to-date"})) == 1

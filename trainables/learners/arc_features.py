@@ -22,6 +22,7 @@ import pyarrow as pa
 import torch
 from filelock import FileLock
 
+from trainables.atomic import replacing
 from trainables.bases import Base
 from trainables.tasks.arc import Puzzle
 from trainables.tasks.arc_grids import grid_text
@@ -81,14 +82,12 @@ def _key(base: Base, sequences: Sequences) -> str:
 
 
 def _write(path: Path, found: dict[str, np.ndarray]) -> None:
-    """Under the lock, so that one temporary name is enough; the whole file appears at once."""
+    """The whole file appears at once."""
     rows = np.stack(list(found.values()))
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
     batch = pa.record_batch([pa.array(list(found)), vectors], names=["puzzle", "feature"])
-    partial = path.with_suffix(".part")
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    with replacing(path) as fresh, pa.OSFile(str(fresh), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    partial.replace(path)
 
 
 def _readable(path: Path) -> bool:
