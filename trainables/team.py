@@ -107,6 +107,7 @@ class Crew:
         from ray.train.torch import TorchTrainer
         from ray.train.v2.api.config import FailureConfig
 
+        # Private to Ray Train, as are the attributes in `_cause`: tests/e2e/test_private_names.py.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_S))
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # new processes would know of no order
         shape = self._shape
@@ -182,7 +183,7 @@ def _cause(error: BaseException | None) -> BaseException | None:
     None where all that is known is that they have lost another.
     """
     failures = getattr(error, "worker_failures", None) or ({} if error is None else {0: error})
-    # A process that died: a private error of Ray Train, told apart by its attribute.
+    # Of a process that died, a private error of Ray Train, known by its attribute.
     causes = [getattr(failure, "health_check_failure", failure) for failure in failures.values()]
     died = [cause for cause in causes if isinstance(cause, RayActorError)]
     own = [cause for cause in causes if not any(name in str(cause) for name in ("gloo", "NCCL"))]

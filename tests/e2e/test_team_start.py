@@ -6,7 +6,7 @@ import tempfile
 import threading
 
 import pytest
-import ray.train.torch  # before the test switches it off
+import ray.train.torch  # noqa: F401  # before the test switches it off
 
 from tests.toys import Letters
 from trainables.core import Pair
