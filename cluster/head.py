@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 import yaml
+
+# Ray has no public way to a cluster's head: these are private, see tests/e2e/test_private_names.py.
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.providers import _get_node_provider
 from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND

@@ -44,6 +44,7 @@ class RunPodNodeProvider(NodeProvider):
         self._pods: dict[str, dict[str, Any]] = {}
         self._listed = -FRESH_S
         # Ray caches what `bootstrap_config` made of a file by its words alone: another checkout's would get our code.
+        # The key is private to Ray: tests/e2e/test_private_names.py.
         if kept := provider_config.get("_config_cache_path"):
             Path(kept).unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+# Private, as are the methods that are replaced: Ray has one SSH port for all nodes. tests/e2e/test_private_names.py.
 from ray.autoscaler._private.command_runner import SSHCommandRunner
 from ray.autoscaler.tags import STATUS_WAITING_FOR_SSH, TAG_RAY_NODE_STATUS
 

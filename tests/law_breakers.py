@@ -48,7 +48,7 @@ PLANTED = {
         "heavy.py:1: imports torch",
     ),
     "trial imports it relatively": ("trainables/trial.py", "from .heavy import f", "heavy.py:1: imports torch"),
-    "a long file": ("trainables/x.py", "x = 1\n" * 251, "x.py:250: has 251 lines"),
+    "a long file": ("trainables/x.py", "x = 1\n" * 401, "x.py:400: has 401 lines"),
     "a helper beside the scripts": ("sweeps/helper.py", "x = 1", "sweeps/helper.py:1: is no sweep script"),
     "a script named after a package": ("sweeps/optuna.py", SCRIPT, "sweeps/optuna.py:1: hides the package optuna"),
     "a script named after a module": ("sweeps/json.py", SCRIPT, "sweeps/json.py:1: hides the package json"),

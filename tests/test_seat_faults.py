@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,7 +54,7 @@ def test_a_reply_that_cannot_be_made_is_one_trial_s_fault(ray_session):
 
 
 class BreaksOnce(HostProcess):
-    """Its thread meets what nobody thought of, as soon as there is the file `broken`."""
+    """Its thread meets what nobody thought of, as soon as there is the file `broken`, and says so, unless it cannot."""
 
     def __init__(self, broken: Path) -> None:
         self._broken = broken
@@ -61,17 +62,21 @@ class BreaksOnce(HostProcess):
 
     def _others_may_come(self) -> bool:
         if self._broken.exists():
+            silenced = self._broken.read_text() == "silenced"
             self._broken.unlink()
+            if silenced:
+                sys.stderr.close()
             raise RuntimeError("planted")
         return super()._others_may_come()
 
 
-def test_a_host_whose_thread_breaks_is_restarted(ray_session, tmp_path):
+@pytest.mark.parametrize("how", ["", "silenced"])
+def test_a_host_whose_thread_breaks_is_restarted(ray_session, tmp_path, how):
     broken = tmp_path / "broken"
     host = started(BreaksOnce, broken)
     seat = Seat([host], PAIR, 0, "a")
     losses, first = [seat.round()["loss"]], ray.get(host.pid.remote())
-    broken.touch()
+    broken.write_text(how)
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(host.advance.remote("a"), timeout=60)
     losses += [seat.round()["loss"], seat.round()["loss"]]

@@ -104,6 +104,7 @@ def check(rows: Sequence[Row], virtual: int, base: Base) -> None:
 
 
 def _attends_by(model: Any) -> str:
+    # Private, and in transformers' own models everywhere: tests/e2e/test_private_names.py.
     return str(model.config.get_text_config()._attn_implementation)
 
 

@@ -123,7 +123,8 @@ class HostProcess:
             while True:
                 self._turn()
         except BaseException:
-            traceback.print_exc()
+            traceback.print_exc()  # which may fail itself, where nobody reads what a process says
+        finally:
             os._exit(1)
 
     def _turn(self) -> None:

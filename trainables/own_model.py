@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map  # private: tests/e2e/test_private_names.py
 
 from trainables.adamw import schedule
 from trainables.asking import answered

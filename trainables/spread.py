@@ -162,7 +162,7 @@ def _shard(model: Any, device: torch.device, world: int) -> Any:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     mesh = init_device_mesh(device.type, (world,))
     for module in inner.modules():
-        if type(module).__name__ in inner._no_split_modules:
+        if type(module).__name__ in inner._no_split_modules:  # private: tests/e2e/test_private_names.py
             fully_shard(module, mesh=mesh)
     return fully_shard(inner, mesh=mesh)
 

@@ -11,7 +11,7 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
@@ -72,13 +72,12 @@ class Crew:
     def __init__(self, shape: TeamShape) -> None:
         self._shape = shape
         self._desk: Any = ray.remote(Desk).options(num_cpus=0).remote(shape.processes)
-        self._fault: BaseException | None = None
-        self._run = threading.Thread(target=self._train, daemon=True)
-        self._run.start()
+        self._run: Future[None] = Future()  # an executor's thread would keep this process from ending
+        threading.Thread(target=self._train, daemon=True).start()
 
     @property
     def alive(self) -> bool:
-        return self._run.is_alive()
+        return not self._run.done()
 
     def order(self, *order: Any) -> Any:
         """What the first process answers. Raises what a process failed with; RayActorError where one died."""
@@ -86,18 +85,29 @@ class Crew:
         try:
             return ray.get(answer)
         except RayActorError as gone:  # the desk, and with it the processes, or after them
-            self._run.join()
-            raise (self._fault or gone) from None
+            raise (_cause(self._run.exception()) or gone) from None
 
     def end(self) -> None:
         self._desk.order.remote("end")
-        self._run.join()
+        self._run.exception()
 
     def _train(self) -> None:
+        """The thread's work. Whatever ends it ends the desk too: who waits there for an answer hears of it, and why."""
+        try:
+            self._fit()
+            self._run.set_result(None)
+        except BaseException as error:
+            self._run.set_exception(error)
+        finally:
+            ray.kill(self._desk)
+
+    def _fit(self) -> None:
+        """Ray Train's run, from its start to its end."""
         from ray.train import RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
         from ray.train.v2.api.config import FailureConfig
 
+        # Private to Ray Train, as are the attributes in `_cause`: tests/e2e/test_private_names.py.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_S))
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # new processes would know of no order
         shape = self._shape
@@ -111,11 +121,7 @@ class Crew:
                 scaling_config=scaling,
                 run_config=RunConfig(name="team", storage_path=notes, failure_config=never_again),
             )
-            try:
-                trainer.fit()
-            except Exception as error:
-                self._fault = _cause(getattr(error, "worker_failures", None) or {0: error})
-        ray.kill(self._desk)
+            trainer.fit()
 
 
 class Hand:
@@ -171,8 +177,13 @@ def take_orders(config: dict[str, Any]) -> None:
             ray.get(desk.answer.remote(answer))
 
 
-def _cause(failures: Mapping[int, BaseException]) -> BaseException | None:
-    """Of several processes' failures, the first cause; None where all that is known is that they have lost another."""
+def _cause(error: BaseException | None) -> BaseException | None:
+    """What a run of Ray Train failed with: of several processes' failures, the first cause.
+
+    None where all that is known is that they have lost another.
+    """
+    failures = getattr(error, "worker_failures", None) or ({} if error is None else {0: error})
+    # Of a process that died, a private error of Ray Train, known by its attribute.
     causes = [getattr(failure, "health_check_failure", failure) for failure in failures.values()]
     died = [cause for cause in causes if isinstance(cause, RayActorError)]
     own = [cause for cause in causes if not any(name in str(cause) for name in ("gloo", "NCCL"))]

@@ -153,7 +153,7 @@ class Trial(tune.Trainable):
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
         self._began = 0
-        if START in config:
+        if START in config:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
             assert self._storage is not None, "Tune gives a trial one"
             self._began = go_on(self._learner, Path(self._storage.storage_fs_path) / config[START])
 

@@ -105,7 +105,7 @@ class Mirror:
         finally:
             over.set()
             thread.join()
-            self._try()
+            self._try(last=True)
 
     def copy(self) -> None:
         """Bring over what has changed since. Raises one of FAULTS."""
@@ -166,15 +166,18 @@ class Mirror:
         while not over.wait(EVERY_S):
             self._try()
 
-    def _try(self) -> None:
-        """A mirror out of reach does not end a sweep: one warning, and the next look tries again."""
+    def _try(self, last: bool = False) -> None:
+        """Copy; where that fails, the sweep goes on: one warning, and the next look tries again. At the `last` it says
+        that the mirror is behind."""
         try:
             self.copy()
             self._warned = False
-        except FAULTS as error:
-            if not self._warned:
-                print(f"warning: --mirror {self.uri}: {one_line(error)}; trying again", file=sys.stderr, flush=True)
-            self._warned = True
+        except Exception as error:  # what nobody thought of would end the thread, and with it the mirror
+            then = f"it lacks what {self.folder} has" if last else "trying again"
+            if last or not self._warned:
+                self._warned = True
+                with contextlib.suppress(OSError, ValueError):  # standard error may be closed
+                    print(f"warning: --mirror {self.uri}: {one_line(error)}; {then}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

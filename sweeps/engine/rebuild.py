@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,6 @@ def rebuild(facts: Mapping[str, Any]) -> Sweep:
     if len(pairs) > 1:
         space = {pair.learner.name: _own(joined, pair.learner.name) for pair in pairs}
     return Sweep(pairs=pairs, optional=optional, space=space, **{name: _frozen(v) for name, v in plain.items()})
-
-
-def on_base(sweep: Sweep, base: str) -> Sweep:
-    """The same on another base."""
-    return replace(sweep, pairs=tuple(replace(p, base=base) if p.learner.needs_base else p for p in sweep.pairs))
 
 
 def _pair(said: Mapping[str, Any]) -> Pair:

@@ -3,6 +3,9 @@
 Tune copies the several files of its snapshot one by one, in place and in the background. A driver killed meanwhile
 leaves a torn one, of which Tune says "Failed to restore" in its log only, and starts the whole sweep anew (read in
 `experiment_state.py` of 2.60, and seen).
+
+The names of its files and what stands in them are private to Ray: tests/e2e/test_private_names.py checks them, and
+pyproject.toml caps the version.
 """
 
 from __future__ import annotations

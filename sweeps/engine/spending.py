@@ -89,8 +89,12 @@ class Spending(tune.Callback):
         return per_second * (mean + sum(max(0.0, mean - seconds) for seconds in elapsed))
 
     def _watch(self) -> None:
+        """The thread's work. What goes wrong once does not end it: the price would stand for the rest of the sweep."""
         while not self._over.wait(self._every_s):
-            self._add()
+            try:
+                self._add()
+            except OSError as error:
+                logger.warning("what the sweep has cost cannot be written to %s (%s)", self._file, error)
             try:
                 self._hourly = self._rate()
             except Exception as error:  # whatever the API answers, its pods cost something

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ class Spool:
                 self._remember(end)
                 wait_s = 1.0
             except Exception as error:  # whatever a receiver raises: it is down, and the events are safe
-                self._trouble(error)
+                with suppress(Exception):  # standard error may be closed: events are delivered all the same
+                    self._trouble(error)
                 with self._changed:
                     self._failed = self._begun
                     self._changed.notify_all()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import krippendorff
 import numpy as np
 
 from sweeps.results.verdicts import Verdict
@@ -29,32 +30,15 @@ class Agreement:
     items: int  # verdicts on one item and pair of checkpoints that at least two judges gave
 
 
-def krippendorff_alpha(ratings: Sequence[Sequence[float]] | np.ndarray, level: Level = "nominal") -> float:
-    """Alpha of ratings (judges, units), NaN where a judge gave none. `ordinal` weighs how far apart two ratings are.
+def alpha(counts_U_V: np.ndarray, level: Level) -> float:
+    """Alpha from how many judges gave each value to each unit. (Capitals: U units, V values in order.)
 
     NaN if no unit has two ratings, or if all are the same: there is then no disagreement that chance could explain.
     """
-    ratings_J_U = np.asarray(ratings, float)
-    values = np.unique(ratings_J_U[~np.isnan(ratings_J_U)])
-    return _alpha(np.stack([(ratings_J_U == value).sum(0) for value in values], 1) if len(values) else None, level)
-
-
-def _alpha(counts_U_V: np.ndarray | None, level: Level) -> float:
-    """From how many judges gave each value to each unit. (Capitals: J judges, U units, V values in order.)"""
-    if counts_U_V is None:
+    paired_U_V = counts_U_V[counts_U_V.sum(1) >= 2]  # a lone rating pairs with nothing
+    if np.count_nonzero(paired_U_V.sum(0)) < 2:
         return math.nan
-    counts_U_V = counts_U_V[counts_U_V.sum(1) >= 2].astype(float)  # a lone rating pairs with nothing
-    pairs_V_V = (counts_U_V / (counts_U_V.sum(1, keepdims=True) - 1)).T @ counts_U_V
-    pairs_V_V -= np.diag((counts_U_V / (counts_U_V.sum(1, keepdims=True) - 1)).sum(0))  # nobody pairs with himself
-    total_V = pairs_V_V.sum(0)
-    place_V = np.cumsum(total_V) - total_V / 2 if level == "ordinal" else np.arange(len(total_V))
-    distance_V_V = np.subtract.outer(place_V, place_V) ** 2
-    if level == "nominal":
-        distance_V_V = (distance_V_V > 0).astype(float)
-    expected = (np.outer(total_V, total_V) * distance_V_V).sum()
-    if expected == 0:
-        return math.nan
-    return float(1 - (total_V.sum() - 1) * (pairs_V_V * distance_V_V).sum() / expected)
+    return float(krippendorff.alpha(value_counts=paired_U_V, level_of_measurement=level))
 
 
 def agreement(verdicts: Sequence[Verdict], level: Level = "ordinal", resamples: int = 1000) -> Agreement:
@@ -77,8 +61,8 @@ def agreement(verdicts: Sequence[Verdict], level: Level = "ordinal", resamples: 
     rng, found = np.random.default_rng(0), []
     for _ in range(resamples if len(judges) > 1 and units else 0):
         drawn_I = np.bincount(rng.integers(len(items), size=len(items)), minlength=len(items))
-        found.append(_alpha(np.repeat(counts_U_V, drawn_I[member_U], axis=0), level))
-    known = [alpha for alpha in found if not math.isnan(alpha)]
+        found.append(alpha(np.repeat(counts_U_V, drawn_I[member_U], axis=0), level))
+    known = [one for one in found if not math.isnan(one)]
     low, high = np.quantile(known, (0.025, 0.975)) if known else (math.nan, math.nan)
     shared = int((counts_U_V.sum(1) >= 2).sum())
-    return Agreement(_alpha(counts_U_V, level), float(low), float(high), len(judges), shared)
+    return Agreement(alpha(counts_U_V, level), float(low), float(high), len(judges), shared)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainables.learners.arc_answers import NO_ANSWER
 from trainables.learners.arc_canvas import OUTSIDE, PLANES, Canvas
@@ -90,8 +91,7 @@ class Batch:
             self.steps += 1
             # Early on the average must forget the initial weights faster than its final rate would.
             decay = min(config.ema_decay, self.steps / (self.steps + 10))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.average.values()), list(self.nets.parameters()), 1 - decay)
+            get_ema_multi_avg_fn(decay)(list(self.average.values()), list(self.nets.parameters()), self.steps)
             losses.append(parts[0].detach())
         return torch.stack(losses).mean(0)[: self.used].cpu().numpy() if losses else np.full(self.used, math.nan)
 

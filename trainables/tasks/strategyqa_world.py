@@ -26,9 +26,9 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from trainables.tasks.arena_kinds import count_logic, logic
-from trainables.tasks.arena_numbers import math_word, operands
-from trainables.tasks.arena_world import LARGEST_NUMBER, NAMES, OBJECTS, Question
+from trainables.tasks.arena_kinds import logic
+from trainables.tasks.arena_numbers import math_word
+from trainables.tasks.arena_world import LARGEST_NUMBER, Question
 
 SUMS = ("gain", "lose")  # of the arena's word problems: the digits of products and shares are lopsided
 LUCKY = "03479"  # a number that ends like this is lucky: two even digits and three odd ones, small ones and large ones
@@ -153,9 +153,3 @@ def draw(kind: str, rng: Random, holds: bool) -> Riddle:
         riddle = family(rng)
         if riddle.holds == holds and (family in (recall_number, compose_number) or riddle.template.endswith(theme)):
             return riddle
-
-
-def count_questions() -> dict[str, int]:
-    """Distinct questions of each kind: sums for 100 numbers or one result; grids for three things or one."""
-    sums = len(NAMES) * len(OBJECTS) * sum(len(operands(topic)) for topic in SUMS)
-    return {"one_hop": 100 * sums + 3 * count_logic(), "two_hops": sums + count_logic()}
