@@ -77,19 +77,20 @@ def job_of(run: Run, which: str) -> Job:
     return Job(record, seed, int(best["round"]), "search", float(best["score"]), record.items)
 
 
-def train(run: Run, job: Job, split: str | None = None) -> Any:
+def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     """The trained learner, in a host of the same shape and with as many threads. BadInput where the data is other.
 
-    `split`: what it is asked, if not what the job was.
+    `examples`: what it is asked, if not the job's split.
     """
     sweep = rebuild(run.facts)
     pair = sweep.resolve(job.record.params)[0]
     then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
     if then != now:
         raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
-    asked = split or job.split
-    if asked != "search":
-        pair = replace(pair, task=cast(Task, Asked(pair.task, asked)))
+    if examples is None and job.split != "search":
+        examples = pair.task.split(job.split)
+    if examples is not None:
+        pair = replace(pair, task=cast(Task, Asked(pair.task, examples)))
     seating = run.end.get("seating", {})
     import torch
 

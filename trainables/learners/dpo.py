@@ -64,6 +64,9 @@ class DpoConfig(LoraConfig):
         """Two rows for each pair of a micro-batch."""
         return 2 * super().rows_per_batch()
 
+    def max_completion(self, task: Task) -> int:
+        return self.max_new_tokens
+
     def rounds_per_pass(self, task: Task) -> int:
         """A pass over the pairs."""
         return self.rounds_for(len(paired(task, self.max_pairs)))

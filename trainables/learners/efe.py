@@ -27,7 +27,6 @@ from trainables.learners.efe_hyperparameters import EfeHyperparameters
 class EfeConfig(EfeHyperparameters):
     name: ClassVar[str] = "efe"
     needs_base: ClassVar[bool] = True
-    packs: ClassVar[bool] = False
     only_task: ClassVar[str] = "arc"
     per_example: ClassVar[bool] = True
     base_answers: ClassVar[bool] = False
@@ -89,7 +88,7 @@ class EfeLearner:
         memory = self._config.memory()
         if memory is not None and self._agent.memory is not None:
             memory.load(self._agent.memory.state())
-        agent = Agent(self._config, self._base, getattr(self._task, split)(), self._seed, memory)
+        agent = Agent(self._config, self._base, self._task.split(split), self._seed, memory)
         for _ in range(self._rounds if agent.batches else 0):  # without a canvas there is no answer, and no training
             agent.round()
         return agent

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from trainables.core import LearnerConfig
 from trainables.learners.efe_memory import Memory
 
 GROUPS = ("backward", "encoder", "preference", "base")
@@ -13,7 +14,7 @@ TERMS = ("risk", "ambiguity", "step", "bidirectional", "anchor", "alignment", "r
 
 
 @dataclass(frozen=True)
-class EfeHyperparameters:
+class EfeHyperparameters(LearnerConfig):
     learning_rate: float = 4e-3  # AdamW step size of the forward model
     backward_multiplier: float = 1.0  # of the learning rate, for the backward model
     encoder_multiplier: float = 1.0  # for the encoder of demonstrations

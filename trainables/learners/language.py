@@ -10,16 +10,16 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
-from trainables.core import Adapter, Asking, Complete, Completion, Optimizer, Row, Split, Task
+from trainables.core import Adapter, Asking, Complete, Completion, LearnerConfig, Optimizer, Row, Split, Task
 from trainables.learners.calibration import calibration_error, confidence
 from trainables.prompts import decode, encode_prompt, encode_row
 
 
 @dataclass(frozen=True)
-class LanguageConfig:
+class LanguageConfig(LearnerConfig):
     """Fields of every learner on a language model. A learner adds its adapter's fields and `adapter()`."""
 
     least_steps_per_round: ClassVar[int] = 1  # 0 where a learner knows by itself how long a round is
@@ -68,6 +68,9 @@ class LanguageConfig:
     def rounds_for(self, examples: int) -> int:
         """Rounds that draw so many examples."""
         return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
+
+    def for_rounds(self, rounds: int) -> Self:
+        return self if self.schedule_rounds else replace(self, schedule_rounds=rounds)
 
     def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
         """Raises ValueError for a schedule that nobody has said the end of."""
@@ -164,7 +167,7 @@ class SupervisedLearner:
 
     def prompts(self, split: Split) -> list[list[int]]:
         if split not in self._prompts:
-            examples = getattr(self._task, split)()
+            examples = self._task.split(split)
             self._prompts[split] = [encode_prompt(self._tokenizer, example.prompt) for example in examples]
         return self._prompts[split]
 
@@ -177,8 +180,7 @@ class SupervisedLearner:
 
         `calibration_error`: of the probability that was given to each answer, see `calibration.py`.
         """
-        examples = getattr(self._task, split)()
-        parse = getattr(self._task, "said", lambda text: None)
+        examples = self._task.split(split)
         sums: dict[str, list[float]] = defaultdict(list)
         items, texts, sure = [], [], []
         for example, said in zip(examples, completions, strict=True):
@@ -186,7 +188,7 @@ class SupervisedLearner:
             score = self._task.score(example, text) if said.ended else 0.0
             items.append(score)
             texts.append(text)
-            answer = parse(text)
+            answer = self._task.said(text)
             sure.append(confidence(said, self._decode, answer and (answer.start, answer.end)))
             sums[f"score.{example.kind}"].append(score)
             sums["truncated"].append(float(not said.ended))

@@ -19,7 +19,6 @@ from trainables.learners.lora_ttt_hyperparameters import LoraTttHyperparameters
 class LoraTttConfig(LoraTttHyperparameters):
     name: ClassVar[str] = "lora_ttt"
     needs_base: ClassVar[bool] = True
-    packs: ClassVar[bool] = False  # its seats are ARC tasks, in a host of its own
     only_task: ClassVar[str] = "arc"
     per_example: ClassVar[bool] = True
 

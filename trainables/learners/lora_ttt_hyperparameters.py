@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trainables.core import Adapter, Optimizer
+from trainables.core import Adapter, LearnerConfig, Optimizer
 from trainables.learners.language import check_adam
 from trainables.learners.lora import check_lora
 
 
 @dataclass(frozen=True)
-class LoraTttHyperparameters:
+class LoraTttHyperparameters(LearnerConfig):
     learning_rate: float = 3e-3  # AdamW step size, as for lora; the source's 1e-4 hardly moves a small base
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
     adam_beta1: float = 0.9  # share of the mean gradient that AdamW keeps at a step, in [0, 1)

@@ -72,7 +72,7 @@ class LoraTttLearner:
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         """The search split as trained so far; another split with fresh adapters that get as many steps, on their own
         demonstrations."""
-        examples = getattr(self._task, split)()
+        examples = self._task.split(split)
         desks = self._desks if split == "search" else self._open(examples)
         for _ in range(self._rounds if split != "search" else 0):
             self._train(desks)

@@ -33,7 +33,6 @@ from trainables.tasks.arc_grids import Grid
 class PercellConfig(PercellHyperparameters):
     name: ClassVar[str] = "percell"
     needs_base: ClassVar[bool] = False
-    packs: ClassVar[bool] = False
     only_task: ClassVar[str] = "arc"
     per_example: ClassVar[bool] = True
 
@@ -65,7 +64,7 @@ class PercellLearner:
     def completions(self, split: Split = "search") -> list[str]:
         """A submission per ARC task: the search split as trained so far; another split with fresh networks that get
         as many steps, on their own demonstrations."""
-        examples = getattr(self._task, split)()
+        examples = self._task.split(split)
         batches = self._batches
         if split != "search":
             batches = open_batches(canvases_of(examples), self._config, self._seed)

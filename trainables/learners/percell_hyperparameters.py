@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from trainables.core import LearnerConfig
+
 
 @dataclass(frozen=True)
-class PercellHyperparameters:
+class PercellHyperparameters(LearnerConfig):
     learning_rate: float = 4e-3  # AdamW step size
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
     hidden_size: int = 48  # numbers a cell holds; a multiple of 16 fills the vector units

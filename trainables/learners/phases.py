@@ -58,6 +58,9 @@ class PhasesConfig(LoraConfig):
         """Of the phase with the most: two for each pair."""
         return self.dpo().rows_per_batch()
 
+    def max_completion(self, task: Task) -> int:
+        return self.max_new_tokens
+
     def rounds_per_pass(self, task: Task) -> int:
         """Phases A and B, and a pass of C: before that, trials may be in different phases."""
         return self.sft_rounds + self.cot_rounds + self.dpo().rounds_per_pass(task)

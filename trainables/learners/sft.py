@@ -62,6 +62,10 @@ class SftConfig(LoraConfig):
     def rounds_per_pass(self, task: Task) -> int:
         return super().rounds_per_pass(task) if self.steps_per_round else self.rounds_per_epoch
 
+    @property
+    def reports_forgetting(self) -> bool:
+        return self.forgetting
+
     def baselines(self, task: Any) -> dict[str, float]:
         """Of the score that `SftLearner` gives: no text has a likelihood, so there are none where that is the score."""
         return dict(task.baselines()) if task.has_rules else {}
@@ -170,7 +174,7 @@ class SftLearner(SupervisedLearner):
 
     def _by_likelihood(self, split: Split, metrics: dict[str, Any], nats: dict[int, list[float]]) -> dict[str, Any]:
         """The metrics of `judge` with another score; `similarity` to the data's own last reply, ended or not."""
-        examples = getattr(self._asked, split)()
+        examples = self._asked.split(split)
         items = [math.exp(-sum(nats[i]) / len(nats[i])) if i in nats else 0.0 for i in range(len(examples))]
         by_kind: dict[str, list[float]] = {}
         for example, item in zip(examples, items, strict=True):
@@ -182,7 +186,7 @@ class SftLearner(SupervisedLearner):
 
     def _encoded(self, split: Split) -> list[Dialogue]:
         if split not in self._dialogues:
-            examples = getattr(self._asked, split)()
+            examples = self._asked.split(split)
             self._dialogues[split] = [Dialogue.of(self._tokenizer, example) for example in examples]
         return self._dialogues[split]
 
