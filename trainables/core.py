@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
+from trainables.optimizer import Optimizer
+
 Split = Literal["train", "search", "test"]
 START = "start_from"  # among a trial's parameters: a clone's state that it goes on from, a file of the sweep's folder
 
@@ -209,23 +211,6 @@ class Adapter:
     target_modules: tuple[str, ...] = ()
     num_virtual_tokens: int = 0
     prompt_init: Literal["random", "vocab"] = "vocab"
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) with clipping by global norm and an optional schedule, in optimizer steps."""
-
-    learning_rate: float
-    prompt_learning_rate: float | None = None  # for the soft prompt; None: learning_rate
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    max_grad_norm: float = 1.0
-    gradient_accumulation_steps: int = 1
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = 0
-    total_steps: int = 0  # where linear and cosine reach zero
-    neftune_noise_alpha: float = 0.0  # noise on the embeddings of training rows, see `neftune.py`; 0: none
 
 
 @dataclass(frozen=True)

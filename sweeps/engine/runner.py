@@ -125,10 +125,8 @@ def run(
         if confirmed is None:
             interrupted = True
         else:
-            trivial = {
-                "chance": task.chance,
-                **replace(sweep.pairs[0], task=cast(Task, Asked(task, task.test()))).baselines(),
-            }
+            on_test = replace(sweep.pairs[0], task=cast(Task, Asked(task, task.test())))
+            trivial = {"chance": task.chance, **on_test.baselines()}
             recorder.confirm(*confirmed, task.test(), trivial)
         for one in recorder.finals:
             if one.trial_id is not None:

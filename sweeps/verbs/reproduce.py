@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from sweeps.results.leaderboard import TrialRecord, percent, span
 from sweeps.results.run import SWEEP_FILE, Run
 from sweeps.results.statistics import interval, wilson
 from sweeps.results.uncertainty import of_clusters
-from trainables.core import START, Split, Task
+from trainables.core import START, Example, Split, Task
 from trainables.shape import Shape
 from trainables.trial import Asked, go_on, open_learner
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from trainables.core import Asking, Optimizer, Row, Split, Task
+from trainables.core import Asking, Row, Split, Task
 from trainables.learners.cot import CotConfig, CotLearner
 from trainables.learners.dpo import DpoConfig, DpoLearner, Loss
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
+from trainables.optimizer import Optimizer
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from trainables.core import Asking, Complete, Completion, Example, Optimizer, Read, Row, Split, Task
+from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
+from trainables.optimizer import Optimizer
 from trainables.packs import joined, pack, window_of
 from trainables.prompts import encode_dialogue
 from trainables.tasks.arena import ArenaTask
