@@ -10,12 +10,14 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from trainables.options import option
+
 
 @dataclass(frozen=True)
 class AdamWConfig:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with clipping by the global norm."""
 
-    learning_rate: float = 3e-3  # the step size; a sweep's first axis
+    learning_rate: float = option(3e-3, limit="learning_rate")  # the step size; a sweep's first axis
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
     adam_beta1: float = 0.9  # share of the mean gradient that AdamW keeps at a step, in [0, 1)
     adam_beta2: float = 0.999  # share of the mean squared gradient; 0.99 and less forget early steps in short runs

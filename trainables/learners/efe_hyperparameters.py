@@ -8,6 +8,7 @@ from typing import Literal
 
 from trainables.core import LearnerConfig
 from trainables.learners.efe_memory import Memory
+from trainables.options import option
 
 GROUPS = ("backward", "encoder", "preference", "base")
 TERMS = ("risk", "ambiguity", "step", "bidirectional", "anchor", "alignment", "reversibility")
@@ -20,7 +21,7 @@ class EfeHyperparameters(LearnerConfig):
     encoder_multiplier: float = 1.0  # for the encoder of demonstrations
     preference_multiplier: float = 1.0  # for the preference
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
-    hidden_size: int = 48  # numbers a cell holds
+    hidden_size: int = option(48, shapes_weights=True)  # numbers a cell holds
     horizon: int = 8  # recurrent steps from input to outcome
     per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round
@@ -38,11 +39,17 @@ class EfeHyperparameters(LearnerConfig):
     alignment: float = 0.0  # the context against the base's features
     reversibility: float = 0.0  # the backward model cannot return from the outcome
 
-    features: bool = False  # whether the encoder reads the frozen base's features of the demonstrations (no gain)
-    base_r: int = 0  # LoRA rank on that base, trained through what the encoder reads; 0: the base stays frozen
+    features: bool = option(
+        False, shapes_weights=True
+    )  # whether the encoder reads the frozen base's features of the demonstrations (no gain)
+    base_r: int = option(
+        0, shapes_weights=True
+    )  # LoRA rank on that base, trained through what the encoder reads; 0: the base stays frozen
     base_multiplier: float = 0.1  # of the learning rate, for that adapter
     size_head: bool = False  # whether a trained head says an output's size where lenses disagree, or the best lens
-    memory_capacity: int = 0  # solved problems held; 0: no memory and no probes, a third of the cost (no sure gain)
+    memory_capacity: int = option(
+        0, shapes_weights=True
+    )  # solved problems held; 0: no memory and no probes, a third of the cost (no sure gain)
     memory_k: int = 1  # solved problems that a start is blended from
     memory_similarity: float = 0.5  # cosine above which a solved problem is a match
     eviction: Literal["oldest", "least_used"] = "oldest"

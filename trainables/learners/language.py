@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self
 from trainables.core import Adapter, Asking, Complete, Completion, LearnerConfig, Row, Split, Task
 from trainables.learners.calibration import calibration_error, confidence
 from trainables.optimizer import Optimizer, OptimizerConfig
+from trainables.options import option
 from trainables.prompts import decode, encode_prompt, encode_row
 
 
@@ -25,11 +26,15 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
 
     least_steps_per_round: ClassVar[int] = 1  # 0 where a learner knows by itself how long a round is
 
-    mode: Literal["batched", "online"] = "batched"  # online: a micro-batch is one new episode
-    per_device_train_batch_size: int = 8  # rows in a micro-batch (batched)
+    mode: Literal["batched", "online"] = option(
+        "batched", reserve=("online", "batched")
+    )  # online: a micro-batch is one new episode
+    per_device_train_batch_size: int = option(8, reserve=True)  # rows in a micro-batch (batched)
     steps_per_round: int = 20  # optimizer steps between two evaluations
     schedule_rounds: int = 0  # rounds after which linear and cosine are at zero; 0: the sweep's own, which it fills in
-    replay_ratio: float = 0.0  # past examples per new one; of a fraction some micro-batches have a row more
+    replay_ratio: float = option(
+        0.0, reserve=True
+    )  # past examples per new one; of a fraction some micro-batches have a row more
     curriculum: bool = False  # the first pass goes from easy to hard
     watch_updates: bool = False  # online: report the prediction before and after every update
 

@@ -9,14 +9,19 @@ from typing import Literal
 from trainables.core import Adapter, LearnerConfig
 from trainables.learners.lora import check_lora
 from trainables.optimizer import AdamWConfig, Optimizer
+from trainables.options import option
 
 
 @dataclass(frozen=True)
 class LoraTttHyperparameters(AdamWConfig, LearnerConfig):
-    r: int = 16  # rank of the update; the source's 128 is for 8 billion weights
+    r: int = option(
+        16, limit="hidden_size", shapes_weights=True
+    )  # rank of the update; the source's 128 is for 8 billion weights
     lora_alpha: float = 32.0  # the update is scaled by lora_alpha / r
     lora_dropout: float = 0.0  # on the adapter's input; views already make every row new
-    target_modules: tuple[str, ...] = ()  # module names; empty: the architecture's attention projections
+    target_modules: tuple[str, ...] = option(
+        (), shapes_weights=True
+    )  # module names; empty: the architecture's attention projections
     per_device_train_batch_size: int = 2  # rows in an AdamW step of one ARC task, as in the source
     steps_per_round: int = 16  # AdamW steps per ARC task in a round
     supervised_steps: int = 0  # AdamW steps of a shared adapter on the train split, from which each task starts

@@ -6,18 +6,19 @@ import math
 from dataclasses import dataclass
 
 from trainables.core import LearnerConfig
+from trainables.options import option
 
 
 @dataclass(frozen=True)
 class PercellHyperparameters(LearnerConfig):
     learning_rate: float = 4e-3  # AdamW step size
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
-    hidden_size: int = 48  # numbers a cell holds; a multiple of 16 fills the vector units
+    hidden_size: int = option(48, shapes_weights=True)  # numbers a cell holds; a multiple of 16 fills the vector units
     recurrent_steps: int = 8  # steps of the shared update; how far a neighbour's neighbour reaches, in cells
     supervised_steps: int = 1  # of these, how many (the last) enter the loss
     per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round; about a second on one thread
-    seeds: int = 1  # networks of each task, from different seeds, that vote together
+    seeds: int = option(1, shapes_weights=True)  # networks of each task, from different seeds, that vote together
     ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
     max_grad_norm: float = 1.0  # clipping of the global norm
     dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid

@@ -17,6 +17,7 @@ from trainables.learners.dpo import DpoConfig, DpoLearner, Loss
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.optimizer import Optimizer
+from trainables.options import option
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class PhasesConfig(LoraConfig):
 
     sft_rounds: int = 3  # of phase A; 0 leaves it out
     cot_rounds: int = 3  # of phase B; 0 leaves it out; whatever rounds come after are phase C
-    cot_learning_rate: float = 3e-3  # of phase B; learning_rate is phase A's
-    dpo_learning_rate: float = 1e-5  # of phase C
+    cot_learning_rate: float = option(3e-3, limit="learning_rate")  # of phase B; learning_rate is phase A's
+    dpo_learning_rate: float = option(1e-5, limit="learning_rate")  # of phase C
     beta: float = 0.1  # as for dpo
     beta_start: float = 0.05  # as for dpo
     beta_warmup_steps: int = 0  # as for dpo
