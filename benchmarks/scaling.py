@@ -29,7 +29,7 @@ from optuna.distributions import FloatDistribution
 from sweeps.engine.cli import main as run_sweep
 from search_spaces.space import Space
 from sweeps.engine.sweep import Sweep
-from trainables.core import Pair
+from trainables.core import LearnerConfig, Pair
 from trainables.tasks.arena import ArenaTask
 
 TASK = ArenaTask(train_size=5, search_size=20, test_size=20)
@@ -60,10 +60,9 @@ class Idle:
 
 
 @dataclass(frozen=True)
-class IdleConfig:
+class IdleConfig(LearnerConfig):
     name: ClassVar[str] = "idle"
     needs_base: ClassVar[bool] = False
-    packs: ClassVar[bool] = False
     x: float = 0.5
 
     def build(self, base: Any, task: Any, seed: int) -> Idle:

@@ -36,8 +36,9 @@ from benchmarks.packing import BASE, Solved
 from benchmarks.packing_device import opened
 from trainables.adapters import lora_config
 from trainables.bases import Base
-from trainables.core import Adapter, Asking, Example, Optimizer, Row
+from trainables.core import Adapter, Asking, Example, Row
 from trainables.learners.preference import dpo, mean, sums_of_pairs
+from trainables.optimizer import Optimizer
 from trainables.prompts import encode_row
 from trainables.solo import Solo
 from trainables.tasks.arena import ArenaTask, candidates

@@ -1,7 +1,8 @@
-"""Narrow a learner's space to what suits a base. A base or learner that is not in the tables here changes nothing."""
+"""Narrow a learner's space to what suits a base. A base that is not in the table here changes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -43,28 +44,17 @@ BASES: dict[str, Limits] = {
 }
 
 
-# Which limit an axis has, of learners that add to the base's weights or move them. IA3 does not: its vectors scale what
-# is there, whose size does not depend on width. Nor do networks beside a base (percell, efe).
-LORA = {"r": "hidden_size", "learning_rate": "learning_rate"}
-BOUNDED: dict[str, dict[str, str]] = {
-    **dict.fromkeys(("lora", "dora", "qlora", "sft", "cot", "cot_anew", "dpo", "lora_ttt"), LORA),
-    "phases": LORA | {"cot_learning_rate": "learning_rate", "dpo_learning_rate": "learning_rate"},
-    "hybrid": LORA | {"prompt_learning_rate": "prompt_learning_rate"},
-    "soft_prompt": {"learning_rate": "prompt_learning_rate"},
-    "full": {"learning_rate": "learning_rate"},
-}
-
-
-def fit(space: Space, learner: str, base: str) -> Space:
+def fit(space: Space, bounded: Mapping[str, str], base: str) -> Space:
     """A learner's space with lower upper ends where the base asks for them; fixed axes stay, whatever their value.
 
+    `bounded`: which field of `Limits` bounds an axis from above; axes that are not in it stay as they are.
     Raises `SpaceError` if nothing would be left of an axis.
     """
     limits = next((limits for text, limits in BASES.items() if text in base.lower()), None)
     if limits is None:
         return space
     narrowed = {}
-    for name, limit in BOUNDED.get(learner, {}).items():
+    for name, limit in bounded.items():
         if name in space.axes and not space.axes[name].single():
             narrowed[name] = _at_most(name, space.axes[name], getattr(limits, limit), base)
     return space.replace(**narrowed)

@@ -11,7 +11,7 @@ import numpy as np
 from tests.arc_files import task, write_all_splits
 from tests.miniatures import base
 from trainables.learners.efe import EfeConfig
-from trainables.learners.efe_batch import TERMS
+from trainables.learners.efe_hyperparameters import TERMS
 from trainables.tasks.arc import ArcTask
 
 QUICK = EfeConfig(

@@ -10,16 +10,15 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from search_spaces.space import Space
 from sweeps.engine.sweep import Sweep
 from tests.toys import Letters
-from trainables.core import Pair
+from trainables.core import LearnerConfig, Pair
 
 
 @dataclass(frozen=True)
-class Knob:
+class Knob(LearnerConfig):
     """A learner's configuration, with a field of every type that an axis may have."""
 
     name: ClassVar[str] = "knob"
     needs_base: ClassVar[bool] = False
-    packs: ClassVar[bool] = False
     rate: float = 0.1
     size: int = 4
     flag: bool = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
-from trainables.core import Adapter, Asking, Complete, Optimizer, Row
+from trainables.core import Adapter, Asking, Complete, Row
+from trainables.optimizer import Optimizer
 
 PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10, 11], [12], [*range(5, 19)]]  # of two padded widths
 ROWS = [Row((*p, 20, 21, 1), (False,) * len(p) + (True,) * 3) for p in PROMPTS]

@@ -179,7 +179,7 @@ def test_tasks_without_test_outputs_are_asked_and_never_scored(tmp_path):
         ArcTask(data=str(file)).search()
     mixed, alone = ArcTask(data=f"arc1+{file}", limit_search=3), ArcTask(limit_search=3)
     for split in ("train", "search", "test"):
-        assert getattr(mixed, split)() == getattr(alone, split)()
+        assert mixed.split(split) == alone.split(split)
     assert mixed.max_new_tokens == alone.max_new_tokens
     assert not alone.unanswered()
     assert len(mixed.unanswered()) == 6

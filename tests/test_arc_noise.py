@@ -44,7 +44,7 @@ def test_what_a_task_says_of_itself_is_the_same(tmp_path, shape):
     tasks = clean_and_noisy(tmp_path, recolour(), shape)
     assert [each.max_new_tokens for each in tasks] == [9 + 3 + 1] * 2
     for split in ("search", "test"):
-        ours, theirs = ([(e.prompt, e.kind, e.difficulty) for e in getattr(each, split)()] for each in tasks)
+        ours, theirs = ([(e.prompt, e.kind, e.difficulty) for e in each.split(split)] for each in tasks)
         assert ours == theirs
 
 

@@ -135,7 +135,7 @@ def test_splits_are_disjoint_by_key_for_every_seed():
     for seed in (0, 1):
         task = ArenaTask(seed=seed)
         for split in ("train", "search", "test"):
-            keys[split] |= {example.key for example in getattr(task, split)()}
+            keys[split] |= {example.key for example in task.split(split)}
     assert not keys["train"] & keys["search"]
     assert not keys["train"] & keys["test"]
     assert not keys["search"] & keys["test"]
@@ -145,7 +145,7 @@ def test_splits_are_disjoint_by_key_for_every_seed():
 def test_sizes_distinct_questions_and_balance():
     task = ArenaTask(train_size=101, search_size=50, test_size=100)
     for split, size in (("train", 101), ("search", 50), ("test", 100)):
-        rows = getattr(task, split)()
+        rows = task.split(split)
         assert len(rows) == len({e.prompt for e in rows}) == size
         per_kind = [sum(e.kind == kind for e in rows) for kind in KINDS]
         assert max(per_kind) - min(per_kind) <= 1

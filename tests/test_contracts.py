@@ -54,7 +54,7 @@ def test_task(name):
     assert dataclasses.replace(task) == task
     with pytest.raises(dataclasses.FrozenInstanceError):
         task.seed = 1
-    splits = {split: getattr(task, split)() for split in ("train", "search", "test")}
+    splits = {split: task.split(split) for split in ("train", "search", "test")}
     keys = {split: {e.key for e in examples} for split, examples in splits.items()}
     assert not keys["train"] & keys["search"]
     assert not keys["train"] & keys["test"]
@@ -95,7 +95,7 @@ def task_of(config):
         "strategyqa": StrategyQaTask(train_size=16, search_size=8, test_size=8),
         "style": StyleTask("generated", 0, 24, 12, 12),
     }
-    return smallest.get(getattr(config, "only_task", ""), Letters())
+    return smallest.get(config.only_task, Letters())
 
 
 def base_of(config):

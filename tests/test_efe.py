@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from tests.arc_files import ids, task, write, write_all_splits
 from tests.efe_kit import ALL, QUICK, SHORT, built, rule
 from trainables.core import Learner
-from trainables.learners import percell
+from trainables.learners import percell_grouping
 from trainables.learners.efe import EfeConfig
+from trainables.learners.percell import PercellConfig
 from trainables.tasks.arc import ArcTask
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -127,7 +128,7 @@ def test_without_a_memory_there_are_no_probes_and_no_neighbours(planted):
 
 def test_a_network_where_no_other_fits_trains_no_twin(tmp_path, monkeypatch):
     """15x15 cells are more than half of the room, of 400: a twin would cost as much again for nothing."""
-    monkeypatch.setattr(percell, "CELLS_AT_ONCE", dict.fromkeys(("cpu", "cuda"), 400))
+    monkeypatch.setattr(percell_grouping, "CELLS_AT_ONCE", dict.fromkeys(("cpu", "cuda"), 400))
     files = {key: rule(side=side) for key, side in zip(ids("search", 2), (4, 15), strict=True)}
     arc = ArcTask(data=write(tmp_path, files), max_side=15)
     for capacity, networks in ((0, [2, 1]), (8, [2, 2])):  # one and its twin, one; and each with its probe
@@ -220,7 +221,7 @@ def test_a_split_that_no_lens_fits_gets_no_answers(tmp_path):
     learner.round()
     assert learner.evaluate("test")["items"] == [0.0]
     none = ArcTask(data=write(tmp_path / "none", {ids("search", 1)[0]: odd}), same_size=False)
-    for config in (SHORT, percell.PercellConfig()):
+    for config in (SHORT, PercellConfig()):
         with pytest.raises(
             ValueError, match=f"no lens fits the demonstrations of any task .* {config.name} cannot answer"
         ):

@@ -12,7 +12,8 @@ from tests.arc_files import ids, task, write
 from tests.efe_kit import SHORT, built
 from trainables.learners import efe_terms
 from trainables.learners.arc_canvas import OUTSIDE
-from trainables.learners.efe_batch import TERMS, EfeBatch
+from trainables.learners.efe_batch import EfeBatch
+from trainables.learners.efe_hyperparameters import TERMS
 from trainables.tasks.arc import ArcTask
 
 ALONE = replace(SHORT, features=False, memory_capacity=0)

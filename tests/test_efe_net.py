@@ -9,7 +9,8 @@ import torch
 from tests.arc_files import recolour, write_all_splits
 from trainables.learners.arc_canvas import canvas
 from trainables.learners.efe import EfeConfig
-from trainables.learners.efe_batch import TERMS, EfeBatch, Sight
+from trainables.learners.efe_batch import EfeBatch, Group, Sight
+from trainables.learners.efe_hyperparameters import TERMS
 from trainables.learners.efe_net import EfeNets, Told, told
 from trainables.tasks.arc import ArcTask, Puzzle, puzzle
 
@@ -40,7 +41,7 @@ def test_every_part_receives_a_gradient_and_networks_never_meet(tmp_path):
     sight = Sight(canvas(puzzle(planted.search()[0])), np.ones(4, dtype=np.float32))
     terms = dict.fromkeys(TERMS, 0.1)
     every = EfeConfig(hidden_size=16, horizon=2, per_device_train_batch_size=6, features=True, **terms)
-    batch = EfeBatch([sight, sight], [], every, [1, 2], begin=0)
+    batch = EfeBatch(Group([sight, sight], [], [1, 2]), every, begin=0)
     batch.successes = torch.full((2, 10), 0.1)
     sum(part[1] for part in batch._losses(*batch._batch())).backward()
     for name, value in batch.nets.named_parameters():

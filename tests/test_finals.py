@@ -106,7 +106,7 @@ def test_items_that_belong_together_are_counted_once():
 def test_trivial_strategies_are_measured_on_the_split_that_was_asked():
     task = ArenaTask(train_size=40, search_size=20, test_size=30)
     test = baselines(task.train(), task.test())
-    assert Asked(task).baselines() == test
+    assert Asked(task, task.test()).baselines() == test
     assert test != task.baselines()
 
 
@@ -144,6 +144,6 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
     by_hand._rounds = 2
     assert result["items"] == by_hand.evaluate("test")["items"]
     assert len(result["items"]) == len(task.test())
-    copy = pickle.loads(pickle.dumps(Asked(task)))
+    copy = pickle.loads(pickle.dumps(Asked(task, task.test())))
     assert copy.search() == task.test()
     assert copy.chance == task.chance

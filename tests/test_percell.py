@@ -126,11 +126,11 @@ def test_weights_that_blow_up_in_the_last_step_are_no_answer(planted):
 
 def test_a_state_made_in_other_groups_goes_on(planted, monkeypatch):
     """A GPU takes more tasks together than a CPU; a clone's learning rate is its own, not the state's."""
-    from trainables.learners import percell
+    from trainables.learners import percell_grouping
 
     whole = SHORT.build(None, planted, 0)
     whole.round()
-    monkeypatch.setitem(percell.CELLS_AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(percell_grouping.CELLS_AT_ONCE, "cpu", 1)
     other = replace(SHORT, learning_rate=1e-4).build(None, planted, 0)
     assert len(other._batches) == 2 != len(whole._batches)
     other.load(whole.state())

@@ -8,9 +8,9 @@ import torch
 
 from tests.miniatures import base, four_bit_base
 from tests.toys import Letters
-from trainables.core import Optimizer
 from trainables.learners.qlora import QloraConfig
 from trainables.optim import open_adamw, paged_parameters, restore, second_moment
+from trainables.optimizer import Optimizer
 
 OPTIMS = ["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"]
 QUICK = {"steps_per_round": 4, "r": 4, "learning_rate": 1e-2}
@@ -93,12 +93,14 @@ def steps(optim, count, shape=(64, 96), first=None):
     """A parameter after so many steps of the same gradients, and its optimizer."""
     generator = torch.Generator().manual_seed(0)
     parameter = torch.nn.Parameter(torch.randn(shape, generator=generator))
-    optimizer = open_adamw(optim, [parameter], Optimizer(1e-2, weight_decay=0.1, betas=(0.9, 0.99)))
+    optimizer = open_adamw(optim, [parameter], Optimizer(1e-2, weight_decay=0.1, adam_beta1=0.9, adam_beta2=0.99))
     for number in range(count):
         parameter.grad = torch.randn(shape, generator=generator)
         if number == first:
             state = optimizer.state_dict()
-            optimizer = open_adamw(optim, [parameter], Optimizer(1e-2, weight_decay=0.1, betas=(0.9, 0.99)))
+            optimizer = open_adamw(
+                optim, [parameter], Optimizer(1e-2, weight_decay=0.1, adam_beta1=0.9, adam_beta2=0.99)
+            )
             restore(optimizer, state)
         optimizer.step()
     return parameter.detach(), optimizer

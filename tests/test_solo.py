@@ -13,12 +13,12 @@ from tests.miniatures import base, model
 from tests.toys import Letters
 from trainables.adamw import schedule
 from trainables.adapters import lora_config
-from trainables.core import Optimizer
 from trainables.host import Host
 from trainables.learners.hybrid import HybridConfig
 from trainables.learners.lora import LoraConfig
 from trainables.learners.lora_ttt import LoraTttConfig
 from trainables.learners.soft_prompt import SoftPromptConfig
+from trainables.optimizer import Optimizer
 from trainables.own_model import with_peft
 from trainables.shape import HostFull, Shape
 from trainables.solo import Solo
@@ -108,7 +108,7 @@ def test_steps_are_those_of_torch_in_float32(betas):
     values, optimizer = host._stack.values, host._optimizer
     parameter = torch.nn.Parameter(values[0].clone())
     theirs = torch.optim.AdamW([parameter], 1e-2, betas, weight_decay=0.1)
-    settings = Optimizer(1e-2, weight_decay=0.1, betas=betas, max_grad_norm=float("inf"))
+    settings = Optimizer(1e-2, weight_decay=0.1, adam_beta1=betas[0], adam_beta2=betas[1], max_grad_norm=float("inf"))
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
         parameter.grad = torch.randn(parameter.shape, generator=generator)

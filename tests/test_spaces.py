@@ -18,6 +18,16 @@ from optuna.trial import FixedTrial
 from search_spaces import cot, dpo, efe, hybrid, lora, lora_ttt, models, optimizer, phases, qlora, sft, soft_prompt
 from search_spaces.axis import SpaceError
 from search_spaces.space import Space
+from trainables.learners.cot import CotConfig
+from trainables.learners.dpo import DpoConfig
+from trainables.learners.full import FullConfig
+from trainables.learners.hybrid import HybridConfig
+from trainables.learners.ia3 import Ia3Config
+from trainables.learners.lora import LoraConfig
+from trainables.learners.percell import PercellConfig
+from trainables.learners.phases import PhasesConfig
+from trainables.learners.soft_prompt import SoftPromptConfig
+from trainables.options import limits
 
 RATE, RANK, ALPHA = (
     FloatDistribution(1e-4, 1e-2, log=True),
@@ -188,37 +198,39 @@ def test_a_file_that_is_no_space_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_fit_lowers_upper_ends_for_a_larger_base_and_nothing_else() -> None:
-    fitted = models.fit(hybrid.SPACE, "hybrid", "TinyLlama/TinyLlama-1.1B-Chat-v1.0:nf4")
+    fitted = models.fit(hybrid.SPACE, limits(HybridConfig()), "TinyLlama/TinyLlama-1.1B-Chat-v1.0:nf4")
     assert fitted.axes["learning_rate"] == FloatDistribution(1e-4, 5e-3, log=True)
     assert fitted.axes["prompt_learning_rate"] == FloatDistribution(1e-3, 1e-1, log=True)
     changed = {name for name in fitted.axes if fitted.axes[name] != hybrid.SPACE.axes[name]}
     assert changed == {"learning_rate", "prompt_learning_rate"}
-    assert models.fit(fitted, "hybrid", "TinyLlama-1.1B") == fitted
+    assert models.fit(fitted, limits(HybridConfig()), "TinyLlama-1.1B") == fitted
 
 
 def test_fit_knows_what_each_learner_s_rate_moves() -> None:
     """By hand, for a base of 4,096: rates of weights, of prompts, and of what does not act inside the base."""
     base = "meta-llama/Llama-3.1-8B-Instruct:nf4"
     rates = {"lora": 3e-3, "cot": 3e-3, "full": 3e-3, "soft_prompt": 5e-2, "dpo": 1e-4, "ia3": 3e-1, "percell": 2e-2}
+    kinds = (LoraConfig, CotConfig, FullConfig, SoftPromptConfig, DpoConfig, Ia3Config, PercellConfig)
+    bounded = {kind.name: limits(kind()) for kind in kinds}
     for learner, rate in rates.items():
         space = import_module(f"search_spaces.{learner}").SPACE
-        assert models.fit(space, learner, base).axes["learning_rate"].high == rate, learner
-    fitted = models.fit(phases.SPACE, "phases", base)
+        assert models.fit(space, bounded[learner], base).axes["learning_rate"].high == rate, learner
+    fitted = models.fit(phases.SPACE, limits(PhasesConfig()), base)
     assert [fitted.axes[f"{phase}learning_rate"].high for phase in ("", "cot_", "dpo_")] == [3e-3, 3e-3, 1e-4]
 
 
 def test_fit_keeps_ranks_within_the_hidden_size() -> None:
     ranks = Space({"r": CategoricalDistribution((8, 512, 1024)), "lora_alpha": CategoricalDistribution((8, 2048))})
     narrowed = ranks.replace(r=CategoricalDistribution((8, 512)))
-    assert models.fit(ranks, "lora", "SmolLM2-135M") == narrowed  # hidden size 576
-    assert models.fit(ranks.fix(r=1024), "lora", "SmolLM2-135M") == ranks.fix(r=1024)
+    assert models.fit(ranks, limits(LoraConfig()), "SmolLM2-135M") == narrowed  # hidden size 576
+    assert models.fit(ranks.fix(r=1024), limits(LoraConfig()), "SmolLM2-135M") == ranks.fix(r=1024)
     with pytest.raises(SpaceError, match="576"):
-        models.fit(ranks.replace(r=IntDistribution(600, 700)), "lora", "SmolLM2-135M")
+        models.fit(ranks.replace(r=IntDistribution(600, 700)), limits(LoraConfig()), "SmolLM2-135M")
 
 
 @pytest.mark.parametrize("base", ["builtin:tiny", "none", "somebody/else-13b"])
 def test_fit_leaves_unknown_bases_alone(base: str) -> None:
-    assert models.fit(lora.SPACE, "lora", base) is lora.SPACE
+    assert models.fit(lora.SPACE, limits(LoraConfig()), base) is lora.SPACE
 
 
 def test_the_first_matching_row_is_the_most_particular() -> None:

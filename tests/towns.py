@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from trainables.core import Example
+from trainables.core import Example, Task
 
 TOWNS = [f"{a}{b}" for a in ("nor", "sud", "ost", "wes", "alt", "neu") for b in ("burg", "dorf", "heim", "feld", "au")]
 
@@ -18,7 +18,7 @@ def town(number: int) -> Example:
 
 
 @dataclass(frozen=True)
-class Towns:
+class Towns(Task):
     """A sound task of 300 questions to begin with; tests replace its splits."""
 
     name: ClassVar[str] = "towns"

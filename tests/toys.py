@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from trainables.core import Example
+from trainables.core import Example, LearnerConfig, Task
 
 
 @dataclass(frozen=True)
-class Letters:
+class Letters(Task):
     """A toy task: say the letter that was named, then stop."""
 
     size: int = 12
@@ -48,7 +48,7 @@ class Letters:
 
 
 @dataclass(frozen=True)
-class Digits:
+class Digits(Task):
     """Nothing to learn from; splits that do not overlap."""
 
     name: ClassVar[str] = "digits"
@@ -78,12 +78,11 @@ class Digits:
 
 
 @dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(LearnerConfig):
     """Scores `quality` after enough rounds. `planted` goes wrong in round 2, or before; `log` records every round."""
 
     name: ClassVar[str] = "toy"
     needs_base: ClassVar[bool] = False
-    packs: ClassVar[bool] = False
 
     quality: float = 0.5
     planted: str = "nothing"  # nothing, nan, kill (once), error, setup

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainables.core import Optimizer
+from trainables.optimizer import Optimizer
 from trainables.stack import Stack
 
 
@@ -98,14 +98,14 @@ _STANDING_STILL = {
 
 def _column(settings: Optimizer, step: int, norm: float) -> dict[str, float]:
     """One slot's numbers for its optimizer step `step` (from 0)."""
-    factor, (beta1, beta2) = schedule(settings, step), settings.betas
+    factor, (beta1, beta2) = schedule(settings, step), (settings.adam_beta1, settings.adam_beta2)
     rate, prompt_rate = settings.learning_rate, settings.prompt_learning_rate
     return {
         "clip": min(1.0, settings.max_grad_norm / (norm + 1e-6)),  # as in torch's clip_grad_norm_
         "new1": 1 - beta1,  # here, as a beta near 1 would be rounded first in float32
         "beta2": beta2,
         "new2": 1 - beta2,
-        "eps": settings.eps,
+        "eps": settings.adam_epsilon,
         "decay": settings.weight_decay,
         "rate": factor * rate,
         "prompt_rate": factor * (rate if prompt_rate is None else prompt_rate),

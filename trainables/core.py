@@ -1,4 +1,4 @@
-"""The protocols every part of Espalier is written against, and nothing else. Needs only the standard library.
+"""The base classes and protocols that every part of Espalier is written against. Needs only the standard library.
 
 A *task* gives examples and scores completions. A *learner* is trained on it, a round at a time. A *pair* is a learner
 and a task on a base. A learner on a language model (`LanguageLearner`) never touches the model: it says what to train
@@ -7,9 +7,12 @@ on next and how log-probabilities become a loss, and a host does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
+
+from trainables.optimizer import Optimizer
 
 Split = Literal["train", "search", "test"]
 START = "start_from"  # among a trial's parameters: a clone's state that it goes on from, a file of the sweep's folder
@@ -27,42 +30,82 @@ class Example:
     data: Any = field(default=None, compare=False, repr=False)  # what a non-text learner reads (ARC: the grids)
 
 
-class Task(Protocol):
-    """Examples and a scorer. Implementations are frozen dataclasses; the same fields give the same examples.
+class Said(NamedTuple):
+    """The answer that a completion gives, and the characters `completion[start:end]` where it stands."""
 
-    A task of public benchmarks may have `published(example) -> str | None`: the official evaluation set that an example
-    belongs to, by its content. Guards then say where such examples are trained on. One of a user's data may have
-    `describe(count_tokens) -> list[str]`: what it is made of, in lines that are printed before anything starts. One
-    whose learners read more of a training example than prompt and answer has `learned(example) -> str`: all the rest.
-    One whose training examples have replies before the last has `taught(example) -> Sequence[str]`: the prompt of each.
+    answer: str
+    start: int
+    end: int
+
+
+class Task(ABC):
+    """Examples and a scorer. Subclasses are frozen dataclasses; the same fields give the same examples.
+
+    The methods from `published` on are optional: their defaults say "no such thing".
     """
 
     name: ClassVar[str]
 
     @property
+    @abstractmethod
     def chance(self) -> float:
         """Expected score in [0, 1] of a uniform guess among the admissible answers, over the search split."""
 
     @property
+    @abstractmethod
     def max_new_tokens(self) -> int:
-        """The completion budget, in tokens of a word-level tokenizer; more is counted as truncated."""
+        """The longest completion, in tokens of a word-level tokenizer; a longer one is cut off and scores 0."""
 
+    @abstractmethod
     def train(self) -> Sequence[Example]: ...
 
+    @abstractmethod
     def search(self) -> Sequence[Example]:
         """What ASHA and Optuna see."""
 
+    @abstractmethod
     def test(self) -> Sequence[Example]:
         """For finalists only."""
 
+    @abstractmethod
     def baselines(self) -> Mapping[str, float]:
         """Scores in [0, 1] of trivial strategies on the search split: `constant`, `copy` ...; `constant.<kind>` too."""
 
+    @abstractmethod
     def score(self, example: Example, completion: str) -> float:
         """Strict score in [0, 1], higher is better; the gold answer scores 1."""
 
+    @abstractmethod
     def details(self, example: Example, completion: str) -> Mapping[str, float]:
         """What is reported beside the score and never ranks: `lenient`, `unparsed`, `cell_accuracy` ..., in [0, 1]."""
+
+    def split(self, name: Split) -> Sequence[Example]:
+        """The examples of a split, by its name."""
+        return {"train": self.train, "search": self.search, "test": self.test}[name]()
+
+    def published(self, example: Example) -> str | None:
+        """The official evaluation set that an example belongs to, by its content. Guards refuse to train on those."""
+        return None
+
+    def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
+        """Lines about the data that are printed before anything starts."""
+        return []
+
+    def learned(self, example: Example) -> str:
+        """What learners read of a training example beside prompt and answer; it enters the data's fingerprint."""
+        return ""
+
+    def taught(self, example: Example) -> Sequence[str]:
+        """The prompts of all replies that a training example teaches: of a conversation, one for each reply."""
+        return [example.prompt]
+
+    def said(self, completion: str) -> Said | None:
+        """The answer that a completion gives, and where it stands; None where none can be read."""
+        return None
+
+    def draft(self, completion: str) -> str:
+        """The reasoning that a completion writes before its answer; empty where it writes none."""
+        return ""
 
 
 @runtime_checkable
@@ -86,24 +129,46 @@ class Learner(Protocol):
     def close(self) -> None: ...
 
 
-class LearnerConfig(Protocol):
-    """A frozen dataclass, every field with a default; lives in the learner's file.
+class LearnerConfig(ABC):
+    """What can be set of a learner: subclasses are frozen dataclasses, every field with a default.
 
-    `name` is what `--learner` takes, `needs_base` says whether `build` wants a base (else it gets None), `packs`
-    whether it builds a `LanguageLearner`, which can share its base with other trials. A learner that reads more of a
-    task than text says which in `only_task`, a task's name; one that does not answer with its base says so by
-    `base_answers = False`; one that trains a model for every example, rather than one for all, by `per_example = True`.
-    One whose score is not always the task's has `baselines(task)` of its own.
+    The class variables with a value and the methods that are not abstract are optional: their defaults fit most.
     """
 
-    name: ClassVar[str]
-    needs_base: ClassVar[bool]
-    packs: ClassVar[bool]
+    name: ClassVar[str]  # what `--learner` takes
+    needs_base: ClassVar[bool]  # whether `build` wants a base; else it gets None
+    packs: ClassVar[bool] = False  # whether it builds a `LanguageLearner`, which can share its base with other trials
+    only_task: ClassVar[str | None] = None  # the one task that it can learn, if it reads more of a task than text
+    base_answers: ClassVar[bool] = True  # False: its answers are not its base's, so the untouched base is no reference
+    per_example: ClassVar[bool] = False  # True: it trains a model for every example, rather than one for all
 
+    @abstractmethod
     def build(self, base: Any, task: Task, seed: int) -> Learner | LanguageLearner: ...
 
+    @abstractmethod
     def rounds_per_pass(self, task: Task) -> int:
         """Rounds that one pass over the training data takes: the default grace period of ASHA."""
+
+    def adapter(self) -> Adapter | None:
+        """What is trained on the frozen base, as far as it is LoRA or a soft prompt."""
+        return None
+
+    def for_rounds(self, rounds: int) -> Self:
+        """The same configuration, told how many rounds a trial has: a learning rate schedule ends with the last."""
+        return self
+
+    def baselines(self, task: Task) -> Mapping[str, float]:
+        """As `Task.baselines`, for a learner whose score is not always the task's."""
+        return task.baselines()
+
+    def max_completion(self, task: Task) -> int:
+        """The longest completion in tokens, see `Task.max_new_tokens`."""
+        return task.max_new_tokens
+
+    @property
+    def reports_forgetting(self) -> bool:
+        """Whether its rounds report `out_of_domain`: the score on questions that nobody trained on."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -113,6 +178,10 @@ class Pair:
     learner: LearnerConfig
     task: Task
     base: str = "none"
+
+    def baselines(self) -> Mapping[str, float]:
+        """What trivial strategies score, in [0, 1]: see `Task.baselines`."""
+        return self.learner.baselines(self.task)
 
 
 @dataclass(frozen=True)
@@ -142,23 +211,6 @@ class Adapter:
     target_modules: tuple[str, ...] = ()
     num_virtual_tokens: int = 0
     prompt_init: Literal["random", "vocab"] = "vocab"
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) with clipping by global norm and an optional schedule, in optimizer steps."""
-
-    learning_rate: float
-    prompt_learning_rate: float | None = None  # for the soft prompt; None: learning_rate
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    max_grad_norm: float = 1.0
-    gradient_accumulation_steps: int = 1
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = 0
-    total_steps: int = 0  # where linear and cosine reach zero
-    neftune_noise_alpha: float = 0.0  # noise on the embeddings of training rows, see `neftune.py`; 0: none
 
 
 @dataclass(frozen=True)

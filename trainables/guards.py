@@ -52,10 +52,10 @@ class Finding:
 
 def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Finding]:
     """All that the guards find in a task. `smallest_difference(n)`: what n examples show at 80 % power, in [0, 1]."""
-    splits: Splits = {split: getattr(task, split)() for split in SPLITS}
+    splits: Splits = {split: task.split(split) for split in SPLITS}
     return [
-        *published(splits, getattr(task, "published", lambda example: None)),
-        *overlap(splits, getattr(task, "taught", lambda example: [example.prompt])),
+        *published(splits, task.published),
+        *overlap(splits, task.taught),
         *near_duplicates(splits),
         *answer_in_prompt(splits, task.baselines()),
         *prompt_format(splits),

@@ -14,14 +14,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trainables.core import Optimizer
+from trainables.optimizer import Optimizer
 
 Optim = Literal["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"]
 
 
 def open_adamw(optim: Optim, parameters: Sequence[Tensor], settings: Optimizer) -> Any:
     """A `torch.optim.Optimizer` on these parameters."""
-    rate, betas, eps, decay = settings.learning_rate, settings.betas, settings.eps, settings.weight_decay
+    rate, betas, eps, decay = (
+        settings.learning_rate,
+        (settings.adam_beta1, settings.adam_beta2),
+        settings.adam_epsilon,
+        settings.weight_decay,
+    )
     if optim == "adamw_torch":
         return torch.optim.AdamW(parameters, rate, betas, eps, decay, foreach=True)
     import bitsandbytes

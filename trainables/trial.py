@@ -165,10 +165,10 @@ def go_on(learner: Learner, file: Path) -> int:
 
 
 class Asked:
-    """A task with another split where the search split was: some learners train on what they are asked."""
+    """A task with other examples as its search split: some learners train on the demonstrations in what they answer."""
 
-    def __init__(self, task: Task, split: str = "test") -> None:
-        self._task, self._split = task, split
+    def __init__(self, task: Task, examples: Sequence[Example]) -> None:
+        self._task, self._examples = task, examples
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # so that it can be pickled
@@ -176,7 +176,10 @@ class Asked:
         return getattr(self._task, name)
 
     def search(self) -> Sequence[Example]:
-        return getattr(self._task, self._split)()
+        return self._examples
+
+    def split(self, name: Split) -> Sequence[Example]:
+        return Task.split(cast(Task, self), name)
 
     def baselines(self) -> Mapping[str, float]:
         """The task's own code, which asks for the search split and gets this one."""
@@ -203,5 +206,5 @@ class Finalist(Trial):
         job = config["job"]
         self._rounds = job["rounds"]
         pair = self._resolve(job["params"])
-        pair = replace(pair, task=cast(Task, Asked(pair.task)))
+        pair = replace(pair, task=cast(Task, Asked(pair.task, pair.task.test())))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from trainables.adamw import StackedAdamW
 from trainables.bits import blocks_stand_alone, rows_stand_alone
-from trainables.core import Completion, LanguageLearner, Optimizer, Row
+from trainables.core import Completion, LanguageLearner, Row
 from trainables.decoding import Prompt, generate, label_logprobs
 from trainables.documents import check
 from trainables.lanes import Lane, batch, size_of, training_lanes
 from trainables.memory import HALVINGS, gradients
+from trainables.optimizer import Optimizer
 from trainables.stack import Stack
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from search_spaces.space import Space
-from trainables.core import Pair, Task
+from trainables.core import Pair, Split, Task
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -72,11 +72,11 @@ def check_pairs(pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
             raise BadInput(f"learner name {name!r} cannot prefix axes; use letters, digits, '_' and '-'")
         if names.count(name) > 1:
             raise BadInput(f"learner {name!r} is in {names.count(name)} pairs; keep one, or run a sweep for each")
-        adapter: Any = pair.learner.adapter() if pair.learner.packs else None  # type: ignore[attr-defined]
+        adapter = pair.learner.adapter() if pair.learner.packs else None
         if adapter is not None and not adapter.r and not adapter.num_virtual_tokens:
             raise BadInput(f"learner {name!r} has no trainable parameter; give it a rank or virtual tokens")
-        only = getattr(pair.learner, "only_task", pair.task.name)
-        if only != pair.task.name:
+        only = pair.learner.only_task
+        if only not in (None, pair.task.name):
             raise BadInput(f"learner {name!r} is for the task {only!r}; pair it with that, not with {pair.task.name!r}")
         if pair.learner.needs_base and pair.base in ("", "none"):
             raise BadInput(f"learner {name!r} needs a base and has {pair.base!r}; give one, as --base builtin:tiny")
@@ -100,9 +100,9 @@ def check_space_names(space: Any, pairs: tuple[Pair, ...], optional: tuple[Pair,
 
 def check_splits(task: Task) -> None:
     """Every split can be read and has examples; what they are is the guards' business."""
-    for split in ("train", "search", "test"):
+    for split in get_args(Split):
         try:
-            examples = getattr(task, split)()
+            examples = task.split(split)
         except (OSError, ValueError) as fault:
             raise BadInput(f"task {task.name!r}, split {split!r}: {one_line(fault)}") from fault
         if not examples:

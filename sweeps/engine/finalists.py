@@ -132,7 +132,7 @@ def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[st
     found = {}
     for pair in sweep.pairs:
         if _answers(pair):
-            prompts = pair.learner.name if hasattr(pair.learner, "only_task") else ""  # it asks in a way of its own
+            prompts = pair.learner.name if pair.learner.only_task else ""  # it asks in a way of its own
             key = (pair.base, repr(pair.task), prompts)
             if key not in known:
                 known[key] = measure_untouched(sweep, pair, hosts, team)
@@ -155,7 +155,7 @@ def measured(reference: Any, within_s: float) -> dict[str, Any]:
 
 def _answers(pair: Pair) -> bool:
     """Whether what the pair's learner says is said by a base."""
-    return pair.learner.needs_base and getattr(pair.learner, "base_answers", True)
+    return pair.learner.needs_base and pair.learner.base_answers
 
 
 def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> Any:

@@ -18,6 +18,7 @@ from sweeps.engine.fields import read_value
 from sweeps.engine.parsing import asked
 from sweeps.engine.sweep import BadInput, Sweep
 from trainables.guards import Guard
+from trainables.options import limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +150,7 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     changes["space"] = spaces
     fixed = dataclasses.replace(sweep, **changes).fix(dict(_assignment(text) for text in flags.set))
     try:
-        fitted = {p.learner.name: fit(fixed.space_of(p), p.learner.name, flags.base or p.base) for p in chosen}
+        fitted = {p.learner.name: fit(fixed.space_of(p), limits(p.learner), flags.base or p.base) for p in chosen}
     except SpaceError as error:
         raise BadInput(str(error)) from error
     return dataclasses.replace(fixed, space=fitted)

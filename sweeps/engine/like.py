@@ -26,6 +26,7 @@ from sweeps.engine.rebuild import rebuild
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.results.leaderboard import TrialRecord, by_score, shown
 from sweeps.results.run import Run
+from trainables.options import limits
 
 FIRST = 4  # one of so many trials of the new sweep, shared by its learners, is one of the earlier sweep's best
 GOOD, LEAST_GOOD = 4, 3  # one trial in so many is good, and at least so many
@@ -46,7 +47,7 @@ def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[dict[str, Any]]]:
     for pair in (pair for pair in sweep.pairs if pair.learner.name in earlier):
         name = pair.learner.name
         fixed = {axis: values for axis, values in spaces[name].axes.items() if values.single()}
-        space = fit(earlier[name], name, pair.base)
+        space = fit(earlier[name], limits(pair.learner), pair.base)
         space = Space({**space.axes, **fixed}, space.conditions)
         trials = [one for one in run.records if one.learner == name]
         best = _best(space, trials, run)[:count]
@@ -67,7 +68,7 @@ def in_words(asked: Sweep, sweep: Sweep, first: Sequence[Mapping[str, Any]], run
         if name not in earlier:
             lines.append(f"{name}: not in that sweep, its space is the script's")
             continue
-        was, fitted, now = earlier[name], fit(earlier[name], name, pair.base), sweep.space_of(pair)
+        was, fitted, now = earlier[name], fit(earlier[name], limits(pair.learner), pair.base), sweep.space_of(pair)
         kept = []
         for axis, values in now.axes.items():
             label = f"{name}.{axis}" if len(sweep.pairs) > 1 else axis

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from sweeps.engine.data import baselines_of, data_of
+from sweeps.engine.data import data_of
 from sweeps.engine.seating import machine, seating, with_devices
 from sweeps.engine.session import python_path
 from sweeps.engine.sweep import BadInput, Sweep
@@ -32,8 +32,8 @@ def plan(sweep: Sweep) -> float:
     _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
     for pair in sweep.pairs:
         _say(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
-        sizes = ", ".join(f"{split} {len(getattr(pair.task, split)())}" for split in ("train", "search", "test"))
-        named = {n: v for n, v in baselines_of(pair).items() if "." not in n}
+        sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))
+        named = {n: v for n, v in pair.baselines().items() if "." not in n}
         told = ", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"
         _say(f"    splits: {sizes}; chance {pair.task.chance:.1%}", f"    baselines: {told}")
         _say(*(f"    {line}" for line in data_of(pair)))

@@ -15,7 +15,6 @@ from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
-from sweeps.engine.data import baselines_of
 from sweeps.engine.finalists import confirm, measure_bases, measured, trainable
 from sweeps.engine.interrupt import in_order
 from sweeps.engine.nodes import Capacity
@@ -73,7 +72,7 @@ def run(
     """
     start = time.monotonic()
     task = sweep.pairs[0].task
-    baselines = {"chance": task.chance, **baselines_of(sweep.pairs[0])}
+    baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
     plan = seating(sweep, machine(sweep, largest.cores, largest.gpus))
     if plan.shape is not None or plan.why or plan.team:
         print(plan, flush=True)
@@ -126,7 +125,8 @@ def run(
         if confirmed is None:
             interrupted = True
         else:
-            trivial = {"chance": task.chance, **baselines_of(replace(sweep.pairs[0], task=cast(Task, Asked(task))))}
+            on_test = replace(sweep.pairs[0], task=cast(Task, Asked(task, task.test())))
+            trivial = {"chance": task.chance, **on_test.baselines()}
             recorder.confirm(*confirmed, task.test(), trivial)
         for one in recorder.finals:
             if one.trial_id is not None:

@@ -20,13 +20,13 @@ from optuna.distributions import CategoricalDistribution
 from sweeps.engine.checks import BadInput
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.teams import team_of
+from trainables.options import reserved
 from trainables.shape import Shape, TeamShape
 
 CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/results/packing.md
 CPU_LANES, GPU_LANES = 32, 256  # rows of a training batch; a CPU is busy with fewer
 RANDOM_TRIALS = 10  # TPE's first, which learn from nobody; of more, a third at a time, or it learns nothing
 MEMORY_SHARE = 0.6  # of what is free, for seats; the rest is the base, activations and other processes
-SIZES = ("r", "num_virtual_tokens", "per_device_train_batch_size", "replay_ratio", "mode")
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,13 @@ def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tup
 def _largest(sweep: Sweep, pair: Any) -> Any:
     """The pair's configuration with every size at the top of its range."""
     tops = {}
-    for name, axis in sweep.space_of(pair).axes.items():
-        if name in SIZES:
-            if isinstance(axis, CategoricalDistribution):
-                tops[name] = "batched" if name == "mode" and "batched" in axis.choices else max(axis.choices)  # type: ignore[type-var]
-            else:
-                tops[name] = axis.high  # type: ignore[attr-defined]
+    sizes, axes = reserved(pair.learner), sweep.space_of(pair).axes
+    for name in sizes.keys() & axes.keys():
+        axis, order = axes[name], sizes[name]
+        if isinstance(axis, CategoricalDistribution):
+            tops[name] = max(axis.choices, key=order.index if isinstance(order, tuple) else None)  # type: ignore
+        else:
+            tops[name] = axis.high  # type: ignore[attr-defined]
     return dataclasses.replace(pair.learner, **tops)
 
 

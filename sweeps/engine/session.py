@@ -106,7 +106,7 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
             for base in {pair.base for pair in based}:  # may ask the hub
                 exists(base)
         for pair in based:
-            adapter = pair.learner.adapter() if hasattr(pair.learner, "adapter") else None
+            adapter = pair.learner.adapter()
             if adapter and adapter.r:
                 outline(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
         loner(sweep)  # refuses seats for learners that cannot share a base

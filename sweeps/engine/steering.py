@@ -23,11 +23,8 @@ from sweeps.results.run import SWEEP_FILE, Run, winner
 from sweeps.verbs.reproduce import open_run, trial_of
 from trainables.atomic import replacing
 from trainables.core import START
+from trainables.options import weight_shapes
 from trainables.trial import ROUND_FILE, STATE_FILE
-
-SHAPES = {  # what saved weights are fitted to
-    "r", "num_virtual_tokens", "target_modules", "hidden_size", "seeds", "features", "base_r", "memory_capacity"
-}  # fmt: skip
 
 
 def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
@@ -151,7 +148,7 @@ def _changed(sweep: Sweep, params: dict[str, Any], values: tuple[str, ...]) -> d
         if not equals or axis not in params:
             known = [one.removeprefix(prefix) for one in params if one != LEARNER]
             raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(known)}")
-        if name.removeprefix(prefix) in SHAPES:
+        if name.removeprefix(prefix) in weight_shapes(learner):
             raise BadInput(f"{text}: what trial was trained has the shape of its own {name}; start a trial of its own")
         params[axis] = cast(learner, axis.removeprefix(prefix), read_value(text, value))
     try:

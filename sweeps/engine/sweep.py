@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from optuna.distributions import CategoricalDistribution
 
@@ -18,7 +18,7 @@ from sweeps.engine.checks import BadInput
 from sweeps.engine.fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
 from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.rungs import decided_at
-from trainables.core import START, Pair, Task
+from trainables.core import START, Pair, Split, Task
 
 __all__ = ["BadInput", "Sweep", "data_fingerprint"]
 
@@ -62,7 +62,7 @@ class Sweep:
         for pair in self.pairs:
             check_axes(pair.learner, self.space_of(pair))
             check_draws(pair.learner, self.space_of(pair))
-            if "out_of_domain" in self.objectives and not getattr(pair.learner, "forgetting", False):
+            if "out_of_domain" in self.objectives and not pair.learner.reports_forgetting:
                 raise BadInput(
                     f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"
                     " forgetting, where it has that"
@@ -107,9 +107,7 @@ class Sweep:
             pair, prefix = names[params[LEARNER]], f"{params[LEARNER]}."
         ours = {LEARNER, START}
         fields = {n.removeprefix(prefix): v for n, v in params.items() if n.startswith(prefix) and n not in ours}
-        learner = with_fields(pair.learner, fields)
-        if getattr(learner, "schedule_rounds", None) == 0:  # its learning rate ends with its last round
-            learner = dataclasses.replace(learner, schedule_rounds=self.rounds)
+        learner = with_fields(pair.learner, fields).for_rounds(self.rounds)
         return dataclasses.replace(pair, learner=learner), fields
 
     def defaults(self) -> list[dict[str, Any]]:
@@ -179,11 +177,11 @@ class Sweep:
 def data_fingerprint(task: Task) -> str:
     """12 hex digits that change if any split's keys, prompts, answers or their order do, or what else is learned."""
     digest = hashlib.sha256()
-    for split in ("train", "search", "test"):
-        rows = [(example.key, example.prompt, example.answer) for example in getattr(task, split)()]
+    for split in get_args(Split):
+        rows = [(example.key, example.prompt, example.answer) for example in task.split(split)]
         digest.update(json.dumps([split, rows], ensure_ascii=False).encode())
-    if learned := getattr(task, "learned", None):
-        digest.update(json.dumps([learned(example) for example in task.train()], ensure_ascii=False).encode())
+    if any(learned := [task.learned(example) for example in task.train()]):
+        digest.update(json.dumps(learned, ensure_ascii=False).encode())
     return digest.hexdigest()[:12]
 
 

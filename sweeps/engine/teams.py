@@ -27,9 +27,10 @@ def team_of(sweep: Sweep) -> TeamShape | None:
         raise BadInput(f"a trial of {processes} processes shares no base with others; drop --seats and --hosts")
     for pair in sweep.pairs:
         name, config = pair.learner.name, pair.learner
-        if not config.needs_base or getattr(config, "per_example", False):
+        if not config.needs_base or config.per_example:
             raise BadInput(f"learner {name!r} trains in one process; drop it by --learner, or use --resources.gpu 1")
-        if config.packs and config.adapter().num_virtual_tokens:  # type: ignore[attr-defined]
+        adapter = config.adapter()
+        if adapter is not None and adapter.num_virtual_tokens:
             raise BadInput(
                 f"learner {name!r}: a soft prompt is trained in one process; choose another --learner, or use"
                 " --resources.gpu 1"

@@ -65,8 +65,6 @@ def drafted(run: Run, record: TrialRecord, task: Any) -> list[Drafted]:
 
     BadInput where it never does.
     """
-    if not hasattr(task, "draft"):
-        raise BadInput(f"{run.folder}: task {task.name!r} knows no drafts; {REMEDY}")
     answers = run.answers
     if answers.empty or record.trial_id not in set(answers.trial_id):
         raise BadInput(f"{run.folder} holds no answers to the test split; run the sweep with --finalists 1 or more")

@@ -23,7 +23,7 @@ UNSAID = "How it was asked is for the base's tokenizer to say, which was not at 
 def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     """A model card: the hub's front matter, what was measured, how sure that is, how to load and ask it."""
     pair, fields = sweep.resolve(job.record.params)
-    answers = pair.learner.needs_base and getattr(pair.learner, "base_answers", True)
+    answers = pair.learner.needs_base and pair.learner.base_answers
     source = BaseName.parse(pair.base).source if answers else None
     head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
     head |= {"base_model": source, "library_name": "transformers" if merged else "peft"} if source else {}
@@ -106,13 +106,13 @@ def _asking(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
     """
     examples = pair.task.test()
     alone = [place for place, one in enumerate(examples) if _single(one)]
-    if getattr(pair.learner, "per_example", False) or not alone:
+    if pair.learner.per_example or not alone:
         return []
     place = min(alone, key=lambda one: len(examples[one].prompt))
     right = f"right: {examples[place].answer!r}"
     final = next((one for one in run.finals if one.trial_id == job.record.trial_id and one.completions), None)
     told = f"it said {final.completions[0][place].strip()!r}; {right}" if final else right
-    most = getattr(pair.learner, "max_new_tokens", pair.task.max_new_tokens)
+    most = pair.learner.max_completion(pair.task)
     beginning, before, after = asking_form(tokenizer)
     begun = f"{beginning} + " if beginning else ""
     return ["", f"question = {examples[place].prompt!r}",

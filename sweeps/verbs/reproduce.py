@@ -6,6 +6,7 @@ import filecmp
 import glob
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from sweeps.results.leaderboard import TrialRecord, percent, span
 from sweeps.results.run import SWEEP_FILE, Run
 from sweeps.results.statistics import interval, wilson
 from sweeps.results.uncertainty import of_clusters
-from trainables.core import START, Split, Task
+from trainables.core import START, Example, Split, Task
 from trainables.shape import Shape
 from trainables.trial import Asked, go_on, open_learner
 
@@ -80,19 +81,20 @@ def job_of(run: Run, which: str) -> Job:
     return Job(record, seed, int(best["round"]), "search", float(best["score"]), record.items)
 
 
-def train(run: Run, job: Job, split: str | None = None) -> Any:
+def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     """The trained learner, in a host of the same shape and with as many threads. BadInput where the data is other.
 
-    `split`: what it is asked, if not what the job was.
+    `examples`: what it is asked, if not the job's split.
     """
     sweep = rebuild(run.facts)
     pair = sweep.resolve(job.record.params)[0]
     then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
     if then != now:
         raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
-    asked = split or job.split
-    if asked != "search":
-        pair = replace(pair, task=cast(Task, Asked(pair.task, asked)))
+    if examples is None and job.split != "search":
+        examples = pair.task.split(job.split)
+    if examples is not None:
+        pair = replace(pair, task=cast(Task, Asked(pair.task, examples)))
     seating = run.end.get("seating", {})
     import torch
 

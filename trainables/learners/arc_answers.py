@@ -62,7 +62,7 @@ def two_best(grids: Sequence[Grid], scores: Sequence[float]) -> tuple[Grid, ...]
 def metrics_of(task: Task, split: Split, completions: Sequence[str]) -> dict[str, Any]:
     """Submissions of a split, in its order -> `score`, `score.<kind>`, the task's details, `items`, `completions`."""
     sums: dict[str, list[float]] = defaultdict(list)
-    for example, completion in zip(getattr(task, split)(), completions, strict=True):
+    for example, completion in zip(task.split(split), completions, strict=True):
         score = task.score(example, completion)
         sums["score"].append(score)
         sums[f"score.{example.kind}"].append(score)

@@ -28,6 +28,9 @@ class CotConfig(LoraConfig):
     max_new_tokens: int = 64  # of a rationale and its answer; what is cut off scores nothing
     ablate_drafts: bool = False  # also report the score after no draft, and after another question's
 
+    def max_completion(self, task: Task) -> int:
+        return self.max_new_tokens
+
     def rounds_per_pass(self, task: Task) -> int:
         """A pass over the questions with a rationale."""
         return self.rounds_for(len(with_rationale(task)))

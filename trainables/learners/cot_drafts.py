@@ -20,7 +20,7 @@ ANSWERS = ("Yes", "No")
 
 def ablated(task: Any, tokenizer: Any, split: Split, completions: Sequence[str]) -> Asking:
     """Scores in [0, 1] under `score.own_draft`, `score.no_draft` and `score.shuffled_draft`."""
-    examples = getattr(task, split)()
+    examples = task.split(split)
     own = [task.draft(text) for text in completions]
     drafts = {"own_draft": own, "no_draft": [""] * len(own), "shuffled_draft": others(own)}
     found = {}

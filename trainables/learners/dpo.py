@@ -19,6 +19,7 @@ from trainables.core import Asking, Complete, Completion, Example, Read, Row, Sp
 from trainables.learners.cot import with_rationale
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
+from trainables.options import option
 from trainables.prompts import encode_prompt, row_of
 
 Loss = Literal["sigmoid", "cal_dpo"]
@@ -30,7 +31,9 @@ class DpoConfig(LoraConfig):
     name: ClassVar[str] = "dpo"
     only_task: ClassVar[str] = "strategyqa"
 
-    learning_rate: float = 1e-5  # the seed's: pairs say where to go and not how far; at 3e-5 it soon says neither side
+    learning_rate: float = option(
+        1e-5, limit="learning_rate"
+    )  # the seed's: pairs say where to go and not how far; at 3e-5 it soon says neither side
     beta: float = 0.1  # how strongly the reference holds, 1/nats
     beta_start: float = 0.05  # where the warm-up of beta begins, as in the seed
     beta_warmup_steps: int = 0  # optimizer steps from beta_start to beta; 0: beta at once
@@ -63,6 +66,9 @@ class DpoConfig(LoraConfig):
     def rows_per_batch(self) -> int:
         """Two rows for each pair of a micro-batch."""
         return 2 * super().rows_per_batch()
+
+    def max_completion(self, task: Task) -> int:
+        return self.max_new_tokens
 
     def rounds_per_pass(self, task: Task) -> int:
         """A pass over the pairs."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +21,15 @@ from trainables.core import Example
 from trainables.learners.arc_answers import check_same, seed_of, submissions
 from trainables.learners.arc_canvas import canvas
 from trainables.learners.arc_features import features, tokens_of
-from trainables.learners.efe_batch import EfeBatch, Probe, Sight, Success
+from trainables.learners.efe_batch import EfeBatch, Group, Probe, Sight, Success
+from trainables.learners.efe_hyperparameters import EfeHyperparameters
 from trainables.learners.efe_memory import Memory, blend
 from trainables.learners.efe_net import told
 from trainables.learners.efe_reader import Reader
 from trainables.learners.efe_size import SizeHead
-from trainables.learners.percell import room, together
+from trainables.learners.percell_grouping import room, together
 from trainables.tasks.arc import Puzzle, puzzle
 from trainables.tasks.arc_grids import COLOURS, Grid
-
-if TYPE_CHECKING:
-    from trainables.learners.efe import EfeConfig
 
 Keys = tuple[str, ...]
 SHORTER = " but its last demonstration"
@@ -41,7 +39,7 @@ class Agent:
     """Tasks of a split that have a canvas; `batches` is empty where none has."""
 
     def __init__(
-        self, config: EfeConfig, base: Base, examples: Sequence[Example], seed: int, memory: Memory | None
+        self, config: EfeHyperparameters, base: Base, examples: Sequence[Example], seed: int, memory: Memory | None
     ) -> None:
         self._config, self._examples, self._seed, self.memory = config, examples, seed, memory
         self._tasks, self._probes = _sights(config, base, examples, memory is not None)
@@ -163,7 +161,7 @@ class Agent:
         probes = [self._probes[key]._replace(task=keys.index(key)) for key in keys if key in self._probes]
         seeds = [seed_of(key, self._seed) for key in keys]
         fit = room(tasks[0].canvas.side, self._networks)
-        return EfeBatch(tasks, probes, self._config, seeds, self._seed, starts, fit, self._reader, warm)
+        return EfeBatch(Group(tasks, probes, seeds), self._config, self._seed, starts, fit, self._reader, warm)
 
     def _together(self, keys: Iterable[str]) -> list[Keys]:
         """Tasks that share a batch."""
@@ -184,7 +182,7 @@ def key_of(sight: Sight) -> Tensor:
 
 
 def _sights(
-    config: EfeConfig, base: Base, examples: Sequence[Example], probing: bool
+    config: EfeHyperparameters, base: Base, examples: Sequence[Example], probing: bool
 ) -> tuple[dict[str, Sight], dict[str, Probe]]:
     """Of each task that has a canvas, what its network is given; and its probe, where it has one."""
     whole = {example.key: puzzle(example) for example in examples}

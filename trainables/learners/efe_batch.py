@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +17,11 @@ from torch import Tensor, nn
 
 from trainables.learners import efe_terms
 from trainables.learners.arc_canvas import OUTSIDE, Canvas
+from trainables.learners.efe_hyperparameters import EfeHyperparameters
 from trainables.learners.efe_net import EfeNets, Told, told
 from trainables.learners.efe_reader import Reader, Rows
 from trainables.learners.percell_batch import Batch, Slot
 from trainables.tasks.arc_grids import COLOURS, Grid
-
-if TYPE_CHECKING:
-    from trainables.learners.efe import EfeConfig
-
-TERMS = ("risk", "ambiguity", "step", "bidirectional", "anchor", "alignment", "reversibility")
 
 
 class Success(NamedTuple):
@@ -51,28 +47,37 @@ class Probe(NamedTuple):
     target: Grid
 
 
+class Group(NamedTuple):
+    """Tasks that share a batch: what each task's network is given, the probes of some of them, and by task the random
+    seed of its order of data."""
+
+    tasks: Sequence[Sight]
+    probes: Sequence[Probe]
+    seeds: Sequence[int]
+
+
 class EfeBatch(Batch):
-    """`tasks`: what each task's network is given, `probes` likewise of some of them; `seeds`: of the order of data, by
-    task. `begin`: the seed of all first values, the same for all tasks, so that what one has learned means something
-    to another. `starts`: by task, parameters without T to begin with instead. `reader`: gives the features, with a
-    gradient, in place of the frozen base; where there are probes they alone train it, as it must not know what they
-    are asked, and a `warm` batch, which began where whole tasks ended, does not train it at all.
+    """The networks of a group of tasks and of their probes, trained together.
+
+    `begin`: the seed of the initial weights, the same for all tasks, so that what one task has learned fits another.
+    `starts`: by task, weights to begin with instead (without the leading T). `reader`: reads the features with a
+    gradient, in place of the frozen base. Where there are probes, they alone train the reader, as it must not learn
+    from the demonstrations that probes are asked; a `warm` batch, which began where whole tasks ended, never trains it.
     """
 
-    _config: EfeConfig  # type: ignore[assignment]
+    _config: EfeHyperparameters  # type: ignore[assignment]
 
     def __init__(
         self,
-        tasks: Sequence[Sight],
-        probes: Sequence[Probe],
-        config: EfeConfig,
-        seeds: Sequence[int],
+        group: Group,
+        config: EfeHyperparameters,
         begin: int,
         starts: Sequence[Mapping[str, Tensor]] = (),
         room: int = 1,
         reader: Reader | None = None,
         warm: bool = False,
     ) -> None:
+        tasks, probes, seeds = group
         sights = [*tasks, *(probe.sight for probe in probes)]
         owners = [*range(len(tasks)), *(probe.task for probe in probes)]
         slots = [Slot(number, seeds[owner]) for number, owner in enumerate(owners)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainables.core import Adapter, Task
 from trainables.learners.language import AloneConfig, SupervisedLearner
+from trainables.options import option
 
 if TYPE_CHECKING:
     from trainables.own_model import OwnModel
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class FullConfig(AloneConfig):
     name: ClassVar[str] = "full"
 
-    learning_rate: float = 5e-4  # a tenth of what adapters bear
+    learning_rate: float = option(5e-4, limit="learning_rate")  # a tenth of what adapters bear
 
     def build(self, base: Any, task: Task, seed: int) -> OwnModel:
         """Raises ValueError for a base in 4 bits, whose weights take no gradient."""

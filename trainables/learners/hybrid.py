@@ -12,14 +12,17 @@ from trainables.core import Adapter, Task
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
 from trainables.learners.soft_prompt import check_prompt
+from trainables.options import option
 
 
 @dataclass(frozen=True)
 class HybridConfig(LoraConfig):
     name: ClassVar[str] = "hybrid"
 
-    prompt_learning_rate: float = 1e-2  # for the soft prompt; gentler than alone, as LoRA moves too
-    num_virtual_tokens: int = 8
+    prompt_learning_rate: float = option(
+        1e-2, limit="prompt_learning_rate"
+    )  # for the soft prompt; gentler than alone, as LoRA moves too
+    num_virtual_tokens: int = option(8, reserve=True, shapes_weights=True)
     prompt_init: Literal["random", "vocab"] = "vocab"
 
     def __post_init__(self) -> None:

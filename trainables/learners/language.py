@@ -10,49 +10,42 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
-from trainables.core import Adapter, Asking, Complete, Completion, Optimizer, Row, Split, Task
+from trainables.core import Adapter, Asking, Complete, Completion, LearnerConfig, Row, Split, Task
 from trainables.learners.calibration import calibration_error, confidence
+from trainables.optimizer import Optimizer, OptimizerConfig
+from trainables.options import option
 from trainables.prompts import decode, encode_prompt, encode_row
 
 
 @dataclass(frozen=True)
-class LanguageConfig:
+class LanguageConfig(OptimizerConfig, LearnerConfig):
     """Fields of every learner on a language model. A learner adds its adapter's fields and `adapter()`."""
 
     least_steps_per_round: ClassVar[int] = 1  # 0 where a learner knows by itself how long a round is
 
-    learning_rate: float = 3e-3  # AdamW step size; a sweep's first axis
-    weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
-    adam_beta1: float = 0.9  # share of the mean gradient that AdamW keeps at a step, in [0, 1)
-    adam_beta2: float = 0.999  # the same of the mean squared gradient; 0.99 and less forget early steps in short runs
-    adam_epsilon: float = 1e-8  # beside the root of that mean: where gradients are smaller, steps are
-    mode: Literal["batched", "online"] = "batched"  # online: a micro-batch is one new episode
-    per_device_train_batch_size: int = 8  # rows in a micro-batch (batched)
-    gradient_accumulation_steps: int = 1  # micro-batches in an optimizer step
+    mode: Literal["batched", "online"] = option(
+        "batched", reserve=("online", "batched")
+    )  # online: a micro-batch is one new episode
+    per_device_train_batch_size: int = option(8, reserve=True)  # rows in a micro-batch (batched)
     steps_per_round: int = 20  # optimizer steps between two evaluations
-    max_grad_norm: float = 1.0  # clipping of the global norm, as in the seeds
-    neftune_noise_alpha: float = 0.0  # noise on training rows' embeddings, at most alpha / sqrt(tokens * channels)
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"  # constant: every round means the same
-    warmup_steps: int = 0  # linear warm-up, optimizer steps
     schedule_rounds: int = 0  # rounds after which linear and cosine are at zero; 0: the sweep's own, which it fills in
-    replay_ratio: float = 0.0  # past examples per new one; of a fraction some micro-batches have a row more
+    replay_ratio: float = option(
+        0.0, reserve=True
+    )  # past examples per new one; of a fraction some micro-batches have a row more
     curriculum: bool = False  # the first pass goes from easy to hard
     watch_updates: bool = False  # online: report the prediction before and after every update
 
     def __post_init__(self) -> None:
-        bounds = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "schedule_rounds": 0}
+        super().__post_init__()
+        bounds = {"per_device_train_batch_size": 1, "schedule_rounds": 0}
         for name, least in (bounds | {"steps_per_round": self.least_steps_per_round}).items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("learning_rate", "weight_decay", "replay_ratio", "warmup_steps", "neftune_noise_alpha"):
-            if not (0 <= getattr(self, name) < math.inf):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
-        if self.max_grad_norm <= 0:
-            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
-        check_adam(self.adam_beta1, self.adam_beta2, self.adam_epsilon)
+        if not 0 <= self.replay_ratio < math.inf:
+            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be a finite number >= 0")
 
     def new_rows(self) -> int:
         """Rows of a micro-batch that are not replayed."""
@@ -69,6 +62,9 @@ class LanguageConfig:
         """Rounds that draw so many examples."""
         return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
 
+    def for_rounds(self, rounds: int) -> Self:
+        return self if self.schedule_rounds else replace(self, schedule_rounds=rounds)
+
     def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
         """Raises ValueError for a schedule that nobody has said the end of."""
         if self.lr_scheduler_type != "constant" and not self.schedule_rounds:
@@ -76,28 +72,7 @@ class LanguageConfig:
                 f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds 0, which a sweep fills in;"
                 " outside of one, say after how many rounds it ends"
             )
-        return Optimizer(
-            learning_rate=self.learning_rate,
-            prompt_learning_rate=prompt_learning_rate,
-            weight_decay=self.weight_decay,
-            betas=(self.adam_beta1, self.adam_beta2),
-            eps=self.adam_epsilon,
-            max_grad_norm=self.max_grad_norm,
-            neftune_noise_alpha=self.neftune_noise_alpha,
-            gradient_accumulation_steps=self.gradient_accumulation_steps,
-            lr_scheduler_type=self.lr_scheduler_type,
-            warmup_steps=self.warmup_steps,
-            total_steps=self.schedule_rounds * self.steps_per_round,
-        )
-
-
-def check_adam(beta1: float, beta2: float, epsilon: float) -> None:
-    """Raises ValueError naming the value and its bound."""
-    for name, beta in (("adam_beta1", beta1), ("adam_beta2", beta2)):
-        if not 0 <= beta < 1:
-            raise ValueError(f"{name} is {beta}; a share that is kept must be in [0, 1)")
-    if not 1e-30 <= epsilon < math.inf:
-        raise ValueError(f"adam_epsilon is {epsilon}; it must be finite and at least 1e-30: much less is 0 in float32")
+        return Optimizer.of(self, self.schedule_rounds * self.steps_per_round, prompt_learning_rate)
 
 
 @dataclass(frozen=True)
@@ -164,7 +139,7 @@ class SupervisedLearner:
 
     def prompts(self, split: Split) -> list[list[int]]:
         if split not in self._prompts:
-            examples = getattr(self._task, split)()
+            examples = self._task.split(split)
             self._prompts[split] = [encode_prompt(self._tokenizer, example.prompt) for example in examples]
         return self._prompts[split]
 
@@ -177,8 +152,7 @@ class SupervisedLearner:
 
         `calibration_error`: of the probability that was given to each answer, see `calibration.py`.
         """
-        examples = getattr(self._task, split)()
-        parse = getattr(self._task, "said", lambda text: None)
+        examples = self._task.split(split)
         sums: dict[str, list[float]] = defaultdict(list)
         items, texts, sure = [], [], []
         for example, said in zip(examples, completions, strict=True):
@@ -186,7 +160,7 @@ class SupervisedLearner:
             score = self._task.score(example, text) if said.ended else 0.0
             items.append(score)
             texts.append(text)
-            answer = parse(text)
+            answer = self._task.said(text)
             sure.append(confidence(said, self._decode, answer and (answer.start, answer.end)))
             sums[f"score.{example.kind}"].append(score)
             sums["truncated"].append(float(not said.ended))

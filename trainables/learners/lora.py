@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from trainables.core import Adapter, Task
 from trainables.learners.language import LanguageConfig, SupervisedLearner
+from trainables.options import option
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,12 @@ class LoraConfig(LanguageConfig):
     needs_base: ClassVar[bool] = True
     packs: ClassVar[bool] = True
 
-    r: int = 16  # rank of the update
+    r: int = option(16, limit="hidden_size", reserve=True, shapes_weights=True)  # rank of the update
     lora_alpha: float = 32.0  # the update is scaled by lora_alpha / r
     lora_dropout: float = 0.0  # on the adapter's input; 80 steps rarely overfit
-    target_modules: tuple[str, ...] = ()  # module names; empty: the architecture's attention projections
+    target_modules: tuple[str, ...] = option(
+        (), shapes_weights=True
+    )  # module names; empty: the architecture's attention projections
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainables.core import Asking, Complete, Completion, Read, Row, Split
 from trainables.learners.arc_answers import counted, seed_of, two_best
-from trainables.learners.lora_ttt import LoraTttConfig
+from trainables.learners.lora_ttt_hyperparameters import LoraTttHyperparameters
 from trainables.learners.lora_ttt_text import Scribe, most_tokens
 from trainables.tasks.arc import Puzzle
 from trainables.tasks.arc_grids import COLOURS, Grid
@@ -30,7 +30,9 @@ class Pupil:
 
     watch_updates = False
 
-    def __init__(self, config: LoraTttConfig, scribe: Scribe, puzzles: Sequence[Puzzle], seed: int, steps: int) -> None:
+    def __init__(
+        self, config: LoraTttHyperparameters, scribe: Scribe, puzzles: Sequence[Puzzle], seed: int, steps: int
+    ) -> None:
         self.adapter, self.optimizer = config.adapter(), config.optimizer()
         self.rows_per_batch, self.steps_per_round = config.per_device_train_batch_size, steps
         self.room = max(map(scribe.room, puzzles))  # tokens of an answer

@@ -20,7 +20,7 @@ from trainables.bases import Base
 from trainables.core import Example, Split, Task
 from trainables.host import Host
 from trainables.learners.arc_answers import check_same, metrics_of, seed_of, submissions
-from trainables.learners.lora_ttt import LoraTttConfig
+from trainables.learners.lora_ttt_hyperparameters import LoraTttHyperparameters
 from trainables.learners.lora_ttt_pupil import Pupil
 from trainables.learners.lora_ttt_text import Scribe
 from trainables.shape import Shape
@@ -41,7 +41,7 @@ class Desk:
 class LoraTttLearner:
     """All tasks of the search split whose questions fit into a row, a `Pupil` each; the others get no answer."""
 
-    def __init__(self, config: LoraTttConfig, base: Base, task: Task, seed: int) -> None:
+    def __init__(self, config: LoraTttHyperparameters, base: Base, task: Task, seed: int) -> None:
         self._config, self._task, self._seed = config, task, seed
         own_limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", config.max_length)
         self._scribe = Scribe(base.tokenizer, min(config.max_length, own_limit))
@@ -72,7 +72,7 @@ class LoraTttLearner:
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         """The search split as trained so far; another split with fresh adapters that get as many steps, on their own
         demonstrations."""
-        examples = getattr(self._task, split)()
+        examples = self._task.split(split)
         desks = self._desks if split == "search" else self._open(examples)
         for _ in range(self._rounds if split != "search" else 0):
             self._train(desks)

@@ -9,9 +9,7 @@ answers, comes from `arc_canvas.py`; a task that no lens fits gets no network an
 from __future__ import annotations
 
 import io
-import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,58 +22,19 @@ from trainables.core import Example, Split, Task
 from trainables.learners.arc_answers import check_any, check_same, metrics_of, seed_of, submissions
 from trainables.learners.arc_canvas import Canvas, canvas
 from trainables.learners.percell_batch import Batch, Slot
+from trainables.learners.percell_grouping import room, together
+from trainables.learners.percell_hyperparameters import PercellHyperparameters
 from trainables.learners.percell_net import parameter_count
 from trainables.tasks.arc import puzzle
 from trainables.tasks.arc_grids import Grid
 
-# Cells of the grids of all networks of a batch. Small grids are trained together, as single operations on them cost
-# more than their arithmetic; above these sizes a CPU's cache is full, and nothing is gained. The GPU's is a guess.
-CELLS_AT_ONCE = {"cpu": 400, "cuda": 64_000}
-
 
 @dataclass(frozen=True)
-class PercellConfig:
+class PercellConfig(PercellHyperparameters):
     name: ClassVar[str] = "percell"
     needs_base: ClassVar[bool] = False
-    packs: ClassVar[bool] = False
     only_task: ClassVar[str] = "arc"
     per_example: ClassVar[bool] = True
-
-    learning_rate: float = 4e-3  # AdamW step size
-    weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
-    hidden_size: int = 48  # numbers a cell holds; a multiple of 16 fills the vector units
-    recurrent_steps: int = 8  # steps of the shared update; how far a neighbour's neighbour reaches, in cells
-    supervised_steps: int = 1  # of these, how many (the last) enter the loss
-    per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
-    steps_per_round: int = 32  # AdamW steps per ARC task in a round; about a second on one thread
-    seeds: int = 1  # networks of each task, from different seeds, that vote together
-    ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
-    max_grad_norm: float = 1.0  # clipping of the global norm
-    dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid
-    permute_colours: bool = False  # rename the colours that are not in every demonstration, anew in every step
-
-    def __post_init__(self) -> None:
-        counts = (
-            "hidden_size",
-            "recurrent_steps",
-            "supervised_steps",
-            "per_device_train_batch_size",
-            "steps_per_round",
-            "seeds",
-        )
-        for field in counts:
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
-        for field in ("learning_rate", "weight_decay"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise ValueError(f"{field} is {getattr(self, field)}; it must be a finite number >= 0")
-        if self.supervised_steps > self.recurrent_steps:
-            remedy = f"recurrent_steps is {self.recurrent_steps}; supervise at most that many"
-            raise ValueError(f"supervised_steps is {self.supervised_steps}, but {remedy}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
-        if self.max_grad_norm <= 0:
-            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
 
     def rounds_per_pass(self, task: Task) -> int:
         """Every round visits every demonstration of every task many times: one."""
@@ -105,7 +64,7 @@ class PercellLearner:
     def completions(self, split: Split = "search") -> list[str]:
         """A submission per ARC task: the search split as trained so far; another split with fresh networks that get
         as many steps, on their own demonstrations."""
-        examples = getattr(self._task, split)()
+        examples = self._task.split(split)
         batches = self._batches
         if split != "search":
             batches = open_batches(canvases_of(examples), self._config, self._seed)
@@ -159,22 +118,6 @@ def open_batch(keys: Sequence[str], canvases: Mapping[str, Canvas], config: Perc
     slots = [Slot(task, seed_of(key, own)) for task, key in enumerate(keys) for own in seeds]
     chosen = [canvases[key] for key in keys]
     return Batch(chosen, config, slots, room(chosen[0].side, config.seeds))
-
-
-def room(side: int, networks: int) -> int:
-    """Tasks of this side that fit into one batch, with so many networks each."""
-    limit = CELLS_AT_ONCE["cuda" if torch.cuda.is_available() else "cpu"]
-    return max(1, limit // (side * side * networks))
-
-
-def together(canvases: Mapping[str, Canvas], networks: int) -> Iterator[tuple[str, ...]]:
-    """Keys of tasks of one side that share a batch, with so many networks each."""
-    sides: dict[int, list[str]] = defaultdict(list)
-    for key, own in canvases.items():
-        sides[own.side].append(key)
-    for side, keys in sorted(sides.items()):
-        size = room(side, networks)
-        yield from (tuple(keys[start : start + size]) for start in range(0, len(keys), size))
 
 
 def answers(examples: Sequence[Example], batches: Mapping[tuple[str, ...], Batch]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainables.learners.arc_answers import NO_ANSWER
 from trainables.learners.arc_canvas import OUTSIDE, PLANES, Canvas
+from trainables.learners.percell_hyperparameters import PercellHyperparameters
 from trainables.learners.percell_net import PercellNets
 from trainables.tasks.arc_grids import COLOURS, Grid
 from trainables.tasks.arc_views import TURNS, turn, turn_back
-
-if TYPE_CHECKING:
-    from trainables.learners.percell import PercellConfig
 
 
 class Slot(NamedTuple):
@@ -41,7 +39,9 @@ class Batch:
     products of one matrix round otherwise than those of several, and a task's numbers must not tell who else is there.
     """
 
-    def __init__(self, canvases: Sequence[Canvas], config: PercellConfig, slots: Sequence[Slot], room: int = 1) -> None:
+    def __init__(
+        self, canvases: Sequence[Canvas], config: PercellHyperparameters, slots: Sequence[Slot], room: int = 1
+    ) -> None:
         self.canvases, self.used = canvases, len(slots)
         self.answering = len(canvases)  # the first so many are asked for answers
         self.slots = [*slots, *slots] if len(slots) == 1 < room else list(slots)

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from trainables.core import Asking, Optimizer, Row, Split, Task
+from trainables.core import Asking, Row, Split, Task
 from trainables.learners.cot import CotConfig, CotLearner
 from trainables.learners.dpo import DpoConfig, DpoLearner, Loss
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
+from trainables.optimizer import Optimizer
+from trainables.options import option
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class PhasesConfig(LoraConfig):
 
     sft_rounds: int = 3  # of phase A; 0 leaves it out
     cot_rounds: int = 3  # of phase B; 0 leaves it out; whatever rounds come after are phase C
-    cot_learning_rate: float = 3e-3  # of phase B; learning_rate is phase A's
-    dpo_learning_rate: float = 1e-5  # of phase C
+    cot_learning_rate: float = option(3e-3, limit="learning_rate")  # of phase B; learning_rate is phase A's
+    dpo_learning_rate: float = option(1e-5, limit="learning_rate")  # of phase C
     beta: float = 0.1  # as for dpo
     beta_start: float = 0.05  # as for dpo
     beta_warmup_steps: int = 0  # as for dpo
@@ -57,6 +59,9 @@ class PhasesConfig(LoraConfig):
     def rows_per_batch(self) -> int:
         """Of the phase with the most: two for each pair."""
         return self.dpo().rows_per_batch()
+
+    def max_completion(self, task: Task) -> int:
+        return self.max_new_tokens
 
     def rounds_per_pass(self, task: Task) -> int:
         """Phases A and B, and a pass of C: before that, trials may be in different phases."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from trainables.core import Adapter, Task
 from trainables.learners.language import AloneConfig, SupervisedLearner
 from trainables.learners.lora import LoraConfig
+from trainables.options import option
 
 if TYPE_CHECKING:
     from trainables.own_model import OwnModel
@@ -24,7 +25,9 @@ class QloraConfig(LoraConfig, AloneConfig):
     name: ClassVar[str] = "qlora"
     packs: ClassVar[bool] = False
 
-    target_modules: tuple[str, ...] = ()  # module names; empty: every linear layer but the head, as in the paper
+    target_modules: tuple[str, ...] = option(
+        (), shapes_weights=True
+    )  # module names; empty: every linear layer but the head, as in the paper
     optim: Literal["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"] = "paged_adamw_32bit"  # as transformers'
 
     def adapter(self) -> Adapter:

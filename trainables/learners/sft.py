@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from trainables.core import Asking, Complete, Completion, Example, Optimizer, Read, Row, Split, Task
+from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
 from trainables.learners.language import SupervisedLearner
 from trainables.learners.lora import LoraConfig
+from trainables.optimizer import Optimizer
 from trainables.packs import joined, pack, window_of
 from trainables.prompts import encode_dialogue
 from trainables.tasks.arena import ArenaTask
@@ -61,6 +62,10 @@ class SftConfig(LoraConfig):
 
     def rounds_per_pass(self, task: Task) -> int:
         return super().rounds_per_pass(task) if self.steps_per_round else self.rounds_per_epoch
+
+    @property
+    def reports_forgetting(self) -> bool:
+        return self.forgetting
 
     def baselines(self, task: Any) -> dict[str, float]:
         """Of the score that `SftLearner` gives: no text has a likelihood, so there are none where that is the score."""
@@ -170,7 +175,7 @@ class SftLearner(SupervisedLearner):
 
     def _by_likelihood(self, split: Split, metrics: dict[str, Any], nats: dict[int, list[float]]) -> dict[str, Any]:
         """The metrics of `judge` with another score; `similarity` to the data's own last reply, ended or not."""
-        examples = getattr(self._asked, split)()
+        examples = self._asked.split(split)
         items = [math.exp(-sum(nats[i]) / len(nats[i])) if i in nats else 0.0 for i in range(len(examples))]
         by_kind: dict[str, list[float]] = {}
         for example, item in zip(examples, items, strict=True):
@@ -182,7 +187,7 @@ class SftLearner(SupervisedLearner):
 
     def _encoded(self, split: Split) -> list[Dialogue]:
         if split not in self._dialogues:
-            examples = getattr(self._asked, split)()
+            examples = self._asked.split(split)
             self._dialogues[split] = [Dialogue.of(self._tokenizer, example) for example in examples]
         return self._dialogues[split]
 

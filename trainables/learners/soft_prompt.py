@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from trainables.core import Adapter, Task
 from trainables.learners.language import LanguageConfig, SupervisedLearner
+from trainables.options import option
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class SoftPromptConfig(LanguageConfig):
     needs_base: ClassVar[bool] = True
     packs: ClassVar[bool] = True
 
-    learning_rate: float = 3e-2
-    num_virtual_tokens: int = 8  # as in the seed
+    learning_rate: float = option(3e-2, limit="prompt_learning_rate")
+    num_virtual_tokens: int = option(8, reserve=True, shapes_weights=True)  # as in the seed
     prompt_init: Literal["random", "vocab"] = "vocab"  # N(0, 1), or embeddings of random tokens (right in scale)
 
     def __post_init__(self) -> None:

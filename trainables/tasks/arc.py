@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trainables.core import Example
+from trainables.core import Example, Task
 
 from .arc_data import ArcPairs, hash_fraction, load_splits, published, with_whole_paths
 from .arc_grids import MAX_SIDE, Grid, grid_text, parse_completion, submission
@@ -35,7 +35,7 @@ def puzzle(example: Example) -> Puzzle:
 
 
 @dataclass(frozen=True)
-class ArcTask:
+class ArcTask(Task):
     """`data` is one set, or the union of several by split: "arc1+arc2". ARC-AGI-2 trains on 376 evaluation tasks of
     ARC-AGI-1; the guard `published` says so, and stops a sweep whose test split has evaluation tasks of that set.
 

@@ -17,7 +17,7 @@ from functools import cache
 from random import Random
 from typing import ClassVar
 
-from trainables.core import Example
+from trainables.core import Example, Task
 from trainables.tasks.arena_kinds import KINDS
 from trainables.tasks.arena_world import LARGEST_NUMBER, Question
 
@@ -26,7 +26,7 @@ LARGEST_SPLIT = 1000  # questions of one kind in one split; beyond it the rarest
 
 
 @dataclass(frozen=True)
-class ArenaTask:
+class ArenaTask(Task):
     """Sizes are in questions, shared equally by the kinds; `seed` picks which questions of a bucket are asked."""
 
     name: ClassVar[str] = "arena"

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from trainables.core import Example, Split
+from trainables.core import Example, Said, Split, Task
 from trainables.tasks.records import from_anywhere
 from trainables.tasks.strategyqa_data import Entry, Item, load, split_of
 from trainables.tasks.strategyqa_told import load_pairs, load_rationales
@@ -30,16 +30,8 @@ CONCLUSION = re.compile(rf"\s*(?:\bso\s+)?{ENDS_WITH.pattern}", re.IGNORECASE)
 BARE = re.compile(r"\s*(yes|no)[^\S\n]*\.?[^\S\n]*(?:\n|$)", re.IGNORECASE)
 
 
-class Said(NamedTuple):
-    """What a completion answers, and the characters `completion[start:end]` where it stands."""
-
-    answer: str  # Yes or No
-    start: int
-    end: int
-
-
 @dataclass(frozen=True)
-class StrategyQaTask:
+class StrategyQaTask(Task):
     """Sizes are in questions; of real data 0, or more than there are, takes all. `seed` picks which are taken."""
 
     name: ClassVar[str] = "strategyqa"
@@ -159,7 +151,7 @@ class StrategyQaTask:
         return concluded(draft, answer)
 
     def draft(self, completion: str) -> str:
-        """The opposite: what a completion says beside its answer, be that before it or behind a bare Yes or No."""
+        """What a completion says beside its answer, be that before it or behind a bare Yes or No."""
         bare = BARE.match(completion)
         return CONCLUSION.sub("", completion[bare.end() if bare else 0 :]).strip()
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from random import Random
 from typing import ClassVar
 
-from trainables.core import Example, Split
+from trainables.core import Example, Split, Task
 from trainables.tasks import style_corpus
 from trainables.tasks.chat_data import Official, load
 from trainables.tasks.chat_rows import Conversation
@@ -30,7 +30,7 @@ OFFICIAL: Mapping[Split, Official] = {"train": "train", "search": "validation", 
 
 
 @dataclass(frozen=True)
-class StyleTask:
+class StyleTask(Task):
     """`Example.data` is the `Conversation`; `prompt` and `answer` are its last turn.
 
     Rows that begin with the same words of the user share a split, whatever the seed; a data set's own validation and

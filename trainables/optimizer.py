@@ -1,0 +1,76 @@
+"""The settings of AdamW, of its schedule and of what else happens in an optimizer step.
+
+Learners inherit the fields, so that each is an axis and a flag of theirs; whoever trains reads the same fields from
+an `Optimizer`. A new setting is a line here, and its use. Names as in `transformers.TrainingArguments`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from trainables.options import option
+
+
+@dataclass(frozen=True)
+class AdamWConfig:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with clipping by the global norm."""
+
+    learning_rate: float = option(3e-3, limit="learning_rate")  # the step size; a sweep's first axis
+    weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
+    adam_beta1: float = 0.9  # share of the mean gradient that AdamW keeps at a step, in [0, 1)
+    adam_beta2: float = 0.999  # share of the mean squared gradient; 0.99 and less forget early steps in short runs
+    adam_epsilon: float = 1e-8  # beside the root of that mean: where gradients are smaller, steps are
+    max_grad_norm: float = 1.0  # clipping of the global norm
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the value and its bound."""
+        for name in ("learning_rate", "weight_decay"):
+            if not (0 <= getattr(self, name) < math.inf):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; a share that is kept must be in [0, 1)")
+        if not 1e-30 <= self.adam_epsilon < math.inf:
+            raise ValueError(
+                f"adam_epsilon is {self.adam_epsilon}; it must be finite and at least 1e-30: much less is 0 in float32"
+            )
+        if self.max_grad_norm <= 0:
+            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(AdamWConfig):
+    """AdamW with accumulation, a learning rate schedule and noise on embeddings."""
+
+    gradient_accumulation_steps: int = 1  # micro-batches in an optimizer step
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"  # constant: every round means the same
+    warmup_steps: int = 0  # linear warm-up, optimizer steps
+    neftune_noise_alpha: float = 0.0  # noise on training rows' embeddings, at most alpha / sqrt(tokens * channels)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the value and its bound."""
+        super().__post_init__()
+        if self.gradient_accumulation_steps < 1:
+            raise ValueError(
+                f"gradient_accumulation_steps is {self.gradient_accumulation_steps}; it must be at least 1"
+            )
+        for name in ("warmup_steps", "neftune_noise_alpha"):
+            if not (0 <= getattr(self, name) < math.inf):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
+
+
+@dataclass(frozen=True)
+class Optimizer(OptimizerConfig):
+    """An `OptimizerConfig` with what only a training knows."""
+
+    prompt_learning_rate: float | None = None  # for the soft prompt; None: learning_rate
+    total_steps: int = 0  # optimizer steps after which linear and cosine reach zero
+
+    @classmethod
+    def of(cls, config: AdamWConfig, total_steps: int = 0, prompt_learning_rate: float | None = None) -> Optimizer:
+        """The fields of a learner's configuration that are settings of its optimizer."""
+        kind = OptimizerConfig if isinstance(config, OptimizerConfig) else AdamWConfig
+        shared = {field.name: getattr(config, field.name) for field in fields(kind)}
+        return cls(**shared, total_steps=total_steps, prompt_learning_rate=prompt_learning_rate)

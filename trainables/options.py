@@ -1,0 +1,45 @@
+"""What a sweep must know about a field of a learner's configuration beside its type and default: metadata of the field.
+
+So a new learner with a field of its own is known to no table elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import field, fields
+from typing import Any, Literal
+
+Limit = Literal["hidden_size", "learning_rate", "prompt_learning_rate"]
+
+
+def option(
+    default: Any, *, limit: Limit | None = None, reserve: bool | tuple[Any, ...] = False, shapes_weights: bool = False
+) -> Any:
+    """A field of a learner's configuration with what the sweep must know about it; plain fields need none of this.
+
+    limit: which limit of a base bounds the field from above (`search_spaces.models`).
+    reserve: a host reserves room for the largest value that the field may take. Where values have no order of their
+        own, all of them from the smallest to the largest.
+    shapes_weights: trained weights fit only the value that they were trained with, so a clone must keep it.
+    """
+    return field(default=default, metadata={"limit": limit, "reserve": reserve, "shapes_weights": shapes_weights})
+
+
+def limits(config: Any) -> Mapping[str, str]:
+    """The fields of a configuration that a base bounds -> the limit of the base that bounds each."""
+    return {name: metadata["limit"] for name, metadata in _known(config) if metadata["limit"]}
+
+
+def reserved(config: Any) -> Mapping[str, bool | tuple[Any, ...]]:
+    """The fields of a configuration for whose largest value a host reserves room -> their values in order, or True."""
+    return {name: metadata["reserve"] for name, metadata in _known(config) if metadata["reserve"]}
+
+
+def weight_shapes(config: Any) -> set[str]:
+    """The fields of a configuration that trained weights depend on."""
+    return {name for name, metadata in _known(config) if metadata["shapes_weights"]}
+
+
+def _known(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The fields that were made by `option`, and what they say."""
+    return ((one.name, one.metadata) for one in fields(config) if "shapes_weights" in one.metadata)
