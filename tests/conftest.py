@@ -11,6 +11,7 @@ import pytest
 from tests.driving import MINIATURES, sweep
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before anything imports Ray
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a thread that waits leaves its core to other work
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: the workers share the cores
 

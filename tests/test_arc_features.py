@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,20 +11,10 @@ import pytest
 import torch
 
 from tests import miniatures
+from tests.features_kit import DEMONSTRATIONS, PUZZLES, count_forwards, files, grid
 from trainables.bases import Base
 from trainables.learners.arc_features import features
 from trainables.tasks.arc import Puzzle
-
-
-def grid(*rows: str) -> np.ndarray:
-    return np.array([[int(cell) for cell in row] for row in rows], dtype=np.int8)
-
-
-PUZZLES = {
-    "first": Puzzle(((grid("012", "345"), grid("21", "43")), (grid("7"), grid("8")), (grid("90"), grid("09"))), ()),
-    "second": Puzzle(((grid("11", "22"), grid("33", "44")),), (grid("5"),)),
-}
-DEMONSTRATIONS = 4
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +26,6 @@ def direct(base: Base, text: str, limit: int | None = None) -> torch.Tensor:
     """By another route: through the head, all hidden states, the last one's mean."""
     tokens = torch.tensor([base.tokenizer(text).input_ids[:limit]])
     return base.model(tokens, output_hidden_states=True).hidden_states[-1][0].mean(0)
-
-
-def count_forwards(base: Base, seconds: float = 0.0) -> list[int]:
-    """Grows by the length of every sequence that the model reads from now on; each takes `seconds` longer."""
-    seen: list[int] = []
-
-    def note(module: Any, args: Any, output: Any) -> None:
-        seen.append(output.last_hidden_state.shape[1])
-        time.sleep(seconds)
-
-    base.model.base_model.register_forward_hook(note)
-    return seen
-
-
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.arrow")}
 
 
 def test_equals_what_the_base_says(base, tmp_path):
@@ -146,53 +117,6 @@ def test_a_cut_off_file_is_computed_anew(keep, tmp_path):
         assert all(np.array_equal(again[name], whole[name]) for name in whole)
     assert len(seen) == DEMONSTRATIONS  # once; then the file was whole again
     assert path.stat().st_size == size
-
-
-def ask(folder: Path, barrier: Any, answers: Any, seconds: float) -> None:
-    """In a process of its own; every sequence takes the model `seconds` longer."""
-    base = miniatures.base("qwen2")
-    seen = count_forwards(base, seconds)
-    barrier.wait(120)
-    found = features(base, PUZZLES, folder)
-    answers.put((len(seen), {name: row.tobytes() for name, row in found.items()}))
-
-
-def test_of_two_processes_one_computes(tmp_path):
-    spawn = multiprocessing.get_context("spawn")
-    barrier, answers = spawn.Barrier(2), spawn.Queue()
-    both = [spawn.Process(target=ask, args=(tmp_path, barrier, answers, 0.3)) for _ in range(2)]
-    for process in both:
-        process.start()
-    (one, first), (other, second) = (answers.get(timeout=120) for _ in both)
-    for process in both:
-        process.join(60)
-    assert sorted([one, other]) == [0, DEMONSTRATIONS]
-    assert first == second
-
-
-def stall(folder: Path, begun: Any) -> None:
-    """Never gets beyond the first sequence."""
-    base = miniatures.base("qwen2")
-
-    def wait(*_: Any) -> None:
-        begun.set()
-        time.sleep(600)
-
-    base.model.base_model.register_forward_hook(wait)
-    features(base, PUZZLES, folder)
-
-
-def test_a_process_killed_halfway_leaves_nothing_in_the_way(base, tmp_path):
-    spawn = multiprocessing.get_context("spawn")
-    begun = spawn.Event()
-    process = spawn.Process(target=stall, args=(tmp_path, begun))
-    process.start()
-    assert begun.wait(120)
-    process.kill()
-    process.join(60)
-    assert files(tmp_path) == set()
-    assert features(base, PUZZLES, tmp_path).keys() == PUZZLES.keys()
-    assert len(files(tmp_path)) == 1
 
 
 def test_nothing_to_read(base, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from tests import efe_kit
 from tests.arc_files import ids, recolour, task, write
 from tests.miniatures import base as miniature
-from tests.test_percell import SHORT
+from tests.percell_kit import SHORT
 from trainables.bases import load
 from trainables.learners.arc_canvas import hypotheses
 from trainables.learners.lora import LoraConfig

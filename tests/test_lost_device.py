@@ -1,48 +1,10 @@
-"""A GPU's own error, which no later work of its process survives: another process goes on, with all of its trials."""
+"""Which of a GPU's errors no later work of its process survives."""
 
 from __future__ import annotations
 
-import ray
 import torch
 
-from tests.test_team import SEED, assert_same, pair
-from trainables.host_actor import start_hosts
 from trainables.memory import lost_device
-from trainables.seat import Seat
-from trainables.shape import Shape, TeamShape
-from trainables.team import Team
-from trainables.trial import open_learner
-
-
-def losses(learner):
-    return [learner.round()["loss"] for _ in range(3)]
-
-
-def test_the_trials_of_a_host_go_on_in_its_successor(ray_session, tmp_path):
-    """The one whose work failed, and its neighbour."""
-    hosts = start_hosts("builtin:tiny", Shape(seats=2, lanes=16, max_rank=16, max_prompt=0), 1)
-    seats = {
-        name: Seat(hosts, pair(*planted, marks=tmp_path), SEED, name)
-        for name, planted in (("x", ["device"]), ("y", []))
-    }
-    first, seen = ray.get(hosts[0].pid.remote()), {name: losses(seat) for name, seat in seats.items()}
-    assert (tmp_path / "device").exists()
-    assert ray.get(hosts[0].pid.remote()) != first
-    for seat in seats.values():
-        seat.close()
-    unharmed = Seat(hosts, pair(), SEED, "again")
-    assert seen == dict.fromkeys(seats, losses(unharmed))
-    ray.kill(hosts[0])
-
-
-def test_a_trial_with_a_process_of_its_own_goes_on_in_another(ray_session, tmp_path):
-    alone = open_learner(pair(), SEED)
-    expected = [(alone.round()["loss"], alone.evaluate()["items"]) for _ in range(3)]
-    alone.close()
-    team = Team(TeamShape(1), pair("device", marks=tmp_path), SEED)
-    assert_same(team, expected)
-    assert (tmp_path / "device").exists()
-    team.dismiss()
 
 
 def test_which_faults_a_process_does_not_survive():

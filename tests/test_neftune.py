@@ -86,7 +86,7 @@ def test_a_noisy_seat_is_bit_identical_whoever_sits_beside_it(name):
     opened(host, "t", NOISY[name])
     opened(host, "other", NOISY["both"], seed=7)
     for number in range(2):
-        assert host.run(dict.fromkeys(host._seats, "round"))["t"]["loss"] == wanted.losses[number]
+        assert host.run(dict.fromkeys(host.trial_ids, "round"))["t"]["loss"] == wanted.losses[number]
         assert same(host.values("t"), wanted.values[number])
         assert said(host.evaluate("t")) == wanted.said[number]
     host.shut()
@@ -103,7 +103,7 @@ def test_a_seat_without_noise_keeps_its_bits_beside_one_with(family):
         host.open("t", config.build(ours, Letters(), 0), 0)
         for other in beside:
             host.open("other", other.build(ours, Letters(), 1), 1)
-        losses = [host.run(dict.fromkeys(host._seats, "round"))["t"]["loss"] for _ in range(2)]
+        losses = [host.run(dict.fromkeys(host.trial_ids, "round"))["t"]["loss"] for _ in range(2)]
         found.append((losses, host.values("t")))
         host.shut()
     assert found[0][0] == found[1][0]

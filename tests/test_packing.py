@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache, partial
+from typing import Any
 
 import pytest
 import torch
@@ -17,63 +21,84 @@ from tests.packing_kit import BASE, CONFIGS, SHAPE, WILD, Trial, alone, nan, ope
 from trainables.bases import Base
 from trainables.host import Host
 
+BATCHES = ("as this machine is", "always full")  # the latter as where matrix products depend on the size of the batch
+BESIDE = {"everybody": ["both", "lora", "more rows than lanes"], "wild": [*WILD], "NaN": ["wide", "prompt"]}
+# Every configuration beside each company; and any two of a configuration, a company, a kind of batches and a number of
+# threads, which cut up products, somewhere together.
+CASES = [
+    (name, beside, BATCHES[(i + j) % 2], 1 + (i // 2 + j) % 2)
+    for i, name in enumerate(CONFIGS)
+    for j, beside in enumerate(BESIDE)
+]
 
-@pytest.fixture(autouse=True)
-def two_threads():
-    """Products are cut up between threads: that must not depend on neighbours either."""
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["as this machine is", "always full"])
-def batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also as on a machine whose matrix products depend on the size of the batch."""
-    if request.param == "always full":
+@cache
+def by_itself(config: Any, batches: str, threads: int, rounds: int = 2, seed: int = 0) -> Trial:
+    """A trial without neighbours, computed once for all companies; by as many threads, with batches of this kind."""
+    return alone(config, rounds, seed)
+
+
+@pytest.mark.parametrize(("name", "beside", "batches", "number"), CASES)
+def test_a_seat_is_bit_identical_whoever_sits_beside_it(
+    name: str, beside: str, batches: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if batches == "always full":
         monkeypatch.setattr("trainables.work.rows_stand_alone", lambda stack: False)
+    with threads(number):
+        _bit_identical(by_itself(CONFIGS[name], batches, number), CONFIGS[name], beside)
 
 
-@pytest.mark.usefixtures("batches")
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("beside", ["nobody", "everybody", "wild", "NaN"])
-def test_a_seat_is_bit_identical_whoever_sits_beside_it(name: str, beside: str) -> None:
-    wanted = alone(CONFIGS[name], rounds=2)
+def _bit_identical(wanted: Trial, config: Any, beside: str) -> None:
     host = Host(BASE, SHAPE)
-    if beside != "nobody":  # so that the trial also gets another seat than alone
-        opened(host, "first", WILD["learning rate 1e3"])
-    opened(host, "t", CONFIGS[name])
+    opened(host, "first", WILD["learning rate 1e3"])  # so that the trial gets another seat than alone
+    opened(host, "t", config)
     if beside == "everybody":
         host.close("first")
-    others = {"everybody": ["both", "lora", "more rows than lanes"], "wild": [*WILD], "NaN": ["wide", "prompt"]}
-    for other in others.get(beside, []):
+    for other in BESIDE[beside]:
         opened(host, other, (CONFIGS | WILD)[other], seed=7)
         if beside == "NaN":
             nan(host, other)
     for number in range(2):
-        metrics = host.run(dict.fromkeys(host._seats, "round"))
+        metrics = host.run(dict.fromkeys(host.trial_ids, "round"))
         assert metrics["t"]["loss"] == wanted.losses[number]
         assert same(host.values("t"), wanted.values[number])
-        scored = host.run(dict.fromkeys(host._seats, "evaluate"))
+        scored = host.run(dict.fromkeys(host.trial_ids, "evaluate"))
         assert said(scored["t"]) == wanted.said[number]
         if beside == "NaN":
-            assert all(math.isnan(metrics[other]["loss"]) for other in others["NaN"])
+            assert all(math.isnan(metrics[other]["loss"]) for other in BESIDE["NaN"])
     host.shut()
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_trials_that_come_and_go_in_any_order_keep_their_trajectories(seed: int) -> None:
-    _trials_that_come_and_go(random.Random(seed), BASE, 14)
+    number = 1 + seed % 2
+    with threads(number):
+        known = partial(by_itself, batches=BATCHES[0], threads=number, rounds=3)
+        _trials_that_come_and_go(random.Random(seed), BASE, 14, known)
 
 
 @pytest.mark.parametrize("family", [family for family in MINIATURES if family != "qwen2"])
 def test_so_do_trials_on_other_families(family: str) -> None:
-    compared = [_trials_that_come_and_go(random.Random(f"{family} {seed}"), base(family), 8) for seed in range(2)]
-    assert sum(compared) > 10
+    ours, compared = base(family), 0
+    for number in (1, 2):
+        with threads(number):
+            rng = random.Random(f"{family} {number - 1}")
+            compared += _trials_that_come_and_go(rng, ours, 8, cache(partial(alone, rounds=3, on=ours)))
+    assert compared > 10
 
 
-def _trials_that_come_and_go(rng: random.Random, on: Base, events: int) -> int:
+def _trials_that_come_and_go(rng: random.Random, on: Base, events: int, by_itself: Callable[..., Trial]) -> int:
     """A random schedule: open, step in company, answer, move to another seat through a state, end in the middle, run
     wild or turn NaN. How many rounds were what they are alone."""
     host = Host(on, SHAPE)
@@ -83,23 +108,23 @@ def _trials_that_come_and_go(rng: random.Random, on: Base, events: int) -> int:
     every_module = replace(CONFIGS["all modules"], target_modules=linear_modules(on))
     configs = CONFIGS | WILD | {"all modules": every_module}
     for event in range(events):
-        if len(host._seats) < 2 or (len(host._seats) < SHAPE.seats and rng.random() < 0.5):
+        if len(host.trial_ids) < 2 or (len(host.trial_ids) < SHAPE.seats and rng.random() < 0.5):
             name = rng.choice([*configs])
-            trial_id = f"{event} {name}"
-            opened(host, trial_id, configs[name], seed=event)
+            trial_id, seed = f"{event} {name}", event % 3
+            opened(host, trial_id, configs[name], seed)
             done[trial_id] = 0
             if name not in WILD:
-                wanted[trial_id] = alone(configs[name], 3, seed=event, on=on)
+                wanted[trial_id] = by_itself(configs[name], seed=seed)
             elif rng.random() < 0.3:
                 nan(host, trial_id)
-        elif host._seats and rng.random() < 0.25:
-            leaving = rng.choice([*host._seats])
+        elif host.trial_ids and rng.random() < 0.25:
+            leaving = rng.choice(host.trial_ids)
             state = host.state(leaving)
             host.close(leaving)
             if leaving in wanted and rng.random() < 0.6:  # it comes back, to whatever seat is free
-                opened(host, leaving, configs[leaving.split(" ", 1)[1]], seed=int(leaving.split()[0]))
+                opened(host, leaving, configs[leaving.split(" ", 1)[1]], int(leaving.split()[0]) % 3)
                 host.load(leaving, state)
-        working = {t: "round" for t in host._seats if done[t] < 3 and rng.random() < 0.7}
+        working = {t: "round" for t in host.trial_ids if done[t] < 3 and rng.random() < 0.7}
         metrics = host.run(working)
         scored = host.run(dict.fromkeys(working, "evaluate")) if rng.random() < 0.3 else {}
         for trial_id in working:

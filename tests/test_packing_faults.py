@@ -125,7 +125,7 @@ def test_a_neighbours_step_does_not_hide_a_gradient_that_is_not_finite() -> None
         host.open("t", learner)
         if beside:
             opened(host, "other", replace(CONFIGS["lora"], per_device_train_batch_size=1))
-        results = host.run(dict.fromkeys(host._seats, "round"))
+        results = host.run(dict.fromkeys(host.trial_ids, "round"))
         assert math.isnan(results["t"]["loss"]) or math.isnan(results["t"]["grad_norm"])
         assert results["t"]["steps"] == 0
         host.shut()
@@ -167,12 +167,12 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(host._stack, "run", short_of_memory)
     monkeypatch.setattr("trainables.decoding.FEWEST_LANES", 1)
-    metrics = host.run(dict.fromkeys(host._seats, "round"))
+    metrics = host.run(dict.fromkeys(host.trial_ids, "round"))
     assert all(one["loss"] == pytest.approx(wanted.losses[0], rel=1e-5) for one in metrics.values())
     assert all(one["memory_halvings"] in (1, 2, 3) for one in metrics.values()), "the trials say so"
     for name, value in host.values("t1").items():
         torch.testing.assert_close(value, wanted.values[0][name], rtol=1e-3, atol=1e-6)
-    scores = host.run(dict.fromkeys(host._seats, "evaluate"))
+    scores = host.run(dict.fromkeys(host.trial_ids, "evaluate"))
     assert all(one["completions"] == wanted.said[0]["completions"] for one in scores.values())
 
 

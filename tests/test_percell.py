@@ -13,18 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.arc_files import ids, recolour, task, write, write_all_splits
+from tests.percell_kit import QUICK, SHORT
 from trainables.core import Learner
 from trainables.learners.arc_canvas import canvas
 from trainables.learners.percell import PercellConfig
 from trainables.learners.percell_batch import Batch, Slot
 from trainables.learners.percell_net import PercellNets, parameter_count
 from trainables.tasks.arc import ArcTask, puzzle
-
-QUICK = PercellConfig(
-    hidden_size=16, recurrent_steps=2, per_device_train_batch_size=6, steps_per_round=30, learning_rate=5e-3
-)
-
-SHORT = replace(QUICK, steps_per_round=4)
 
 
 @pytest.fixture

@@ -42,6 +42,11 @@ class Host:
         self._seats: dict[str, Sitting] = {}
         self._jobs: dict[str, _Job] = {}
 
+    @property
+    def trial_ids(self) -> list[str]:
+        """Whose seats are taken, in the order in which they were opened."""
+        return list(self._seats)
+
     def open(self, trial_id: str, learner: LanguageLearner, seed: int = 0) -> None:
         """Give a trial a fresh adapter. A trial that is already here starts again (a restarted process may reopen).
 

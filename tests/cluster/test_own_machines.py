@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.bringing_kit import contents
 from tests.cluster.pods import PRIVATE, ROOT, Pods, run, why_not
 from tests.driving import MINIATURES
-from tests.test_bringing import contents
 from trainables.bringing import COPY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]

@@ -62,11 +62,11 @@ def _multiples(puzzle: Puzzle, sizes: Sizes, empty: int) -> Iterator[tuple[str, 
 def _parts(sizes: Sizes, empty: int) -> Iterator[tuple[str, Lens]]:
     """Inputs that are several grids side by side, with or without lines between them; or one grid of blocks."""
     for line in (0, 1):
-        fits = [
-            {(k, m) for k, m in product(range(1, NINE + 1), repeat=2) if pieces.part_size(s, (k, m), line) == t}
-            for s, t in sizes
-        ]
-        for times in sorted(set.intersection(*fits)):
+        down, across = (
+            [k for k in range(1, NINE + 1) if all(s[axis] == k * t[axis] + line * (k - 1) for s, t in sizes)]
+            for axis in (0, 1)
+        )
+        for times in product(down, across):
             if 1 < times[0] * times[1] <= NINE:
                 for place in np.ndindex(*times):
                     yield (

