@@ -79,12 +79,12 @@ def sweep_here(folder, *flags, script=SCRIPT, check=True, report=False):
     return done
 
 
-def start(folder, *more, rounds, stdout=subprocess.DEVNULL):
+def start(folder, *more, rounds, stdout=subprocess.DEVNULL, script=SCRIPT):
     """A driver of slow trials, none of which fails or is pruned, after so many rounds of theirs; its flags and log."""
     log = folder / "rounds.log"
     flags = ["--set", f"log={log}", "planted=nothing", "seconds=0.4", "--grace-period", "4", *more]
     driver = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *flags],
+        [sys.executable, str(script), *flags],
         cwd=folder,
         env=environment(),
         stdout=stdout,

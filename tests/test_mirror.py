@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 
 import pytest
 
@@ -13,7 +14,7 @@ from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.snapshot import SNAPSHOT
 from sweeps.engine.study import DATABASE
 from sweeps.results.run import SWEEP_FILE
-from tests.driving import sweep_here
+from tests.driving import sweep_here, wait_for
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def test_a_fetch_that_was_cut_off_begins_anew(folder, tmp_path, monkeypatch):
     assert contents(other) == contents(folder)
 
 
-def test_out_of_reach(folder, tmp_path, capsys):
+def test_out_of_reach(folder, tmp_path, capsys, monkeypatch):
     """Before the sweep it is bad input; during the sweep a warning, once, and all is there in the end."""
     with pytest.raises(BadInput, match=r"--mirror ftp://x/y: .*give s3://"):
         Mirror("ftp://x/y", folder)
@@ -186,12 +187,21 @@ def test_out_of_reach(folder, tmp_path, capsys):
             Mirror(f"file://{tmp_path}/file/there", folder).following():  # fmt: skip
         pass
     mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there"
+    copy, looks, turn = Mirror.copy, [], threading.Lock()
+
+    def looked(self):
+        with turn:
+            looks.append(there.is_file())
+            copy(self)
+
+    monkeypatch.setattr("sweeps.engine.mirror.EVERY_S", 0.01)
+    monkeypatch.setattr(Mirror, "copy", looked)
     with mirror.following():
-        shutil.rmtree(there)
-        there.touch()
-        (folder / "new").write_text("1")
-        mirror._try()
-        mirror._try()
+        with turn:
+            shutil.rmtree(there)
+            there.touch()
+            (folder / "new").write_text("1")
+        wait_for(lambda: sum(looks) >= 3)  # so two at least are over, in which it was in the way
         assert capsys.readouterr().err.count("trying again") == 1
         there.unlink()
     assert (there / "toy/new").read_text() == "1"

@@ -6,7 +6,16 @@ import shutil
 
 from sweeps.engine.snapshot import SNAPSHOT
 from sweeps.engine.study import DATABASE
-from tests.driving import kill, mlflow_runs, start, study, study_in, sweep_here, wait_for
+from tests.driving import SCRIPT, kill, mlflow_runs, start, study, study_in, sweep_here, wait_for
+
+OFTEN = f"""
+import runpy, sys
+sys.path.insert(0, {str(SCRIPT.parents[1])!r})
+import sweeps.engine.cli
+from sweeps.engine import mirror
+mirror.EVERY_S = 0.2
+runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+"""
 
 
 def test_a_killed_driver_is_followed_by_one_on_another_disk(tmp_path, ray_session):
@@ -14,10 +23,13 @@ def test_a_killed_driver_is_followed_by_one_on_another_disk(tmp_path, ray_sessio
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
     mirror = ["--mirror", f"file://{tmp_path}/there"]
-    driver, flags, _ = start(tmp_path / "first", "--name", "moved", *mirror, rounds=10)
+    often = tmp_path / "often.py"
+    often.write_text(OFTEN)
+    driver, flags, _ = start(tmp_path / "first", "--name", "moved", *mirror, rounds=6, script=often)
     there = tmp_path / "there/moved"
     wait_for(lambda: (there / SNAPSHOT).is_file() and len(list(there.glob("tune/*/checkpoint_*/state.pt"))) > 1)
     wait_for(lambda: (there / DATABASE).is_file() and len(study_in(there).trials) >= 2)
+    assert driver.poll() is None, "it is killed in the middle"
     kill(driver)
     done = {t.number: t.params for t in study(tmp_path / "first", "moved").trials}
     shutil.rmtree(tmp_path / "first/runs")
