@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sweeps.engine.cli import main
@@ -71,9 +73,18 @@ def test_axes_of_one_phase_are_fixed_there_and_shared_ones_everywhere():
     assert fixed == [both, both | {"beta": (0.3,), "beta_start": (0.2,)}]
 
 
+def brief(phase):
+    """A probe measures the pair's own configuration, whatever the flags say: one step of training, eight questions."""
+    pairs = (
+        replace(pair, learner=replace(pair.learner, steps_per_round=1), task=replace(pair.task, search_size=8))
+        for pair in phase.pairs
+    )
+    return replace(phase, pairs=tuple(pairs))
+
+
 def test_a_plan_has_every_phase(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    main(SWEEP, ["--plan"])
+    main(replace(SWEEP, phases={name: brief(one) for name, one in SWEEP.phases.items()}), ["--plan"])
     told = capsys.readouterr().out
     for name, learner in (("one", "lora"), ("two", "dpo")):
         assert f"sweep {name}: 1 trials" in told

@@ -11,9 +11,14 @@ import threading
 import pytest
 
 from sweeps.engine.spool import Spool
-from tests.tracking_kit import FakeTrial, report, runs_of, steps, track
+from tests.tracking_kit import FakeTrial, report, runs_of, shared_database, steps, track
 
 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "300"  # seconds; a busy machine's server is slow, not away
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> str:
+    return shared_database(tmp_path_factory)
 
 
 def test_a_killed_driver_goes_on_with_the_same_runs(database, tmp_path):
