@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 import yaml
 from optuna.trial import TrialState
 
+from sweeps.engine.nodes import cluster
+from sweeps.engine.sweep import BadInput
 from tests.driving import environment, mlflow_runs, study, sweep_here
 
 ROOT = Path(__file__).parents[1]
@@ -162,6 +165,18 @@ def test_a_new_sweep_begins_where_an_earlier_one_ended(finished):
     assert nothing.returncode == 2
     assert "runs/nix is not a sweep's folder" in nothing.stderr
     assert not (folder / "runs/third").exists()
+
+
+def test_a_ray_that_this_process_has_is_joined_and_kept(ray_session, monkeypatch):
+    job = ray.get_runtime_context().get_job_id()
+    with cluster(None, verbose=False) as there:
+        assert (there.cores, there.nodes) == (2, 1)
+    assert ray.is_initialized()
+    assert ray.get_runtime_context().get_job_id() == job
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(BadInput, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"), cluster(None, verbose=False):
+        pass
+    assert ray.is_initialized()
 
 
 def test_a_taken_name_leaves_the_first_sweep_alone(finished):

@@ -75,11 +75,12 @@ def worker_environment() -> dict[str, Any]:
 def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iterator[Capacity]:
     """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names; how large it may become.
 
-    A process that has called `ray.init` before, as a notebook may have, keeps its Ray unless `address` names another.
+    Where neither does, a process that has called `ray.init` before, as a notebook may have, keeps its Ray.
     `dashboard`: with Ray's, which Ray Train asks who lives. Raises BadInput if it is away.
     """
     silence_ray(verbose)
-    if address is None and ray.is_initialized():
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address and ray.is_initialized():
         yield capacity(BOOTSTRAP)
         return
     settings: dict[str, Any] = {
@@ -87,7 +88,7 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
         "configure_logging": verbose,
         "runtime_env": worker_environment(),
     }
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address or "local"
     if address == "local":
         settings |= {"include_dashboard": dashboard, "object_store_memory": OBJECT_STORE}
     try:
