@@ -73,9 +73,14 @@ def sweep_here(folder, *flags, script=SCRIPT, check=True, report=False):
         os.environ.update(kept)
         for number, handler in zip(SIGNALS, handlers, strict=True):
             signal.signal(number, handler)
-        gc.collect()  # the sweep's actors end with the last that knows them
+        gc.collect()
     done = subprocess.CompletedProcess([str(script), *flags], status, said.getvalue(), erred.getvalue())
     assert not check or done.returncode == 0, done.stdout + done.stderr
+    import ray  # here: only after `quieten`
+
+    if ray.is_initialized():
+        cores = ray.cluster_resources()["CPU"]
+        wait_for(lambda: ray.available_resources().get("CPU") == cores, timeout_s=60)  # nothing stays behind
     return done
 
 
