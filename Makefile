@@ -6,7 +6,7 @@ READY := .venv/.ready
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1|/' | column -t -s '|'
 
 arc: $(READY)  ## sweep three learners over real ARC-AGI-1 tasks: 15 minutes on two cores
 	$(BIN)/python sweeps/arc.py $(ARGS)
@@ -14,8 +14,11 @@ arc: $(READY)  ## sweep three learners over real ARC-AGI-1 tasks: 15 minutes on 
 arena: $(READY)  ## sweep LoRA, soft prompts and both over the reasoning arena
 	$(BIN)/python sweeps/arena.py $(ARGS)
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not cluster" $(ARGS)
+test: $(READY)  ## run the quick tests: 6 minutes on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not cluster" --ignore=tests/e2e $(ARGS)
+
+e2e: $(READY)  ## run the tests of whole sweeps, drivers that are killed, teams of processes: 15 minutes on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e $(ARGS)
 
 cluster: $(READY)  ## test `ray up` against pods on this machine (root, openssh-server, rsync, iproute2)
 	$(BIN)/python -m pytest -m cluster tests/cluster $(ARGS)
@@ -43,4 +46,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	@touch $(READY)
 
-.PHONY: help arc arena test cluster lint ui clean
+.PHONY: help arc arena test e2e cluster lint ui clean

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.driving import MINIATURES, sweep
-
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before anything imports Ray
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a thread that waits leaves its core to other work
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: the workers share the cores
 
-LONGEST = ["takeaway", "team", "seats", "engine_interrupted", "engine", "steering", "scripts"]
+LONGEST = ["scripts", "chain", "takeaway", "team", "engine_interrupted", "seats", "engine", "steering"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,9 +27,15 @@ def _place(name: str) -> int:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One small local Ray for all tests that need it: starting it takes seconds."""
+    """One small local Ray for all tests that need it, sweeps among them: starting it takes seconds."""
+    from sweeps.engine import quiet
+
+    quiet.quieten()  # before Ray is imported
     import ray
 
+    from sweeps.engine.nodes import worker_environment
+
+    quiet.silence_ray(verbose=False)
     ray.init(
         address="local",
         num_cpus=2,
@@ -39,6 +43,7 @@ def ray_session() -> Iterator[None]:
         object_store_memory=100_000_000,  # bytes
         log_to_driver=False,
         configure_logging=False,
+        runtime_env=worker_environment(),
     )
     yield
     ray.shutdown()
@@ -56,12 +61,3 @@ def planted(tmp_path: Path):
     from tests.efe_kit import planted_in  # torch
 
     return planted_in(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def arena_sweep(tmp_path_factory):
-    """The arena in miniature, with finalists, run once: the folder it was started in, and what it printed."""
-    folder = tmp_path_factory.mktemp("arena")
-    return folder, sweep(
-        folder, *MINIATURES["arena"], script=Path(__file__).parents[1] / "sweeps/arena.py", report=True
-    ).stdout

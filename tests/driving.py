@@ -1,17 +1,24 @@
-"""Drives sweep scripts as a person would, each in a process of its own, and reads what they leave behind."""
+"""Drives sweep scripts as a person would, in this process or in one of their own, and reads what they leave behind."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import os
+import runpy
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
 import pandas as pd
 
 SCRIPT = Path(__file__).parent / "toy_sweep.py"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 MINIATURES = {
     "arena": ["--num-samples", "4", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
               "steps_per_round=4", "--task.train-size", "40", "--task.search-size", "30", "--task.test-size", "30"],
@@ -45,8 +52,84 @@ def sweep(folder, *flags, script=SCRIPT, check=True, report=False):
     return done
 
 
+def sweep_here(folder, *flags, script=SCRIPT, check=True, report=False):
+    """What `sweep` does, in this process: much faster, and in the Ray that runs here (see `ray_session`), if one does.
+
+    What it leaves in this process (folder, arguments, environment, signals' handlers) is as it was before.
+    """
+    argv, kept, handlers = sys.argv, dict(os.environ), [signal.getsignal(number) for number in SIGNALS]
+    said, erred, status = io.StringIO(), io.StringIO(), 0
+    sys.argv = [str(script), *flags, *([] if report else ["--no-report"])]
+    for name in os.environ.keys() - environment().keys():
+        del os.environ[name]
+    try:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(erred):
+            runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        status = end.code or 0
+    finally:
+        sys.argv = argv
+        os.environ.clear()
+        os.environ.update(kept)
+        for number, handler in zip(SIGNALS, handlers, strict=True):
+            signal.signal(number, handler)
+        gc.collect()
+    done = subprocess.CompletedProcess([str(script), *flags], status, said.getvalue(), erred.getvalue())
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    import ray  # here: only after `quieten`
+
+    if ray.is_initialized():
+        cores = ray.cluster_resources()["CPU"]
+        wait_for(lambda: ray.available_resources().get("CPU") == cores, timeout_s=60)  # nothing stays behind
+    return done
+
+
+def start(folder, *more, rounds, stdout=subprocess.DEVNULL, script=SCRIPT):
+    """A driver of slow trials, none of which fails or is pruned, after so many rounds of theirs; its flags and log."""
+    log = folder / "rounds.log"
+    flags = ["--set", f"log={log}", "planted=nothing", "seconds=0.4", "--grace-period", "4", *more]
+    driver = subprocess.Popen(
+        [sys.executable, str(script), *flags],
+        cwd=folder,
+        env=environment(),
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: log.is_file() and len(log.read_text().splitlines()) >= rounds)
+    return driver, flags, log
+
+
+def wait_for(condition, timeout_s=300):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.1)
+
+
+def kill(driver):
+    driver.kill()
+    driver.wait()
+    for pid in rays_of(driver.pid):  # by themselves, Ray's processes notice after a minute
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    wait_for(lambda: not rays_of(driver.pid))
+
+
+def rays_of(pid):
+    """Processes of the session that a driver started."""
+    found = subprocess.run(["ps", "-s", str(pid), "-o", "pid="], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
 def study(folder, name="toy"):
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/runs/{name}/optuna.db")
+    return study_in(folder / "runs" / name)
+
+
+def study_in(run):
+    """The study in a sweep's own folder, which has its name."""
+    return optuna.load_study(study_name=run.name, storage=f"sqlite:///{run}/optuna.db")
 
 
 def mlflow_runs(folder):

@@ -99,6 +99,14 @@ class Server:
         self.http.shutdown()
         self.http.server_close()
 
+    def wait_until_idle(self, quiet_s: float = 0.1) -> None:
+        """Until nothing has been under way for a moment: what a client that is gone has sent is still answered."""
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < quiet_s:
+            if self.under_way:
+                idle_since = time.monotonic()
+            time.sleep(0.01)
+
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         text, read, written = self._said(body)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}}
@@ -182,3 +190,21 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
+
+
+KEY = "sk-not-a-real-key-0123456789"
+
+
+CLIENT = """
+import sys
+from pathlib import Path
+from sweeps.verbs.endpoint import Endpoint
+endpoint = Endpoint(sys.argv[1], "mini", Path(sys.argv[2]))
+talks = [[{"role": "user", "content": f"question {n}"}] for n in range(int(sys.argv[3]))]
+for reply in endpoint.ask_all(talks, workers=2):
+    print(reply.text, reply.cached)
+"""
+
+
+def echo(messages):
+    return f"to {messages[-1]['content']}: well"

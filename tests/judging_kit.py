@@ -82,3 +82,13 @@ def chat_server(answer: Callable[[str], str]) -> Iterator[tuple[str, list[str]]]
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+ITEMS = {f"item {i}": f"prompt {i}" for i in range(20)}
+
+
+REPLIES = {
+    "long": ["word " * 9] * 20,
+    "short": ["word"] * 20,
+    "mixed": ["word " * 20 if i % 2 else "" for i in range(20)],
+}

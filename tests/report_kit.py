@@ -116,3 +116,7 @@ def section(text, name):
 
 def sections(text):
     return re.findall(r'<section id="([^"]+)"', text)
+
+
+def items(rate, seeds=3, n=300, seed=0):
+    return (np.random.default_rng(seed).random((seeds, n)) < rate).astype(float)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from sweeps.engine.checks import BadInput
+from sweeps.engine.lock import driving
 from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.steering import clone
 from sweeps.engine.study import storage_of
 from sweeps.results.files import TRIALS, parquet
 from sweeps.results.leaderboard import TrialRecord
-from sweeps.results.run import Run
+from sweeps.results.run import SWEEP_FILE
 from tests.toy_sweep import SWEEP as TOY
 from trainables.core import START
 from trainables.trial import ROUND_FILE, STATE_FILE
 
 
-def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tmp_path, monkeypatch):
+def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tmp_path):
     """Five of six have started, so there is room for one clone; a second would wait for ever. That one of the five was
     lost with a driver, and begun again, takes no place of its own."""
     checkpoint = tmp_path / "tune/t0/checkpoint_000000"
@@ -31,12 +33,13 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
     rounds = [{"round": 1, "score": 0.5, "diverged": False, "seconds": 1.0}]
     record = TrialRecord("t0", 0, "toy", params[0], "running", 1, 0.5, 0.5, 20, 1.0, rounds)
     (tmp_path / TRIALS).write_bytes(parquet([record]))
-    monkeypatch.setattr("sweeps.engine.steering._running", lambda run: Run(run, {"sweep": TOY.to_dict()}, {}))
-    with pytest.raises(BadInput, match=r"quality=\{: '\{' is no value"):
-        clone("0", ("quality={",), run=tmp_path)
-    clone("0", ("quality=0.9",), run=tmp_path)
-    with pytest.raises(BadInput, match=r"all 6 trials of .* are taken"):
-        clone("0", ("quality=0.8",), run=tmp_path)
+    (tmp_path / SWEEP_FILE).write_text(yaml.safe_dump({"sweep": TOY.to_dict()}))
+    with driving(tmp_path):
+        with pytest.raises(BadInput, match=r"quality=\{: '\{' is no value"):
+            clone("0", ("quality={",), run=tmp_path)
+        clone("0", ("quality=0.9",), run=tmp_path)
+        with pytest.raises(BadInput, match=r"all 6 trials of .* are taken"):
+            clone("0", ("quality=0.8",), run=tmp_path)
     assert search.suggest("t5")["quality"] == 0.9
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -14,26 +12,11 @@ from sweeps.verbs.answers import FILE
 from sweeps.verbs.endpoint import Endpoint
 from sweeps.verbs.endpoint_errors import EndpointError, OverBudget
 from tests.driving import environment
-from tests.endpoint_kit import Server, reasoner
-
-KEY = "sk-not-a-real-key-0123456789"
-CLIENT = """
-import sys
-from pathlib import Path
-from sweeps.verbs.endpoint import Endpoint
-endpoint = Endpoint(sys.argv[1], "mini", Path(sys.argv[2]))
-talks = [[{"role": "user", "content": f"question {n}"}] for n in range(int(sys.argv[3]))]
-for reply in endpoint.ask_all(talks, workers=2):
-    print(reply.text, reply.cached)
-"""
+from tests.endpoint_kit import CLIENT, KEY, Server, echo, reasoner
 
 
 def talk(number):
     return [{"role": "user", "content": f"question {number}"}]
-
-
-def echo(messages):
-    return f"to {messages[-1]['content']}: well"
 
 
 @pytest.fixture
@@ -92,30 +75,6 @@ def test_nothing_is_asked_of_the_network_if_all_is_kept(opened, server):
     opened().ask(talk(0))
     server.close()
     assert opened().ask(talk(0)).text == "to question 0: well"
-
-
-def test_a_killed_client_asks_only_what_is_missing(tmp_path, server):
-    """kill -9 in the middle of 40 questions: what was answered then is there, and is not asked again."""
-    server.pause_s = 0.1
-    command = [sys.executable, "-c", CLIENT, server.url, str(tmp_path), "40"]
-    env = environment() | {"OPENAI_API_KEY": KEY}
-    client = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    end = time.monotonic() + 60
-    while len(server.chats) < 12:
-        assert client.poll() is None, client.communicate()
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    client.send_signal(signal.SIGKILL)
-    client.communicate()
-    time.sleep(0.5)  # the server still answers what was under way
-    server.pause_s, before = 0.0, len(server.chats)
-    assert before < 40
-    again = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
-    replies = again.stdout.splitlines()
-    assert [line.rsplit(" ", 1)[0] for line in replies] == [f"to question {n}: well" for n in range(40)]
-    kept = sum(line.endswith("True") for line in replies)
-    assert before - 2 <= kept <= before, "of two workers at most two answers were on their way"
-    assert len(server.chats) - before == 40 - kept
 
 
 @pytest.mark.parametrize("fault", [429, 500, 503, "hang up"])

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 import yaml
 from optuna.trial import TrialState
 
-from tests.driving import environment, mlflow_runs, study, sweep
+from sweeps.engine.nodes import cluster
+from sweeps.engine.sweep import BadInput
+from tests.driving import environment, mlflow_runs, study, sweep_here
 
 ROOT = Path(__file__).parents[1]
 FAILS_EARLY = f"""
@@ -28,11 +31,11 @@ main(dataclasses.replace(SWEEP, space=space, grace_period=4))
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, ray_session):
     """One sweep with trials of every fate, and what it printed."""
     folder = tmp_path_factory.mktemp("fates")
     log = folder / "rounds.log"
-    done = sweep(folder, "--set", f"log={log}", "--num-samples", "9", "--seed", "7")
+    done = sweep_here(folder, "--set", f"log={log}", "--num-samples", "9", "--seed", "7")
     return folder, log, done.stdout
 
 
@@ -127,7 +130,7 @@ def test_a_trial_that_fails_in_set_up_is_told_like_any_other(tmp_path):
     script = tmp_path / "fails_early.py"
     script.write_text(FAILS_EARLY)
     flags = ["--num-samples", "3", "--seed", "0", "--max-concurrent-trials", "1"]
-    out = sweep(tmp_path, *flags, script=script).stdout
+    out = sweep_here(tmp_path, *flags, script=script).stdout
     trials = study(tmp_path).trials
     wanted = [(t.user_attrs["tune_trial_id"], t.user_attrs["ended"]) for t in trials]
     assert [how for _, how in wanted] == ["finished", "failed", "finished"]
@@ -142,7 +145,7 @@ def test_a_trial_that_fails_in_set_up_is_told_like_any_other(tmp_path):
 
 def test_same_seed_same_suggestions(finished, tmp_path):
     folder, _, _ = finished
-    sweep(tmp_path, "--num-samples", "2", "--seed", "7")
+    sweep_here(tmp_path, "--num-samples", "2", "--seed", "7")
     first = [t.params["quality"] for t in study(folder).trials[:2]]
     assert [t.params["quality"] for t in study(tmp_path).trials] == first
 
@@ -150,7 +153,7 @@ def test_same_seed_same_suggestions(finished, tmp_path):
 def test_a_new_sweep_begins_where_an_earlier_one_ended(finished):
     folder, *_ = finished
     best = pd.read_csv(folder / "runs/toy/leaderboard.csv").iloc[0]
-    out = sweep(folder, "--like", "runs/toy", "--name", "again", "--num-samples", "2", "--set", "seconds=0").stdout
+    out = sweep_here(folder, "--like", "runs/toy", "--name", "again", "--num-samples", "2", "--set", "seconds=0").stdout
     assert "like runs/toy: its best" in out
     first = study(folder, "again").trials[0].params
     assert first["quality"] == pytest.approx(best.params_quality)
@@ -158,16 +161,28 @@ def test_a_new_sweep_begins_where_an_earlier_one_ended(finished):
         yaml.safe_load((folder / "runs/again/sweep.yaml").read_text())["sweep"]["first"][0]["quality"]
         == first["quality"]
     )
-    nothing = sweep(folder, "--like", "runs/nix", "--name", "third", check=False)
+    nothing = sweep_here(folder, "--like", "runs/nix", "--name", "third", check=False)
     assert nothing.returncode == 2
     assert "runs/nix is not a sweep's folder" in nothing.stderr
     assert not (folder / "runs/third").exists()
 
 
+def test_a_ray_that_this_process_has_is_joined_and_kept(ray_session, monkeypatch):
+    job = ray.get_runtime_context().get_job_id()
+    with cluster(None, verbose=False) as there:
+        assert (there.cores, there.nodes) == (2, 1)
+    assert ray.is_initialized()
+    assert ray.get_runtime_context().get_job_id() == job
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(BadInput, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"), cluster(None, verbose=False):
+        pass
+    assert ray.is_initialized()
+
+
 def test_a_taken_name_leaves_the_first_sweep_alone(finished):
     folder, _, _ = finished
     before = {p: p.stat().st_mtime_ns for p in (folder / "runs/toy").iterdir()}
-    done = sweep(folder, "--name", "toy", check=False)
+    done = sweep_here(folder, "--name", "toy", check=False)
     assert done.returncode == 2
     assert "--resume" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in (folder / "runs/toy").iterdir()} == before

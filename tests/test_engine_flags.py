@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.driving import SCRIPT, environment, sweep
+from tests.driving import SCRIPT, environment, sweep_here
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ from tests.driving import SCRIPT, environment, sweep
         (["--address", "127.0.0.1:1", "--name", "far"], "127.0.0.1:1"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, flags, words):
-    done = sweep(tmp_path, *flags, check=False)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, ray_session, flags, words):
+    done = sweep_here(tmp_path, *flags, check=False)
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert words in done.stderr
@@ -37,7 +37,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, flags, words):
 
 
 def test_plan_starts_nothing(tmp_path):
-    out = sweep(tmp_path, "--plan").stdout
+    out = sweep_here(tmp_path, "--plan").stdout
     for words in ("6 trials of up to 4 rounds", "train 20, search 20, test 20", "until round 2: 6", "MiB", "baselines"):
         assert words in out
     assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import pytest
 
 from sweeps.results.finals import UNTOUCHED, Final, bounds_of, candidates, markdown, verdict
 from sweeps.results.leaderboard import TrialRecord
+from tests.report_kit import items
 from trainables.core import Pair
 from trainables.learners.lora import LoraConfig
 from trainables.learners.percell import PercellConfig
@@ -51,10 +52,6 @@ def test_a_configuration_is_one_candidate_and_a_default_is_one_trial():
     assert [one.name for one in chosen] == ["trial 5", "trial 2", "trial 0 (default)"], "3 to 5 are one configuration"
     same = [replace(one, params={"lora_alpha": 16}) for one in records]
     assert [one.name for one in candidates(same, 3, [{"lora_alpha": 16}], 4)] == ["trial 5 (default)"]
-
-
-def items(rate, seeds=3, n=300, seed=0):
-    return (np.random.default_rng(seed).random((seeds, n)) < rate).astype(float)
 
 
 def test_a_clear_winner_is_named_and_the_search_is_corrected():

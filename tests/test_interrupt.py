@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +13,6 @@ import pytest
 
 from sweeps.engine.cli import one_line_errors
 from sweeps.engine.interrupt import going_on_with, in_order
-from tests.driving import SCRIPT, environment
 
 
 @pytest.fixture(autouse=True)
@@ -70,38 +67,6 @@ def test_it_is_the_usual_one_again_when_nobody_pressed():
         pass
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
-
-
-def test_while_python_still_imports_it_is_one_word(tmp_path):
-    """Which takes seconds, in which people notice what they forgot."""
-    arena = SCRIPT.parents[1] / "sweeps/arena.py"
-    pressed = f"""
-import os, runpy, signal, sys
-
-class Press:
-    def find_spec(self, name, *_):
-        if name == "tyro._cli":
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Press())
-runpy.run_path({str(arena)!r}, run_name="__main__")
-"""
-    done = subprocess.run([sys.executable, "-c", pressed], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "interrupted\n")
-
-
-def test_plan_says_at_once_what_it_knows_and_can_be_left_while_it_measures(tmp_path):
-    planning = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--plan"], cwd=tmp_path, env=environment() | {"PYTHONUNBUFFERED": ""},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    said = ""
-    while "until round 4" not in said and planning.poll() is None:
-        said += planning.stdout.readline()
-    assert "splits: train 20, search 20, test 20" in said
-    planning.send_signal(signal.SIGINT)
-    told = planning.communicate(timeout=60)[1]
-    assert (planning.returncode, told) == (130, "\ntoy_sweep.py: interrupted\n")
 
 
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), ValueError("database or disk is full")])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +14,7 @@ from sweeps.results.files import checkpoint_hash
 from sweeps.results.verdicts import read_verdicts
 from sweeps.results.winning import position_bias, win_rate
 from sweeps.verbs.judging import Shown, judge_all
-from tests.judging_kit import Planted, at_random, longer
-
-ITEMS = {f"item {i}": f"prompt {i}" for i in range(20)}
-REPLIES = {
-    "long": ["word " * 9] * 20,
-    "short": ["word"] * 20,
-    "mixed": ["word " * 20 if i % 2 else "" for i in range(20)],
-}
+from tests.judging_kit import ITEMS, REPLIES, Planted, at_random, longer
 
 
 def test_every_pair_both_orders_and_the_right_winner(tmp_path):
@@ -93,37 +83,6 @@ def test_what_cannot_be_judged_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="different names"):
         judge_all([judge, judge], REPLIES, ITEMS, file)
     assert not file.exists()
-
-
-SLOW = """
-import sys, time
-from pathlib import Path
-from sweeps.verbs.judging import judge_all
-from tests.judging_kit import Planted, longer
-from tests.test_judging import ITEMS, REPLIES
-def slow(shown):
-    time.sleep(0.02)
-    return longer(shown)
-judge_all([Planted(slow)], REPLIES, ITEMS, Path(sys.argv[1]), at_a_time=2)
-"""
-
-
-def test_a_killed_process_is_gone_on_from(tmp_path):
-    file, root = tmp_path / "v.jsonl", Path(__file__).parents[1]
-    process = subprocess.Popen([sys.executable, "-c", SLOW, str(file)], cwd=root, env={**os.environ, "PYTHONPATH": "."})
-    try:
-        while process.poll() is None and len(read_verdicts(file)) < 10:
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.wait()
-    done = read_verdicts(file)
-    assert 10 <= len(done) < 60
-    judge = Planted(longer)
-    found = judge_all([judge], REPLIES, ITEMS, file, at_a_time=2)
-    assert len(judge.asked) == 2 * (60 - len(done))
-    assert found == judge_all([judge], REPLIES, ITEMS, tmp_path / "other.jsonl")
-    assert found == read_verdicts(file)
 
 
 def test_a_judge_that_fails_loses_only_what_it_was_at(tmp_path):

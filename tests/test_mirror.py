@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import time
+import threading
 
 import pytest
 
@@ -14,8 +14,7 @@ from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.snapshot import SNAPSHOT
 from sweeps.engine.study import DATABASE
 from sweeps.results.run import SWEEP_FILE
-from tests.driving import mlflow_runs, study, sweep
-from tests.test_engine_interrupted import kill, start, wait_for
+from tests.driving import sweep_here, wait_for
 
 
 @pytest.fixture
@@ -147,7 +146,7 @@ def test_what_a_person_keeps_there_is_left_alone(folder, tmp_path):
     (there / "photos").mkdir(parents=True)
     (there / "photos/cat.jpg").write_bytes(b"meow")
     for command in ([], ["--resume"]):
-        refused = sweep(tmp_path, "--name", "toy", "--mirror", f"file://{tmp_path}/there", *command,
+        refused = sweep_here(tmp_path, "--name", "toy", "--mirror", f"file://{tmp_path}/there", *command,
                         "--storage-path", str(tmp_path / ("here" if command else "new")), check=False)  # fmt: skip
         assert refused.returncode == 2
         assert f"{there} has files that are no sweep's, as photos/cat.jpg; give another place" in refused.stderr
@@ -182,7 +181,7 @@ def test_a_fetch_that_was_cut_off_begins_anew(folder, tmp_path, monkeypatch):
     assert contents(other) == contents(folder)
 
 
-def test_out_of_reach(folder, tmp_path, capsys):
+def test_out_of_reach(folder, tmp_path, capsys, monkeypatch):
     """Before the sweep it is bad input; during the sweep a warning, once, and all is there in the end."""
     with pytest.raises(BadInput, match=r"--mirror ftp://x/y: .*give s3://"):
         Mirror("ftp://x/y", folder)
@@ -191,42 +190,23 @@ def test_out_of_reach(folder, tmp_path, capsys):
             Mirror(f"file://{tmp_path}/file/there", folder).following():  # fmt: skip
         pass
     mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there"
+    copy, looks, turn = Mirror.copy, [], threading.Lock()
+
+    def looked(self):
+        with turn:
+            looks.append(there.is_file())
+            copy(self)
+
+    monkeypatch.setattr("sweeps.engine.mirror.EVERY_S", 0.01)
+    monkeypatch.setattr(Mirror, "copy", looked)
     with mirror.following():
-        shutil.rmtree(there)
-        there.touch()
-        (folder / "new").write_text("1")
-        mirror._try()
-        mirror._try()
+        with turn:
+            shutil.rmtree(there)
+            there.touch()
+            (folder / "new").write_text("1")
+        wait_for(lambda: sum(looks) >= 3)  # so two at least are over, in which it was in the way
         assert capsys.readouterr().err.count("trying again") == 1
         there.unlink()
     assert (there / "toy/new").read_text() == "1"
     with pytest.raises(BadInput, match="nor in --mirror"):
         bring(f"file://{tmp_path}/there", tmp_path / "elsewhere/unknown")
-
-
-def test_a_killed_driver_is_followed_by_one_on_another_disk(tmp_path):
-    """Only the mirror is left of the first machine: finished trials stay, the others go on, and MLflow hears of all."""
-    (tmp_path / "first").mkdir()
-    (tmp_path / "second").mkdir()
-    mirror = ["--mirror", f"file://{tmp_path}/there"]
-    driver, flags, _ = start(tmp_path / "first", "--name", "moved", *mirror, rounds=10)
-    there = tmp_path / "there/moved"
-    wait_for(lambda: (there / SNAPSHOT).is_file() and len(list(there.glob("tune/*/checkpoint_*/state.pt"))) > 1)
-    time.sleep(1)
-    kill(driver)
-    done = {t.number: t.params for t in study(tmp_path / "first", "moved").trials}
-    shutil.rmtree(tmp_path / "first/runs")
-    refused = sweep(tmp_path / "second", *flags, check=False)
-    assert refused.returncode == 2
-    assert "has a 'moved' already; give another --name, or add --resume" in refused.stderr
-    out = sweep(tmp_path / "second", *flags, "--resume").stdout
-    assert "fetched runs/moved from" in out
-    trials = study(tmp_path / "second", "moved").trials
-    finished = [t for t in trials if t.user_attrs.get("ended") == "finished"]
-    assert len(finished) == 6
-    assert [t.params for t in trials[:2]] == [done[0], done[1]]
-    children, parents = mlflow_runs(tmp_path / "second")
-    assert sorted(how for _, how in children.values()) == ["finished"] * 6
-    assert parents == ["FINISHED"]
-    assert not (tmp_path / "first/runs").exists(), "nothing goes where the sweep was before"
-    assert (there / "end.yaml").is_file(), "what the second did is in the mirror, too"

@@ -18,7 +18,7 @@ from sweeps.engine.search import OptunaSearcher
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.pareto import costs, front, in_words
 from sweeps.style import SWEEP as STYLE
-from tests.driving import study, sweep
+from tests.driving import study, sweep_here
 
 BOTH = ("score", "trainable_parameters")
 
@@ -121,9 +121,9 @@ def test_a_trial_that_diverged_has_the_worst_loss(tmp_path, sampler):
     assert [t.values for t in search.study.trials[:4]] == [[0.5, 1.0]] * 3 + [[0.0, float("inf")]]
 
 
-def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path):
+def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path, ray_session):
     small = ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--set", "planted=nothing"]
-    out = sweep(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", *small).stdout
+    out = sweep_here(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", *small).stdout
     assert "Pareto front of score and seconds: trial" in out
     assert "Pareto front" in (tmp_path / "runs/toy/leaderboard.md").read_text()
     trials = study(tmp_path).trials

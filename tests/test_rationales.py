@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -17,12 +13,10 @@ import pytest
 from sweeps.engine.sweep import BadInput
 from sweeps.verbs.answers import FILE
 from sweeps.verbs.rationales import instructions, rationales
-from tests.driving import environment
 from tests.endpoint_kit import Server, reasoner, save_base
+from tests.rationales_kit import TASK, knows, lines
 from trainables.tasks.strategyqa import StrategyQaTask, said
 
-TASK = StrategyQaTask(train_size=24)
-GOLD = {e.prompt: e.answer for e in TASK.train()}
 WRONG = {"Yes": "No", "No": "Yes"}
 
 
@@ -45,15 +39,6 @@ def server(monkeypatch):
     made = Server()
     yield made
     made.close()
-
-
-def lines(file):
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def knows(messages):
-    """A teacher that is always right."""
-    return f"It follows from what is told. So the answer is {GOLD[messages[-1]['content']]}."
 
 
 def test_a_model_that_samples_makes_a_file_that_the_task_takes(tmp_path, server, base, capsys):
@@ -120,36 +105,6 @@ def test_what_is_there_is_not_made_again(tmp_path, server):
     assert {row["weight"] for row in lines(to)} == {1.0}
     with pytest.raises(BadInput, match=r"r\.jsonl holds rationales of teacher mini; give a new file"):
         rationales(to, TASK, base="builtin:tiny")
-
-
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
-def test_ended_in_the_middle_it_goes_on(tmp_path, server, ending):
-    """kill -9 or Ctrl-C among 24 questions: no file that could pass for a whole one; then only the rest is asked."""
-    server.says, server.pause_s = knows, 0.1
-    command = [sys.executable, "-c", "from sweeps.engine.cli import console; console()", "rationales", "r.jsonl",
-               "--task.train-size", "24", "--teacher", server.url, "--model", "mini", "--workers", "2"]  # fmt: skip
-    run = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    end = time.monotonic() + 120
-    while len(server.chats) < 8:
-        assert run.poll() is None, run.communicate()
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    run.send_signal(ending)
-    told = run.communicate()[1]
-    if ending == signal.SIGINT:
-        assert run.returncode == 130
-        assert told.splitlines() == [f"interrupted; the same command goes on, with what {FILE} holds"]
-    time.sleep(0.5)
-    assert not (tmp_path / "r.jsonl").exists()
-    server.pause_s = 0.0
-    again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0, again.stderr
-    assert len(lines(tmp_path / "r.jsonl")) == 24
-    asked = Counter(body["messages"][-1]["content"] for body in server.chats)
-    assert asked.keys() == GOLD.keys()
-    assert asked.total() <= 24 + 2, "twice only what was on its way to either worker"
 
 
 def test_an_answer_that_is_lost_is_not_made_up_for(tmp_path, server, capsys):

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
@@ -41,29 +36,6 @@ def test_a_taken_port_is_one_line_with_the_remedy():
         check_port(70000)
 
 
-def test_the_page_s_server_ends_with_the_command(tmp_path):
-    """A real `espalier ui`, ended as `kill` ends it: nothing keeps the port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = f"from sweeps.engine.store import serve_ui; serve_ui({port})"
-    command = [sys.executable, "-c", code]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # as a cluster's head, before any sweep
-    page = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-    def answers() -> bool:
-        with socket.socket() as knock:
-            return knock.connect_ex(("127.0.0.1", port)) == 0
-
-    _wait(answers)
-    page.terminate()
-    assert page.wait(60) == 0
-    _wait(lambda: not answers())
-
-
 def test_a_folder_without_sweeps_is_said_and_left_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with (
@@ -72,10 +44,3 @@ def test_a_folder_without_sweeps_is_said_and_left_alone(tmp_path, monkeypatch):
     ):
         serve_ui()
     assert list(tmp_path.iterdir()) == []
-
-
-def _wait(condition, timeout_s=120):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.2)

@@ -6,12 +6,7 @@ import json
 import os
 import resource
 import shutil
-import socket
-import subprocess
-import sys
 import threading
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +14,6 @@ from sweeps.engine.spool import Spool
 from tests.tracking_kit import FakeTrial, report, runs_of, shared_database, steps, track
 
 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "300"  # seconds; a busy machine's server is slow, not away
-SERVER = "import sys; from mlflow.server import app; app.run('127.0.0.1', int(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
@@ -91,61 +85,6 @@ def test_a_sweep_that_goes_on_with_another_store_is_whole_there(database, tmp_pa
     assert parent.data.params == {"rounds": "3"}
     assert steps(other, runs["a"]) == [(1, 0.5), (2, 0.5)]
     assert runs["a"].data.params == {"learning_rate": "0.1"}
-
-
-@contextmanager
-def server(database: str, port: int):
-    """A server process with MLflow's application, ended by SIGKILL."""
-    artifacts = str(Path(database.removeprefix("sqlite:///")).parent / "mlartifacts")
-    environment = os.environ | {"_MLFLOW_SERVER_FILE_STORE": database, "_MLFLOW_SERVER_ARTIFACT_ROOT": artifacts}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], env=environment, **quiet)
-    try:
-        while True:
-            assert process.poll() is None
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            threading.Event().wait(0.1)
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_a_server_that_is_killed_and_comes_back_gets_everything(database, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    uri, warnings = f"http://127.0.0.1:{port}", []
-    tracking, trials = track(uri, "server", tmp_path, warnings), [FakeTrial(f"t{i}") for i in range(20)]
-    assert not tracking.flush()  # nobody is there yet
-    with server(database, port):
-        tracking.on_trial_start(0, [], trials[0])
-        report(tracking, trials[0], 1, 0.1)
-        assert tracking.flush()
-        assert tracking.address().startswith(f"{uri}/#/experiments/")
-    for trial in trials[1:]:
-        tracking.on_trial_start(0, [], trial)
-    for round_ in (1, 2, 3):
-        for trial in trials:
-            report(tracking, trial, round_, 0.1 * round_, done=round_ == 3)
-    for trial in trials:
-        tracking.on_trial_complete(0, [], trial)
-        trial.status = "TERMINATED"
-    tracking.on_experiment_end(trials)
-    assert not tracking.flush()
-    assert len(warnings) == 1  # not one per trial, not one per attempt
-    assert "cannot be reached" in warnings[0]
-    with server(database, port):
-        assert tracking.close()
-    parent, runs = runs_of(database, "server")
-    assert parent.info.status == "FINISHED"
-    assert len(runs) == 20
-    for run in runs.values():
-        assert run.info.status == "FINISHED"
-        assert steps(database, run) == [(1, 0.1), (2, 0.2), (3, pytest.approx(0.3))]
-    assert len(warnings) == 1
 
 
 def test_callbacks_do_not_wait_for_a_receiver_that_hangs(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from sweeps.results.finals import Final
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.rungs import agreements, in_words
-from tests.test_finals import items
+from tests.report_kit import items
 from trainables.bases import Base, load
 from trainables.core import Adapter
 from trainables.host import Host

@@ -66,19 +66,29 @@ def capacity(bootstrap: Path | None) -> Capacity:
     return Capacity(max(cores, most_cores), max(gpus, most_gpus), smallest, most, config)
 
 
+def worker_environment() -> dict[str, Any]:
+    """Ray's `runtime_env` of a sweep: its workers run this checkout, quietly, and see no device unless they ask."""
+    return {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}}
+
+
 @contextmanager
 def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iterator[Capacity]:
     """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names; how large it may become.
 
+    Where neither does, a process that has called `ray.init` before, as a notebook may have, keeps its Ray.
     `dashboard`: with Ray's, which Ray Train asks who lives. Raises BadInput if it is away.
     """
     silence_ray(verbose)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address and ray.is_initialized():
+        yield capacity(BOOTSTRAP)
+        return
     settings: dict[str, Any] = {
         "log_to_driver": verbose,
         "configure_logging": verbose,
-        "runtime_env": {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}},
+        "runtime_env": worker_environment(),
     }
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address or "local"
     if address == "local":
         settings |= {"include_dashboard": dashboard, "object_store_memory": OBJECT_STORE}
     try:

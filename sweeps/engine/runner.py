@@ -6,10 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import ray
 from ray import tune
 from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
@@ -60,6 +62,7 @@ def run(
     folder: Path,
     tracking: MLflowTracking,
     largest: Capacity,
+    held: ExitStack,
     costs: Spending | None = None,
     remarks: Sequence[str] = (),
     resume: bool = False,
@@ -67,8 +70,8 @@ def run(
 ) -> Outcome:
     """Run or resume a validated sweep in `folder` (`runs/<sweep>`), inside `cluster`, which yields `largest`.
 
-    `costs` counts dollars where machines are rented; `remarks` are what guards found, for the leaderboard. Ctrl-C ends
-    it in order; all work is kept.
+    Its hosts end with `held`. `costs` counts dollars where machines are rented; `remarks` are what guards found, for
+    the leaderboard. Ctrl-C ends it in order; all work is kept.
     """
     start = time.monotonic()
     task = sweep.pairs[0].task
@@ -78,6 +81,7 @@ def run(
         print(plan, flush=True)
     threads = _threads(sweep, plan, largest)
     hosts = _hosts(sweep, plan, threads)
+    held.callback(_end, hosts)
     measuring = measure_bases(sweep, hosts, plan.team)
     recorder = Recorder(folder, sweep, baselines, remarks)
     searcher = _searcher(sweep, folder, costs.may_start if costs else None)
@@ -200,6 +204,13 @@ def _hosts(sweep: Sweep, plan: Seating, threads: int) -> Hosts:
     bases = sorted({pair.base for pair in sweep.pairs})
     gpus = sweep.resources_per_trial.get("gpu", 0)
     return {base: start_hosts(base, plan.shape, plan.hosts, threads, gpus) for base in bases}
+
+
+def _end(hosts: Hosts) -> None:
+    """Tune holds what trials were given as long as Ray lives, and with it hosts and their cores."""
+    for of_base in hosts.values():
+        for host in of_base:
+            ray.kill(host)
 
 
 def _elsewhere(sweep: Sweep, hosts: Hosts, largest: Capacity) -> TeamShape | None:

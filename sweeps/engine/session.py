@@ -87,7 +87,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
             print(f"GPUs: {largest.gpus:g}; each trial or host gets {each:g} (--resources.gpu; 0: cores)")
         for line in (*dict.fromkeys(line for pair in sweep.pairs for line in data_of(pair)), *remarks):
             print(line, flush=True)
-        outcome = run(sweep, folder, tracking, largest, costs, remarks, flags.resume, flags.verbose)
+        outcome = run(sweep, folder, tracking, largest, held, costs, remarks, flags.resume, flags.verbose)
         show(outcome, sweep, folder, script, argv, flags.report)
         tracking.close()
     return "failed" if outcome.cause else "interrupted" if outcome.interrupted else "finished"

@@ -11,13 +11,13 @@ import pytest
 from sweeps.results.run import Run
 from sweeps.verbs.export import export
 from tests.arc_files import task
-from tests.driving import sweep
+from tests.driving import sweep_here
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MIRRORED = [[[1, 2], [3, 4]], [[5, 0], [0, 6]], [[7, 8], [9, 1]], [[4, 4, 2]]]
 
 
-def test_tasks_without_test_outputs_are_all_answered(tmp_path):
+def test_tasks_without_test_outputs_are_all_answered(tmp_path, ray_session):
     """Two tasks that a lens solves, one of them larger than the sweep's filter admits, and one that no lens fits."""
     pairs = [(grid, [row[::-1] for row in grid]) for grid in MIRRORED]
     odd = task([([[1]], [[1, 1]]), ([[1]], [[1, 1, 1]])], [([[2]], [])])
@@ -26,7 +26,7 @@ def test_tasks_without_test_outputs_are_all_answered(tmp_path):
         for pair in one["test"]:
             del pair["output"]
     (tmp_path / "challenges.json").write_text(json.dumps(challenges))
-    sweep(
+    sweep_here(
         tmp_path, "--task.data", "arc1+challenges.json", "--task.max-side", "4", "--task.limit-search", "2",
         "--num-samples", "3", "--rounds", "1", "--grace-period", "1", "--finalists", "0", "--hosts", "1",
         "--set", "steps_per_round=2", script=ROOT / "sweeps/arc.py",

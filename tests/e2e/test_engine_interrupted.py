@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 
 from optuna.trial import TrialState
 
-from tests.driving import SCRIPT, environment, mlflow_runs, study, sweep
+from tests.driving import SCRIPT, environment, kill, mlflow_runs, start, study, sweep_here
 
 
-def start(folder, *more, rounds, stdout=subprocess.DEVNULL):
-    """A driver of slow trials, none of which fails or is pruned, after so many rounds of theirs; its flags and log."""
-    log = folder / "rounds.log"
-    flags = ["--set", f"log={log}", "planted=nothing", "seconds=0.4", "--grace-period", "4", *more]
-    driver = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *flags],
-        cwd=folder,
-        env=environment(),
-        stdout=stdout,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    wait_for(lambda: log.is_file() and len(log.read_text().splitlines()) >= rounds)
-    return driver, flags, log
-
-
-def wait_for(condition, timeout_s=300):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.1)
-
-
-def kill(driver):
-    driver.kill()
-    driver.wait()
-    for pid in rays_of(driver.pid):  # by themselves, Ray's processes notice after a minute
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
-    wait_for(lambda: not rays_of(driver.pid))
-
-
-def rays_of(pid):
-    """Processes of the session that a driver started."""
-    found = subprocess.run(["ps", "-s", str(pid), "-o", "pid="], capture_output=True, text=True, check=False)
-    return found.stdout.split()
-
-
-def test_a_killed_driver_resumes_without_repeating(tmp_path):
+def test_a_killed_driver_resumes_without_repeating(tmp_path, ray_session):
     """SIGKILL in the middle; what was finished stays finished, the rest goes on from its checkpoints."""
     driver, flags, log = start(tmp_path, "--name", "kill", rounds=12)
     before = Counter(log.read_text().split("\n"))
@@ -67,7 +25,7 @@ def test_a_killed_driver_resumes_without_repeating(tmp_path):
     for copied in (tmp_path / "runs/kill/tune").glob("experiment_state-*.json"):
         copied.write_bytes(copied.read_bytes()[:100])  # Tune copies in place: a kill can tear its files
 
-    out = sweep(tmp_path, *flags, "--resume").stdout
+    out = sweep_here(tmp_path, *flags, "--resume").stdout
     assert "6" in out
     trials = study(tmp_path, "kill").trials
     whole = [t for t in trials if t.state == TrialState.COMPLETE]
@@ -101,7 +59,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert len([t for t in study(tmp_path).trials if t.state == TrialState.COMPLETE]) == 6
 
 
-def test_ctrl_c_among_finalists_crowns_nobody(tmp_path):
+def test_ctrl_c_among_finalists_crowns_nobody(tmp_path, ray_session):
     """One configuration is through and one is not: no comparison. `--resume` makes it, or says who fails."""
     flags = ["--num-samples", "2", "--finalists", "2"]
     driver, flags, log = start(tmp_path, *flags, rounds=8, stdout=subprocess.PIPE)
@@ -115,11 +73,11 @@ def test_ctrl_c_among_finalists_crowns_nobody(tmp_path):
 
     log.rename(log.with_suffix(".before"))
     log.mkdir()  # nobody can write there
-    out = sweep(tmp_path, *flags, "--name", "toy", "--resume").stdout
+    out = sweep_here(tmp_path, *flags, "--name", "toy", "--resume").stdout
     assert len(re.findall(r"seed \d: failed, .*: IsADirectoryError", out)) == 6
 
 
-def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path):
+def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path, ray_session):
     """Tune has ended and listens no more: there are no finalists, and `--resume` finds them."""
     pressed = f"""
 import os, runpy, signal, sys
@@ -143,6 +101,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert "Traceback" not in done.stderr
     assert "finalists:" not in done.stdout
     assert "Go on with:" in done.stdout
-    out = sweep(tmp_path, *flags, "--name", "toy", "--resume").stdout
+    out = sweep_here(tmp_path, *flags, "--name", "toy", "--resume").stdout
     assert "of the test split\n" in out
     assert len(study(tmp_path).trials) == 2, "and no trial is trained again"

@@ -1,0 +1,80 @@
+"""Every sweep script in miniature, from a foreign folder; the arena's is in `test_takeaway.py`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import transformers
+
+from sweeps.engine.checks import BadInput
+from sweeps.engine.record import hashes_of
+from sweeps.results.files import checkpoint_hash
+from sweeps.results.run import Run
+from sweeps.verbs.export import export
+from sweeps.verbs.judge import judge
+from tests.driving import MINIATURES, sweep_here
+from tests.miniature_kit import check_miniature
+from trainables.tasks.arc_data import load_splits
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_script_has_a_miniature():
+    assert set(MINIATURES) == {p.stem for p in (ROOT / "sweeps").glob("*.py")} - {"__init__"}
+
+
+def test_arc_in_miniature(tmp_path, ray_session):
+    check_miniature("arc", tmp_path, sweep_here(tmp_path, *MINIATURES["arc"], script=ROOT / "sweeps/arc.py").stdout)
+    check_submission(tmp_path / "runs/arc", tmp_path / "submission.json")
+
+
+def test_style_in_miniature(tmp_path, ray_session):
+    out = sweep_here(tmp_path, *MINIATURES["style"], script=ROOT / "sweeps/style.py").stdout
+    check_miniature("style", tmp_path, out)
+    assert "rows: 92 (train 32, search 30, test 30); layout: generated 92" in out
+    table = pd.read_parquet(tmp_path / "runs/style/trials.parquet")
+    assert table.epoch.tolist() == table["round"].tolist(), "a round was set to be an epoch, whatever the batch"
+    assert table.forgetting_score.between(0, 1).all()
+    judge(tmp_path / "runs/style")
+    report = (tmp_path / "runs/style/judged.md").read_text()
+    best = checkpoint_hash(tmp_path / "runs/style/best")
+    assert best in report
+    assert best in hashes_of(tmp_path / "runs/style").values(), "every finalist's hash is kept, as its weights may go"
+    assert "against" in report
+
+
+def test_strategyqa_in_miniature(tmp_path, ray_session):
+    out = sweep_here(tmp_path, *MINIATURES["strategyqa"], script=ROOT / "sweeps/strategyqa.py").stdout
+    runs = [Run.read(tmp_path / f"runs/strategyqa/strategyqa-{phase}") for phase in ("sft", "cot")]
+    merged = runs[0].folder / "merged"
+    assert runs[1].facts["sweep"]["pairs"][0]["base"] == str(merged.resolve())
+    transformers.AutoModelForCausalLM.from_pretrained(merged)
+    for run in runs:
+        assert len(run.records) == 2
+        assert {one.status for one in run.records} <= {"finished", "pruned"}
+        assert run.facts["sweep"]["name"] == run.folder.name
+        assert "untouched base" in [one.name for one in run.finals]
+    told = out[out.index("phases:") :].splitlines()
+    assert [line.split(":")[0].strip() for line in told[1:3]] == ["strategyqa-sft", "strategyqa-cot"]
+    assert "of the test split" in told[1]
+    assert re.match(r"  strategyqa-cot less strategyqa-sft: [+-]\d+\.\d points \(p = ", told[3])
+
+
+def check_submission(run, file):
+    """The official file, judged by the official rule from the official answers, scores what the finalist scored."""
+    export(run, submission=file)
+    left = Run.read(run)
+    said = json.loads(file.read_text())
+    tests = {key: [target.tolist() for _, target in pairs.tests] for key, pairs in load_splits("arc1")["test"].items()}
+    asked = left.answers[(left.answers.trial_id == left.trial("best").trial_id) & (left.answers.seed == 0)]
+    assert said.keys() == {*asked.key} <= tests.keys()
+    for row in asked.itertuples():
+        tries = [(one["attempt_1"], one["attempt_2"]) for one in said[row.key]]
+        assert len(tries) == len(tests[row.key])
+        assert row.score == all(right in pair for right, pair in zip(tests[row.key], tries, strict=True))
+    with pytest.raises(BadInput, match="give --to FOLDER, or --submission FILE"):
+        export(run)
