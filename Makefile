@@ -1,4 +1,4 @@
-# Two commands matter: `make arc` and `make test`. The first one that is run also sets up .venv (a few minutes, once).
+# The two main commands are `make arc` and `make test`. Whichever you run first also sets up .venv (a few minutes, once).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -8,10 +8,10 @@ READY := .venv/.ready
 help:  ## list the targets
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1|/' | column -t -s '|'
 
-arc: $(READY)  ## sweep three learners over real ARC-AGI-1 tasks: 15 minutes on two cores
+arc: $(READY)  ## compare three learners on real ARC-AGI-1 tasks: 15 minutes on two cores
 	$(BIN)/python sweeps/arc.py $(ARGS)
 
-arena: $(READY)  ## sweep LoRA, soft prompts and both over the reasoning arena
+arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 5 minutes
 	$(BIN)/python sweeps/arena.py $(ARGS)
 
 test: $(READY)  ## run the quick tests: 6 minutes on two cores
@@ -20,18 +20,18 @@ test: $(READY)  ## run the quick tests: 6 minutes on two cores
 e2e: $(READY)  ## run the tests of whole sweeps, drivers that are killed, teams of processes: 15 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e $(ARGS)
 
-cluster: $(READY)  ## test `ray up` against pods on this machine (root, openssh-server, rsync, iproute2)
+cluster: $(READY)  ## test `ray up` with simulated machines (needs root, openssh-server, rsync, iproute2)
 	$(BIN)/python -m pytest -m cluster tests/cluster $(ARGS)
 
-lint: $(READY)  ## style, formatting, types
+lint: $(READY)  ## check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-ui: $(READY)  ## browse the trials: MLflow at http://127.0.0.1:5000
+ui: $(READY)  ## open MLflow on the trials: http://127.0.0.1:5000
 	$(BIN)/espalier ui $(ARGS)
 
-clean:  ## remove .venv and caches; runs/ and mlflow.db stay
+clean:  ## remove .venv and caches; keep runs/ and mlflow.db
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
