@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sweeps.results.finals import UNTOUCHED, Final, bounds_of, candidates, markdown, verdict
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord
 from trainables.core import Pair
 from trainables.learners.lora import LoraConfig
@@ -20,10 +21,7 @@ from trainables.trial import Asked, Finalist, open_learner, untouched_scores
 
 def record(number, scores, status="finished", diverged=()):
     history = [{"round": i, "score": s, "diverged": i in diverged} for i, s in enumerate(scores, start=1)]
-    best = max(scores, default=None)
-    return TrialRecord(
-        f"t{number}", number, "lora", {"r": number}, status, len(scores), best, None, 100, 0.0, history
-    )  # fmt: skip
+    return TrialRecord(f"t{number}", number, "lora", {"r": number}, status, TrialHistory(tuple(history)), 100)
 
 
 def test_candidates_are_the_best_at_their_best_round_and_the_defaults():

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import (
     TrialRecord,
     against_trivial,
@@ -24,8 +25,9 @@ BASELINES = {"chance": 0.25, "constant": 0.3, "constant.sequence": 0.9}
 
 def record(number, score, status="finished", rounds=4, n=60, learner="lora", history=None, **params):
     params = {"r": 8, "learning_rate": 0.0003} | params
-    history = [{"round": i + 1, "score": score, "loss": 1.5, "time_s": 2.0 * i} for i in range(rounds)]
-    return TrialRecord(f"t{number}", number, learner, params, status, rounds, score, score, n, 9.0, history)
+    fixed = {"score": score, "loss": 1.5, "diverged": status == "diverged"}
+    history = [{"round": i + 1, "time_s": 2.0 * i} | fixed for i in range(rounds)]
+    return TrialRecord(f"t{number}", number, learner, params, status, TrialHistory(tuple(history)), n)
 
 
 FOUR = [
@@ -64,9 +66,9 @@ def test_equal_scores_share_a_rank_and_the_next_rank_counts_them():
 
 
 def test_trials_that_cannot_win_carry_no_rank_whatever_they_scored():
-    waiting = dataclasses.replace(record(3, 0.0, "running", 0), score=None, last_score=None)
+    waiting = record(3, 0.0, "running", 0)
     rows = rank([record(0, 0.9, "diverged"), record(1, 0.8, "failed"), record(2, 0.2, "running", 1), waiting])
-    assert [(row.rank, row.record.number) for row in rows] == [(1, 2), (None, 0), (None, 1), (None, 3)]
+    assert [(row.rank, row.record.number) for row in rows] == [(1, 2), (None, 1), (None, 0), (None, 3)]
     assert rows[3].interval is None
 
 
@@ -132,7 +134,8 @@ def test_a_sweep_without_trials_is_written_too(tmp_path):
 def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path):
     write_all(tmp_path, FOUR, baselines={}, rounds=4)
     before = (tmp_path / "trials.parquet").read_bytes()
-    unwritable = dataclasses.replace(FOUR[0], history=[{"round": 2**80}])  # no column of integers holds it
+    beyond = TrialHistory(({"round": 2**80},))  # no column of integers holds it
+    unwritable = dataclasses.replace(FOUR[0], history=beyond)
     with pytest.raises(OverflowError):
         write_all(tmp_path, [unwritable], baselines={}, rounds=4)
     assert (tmp_path / "trials.parquet").read_bytes() == before

@@ -27,7 +27,6 @@ from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.session import Ended, check, session
 from sweeps.engine.sweep import BadInput, Sweep
 from sweeps.results.comparison import compare
-from sweeps.results.files import best_round
 from sweeps.results.finals import Final, bounds_of
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run import SWEEP_FILE
@@ -231,4 +230,4 @@ def _over(folder: Path) -> bool:
     if not (folder / SWEEP_FILE).is_file():
         return False
     left = open_run(folder)
-    return not left.end.get("interrupted", True) and any(best_round(record.history) for record in left.records)
+    return not left.end.get("interrupted", True) and any(record.history.best for record in left.records)

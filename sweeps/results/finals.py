@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from sweeps.results.comparison import Comparison, compare, first_group, in_words
-from sweeps.results.files import best_round
 from sweeps.results.leaderboard import TrialRecord, by_score, percent, span
 from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import intervals
@@ -68,8 +67,7 @@ def candidates(
     for one in _distinct([*best, *own]):
         full = one not in best and one.status != "finished"
         name = f"trial {one.number}{' (default)' if one.params in [default.params for default in own] else ''}"
-        best_of_own = None if full else best_round(one.history)
-        trained = int(best_of_own["round"]) if best_of_own else rounds
+        trained = rounds if full else one.history.best_round or rounds
         chosen.append(Candidate(one.trial_id, name, one.params, trained, one.score if one in best else None))
     return chosen
 

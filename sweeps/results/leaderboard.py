@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.results.files import TRIALS, parquet, replace_file, table
+from sweeps.results.history import TrialHistory, has_diverged
 from sweeps.results.statistics import Interval, interval, smallest_difference, wilson
 from sweeps.results.uncertainty import of_clusters
 
@@ -21,22 +22,36 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial so far. `score` is the best over its rounds, `items` the per-example scores of that round, if known."""
+    """One trial so far. `items` are the per-example scores of its best round, if known."""
 
     trial_id: str
     number: int
     learner: str
     params: dict[str, Any]
     status: Status
-    rounds: int  # rounds that were completed
-    score: float | None
-    last_score: float | None
-    n_items: int
-    seconds: float
-    history: list[dict[str, Any]] = field(repr=False)  # per round: round, score, loss, other metrics, time_s
+    history: TrialHistory = field(default_factory=TrialHistory, repr=False)
+    n_items: int = 0
     notes: tuple[str, ...] = ()
     items: tuple[float, ...] = field(default=(), repr=False)
     clusters: tuple[str, ...] = field(default=(), repr=False)  # what each item belongs to; empty: all are independent
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were completed."""
+        return self.history.rounds
+
+    @property
+    def score(self) -> float | None:
+        """The best round's."""
+        return self.history.score
+
+    @property
+    def last_score(self) -> float | None:
+        return self.history.last_score
+
+    @property
+    def seconds(self) -> float:
+        return self.history.seconds
 
     @property
     def independent(self) -> int:
@@ -69,7 +84,7 @@ def how_ended(result: Mapping[str, Any], rounds: int, error: bool = False) -> St
     """
     if error:
         return "failed"
-    if result.get("diverged"):
+    if has_diverged(result):
         return "diverged"
     if result.get("training_iteration", 0) >= rounds:
         return "finished"
