@@ -52,7 +52,8 @@ def test_markdown_to_the_letter(tmp_path):
         "| - | 3 | 0.0 % | 0.0-6.0 | 2 | diverged in round 2 | learning_rate=3 |",
         "",
         "- chance 25.0 %, constant 30.0 %.",
-        "- Ranks 1-2 overlap at n=60: these scores cannot tell 2 trials apart.",
+        "- Ranks 1-2 (2 trials) cannot be told apart at n=60 (unpaired, by their intervals, as scores by item are not at"
+        " hand).",
         "- n=60 shows differences from 26 points up (80 % power).",
         "- best against constant: +50.0 points, beyond what luck may give the best of 9 scores.",
         "- Scores are on the search split, each the best of its rounds: what finalists score on the test split counts.",

@@ -80,15 +80,22 @@ def beyond_luck(difference: float, error: Error) -> float:
     return float(2 * t.sf(abs(difference) / math.sqrt(error.variance), error.freedom))
 
 
-def corrected(raw: Sequence[float]) -> list[float]:
+def pairs_of(counts: Sequence[int]) -> int:
+    """How many pairs of scores there are, if each of several has so many; none pairs with another of its own."""
+    return (sum(counts) ** 2 - sum(count**2 for count in counts)) // 2
+
+
+def corrected(raw: Sequence[float], counts: Sequence[int] = ()) -> list[float]:
     """p-values of the best against each of the others, corrected for how many there are and for its being the best.
 
     Any pair of K equal configurations might turn out to be the best and another, so the smallest is one of
     K (K - 1) / 2 (Sidak 1967). Once that one is told apart, K - 1 are left, and so on (step-down: Holm 1979).
+    `counts`: where the scores are themselves the best of several rounds, of how many; the best's, then the others'.
     """
-    adjusted, largest = [1.0] * len(raw), 0.0
-    for place, index in enumerate(np.argsort(raw, kind="stable")):
-        pairs = math.comb(len(raw) + 1 - place, 2)
+    first, *left = counts or [1] * (len(raw) + 1)
+    adjusted, largest, order = [1.0] * len(raw), 0.0, np.argsort(raw, kind="stable")
+    for place, index in enumerate(order):
+        pairs = pairs_of([first, *(left[other] for other in order[place:])])
         largest = max(largest, -math.expm1(pairs * math.log1p(-min(raw[index], 1 - 1e-12))))
         adjusted[index] = largest
     return adjusted

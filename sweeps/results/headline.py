@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from sweeps.results.charts import finite
 from sweeps.results.comparison import first_group
 from sweeps.results.finals import UNTOUCHED, as_trivial, left_out, told_apart
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, against_trivial, level_with_best, percent, rank, span
+from sweeps.results.leaderboard import UNRANKED, TrialRecord, against_trivial, percent, rank, span
+from sweeps.results.level import level
 from sweeps.results.run import Run
 
 NAMED = 3  # finalists; more are counted
@@ -29,12 +30,13 @@ def _found(run: Run) -> str:
         if lost and len(lost) == len(run.records):
             return f"There is no winner: all {len(lost)} trials diverged or failed."
         return "No trial has a score yet."
-    best, level = rows[0], level_with_best(rows)[1:]
+    best, found = rows[0], level([row.record for row in rows])
     lead = f"{named(run, best.record)} has the best search score, {percent(best.record.score)}"
     if best.interval:
         lead += f" (95 % interval {span(best.interval)})"
-    if level:
-        lead += f", but {_count(len(level), 'trial')} cannot be told apart from it"
+    if found and len(found.places) > 1:
+        unpaired = " (unpaired)" if found.unpaired == len(rows) - 1 else ""
+        lead += f", but {_count(len(found.places) - 1, 'trial')} cannot be told apart from it{unpaired}"
     before = finite([run.end.get("baselines", {}).get("untouched")])
     return f"{lead}; the untouched base scores {percent(before[0])}." if before else f"{lead}."
 

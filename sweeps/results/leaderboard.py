@@ -12,7 +12,8 @@ from rich.table import Table
 
 from sweeps.results.files import TRIALS, parquet, replace_file, table
 from sweeps.results.history import TrialHistory, has_diverged
-from sweeps.results.statistics import Interval, interval, smallest_difference, wilson
+from sweeps.results.level import POWER, level
+from sweeps.results.statistics import Interval, interval, wilson
 from sweeps.results.uncertainty import of_clusters
 
 Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
@@ -141,31 +142,23 @@ def by_score(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return sorted(filter(_ranked, records), key=lambda one: (-(one.score or 0.0), one.number))
 
 
-def level_with_best(ranked: Sequence[Row]) -> list[Row]:
-    """The first row and those whose intervals reach into its own; none where it has no interval."""
-    if not ranked or ranked[0].interval is None:
-        return []
-    low = ranked[0].interval[0]
-    return [row for row in ranked if row.interval and row.interval[1] >= low]
-
-
 def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
-    """What may be concluded: who overlaps with the best, what n can show, and whether the trivial is beaten."""
+    """What may be concluded: who cannot be told from the best, what n can show, and whether the trivial is beaten."""
     ranked = [row for row in rows if row.rank is not None]
     trivial = {name: value for name, value in baselines.items() if "." not in name}  # `constant.<kind>` are details
     lines = [", ".join(f"{name} {percent(value)}" for name, value in trivial.items())] if trivial else []
-    if not ranked or ranked[0].interval is None:
+    found = level([row.record for row in ranked])
+    if found is None or ranked[0].interval is None:
         return lines
-    best, n = ranked[0], ranked[0].record.independent
-    level = level_with_best(ranked)
-    if len(level) > 1:
-        last = level[-1].rank if level == ranked[: len(level)] else None
-        span_of = f"1-{last}" if last else ", ".join(str(row.rank) for row in level)
+    best, places, n = ranked[0], found.places, found.n
+    if len(places) > 1:
+        last = ranked[places[-1]].rank if places[-1] == len(places) - 1 else None
+        span_of = f"1-{last}" if last else ", ".join(str(ranked[place].rank) for place in places)
         ranks = "Scores at rank 1" if last == 1 else f"Ranks {span_of}"
-        lines.append(f"{ranks} overlap at n={n}: these scores cannot tell {len(level)} trials apart")
+        lines.append(f"{ranks} ({len(places)} trials) cannot be told apart at n={n} ({found.how()})")
     elif len(ranked) > 1:
-        lines.append(f"Rank 1 overlaps with no other trial at n={n}")
-    lines.append(f"n={n} shows differences from {100 * smallest_difference(n):.0f} points up (80 % power)")
+        lines.append(f"Rank 1 is better than all others at n={n} ({found.how()})")
+    lines.append(f"n={n} shows differences from {100 * found.shown:.0f} points up ({100 * POWER:.0f} % power)")
     if trivial:
         name, looks, beyond = against_trivial(ranked, trivial)
         luck = f"what luck may give the best of {looks} scores"
