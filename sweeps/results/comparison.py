@@ -102,25 +102,31 @@ def corrected(raw: Sequence[float], counts: Sequence[int] = ()) -> list[float]:
 
 
 def compare(
-    finalists: Mapping[str, np.ndarray], clusters: Sequence[str] = (), untrained: Collection[str] = ()
+    finalists: Mapping[str, np.ndarray],
+    clusters: Sequence[str] = (),
+    untrained: Collection[str] = (),
+    reference: str | None = None,
 ) -> list[Comparison]:
-    """The best against each of the others, in order of score; p-values hold for all of them together.
+    """The best, or a `reference` by name, against each of the others, in order of score; p-values hold for all of them
+    together.
 
     `untrained` names those whose scores no seed can change. A p-value is never below the exact one of the pair's items.
     """
     names = sorted(finalists, key=lambda name: -float(np.mean(finalists[name])))
     arrays = {name: np.asarray(finalists[name], float) for name in names}
     seeds = of_seeds(arrays, untrained)
+    best = reference or next(iter(names), "")
+    others = [name for name in names if name != best]
     differences, raw = [], []
-    for name in names[1:]:
-        best, first, second = names[0], arrays[names[0]], arrays[name]
+    for name in others:
+        first, second = arrays[best], arrays[name]
         differences.append(float(first.mean() - second.mean()))
         items = of_items(first.mean(0) - second.mean(0), clusters)
         error = of_both(items, [(first, seeds[best]), (second, seeds[name])])
         exact = paired(first.mean(0), second.mean(0), clusters)
         raw.append(max(exact, beyond_luck(differences[-1], error)))
-    told = zip(names[1:], differences, corrected(raw), strict=True)
-    return [Comparison(names[0], name, difference, p) for name, difference, p in told]
+    told = zip(others, differences, corrected(raw), strict=True)
+    return [Comparison(best, name, difference, p) for name, difference, p in told]
 
 
 def first_group(comparisons: Sequence[Comparison]) -> list[str]:

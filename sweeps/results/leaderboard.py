@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sweeps.results.files import TRIALS, parquet, replace_file, table
 from sweeps.results.history import TrialHistory, has_diverged
-from sweeps.results.level import POWER, level
+from sweeps.results.level import POWER, against_trivial, level
 from sweeps.results.statistics import Interval, interval, wilson
 from sweeps.results.uncertainty import of_clusters
 
@@ -160,22 +160,17 @@ def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
         lines.append(f"Rank 1 is better than all others at n={n} ({found.how()})")
     lines.append(f"n={n} shows differences from {100 * found.shown:.0f} points up ({100 * POWER:.0f} % power)")
     if trivial:
-        name, looks, beyond = against_trivial(ranked, trivial)
+        name, looks, beyond = against_trivial([row.record for row in ranked], trivial)
         luck = f"what luck may give the best of {looks} scores"
         sure = f"beyond {luck}" if beyond else f"within {luck}: it may be no better"
-        if ranked[0].interval[1] < trivial[name]:
-            sure = "beyond its interval: it is worse"
-        lines.append(f"best against {name}: {100 * ((best.record.score or 0.0) - trivial[name]):+.1f} points, {sure}")
+        for other in dict.fromkeys([name, *(["untouched"] if "untouched" in trivial else [])]):
+            worse = ranked[0].interval[1] < trivial[other]
+            if worse:
+                sure = "beyond its interval: " + ("training made it worse" if other == "untouched" else "it is worse")
+            if worse or other == name:
+                apart = 100 * ((best.record.score or 0.0) - trivial[other])
+                lines.append(f"best against {other}: {apart:+.1f} points, {sure}")
     return lines
-
-
-def against_trivial(ranked: Sequence[Row], trivial: Mapping[str, float]) -> tuple[str, int, bool]:
-    """The best trivial strategy; how many scores the search's best is the best of; and whether it is further from that
-    strategy than this many equally bad ones would bring it (Wilson's interval, corrected by Bonferroni)."""
-    name, looks = max(trivial, key=lambda key: trivial[key]), max(1, sum(row.record.rounds for row in ranked))
-    best = ranked[0].record
-    low, _ = wilson((best.score or 0.0) * best.independent, best.independent, 1 - 0.05 / looks)
-    return name, looks, low > trivial[name]
 
 
 def percent(value: float | None) -> str:

@@ -7,7 +7,7 @@ different trials that might have turned out to be the best and another.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist, median
@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from sweeps.results.comparison import LEVEL, beyond_luck, corrected, paired, pairs_of
-from sweeps.results.statistics import Interval, smallest_difference
+from sweeps.results.statistics import Interval, smallest_difference, wilson
 from sweeps.results.uncertainty import of_items
 
 POWER = 0.8
@@ -25,6 +25,8 @@ POWER = 0.8
 class Scored(Protocol):
     """A trial: the scores (N,) of its best round by item, what each item belongs to, and of how many it is the best."""
 
+    @property
+    def score(self) -> float | None: ...
     @property
     def items(self) -> tuple[float, ...]: ...
     @property
@@ -98,3 +100,12 @@ def _shown(error: float, pairs: int) -> float:
     """The difference that is found with `POWER` at this standard error, one of so many pairs."""
     normal = NormalDist()
     return min(1.0, (normal.inv_cdf(1 - LEVEL / pairs / 2) + normal.inv_cdf(POWER)) * error)
+
+
+def against_trivial(trials: Sequence[Scored], trivial: Mapping[str, float]) -> tuple[str, int, bool]:
+    """The best trivial strategy; how many scores the first trial, the best, is the best of; and whether it is further
+    from that strategy than this many equally bad ones would bring it (Wilson's interval, corrected by Bonferroni)."""
+    name, looks = max(trivial, key=lambda key: trivial[key]), max(1, sum(one.rounds for one in trials))
+    best = trials[0]
+    low, _ = wilson((best.score or 0.0) * best.independent, best.independent, 1 - LEVEL / looks)
+    return name, looks, low > trivial[name]
