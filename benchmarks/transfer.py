@@ -37,6 +37,7 @@ from sweeps.engine.like import like
 from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.session import describe
 from sweeps.engine.sweep import Sweep
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord, write_all
 from sweeps.results.run import SWEEP_FILE, Run
 from trainables.bases import Base, load
@@ -127,8 +128,8 @@ def run(searches: Sequence[Search], trials: int) -> None:
             status = "diverged" if diverged else "finished"
             one.records.append(
                 TrialRecord(
-                    trial_id, number, pair.learner.name, params, status, ROUNDS, score, score,
-                    len(judged[place]["items"]), 1.0, [row | {"time_s": 1.0, "seconds": 1.0, "at": 0.0}],
+                    trial_id, number, pair.learner.name, params, status,
+                    TrialHistory((row | {"time_s": 1.0, "seconds": 1.0, "at": 0.0},)), len(judged[place]["items"]),
                 )
             )  # fmt: skip
     for one, _, _, learner in asked.values():

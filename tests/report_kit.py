@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from search_spaces.space import Space
 from sweeps.results.files import FINALISTS, finalists_parquet
 from sweeps.results.finals import UNTOUCHED, Final
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord, write_all
 from sweeps.results.report import write_report
 from trainables.core import Example
@@ -50,10 +51,7 @@ def trial(number, score, status="finished", rounds=4, learner="lora", **params):
         for i in range(1, rounds + 1)
     ]
     items = (1.0,) * round(100 * score) + (0.0,) * round(100 * (1 - score))
-    last = history[-1]["score"] if history else None
-    return TrialRecord(
-        f"t{number}", number, learner, given, status, rounds, last, last, 100, 2.0 * rounds, history, items=items
-    )
+    return TrialRecord(f"t{number}", number, learner, given, status, TrialHistory(tuple(history)), 100, items=items)
 
 
 def several(n=24):

@@ -13,7 +13,7 @@ from sweeps.engine.flags import read
 from sweeps.results.run import Run
 from tests import toy_sweep
 from tests.chain_script import SWEEP
-from tests.report_kit import confirmed
+from tests.report_kit import confirmed, final, folder, questions, trial
 
 
 def test_a_phase_is_summed_up_over_all_seeds_of_its_winner(tmp_path):
@@ -24,6 +24,16 @@ def test_a_phase_is_summed_up_over_all_seeds_of_its_winner(tmp_path):
     assert final.scores[0].mean() != final.score
     assert line.startswith(f"  one: {100 * final.score:.1f} %")
     assert line.endswith("of the test split")
+
+
+def test_a_phase_that_did_harm_is_called_so(tmp_path):
+    asked = questions()
+    good, bad = (folder(tmp_path / name, [trial(0, 0.5)], finals=[final("trial 0", rate, "t0", asked)], asked=asked)
+                 for name, rate in (("good", 0.9), ("bad", 0.3)))  # fmt: skip
+    *_, harmed = summary([good, bad])
+    assert harmed.startswith("  bad less good: -")
+    assert harmed.endswith("): this phase made it worse")
+    assert "worse" not in "".join(summary([bad, good]) + summary([good, good]))
 
 
 def refused(capsys, *argv, of=SWEEP):

@@ -11,6 +11,7 @@ from sweeps.engine.search import OptunaSearcher
 from sweeps.engine.steering import clone
 from sweeps.engine.study import storage_of
 from sweeps.results.files import TRIALS, parquet
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.run import SWEEP_FILE
 from tests.toy_sweep import SWEEP as TOY
@@ -31,7 +32,7 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
     search.settle(alive=[f"t{number}" for number in range(4)])
     search.suggest("t4")
     rounds = [{"round": 1, "score": 0.5, "diverged": False, "seconds": 1.0}]
-    record = TrialRecord("t0", 0, "toy", params[0], "running", 1, 0.5, 0.5, 20, 1.0, rounds)
+    record = TrialRecord("t0", 0, "toy", params[0], "running", TrialHistory(tuple(rounds)), 20)
     (tmp_path / TRIALS).write_bytes(parquet([record]))
     (tmp_path / SWEEP_FILE).write_text(yaml.safe_dump({"sweep": TOY.to_dict()}))
     with driving(tmp_path):

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from sweeps.engine.record import Recorder
-from sweeps.results.leaderboard import TrialRecord, against_trivial, rank, verdict
+from sweeps.results.leaderboard import TrialRecord, rank, verdict
+from sweeps.results.level import against_trivial
 from sweeps.results.run import Run
 from sweeps.results.statistics import smallest_difference, wilson
 from sweeps.verbs.reproduce import Job
@@ -49,7 +50,7 @@ def test_copies_count_once_in_the_intervals_of_the_search(tmp_path):
     for record in (once, thrice):
         shows = f"n=20 shows differences from {100 * smallest_difference(20):.0f} points"
         assert verdict(rank([record]), {})[0].startswith(shows)
-        assert against_trivial(rank([record]), {"constant": 0.3})[2] is False
+        assert against_trivial([record], {"constant": 0.3})[2] is False
 
 
 def test_copies_are_known_where_a_sweep_is_read_back(tmp_path):

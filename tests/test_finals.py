@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeps.results.finals import UNTOUCHED, Final, bounds_of, candidates, markdown, verdict
+from sweeps.results.finals import UNTOUCHED, Final, bounds_of, candidates, harm, markdown, verdict
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord
 from tests.report_kit import items
 from trainables.core import Pair
@@ -21,10 +22,7 @@ from trainables.trial import Asked, Finalist, open_learner, untouched_scores
 
 def record(number, scores, status="finished", diverged=()):
     history = [{"round": i, "score": s, "diverged": i in diverged} for i, s in enumerate(scores, start=1)]
-    best = max(scores, default=None)
-    return TrialRecord(
-        f"t{number}", number, "lora", {"r": number}, status, len(scores), best, None, 100, 0.0, history
-    )  # fmt: skip
+    return TrialRecord(f"t{number}", number, "lora", {"r": number}, status, TrialHistory(tuple(history)), 100)
 
 
 def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
@@ -78,6 +76,39 @@ def test_nothing_learned_is_said():
     said = " ".join(verdict(finals, [], {}))
     assert "indistinguishable at n=300" in said
     assert "nothing was shown to be learned" in said
+
+
+def right(count, seeds=3, n=60):
+    """The same answers with every seed."""
+    return np.array([[1.0] * count + [0.0] * (n - count)] * seeds)
+
+
+def test_a_base_that_beats_every_finalist_is_told_as_harm():
+    """Of 60 questions the base knows 40, and what was trained 28 and 20 of these. McNemar: 2 / 2^12 and 2 / 2^20, for
+    two and three pairs."""
+    base = Final(UNTOUCHED, None, right(40, seeds=1))
+    said = verdict([Final("trial 1", 0.9, right(28)), Final("trial 2", 0.9, right(20)), base], [], {})
+    assert said[0].startswith("untouched base is better than all others at n=60")
+    assert (
+        said[1] == "Training made every finalist worse than the untouched base, by 20.0 to 33.3 points (p <= 0.00049)"
+    )
+    assert "nothing was shown to be learned" not in " ".join(said)
+    said = verdict([Final("trial 1", 0.9, right(28)), base], [], {})
+    assert said[1] == "Training made trial 1 worse than the untouched base, by 20.0 points (p = 0.00049)"
+
+
+def test_a_finalist_that_training_made_worse_is_named_beside_others():
+    base = Final(UNTOUCHED, None, right(40, seeds=1))
+    harmed = Final("trial 2", None, right(20))
+    words = "Training made trial 2 worse than the untouched base, by 33.3 points (p = "
+    level = verdict([Final("trial 1", None, right(41)), base, harmed], [], {})
+    assert level[1] == "The untouched base is among them: nothing was shown to be learned"
+    assert level[2].startswith(words)
+    better = verdict([Final("trial 1", None, right(58)), base, harmed], [], {})
+    assert better[1] == "The best is +30.0 points from the untouched base"
+    assert better[2].startswith(words)
+    assert len(verdict([Final("trial 1", None, right(41)), base, Final("trial 2", None, right(37))], [], {})) == 2
+    assert harm([harmed], []) == "", "without a base, nothing is known"
 
 
 def test_a_winner_that_says_no_to_everything_is_named_as_such():

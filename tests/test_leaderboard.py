@@ -9,23 +9,26 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import (
     TrialRecord,
-    against_trivial,
+    by_score,
     how_ended,
     print_table,
     rank,
     varying_axes,
     write_all,
 )
+from sweeps.results.level import against_trivial
 
 BASELINES = {"chance": 0.25, "constant": 0.3, "constant.sequence": 0.9}
 
 
 def record(number, score, status="finished", rounds=4, n=60, learner="lora", history=None, **params):
     params = {"r": 8, "learning_rate": 0.0003} | params
-    history = [{"round": i + 1, "score": score, "loss": 1.5, "time_s": 2.0 * i} for i in range(rounds)]
-    return TrialRecord(f"t{number}", number, learner, params, status, rounds, score, score, n, 9.0, history)
+    fixed = {"score": score, "loss": 1.5, "diverged": status == "diverged"}
+    history = [{"round": i + 1, "time_s": 2.0 * i} | fixed for i in range(rounds)]
+    return TrialRecord(f"t{number}", number, learner, params, status, TrialHistory(tuple(history)), n)
 
 
 FOUR = [
@@ -50,7 +53,8 @@ def test_markdown_to_the_letter(tmp_path):
         "| - | 3 | 0.0 % | 0.0-6.0 | 2 | diverged in round 2 | learning_rate=3 |",
         "",
         "- chance 25.0 %, constant 30.0 %.",
-        "- Ranks 1-2 overlap at n=60: these scores cannot tell 2 trials apart.",
+        "- Ranks 1-2 (2 trials) cannot be told apart at n=60"
+        " (unpaired, by their intervals, as scores by item are not at hand).",
         "- n=60 shows differences from 26 points up (80 % power).",
         "- best against constant: +50.0 points, beyond what luck may give the best of 9 scores.",
         "- Scores are on the search split, each the best of its rounds: what finalists score on the test split counts.",
@@ -64,9 +68,9 @@ def test_equal_scores_share_a_rank_and_the_next_rank_counts_them():
 
 
 def test_trials_that_cannot_win_carry_no_rank_whatever_they_scored():
-    waiting = dataclasses.replace(record(3, 0.0, "running", 0), score=None, last_score=None)
+    waiting = record(3, 0.0, "running", 0)
     rows = rank([record(0, 0.9, "diverged"), record(1, 0.8, "failed"), record(2, 0.2, "running", 1), waiting])
-    assert [(row.rank, row.record.number) for row in rows] == [(1, 2), (None, 0), (None, 1), (None, 3)]
+    assert [(row.rank, row.record.number) for row in rows] == [(1, 2), (None, 1), (None, 0), (None, 3)]
     assert rows[3].interval is None
 
 
@@ -132,7 +136,8 @@ def test_a_sweep_without_trials_is_written_too(tmp_path):
 def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path):
     write_all(tmp_path, FOUR, baselines={}, rounds=4)
     before = (tmp_path / "trials.parquet").read_bytes()
-    unwritable = dataclasses.replace(FOUR[0], history=[{"round": 2**80}])  # no column of integers holds it
+    beyond = TrialHistory(({"round": 2**80},))  # no column of integers holds it
+    unwritable = dataclasses.replace(FOUR[0], history=beyond)
     with pytest.raises(OverflowError):
         write_all(tmp_path, [unwritable], baselines={}, rounds=4)
     assert (tmp_path / "trials.parquet").read_bytes() == before
@@ -167,5 +172,17 @@ def test_the_best_of_many_scores_must_be_further_from_the_trivial():
     """28 of 60 right against 30 %: Wilson's lower end is 34.6 % at 95 %, but 26.8 % at 1 - 0.05 / 100."""
     trivial = {"chance": 0.25, "constant": 0.3}
     alone, many = ([record(i, 28 / 60, rounds=1) for i in range(count)] for count in (1, 100))
-    assert against_trivial(rank(alone), trivial) == ("constant", 1, True)
-    assert against_trivial(rank(many), trivial) == ("constant", 100, False)
+    assert against_trivial(alone, trivial) == ("constant", 1, True)
+    assert against_trivial(by_score(many), trivial) == ("constant", 100, False)
+
+
+def test_a_base_that_beats_the_best_trial_is_told_as_harm(tmp_path):
+    """Wilson at n = 60: 18 right 19.9-42.5. Also where a constant answer would be better still."""
+    for constant, first in ((0.4, "best against untouched"), (0.9, "best against constant")):
+        write_all(tmp_path, [record(0, 0.3)], baselines={"constant": constant, "untouched": 0.5}, rounds=4)
+        lines = (tmp_path / "leaderboard.md").read_text().splitlines()
+        told = [line for line in lines if line.startswith("- best against")]
+        assert told[0].startswith(f"- {first}")
+        assert told[-1] == "- best against untouched: -20.0 points, beyond its interval: training made it worse."
+    write_all(tmp_path, [record(0, 0.3)], baselines={"constant": 0.2, "untouched": 0.4}, rounds=4)
+    assert "training made it worse" not in (tmp_path / "leaderboard.md").read_text()

@@ -20,6 +20,7 @@ from sweeps.engine.session import describe
 from sweeps.engine.sweep import LEARNER, BadInput, Sweep
 from sweeps.results.files import FINALISTS, finalists_parquet
 from sweeps.results.finals import Final
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord, write_all
 from sweeps.results.run import SWEEP_FILE, Run
 from tests.toys import Digits, Letters
@@ -69,7 +70,7 @@ def trial(number, params, score, status="finished", rounds=4, learner="lora", hi
     scores = history or [score] * rounds
     fixed = {"loss": 1.0, "diverged": status == "diverged", "time_s": 1.0, "seconds": 1.0, "at": 1.0}
     rows = [{"round": i, "score": s} | fixed for i, s in enumerate(scores, 1)]
-    return TrialRecord(f"t{number}", number, learner, params, status, len(rows), score, score, 10, 1.0, rows)
+    return TrialRecord(f"t{number}", number, learner, params, status, TrialHistory(tuple(rows)), 10)
 
 
 def trials(n=40, seed=3, space=SPACE, score=rate_matters):
@@ -141,7 +142,7 @@ def test_a_stopped_trial_is_compared_at_its_own_rounds(tmp_path):
 
 def test_diverged_trials_are_the_worst(tmp_path):
     records = [
-        dataclasses.replace(one, status="diverged", score=0.0) if one.params["learning_rate"] > 3e-3 else one
+        trial(one.number, one.params, 0.0, "diverged") if one.params["learning_rate"] > 3e-3 else one
         for one in trials(score=lambda params: 0.5 + params["weight_decay"])
     ]
     new, first = like(sweep(), past(tmp_path / "run", records))

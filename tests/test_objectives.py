@@ -15,6 +15,7 @@ from sweeps.arena import SWEEP as ARENA
 from sweeps.engine.checks import BadInput
 from sweeps.engine.flags import parse
 from sweeps.engine.search import OptunaSearcher
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.pareto import costs, front, in_words
 from sweeps.style import SWEEP as STYLE
@@ -24,8 +25,9 @@ BOTH = ("score", "trainable_parameters")
 
 
 def record(number, score, parameters, status="finished"):
-    history = [{"round": 4, "score": score, "trainable_parameters": parameters}]
-    return TrialRecord(f"t{number}", number, "lora", {}, status, 4, score, score, 100, 1.0 + number, history)
+    row = {"round": 4, "score": score, "trainable_parameters": parameters, "time_s": 1.0 + number}
+    row |= {"diverged": status == "diverged"}
+    return TrialRecord(f"t{number}", number, "lora", {}, status, TrialHistory((row,)), 100)
 
 
 def test_the_front_is_what_no_other_beats():
@@ -52,11 +54,11 @@ def test_the_front_is_what_no_other_beats():
 def test_a_trial_is_on_the_front_with_one_checkpoint():
     """The round whose adapter is kept forgets more, and has a higher loss, than the last one does."""
     rounds = [
-        {"round": 1, "score": 0.9, "loss": 0.7, "trainable_parameters": 8, "forgetting_score": 0.1},
-        {"round": 2, "score": 0.4, "loss": 0.2, "trainable_parameters": 8, "forgetting_score": 0.8},
+        {"round": 1, "score": 0.9, "loss": 0.7, "time_s": 3.0, "trainable_parameters": 8, "forgetting_score": 0.1},
+        {"round": 2, "score": 0.4, "loss": 0.2, "time_s": 6.0, "trainable_parameters": 8, "forgetting_score": 0.8},
     ]
-    one = replace(record(0, 0.9, 8), history=rounds, rounds=2, seconds=6.0)
-    assert costs(one, (*BOTH, "seconds", "loss", "out_of_domain")) == pytest.approx((0.1, 8, 6.0, 0.7, 0.9))
+    one = replace(record(0, 0.9, 8), history=TrialHistory(tuple(rounds)))
+    assert costs(one, (*BOTH, "seconds", "loss", "out_of_domain")) == pytest.approx((0.1, 8, 3.0, 0.7, 0.9))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])

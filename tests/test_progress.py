@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from sweeps.engine.progress import Progress, Seen, State, minutes, render
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import Status, TrialRecord
 
 
@@ -85,8 +86,7 @@ def test_one_line_per_event_without_a_terminal(tmp_path):
 
 def record(number: int, status: Status, scores: list[float]) -> TrialRecord:
     history = [{"round": i, "score": score} for i, score in enumerate(scores, start=1)]
-    best, last = max(scores, default=None), (scores or [None])[-1]
-    return TrialRecord(f"t{number}", number, "toy", {"r": number}, status, len(scores), best, last, 20, 1.0, history)
+    return TrialRecord(f"t{number}", number, "toy", {"r": number}, status, TrialHistory(tuple(history)), 20)
 
 
 def test_a_resumed_sweep_counts_what_was_done_before_but_not_in_its_pace():
@@ -135,6 +135,11 @@ def test_a_trial_that_diverges_is_the_best_no_longer():
     assert "new best 60.0 %" in stream.getvalue()
 
 
+def reached(rounds: int, score: float, best: int) -> TrialHistory:
+    rows = [{"round": i, "score": score if i == best else score / 2} for i in range(1, rounds + 1)]
+    return TrialHistory(tuple(rows))
+
+
 def block(state: State) -> list[str]:
     console = Console(width=80, file=io.StringIO())
     console.print(render(state))
@@ -144,9 +149,9 @@ def block(state: State) -> list[str]:
 def test_the_block_says_what_there_is():
     state = State(total=10, rounds=4, chance=0.25, elapsed=60.0)
     state.trials = {
-        "a": Seen(0, {"r": 8, "lr": 0.001}, "finished", 4, 0.5, 3),
-        "b": Seen(1, {"r": 8, "lr": 0.01}, "pruned", 1, 0.2, 1),
-        "c": Seen(2, {"r": 8, "lr": 0.1}, "running", 2, 0.3, 2),
+        "a": Seen(0, {"r": 8, "lr": 0.001}, "finished", reached(4, 0.5, 3)),
+        "b": Seen(1, {"r": 8, "lr": 0.01}, "pruned", reached(1, 0.2, 1)),
+        "c": Seen(2, {"r": 8, "lr": 0.1}, "running", reached(2, 0.3, 2)),
     }
     state.events.append("   0:59  trial 2 started")
     lines = block(state)
@@ -162,7 +167,9 @@ def test_the_block_fits_80_columns_whatever_the_names():
     names = [f"gradient_accumulation_steps_{i}" for i in range(8)]
     for i in range(20):
         status = ["running", "diverged", "failed", "interrupted", "pruned"][i % 5]
-        state.trials[f"t{i}"] = Seen(i, dict.fromkeys(names, i + 0.123456), status, i, 0.9 if i == 5 else 0.5, 40)
+        state.trials[f"t{i}"] = Seen(
+            i, dict.fromkeys(names, i + 0.123456), status, reached(40, 0.9 if i == 5 else 0.5, 40)
+        )
         state.events.append(f"  1:00:00  {'an event with a long story ' * 6}")
     lines = block(state)
     assert max(map(len, lines)) <= 80

@@ -11,12 +11,13 @@ from ray.tune import Checkpoint
 from sweeps.engine.record import Recorder
 from sweeps.results.files import FINALISTS
 from sweeps.results.finals import Final
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord
 from tests.knobs import ONE
 from trainables.core import Example
 from trainables.trial import ADAPTER_FOLDER
 
-RECORD = TrialRecord("t0", 0, "knob", {}, "finished", 1, 0.9, 0.9, 1, 0.0, [])
+RECORD = TrialRecord("t0", 0, "knob", {}, "finished", TrialHistory(({"round": 1, "score": 0.9},)), 1)
 
 
 def test_finalists_are_written_once_the_winners_weights_are_there(tmp_path):
@@ -42,8 +43,12 @@ def test_a_trial_that_has_ended_keeps_what_an_older_snapshot_may_name(tmp_path):
     """A large sweep's newest snapshot is seconds old, and after a kill --resume goes on from what it names."""
     for number in range(6):
         (tmp_path / f"t0/checkpoint_{number:06d}" / ADAPTER_FOLDER).mkdir(parents=True)
-    best = SimpleNamespace(checkpoint=Checkpoint(str(tmp_path / "t0/checkpoint_000001")))
-    manager = SimpleNamespace(best_checkpoint_result=best)
+    scores = {0: 0.2, 3: 0.4, 1: 0.9, 2: 0.9}  # in Tune's order: by score, equal ones by time
+    results = [
+        SimpleNamespace(checkpoint=Checkpoint(str(tmp_path / f"t0/checkpoint_{i:06d}")), metrics={"score": score})
+        for i, score in scores.items()
+    ]
+    manager = SimpleNamespace(best_checkpoint_results=results)
     trial = SimpleNamespace(
         trial_id="t0",
         last_result={"done": True, "training_iteration": 6},
@@ -60,4 +65,7 @@ def test_a_trial_that_has_ended_keeps_what_an_older_snapshot_may_name(tmp_path):
     recorder.on_step_end(0, [trial])
     assert left() == [0, 1, 2, 3, 4, 5]
     recorder.tidy_ended()
-    assert left() == [1, 4, 5], "the best and the last two"
+    assert left() == [1, 4, 5], "the best, the first of equals, and the last two"
+    (tmp_path / "t0/checkpoint_000001" / ADAPTER_FOLDER / "weights").write_text("of round 2")
+    recorder.keep_best([trial])
+    assert (tmp_path / "best/weights").read_text() == "of round 2", "to which a reproduction trains"

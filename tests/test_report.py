@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from search_spaces.space import Space
+from sweeps.engine.ending import gain_lines
 from sweeps.results.files import BESIDE, FINALISTS
 from sweeps.results.finals import UNTOUCHED, Final, verdict
 from sweeps.results.gain import gain
@@ -20,6 +21,7 @@ from sweeps.results.headline import headline
 from sweeps.results.leaderboard import percent, write_all
 from sweeps.results.report import write_report
 from sweeps.results.run import Run
+from sweeps.results.summary import comparison
 from tests.report_kit import (
     confirmed,
     final,
@@ -185,6 +187,32 @@ def test_the_headline_says_when_nothing_was_learned(tmp_path):
     close = [final("trial 0", 0.8, "t0", asked), final("trial 11", 0.8, "t1", asked)]
     said = headline(Run.read(folder(tmp_path / "b", several(), finals=close, asked=asked)))
     assert "cannot be told apart from trial" in said
+
+
+def test_the_headline_says_that_training_did_harm_by_how_much_and_how_sure(tmp_path):
+    asked = questions()
+    base = final(UNTOUCHED, 0.9, None, asked, None, seeds=1)
+    lost = final("trial 3", 0.1, "t3", asked)
+    said = headline(Run.read(folder(tmp_path / "a", several(), finals=[lost, base], asked=asked)))
+    gap = 100 * (base.score - lost.score)
+    told = f"% on the test split, beats every finalist, by {gap:.1f} points (p = "
+    assert said.startswith("Training did harm: the untouched base, ")
+    assert told in said
+    level = final("trial 0", 0.9, "t0", asked)
+    said = headline(Run.read(folder(tmp_path / "b", several(), finals=[lost, level, base], asked=asked)))
+    assert said.startswith("Nothing was shown to be learned: ")
+    assert f" Training made trial 3 worse than the untouched base, by {gap:.1f} points (p = " in said
+    path = folder(tmp_path / "c", [trial(0, 0.05)])
+    assert "the untouched base scores 20.0 %, above that interval: training made it worse." in headline(Run.read(path))
+    assert "made it worse" not in headline(Run.read(folder(tmp_path / "d", [trial(0, 0.15)])))
+
+
+def test_a_loss_is_not_parted_into_format_and_skill(tmp_path):
+    (lost,) = gain_lines(trial(0, 0.05), {"score": 0.2, "lenient": 0.3})
+    assert lost == "untouched base 20.0 %, right in any format 30.0 %; best 5.0 %: training lost 15.0 points"
+    head, ((*_,),) = comparison(Run.read(folder(tmp_path / "lost", [trial(0, 0.05)])))
+    assert "gain, points" in head
+    assert "of it skill" not in head
 
 
 def test_the_headline_says_when_a_constant_answer_is_as_good(tmp_path):

@@ -109,7 +109,7 @@ def test_a_lesser_axis_is_not_called_luck_beside_a_great_one():
         rng = np.random.default_rng(seed)
         placed = rng.random((100, 5))
         scores = (placed[:, 0] + 0.45 * placed[:, 1] + rng.normal(0, 0.05, 100)) / 2
-        trials = [replace(trial(i, 0.5), score=float(score)) for i, score in enumerate(scores)]
+        trials = [trial(i, float(score)) for i, score in enumerate(scores)]
         values = {f"t{i}": dict(zip("ABCDE", row.tolist(), strict=True)) for i, row in enumerate(placed)}
         found = importance(Group("", dict.fromkeys("ABCDE", FloatDistribution(0.0, 1.0)), trials, [], values))
         luck, bars = found.axes[0].containers

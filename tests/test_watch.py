@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sweeps.results.finals import Final
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.rungs import agreements, in_words
 from tests.report_kit import items
@@ -85,8 +86,7 @@ def test_marks_are_for_what_is_no_result():
 
 def record(number, early, late=None, status="finished"):
     history = [{"round": r, "score": s} for r, s in ((2, early), (8, late)) if s is not None]
-    best = max(row["score"] for row in history)
-    return TrialRecord(f"t{number}", number, "lora", {}, status, history[-1]["round"], best, best, 100, 0.0, history)
+    return TrialRecord(f"t{number}", number, "lora", {}, status, TrialHistory(tuple(history)), 100)
 
 
 def test_rungs_are_compared_by_kendalls_tau():

@@ -26,8 +26,7 @@ from sweeps.engine.flags import Flags, apply, has_name
 from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.session import Ended, check, session
 from sweeps.engine.sweep import BadInput, Sweep
-from sweeps.results.comparison import compare
-from sweeps.results.files import best_round
+from sweeps.results.comparison import LEVEL, compare
 from sweeps.results.finals import Final, bounds_of
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run import BEST, SWEEP_FILE
@@ -173,8 +172,9 @@ def summary(folders: Sequence[Path]) -> list[str]:
         if len(finals) == 2 and len({scores.shape[1] for scores in finals.values()}) == 1:
             pair = compare(finals, after.clusters)[0]
             gain = finals[after.folder.name].mean() - finals[before.folder.name].mean()
+            worse = ": this phase made it worse" if gain < 0 and pair.p < LEVEL else ""
             lines.append(
-                f"  {after.folder.name} less {before.folder.name}: {100 * gain:+.1f} points (p = {pair.p:.2g})"
+                f"  {after.folder.name} less {before.folder.name}: {100 * gain:+.1f} points (p = {pair.p:.2g}){worse}"
             )
     return lines
 
@@ -232,4 +232,4 @@ def _over(folder: Path) -> bool:
     if not (folder / SWEEP_FILE).is_file():
         return False
     left = open_run(folder)
-    return not left.end.get("interrupted", True) and any(best_round(record.history) for record in left.records)
+    return not left.end.get("interrupted", True) and any(record.history.best for record in left.records)

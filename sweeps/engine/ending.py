@@ -72,6 +72,8 @@ def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
     if won is None or best.score is None:
         return []
     before = f"untouched base {100 * won.before:.1f} %, right in any format {100 * won.lenient:.1f} %"
+    if won.total < 0:
+        return [f"{before}; best {100 * best.score:.1f} %: training lost {-won.total:.1f} points"]
     return [
         f"{before}; best {100 * best.score:.1f} %",
         f"gain {won.total:+.1f} points, of which answer format {won.form:.1f} and skill {won.skill:.1f}",

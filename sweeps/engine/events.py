@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray.tune.result import AUTO_RESULT_KEYS
+from ray.tune.result import AUTO_RESULT_KEYS, TIME_TOTAL_S, TRAINING_ITERATION
 from ray.tune.utils import flatten_dict
+
+from sweeps.results.history import has_diverged
 
 # What Tune adds to every result, and what is not a metric.
 NOT_METRICS = {
@@ -62,6 +64,12 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a Tune result that a learner reported; nested ones as `outer/inner`; no flags, no texts."""
     own = flatten_dict({k: v for k, v in result.items() if k not in NOT_METRICS})
     return {k: float(v) for k, v in own.items() if isinstance(v, numbers.Real) and not isinstance(v, bool)}
+
+
+def round_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A Tune result as a row of a `TrialHistory`; `time_s` counts from the trial's start."""
+    timed = {"round": result[TRAINING_ITERATION], "time_s": result.get(TIME_TOTAL_S, 0.0)}
+    return timed | metrics_of(result) | {"diverged": has_diverged(result)}
 
 
 def _name(name: str) -> str:

@@ -171,8 +171,8 @@ def _in_order(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     def by_round(one: TrialRecord, rounds: int) -> float:
         if one.status == "diverged":
             return -1.0
-        seen = [row["score"] for row in one.history if row["round"] <= rounds and row["score"] is not None]
-        return max(seen, default=one.score or 0.0)
+        seen = one.history.up_to(rounds).score
+        return (one.score or 0.0) if seen is None else seen
 
     def beaten(one: TrialRecord) -> float:
         met = [(other, min(one.rounds, other.rounds)) for other in scored]

@@ -13,8 +13,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from sweeps.engine.events import round_of
 from sweeps.engine.stopping import cause_of, error_of
-from sweeps.results.files import best_round
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import (
     UNRANKED,
     Status,
@@ -38,9 +39,16 @@ class Seen:
     number: int
     params: Mapping[str, Any]
     status: Status = "running"
-    round: int = 0
-    score: float | None = None  # of its best round
-    best_round: int = 0
+    history: TrialHistory = field(default_factory=TrialHistory)
+
+    @property
+    def round(self) -> int:
+        return self.history.rounds
+
+    @property
+    def score(self) -> float | None:
+        """Of its best round."""
+        return self.history.score
 
     @property
     def name(self) -> str:
@@ -68,7 +76,7 @@ class State:
     @property
     def best(self) -> Seen | None:
         """The one that leads the leaderboard; the earlier trial on a tie."""
-        able = [t for t in self.seen() if t.score is not None and t.status not in UNRANKED]
+        able = [t for t in self.seen() if t.history.best and t.status not in UNRANKED]
         return max(able, key=lambda t: t.score or 0.0, default=None)
 
     def ended(self) -> int:
@@ -88,7 +96,7 @@ class State:
             return f"no score yet (chance {percent(self.chance)})"
         axes = varying_axes([t.params for t in self.seen()])
         score = f"best {percent(best.score)} (chance {percent(self.chance)})"
-        where = f"{score}: {best.name}, round {best.best_round}"
+        where = f"{score}: {best.name}, round {best.history.best_round}"
         return f"{where}  {differences(best.params, axes, str(best.params.get('learner', '')))}".rstrip()
 
 
@@ -151,11 +159,8 @@ class Progress(Callback):
             return
         self._first_step = False
         for one in self._earlier():
-            best = best_round(one.history)
             status: Status = "interrupted" if one.status == "running" else one.status
-            self.state.trials[one.trial_id] = Seen(
-                one.number, one.params, status, one.rounds, one.score, int(best["round"]) if best else 0
-            )
+            self.state.trials[one.trial_id] = Seen(one.number, one.params, status, one.history)
         self.state.before = self.state.done()
         if self.state.trials:
             self._event(f"resumed with {self.state.ended()} trials done")
@@ -171,12 +176,9 @@ class Progress(Callback):
     ) -> None:
         before, seen = self.state.best, self._seen(trial)
         reached = before.score if before else None
-        seen.round, score = result.get("training_iteration", 0), result.get("score")
-        if score is None or result.get("diverged"):
-            return
-        if seen.score is None or score > seen.score:
-            seen.score, seen.best_round = score, seen.round
-        if reached is None or score > reached:
+        seen.history = seen.history.with_round(round_of(result))
+        score = seen.history.score
+        if seen.history.best and score is not None and (reached is None or score > reached):
             self._event(f"new {self.state.best_line()}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

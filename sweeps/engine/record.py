@@ -14,11 +14,11 @@ from typing import Any
 import yaml
 from ray.tune import Callback, Checkpoint
 
-from sweeps.engine.events import metrics_of
+from sweeps.engine.events import round_of
 from sweeps.engine.stopping import STOP_FOLDER
 from sweeps.engine.sweep import Sweep
 from sweeps.results import pareto, rungs
-from sweeps.results.files import BESIDE, FINALISTS, best_round, checkpoint_hash, finalists_parquet
+from sweeps.results.files import BESIDE, FINALISTS, checkpoint_hash, finalists_parquet
 from sweeps.results.finals import Final, clusters_of, left_out, markdown
 from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
 from sweeps.results.run import BEST, winner
@@ -65,12 +65,6 @@ class Recorder(Callback):
             learner=self._sweep.resolve(trial.config)[0].learner.name,
             params=dict(trial.config),
             status="running",
-            rounds=0,
-            score=None,
-            last_score=None,
-            n_items=0,
-            seconds=0.0,
-            history=[],
         )
 
     def on_trial_recover(self, iteration, trials, trial, **info) -> None:
@@ -79,21 +73,19 @@ class Recorder(Callback):
 
     def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
         record = self.records[trial.trial_id]
-        entry = {"round": result["training_iteration"], "time_s": result.get("time_total_s", 0.0), "at": time.time()}
-        entry |= metrics_of(result) | {"diverged": bool(result.get("diverged"))}
-        history = [row for row in record.history if row["round"] < entry["round"]] + [entry]
-        best = best_round(history)
+        entry = round_of(result) | {"at": time.time()}
+        history = record.history.with_round(entry)
         items = result.get("items") or []
-        update = {"rounds": entry["round"], "history": history, "last_score": result["score"]}
-        update["seconds"] = sum(row.get("seconds", 0.0) for row in history)
-        update["score"] = best["score"] if best else None
+        update: dict[str, Any] = {"history": history}
         if items:
             update["n_items"] = len(items)
-        if best is entry:
+        if history.best is entry:
             clusters = self._clusters[record.learner]
             update |= {"items": tuple(items), "clusters": clusters if len(clusters) == len(items) else ()}
-        if result.get("diverged"):
-            update |= {"status": "diverged", "score": result["score"], "items": (), "n_items": 0}
+        elif history.best is not record.history.best:  # which was run again, and worse: what was said then is gone
+            update |= {"items": (), "clusters": ()}
+        if history.diverged:
+            update |= {"status": "diverged", "items": (), "clusters": (), "n_items": 0}
         self._set(trial.trial_id, **update)
         for mark in watch_first(result):
             self._note(trial.trial_id, mark)
@@ -149,8 +141,8 @@ class Recorder(Callback):
         """Copy the best trial's best checkpoint's adapter to `best/`."""
         best = self.best()
         trial = next((t for t in trials if best and t.trial_id == best.trial_id), None)
-        if trial and (result := trial.run_metadata.checkpoint_manager.best_checkpoint_result):
-            self._keep(result.checkpoint)
+        if trial and (checkpoint := best_checkpoint(trial)):
+            self._keep(checkpoint)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
         """Its adapter to `best/`, which is a whole one at every moment, old or new."""
@@ -160,7 +152,7 @@ class Recorder(Callback):
     def judge(self) -> None:
         """Mark the trials whose best round means little; to be called when all baselines are known."""
         for record in by_score(self.records.values()):
-            if best := best_round(record.history):
+            if best := record.history.best:
                 for mark in watch_best(best, self._baselines):
                     self._note(record.trial_id, mark)
 
@@ -234,12 +226,17 @@ def hashes_of(folder: Path) -> dict[str, str]:
     return yaml.safe_load((folder / HASHES).read_text()) if (folder / HASHES).is_file() else {}
 
 
+def best_checkpoint(trial: Any) -> Checkpoint | None:
+    """Its best round's, as `TrialHistory` has it: the first of equals. Tune's own choice would be the last."""
+    results = trial.run_metadata.checkpoint_manager.best_checkpoint_results  # by score, equal ones by time
+    return next((one.checkpoint for one in results if one.metrics["score"] == results[-1].metrics["score"]), None)
+
+
 def tidy(trial: Any, younger_than_s: float = 0.0) -> None:
     """Delete a trial's checkpoints but the best, the last ones, and those that a snapshot on disk may still name."""
-    manager = trial.run_metadata.checkpoint_manager
-    best = manager.best_checkpoint_result
+    best = best_checkpoint(trial)
     folders = sorted(Path(trial.storage.trial_fs_path).glob("checkpoint_*"))  # numbered, so the last is the latest
     for folder in folders[:-KEEP_LAST]:
         old = time.time() - folder.stat().st_mtime >= younger_than_s
-        if old and not (best and Path(best.checkpoint.path) == folder):
+        if old and not (best and Path(best.path) == folder):
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,8 @@
 
 Ray's own `OptunaSearch` says COMPLETE of stopped trials, leaves NaN trials RUNNING for ever and fails on resume. Here
 the study in the database is the only state: trials are found again by the user attribute `tune_trial_id`, so a
-resumed sweep goes on under the same Optuna numbers. Ended ones also carry `ended`: finished, pruned, diverged, failed;
+resumed sweep goes on under the same Optuna numbers and rounds
+(`rounds`). Ended ones also carry `ended`: finished, pruned, diverged, failed;
 or lost (with a driver) and refused (by the learner), which leave their place to another: see `study.taken`.
 
 What Tune calls (read in `tune_controller.py` of 2.60): `suggest` once per trial; `on_trial_result` for each result that
@@ -13,7 +14,6 @@ one where it errored. A time budget or Ctrl-C calls nothing: see `settle`.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,23 +29,21 @@ from ray.tune.search import Searcher
 
 from search_spaces.space import Space
 from sweeps.engine.checks import BadInput
+from sweeps.engine.events import round_of
 from sweeps.engine.sampler import SamplerName, sampler_of
-from sweeps.engine.study import DIVERGED_ROUND, ENDED, TUNE_ID, opened, taken
-from sweeps.engine.sweep import OBJECTIVES
+from sweeps.engine.study import DIVERGED_ROUND, ENDED, ROUNDS, TUNE_ID, opened, taken
+from sweeps.results.history import TrialHistory
+from sweeps.results.pareto import OBJECTIVES, values
 from trainables.core import START
-
-WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
-WORST = {"maximize": 0.0, "minimize": math.inf}  # of another objective
 
 
 @dataclass
 class _Live:
-    """A trial that Optuna has as RUNNING: its scores by round, and whether one of them was not finite."""
+    """A trial that Optuna has as RUNNING, and the rounds whose scores it was told."""
 
     trial: Trial
-    scores: dict[int, float] = field(default_factory=dict)
-    last: Mapping[str, Any] = field(default_factory=dict)  # the last result
-    diverged: bool = False
+    history: TrialHistory = field(default_factory=TrialHistory)
+    told: set[int] = field(default_factory=set)
 
 
 class OptunaSearcher(Searcher):
@@ -135,15 +133,16 @@ class OptunaSearcher(Searcher):
             return
         if result is not None:
             self._report(live, result)
-        last = max(live.scores, default=0)
-        if live.diverged:
+        history = live.history
+        if history.diverged:
+            live.trial.set_user_attr(DIVERGED_ROUND, history.diverged_in)
             self._tell(trial_id, live, "diverged", TrialState.COMPLETE, self._worst())
-        elif error or not live.scores:
+        elif error or history.best is None:
             self._tell(trial_id, live, "failed", TrialState.FAIL)
-        elif last < self._rounds:
+        elif history.rounds < self._rounds:
             self._tell(trial_id, live, "pruned", TrialState.PRUNED)
         else:
-            self._tell(trial_id, live, "finished", TrialState.COMPLETE, self._values(live, live.scores[last]))
+            self._tell(trial_id, live, "finished", TrialState.COMPLETE, values(history, self._objectives))
 
     def settle(self, alive: Iterable[str] = ()) -> None:
         """Tell FAIL for running trials that nobody will go on with: all but `alive`, by Tune's ids.
@@ -197,27 +196,21 @@ class OptunaSearcher(Searcher):
         return self._live.get(trial_id)
 
     def _report(self, live: _Live, result: Mapping[str, Any]) -> None:
-        """An intermediate value at its round; a restored trial may repeat rounds, and the first report stands."""
-        live.last = result
-        step, score = result.get(TRAINING_ITERATION), result.get(self.metric)
-        if result.get("diverged") or (score is not None and not math.isfinite(score)):
-            live.diverged = True
-            live.trial.set_user_attr(DIVERGED_ROUND, step)
-        elif step is not None and score is not None and step not in live.scores:
-            live.scores[step] = float(score)
-            if len(self._objectives) == 1:  # Optuna takes no intermediate values of several
-                live.trial.report(float(score), step)
+        """A round, kept in the database for the next driver. Its score is an intermediate value, of which Optuna takes
+        the first where a restored trial repeats rounds, and none where there are several objectives."""
+        if TRAINING_ITERATION not in result:
+            return
+        row = round_of(result)
+        kept = ["round", "diverged", *(OBJECTIVES[name][1] for name in self._objectives)]
+        live.history = live.history.with_round({key: row[key] for key in kept if key in row})
+        live.trial.set_user_attr(ROUNDS, list(live.history))
+        step, reports = row["round"], len(self._objectives) == 1 and "score" in row and not row["diverged"]
+        if reports and step not in live.told:
+            live.told.add(step)
+            live.trial.report(row["score"], step)
 
     def _worst(self) -> list[float]:
-        return [WORST_SCORE, *(WORST[OBJECTIVES[name][0]] for name in self._objectives[1:])]
-
-    def _values(self, live: _Live, score: float) -> list[float]:
-        """What Optuna is told of a whole trial: the score, and what the other objectives came to."""
-        values = [score]
-        for way, key in (OBJECTIVES[name] for name in self._objectives[1:]):
-            value = float(live.last.get(key, WORST[way]))
-            values.append(WORST[way] if math.isnan(value) else value)  # Optuna takes no NaN
-        return values
+        return values(TrialHistory(), self._objectives)
 
     def _tell(
         self, trial_id: str, live: _Live, ended: str, state: TrialState, values: list[float] | None = None
@@ -239,4 +232,5 @@ def _is_running(frozen: FrozenTrial) -> bool:
 def _revived(study: optuna.Study, frozen: FrozenTrial) -> _Live:
     """A running trial of an earlier driver. Optuna offers no public way from a frozen trial to a live one."""
     live = Trial(study, frozen._trial_id)
-    return _Live(live, dict(frozen.intermediate_values), diverged=DIVERGED_ROUND in frozen.user_attrs)
+    rows = tuple(frozen.user_attrs.get(ROUNDS, ()))
+    return _Live(live, TrialHistory(rows), set(frozen.intermediate_values))

@@ -20,10 +20,11 @@ from urllib.parse import quote
 
 from ray.tune import Callback
 
-from sweeps.engine.events import metrics_of
+from sweeps.engine.events import metrics_of, round_of
 from sweeps.engine.interrupt import full
 from sweeps.engine.spool import Event, Spool, read_events
 from sweeps.engine.store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, public, store_uri, told
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import how_ended
 
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "lost": "KILLED"}  # others: FAILED
@@ -81,7 +82,7 @@ class MLflowTracking(Callback):
         self._spool = Spool(folder, f"{public(tracking_uri)} {experiment}", self._store.send, self._unreachable)
         self._seen = {(e["trial"], e["step"]) for e in history if "step" in e}  # rounds of trials, once each
         self._going: dict[str, bool] = {}  # every trial that ever started, and whether its run is open
-        self._best: dict[str, float] = {}
+        self._histories: dict[str, TrialHistory] = {}
         for event in history:
             self._follow(event)
         if not history:
@@ -137,14 +138,16 @@ class MLflowTracking(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        step, metrics = result["training_iteration"], metrics_of(result)
+        step, row, metrics = result["training_iteration"], round_of(result), metrics_of(result)
+        history = self._histories.get(trial.trial_id, TrialHistory()).with_round(row)
         if (trial.trial_id, step) in self._seen:  # run again after a restart
+            self._histories[trial.trial_id] = history
             return
         self._seen.add((trial.trial_id, step))
-        if "score" in metrics and not result.get("diverged"):
+        if history.score is not None:
             # Logged beside `score`, because MLflow's search sees the last value of a metric only.
-            metrics["best_score"] = max(metrics["score"], self._best.get(trial.trial_id, 0.0))
-        self._append(trial.trial_id, metrics=metrics, step=step)
+            metrics["best_score"] = history.score
+        self._append(trial.trial_id, metrics=metrics, step=step, **({"diverged": True} if row["diverged"] else {}))
         if "memory_halvings" in metrics:
             self._append(trial.trial_id, tags={"memory_halvings": f"{metrics['memory_halvings']:.0f} by round {step}"})
 
@@ -172,7 +175,7 @@ class MLflowTracking(Callback):
     def log_winner(self, trial_id: str, folder: Path) -> None:
         """Upload a folder (adapter and config) to the winner's run, and tag the run and the sweep."""
         self._append(trial_id, folder=str(Path(folder).resolve()), artifact="best", tags={"winner": True})
-        best = {"best_trial": trial_id, "best_score": self._best.get(trial_id)}
+        best = {"best_trial": trial_id, "best_score": self._histories.get(trial_id, TrialHistory()).score}
         self._append(None, tags=best)
 
     @_never_raises
@@ -220,8 +223,9 @@ class MLflowTracking(Callback):
             return
         if "status" in event or "params" in event:
             self._going[trial] = event.get("status", "RUNNING") == "RUNNING"
-        if "best_score" in event.get("metrics", {}):
-            self._best[trial] = event["metrics"]["best_score"]
+        if "step" in event:
+            row = event["metrics"] | {"round": event["step"], "diverged": event.get("diverged", False)}
+            self._histories[trial] = self._histories.get(trial, TrialHistory()).with_round(row)
 
     def _unreachable(self, error: Exception) -> None:
         if full(error):  # the spool's own disk, or that of MLflow's database

@@ -80,40 +80,53 @@ def beyond_luck(difference: float, error: Error) -> float:
     return float(2 * t.sf(abs(difference) / math.sqrt(error.variance), error.freedom))
 
 
-def corrected(raw: Sequence[float]) -> list[float]:
+def pairs_of(counts: Sequence[int]) -> int:
+    """How many pairs of scores there are, if each of several has so many; none pairs with another of its own."""
+    return (sum(counts) ** 2 - sum(count**2 for count in counts)) // 2
+
+
+def corrected(raw: Sequence[float], counts: Sequence[int] = ()) -> list[float]:
     """p-values of the best against each of the others, corrected for how many there are and for its being the best.
 
     Any pair of K equal configurations might turn out to be the best and another, so the smallest is one of
     K (K - 1) / 2 (Sidak 1967). Once that one is told apart, K - 1 are left, and so on (step-down: Holm 1979).
+    `counts`: where the scores are themselves the best of several rounds, of how many; the best's, then the others'.
     """
-    adjusted, largest = [1.0] * len(raw), 0.0
-    for place, index in enumerate(np.argsort(raw, kind="stable")):
-        pairs = math.comb(len(raw) + 1 - place, 2)
+    first, *left = counts or [1] * (len(raw) + 1)
+    adjusted, largest, order = [1.0] * len(raw), 0.0, np.argsort(raw, kind="stable")
+    for place, index in enumerate(order):
+        pairs = pairs_of([first, *(left[other] for other in order[place:])])
         largest = max(largest, -math.expm1(pairs * math.log1p(-min(raw[index], 1 - 1e-12))))
         adjusted[index] = largest
     return adjusted
 
 
 def compare(
-    finalists: Mapping[str, np.ndarray], clusters: Sequence[str] = (), untrained: Collection[str] = ()
+    finalists: Mapping[str, np.ndarray],
+    clusters: Sequence[str] = (),
+    untrained: Collection[str] = (),
+    reference: str | None = None,
 ) -> list[Comparison]:
-    """The best against each of the others, in order of score; p-values hold for all of them together.
+    """The best, or a `reference` by name, against each of the others, in order of score; p-values hold for all of them
+    together.
 
     `untrained` names those whose scores no seed can change. A p-value is never below the exact one of the pair's items.
     """
     names = sorted(finalists, key=lambda name: -float(np.mean(finalists[name])))
     arrays = {name: np.asarray(finalists[name], float) for name in names}
     seeds = of_seeds(arrays, untrained)
+    best = reference or next(iter(names), "")
+    others = [name for name in names if name != best]
     differences, raw = [], []
-    for name in names[1:]:
-        best, first, second = names[0], arrays[names[0]], arrays[name]
+    for name in others:
+        first, second = arrays[best], arrays[name]
         differences.append(float(first.mean() - second.mean()))
         items = of_items(first.mean(0) - second.mean(0), clusters)
         error = of_both(items, [(first, seeds[best]), (second, seeds[name])])
         exact = paired(first.mean(0), second.mean(0), clusters)
         raw.append(max(exact, beyond_luck(differences[-1], error)))
-    told = zip(names[1:], differences, corrected(raw), strict=True)
-    return [Comparison(names[0], name, difference, p) for name, difference, p in told]
+    told = zip(others, differences, corrected(raw), strict=True)
+    return [Comparison(best, name, difference, p) for name, difference, p in told]
 
 
 def first_group(comparisons: Sequence[Comparison]) -> list[str]:

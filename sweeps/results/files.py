@@ -33,7 +33,7 @@ def parquet(records: Sequence[TrialRecord]) -> bytes:
         fixed = {"trial_id": one.trial_id, "number": one.number, "learner": one.learner, "status": one.status}
         fixed |= {"notes": "; ".join(one.notes), "n_items": one.n_items}
         params = {"params": json.dumps(one.params, default=str)} | {f"params_{k}": v for k, v in one.params.items()}
-        best = best_round(one.history)
+        best = one.history.best
         for entry in one.history or [{"round": 0}]:
             timed = {"seconds": entry.get("time_s"), "round_seconds": entry.get("seconds"), "at": entry.get("at")}
             metrics = {k: v for k, v in entry.items() if isinstance(v, numbers.Real) and k not in {"time_s", "seconds"}}
@@ -42,12 +42,6 @@ def parquet(records: Sequence[TrialRecord]) -> bytes:
             own = {"round": entry["round"], "score": None, "loss": None, "items": items, "clusters": clusters}
             rows.append(fixed | own | metrics | timed | params)
     return _table(rows, [*FIXED, "params", "items", "clusters"])
-
-
-def best_round(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The round with the highest score, the first of equals; None if none has one."""
-    scored = [row for row in history if not row.get("diverged") and row.get("score") is not None]
-    return max(scored, key=lambda row: row["score"], default=None)
 
 
 def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> bytes:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.results.comparison import Comparison, compare, first_group, in_words
-from sweeps.results.files import best_round
+from sweeps.results.comparison import LEVEL, Comparison, compare, first_group, in_words
 from sweeps.results.leaderboard import TrialRecord, by_score, percent, span
 from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import intervals
@@ -68,8 +67,7 @@ def candidates(
     for one in _distinct([*best, *own]):
         full = one not in best and one.status != "finished"
         name = f"trial {one.number}{' (default)' if one.params in [default.params for default in own] else ''}"
-        best_of_own = None if full else best_round(one.history)
-        trained = int(best_of_own["round"]) if best_of_own else rounds
+        trained = rounds if full else one.history.best_round or rounds
         chosen.append(Candidate(one.trial_id, name, one.params, trained, one.score if one in best else None))
     return chosen
 
@@ -110,6 +108,32 @@ def bounds_of(finals: Sequence[Final], clusters: Sequence[str]) -> dict[str, Int
     return intervals({one.name: one.scores for one in finals}, clusters, untrained=[UNTOUCHED])
 
 
+def harmed(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]:
+    """The untouched base against each finalist that it is better than, of which luck is no explanation."""
+    scores = {one.name: one.scores for one in finals}
+    if UNTOUCHED not in scores:
+        return []
+    told = compare(scores, clusters, untrained=[UNTOUCHED], reference=UNTOUCHED)
+    return [one for one in told if one.difference > 0 and one.p < LEVEL]
+
+
+def amount(worse: Sequence[Comparison]) -> str:
+    """`by 4.0 to 9.0 points (p <= 0.003)`: how much worse, and how sure."""
+    least, most = (f"{100 * bound([one.difference for one in worse]):.1f}" for bound in (min, max))
+    by = most if len(worse) == 1 else f"{least} to {most}"
+    return f"by {by} points (p {'=' if len(worse) == 1 else '<='} {max(one.p for one in worse):.2g})"
+
+
+def harm(finals: Sequence[Final], clusters: Sequence[str], names: Mapping[str, str] | None = None) -> str:
+    """Said where training made finalists, by their `names`, worse than their base; else empty."""
+    worse = harmed(finals, clusters)
+    if not worse:
+        return ""
+    every = len(worse) == len(finals) - 1 > 1
+    who = "every finalist" if every else ", ".join((names or {}).get(one.second, one.second) for one in worse)
+    return f"Training made {who} worse than the untouched base, {amount(worse)}"
+
+
 def as_trivial(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> str:
     """Said where the best that was trained lies within its interval of a strategy that learns nothing, as of saying No
     to everything; else empty. `trivial`: what such strategies score on the same items."""
@@ -125,18 +149,20 @@ def as_trivial(finals: Sequence[Final], clusters: Sequence[str], trivial: Mappin
 
 
 def verdict(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> list[str]:
-    """In words: who cannot be told apart, what the untouched base and trivial strategies are worth, and how far the
-    search was above the test."""
+    """In words: who cannot be told apart, what the untouched base and trivial strategies are worth, whom training made
+    worse, and how far the search was above the test."""
     comparisons = told_apart(finals, clusters)
     asked = f"{finals[0].scores.shape[1]}" + (f" ({len(set(clusters))} independent)" if clusters else "")
     lines = [in_words(comparisons, asked)] if comparisons else []
     group = first_group(comparisons)
     if any(one.name == UNTOUCHED for one in finals):
-        if UNTOUCHED in group:
+        if UNTOUCHED in group and len(group) > 1:
             lines.append("The untouched base is among them: nothing was shown to be learned")
-        else:
+        elif UNTOUCHED not in group:
             gain = ranked(finals)[0].score - next(one.score for one in finals if one.name == UNTOUCHED)
             lines.append(f"The best is {100 * gain:+.1f} points from the untouched base")
+    if told := harm(finals, clusters):
+        lines.append(told)
     if told := as_trivial(finals, clusters, trivial):
         lines.append(told)
     searched = [one.searched - one.score for one in finals if one.searched is not None]

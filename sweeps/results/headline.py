@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sweeps.results.charts import finite
 from sweeps.results.comparison import first_group
-from sweeps.results.finals import UNTOUCHED, as_trivial, left_out, told_apart
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, against_trivial, level_with_best, percent, rank, span
+from sweeps.results.finals import UNTOUCHED, amount, as_trivial, harm, harmed, left_out, told_apart
+from sweeps.results.leaderboard import UNRANKED, TrialRecord, percent, rank, span
+from sweeps.results.level import against_trivial, level
 from sweeps.results.run import Run
 
 NAMED = 3  # finalists; more are counted
@@ -29,14 +30,19 @@ def _found(run: Run) -> str:
         if lost and len(lost) == len(run.records):
             return f"There is no winner: all {len(lost)} trials diverged or failed."
         return "No trial has a score yet."
-    best, level = rows[0], level_with_best(rows)[1:]
+    best, found = rows[0], level([row.record for row in rows])
     lead = f"{named(run, best.record)} has the best search score, {percent(best.record.score)}"
     if best.interval:
         lead += f" (95 % interval {span(best.interval)})"
-    if level:
-        lead += f", but {_count(len(level), 'trial')} cannot be told apart from it"
+    if found and len(found.places) > 1:
+        unpaired = " (unpaired)" if found.unpaired == len(rows) - 1 else ""
+        lead += f", but {_count(len(found.places) - 1, 'trial')} cannot be told apart from it{unpaired}"
     before = finite([run.end.get("baselines", {}).get("untouched")])
-    return f"{lead}; the untouched base scores {percent(before[0])}." if before else f"{lead}."
+    if not before:
+        return f"{lead}."
+    worse = best.interval is not None and best.interval[1] < before[0]
+    above = ", above that interval: training made it worse" if worse else ""
+    return f"{lead}; the untouched base scores {percent(before[0])}{above}."
 
 
 def _as_trivial(run: Run) -> str:
@@ -49,7 +55,7 @@ def _as_trivial(run: Run) -> str:
     ranked = [row for row in rank(run.records) if row.rank is not None]
     if not trivial or not ranked or ranked[0].interval is None:
         return ""
-    name, _, beyond = against_trivial(ranked, trivial)
+    name, _, beyond = against_trivial([row.record for row in ranked], trivial)
     if beyond:
         return ""
     best = f"{percent(ranked[0].record.score)} ({span(ranked[0].interval)})"
@@ -61,19 +67,22 @@ def _of_finals(run: Run) -> str:
     names = {one.name: named(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
     best, group = run.finals[0], first_group(told_apart(run.finals, run.clusters))
     base = next((one for one in run.finals if one.name == UNTOUCHED), None)
+    worse = harmed(run.finals, run.clusters)
     if base and best.name == UNTOUCHED and len(group) == 1:
-        return f"Training did harm: the untouched base, {percent(base.score)} on the test split, beats every finalist."
+        told = f"the untouched base, {percent(base.score)} on the test split, beats every finalist, {amount(worse)}"
+        return f"Training did harm: {told}."
+    too = f" {harm(run.finals, run.clusters, {key: _lower(name) for key, name in names.items()})}." if worse else ""
     if base and UNTOUCHED in group:
         trained = next((one for one in run.finals if one.name != UNTOUCHED), base)
         told = f"{names[trained.name]}, {percent(trained.score)} on the test split, cannot be told apart from"
-        return f"Nothing was shown to be learned: {told} the untouched base, {percent(base.score)}."
+        return f"Nothing was shown to be learned: {told} the untouched base, {percent(base.score)}.{too}"
     lead = f"{names[best.name]} has the best test score, {percent(best.score)}"
     if rest := group[1:]:
         more = [_count(len(rest) - NAMED, "more")] if len(rest) > NAMED else []
         lead += f", but cannot be told apart from {_and([*(_lower(names[name]) for name in rest[:NAMED]), *more])}"
     elif len(run.finals) - (base is not None) > 1:
         lead += ", better than every other finalist"
-    return f"{lead}; the untouched base scores {percent(base.score)}." if base else f"{lead}."
+    return f"{lead}; the untouched base scores {percent(base.score)}.{too}" if base else f"{lead}."
 
 
 def named(run: Run, record: TrialRecord | None, name: str = "") -> str:

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.results.files import TRIALS, parquet, table
-from sweeps.results.statistics import Interval, interval, smallest_difference, wilson
+from sweeps.results.history import TrialHistory, has_diverged
+from sweeps.results.level import POWER, against_trivial, level
+from sweeps.results.statistics import Interval, interval, wilson
 from sweeps.results.uncertainty import of_clusters
 from trainables.atomic import replace_file
 
@@ -22,22 +24,36 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial so far. `score` is the best over its rounds, `items` the per-example scores of that round, if known."""
+    """One trial so far. `items` are the per-example scores of its best round, if known."""
 
     trial_id: str
     number: int
     learner: str
     params: dict[str, Any]
     status: Status
-    rounds: int  # rounds that were completed
-    score: float | None
-    last_score: float | None
-    n_items: int
-    seconds: float
-    history: list[dict[str, Any]] = field(repr=False)  # per round: round, score, loss, other metrics, time_s
+    history: TrialHistory = field(default_factory=TrialHistory, repr=False)
+    n_items: int = 0
     notes: tuple[str, ...] = ()
     items: tuple[float, ...] = field(default=(), repr=False)
     clusters: tuple[str, ...] = field(default=(), repr=False)  # what each item belongs to; empty: all are independent
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were completed."""
+        return self.history.rounds
+
+    @property
+    def score(self) -> float | None:
+        """The best round's."""
+        return self.history.score
+
+    @property
+    def last_score(self) -> float | None:
+        return self.history.last_score
+
+    @property
+    def seconds(self) -> float:
+        return self.history.seconds
 
     @property
     def independent(self) -> int:
@@ -70,7 +86,7 @@ def how_ended(result: Mapping[str, Any], rounds: int, error: bool = False) -> St
     """
     if error:
         return "failed"
-    if result.get("diverged"):
+    if has_diverged(result):
         return "diverged"
     if result.get("training_iteration", 0) >= rounds:
         return "finished"
@@ -127,48 +143,35 @@ def by_score(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return sorted(filter(_ranked, records), key=lambda one: (-(one.score or 0.0), one.number))
 
 
-def level_with_best(ranked: Sequence[Row]) -> list[Row]:
-    """The first row and those whose intervals reach into its own; none where it has no interval."""
-    if not ranked or ranked[0].interval is None:
-        return []
-    low = ranked[0].interval[0]
-    return [row for row in ranked if row.interval and row.interval[1] >= low]
-
-
 def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
-    """What may be concluded: who overlaps with the best, what n can show, and whether the trivial is beaten."""
+    """What may be concluded: who cannot be told from the best, what n can show, and whether the trivial is beaten."""
     ranked = [row for row in rows if row.rank is not None]
     trivial = {name: value for name, value in baselines.items() if "." not in name}  # `constant.<kind>` are details
     lines = [", ".join(f"{name} {percent(value)}" for name, value in trivial.items())] if trivial else []
-    if not ranked or ranked[0].interval is None:
+    found = level([row.record for row in ranked])
+    if found is None or ranked[0].interval is None:
         return lines
-    best, n = ranked[0], ranked[0].record.independent
-    level = level_with_best(ranked)
-    if len(level) > 1:
-        last = level[-1].rank if level == ranked[: len(level)] else None
-        span_of = f"1-{last}" if last else ", ".join(str(row.rank) for row in level)
+    best, places, n = ranked[0], found.places, found.n
+    if len(places) > 1:
+        last = ranked[places[-1]].rank if places[-1] == len(places) - 1 else None
+        span_of = f"1-{last}" if last else ", ".join(str(ranked[place].rank) for place in places)
         ranks = "Scores at rank 1" if last == 1 else f"Ranks {span_of}"
-        lines.append(f"{ranks} overlap at n={n}: these scores cannot tell {len(level)} trials apart")
+        lines.append(f"{ranks} ({len(places)} trials) cannot be told apart at n={n} ({found.how()})")
     elif len(ranked) > 1:
-        lines.append(f"Rank 1 overlaps with no other trial at n={n}")
-    lines.append(f"n={n} shows differences from {100 * smallest_difference(n):.0f} points up (80 % power)")
+        lines.append(f"Rank 1 is better than all others at n={n} ({found.how()})")
+    lines.append(f"n={n} shows differences from {100 * found.shown:.0f} points up ({100 * POWER:.0f} % power)")
     if trivial:
-        name, looks, beyond = against_trivial(ranked, trivial)
+        name, looks, beyond = against_trivial([row.record for row in ranked], trivial)
         luck = f"what luck may give the best of {looks} scores"
         sure = f"beyond {luck}" if beyond else f"within {luck}: it may be no better"
-        if ranked[0].interval[1] < trivial[name]:
-            sure = "beyond its interval: it is worse"
-        lines.append(f"best against {name}: {100 * ((best.record.score or 0.0) - trivial[name]):+.1f} points, {sure}")
+        for other in dict.fromkeys([name, *(["untouched"] if "untouched" in trivial else [])]):
+            worse = ranked[0].interval[1] < trivial[other]
+            if worse:
+                sure = "beyond its interval: " + ("training made it worse" if other == "untouched" else "it is worse")
+            if worse or other == name:
+                apart = 100 * ((best.record.score or 0.0) - trivial[other])
+                lines.append(f"best against {other}: {apart:+.1f} points, {sure}")
     return lines
-
-
-def against_trivial(ranked: Sequence[Row], trivial: Mapping[str, float]) -> tuple[str, int, bool]:
-    """The best trivial strategy; how many scores the search's best is the best of; and whether it is further from that
-    strategy than this many equally bad ones would bring it (Wilson's interval, corrected by Bonferroni)."""
-    name, looks = max(trivial, key=lambda key: trivial[key]), max(1, sum(row.record.rounds for row in ranked))
-    best = ranked[0].record
-    low, _ = wilson((best.score or 0.0) * best.independent, best.independent, 1 - 0.05 / looks)
-    return name, looks, low > trivial[name]
 
 
 def percent(value: float | None) -> str:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
-from sweeps.results.files import best_round
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord, by_score, percent
 
-# What can be optimized: which way is better, and where a result has it. What is to be large lies in [0, 1].
+# What can be optimized: which way is better, and where a round has it. What is to be large lies in [0, 1].
 OBJECTIVES: dict[str, tuple[Literal["maximize", "minimize"], str]] = {
     "score": ("maximize", "score"),
     "trainable_parameters": ("minimize", "trainable_parameters"),
-    "seconds": ("minimize", "time_total_s"),
+    "seconds": ("minimize", "time_s"),
     "loss": ("minimize", "loss"),
     "out_of_domain": ("maximize", "forgetting_score"),
 }
+WORST = {"maximize": 0.0, "minimize": math.inf}
+
+
+def values(history: TrialHistory, objectives: Sequence[str]) -> list[float]:
+    """What a trial came to, all of the round with the best score, whose checkpoint a person takes away (`seconds`: up
+    to its end). The worst there is for what is missing or not a number, and all of a trial that diverged."""
+    best = history.best or {}
+    found = ((way, float(best.get(key, WORST[way]))) for way, key in (OBJECTIVES[name] for name in objectives))
+    return [WORST[way] if math.isnan(value) else value for way, value in found]
 
 
 def costs(record: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
-    """What is to be small: seconds of all rounds, and of the round with the best score, whose checkpoint a person takes
-    away, the score's distance from 1, parameters, loss, the distance from 1 of its score on what was not trained on."""
-    best = best_round(record.history) or {}
-    found = {"score": 1 - (record.score or 0.0), "seconds": record.seconds}
-    found["out_of_domain"] = 1 - float(best.get(OBJECTIVES["out_of_domain"][1], 0.0))
-    return tuple(found[name] if name in found else float(best.get(name, "inf")) for name in objectives)
+    """Its values as what is to be small: of what is to be large, the distance from 1."""
+    found = zip(objectives, values(record.history, objectives), strict=True)
+    return tuple(1 - value if OBJECTIVES[name][0] == "maximize" else value for name, value in found)
 
 
 def front(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
@@ -44,7 +51,7 @@ def in_words(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[
         return []
     shown = [
         f"trial {one.number} ({percent(one.score)}, "
-        + ", ".join(f"{value:,.6g}" for value in costs(one, objectives)[1:])
+        + ", ".join(f"{value:,.6g}" for value in values(one.history, objectives)[1:])
         + ")"
         for one in front(records, objectives)
     ]

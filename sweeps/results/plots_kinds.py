@@ -5,7 +5,6 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from sweeps.results.charts import GREY, HUES, INK, folded, legend_above, score_axis, sheet
-from sweeps.results.files import best_round
 from sweeps.results.finals import UNTOUCHED, clusters_of
 from sweeps.results.run import Run, winner
 from sweeps.results.statistics import Interval
@@ -59,7 +58,7 @@ def _finalists(run: Run) -> Scores:
 def _searched(run: Run) -> Scores:
     """`score.<kind>` of the best trial's best round, and of its base before training; without intervals."""
     best = winner(run.records, run.finals)
-    row = best_round(best.history) if best else None
+    row = best.history.best if best else None
     if best is None or row is None:
         return {}
     found = {f"trial {best.number}, the best": row, UNTOUCHED: run.end.get("untouched", {}).get(best.learner, {})}

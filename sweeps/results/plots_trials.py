@@ -146,7 +146,7 @@ def _spans(record: TrialRecord) -> list[tuple[float, float]]:
     return [(both[0] - both[1], both[1]) for both in timed if len(both) == 2]
 
 
-COSTS = {"trainable_parameters": "trainable parameters", "seconds": "training and evaluation, s"}
+COSTS = {"trainable_parameters": "trainable parameters", "seconds": "seconds up to the best round"}
 
 
 def pareto(run: Run) -> Figure | None:

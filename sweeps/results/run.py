@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sweeps.results.files import BESIDE, FINALISTS, FIXED, TRIALS, best_round
+from sweeps.results.files import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.finals import Final, clusters_of, ranked
+from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord, by_score
 from trainables.atomic import standing
 
@@ -127,20 +128,14 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
     items, clusters = (
         [row for row in rows[name] if row is not None and np.ndim(row)] for name in ("items", "clusters")
     )
-    best = best_round(history)
-    diverged = last.status == "diverged" and history
     return TrialRecord(
         trial_id=last.trial_id,
         number=int(last.number),
         learner=last.learner,
         params=json.loads(last.params),
         status=last.status,
-        rounds=int(last["round"]),
-        score=history[-1]["score"] if diverged else (best["score"] if best else None),
-        last_score=history[-1]["score"] if history else None,
+        history=TrialHistory(tuple(history)),
         n_items=int(last.n_items),
-        seconds=sum(row.get("seconds", 0.0) for row in history),
-        history=history,
         notes=tuple(filter(None, last.notes.split("; "))),
         items=tuple(items[-1]) if items else (),
         clusters=tuple(clusters[-1]) if clusters else (),
@@ -150,7 +145,9 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
 def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
     """A round's metrics as the recorder keeps them; what this learner never reported is left out."""
     metrics = {k: v for k, v in row.items() if k not in NOT_METRICS and not k.startswith("params_") and not pd.isna(v)}
-    timed = {"round": int(row["round"]), "score": row["score"], "loss": row["loss"], "diverged": bool(row["diverged"])}
+    timed = {"round": int(row["round"]), "loss": row["loss"], "diverged": bool(row["diverged"])}
+    if not pd.isna(row["score"]):  # which is what a column has where there is none
+        timed["score"] = row["score"]
     return metrics | timed | {"time_s": row["seconds"], "seconds": row["round_seconds"], "at": row["at"]}
 
 

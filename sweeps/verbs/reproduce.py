@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from sweeps.engine.rebuild import rebuild
 from sweeps.engine.sweep import BadInput, data_fingerprint
-from sweeps.results.files import best_round
 from sweeps.results.leaderboard import TrialRecord, percent, span
 from sweeps.results.run import SWEEP_FILE, Run
 from sweeps.results.statistics import interval, wilson
@@ -75,8 +74,8 @@ def job_of(run: Run, which: str) -> Job:
         if one.trial_id == record.trial_id and one.rounds is not None:
             scores = one.scores[0]
             return Job(record, seed + 1, one.rounds, "test", float(scores.mean()), tuple(scores))
-    best = best_round(record.history)
-    if best is None or record.status == "diverged":
+    best = record.history.best
+    if best is None:
         raise BadInput(f"trial {record.number} {record.status} and has no score to reach again; choose another")
     return Job(record, seed, int(best["round"]), "search", float(best["score"]), record.items)
 

@@ -1,0 +1,111 @@
+"""Who cannot be told from the best of a search: paired by item, as all trials answer the same questions.
+
+The best is the luckiest of all trials and of all their rounds, so a p-value is corrected for all pairs of scores of
+different trials that might have turned out to be the best and another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist, median
+from typing import Protocol
+
+import numpy as np
+
+from sweeps.results.comparison import LEVEL, beyond_luck, corrected, paired, pairs_of
+from sweeps.results.statistics import Interval, smallest_difference, wilson
+from sweeps.results.uncertainty import of_items
+
+POWER = 0.8
+
+
+class Scored(Protocol):
+    """A trial: the scores (N,) of its best round by item, what each item belongs to, and of how many it is the best."""
+
+    @property
+    def score(self) -> float | None: ...
+    @property
+    def items(self) -> tuple[float, ...]: ...
+    @property
+    def clusters(self) -> tuple[str, ...]: ...
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def independent(self) -> int: ...
+    def interval(self) -> Interval | None: ...
+
+
+@dataclass(frozen=True)
+class Level:
+    """Which of `trials` (the first is the best, n items) cannot be told from the first, by their places, 0 included."""
+
+    places: tuple[int, ...]
+    trials: int
+    n: int
+    scores: int  # that the first is the best of
+    unpaired: int  # of the others, those whose scores by item are not at hand
+    p: float  # the smallest of those that are level, or the largest where none is; NaN if all are unpaired
+    shown: float  # the smallest difference that is found with `POWER`
+
+    def how(self) -> str:
+        """How they were compared, in words."""
+        if self.unpaired == self.trials - 1:
+            return "unpaired, by their intervals, as scores by item are not at hand"
+        sign = ">=" if len(self.places) > 1 else "<="
+        p = f", p {sign} {self.p:.2g}" if math.isfinite(self.p) else ""
+        rest = f"; {self.unpaired} of {self.trials - 1} unpaired, by their intervals" if self.unpaired else ""
+        return f"paired by item{p} for the best of {self.scores} scores{rest}"
+
+
+def level(trials: Sequence[Scored]) -> Level | None:
+    """The first against each of the others; None where it has no interval. Those without scores by item, or of other
+    items, are level where their intervals overlap, which is neither paired nor corrected."""
+    if not trials or (bounds := trials[0].interval()) is None:
+        return None
+    first, others = trials[0], trials[1:]
+    told = [_against(first.items, one.items, first.clusters) if _alike(first, one) else None for one in others]
+    counts = [max(1, one.rounds) for one in trials]
+    adjusted = corrected([1.0 if found is None else found[0] for found in told], counts)
+    places = [0]
+    for place, (one, found, p) in enumerate(zip(others, told, adjusted, strict=True), start=1):
+        reach = one.interval()
+        if p >= LEVEL if found else reach is not None and reach[1] >= bounds[0]:
+            places.append(place)
+    within = [p for place, p in enumerate(adjusted, 1) if told[place - 1] and place in places]
+    beyond = [p for place, p in enumerate(adjusted, 1) if told[place - 1] and place not in places]
+    p = math.nan if len(places) > 1 and not within else min(within, default=max(beyond, default=math.nan))
+    errors = [math.sqrt(found[1]) for found in told if found and math.isfinite(found[1])]
+    shown = _shown(median(errors), pairs_of(counts)) if any(errors) else smallest_difference(first.independent)
+    return Level(tuple(places), len(trials), first.independent, sum(counts), told.count(None), p, shown)
+
+
+def _alike(first: Scored, other: Scored) -> bool:
+    """Whether both have scores of the same items."""
+    return bool(first.items) and len(first.items) == len(other.items) and first.clusters == other.clusters
+
+
+@lru_cache(maxsize=8192)
+def _against(first: tuple[float, ...], second: tuple[float, ...], clusters: tuple[str, ...]) -> tuple[float, float]:
+    """The p-value of two trials' difference as such, and its variance, of items alone; as of finalists, p is never
+    below the exact one."""
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    error = of_items(difference, clusters)
+    return max(paired(first, second, clusters), beyond_luck(float(difference.mean()), error)), error.variance
+
+
+def _shown(error: float, pairs: int) -> float:
+    """The difference that is found with `POWER` at this standard error, one of so many pairs."""
+    normal = NormalDist()
+    return min(1.0, (normal.inv_cdf(1 - LEVEL / pairs / 2) + normal.inv_cdf(POWER)) * error)
+
+
+def against_trivial(trials: Sequence[Scored], trivial: Mapping[str, float]) -> tuple[str, int, bool]:
+    """The best trivial strategy; how many scores the first trial, the best, is the best of; and whether it is further
+    from that strategy than this many equally bad ones would bring it (Wilson's interval, corrected by Bonferroni)."""
+    name, looks = max(trivial, key=lambda key: trivial[key]), max(1, sum(one.rounds for one in trials))
+    best = trials[0]
+    low, _ = wilson((best.score or 0.0) * best.independent, best.independent, 1 - LEVEL / looks)
+    return name, looks, low > trivial[name]
