@@ -7,7 +7,7 @@ there. Shapes: R lanes, T tokens, L label positions at the end of every row, V v
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any
@@ -55,14 +55,23 @@ def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
     return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
 
 
+Spent = Callable[[Mapping[int, float]], None]  # is told how much each prompt, by its place, has just had computed
+
+
 @torch.no_grad()
 def generate(
-    stack: Stack, prompts: Sequence[Prompt], lanes: int, full: bool = False, blocks: bool = True
+    stack: Stack,
+    prompts: Sequence[Prompt],
+    lanes: int,
+    full: bool = False,
+    blocks: bool = True,
+    spent: Spent = lambda work: None,
 ) -> list[Completion]:
     """Greedy completions, in the order of `prompts`, at most `lanes` at a time, or a block.
 
     `full`: batches always have that many lanes, also when few rows are left; `blocks`: rows of a seat may share a copy
-    of its A and B.
+    of its A and B; `spent` hears of each prompt's padded width when prompts have been read, and of 1 for each that goes
+    on whenever a token has been made.
     """
     results = [Completion([]) for _ in prompts]
     together = joins(stack.base)
@@ -74,8 +83,14 @@ def generate(
         every, at_once = _blocks(prompts, indices, block), max(1, lanes // block)
         for start in range(0, len(every), at_once):
             chosen = every[start : start + at_once]
-            completions = _decode(stack, [[prompts[i] for i in own] for own in chosen], room, block, lanes * full)
-            for index, completion in zip(chain(*chosen), completions, strict=True):
+            order = [*chain(*chosen)]
+
+            def placed(work: Mapping[int, float], order: Sequence[int] = order) -> None:
+                spent({order[i]: amount for i, amount in work.items()})
+
+            own_prompts = [[prompts[i] for i in own] for own in chosen]
+            completions = _decode(stack, own_prompts, room, block, lanes * full, placed)
+            for index, completion in zip(order, completions, strict=True):
                 results[index] = completion
     return results
 
@@ -88,7 +103,9 @@ def _blocks(prompts: Sequence[Prompt], indices: Sequence[int], block: int) -> li
     return sorted(blocks, key=lambda own: prompts[own[-1]].width)
 
 
-def _decode(stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: int, fixed: int) -> list[Completion]:
+def _decode(
+    stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: int, fixed: int, spent: Spent
+) -> list[Completion]:
     """One batch with a key-value cache; when half of its lanes have ended, the others move together.
 
     `room`: columns of the cache that prompts take; `block`: neighbouring lanes that are one seat's; `fixed`: lanes to
@@ -97,9 +114,11 @@ def _decode(stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: 
     prompts = [prompt for own in blocks for prompt in own]
     results = [Completion([]) for _ in prompts]
     at = _prefill(stack, prompts, _laid_out(blocks, block, fixed), room, block, fixed)
+    work: dict[int, float] = {i: prompt.width for i, prompt in enumerate(prompts)}
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
         said = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
+        spent(work)
         for lane, (owner, token, logprob) in enumerate(said):
             if owner is None or results[owner].ended or count >= prompts[owner].max_new_tokens:
                 continue
@@ -112,6 +131,7 @@ def _decode(stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: 
                 alive.append(lane)
         if not alive:
             break
+        work = dict.fromkeys((owner for lane in alive if (owner := at.owners[lane]) is not None), 1.0)
         if not fixed and _can_compact(at.cache):
             at.compact(alive)
         at.step(stack)

@@ -29,6 +29,19 @@ def requested(ask: Complete | Read, slot: int, virtual: int) -> Decode | Measure
     return Decode(prompts_of(slot, ask.prompts, virtual, ask.max_new_tokens))
 
 
+def dialogue(asking: Asking, stack: Stack, slot: int, virtual: int) -> Requesting:
+    """Ask the host for whatever a learner asks for, of a slot with so many virtual tokens; what the learner returns."""
+    reply = None
+    while True:
+        try:
+            ask = asking.send(reply)
+        except StopIteration as end:
+            return end.value
+        own = (stack.seats, 0) if ask.untouched else (slot, virtual)
+        check_ask(ask, own[1], stack.base)
+        reply = yield requested(ask, *own)
+
+
 class Sitting:
     """A learner, its slot, and how its adapter began."""
 
@@ -67,16 +80,7 @@ class Sitting:
         return (yield from self._answered(self.learner.evaluate(split)))
 
     def _answered(self, asking: Asking) -> Requesting:
-        """Ask the host for whatever the learner asks for; what that returns in the end."""
-        reply = None
-        while True:
-            try:
-                ask = asking.send(reply)
-            except StopIteration as end:
-                return end.value
-            own = (self._stack.seats, 0) if ask.untouched else (self.slot, self._virtual)
-            check_ask(ask, own[1], self._stack.base)
-            reply = yield requested(ask, *own)
+        return (yield from dialogue(asking, self._stack, self.slot, self._virtual))
 
     @property
     def _virtual(self) -> int:
