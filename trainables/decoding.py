@@ -1,7 +1,7 @@
-"""Run a base on lanes of rows: log-probabilities of labels, and greedy decoding for all seats at once.
+"""Greedy decoding for all seats at once.
 
-Rows are padded on the left, so that labels and next tokens stand at the end of every row and logits are computed only
-there. Shapes: R lanes, T tokens, L label positions at the end of every row, V vocabulary.
+Rows are padded on the left, so that next tokens stand at the end of every row and logits are computed only there.
+Shapes: R lanes, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from trainables.bits import FEWEST_LANES, attention_from_one_token
 from trainables.core import Completion
 from trainables.kvcache import Joined, joins
-from trainables.lanes import Batch, Lane, batch, width
+from trainables.lanes import Lane, batch, width
 from trainables.stack import Stack
 
 
@@ -47,14 +47,6 @@ def prompts_of(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_t
     ]
 
 
-def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
-    """(R, L): log-probability (nats, at least float32) of each of the last `labels` tokens given all before it."""
-    output = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False)
-    logits = output.logits[:, :-1]
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
-
-
 Spent = Callable[[Mapping[int, float]], None]  # is told how much each prompt, by its place, has just had computed
 
 
@@ -70,8 +62,7 @@ def generate(
     """Greedy completions, in the order of `prompts`, at most `lanes` at a time, or a block.
 
     `full`: batches always have that many lanes, also when few rows are left; `blocks`: rows of a seat may share a copy
-    of its A and B; `spent` hears of each prompt's padded width when prompts have been read, and of 1 for each that goes
-    on whenever a token has been made.
+    of its A and B; `spent` hears of each prompt's padded width when it has been read, and of 1 for each token after.
     """
     results = [Completion([]) for _ in prompts]
     together = joins(stack.base)
@@ -83,14 +74,8 @@ def generate(
         every, at_once = _blocks(prompts, indices, block), max(1, lanes // block)
         for start in range(0, len(every), at_once):
             chosen = every[start : start + at_once]
-            order = [*chain(*chosen)]
-
-            def placed(work: Mapping[int, float], order: Sequence[int] = order) -> None:
-                spent({order[i]: amount for i, amount in work.items()})
-
-            own_prompts = [[prompts[i] for i in own] for own in chosen]
-            completions = _decode(stack, own_prompts, room, block, lanes * full, placed)
-            for index, completion in zip(order, completions, strict=True):
+            completions = _decode(stack, prompts, chosen, room, block, lanes * full, spent)
+            for index, completion in zip(chain(*chosen), completions, strict=True):
                 results[index] = completion
     return results
 
@@ -104,21 +89,28 @@ def _blocks(prompts: Sequence[Prompt], indices: Sequence[int], block: int) -> li
 
 
 def _decode(
-    stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: int, fixed: int, spent: Spent
+    stack: Stack,
+    everyone: Sequence[Prompt],
+    blocks: Sequence[Sequence[int]],
+    room: int,
+    block: int,
+    fixed: int,
+    spent: Spent,
 ) -> list[Completion]:
     """One batch with a key-value cache; when half of its lanes have ended, the others move together.
 
     `room`: columns of the cache that prompts take; `block`: neighbouring lanes that are one seat's; `fixed`: lanes to
     the very end, or 0: as many as there are rows.
     """
-    prompts = [prompt for own in blocks for prompt in own]
+    order = [*chain(*blocks)]
+    prompts = [everyone[i] for i in order]
     results = [Completion([]) for _ in prompts]
     at = _prefill(stack, prompts, _laid_out(blocks, block, fixed), room, block, fixed)
     work: dict[int, float] = {i: prompt.width for i, prompt in enumerate(prompts)}
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
         said = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
-        spent(work)
+        spent({order[i]: amount for i, amount in work.items()})
         for lane, (owner, token, logprob) in enumerate(said):
             if owner is None or results[owner].ended or count >= prompts[owner].max_new_tokens:
                 continue

@@ -37,8 +37,8 @@ def uniform(key_R: Tensor, module: int, tokens: int, channels: int, dtype: torch
 
 
 def hashed(key_R: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
-    """(R, *shape): integers of 32 bits, of this stream of each key and of a place's coordinates from the beginning: they
-    stay when there are more places."""
+    """(R, *shape): integers of 32 bits, of this stream of each key and of a place's coordinates from the beginning:
+    they stay when there are more places."""
     found = _mix(key_R.to(torch.int32) ^ _mixed(stream))
     for size in shape:
         found = _mix(found[..., None] ^ torch.arange(size, dtype=torch.int32, device=key_R.device))

@@ -19,11 +19,12 @@ from trainables.adapters import fresh
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
 from trainables.memory import ran_out
+from trainables.requests import Decode, Measure, Step, Train
 from trainables.shape import HostFull, Shape, write_files
 from trainables.sitting import Requesting, Sitting, dialogue
 from trainables.stack import Stack
 from trainables.tally import timed
-from trainables.work import Bench, Decode, Measure, Step, Train
+from trainables.work import Bench
 
 Work = Literal["round", "evaluate"]
 Answers = TypeVar("Answers")
@@ -73,9 +74,9 @@ class Host:
     def round(self, trial_id: str) -> dict[str, Any]:
         """Train `steps_per_round` optimizer steps. Metrics: `loss` (mean, nats per label token; NaN at divergence),
         `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `peak_memory_mib`; `train_seconds`,
-        what the round took of the host's time; `tokens_per_second`, the tokens of the rows that were trained on, prompts
-        included and padding not, by those; after the first round `without_gradient`, the modules that no gradient
-        reached, if any.
+        what the round took of the host's time; `tokens_per_second`, the tokens of the rows that were trained on,
+        prompts included and padding not, by those; after the first round `without_gradient`, the modules that no
+        gradient reached, if any.
 
         A batch's time is shared out among its seats by the tokens, with padding, that each had computed; an optimizer
         step's equally; a decoded token's by the rows that go on; what a seat's own learner does is its own. So seats'

@@ -35,9 +35,9 @@ from trainables.watch import unreached
 class OwnModel(Answers):
     """A `Learner`: AdamW on the parameters of `model` that require gradients.
 
-    `give_back` is called by `close`, for a model that was borrowed. Dropout and noise depend on the trial's seed, the step
-    and the row, so that a resumed round is the round that would have been, and rows may go in parts. `optim` says whose
-    AdamW it is (`optim.py`).
+    `give_back` is called by `close`, for a model that was borrowed. Dropout and noise depend on the trial's seed, the
+    step and the row, so that a resumed round is the round that would have been, and rows may go in parts. `optim` says
+    whose AdamW it is (`optim.py`).
     """
 
     def __init__(

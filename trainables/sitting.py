@@ -14,10 +14,10 @@ from trainables.asking import check_ask
 from trainables.core import Asking, Complete, Completion, LanguageLearner, Read, Row, Split
 from trainables.decoding import prompts_of
 from trainables.documents import check
+from trainables.requests import Decode, Measure, Request, Step, Train
 from trainables.stack import Stack
 from trainables.tally import Tally, shares
 from trainables.watch import unreached
-from trainables.work import Decode, Measure, Request, Step, Train
 
 Requesting = Generator[Request, Any, Any]
 

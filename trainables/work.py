@@ -1,4 +1,4 @@
-"""What seats ask a host for, and how requests of many seats are answered together on one base.
+"""How requests of many seats are answered together on one base.
 
 A seat is a generator: it yields a request, waits, and goes on with the answer. `Bench` answers requests of one
 kind for all seats at once: a batch of rows forward and backward, an optimizer step, or decoding.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,62 +15,14 @@ from torch import Tensor
 
 from trainables.adamw import StackedAdamW
 from trainables.bits import blocks_stand_alone, rows_stand_alone
-from trainables.core import Completion, LanguageLearner, Optimizer, Row
-from trainables.decoding import Prompt, generate, label_logprobs
+from trainables.core import Completion, Row
+from trainables.decoding import Prompt, generate
 from trainables.documents import check
-from trainables.lanes import Lane, batch, size_of, training_lanes
+from trainables.lanes import Batch, Lane, batch, size_of, training_lanes
 from trainables.memory import HALVINGS, gradients, ran_out
 from trainables.meter import Meter, parts
+from trainables.requests import Decode, Measure, Step, Train
 from trainables.stack import Stack
-
-
-@dataclass(frozen=True)
-class Train:
-    """Run a micro-batch forward and backward. Answer: its loss, a float."""
-
-    slot: int
-    learner: LanguageLearner
-    rows: Sequence[Row]
-    seed: int
-    step: int
-    micro: int
-    share: float  # of this loss in its step's
-
-    @cached_property
-    def size(self) -> tuple[int, int, bool]:
-        """Of its lanes (`size_of`): requests of one size can share a batch."""
-        return size_of(self.rows, self.learner.adapter.num_virtual_tokens)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Clip and step, unless a loss or the gradient is not finite. Answer: the norm before clipping."""
-
-    slot: int
-    finite: bool
-    settings: Optimizer
-
-
-@dataclass(frozen=True)
-class Decode:
-    """Complete prompts greedily. Answer: a `Completion` each."""
-
-    prompts: Sequence[Prompt]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Read rows, after so many virtual tokens. Answer: per row, the log-probabilities of its labels, as floats.
-
-    What the slot of no seat answers is the base's own, and is kept: all seats may ask for the same.
-    """
-
-    slot: int
-    rows: Sequence[Row]
-    virtual: int
-
-
-Request = Train | Step | Decode | Measure
 
 
 class Bench:
@@ -114,11 +64,15 @@ class Bench:
         if decoding:
             possible, self.decode_lanes = self.decode_lanes > 1, max(1, self.decode_lanes // 2)
             return possible
-        if self.halvings == HALVINGS or self.lanes == 1:
+        if not self._may_halve:
             return False
         self.halvings += 1
         self.lanes //= 2
         return True
+
+    @property
+    def _may_halve(self) -> bool:
+        return self.halvings < HALVINGS and self.lanes > 1
 
     def train(self, requests: Sequence[Train]) -> list[float | Exception]:
         """Add each request's gradient to its slot's; its loss counts its share of the step's.
@@ -132,7 +86,7 @@ class Bench:
         def total(logprobs: list[Tensor]) -> Tensor | None:
             first = 0
             for request in requests:
-                losses.append(_loss(request, logprobs[first : first + len(request.rows)]))
+                losses.append(self._loss(request, logprobs[first : first + len(request.rows)]))
                 first += len(request.rows)
             shares = [
                 loss * request.share for request, loss in zip(requests, losses, strict=True) if isinstance(loss, Tensor)
@@ -152,6 +106,14 @@ class Bench:
         self.optimizer.accumulate({name: g for name, g in zip(leaves, found, strict=True) if g is not None})
         self.meter.charge(parts((len(request.rows) * request.size[0], [i]) for i, request in enumerate(requests)))
         return losses
+
+    def _loss(self, request: Train, logprobs: list[Tensor]) -> Any:
+        try:
+            return request.learner.loss(logprobs, request.rows)
+        except Exception as fault:
+            if ran_out(fault) and self._may_halve:  # no fault of the learner's
+                raise
+            return fault
 
     @torch.no_grad()
     def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
@@ -198,7 +160,7 @@ class Bench:
     ) -> list[Tensor]:
         """Log-probabilities of the labels of rows in lanes."""
         filled = batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens, several)
-        return _of_labels(label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
+        return _of_labels(_label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
 
     def step(self, requests: Sequence[Step]) -> list[float]:
         norms, asked = self.optimizer.norms(), {r.slot for r in requests}
@@ -236,13 +198,15 @@ def _askers(asked: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:
     return found
 
 
-def _loss(request: Train, logprobs: list[Tensor]) -> Any:
-    try:
-        return request.learner.loss(logprobs, request.rows)
-    except Exception as fault:
-        if ran_out(fault):  # the host's, and no fault of the learner's
-            raise
-        return fault
+def _label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
+    """(R, L): log-probability (nats, at least float32) of each of the last `labels` tokens given all before it.
+
+    Rows end with their labels: no others get logits.
+    """
+    output = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False)
+    logits = output.logits[:, :-1]
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
 
 
 def _lanes(request: Train) -> list[Lane]:

@@ -19,9 +19,9 @@ OBJECTIVES: dict[str, tuple[Literal["maximize", "minimize"], str]] = {
 
 
 def costs(record: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
-    """What is to be small: seconds of all rounds, the trial's own (`trial.Trial`), and of the round with the best score,
-    whose checkpoint a person takes away, the score's distance from 1, parameters, loss, the distance from 1 of its score
-    on what was not trained on."""
+    """What is to be small: seconds of all rounds, the trial's own (`trial.Trial`), and of the round with the best
+    score, whose checkpoint a person takes away, the score's distance from 1, parameters, loss, the distance from 1 of
+    its score on what was not trained on."""
     best = best_round(record.history) or {}
     found = {"score": 1 - (record.score or 0.0), "seconds": record.seconds}
     found["out_of_domain"] = 1 - float(best.get(OBJECTIVES["out_of_domain"][1], 0.0))

@@ -148,7 +148,7 @@ def _spans(record: TrialRecord) -> list[tuple[float, float]]:
     return [(both[0] - both[1], both[1]) for both in timed if len(both) == 2 and both[1] > 0]
 
 
-COSTS = {"trainable_parameters": "trainable parameters", "seconds": "training and evaluation, s of the device"}
+COSTS = {"trainable_parameters": "trainable parameters", "seconds": "training and evaluation, s"}
 
 
 def pareto(run: Run) -> Figure | None:
