@@ -145,6 +145,7 @@ def pretended_gpu(monkeypatch: Any) -> Iterator[torch.device]:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: False)
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 0)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
     load = torch.load
 
     def loaded(file: Any, map_location: Any = None, **others: Any) -> Any:

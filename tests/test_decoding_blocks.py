@@ -10,6 +10,7 @@ from transformers import GPT2Config
 
 from tests.miniatures import CONFIGS, base, linear_modules
 from tests.scripted_learner import completing, scripted
+from tests.toys import untimed
 from trainables.bases import Base
 from trainables.bits import FEWEST_LANES
 from trainables.core import Adapter
@@ -67,7 +68,7 @@ def test_what_a_row_says_is_its_own_whoever_decodes_beside_it(
     said = together.run(dict.fromkeys(SEATS, "evaluate"))
     assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
     for name in SEATS:
-        assert seated(name, rank=rank).evaluate(name) == said[name], name
+        assert untimed(seated(name, rank=rank).evaluate(name)) == untimed(said[name]), name
     assert len({tuple(map(tuple, one["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
 
 
@@ -85,7 +86,7 @@ def test_so_it_is_on_other_families(family: str, monkeypatch: pytest.MonkeyPatch
     if family != "lfm2":
         assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
     for name in SEATS:
-        assert seated(name, **given).evaluate(name) == said[name], name
+        assert untimed(seated(name, **given).evaluate(name)) == untimed(said[name]), name
     assert len({tuple(map(tuple, one["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
 
 
@@ -113,12 +114,12 @@ def test_every_kind_of_product_is_tried_before_batches_shrink(monkeypatch: pytes
     given: Any = {"on": odd, "modules": ("c_fc", "c_proj")}
     said = seated(*SEATS, **given).run(dict.fromkeys(SEATS, "evaluate"))
     for name in SEATS:
-        assert seated(name, **given).evaluate(name) == said[name], name
+        assert untimed(seated(name, **given).evaluate(name)) == untimed(said[name]), name
 
 
 def test_decoding_that_runs_out_of_memory_halves_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device with room for 20 rows: no bit changes, and training goes on with all of its lanes."""
-    wanted = seated("all").evaluate("all")
+    wanted = untimed(seated("all").evaluate("all"))
     host = seated("all", lanes=1024)
     before, run = host._bench.lanes, host._stack.run
 
@@ -128,6 +129,7 @@ def test_decoding_that_runs_out_of_memory_halves_itself_alone(monkeypatch: pytes
         return run(lanes, *args, **inputs)
 
     monkeypatch.setattr(host._stack, "run", limited)
-    assert host.evaluate("all") == wanted
+    assert untimed(host.evaluate("all")) == wanted
     assert (host._bench.lanes, host._bench.halvings) == (before, 0)
-    assert seated("all", lanes=5).evaluate("all") == wanted, "a block stays whole where fewer lanes are asked for"
+    few = untimed(seated("all", lanes=5).evaluate("all"))
+    assert few == wanted, "a block stays whole where fewer lanes are asked for"

@@ -16,8 +16,8 @@ from trainables.core import Adapter, Read, Row
 from trainables.documents import attention, outline
 from trainables.host import Host
 from trainables.own_model import with_peft
+from trainables.requests import Train
 from trainables.shape import Shape
-from trainables.work import Train
 
 LORA = Adapter(r=4, lora_alpha=8, lora_dropout=0.0)
 DOCUMENTS = [[5, 6, 7, 20, 21, 1], [12, 22, 1], [*range(5, 19), 23, 1], [30, 31, 32, 24, 1]]

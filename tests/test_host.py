@@ -16,9 +16,9 @@ from trainables.adapters import fresh
 from trainables.core import Adapter, Read
 from trainables.dropout import _mix, _mixed, keep_mask, lane_key
 from trainables.host import Host
+from trainables.requests import Train
 from trainables.shape import Shape
 from trainables.solo import Solo
-from trainables.work import Train
 
 FAMILIES = list(CONFIGS)
 ADAPTERS = {

@@ -91,6 +91,18 @@ def test_optuna_is_told_all_objectives_and_finds_the_small_and_good(tmp_path, sa
     assert trials[3].user_attrs["ended"] == "diverged"
 
 
+def test_seconds_are_a_trials_own_and_not_those_that_pass_beside_its_neighbours(tmp_path):
+    search = OptunaSearcher(Space({"size": FloatDistribution(0.0, 1.0)}), storage=f"sqlite:///{tmp_path}/optuna.db",
+                            study_name="quick", seed=0, rounds=2, objectives=("score", "seconds"))  # fmt: skip
+    search.suggest("t0")
+    for round_ in (1, 2):
+        result = {"training_iteration": round_, "score": 0.5, "seconds": 3.0, "total_seconds": 3.0 * round_}
+        told = search.on_trial_complete if round_ == 2 else search.on_trial_result
+        told("t0", result | {"time_total_s": 60.0 * round_})
+    (trial,) = optuna.load_study(study_name="quick", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    assert trial.values == [0.5, 6.0]
+
+
 def test_what_was_not_trained_on_is_an_objective_that_is_to_be_large(tmp_path):
     both = ("score", "out_of_domain")
     records = [record(number, score, 1) for number, score in enumerate((0.8, 0.6, 0.5))]

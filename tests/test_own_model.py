@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from search_spaces import ia3
 from sweeps.engine.sweep import Sweep
 from tests.miniatures import base
-from tests.scripted_learner import completing, scripted
+from tests.scripted_learner import ROWS, completing, scripted
 from tests.toys import Letters
 from trainables.adapters import lora_config
 from trainables.bases import load
@@ -19,6 +21,7 @@ from trainables.learners.ia3 import Ia3Config
 from trainables.learners.lora import LoraConfig
 from trainables.memory import HALVINGS, gradients
 from trainables.own_model import with_peft
+from trainables.row_masks import RowMasks
 from trainables.solo import Solo
 
 ALONE = {"dora": DoraConfig, "ia3": Ia3Config, "full": FullConfig}
@@ -126,6 +129,85 @@ def test_short_of_memory_the_numbers_stay(name):
     with pytest.raises(torch.OutOfMemoryError):
         learner.round()
     assert "memory_halvings" not in plenty.round()
+
+
+DRAWING = {  # whose training draws, where a batch's rows are of four lengths
+    "dropout": ("qwen2", DoraConfig(r=4, lora_dropout=0.3)),
+    "noise": ("qwen2", FullConfig(neftune_noise_alpha=5.0)),
+    "dropout of the base and its attention": ("gpt2", FullConfig()),
+    "dropout of attention alone": ("qwen2", FullConfig()),
+    "eager attention": ("gpt2", FullConfig()),
+}
+
+
+def drawing(name):
+    family, config = DRAWING[name]
+    ours = base(family)
+    if name == "dropout of attention alone":
+        for module in ours.model.modules():
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = 0.3
+    if name == "eager attention":
+        ours.model.set_attn_implementation("eager")
+    learner = config.build(ours, Letters(), 0)
+    learner.learner.next_rows = lambda: list(ROWS)
+    learner.model.train()
+    return learner
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_what_a_row_draws_does_not_depend_on_where_memory_cuts_its_batch(name):
+    found = []
+    for halvings in range(3):
+        learner = drawing(name)
+        learner._halvings = halvings
+        learner._backward(ROWS, 0, 1.0)
+        found.append([None if p.grad is None else p.grad.clone() for p in learner.parameters.values()])
+    for parts in found[1:]:
+        for own, whole in zip(parts, found[0], strict=True):
+            torch.testing.assert_close(own, whole, rtol=1e-4, atol=1e-6)
+    learner.model.eval()
+    learner.model.zero_grad()
+    learner.learner.optimizer = replace(learner.learner.optimizer, neftune_noise_alpha=0.0)
+    learner._backward(ROWS, 0, 1.0)
+    quiet = [p.grad for p in learner.parameters.values()]
+    assert any(own is not None and not torch.allclose(own, q, rtol=1e-2) for own, q in zip(parts, quiet, strict=True))
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_a_resumed_round_draws_what_it_would_have_drawn(name):
+    learner = drawing(name)
+    learner.round()
+    state, wanted = learner.state(), learner.round()["loss"]
+    torch.rand(3)
+    other = drawing(name)
+    other.load(state)
+    assert other.round()["loss"] == wanted
+
+
+def test_masks_of_rows_drop_as_many_as_they_should_and_keep_the_mean():
+    keys = torch.arange(200, dtype=torch.int32)
+    with RowMasks(keys):
+        first, second = (torch.nn.functional.dropout(torch.ones(200, 30, 40), 0.3) for _ in range(2))
+        as_one = torch.nn.functional.dropout(torch.ones(200 * 30, 40), 0.3)
+        assert torch.equal(torch.nn.functional.dropout(torch.ones(3), 0.3, training=False), torch.ones(3))
+    assert set(first.unique().tolist()) == {0.0, (torch.ones(1) / 0.7).item()}
+    assert (first == 0).float().mean() == pytest.approx(0.3, abs=0.005)
+    for one in (second, as_one.view(200, 30, 40), first.roll(1, 0), first.roll(1, 1), first.roll(1, 2)):
+        assert torch.corrcoef(torch.stack([first.flatten(), one.flatten()]))[0, 1].abs() < 0.02
+    with RowMasks(keys[:1]):
+        assert torch.equal(torch.nn.functional.dropout(torch.ones(1, 50, 40), 0.3)[:, :30], first[:1])
+
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 6, 8, generator=generator) for heads in (4, 2, 2))
+    whole = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+    many = [x.expand(4000, -1, -1, -1) for x in (query, key, value)]
+    with RowMasks(torch.arange(4000, dtype=torch.int32)):
+        dropped = torch.nn.functional.scaled_dot_product_attention(
+            *many, dropout_p=0.3, is_causal=True, enable_gqa=True
+        )
+    assert not torch.allclose(dropped[:1], whole, atol=0.1)
+    torch.testing.assert_close(dropped.mean(0, keepdim=True), whole, rtol=0.05, atol=0.05)
 
 
 def refuse(inputs, room):

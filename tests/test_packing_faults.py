@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 
 from tests.miniatures import COMMON, DECODER, base
 from tests.packing_kit import BASE, CONFIGS, SHAPE, TASK, alone, ended, opened, same
-from tests.scripted_learner import scripted
+from tests.scripted_learner import ROWS, scripted
 from trainables.bases import Base
-from trainables.core import Adapter, Complete, Row
+from trainables.core import Adapter, Asking, Complete, Read, Row
 from trainables.decoding import generate, prompts_of
 from trainables.host import Host
 from trainables.learners.soft_prompt import SoftPromptConfig
@@ -174,6 +176,102 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch: pytest.Mo
         torch.testing.assert_close(value, wanted.values[0][name], rtol=1e-3, atol=1e-6)
     scores = host.run(dict.fromkeys(host.trial_ids, "evaluate"))
     assert all(one["completions"] == wanted.said[0]["completions"] for one in scores.values())
+
+
+def test_what_the_base_is_asked_by_itself_goes_on_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The untouched base comes first in a sweep, before anything has found out how many rows fit."""
+    prompts = [[5, 6, 7]] * 9 + [[8, 9]]
+
+    def asking() -> Asking:
+        said = yield Complete(prompts, 4)
+        read = yield Read(ROWS)
+        return {"tokens": [one.tokens for one in said], "read": read}
+
+    learner = scripted(Adapter(r=2), evaluation=asking)
+    plenty, host = Host(BASE, SHAPE), Host(BASE, replace(SHAPE, decode_lanes=1024))
+    wanted, read = plenty.evaluate_untouched(learner), plenty.logprobs(ROWS * 3)
+    forward = host._stack.run
+
+    def short_of_memory(lanes: torch.Tensor, *args: Any, **inputs: Any) -> Any:
+        if inputs["attention_mask"].shape[0] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(lanes, *args, **inputs)
+
+    monkeypatch.setattr(host._stack, "run", short_of_memory)
+    monkeypatch.setattr("trainables.decoding.FEWEST_LANES", 1)
+    monkeypatch.setattr(host._bench, "blocks", False)
+    found = host.evaluate_untouched(learner)
+    assert found["tokens"] == wanted["tokens"]
+    for got, expected in zip(found["read"], wanted["read"], strict=True):
+        assert got == pytest.approx(expected, abs=1e-5)
+    again = Host(BASE, SHAPE)
+    monkeypatch.setattr(again._stack, "run", short_of_memory)
+    for got, expected in zip(again.logprobs(ROWS * 3), read, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_loss_that_finds_no_memory_is_no_fault_of_its_trial() -> None:
+    wanted = alone(CONFIGS["lora"], rounds=1)
+    host, calls = Host(BASE, SHAPE), []
+    learner = CONFIGS["lora"].build(BASE, TASK, 0)
+    loss = learner.loss
+
+    def short_of_memory(logprobs: Any, rows: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return loss(logprobs, rows)
+
+    learner.loss = short_of_memory
+    host.open("t", learner)
+    assert host.round("t")["loss"] == wanted.losses[0]
+    assert same(host.values("t"), wanted.values[0])
+
+
+class FailsAt(TorchFunctionMode):
+    """Memory runs out in the n-th of torch's operations inside."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.left = number
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_that_runs_out_of_memory_anywhere_is_taken_again_as_if_nothing_had_been() -> None:
+    """One of two seats has an infinite gradient, which must not pass for a healthy one of zeros the second time."""
+
+    def trained(failing: int) -> tuple[Any, bool]:
+        host, bad = Host(BASE, SHAPE), CONFIGS["wide"].build(BASE, TASK, 0)
+        loss = bad.loss
+        bad.loss = lambda logprobs, rows: loss(logprobs, rows) + (logprobs[0] - logprobs[0].detach()).abs().sum().sqrt()
+        host.open("bad", bad)
+        host.open("t", replace(CONFIGS["both"], per_device_train_batch_size=2).build(BASE, TASK, 0))
+        modes, step = [FailsAt(failing)], host._optimizer.step
+
+        def short_of_memory(*args: Any) -> None:
+            with modes.pop() if modes else nullcontext():
+                step(*args)
+
+        host._optimizer.step = short_of_memory  # type: ignore[method-assign]
+        mode = modes[0]
+        found = host.run(dict.fromkeys(host._seats, "round"))
+        assert found["bad"]["steps"] == 0
+        assert math.isnan(found["bad"]["loss"])
+        return (found["t"]["loss"], found["t"]["grad_norm"], host.values("t"), host.values("bad")), mode.left <= 0
+
+    wanted, _ = trained(0)
+    failing = 0
+    while (result := trained(failing := failing + 1))[1]:
+        found = result[0]
+        assert found[:2] == wanted[:2], failing
+        assert same(found[2], wanted[2]), failing
+        assert same(found[3], wanted[3]), failing
+    assert failing > 20, "it must have failed in many places"
 
 
 def test_a_host_says_who_holds_its_seats() -> None:

@@ -15,7 +15,7 @@ from sweeps.results.charts import folded, short
 from sweeps.results.plots import figures
 from sweeps.results.plots_importance import importance
 from sweeps.results.plots_space import parallel, slices
-from sweeps.results.plots_trials import pareto
+from sweeps.results.plots_trials import _spans, pareto
 from sweeps.results.report import PLOTS, write_report
 from sweeps.results.run import Run
 from sweeps.results.searched import Group, groups
@@ -59,6 +59,13 @@ def overlaps(figure):
         if box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
     ]  # fmt: skip
     return [(a, b) for (a, one), (b, other) in itertools.combinations(boxes, 2) if one.overlaps(other)], cut
+
+
+def test_a_bar_is_as_long_as_its_round_took_with_those_of_its_neighbours():
+    """In a host a round's own seconds are fewer than those that pass."""
+    one = trial(3, 0.5, rounds=2)
+    rows = [{"round": i, "at": 100.0 + 10 * i, "time_s": 10.0 * i, "seconds": 2.5} for i in (1, 2)]
+    assert _spans(replace(one, history=rows)) == [(100.0, 10.0), (110.0, 10.0)]
 
 
 def test_figures_of_200_trials_have_units_and_nothing_on_top_of_anything(tmp_path):

@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trainables.core import Example, LearnerConfig, Task
 
@@ -136,3 +136,8 @@ class Toy:
 
     def close(self):
         pass
+
+
+def untimed(metrics: dict[str, Any]) -> dict[str, Any]:
+    """All but how long it took, which nothing promises."""
+    return {name: value for name, value in metrics.items() if not name.endswith("_seconds")}

@@ -9,7 +9,7 @@ Shapes: S slots, N parameters of a slot.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -44,13 +44,8 @@ class StackedAdamW:
             buffer[slot].zero_()
         self.steps[slot] = 0
 
-    def clear(self, slots: list[int]) -> None:
-        """Forget what these slots have accumulated."""
-        if slots:
-            self.gradient[slots] = 0.0
-
     def accumulate(self, gradients: Mapping[str, Tensor]) -> None:
-        """Add gradients (S, *shape) by parameter name; rows of slots that took no part are zero."""
+        """Add gradients (S, *shape) by parameter name; rows of slots that took no part are zero. Takes no memory."""
         for name, gradient in gradients.items():
             self._stack.view(name, self.gradient).add_(gradient)
 
@@ -65,29 +60,36 @@ class StackedAdamW:
         sums_S_M = torch.stack([squares[:, part.start : part.stop].sum(1) for part in parts], 1)
         return [math.sqrt(math.fsum(row)) for row in sums_S_M.tolist()]
 
-    def step(self, settings: Mapping[int, Optimizer], norms_S: list[float]) -> None:
-        """Clip and step these slots by their own settings, and clear their gradients.
+    def step(self, settings: Mapping[int, Optimizer], norms_S: list[float], forgotten: Collection[int] = ()) -> None:
+        """Clip and step these slots by their own settings, and clear their gradients and those of `forgotten` slots.
 
-        For the others every operation is by 1 or 0: they keep every bit, as long as their gradients are finite.
+        For slots that take no step every operation is by 1 or 0, on a gradient of zeros: they keep every bit. All is
+        computed beside what there is and then put in its place: a step that runs out of memory has changed nothing.
         """
-        gradient, update = torch.empty_like(self.gradient), torch.empty_like(self.second)  # before anything is changed:
-        # a step that runs out of memory is taken again
         column = {name: [value] * len(self.gradient) for name, value in _STANDING_STILL.items()}
         for slot, own in settings.items():
             for name, value in _column(own, self.steps[slot], norms_S[slot]).items():
                 column[name][slot] = value
-            self.steps[slot] += 1
         c = {name: self.gradient.new_tensor(values)[:, None] for name, values in column.items()}
-        torch.mul(self.gradient, c["clip"], out=gradient)
-        self.first.lerp_(gradient, c["new1"])
-        self.second.mul_(c["beta2"]).add_(gradient.square_().mul_(c["new2"]))
-        torch.sqrt(self.second, out=update).div_(c["root2"]).add_(c["eps"])
-        torch.div(self.first, update, out=update)
+        gradient = torch.mul(self.gradient, c["clip"]).masked_fill_(~self._mask(settings), 0.0)
+        first = torch.lerp(self.first, gradient, c["new1"])
+        second = torch.mul(self.second, c["beta2"]).add_(gradient.square_().mul_(c["new2"]))
+        update = gradient  # its square is needed no more
+        torch.sqrt(second, out=update).div_(c["root2"]).add_(c["eps"])
+        torch.div(first, update, out=update)
+        values = self._stack.values.clone()
         prompt = self._stack.parts["prompt"].stop if "prompt" in self._stack.parts else 0
         for part, rate in ((slice(0, prompt), "prompt_rate"), (slice(prompt, None), "rate")):
-            values = self._stack.values[:, part]
-            values.mul_(1 - c[rate] * c["decay"]).sub_(update[:, part].mul_(c[rate] / c["correct1"]))
-        self.clear([*settings])
+            values[:, part].mul_(1 - c[rate] * c["decay"]).sub_(update[:, part].mul_(c[rate] / c["correct1"]))
+        left = update.copy_(self.gradient).masked_fill_(self._mask({*settings, *forgotten}), 0.0)
+        self._stack.values.copy_(values)  # in place, as the leaves are views of it: the last operation of the device
+        self._stack.beside |= {"gradient": left, "first": first, "second": second}
+        for slot in settings:
+            self.steps[slot] += 1
+
+    def _mask(self, slots: Collection[int]) -> Tensor:
+        """(S, 1): whether a slot is one of these."""
+        return torch.tensor([slot in slots for slot in range(len(self.steps))], device=self.gradient.device)[:, None]
 
 
 _STANDING_STILL = {

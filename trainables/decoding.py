@@ -1,13 +1,13 @@
-"""Run a base on lanes of rows: log-probabilities of labels, and greedy decoding for all seats at once.
+"""Greedy decoding for all seats at once.
 
-Rows are padded on the left, so that labels and next tokens stand at the end of every row and logits are computed only
-there. Shapes: R lanes, T tokens, L label positions at the end of every row, V vocabulary.
+Rows are padded on the left, so that next tokens stand at the end of every row and logits are computed only there.
+Shapes: R lanes, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from trainables.bits import FEWEST_LANES, attention_from_one_token
 from trainables.core import Completion
 from trainables.kvcache import Joined, joins
-from trainables.lanes import Batch, Lane, batch, width
+from trainables.lanes import Lane, batch, width
 from trainables.stack import Stack
 
 
@@ -47,22 +47,22 @@ def prompts_of(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_t
     ]
 
 
-def label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
-    """(R, L): log-probability (nats, at least float32) of each of the last `labels` tokens given all before it."""
-    output = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False)
-    logits = output.logits[:, :-1]
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
+Spent = Callable[[Mapping[int, float]], None]  # is told how much each prompt, by its place, has just had computed
 
 
 @torch.no_grad()
 def generate(
-    stack: Stack, prompts: Sequence[Prompt], lanes: int, full: bool = False, blocks: bool = True
+    stack: Stack,
+    prompts: Sequence[Prompt],
+    lanes: int,
+    full: bool = False,
+    blocks: bool = True,
+    spent: Spent = lambda work: None,
 ) -> list[Completion]:
     """Greedy completions, in the order of `prompts`, at most `lanes` at a time, or a block.
 
     `full`: batches always have that many lanes, also when few rows are left; `blocks`: rows of a seat may share a copy
-    of its A and B.
+    of its A and B; `spent` hears of each prompt's padded width when it has been read, and of 1 for each token after.
     """
     results = [Completion([]) for _ in prompts]
     together = joins(stack.base)
@@ -74,7 +74,7 @@ def generate(
         every, at_once = _blocks(prompts, indices, block), max(1, lanes // block)
         for start in range(0, len(every), at_once):
             chosen = every[start : start + at_once]
-            completions = _decode(stack, [[prompts[i] for i in own] for own in chosen], room, block, lanes * full)
+            completions = _decode(stack, prompts, chosen, room, block, lanes * full, spent)
             for index, completion in zip(chain(*chosen), completions, strict=True):
                 results[index] = completion
     return results
@@ -88,18 +88,29 @@ def _blocks(prompts: Sequence[Prompt], indices: Sequence[int], block: int) -> li
     return sorted(blocks, key=lambda own: prompts[own[-1]].width)
 
 
-def _decode(stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: int, fixed: int) -> list[Completion]:
+def _decode(
+    stack: Stack,
+    everyone: Sequence[Prompt],
+    blocks: Sequence[Sequence[int]],
+    room: int,
+    block: int,
+    fixed: int,
+    spent: Spent,
+) -> list[Completion]:
     """One batch with a key-value cache; when half of its lanes have ended, the others move together.
 
     `room`: columns of the cache that prompts take; `block`: neighbouring lanes that are one seat's; `fixed`: lanes to
     the very end, or 0: as many as there are rows.
     """
-    prompts = [prompt for own in blocks for prompt in own]
+    order = [*chain(*blocks)]
+    prompts = [everyone[i] for i in order]
     results = [Completion([]) for _ in prompts]
     at = _prefill(stack, prompts, _laid_out(blocks, block, fixed), room, block, fixed)
+    work: dict[int, float] = {i: prompt.width for i, prompt in enumerate(prompts)}
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
         said = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
+        spent({order[i]: amount for i, amount in work.items()})
         for lane, (owner, token, logprob) in enumerate(said):
             if owner is None or results[owner].ended or count >= prompts[owner].max_new_tokens:
                 continue
@@ -112,6 +123,7 @@ def _decode(stack: Stack, blocks: Sequence[Sequence[Prompt]], room: int, block: 
                 alive.append(lane)
         if not alive:
             break
+        work = dict.fromkeys((owner for lane in alive if (owner := at.owners[lane]) is not None), 1.0)
         if not fixed and _can_compact(at.cache):
             at.compact(alive)
         at.step(stack)
@@ -174,7 +186,7 @@ class _Lanes:
         self.owners = [None if lane is None else self.owners[lane] for lane in order]
 
 
-def _laid_out(blocks: Sequence[Sequence[Prompt]], block: int, fixed: int) -> list[int | None]:
+def _laid_out(blocks: Sequence[Sequence[int]], block: int, fixed: int) -> list[int | None]:
     """Which prompt each lane works for: every block's own, then nobody."""
     owners: list[int | None] = []
     first = 0

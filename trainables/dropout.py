@@ -1,12 +1,14 @@
 """Dropout masks that depend on a key and a place alone: the same beside any neighbours, after any restart.
 
 A counter-based generator: every number is a hash of (lane's key, module, token counted from the row's end, channel), so
-no generator's state is kept and padding moves nothing. The hash is the integer finalizer "lowbias32" (Wellons 2018).
+no generator's state is kept and padding on the left moves nothing (`hashed` is for padding on the right). The hash is
+the integer finalizer "lowbias32" (Wellons 2018).
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,6 +34,15 @@ def uniform(key_R: Tensor, module: int, tokens: int, channels: int, dtype: torch
     place_T_C = from_end_T[:, None] * channels + torch.arange(channels, dtype=torch.int32, device=key_R.device)
     lane_R = _mix(key_R.to(torch.int32) ^ _mixed(module))
     return (_mix(place_T_C ^ lane_R[:, None, None]) & (LEVELS - 1)).to(dtype) / LEVELS
+
+
+def hashed(key_R: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
+    """(R, *shape): integers of 32 bits, of this stream of each key and of a place's coordinates from the beginning:
+    they stay when there are more places."""
+    found = _mix(key_R.to(torch.int32) ^ _mixed(stream))
+    for size in shape:
+        found = _mix(found[..., None] ^ torch.arange(size, dtype=torch.int32, device=key_R.device))
+    return found
 
 
 def _mix(x: Tensor) -> Tensor:

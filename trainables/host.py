@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from trainables.adamw import StackedAdamW
 from trainables.adapters import fresh
-from trainables.asking import answered, check_ask
 from trainables.bases import Base
-from trainables.core import Complete, LanguageLearner, Read, Row, Split
+from trainables.core import LanguageLearner, Row, Split
 from trainables.memory import ran_out
+from trainables.requests import Decode, Measure, Request, Step, Train
 from trainables.shape import HostFull, Shape, write_files
-from trainables.sitting import Sitting, requested
+from trainables.sitting import Requesting, Sitting, dialogue
 from trainables.stack import Stack
-from trainables.work import Bench, Decode, Measure, Request, Step, Train
+from trainables.tally import timed
+from trainables.work import Bench
 
 Work = Literal["round", "evaluate"]
+Answers = TypeVar("Answers")
 
 
 class Host:
@@ -76,12 +78,19 @@ class Host:
 
     def round(self, trial_id: str) -> dict[str, Any]:
         """Train `steps_per_round` optimizer steps. Metrics: `loss` (mean, nats per label token; NaN at divergence),
-        `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `tokens_per_second`,
-        `peak_memory_mib`; after the first round `without_gradient`, the modules that no gradient reached, if any."""
+        `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `peak_memory_mib`; `train_seconds`,
+        what the round took of the host's time; `tokens_per_second`, the tokens of the rows that were trained on,
+        prompts included and padding not, by those; after the first round `without_gradient`, the modules that no
+        gradient reached, if any.
+
+        A batch's time is shared out among its seats by the tokens, with padding, that each had computed; an optimizer
+        step's equally; a decoded token's by the rows that go on; what a seat's own learner does is its own. So seats'
+        seconds add up to the time that the host is at work, and a seat by itself has all of it."""
         return self.run({trial_id: "round"})[trial_id]
 
     def evaluate(self, trial_id: str, split: Split = "search") -> dict[str, Any]:
-        """Greedy completions of every prompt of the split, judged by the learner; metrics with `score`."""
+        """Greedy completions of every prompt of the split, judged by the learner; metrics with `score`, and
+        `evaluation_seconds`, counted as those of `round`."""
         return self.run({trial_id: "evaluate"}, split)[trial_id]
 
     def run(self, work: Mapping[str, Work], split: Split = "search") -> dict[str, dict[str, Any]]:
@@ -102,9 +111,11 @@ class Host:
 
     def start(self, trial_id: str, what: Work, split: Split = "search") -> None:
         """Begin a round or an evaluation; `tick` takes it further. Raises KeyError for a trial without a seat."""
-        seat = self._seats[trial_id]
+        seat, meter = self._seats[trial_id], self._bench.meter
         generator = seat.round() if what == "round" else seat.evaluate(split)
-        self._jobs[trial_id] = _Job(generator)
+        meter.begin()
+        self._jobs[trial_id] = job = _Job(generator, what)
+        job.seconds += meter.lap()
 
     def drop(self, trial_id: str) -> None:
         """Forget what a trial was doing."""
@@ -116,42 +127,36 @@ class Host:
 
     def tick(self) -> dict[str, Any]:
         """Do one thing for as many seats as possible; the results, or faults, of what ended with it."""
-        kinds: dict[type, dict[str, Any]] = {Step: {}, Train: {}, Measure: {}, Decode: {}}
-        for trial_id, job in self._jobs.items():
-            if job.request is not None:
-                kinds[type(job.request)][trial_id] = job.request
-        if kinds[Step]:
-            self._answer(kinds[Step], self._bench.step)
-        elif kinds[Train]:  # before decoding: who is behind catches up, and all decode together
-            self._answer(self._bench.choose(kinds[Train]), self._bench.train)
-        elif kinds[Measure]:
-            self._answer(kinds[Measure], self._bench.measure)
-        elif kinds[Decode]:
-            self._answer(kinds[Decode], self._bench.decode)
-        over = {trial_id: job.result for trial_id, job in self._jobs.items() if job.request is None}
-        for trial_id, result in over.items():
+        for kind in (Step, Train, Measure, Decode):  # decoding last: who is behind catches up, and all decode together
+            if waiting := {name: job for name, job in self._jobs.items() if type(job.request) is kind}:
+                self._answer(waiting)
+                break
+        over = {trial_id: job for trial_id, job in self._jobs.items() if job.request is None}
+        for trial_id, job in over.items():
             del self._jobs[trial_id]
-            if self._bench.halvings and isinstance(result, dict):
-                result["memory_halvings"] = self._bench.halvings
-        return over
+            if isinstance(job.result, dict):
+                timed(job.result, "train" if job.what == "round" else "evaluation", job.seconds)
+                if self._bench.halvings:
+                    job.result["memory_halvings"] = self._bench.halvings
+        return {trial_id: job.result for trial_id, job in over.items()}
 
     def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> dict[str, Any]:
         """What the base scores by itself, under the same prompts and the same scorer. Needs no seat."""
 
-        def answer(ask: Complete | Read) -> Any:
-            check_ask(ask, 0, self.base)
-            request = requested(ask, self.shape.seats, 0)
-            many = self._bench.measure([request]) if isinstance(request, Measure) else self._bench.decode([request])
-            return many[0]
-
-        return answered(learner.evaluate(split), answer)
+        job = _Job(dialogue(learner.evaluate(split), self._stack, self.shape.seats, 0), "evaluate")
+        while job.request is not None:
+            self._answer({"untouched": job})
+        if isinstance(job.result, Exception):
+            raise job.result
+        return job.result
 
     def logprobs(self, rows: Sequence[Row], trial_id: str | None = None) -> list[torch.Tensor]:
         """Per row, the log-probability (nats) of each label under a trial's adapter, or under the untouched base."""
-        if trial_id is None:
-            return self._bench.logprobs(self.shape.seats, rows, 0)
-        seat = self._seats[trial_id]
-        return self._bench.logprobs(seat.slot, rows, seat.learner.adapter.num_virtual_tokens)
+        slot, virtual = self.shape.seats, 0
+        if trial_id is not None:
+            seat = self._seats[trial_id]
+            slot, virtual = seat.slot, seat.learner.adapter.num_virtual_tokens
+        return self._in_memory(lambda: self._bench.logprobs(slot, rows, virtual))
 
     def state(self, trial_id: str) -> bytes:
         """All that is needed to go on, here or in another host: adapter, moments, step, place in the data."""
@@ -190,22 +195,46 @@ class Host:
             self.close(trial_id)
         self._stack.remove()
 
-    def _answer(self, requests: Mapping[str, Request], do: Callable[[list[Any]], list[Any]]) -> None:
-        try:
-            answers = do(list(requests.values()))
-        except RuntimeError as error:
-            if not ran_out(error) or not self._bench.halve(decoding=do == self._bench.decode):
-                raise
-            return  # gradients are added last: nothing is lost, and the requests are still there
-        for trial_id, answer in zip(requests, answers, strict=True):
-            self._jobs[trial_id].go_on(answer)
+    def _answer(self, jobs: Mapping[str, _Job]) -> None:
+        """Answer requests of one kind, of training as many as fit beside the oldest, and share out what that took."""
+        bench, meter = self._bench, self._bench.meter
+        do: Mapping[type, Callable[[list[Any]], list[Any]]] = {
+            Step: bench.step, Train: bench.train, Measure: bench.measure, Decode: bench.decode,
+        }  # fmt: skip
+        asked: dict[str, Any] = {name: job.request for name, job in jobs.items()}
+        kind = type(next(iter(asked.values())))
+
+        def some() -> dict[str, Any]:
+            meter.again()
+            chosen = bench.choose(asked) if kind is Train else asked
+            return dict(zip(chosen, do[kind](list(chosen.values())), strict=True))
+
+        meter.begin()
+        answers = self._in_memory(some, decoding=kind is Decode)
+        for name, seconds in zip(answers, meter.shares(len(answers)), strict=True):
+            jobs[name].seconds += seconds
+        for name, answer in answers.items():
+            jobs[name].go_on(answer)
+            jobs[name].seconds += meter.lap()
+
+    def _in_memory(self, do: Callable[[], Answers], decoding: bool = False) -> Answers:
+        """Again with half as many rows at a time where memory runs out, as often as that is possible. Everything that
+        has the base compute goes through here: what fails has changed nothing."""
+        while True:
+            try:
+                return do()
+            except RuntimeError as error:
+                if not ran_out(error) or not self._bench.halve(decoding):
+                    raise
 
 
 class _Job:
-    """A seat's generator, what it asks for now, and, once it has ended, what it returned or raised."""
+    """A seat's generator, what it asks for now, and, once it has ended, what it returned or raised; and the seconds of
+    the host that it has had."""
 
-    def __init__(self, generator: Any) -> None:
+    def __init__(self, generator: Requesting, what: Work) -> None:
         self._generator, self.request, self.result = generator, None, None  # type: Any, Request | None, Any
+        self.what, self.seconds = what, 0.0
         self.go_on(None)
 
     def go_on(self, answer: Any) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainables.core import Row
-from trainables.dropout import uniform
+from trainables.dropout import LEVELS, hashed, uniform
 
 STREAM = zlib.crc32(b"neftune") >> 8  # beside the modules' streams of dropout
 
@@ -37,8 +37,8 @@ def noised(key_R: Tensor, bound_R: Tensor, x_R_T_H: Tensor) -> Tensor:
 
 
 @contextmanager
-def noisy(model: Any, rows: Sequence[Row], alpha: float) -> Iterator[None]:
-    """For a model of one trial: inside, the embeddings of these rows get noise, drawn by torch's own generator."""
+def noisy(model: Any, rows: Sequence[Row], key_R: Tensor, alpha: float) -> Iterator[None]:
+    """For a model of one trial: inside, the embeddings of these rows, padded on the right, get noise of their keys."""
     if not alpha:
         yield
         return
@@ -46,7 +46,8 @@ def noisy(model: Any, rows: Sequence[Row], alpha: float) -> Iterator[None]:
     def add(module: torch.nn.Module, inputs: tuple[Tensor, ...], x_R_T_H: Tensor) -> Tensor:
         bounds = [amplitude(alpha, len(row.tokens), x_R_T_H.shape[-1]) for row in rows]
         bound = torch.tensor(bounds, device=x_R_T_H.device, dtype=x_R_T_H.dtype)[:, None, None]
-        return x_R_T_H + (2 * torch.rand_like(x_R_T_H) - 1) * bound
+        noise = (hashed(key_R, STREAM, x_R_T_H.shape[1:]) & (LEVELS - 1)).to(x_R_T_H.dtype) / LEVELS
+        return x_R_T_H + (2 * noise - 1) * bound
 
     handle = model.get_input_embeddings().register_forward_hook(add)
     try:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,19 +22,22 @@ from trainables.asking import answered
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
 from trainables.documents import check
+from trainables.dropout import lane_key
 from trainables.memory import gradients
 from trainables.neftune import noisy
 from trainables.optim import Optim, open_adamw, paged_parameters, restore, second_moment
 from trainables.own_answers import Answers
-from trainables.tally import Tally, shares
+from trainables.row_masks import RowMasks
+from trainables.tally import Tally, shares, timed
 from trainables.watch import unreached
 
 
 class OwnModel(Answers):
     """A `Learner`: AdamW on the parameters of `model` that require gradients.
 
-    `give_back` is called by `close`, for a model that was borrowed. Dropout and noise are seeded by trial and step, so
-    that a resumed round is the round that would have been. `optim` says whose AdamW it is (`optim.py`).
+    `give_back` is called by `close`, for a model that was borrowed. Dropout and noise depend on the trial's seed, the
+    step and the row, so that a resumed round is the round that would have been, and rows may go in parts. `optim` says
+    whose AdamW it is (`optim.py`).
     """
 
     def __init__(
@@ -53,10 +57,10 @@ class OwnModel(Answers):
         self._optimizer = open_adamw(optim, list(self.parameters.values()), learner.optimizer)
         self._steps = self._halvings = 0
         self._forward, self._in_step = model, False  # with others, see `spread.py`
-        self._drops = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
 
     def round(self) -> dict[str, Any]:
-        """`steps_per_round` optimizer steps; metrics as `Host.round` gives them."""
+        """`steps_per_round` optimizer steps; metrics as `Host.round` gives them, of time that nobody shares."""
+        start = time.perf_counter()
         answered(self.learner.prepare(), self._answer)
         tally, first = Tally(), self._steps == 0
         self.model.train()
@@ -65,11 +69,16 @@ class OwnModel(Answers):
                 break
         metrics = tally.metrics(self._steps, sum(p.numel() for p in self.parameters.values())) | self._said()
         metrics |= {"paged_parameters": paged_parameters(self._optimizer)} if self.optim != "adamw_torch" else {}
-        return metrics | ({"without_gradient": silent} if first and (silent := self._silent()) else {})
+        metrics |= {"without_gradient": silent} if first and (silent := self._silent()) else {}
+        timed(metrics, "train", time.perf_counter() - start)
+        return metrics
 
     def evaluate(self, split: Split = "search") -> dict[str, Any]:
         """What the learner makes of greedy completions by transformers' `generate`, and of likelihoods."""
-        return answered(self.learner.evaluate(split), self._answer) | self._said()
+        start = time.perf_counter()
+        metrics = answered(self.learner.evaluate(split), self._answer) | self._said()
+        timed(metrics, "evaluation", time.perf_counter() - start)
+        return metrics
 
     def state(self) -> bytes:
         kept = {
@@ -146,11 +155,15 @@ class OwnModel(Answers):
         return losses[0].detach()
 
     def _seeded_logprobs(self, rows: Sequence[Row], micro: int, first: int) -> list[Tensor]:
-        """With dropout masks and noise that depend on the step and on the `first` of these rows alone."""
-        alpha = self.learner.optimizer.neftune_noise_alpha
-        draw = self._drops or alpha
-        seeded = _seeded(hash((self.seed, self._steps, micro, first))) if draw else nullcontext()
-        with seeded, noisy(self.model, rows, alpha):
+        """With dropout masks and noise that each row has wherever a batch is cut; `first` is the first one's place.
+
+        Whatever else a model draws (whether to leave out a layer) it draws alike for all parts of a micro-batch.
+        """
+        alpha, steps = self.learner.optimizer.neftune_noise_alpha, self._steps
+        keys = [lane_key(self.seed, steps, micro, first + i) for i in range(len(rows))]
+        key_R = torch.tensor(keys, dtype=torch.int32, device=self.device)
+        seeded = _seeded(hash((self.seed, steps, micro)))
+        with seeded, RowMasks(key_R), noisy(self.model, rows, key_R, alpha):
             return self._logprobs(rows)
 
     def _said(self) -> dict[str, int]:
@@ -177,7 +190,7 @@ class OwnModel(Answers):
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Torch draws from this seed inside, and goes on afterwards as if nothing had been drawn."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 

@@ -14,10 +14,10 @@ from trainables.asking import check_ask
 from trainables.core import Asking, Complete, Completion, LanguageLearner, Read, Row, Split
 from trainables.decoding import prompts_of
 from trainables.documents import check
+from trainables.requests import Decode, Measure, Request, Step, Train
 from trainables.stack import Stack
 from trainables.tally import Tally, shares
 from trainables.watch import unreached
-from trainables.work import Decode, Measure, Request, Step, Train
 
 Requesting = Generator[Request, Any, Any]
 
@@ -27,6 +27,19 @@ def requested(ask: Complete | Read, slot: int, virtual: int) -> Decode | Measure
     if isinstance(ask, Read):
         return Measure(slot, ask.rows, virtual)
     return Decode(prompts_of(slot, ask.prompts, virtual, ask.max_new_tokens))
+
+
+def dialogue(asking: Asking, stack: Stack, slot: int, virtual: int) -> Requesting:
+    """Ask the host for whatever a learner asks for, of a slot with so many virtual tokens; what the learner returns."""
+    reply = None
+    while True:
+        try:
+            ask = asking.send(reply)
+        except StopIteration as end:
+            return end.value
+        own = (stack.seats, 0) if ask.untouched else (slot, virtual)
+        check_ask(ask, own[1], stack.base)
+        reply = yield requested(ask, *own)
 
 
 class Sitting:
@@ -67,16 +80,7 @@ class Sitting:
         return (yield from self._answered(self.learner.evaluate(split)))
 
     def _answered(self, asking: Asking) -> Requesting:
-        """Ask the host for whatever the learner asks for; what that returns in the end."""
-        reply = None
-        while True:
-            try:
-                ask = asking.send(reply)
-            except StopIteration as end:
-                return end.value
-            own = (self._stack.seats, 0) if ask.untouched else (self.slot, self._virtual)
-            check_ask(ask, own[1], self._stack.base)
-            reply = yield requested(ask, *own)
+        return (yield from dialogue(asking, self._stack, self.slot, self._virtual))
 
     @property
     def _virtual(self) -> int:

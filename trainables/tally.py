@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import resource
-import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -31,12 +30,12 @@ def shares(learner: LanguageLearner, batches: Sequence[Sequence[Row]]) -> list[f
 
 
 class Tally:
-    """Losses and norms of a round's optimizer steps, from now on."""
+    """Losses and norms of a round's optimizer steps."""
 
     def __init__(self) -> None:
         self._losses: list[float] = []
         self._norms: list[float] = []
-        self._tokens, self._start = 0, time.perf_counter()
+        self._tokens = 0
 
     def add(self, loss: float, norm: float, tokens: int) -> bool:
         """Whether to go on: a number that is not finite ends the round, and makes its loss NaN."""
@@ -49,12 +48,19 @@ class Tally:
         return False
 
     def metrics(self, steps: int, trainable_parameters: int) -> dict[str, Any]:
-        """As `Host.round` gives them."""
+        """As `Host.round` gives them; `tokens`, that were trained on, for `timed`."""
         return {
             "loss": sum(self._losses) / len(self._losses),
             "grad_norm": sum(self._norms) / len(self._norms),
             "steps": steps,
             "trainable_parameters": trainable_parameters,
-            "tokens_per_second": self._tokens / (time.perf_counter() - self._start),
+            "tokens": self._tokens,
             "peak_memory_mib": peak_memory_mib(),
         }
+
+
+def timed(metrics: dict[str, Any], what: Literal["train", "evaluation"], seconds: float) -> None:
+    """Add `train_seconds` or `evaluation_seconds`; `tokens` that were trained on become `tokens_per_second`."""
+    metrics[f"{what}_seconds"] = seconds
+    if "tokens" in metrics and what == "train":
+        metrics["tokens_per_second"] = metrics.pop("tokens") / max(seconds, 1e-9)

@@ -19,7 +19,7 @@ from trainables.shape import Shape, TeamShape
 
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
 
-STATE_FILE, ROUND_FILE, ADAPTER_FOLDER = "state.pt", "round.txt", "adapter"
+STATE_FILE, ROUND_FILE, SECONDS_FILE, ADAPTER_FOLDER = "state.pt", "round.txt", "seconds.txt", "adapter"
 WORST_SCORE = 0.0
 
 
@@ -87,6 +87,10 @@ def _untouched_by(team: TeamShape, pair: Pair, seed: int, split: Split) -> dict[
 class Trial(tune.Trainable):
     """One configuration. `step` is one round: train, evaluate, report; checkpoints hold the learner's whole state.
 
+    Reports, beside the learner's metrics: `train_seconds` and `evaluation_seconds` of this round; `seconds`, their sum;
+    `total_seconds`, that of all rounds. In a seat those are its share of its host's time (`Host.round`), else the time
+    that passed, as the learner has its devices to itself. Waiting for neighbours, and checkpoints, are in none of them.
+
     `resolve` turns the suggested parameters into a pair; `seed` is the sweep's, so that trials differ only in what is
     searched; `hosts` maps bases to the actors that have seats on them; a `team` is for trials on several devices. A
     loss that is not finite ends the trial at once with the worst score and `diverged` set.
@@ -115,30 +119,31 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         self._iteration = max(self._iteration, self._began)  # Tune sets it to zero after `reset_config`
         start = time.perf_counter()
-        metrics = self._learner.round()
-        trained = time.perf_counter()
-        if not math.isfinite(metrics["loss"]):
-            return {
-                **metrics,
-                "score": WORST_SCORE,
-                "items": [],
-                "diverged": True,
-                "done": True,
-                "seconds": trained - start,
-            }
-        metrics.update(self._learner.evaluate())
-        metrics.pop("completions", None)  # only a finalist's are kept
-        return {**metrics, "diverged": False, "seconds": time.perf_counter() - start, "train_seconds": trained - start}
+        metrics = {**self._learner.round()}
+        metrics.setdefault("train_seconds", time.perf_counter() - start)
+        metrics["diverged"] = not math.isfinite(metrics["loss"])
+        if metrics["diverged"]:
+            metrics |= {"score": WORST_SCORE, "items": [], "done": True}
+        else:
+            start = time.perf_counter()
+            metrics |= self._learner.evaluate()
+            metrics.setdefault("evaluation_seconds", time.perf_counter() - start)
+            metrics.pop("completions", None)  # only a finalist's are kept
+        metrics["seconds"] = metrics["train_seconds"] + metrics.get("evaluation_seconds", 0.0)
+        self._seconds += metrics["seconds"]
+        return metrics | {"total_seconds": self._seconds}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
         (Path(checkpoint_dir) / ROUND_FILE).write_text(str(self._iteration))
+        (Path(checkpoint_dir) / SECONDS_FILE).write_text(str(self._seconds))
         folder = Path(checkpoint_dir) / ADAPTER_FOLDER
         folder.mkdir()
         self._learner.save(str(folder))
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         self._learner.load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
+        self._seconds = float((Path(checkpoint_dir) / SECONDS_FILE).read_text())
 
     def cleanup(self) -> None:
         try:
@@ -152,7 +157,7 @@ class Trial(tune.Trainable):
 
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
-        self._began = 0
+        self._began, self._seconds = 0, 0.0
         if START in config:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
             assert self._storage is not None, "Tune gives a trial one"
             self._began = go_on(self._learner, Path(self._storage.storage_fs_path) / config[START])

@@ -1,4 +1,4 @@
-"""What seats ask a host for, and how requests of many seats are answered together on one base.
+"""How requests of many seats are answered together on one base.
 
 A seat is a generator: it yields a request, waits, and goes on with the answer. `Bench` answers requests of one
 kind for all seats at once: a batch of rows forward and backward, an optimizer step, or decoding.
@@ -7,9 +7,7 @@ kind for all seats at once: a batch of rows forward and backward, an optimizer s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,62 +15,14 @@ from torch import Tensor
 
 from trainables.adamw import StackedAdamW
 from trainables.bits import blocks_stand_alone, rows_stand_alone
-from trainables.core import Completion, LanguageLearner, Row
-from trainables.decoding import Prompt, generate, label_logprobs
+from trainables.core import Completion, Row
+from trainables.decoding import Prompt, generate
 from trainables.documents import check
-from trainables.lanes import Lane, batch, size_of, training_lanes
-from trainables.memory import HALVINGS, gradients
-from trainables.optimizer import Optimizer
+from trainables.lanes import Batch, Lane, batch, size_of, training_lanes
+from trainables.memory import HALVINGS, gradients, ran_out
+from trainables.meter import Meter, parts
+from trainables.requests import Decode, Measure, Step, Train
 from trainables.stack import Stack
-
-
-@dataclass(frozen=True)
-class Train:
-    """Run a micro-batch forward and backward. Answer: its loss, a float."""
-
-    slot: int
-    learner: LanguageLearner
-    rows: Sequence[Row]
-    seed: int
-    step: int
-    micro: int
-    share: float  # of this loss in its step's
-
-    @cached_property
-    def size(self) -> tuple[int, int, bool]:
-        """Of its lanes (`size_of`): requests of one size can share a batch."""
-        return size_of(self.rows, self.learner.adapter.num_virtual_tokens)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Clip and step, unless a loss or the gradient is not finite. Answer: the norm before clipping."""
-
-    slot: int
-    finite: bool
-    settings: Optimizer
-
-
-@dataclass(frozen=True)
-class Decode:
-    """Complete prompts greedily. Answer: a `Completion` each."""
-
-    prompts: Sequence[Prompt]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Read rows, after so many virtual tokens. Answer: per row, the log-probabilities of its labels, as floats.
-
-    What the slot of no seat answers is the base's own, and is kept: all seats may ask for the same.
-    """
-
-    slot: int
-    rows: Sequence[Row]
-    virtual: int
-
-
-Request = Train | Step | Decode | Measure
 
 
 class Bench:
@@ -91,6 +41,7 @@ class Bench:
         self.blocks = not on_cpu or (not self.full and blocks_stand_alone(stack))
         self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes or (128 if on_cpu else 1024), 0
         self._untouched: dict[Any, Any] = {}
+        self.meter = Meter(stack.base.device)
         self._spoilt: set[int] = set()  # slots whose gradient was cleared before their own step, as it was not finite
 
     def open(self, slot: int) -> None:
@@ -113,11 +64,15 @@ class Bench:
         if decoding:
             possible, self.decode_lanes = self.decode_lanes > 1, max(1, self.decode_lanes // 2)
             return possible
-        if self.halvings == HALVINGS or self.lanes == 1:
+        if not self._may_halve:
             return False
         self.halvings += 1
         self.lanes //= 2
         return True
+
+    @property
+    def _may_halve(self) -> bool:
+        return self.halvings < HALVINGS and self.lanes > 1
 
     def train(self, requests: Sequence[Train]) -> list[float | Exception]:
         """Add each request's gradient to its slot's; its loss counts its share of the step's.
@@ -131,7 +86,7 @@ class Bench:
         def total(logprobs: list[Tensor]) -> Tensor | None:
             first = 0
             for request in requests:
-                losses.append(_loss(request, logprobs[first : first + len(request.rows)]))
+                losses.append(self._loss(request, logprobs[first : first + len(request.rows)]))
                 first += len(request.rows)
             shares = [
                 loss * request.share for request, loss in zip(requests, losses, strict=True) if isinstance(loss, Tensor)
@@ -143,12 +98,22 @@ class Bench:
 
         leaves = self.stack.leaves
         found = gradients(forward, total, list(leaves.values()), len(rows), self.lanes)
-        self.optimizer.accumulate({name: g for name, g in zip(leaves, found, strict=True) if g is not None})
         good = [i for i, loss in enumerate(losses) if isinstance(loss, Tensor)]
         if good:
             for i, value in zip(good, torch.stack([losses[i].detach() for i in good]).tolist(), strict=True):
                 losses[i] = value
+        # Last, as whatever ran out of memory after it would be done again, and these be added twice.
+        self.optimizer.accumulate({name: g for name, g in zip(leaves, found, strict=True) if g is not None})
+        self.meter.charge(parts((len(request.rows) * request.size[0], [i]) for i, request in enumerate(requests)))
         return losses
+
+    def _loss(self, request: Train, logprobs: list[Tensor]) -> Any:
+        try:
+            return request.learner.loss(logprobs, request.rows)
+        except Exception as fault:
+            if ran_out(fault) and self._may_halve:  # no fault of the learner's
+                raise
+            return fault
 
     @torch.no_grad()
     def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
@@ -168,27 +133,34 @@ class Bench:
         return [found[i] for i in range(len(rows))]
 
     def measure(self, requests: Sequence[Measure]) -> list[list[list[float]]]:
-        answers = []
-        for request in requests:
+        empty = self.stack.seats
+        untouched = _askers((i, row) for i, one in enumerate(requests) if one.slot == empty for row in one.rows)
 
-            def read(rows: Sequence[Row], to: Measure = request) -> list[list[float]]:
-                return [row.tolist() for row in self.logprobs(to.slot, rows, to.virtual)]
+        def read(slot: int, rows: Sequence[Row], virtual: int, whose: Sequence[Sequence[int]]) -> list[list[float]]:
+            found = [row.tolist() for row in self.logprobs(slot, rows, virtual)]
+            sizes = [size_of([row], virtual)[0] for row in rows]
+            self.meter.charge(parts(zip(sizes, whose, strict=True)))
+            return found
 
-            answers.append(self._once(request.rows, read) if request.slot == self.stack.seats else read(request.rows))
-        return answers
+        self._once([*untouched], lambda rows: read(empty, rows, 0, [untouched[row] for row in rows]))
+        return [
+            [self._untouched[row] for row in one.rows]
+            if one.slot == empty
+            else read(one.slot, one.rows, one.virtual, [[i]] * len(one.rows))
+            for i, one in enumerate(requests)
+        ]
 
-    def _once(self, things: Sequence[Any], do: Callable[[list[Any]], list[Any]]) -> list[Any]:
-        """What `do` makes of these things; of each only the first time."""
-        new = list(dict.fromkeys(thing for thing in things if thing not in self._untouched))
+    def _once(self, things: Iterable[Any], do: Callable[[list[Any]], list[Any]]) -> None:
+        """Keep what `do` makes of these things, which differ; of each only the first time."""
+        new = [thing for thing in things if thing not in self._untouched]
         self._untouched |= zip(new, do(new) if new else [], strict=True)
-        return [self._untouched[thing] for thing in things]
 
     def _forward(
         self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int, several: bool
     ) -> list[Tensor]:
         """Log-probabilities of the labels of rows in lanes."""
         filled = batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens, several)
-        return _of_labels(label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
+        return _of_labels(_label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
 
     def step(self, requests: Sequence[Step]) -> list[float]:
         norms, asked = self.optimizer.norms(), {r.slot for r in requests}
@@ -196,27 +168,45 @@ class Bench:
         for slot in self._spoilt & asked:
             norms[slot] = math.nan
         good = {r.slot: r.settings for r in requests if r.finite and math.isfinite(norms[r.slot])}
-        self.optimizer.clear(sorted(bad | asked - {*good}))
-        self._spoilt = (self._spoilt | bad) - asked
-        self.optimizer.step(good, norms)
+        self.optimizer.step(good, norms, bad | asked)
+        self._spoilt = (self._spoilt | bad) - asked  # once the step is taken: one that runs out of memory comes again
+        self.meter.charge(dict.fromkeys(range(len(requests)), 1.0))  # all slots are stepped, whatever their adapters
         return [norms[r.slot] for r in requests]
 
     def decode(self, requests: Sequence[Decode]) -> list[list[Completion]]:
-        flat = [prompt for request in requests for prompt in request.prompts]
-        mine = [prompt for prompt in flat if prompt.lane.slot != self.stack.seats]
-        completions = iter(self._generated(mine))
-        ours = iter(self._once([prompt for prompt in flat if prompt.lane.slot == self.stack.seats], self._generated))
-        return [[next(ours if p.lane.slot == self.stack.seats else completions) for p in r.prompts] for r in requests]
+        flat = [(i, prompt) for i, request in enumerate(requests) for prompt in request.prompts]
+        mine = [(i, prompt) for i, prompt in flat if prompt.lane.slot != self.stack.seats]
+        completions = iter(self._generated([prompt for _, prompt in mine], [[i] for i, _ in mine]))
+        untouched = _askers((i, prompt) for i, prompt in flat if prompt.lane.slot == self.stack.seats)
+        self._once([*untouched], lambda prompts: self._generated(prompts, [untouched[one] for one in prompts]))
+        return [[self._untouched[p] if p in untouched else next(completions) for p in r.prompts] for r in requests]
 
-    def _generated(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        return generate(self.stack, prompts, self.decode_lanes, self.full_decoding, self.blocks)
+    def _generated(self, prompts: Sequence[Prompt], whose: Sequence[Sequence[int]]) -> list[Completion]:
+        """Completions of prompts, each with the requests that asked for it."""
+
+        def spent(work: Mapping[int, float]) -> None:
+            self.meter.charge(parts((amount, whose[i]) for i, amount in work.items()))
+
+        return generate(self.stack, prompts, self.decode_lanes, self.full_decoding, self.blocks, spent)
 
 
-def _loss(request: Train, logprobs: list[Tensor]) -> Any:
-    try:
-        return request.learner.loss(logprobs, request.rows)
-    except Exception as fault:
-        return fault
+def _askers(asked: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:
+    """Thing -> the requests that it is in, of pairs of both."""
+    found: dict[Any, list[int]] = {}
+    for request, thing in asked:
+        found.setdefault(thing, []).append(request)
+    return found
+
+
+def _label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
+    """(R, L): log-probability (nats, at least float32) of each of the last `labels` tokens given all before it.
+
+    Rows end with their labels: no others get logits.
+    """
+    output = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False)
+    logits = output.logits[:, :-1]
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
 
 
 def _lanes(request: Train) -> list[Lane]:

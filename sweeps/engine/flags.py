@@ -48,7 +48,9 @@ class Flags:
     hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE [...]")] = ()  # fixed, not searched
     allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
-    objectives: tuple[str, ...] = ()  # score, trainable_parameters, seconds, loss, out_of_domain; several: no ASHA
+    objectives: tuple[
+        str, ...
+    ] = ()  # score, trainable_parameters, seconds (a trial's own), loss, out_of_domain; several: no ASHA
     search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
     like: Path | None = None  # a sweep's folder: its space, narrowed, and its best configurations first
     seed: int | None = None  # of the search and of every trial

@@ -24,9 +24,11 @@ FIXED = ("trial_id", "number", "learner", "status", "notes", "round", "score", "
 def parquet(records: Sequence[TrialRecord]) -> bytes:
     """One row per trial and round; a trial without rounds has one row with round 0. Axes are columns `params_<axis>`,
 
-    as in Optuna's `trials_dataframe`; other numeric metrics keep their names. `seconds` counts from the trial's start,
-    `at` is the round's end in Unix time, `items` are the scores of the round that was best, one per example, `clusters`
-    what each belongs to, where several belong together.
+    as in Optuna's `trials_dataframe`; other numeric metrics keep their names. `seconds` is the time that has passed in
+    the trial's rounds, with that of neighbours in a host; `round_seconds` (its metric `seconds`), `total_seconds`,
+    `train_seconds` and `evaluation_seconds` are its own (`trial.Trial`). `at` is the round's end in Unix time, `items`
+    are the scores of the round that was best, one per example, `clusters` what each belongs to, where several belong
+    together.
     """
     rows = []
     for one in records:

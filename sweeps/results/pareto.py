@@ -13,7 +13,7 @@ from sweeps.results.leaderboard import TrialRecord, by_score, percent
 OBJECTIVES: dict[str, tuple[Literal["maximize", "minimize"], str]] = {
     "score": ("maximize", "score"),
     "trainable_parameters": ("minimize", "trainable_parameters"),
-    "seconds": ("minimize", "time_s"),
+    "seconds": ("minimize", "total_seconds"),
     "loss": ("minimize", "loss"),
     "out_of_domain": ("maximize", "forgetting_score"),
 }
@@ -21,8 +21,8 @@ WORST = {"maximize": 0.0, "minimize": math.inf}
 
 
 def values(history: TrialHistory, objectives: Sequence[str]) -> list[float]:
-    """What a trial came to, all of the round with the best score, whose checkpoint a person takes away (`seconds`: up
-    to its end). The worst there is for what is missing or not a number, and all of a trial that diverged."""
+    """What a trial reached, all in the round with the best score, whose checkpoint a person takes away; `seconds` are
+    the trial's own, up to that round's end. A missing value, NaN, and all of a diverged trial count as the worst."""
     best = history.best or {}
     found = ((way, float(best.get(key, WORST[way]))) for way, key in (OBJECTIVES[name] for name in objectives))
     return [WORST[way] if math.isnan(value) else value for way, value in found]

@@ -141,9 +141,11 @@ def timeline(run: Run) -> Figure | None:
 
 
 def _spans(record: TrialRecord) -> list[tuple[float, float]]:
-    """Start (Unix time) and length of every round, in seconds."""
-    timed = [finite([row.get("at"), row.get("seconds")]) for row in record.history]
-    return [(both[0] - both[1], both[1]) for both in timed if len(both) == 2]
+    """Start (Unix time) and length of every round, in seconds that passed: `seconds` are those of its own work."""
+    passed = [0.0, *(row.get("time_s", 0.0) for row in record.history)]
+    spans = zip(record.history, passed[1:], passed, strict=False)
+    timed = [finite([row.get("at"), after - before]) for row, after, before in spans]
+    return [(both[0] - both[1], both[1]) for both in timed if len(both) == 2 and both[1] > 0]
 
 
 COSTS = {"trainable_parameters": "trainable parameters", "seconds": "seconds up to the best round"}

@@ -14,7 +14,10 @@ from sweeps.results.run import Run
 
 
 def comparison(run: Run) -> tuple[list[str], list[list[str]]]:
-    """A row per learner and base, as head and rows of a table; columns that nobody has an entry for are left out."""
+    """A row per learner and base, as head and rows of a table; columns that nobody has an entry for are left out.
+
+    Tokens and seconds are of trials' own work: in packed seats, of their share of the host's time (`Host.round`).
+    """
     rows = []
     finals = {one.trial_id: one for one in reversed(run.finals) if one.trial_id}
     for pair in run.facts.get("sweep", {}).get("pairs", []):
@@ -38,9 +41,10 @@ def comparison(run: Run) -> tuple[list[str], list[list[str]]]:
                 "of it skill": f"{won.skill:+.1f}" if won and won.total >= 0 else "-",
                 "best on test": percent(max(tested, default=None)),
                 "trained parameters": _parameters(trials),
-                "tokens per second": _middle(trials, "tokens_per_second", "{:,.0f}"),
+                "tokens per second of training": _middle(trials, "tokens_per_second", "{:,.0f}"),
                 "peak memory, MiB": _middle(trials, "peak_memory_mib", "{:,.0f}"),
-                "seconds per round": _middle(trials, "seconds", "{:.3g}"),
+                "training, s a round": _middle(trials, "train_seconds", "{:.3g}"),
+                "evaluation, s a round": _middle(trials, "evaluation_seconds", "{:.3g}"),
             }
         )
     head = [name for name in (rows[0] if rows else {}) if any(row[name] != "-" for row in rows)]
@@ -63,7 +67,8 @@ def _middle(trials: Sequence[TrialRecord], metric: str, form: str) -> str:
 
 
 def cost(run: Run) -> list[str]:
-    """What the sweep took. Trials that ran at once shared the machine, so their seconds add up to more than its own."""
+    """What the sweep took. A trial's seconds are its own (`trial.Trial`); as several run at once on several cores or
+    devices, they may add up to more than the sweep's."""
     ends = finite([row.get("at") for one in run.records for row in one.history])
     total = finite([run.end.get("seconds")])
     trained = finite([one.seconds for one in run.records])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import peft
 import pytest
@@ -55,7 +56,7 @@ class PackedConfig(LoraConfig):
         return PackedLearner(self, self.adapter(), self.optimizer(), base, task, seed)
 
 
-KINDS = {"lora": LoraConfig, "dora": DoraConfig, "full": FullConfig, "packed": PackedConfig}
+KINDS = {"lora": LoraConfig, "dora": DoraConfig, "full": FullConfig, "packed": PackedConfig, "dropping": LoraConfig}
 ASKS = {"max_new_tokens": 12, "gradient_accumulation_steps": 1, "per_device_train_batch_size": 3}
 OWN = {  # learners of one task, which ask the base and read its likelihoods
     "cot": (CotConfig(**FIELDS | ASKS), StrategyQaTask(train_size=16, search_size=8, test_size=8)),
@@ -64,7 +65,7 @@ OWN = {  # learners of one task, which ask the base and read its likelihoods
 }
 RUNS = [("online", "ddp", 0), ("online", "fsdp", 0)]
 RUNS += [("lora", "ddp", 0), ("lora", "fsdp", 0), ("dora", "fsdp", 0), ("full", "ddp", 1), ("full", "fsdp", 1)]
-RUNS += [("packed", "ddp", 0), ("packed", "fsdp", 0)]
+RUNS += [("packed", "ddp", 0), ("packed", "fsdp", 0), ("dropping", "ddp", 1), ("dropping", "fsdp", 0)]
 RUNS += [(kind, strategy, 0) for kind in OWN for strategy in ("ddp", "fsdp")]
 
 
@@ -72,6 +73,8 @@ def pair(kind):
     if kind in OWN:
         return Pair(*OWN[kind], "builtin:tiny")
     config = LoraConfig(**ONLINE) if kind == "online" else KINDS[kind](**FIELDS)
+    if kind == "dropping":
+        config = replace(config, lora_dropout=0.2, neftune_noise_alpha=5.0)
     return Pair(config, Letters(), "builtin:tiny")
 
 
