@@ -120,8 +120,8 @@ def box_of(grid: Grid, which: Which, margin: int) -> Grid | None:
     return grid[top:bottom, left:right] if inside else None
 
 
-# What makes an object the one: the larger the number, the better. Arguments: its box's grid, its mask there, and how many
-# objects have this very mask, itself included.
+# What makes an object the one: the larger the number, the better. Arguments: its box's grid, its mask there, and how
+# many objects have this very mask, itself included.
 Rank = Callable[[Grid, np.ndarray, int], float]
 RANKS: dict[str, Rank] = {
     "largest": lambda grid, mask, _: mask.sum(),
