@@ -19,7 +19,7 @@ from trainables.adapters import fresh
 from trainables.bases import Base
 from trainables.core import LanguageLearner, Row, Split
 from trainables.memory import ran_out
-from trainables.requests import Decode, Measure, Request, Step, Train
+from trainables.requests import Decode, Measure, Step, Train
 from trainables.shape import HostFull, Shape, write_files
 from trainables.sitting import Requesting, Sitting, dialogue
 from trainables.stack import Stack
