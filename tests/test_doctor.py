@@ -1,4 +1,4 @@
-"""`espalier doctor`: a healthy machine, and what is said of one where something is missing."""
+"""`espalier doctor`: what is said of a machine where something is missing or wrong."""
 
 from __future__ import annotations
 
