@@ -1,4 +1,4 @@
-"""A chain of two real sweeps: each on what the best of the one before has become, one folder, resumed where it was."""
+"""A chain of sweeps: what it refuses, which phases it has, what each knows; real ones run in `tests/e2e`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging from end to end: pairs, orders, files, killed processes, planted judges."""
+"""Judging from end to end: pairs, orders, files, planted judges."""
 
 from __future__ import annotations
 

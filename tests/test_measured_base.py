@@ -1,4 +1,4 @@
-"""The untouched base is measured where a trial would run: with its device, if trials have one."""
+"""The untouched base is not waited for without end where its device does not come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy of a sweep's folder elsewhere: what it has at every moment, and a driver that goes on from it."""
+"""A copy of a sweep's folder elsewhere: what it has at every moment, and whose it is."""
 
 from __future__ import annotations
 

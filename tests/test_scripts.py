@@ -1,4 +1,4 @@
-"""Every sweep script in miniature, from a foreign folder; and what the README tells people to type."""
+"""Every sweep script is short and valid; and what the README tells people to type."""
 
 from __future__ import annotations
 

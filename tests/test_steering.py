@@ -1,4 +1,4 @@
-"""A sweep that runs, looked at and steered from another process, and one that fails again and again. All real."""
+"""A sweep that fails again and again ends, and what stands between commands and a sweep that runs."""
 
 from __future__ import annotations
 
