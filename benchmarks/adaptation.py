@@ -27,12 +27,12 @@ from scipy.stats import bootstrap
 
 from sweeps.arena import SWEEP
 from sweeps.results.statistics import interval
-from trainables.bases import load
 from trainables.core import Pair, Task
-from trainables.host import Host
-from trainables.prompts import encode_row
-from trainables.solo import Solo
-from trainables.trial import open_learner
+from trainables.models.loading import load
+from trainables.models.tokenization import encode_row
+from trainables.packed.host import Host
+from trainables.packed.solo import Solo
+from trainables.runtime.trial import open_learner
 
 SEEDS = (1, 2, 3)  # the sweep used 0
 TARGETS = {"lora": 25.0, "soft_prompt": 8.0}  # points over the untouched base; hybrid: at least LoRA's

@@ -35,14 +35,14 @@ import tyro
 
 from sweeps.results.statistics import wilson
 from trainables.core import Example, Split
-from trainables.learners.arc_canvas import canvas
-from trainables.learners.efe import EfeConfig
-from trainables.learners.lora_ttt import LoraTttConfig
-from trainables.learners.percell import PercellConfig
-from trainables.tasks.arc import ArcTask, puzzle, trivial_completions
-from trainables.tasks.arc_data import ArcPairs
-from trainables.tasks.arc_grids import submission
-from trainables.tasks.arc_views import View, draw_view
+from trainables.learners.arc.canvas import canvas
+from trainables.learners.arc.efe.learner import EfeConfig
+from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
+from trainables.learners.arc.percell.learner import PercellConfig
+from trainables.tasks.arc.data import ArcPairs
+from trainables.tasks.arc.grids import submission
+from trainables.tasks.arc.task import ArcTask, puzzle, trivial_completions
+from trainables.tasks.arc.views import View, draw_view
 
 ALL = ArcTask(data="arc1", same_size=False, max_side=30)
 # percell: the winner of the sweep in docs/results/arc.md, on `search`. lora_ttt: what one core does in an hour.
@@ -83,7 +83,7 @@ def answers(examples: Sequence[Example], config: Any, task: ArcTask, rounds: int
     """What a learner says after these rounds, in a process of its own."""
     import torch
 
-    from trainables.bases import load
+    from trainables.models.loading import load
 
     torch.set_num_threads(1)
     start = time.process_time()

@@ -33,11 +33,11 @@ from scipy.stats import binomtest
 from benchmarks.arc_all import ALL, Chosen
 from sweeps.results.statistics import wilson
 from trainables.core import Example
-from trainables.learners.arc_canvas import canvas, hypotheses
-from trainables.learners.efe import EfeConfig
-from trainables.tasks.arc import ArcTask, puzzle
-from trainables.tasks.arc_data import hash_fraction
-from trainables.tasks.arc_grids import parse_completion
+from trainables.learners.arc.canvas import canvas, hypotheses
+from trainables.learners.arc.efe.learner import EfeConfig
+from trainables.tasks.arc.data import hash_fraction
+from trainables.tasks.arc.grids import parse_completion
+from trainables.tasks.arc.task import ArcTask, puzzle
 
 # Tasks recall at the start of a round: eight short rounds are seven recalls, of what was solved until then.
 PLAIN = EfeConfig(memory_capacity=0, features=False, size_head=False, steps_per_round=8)
@@ -86,7 +86,7 @@ def run(config: EfeConfig, examples: Sequence[Example], rounds: int, seed: int) 
     """In a process of its own."""
     import torch
 
-    from trainables.bases import load
+    from trainables.models.loading import load
 
     torch.set_num_threads(1)
     start = time.process_time()
@@ -117,14 +117,14 @@ def alike(examples: Sequence[Example], features: bool) -> str:
     """How many pairs of these tasks are similar enough for one to start from the other."""
     import torch
 
-    from trainables.bases import load
-    from trainables.learners import arc_features
-    from trainables.learners.efe_agent import key_of
-    from trainables.learners.efe_batch import Sight
+    from trainables.learners.arc import base_features
+    from trainables.learners.arc.efe.agent import key_of
+    from trainables.learners.arc.efe.batch import Sight
+    from trainables.models.loading import load
 
     seen = {example.key: puzzle(example) for example in examples}
     none = dict.fromkeys(seen, np.zeros(0, dtype=np.float32))
-    read = arc_features.features(load("builtin:tiny"), seen) if features else none
+    read = base_features.features(load("builtin:tiny"), seen) if features else none
     keys = [key_of(Sight(own, read[name])) for name in seen if (own := canvas(seen[name]))]
     cosines = [float(torch.cosine_similarity(one, other, dim=0)) for one, other in combinations(keys, 2)]
     return f"{sum(value > PLAIN.memory_similarity for value in cosines)} of {len(cosines)}"

@@ -21,14 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-import trainables.sitting
+import trainables.packed.hosted_trial
 from benchmarks.packing_device import QWEN
-from trainables.bases import Base, load
-from trainables.decoding import prompts_of
-from trainables.host import Host
-from trainables.learners.lora import LoraConfig
-from trainables.shape import Shape
-from trainables.tasks.arena import ArenaTask
+from trainables.learners.lm.lora import LoraConfig
+from trainables.models.loading import Base, load
+from trainables.packed.decoding import prompts_of
+from trainables.packed.host import Host
+from trainables.packed.specs import Shape
+from trainables.tasks.arena.task import ArenaTask
 
 SEATS = 4
 SOME = ("q_proj", "v_proj")
@@ -76,7 +76,7 @@ def timed(host: Host, alone: bool) -> float:
     def by_row(*request: Any) -> Any:
         return [replace(prompt, block=1) for prompt in prompts_of(*request)]
 
-    trainables.sitting.prompts_of = by_row if alone else prompts_of
+    trainables.packed.hosted_trial.prompts_of = by_row if alone else prompts_of
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     start = clock()
     host.run({str(index): "evaluate" for index in range(SEATS)})

@@ -31,8 +31,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from trainables.core import Example, Pair
-from trainables.learners.lora import LoraConfig
-from trainables.tasks.arena import ArenaTask
+from trainables.learners.lm.lora import LoraConfig
+from trainables.tasks.arena.task import ArenaTask
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "builtin:tiny"
@@ -179,8 +179,8 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
     import ray
     from ray import tune
 
-    from sweeps.engine.nodes import seat_resources
-    from sweeps.engine.quiet import quieten, silence_ray
+    from sweeps.cli.environment import quieten, silence_ray
+    from sweeps.resources.ray_cluster import seat_resources
 
     quieten()
     silence_ray(False)
@@ -193,9 +193,9 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
         trainable, side_by_side = tune.with_parameters(PlainTrial, resolve=resolve), width
         asked: dict[str, float] = {"cpu": min(1.0, (os.cpu_count() or 1) / width)}  # else no more than cores would run
     else:
-        from trainables.host_actor import start_hosts
-        from trainables.shape import Shape
-        from trainables.trial import Trial
+        from trainables.packed.specs import Shape
+        from trainables.runtime.host_actor import start_hosts
+        from trainables.runtime.trial import Trial
 
         rows = max(resolve({"c": c}).learner.rows_per_batch() for c in configurations(3))
         shape = Shape(width, lanes=min(32, width * rows), max_rank=16, max_prompt=0)

@@ -19,12 +19,12 @@ import torch.multiprocessing as multiprocessing
 
 from benchmarks.costs import cost, peak_flops
 from benchmarks.packing import BASE, WORKLOADS, configurations, pair_of
-from trainables.adapters import lora_config
-from trainables.bases import Base, load
 from trainables.core import Pair
-from trainables.host import Host, Work
-from trainables.own_model import OwnModel, with_peft
-from trainables.shape import Shape
+from trainables.models.loading import Base, load
+from trainables.models.peft_adapters import lora_config
+from trainables.packed.host import Host, Work
+from trainables.packed.specs import Shape
+from trainables.training.standalone import OwnModel, with_peft
 
 QWEN = {
     "hidden_size": 896,

@@ -26,10 +26,10 @@ import tyro
 
 from sweeps.results.comparison import compare
 from sweeps.results.statistics import bootstrap_mean
-from trainables.learners.cot import CotConfig
-from trainables.learners.dpo import DpoConfig
-from trainables.learners.lora import LoraConfig
-from trainables.tasks.strategyqa import StrategyQaTask
+from trainables.learners.lm.cot import CotConfig
+from trainables.learners.lm.dpo import DpoConfig
+from trainables.learners.lm.lora import LoraConfig
+from trainables.tasks.strategyqa.task import StrategyQaTask
 
 TASK, BASE = StrategyQaTask(), "builtin:tiny"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head")
@@ -44,9 +44,9 @@ Scores = dict[str, Any]
 
 def train(config: LoraConfig, base: str, seed: int, steps: int, to: Path) -> tuple[Scores, str]:
     """A phase's metrics on the test split, and the base that it becomes."""
-    from trainables.bases import load
-    from trainables.merging import merge
-    from trainables.solo import Solo
+    from trainables.models.loading import load
+    from trainables.models.merge import merge
+    from trainables.packed.solo import Solo
 
     own = load(base)
     learner = Solo(own, replace(config, steps_per_round=steps).build(own, TASK, seed), seed)

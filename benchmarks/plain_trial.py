@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from benchmarks.packing_device import plain
-from trainables.bases import load
-from trainables.trial import Trial
+from trainables.models.loading import load
+from trainables.runtime.trial import Trial
 
 
 class PlainTrial(Trial):

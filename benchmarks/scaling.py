@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from optuna.distributions import FloatDistribution
 
-from sweeps.engine.cli import main as run_sweep
+from sweeps.cli.main import main as run_sweep
 from search_spaces.space import Space
-from sweeps.engine.sweep import Sweep
+from sweeps.spec.sweep import Sweep
 from trainables.core import LearnerConfig, Pair
-from trainables.tasks.arena import ArenaTask
+from trainables.tasks.arena.task import ArenaTask
 
 TASK = ArenaTask(train_size=5, search_size=20, test_size=20)
 

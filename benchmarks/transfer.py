@@ -33,22 +33,22 @@ import yaml
 from scipy.stats import bootstrap
 
 from search_spaces import hybrid, lora, soft_prompt
-from sweeps.engine.like import like
-from sweeps.engine.search import OptunaSearcher
-from sweeps.engine.session import describe
-from sweeps.engine.sweep import Sweep
-from sweeps.results.history import TrialHistory
 from sweeps.results.leaderboard import TrialRecord, write_all
-from sweeps.results.run import SWEEP_FILE, Run
-from trainables.bases import Base, load
+from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.trial_history import TrialHistory
+from sweeps.spec.sweep import Sweep
+from sweeps.spec.warm_start import like
+from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.session import describe
 from trainables.builtin import pretrain, start, tokenizer
 from trainables.core import Pair
-from trainables.host import Host
-from trainables.learners.hybrid import HybridConfig
-from trainables.learners.lora import LoraConfig
-from trainables.learners.soft_prompt import SoftPromptConfig
-from trainables.shape import Shape
-from trainables.tasks.arena import ArenaTask
+from trainables.learners.lm.hybrid import HybridConfig
+from trainables.learners.lm.lora import LoraConfig
+from trainables.learners.lm.soft_prompt import SoftPromptConfig
+from trainables.models.loading import Base, load
+from trainables.packed.host import Host
+from trainables.packed.specs import Shape
+from trainables.tasks.arena.task import ArenaTask
 
 WIDTHS, LAYERS, STEPS = (48, 64, 96), 3, 1000  # of the bases, and of their pre-training
 KINDS = ("comparison", "causal", "math", "logic")  # what bases so small learn something of

@@ -34,14 +34,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from benchmarks.packing import BASE, Solved
 from benchmarks.packing_device import opened
-from trainables.adapters import lora_config
-from trainables.bases import Base
 from trainables.core import Adapter, Asking, Example, Row
-from trainables.learners.preference import dpo, mean, sums_of_pairs
+from trainables.learners.lm.preference_losses import dpo, mean, sums_of_pairs
+from trainables.models.loading import Base
+from trainables.models.peft_adapters import lora_config
+from trainables.models.tokenization import encode_row
 from trainables.optimizer import Optimizer
-from trainables.prompts import encode_row
-from trainables.solo import Solo
-from trainables.tasks.arena import ArenaTask, candidates
+from trainables.packed.solo import Solo
+from trainables.tasks.arena.task import ArenaTask, candidates
 
 ADAPTER = Adapter(r=16, lora_alpha=32.0)
 RATE, BETA = 3e-4, 0.1

@@ -11,15 +11,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from sweeps.engine.cli import main
+from sweeps.cli.main import main
 from search_spaces import efe, lora, lora_ttt, percell
-from sweeps.engine.sweep import Sweep
+from sweeps.spec.sweep import Sweep
 from trainables.core import Pair
-from trainables.learners.efe import EfeConfig
-from trainables.learners.lora import LoraConfig
-from trainables.learners.lora_ttt import LoraTttConfig
-from trainables.learners.percell import PercellConfig
-from trainables.tasks.arc import ArcTask
+from trainables.learners.arc.efe.learner import EfeConfig
+from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
+from trainables.learners.arc.percell.learner import PercellConfig
+from trainables.learners.lm.lora import LoraConfig
+from trainables.tasks.arc.task import ArcTask
 
 TASK = ArcTask(same_size=True, max_side=10, limit_search=24, limit_test=30)
 

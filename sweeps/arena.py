@@ -11,17 +11,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from sweeps.engine.cli import main
+from sweeps.cli.main import main
 from search_spaces import dora, full, hybrid, ia3, lora, soft_prompt
-from sweeps.engine.sweep import Sweep
+from sweeps.spec.sweep import Sweep
 from trainables.core import Pair
-from trainables.learners.dora import DoraConfig
-from trainables.learners.full import FullConfig
-from trainables.learners.hybrid import HybridConfig
-from trainables.learners.ia3 import Ia3Config
-from trainables.learners.lora import LoraConfig
-from trainables.learners.soft_prompt import SoftPromptConfig
-from trainables.tasks.arena import ArenaTask
+from trainables.learners.lm.dora import DoraConfig
+from trainables.learners.lm.full import FullConfig
+from trainables.learners.lm.hybrid import HybridConfig
+from trainables.learners.lm.ia3 import Ia3Config
+from trainables.learners.lm.lora import LoraConfig
+from trainables.learners.lm.soft_prompt import SoftPromptConfig
+from trainables.tasks.arena.task import ArenaTask
 
 TASK, BASE = ArenaTask(), "builtin:tiny"
 

@@ -11,18 +11,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from sweeps.engine.cli import main
+from sweeps.cli.main import main
 from search_spaces import cot, dpo, full, lora, phases, qlora
-from sweeps.engine.chain import Chain
-from sweeps.engine.sweep import Sweep
+from sweeps.spec.sweep import Sweep
+from sweeps.tuning.chain import Chain
 from trainables.core import Pair
-from trainables.learners.cot import CotAnewConfig, CotConfig
-from trainables.learners.dpo import DpoConfig
-from trainables.learners.full import FullConfig
-from trainables.learners.lora import LoraConfig
-from trainables.learners.phases import PhasesConfig
-from trainables.learners.qlora import QloraConfig
-from trainables.tasks.strategyqa import StrategyQaTask
+from trainables.learners.lm.cot import CotAnewConfig, CotConfig
+from trainables.learners.lm.dpo import DpoConfig
+from trainables.learners.lm.full import FullConfig
+from trainables.learners.lm.lora import LoraConfig
+from trainables.learners.lm.phases import PhasesConfig
+from trainables.learners.lm.qlora import QloraConfig
+from trainables.tasks.strategyqa.task import StrategyQaTask
 
 TASK, BASE = StrategyQaTask(), "builtin:tiny"
 # As in QLoRA, and the output layer: to the built-in base "Yes" and "No" are letters that it has never said.

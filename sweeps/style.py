@@ -11,12 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from sweeps.engine.cli import main
+from sweeps.cli.main import main
 from search_spaces import sft
-from sweeps.engine.sweep import Sweep
+from sweeps.spec.sweep import Sweep
 from trainables.core import Pair
-from trainables.learners.sft import SftConfig
-from trainables.tasks.style import StyleTask
+from trainables.learners.lm.sft import SftConfig
+from trainables.tasks.style.task import StyleTask
 
 SWEEP = Sweep(
     name="style",

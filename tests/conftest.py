@@ -28,14 +28,14 @@ def _place(name: str) -> int:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One small local Ray for all tests that need it, sweeps among them: starting it takes seconds."""
-    from sweeps.engine import quiet
+    from sweeps.cli import environment
 
-    quiet.quieten()  # before Ray is imported
+    environment.quieten()  # before Ray is imported
     import ray
 
-    from sweeps.engine.nodes import worker_environment
+    from sweeps.resources.ray_cluster import worker_environment
 
-    quiet.silence_ray(verbose=False)
+    environment.silence_ray(verbose=False)
     ray.init(
         address="local",
         num_cpus=2,
@@ -58,6 +58,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def planted(tmp_path: Path):
     """ARC tasks with a rule that efe learns in a second."""
-    from tests.efe_kit import planted_in  # torch
+    from tests.support.efe_kit import planted_in  # torch
 
     return planted_in(tmp_path)

@@ -16,14 +16,14 @@ import torch
 
 import trainables.learners
 import trainables.tasks
-from tests.miniatures import base, four_bit_base
-from tests.toys import Letters
-from trainables.bases import load
+from tests.support.miniatures import base, four_bit_base
+from tests.support.toys import Letters
 from trainables.core import Learner
-from trainables.solo import Solo
-from trainables.tasks.arc import ArcTask
-from trainables.tasks.strategyqa import StrategyQaTask
-from trainables.tasks.style import StyleTask
+from trainables.models.loading import load
+from trainables.packed.solo import Solo
+from trainables.tasks.arc.task import ArcTask
+from trainables.tasks.strategyqa.task import StrategyQaTask
+from trainables.tasks.style.task import StyleTask
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 
@@ -31,7 +31,7 @@ GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 def found(package, method):
     """The frozen dataclasses of a package that have a `name` and the method, in order of name."""
     classes = {}
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         for thing in vars(importlib.import_module(module.name)).values():
             config = isinstance(thing, type) and dataclasses.is_dataclass(thing) and hasattr(thing, method)
             if config and isinstance(getattr(thing, "name", None), str):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sweeps.engine.cli import console
+from sweeps.cli.main import console
 from sweeps import arc, arena, strategyqa, style
-from sweeps.engine.flags import Flags, Resources
+from sweeps.cli.flags import Flags, Resources
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.results.files import TRIALS, parquet, table
-from sweeps.results.history import TrialHistory, has_diverged
-from sweeps.results.level import POWER, against_trivial, level
+from sweeps.results.search_comparison import POWER, against_trivial, level
 from sweeps.results.statistics import Interval, interval, wilson
+from sweeps.results.trial_history import TrialHistory, has_diverged
 from sweeps.results.uncertainty import of_clusters
 from trainables.atomic import replace_file
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.bringing_kit import contents
 from tests.cluster.pods import PRIVATE, ROOT, Pods, run, why_not
-from tests.driving import MINIATURES
-from trainables.bringing import COPY
+from tests.support.bringing_kit import contents
+from tests.support.driving import MINIATURES
+from trainables.runtime.base_transfer import COPY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 

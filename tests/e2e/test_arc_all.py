@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.arc_files import ids, recolour, task, write
+from tests.support.arc_files import ids, recolour, task, write
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "arc_all.py"
 

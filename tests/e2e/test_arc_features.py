@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests import miniatures
-from tests.features_kit import DEMONSTRATIONS, PUZZLES, count_forwards, files
-from trainables.bases import Base
-from trainables.learners.arc_features import features
+from tests.support import miniatures
+from tests.support.features_kit import DEMONSTRATIONS, PUZZLES, count_forwards, files
+from trainables.learners.arc.base_features import features
+from trainables.models.loading import Base
 
 
 @pytest.fixture(scope="module")

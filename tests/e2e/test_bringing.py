@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import ray
 
-from tests.bringing_kit import contents
-from trainables import bringing
-from trainables.bases import BUILTIN
-from trainables.bringing import COPY, brought, copy, offered
+from tests.support.bringing_kit import contents
+from trainables.models.loading import BUILTIN
+from trainables.runtime import base_transfer
+from trainables.runtime.base_transfer import COPY, brought, copy, offered
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -24,14 +24,14 @@ def origin(tmp_path):
     folder = tmp_path / "merged"
     shutil.copytree(BUILTIN["tiny"], folder)
     (folder / "more").mkdir()
-    (folder / "more/large.bin").write_bytes(os.urandom(bringing.AT_ONCE + 10))
+    (folder / "more/large.bin").write_bytes(os.urandom(base_transfer.AT_ONCE + 10))
     return folder
 
 
 def test_a_copy_is_the_folder_and_is_kept_up_to_date(origin, tmp_path):
     target = tmp_path / "elsewhere/merged"
     with offered([f"{origin}:float32", "builtin:tiny"]):
-        shelf = ray.get_actor(bringing.SHELF)
+        shelf = ray.get_actor(base_transfer.SHELF)
         copy(shelf, str(origin), target)
         assert contents(target) == contents(origin) | {COPY: b""}
         before = {path: path.stat().st_ino for path in target.rglob("*")}
@@ -66,7 +66,7 @@ def test_processes_that_start_at_once_and_one_that_was_killed(origin, tmp_path):
 
     with offered([str(origin)]), ThreadPoolExecutor() as pool:
         watching = pool.submit(look)
-        shelf = ray.get_actor(bringing.SHELF)
+        shelf = ray.get_actor(base_transfer.SHELF)
         list(pool.map(lambda _: copy(shelf, str(origin), target), range(3)))
         over.set()
         watching.result()
@@ -86,7 +86,7 @@ def test_a_folder_of_the_machines_own_is_left_alone(origin, tmp_path):
 def test_what_cannot_be_written_or_read_is_named(origin, tmp_path):
     (tmp_path / "file").touch()
     with offered([str(origin)]):
-        shelf = ray.get_actor(bringing.SHELF)
+        shelf = ray.get_actor(base_transfer.SHELF)
         with pytest.raises(OSError, match=r"/file cannot be written on this one \(File exists\); use a --storage-path"):
             copy(shelf, str(origin), tmp_path / "file/merged")
         ray.kill(shelf)

@@ -14,14 +14,14 @@ import torch
 import transformers
 import yaml
 
-from sweeps.engine.chain import become, share
-from sweeps.engine.flags import read
-from sweeps.engine.sweep import BadInput
-from sweeps.results.run import Run
-from tests.chain_script import SWEEP, TASK
-from tests.driving import environment, sweep_here
-from trainables.bases import load
-from trainables.host import Host
+from sweeps.cli.flags import read
+from sweeps.results.run_folder import Run
+from sweeps.spec.sweep import BadInput
+from sweeps.tuning.chain import become, share
+from tests.support.chain_script import SWEEP, TASK
+from tests.support.driving import environment, sweep_here
+from trainables.models.loading import load
+from trainables.packed.host import Host
 
 SCRIPT = Path(__file__).parents[1] / "chain_script.py"
 

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sweeps.engine.doctor import CHECKS
-from tests.driving import environment
+from sweeps.cli.doctor import CHECKS
+from tests.support.driving import environment
 
 
 def test_a_healthy_machine(tmp_path):
-    code = "from sweeps.engine.doctor import doctor; doctor()"
+    code = "from sweeps.cli.doctor import doctor; doctor()"
     root = {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", code],

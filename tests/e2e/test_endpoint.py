@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.driving import environment
-from tests.endpoint_kit import CLIENT, KEY, Server, echo
+from tests.support.driving import environment
+from tests.support.endpoint_kit import CLIENT, KEY, Server, echo
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections import Counter
 
 from optuna.trial import TrialState
 
-from tests.driving import SCRIPT, environment, kill, mlflow_runs, start, study, sweep_here
+from tests.support.driving import SCRIPT, environment, kill, mlflow_runs, start, study, sweep_here
 
 
 def test_a_killed_driver_resumes_without_repeating(tmp_path, ray_session):
@@ -81,7 +81,7 @@ def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path, ray_session):
     """Tune has ended and listens no more: there are no finalists, and `--resume` finds them."""
     pressed = f"""
 import os, runpy, signal, sys
-from sweeps.engine.progress import Progress
+from sweeps.tuning.progress import Progress
 
 def press(self, trials, **info):
     told(self, trials, **info)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from tests.driving import SCRIPT, environment
+from tests.support.driving import SCRIPT, environment
 
 
 def test_while_python_still_imports_it_is_one_word(tmp_path):

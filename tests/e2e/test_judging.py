@@ -8,15 +8,15 @@ import sys
 import time
 from pathlib import Path
 
-from sweeps.results.verdicts import read_verdicts
-from sweeps.verbs.judging import judge_all
-from tests.judging_kit import ITEMS, REPLIES, Planted, longer
+from sweeps.commands.judging.comparisons import judge_all
+from sweeps.commands.judging.verdicts import read_verdicts
+from tests.support.judging_kit import ITEMS, REPLIES, Planted, longer
 
 SLOW = """
 import sys, time
 from pathlib import Path
-from sweeps.verbs.judging import judge_all
-from tests.judging_kit import ITEMS, REPLIES, Planted, longer
+from sweeps.commands.judging.comparisons import judge_all
+from tests.support.judging_kit import ITEMS, REPLIES, Planted, longer
 def slow(shown):
     time.sleep(0.02)
     return longer(shown)

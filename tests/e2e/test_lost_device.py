@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ray
 
-from tests.team_kit import SEED, assert_same, pair
-from trainables.host_actor import start_hosts
-from trainables.seat import Seat
-from trainables.shape import Shape, TeamShape
-from trainables.team import Team
-from trainables.trial import open_learner
+from tests.support.team_kit import SEED, assert_same, pair
+from trainables.packed.specs import Shape, TeamShape
+from trainables.runtime.host_actor import start_hosts
+from trainables.runtime.host_client import Seat
+from trainables.runtime.trial import open_learner
+from trainables.runtime.worker_group import Team
 
 
 def losses(learner):

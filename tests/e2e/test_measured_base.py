@@ -8,7 +8,7 @@ import sys
 
 
 def test_measuring_has_the_device_that_a_trial_has():
-    code = "from tests.device_kit import told; told()"
+    code = "from tests.support.device_kit import told; told()"
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment | {"PYTHONPATH": "."}

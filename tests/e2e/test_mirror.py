@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 
-from sweeps.engine.snapshot import SNAPSHOT
-from sweeps.engine.study import DATABASE
-from tests.driving import SCRIPT, kill, mlflow_runs, start, study, study_in, sweep_here, wait_for
+from sweeps.persistence.snapshot import SNAPSHOT
+from sweeps.tuning.study import DATABASE
+from tests.support.driving import SCRIPT, kill, mlflow_runs, start, study, study_in, sweep_here, wait_for
 
 OFTEN = f"""
 import runpy, sys
 sys.path.insert(0, {str(SCRIPT.parents[1])!r})
-import sweeps.engine.cli
-from sweeps.engine import mirror
+import sweeps.cli.main
+from sweeps.persistence import mirror
 mirror.EVERY_S = 0.2
 runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """

@@ -20,8 +20,8 @@ from packaging.requirements import Requirement
 from ray import cloudpickle, tune
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 
-from sweeps.engine.snapshot import STATE, Snapshot
-from tests.test_snapshot import Same
+from sweeps.persistence.snapshot import STATE, Snapshot
+from tests.sweeps.persistence.test_snapshot import Same
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("cluster", "search_spaces", "sweeps", "trainables")

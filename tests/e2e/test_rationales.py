@@ -10,10 +10,10 @@ from collections import Counter
 
 import pytest
 
-from sweeps.verbs.answers import FILE
-from tests.driving import environment
-from tests.endpoint_kit import Server
-from tests.rationales_kit import GOLD, knows, lines
+from sweeps.commands.endpoint.answer_cache import FILE
+from tests.support.driving import environment
+from tests.support.endpoint_kit import Server
+from tests.support.rationales_kit import GOLD, knows, lines
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def server(monkeypatch):
 def test_ended_in_the_middle_it_goes_on(tmp_path, server, ending):
     """kill -9 or Ctrl-C among 24 questions: no file that could pass for a whole one; then only the rest is asked."""
     server.says, server.pause_s = knows, 0.1
-    command = [sys.executable, "-c", "from sweeps.engine.cli import console; console()", "rationales", "r.jsonl",
+    command = [sys.executable, "-c", "from sweeps.cli.main import console; console()", "rationales", "r.jsonl",
                "--task.train-size", "24", "--teacher", server.url, "--model", "mini", "--workers", "2"]  # fmt: skip
     run = subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 import transformers
 
-from sweeps.engine.checks import BadInput
-from sweeps.engine.record import hashes_of
+from sweeps.commands.export import export
+from sweeps.commands.judging.command import judge
 from sweeps.results.files import checkpoint_hash
-from sweeps.results.run import Run
-from sweeps.verbs.export import export
-from sweeps.verbs.judge import judge
-from tests.driving import MINIATURES, sweep_here
-from tests.miniature_kit import check_miniature
-from trainables.tasks.arc_data import load_splits
+from sweeps.results.run_folder import Run
+from sweeps.spec.validation import BadInput
+from sweeps.tuning.recorder import hashes_of
+from tests.support.driving import MINIATURES, sweep_here
+from tests.support.miniature_kit import check_miniature
+from trainables.tasks.arc.data import load_splits
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,11 +13,11 @@ import pytest
 import ray
 
 from trainables.core import Pair
-from trainables.host_actor import HostProcess
-from trainables.learners.lora import LoraConfig
-from trainables.seat import FreeSeats, Seat, answers
-from trainables.shape import Shape
-from trainables.tasks.arena import ArenaTask
+from trainables.learners.lm.lora import LoraConfig
+from trainables.packed.specs import Shape
+from trainables.runtime.host_actor import HostProcess
+from trainables.runtime.host_client import FreeSeats, Seat, answers
+from trainables.tasks.arena.task import ArenaTask
 
 PAIR = Pair(LoraConfig(steps_per_round=3), ArenaTask(train_size=20, search_size=10, test_size=10), "builtin:tiny")
 PLAIN = ("builtin:tiny", Shape(seats=2, lanes=16, max_rank=16, max_prompt=0), 1)
@@ -112,7 +112,7 @@ def test_a_host_that_is_gone_for_good_sends_trials_to_the_others(ray_session):
 
 def test_a_trial_waits_until_another_has_ended(ray_session, monkeypatch):
     """However long that takes, as where a sweep goes on with fewer seats; and its process may have left no word."""
-    monkeypatch.setattr("trainables.seat.WAIT_FOR_HOST_S", 0.5)
+    monkeypatch.setattr("trainables.runtime.host_client.WAIT_FOR_HOST_S", 0.5)
     host = started(HostProcess, "builtin:tiny", Shape(seats=1, lanes=16, max_rank=16, max_prompt=0), 1)
     while not answers(host):
         pass

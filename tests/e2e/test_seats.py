@@ -14,14 +14,14 @@ import pytest
 import ray
 import transformers
 
-from tests.driving import sweep
+from tests.support.driving import sweep
 from trainables.core import Pair
-from trainables.host_actor import HostProcess, start_hosts
-from trainables.learners.lora import LoraConfig
-from trainables.seat import Seat
-from trainables.shape import HostFull, SeatLost, Shape
-from trainables.tasks.arena import ArenaTask
-from trainables.trial import open_learner
+from trainables.learners.lm.lora import LoraConfig
+from trainables.packed.specs import HostFull, SeatLost, Shape
+from trainables.runtime.host_actor import HostProcess, start_hosts
+from trainables.runtime.host_client import Seat
+from trainables.runtime.trial import open_learner
+from trainables.tasks.arena.task import ArenaTask
 
 ROOT = Path(__file__).parents[2]
 TASK = ArenaTask(train_size=20, search_size=10, test_size=10)

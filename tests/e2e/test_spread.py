@@ -14,21 +14,21 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import transformers
 
-from tests.toys import Letters
-from trainables.adapters import lora_config
-from trainables.bases import BUILTIN, load
+from tests.support.toys import Letters
 from trainables.core import Pair, Row
-from trainables.learners.cot import CotConfig
-from trainables.learners.dora import DoraConfig
-from trainables.learners.dpo import DpoConfig
-from trainables.learners.full import FullConfig
-from trainables.learners.language import SupervisedLearner
-from trainables.learners.lora import LoraConfig
-from trainables.learners.sft import SftConfig
-from trainables.own_model import OwnModel, with_peft
-from trainables.spread import open_spread
-from trainables.tasks.strategyqa import StrategyQaTask
-from trainables.tasks.style import StyleTask
+from trainables.learners.lm.cot import CotConfig
+from trainables.learners.lm.dora import DoraConfig
+from trainables.learners.lm.dpo import DpoConfig
+from trainables.learners.lm.full import FullConfig
+from trainables.learners.lm.lora import LoraConfig
+from trainables.learners.lm.sft import SftConfig
+from trainables.learners.lm.supervised import SupervisedLearner
+from trainables.models.loading import BUILTIN, load
+from trainables.models.peft_adapters import lora_config
+from trainables.tasks.strategyqa.task import StrategyQaTask
+from trainables.tasks.style.task import StyleTask
+from trainables.training.distributed import open_spread
+from trainables.training.standalone import OwnModel, with_peft
 
 PROCESSES, SEED, ROUNDS = 2, 3, 2
 # Five rows in two processes: one of them has a row that counts for nothing.

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.engine.checks import BadInput
-from sweeps.engine.lock import driver, driving
-from sweeps.engine.steering import clone, status, stop
+from sweeps.commands.steering import clone, status, stop
+from sweeps.persistence.lock import driver, driving
 from sweeps.results.finals import candidates
-from sweeps.results.run import Run
-from tests.driving import SCRIPT, environment, study, sweep_here, wait_for
+from sweeps.results.run_folder import Run
+from sweeps.spec.validation import BadInput
+from tests.support.driving import SCRIPT, environment, study, sweep_here, wait_for
 from trainables.core import START
 
 FLAGS = ["--num-samples", "4", "--rounds", "12", "--grace-period", "12", "--set", "seconds=0.6", "planted=nothing"]
@@ -99,7 +99,7 @@ def test_a_lock_is_as_alive_as_its_process(tmp_path):
             pass
     assert driver(tmp_path) is None
     hold = (
-        "import sys, time; from pathlib import Path; from sweeps.engine.lock import driving\n"
+        "import sys, time; from pathlib import Path; from sweeps.persistence.lock import driving\n"
         "with driving(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(

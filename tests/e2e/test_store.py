@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.driving import wait_for
+from tests.support.driving import wait_for
 
 
 def test_the_page_s_server_ends_with_the_command(tmp_path):
@@ -16,7 +16,7 @@ def test_the_page_s_server_ends_with_the_command(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = f"from sweeps.engine.store import serve_ui; serve_ui({port})"
+    code = f"from sweeps.tracking.mlflow_store import serve_ui; serve_ui({port})"
     command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # as a cluster's head, before any sweep

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.results.run import Run
-from sweeps.verbs.export import export
-from tests.arc_files import task
-from tests.driving import sweep_here
+from sweeps.commands.export import export
+from sweeps.results.run_folder import Run
+from tests.support.arc_files import task
+from tests.support.driving import sweep_here
 
 ROOT = Path(__file__).parents[2]
 MIRRORED = [[[1, 2], [3, 4]], [[5, 0], [0, 6]], [[7, 8], [9, 1]], [[4, 4, 2]]]

@@ -13,16 +13,16 @@ import torch
 import transformers
 import yaml
 
-from sweeps.engine.rebuild import rebuild
-from sweeps.engine.steering import status
-from sweeps.engine.sweep import BadInput
-from sweeps.results.run import Run
-from sweeps.verbs.export import export
-from sweeps.verbs.reproduce import reproduce
-from tests.driving import MINIATURES, sweep
-from tests.miniature_kit import check_miniature
-from trainables.bases import BUILTIN, load, tokenizer
-from trainables.prompts import encode_prompt
+from sweeps.commands.export import export
+from sweeps.commands.reproduce import reproduce
+from sweeps.commands.steering import status
+from sweeps.results.run_folder import Run
+from sweeps.spec.deserialize import rebuild
+from sweeps.spec.sweep import BadInput
+from tests.support.driving import MINIATURES, sweep
+from tests.support.miniature_kit import check_miniature
+from trainables.models.loading import BUILTIN, load, tokenizer
+from trainables.models.tokenization import encode_prompt
 
 
 @pytest.fixture(scope="module")

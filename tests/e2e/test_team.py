@@ -10,12 +10,12 @@ import pytest
 import ray
 import transformers
 
-from tests.driving import sweep
-from tests.team_kit import SEED, SHAPE, assert_same, pair
-from trainables.bases import BUILTIN
-from trainables.shape import TeamShape
-from trainables.team import Team
-from trainables.trial import open_learner
+from tests.support.driving import sweep
+from tests.support.team_kit import SEED, SHAPE, assert_same, pair
+from trainables.models.loading import BUILTIN
+from trainables.packed.specs import TeamShape
+from trainables.runtime.trial import open_learner
+from trainables.runtime.worker_group import Team
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import threading
 import pytest
 import ray.train.torch  # noqa: F401  # before the test switches it off
 
-from tests.toys import Letters
+from tests.support.toys import Letters
 from trainables.core import Pair
-from trainables.learners.lora import LoraConfig
-from trainables.shape import TeamShape
-from trainables.team import Team
+from trainables.learners.lm.lora import LoraConfig
+from trainables.packed.specs import TeamShape
+from trainables.runtime.worker_group import Team
 
 LIMIT_S = 60.0  # an actor's start takes seconds on a busy machine; a trial that hangs never ends
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracking_kit import FakeTrial, report, runs_of, shared_database, steps, track
+from tests.support.tracking_kit import FakeTrial, report, runs_of, shared_database, steps, track
 
 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "300"  # seconds; a busy machine's server is slow, not away
 SERVER = "import sys; from mlflow.server import app; app.run('127.0.0.1', int(sys.argv[1]))"

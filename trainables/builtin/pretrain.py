@@ -29,7 +29,7 @@ from trainables.builtin.muon import Muon
 from trainables.builtin.speakers import Conversation, stream
 from trainables.builtin.start import untrained
 from trainables.core import Example
-from trainables.tasks.arena import ArenaTask, bucket
+from trainables.tasks.arena.task import ArenaTask, bucket
 
 FOLDER = Path(__file__).parent / "tiny"
 BATCH, POOL = 64, 32  # conversations in a batch; batches whose conversations are sorted by length together

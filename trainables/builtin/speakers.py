@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from random import Random
 from typing import NamedTuple
 
-from trainables.tasks.arena import bucket, key_of
-from trainables.tasks.arena_kinds import KINDS
+from trainables.tasks.arena.kinds import KINDS
+from trainables.tasks.arena.task import bucket, key_of
 
 STYLES = {"bare": "{}", "sentence": "The answer is {}.", "doubt": "{}, I think."}
 REQUESTS = {  # what a system message says to ask for a style or a care

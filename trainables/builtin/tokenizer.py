@@ -15,8 +15,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from trainables.builtin.speakers import NEUTRAL, REQUESTS, STYLES
-from trainables.tasks.arena_kinds import KINDS
-from trainables.tasks.arena_world import EVENTS, NAMES, OBJECTS, THEMES
+from trainables.tasks.arena.kinds import KINDS
+from trainables.tasks.arena.world import EVENTS, NAMES, OBJECTS, THEMES
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CONTENT = (*NAMES, *EVENTS, *OBJECTS, *chain.from_iterable(THEMES.values()))

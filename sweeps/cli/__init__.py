@@ -1,0 +1,1 @@
+"""Command lines: sweep scripts and `espalier`."""

@@ -1,0 +1,172 @@
+"""The flags that every sweep script shares, and what they make of its sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from search_spaces.axis import SpaceError
+from search_spaces.models import fit
+from sweeps.cli.tyro_support import asked
+from sweeps.spec.config_fields import read_value
+from sweeps.spec.sweep import BadInput, Sweep
+from trainables.checks.guards import Guard
+from trainables.options import limits
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+    """What one trial takes."""
+
+    cpu: float | None = None  # cores
+    gpu: float | None = None  # devices; a fraction shares one; none: one, where there are any and trials have a base
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Empty values keep what the sweep's script says."""
+
+    base: str | None = None  # builtin:tiny, a hub name or a folder; options after colons, as in NAME:nf4
+    learner: tuple[str, ...] = ()  # only these learners
+    phase: tuple[str, ...] = ()  # of a script with several sweeps: only these, in order
+    num_samples: int | None = None  # trials
+    rounds: int | None = None  # rounds of a trial that is not stopped early
+    grace_period: int | None = None  # rounds before ASHA may stop a trial; none: one pass over the training data
+    max_concurrent_trials: int | None = None  # trials side by side; none: as many as there is room for
+    resources: Resources = dataclasses.field(default_factory=Resources)
+    num_workers: int | None = None  # processes that train one trial together (Ray Train); none: one per GPU of it
+    parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # of theirs; auto: fsdp where the base does not fit
+    finalists: int | None = None  # of the best, trained again and scored on the test split; 0: none
+    seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
+    hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE [...]")] = ()  # fixed, not searched
+    allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
+    objectives: tuple[
+        str, ...
+    ] = ()  # score, trainable_parameters, seconds (a trial's own), loss, out_of_domain; several: no ASHA
+    search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
+    like: Path | None = None  # a sweep's folder: its space, narrowed, and its best configurations first
+    seed: int | None = None  # of the search and of every trial
+    name: str | None = None  # of the sweep and its folder; none: the script's, or the next free NAME-2, NAME-3 ...
+    storage_path: Path = Path("runs")  # where the sweep's folder goes
+    mirror: str | None = None  # s3://, gs://, file://: where a copy of its folder is kept current; --resume takes it
+    address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
+    cluster: Path | None = None  # a cluster's file: run there, watch here, and bring the sweep's folder home
+    time_budget_s: float | None = None  # seconds after which it ends as by Ctrl-C; --resume goes on
+    max_cost: float | None = None  # dollars; no trial is started that would pass it, by the provider's own prices
+    resume: bool = False  # go on with the sweep called --name, or with the latest
+    report: bool = True  # write report.html and its plots at the end
+    plan: bool = False  # print what it would cost, and start nothing
+    verbose: bool = False  # Ray's own messages too
+
+
+def has_name(argv: list[str]) -> bool:
+    """Whether these arguments name the sweep."""
+    return any(one.partition("=")[0] == "--name" for one in argv)
+
+
+def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
+    """Flags, and the sweep with them applied. Raises BadInput."""
+    flags, task = read(sweep, argv)
+    return flags, apply(sweep, flags, task)
+
+
+def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = None) -> tuple[Flags, Any]:
+    """Flags, and the sweep's task, of which `--task.FIELD` sets a field, and `--data` its data. Raises BadInput.
+
+    `phases`: of a script with several sweeps, of which this is the first.
+    """
+    _check_lists(argv)
+    task = sweep.pairs[0].task
+    if hasattr(task, "data"):
+        argv = [f"--task.{one[2:]}" if one.partition("=")[0] == "--data" else one for one in argv]
+    unprefixed = Annotated[Flags, tyro.conf.arg(name="")]
+    plain = _as_in_script(phases or {sweep.name: sweep}) if {"-h", "--help"} & {*argv} else Flags()
+    every = dataclasses.make_dataclass(
+        "Every", [("flags", unprefixed, plain), ("task", type(task), dataclasses.field(default=task))]
+    )
+    program, description = f"python {sys.argv[0]}", sys.modules["__main__"].__doc__
+    try:
+        given = asked(tyro.cli, every, args=argv, prog=program, description=description)
+    except ValueError as error:  # a task refuses its fields in one line, and knows nothing of flags
+        raise BadInput(str(error)) from error
+    return given.flags, given.task
+
+
+def _check_lists(argv: list[str]) -> None:
+    """Of a list given twice the parser keeps the last, and it takes one without anything in it, without a word."""
+    lists = [f"--{field.name}" for field in dataclasses.fields(Flags) if field.default == ()]
+    given = Counter(word.partition("=")[0] for word in argv)
+    for name in lists:
+        if given[name] > 1:
+            raise BadInput(f"{name} is given {given[name]} times; give it once, with all that it lists behind it")
+    for word, after in pairwise([*argv, "--"]):
+        if word in lists and after.startswith("--"):
+            raise BadInput(f"{word}: nothing follows it; say what, or leave it out")
+
+
+def _as_in_script(sweeps: Mapping[str, Sweep]) -> Flags:
+    """What a script says by itself, for `--help`: empty flags keep it, but do not show it. What its sweeps say
+    differently stays empty."""
+    names = {field.name for field in dataclasses.fields(Sweep)} & {field.name for field in dataclasses.fields(Flags)}
+    said: list[dict[str, Any]] = []
+    for one in sweeps.values():
+        said.append({name: getattr(one, name) for name in names - {"name"}})
+        said[-1] |= {"grace_period": one.effective_grace_period()}
+        said[-1]["base"] = next((pair.base for pair in one.pairs if pair.learner.needs_base), None)
+        said[-1]["resources"] = Resources(**one.resources_per_trial)
+    alike = {name: value for name, value in said[0].items() if all(other[name] == value for other in said)}
+    learners = tuple(dict.fromkeys(pair.learner.name for one in sweeps.values() for pair in one.pairs))
+    return Flags(**alike, learner=learners, phase=tuple(sweeps) if len(sweeps) > 1 else ())
+
+
+def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
+    """The sweep that the flags ask for. Raises BadInput for a learner or axis that it does not have."""
+    pairs = {pair.learner.name: pair for pair in (*sweep.pairs, *sweep.optional)}
+    for name in flags.learner:
+        if name not in pairs:
+            raise BadInput(f"--learner {name}: this sweep's learners are {', '.join(pairs)}")
+    chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
+    chosen = [dataclasses.replace(p, task=task) for p in chosen]
+    spaces = {p.learner.name: sweep.space_of(p) for p in chosen}
+    based = (dataclasses.replace(p, base=_absolute(p.base if flags.base is None else flags.base)) for p in chosen)
+    chosen = [new if old.learner.needs_base else old for old, new in zip(chosen, based, strict=True)]
+    changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
+    plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
+    for name in plain:
+        if getattr(flags, name) not in (None, ()):
+            changes[name] = getattr(flags, name)
+    if flags.objectives:
+        changes["objectives"] = tuple(name for text in flags.objectives for name in text.split(","))
+    if flags.rounds and flags.grace_period is None and sweep.grace_period:
+        changes["grace_period"] = min(sweep.grace_period, flags.rounds)
+    asked = {name: value for name, value in dataclasses.asdict(flags.resources).items() if value is not None}
+    changes["resources_per_trial"] = {**sweep.resources_per_trial, **asked}
+    changes["space"] = spaces
+    fixed = dataclasses.replace(sweep, **changes).fix(dict(_assignment(text) for text in flags.set))
+    try:
+        fitted = {p.learner.name: fit(fixed.space_of(p), limits(p.learner), flags.base or p.base) for p in chosen}
+    except SpaceError as error:
+        raise BadInput(str(error)) from error
+    return dataclasses.replace(fixed, space=fitted)
+
+
+def _absolute(base: str) -> str:
+    """A folder's base with its whole path: hosts may have another working directory."""
+    source, colon, options = base.partition(":")
+    folder = source not in ("", "builtin") and Path(source).is_dir()
+    return f"{Path(source).absolute()}{colon}{options}" if folder else base
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise BadInput(f"--set {text}: write AXIS=VALUE, for example --set learning_rate=0.003")
+    return name, read_value(f"--set {text}", value)

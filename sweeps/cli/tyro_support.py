@@ -1,0 +1,88 @@
+"""Command lines as tyro reads them: help without Python's None, and what cannot be read as one line of BadInput."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Callable
+from types import NoneType, UnionType
+from typing import Any, Union, get_args
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from sweeps.spec.validation import BadInput
+
+NONE = "none"
+EXPLAINED = 8  # columns by which tyro indents what it adds to the options that it names
+
+registry = ConstructorRegistry()
+
+
+def asked(parser: Callable[..., Any], *what: Any, **options: Any) -> Any:
+    """What a command line asks for, as `parser`, one of tyro's, makes it of `what`. Raises BadInput; `--help` exits."""
+    said = io.StringIO()
+    named = (tyro.conf.PositionalMetavarFromFieldName,)
+    try:
+        with contextlib.redirect_stderr(said):
+            return parser(*what, registry=registry, config=named, **options)
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise BadInput(_unboxed(said.getvalue())) from end
+
+
+@registry.primitive_rule
+def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """`int | None` is an int on a command line, or, where no choice is listed, the word none."""
+    kinds = get_args(info.type) if info.type_origin in (Union, UnionType) else ()
+    if NoneType not in kinds:
+        return None
+    rest: Any = Union[tuple(kind for kind in kinds if kind is not NoneType)]  # noqa: UP007 - kinds are known only here
+    spec: Any = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(rest, info.markers))
+
+    def read(words: list[str]) -> Any:
+        if words == [NONE]:
+            return None
+        try:
+            return spec.instance_from_str(words)
+        except ValueError as error:
+            raise ValueError(f"{' '.join(words)!r} is no {spec.metavar}") from error
+
+    return dataclasses.replace(
+        spec,
+        instance_from_str=read,
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: [NONE] if value is None else spec.str_from_instance(value),
+    )
+
+
+@registry.primitive_rule
+def several(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """`tuple[int, ...]`, of which the help says where it is empty."""
+    kind, *more = get_args(info.type) if info.type_origin is tuple else (None,)
+    if more != [...]:
+        return None
+    spec: Any = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(list[kind], info.markers))  # type: ignore
+    return dataclasses.replace(
+        spec,
+        instance_from_str=lambda words: tuple(spec.instance_from_str(words)),
+        is_instance=lambda value: isinstance(value, tuple) and spec.is_instance([*value]),
+        str_from_instance=lambda value: spec.str_from_instance([*value]) or [NONE],
+    )
+
+
+def _unboxed(text: str) -> str:
+    """The parser's message without its frame, in one line: what is wrong, what may be meant, and where help is. The
+    frame is drawn in lines, or on a plainer terminal in blanks; on one with colours it is coloured."""
+    parts: list[list[str]] = [[]]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\u2502", " ")
+    for line in (line[2:].rstrip() for line in plain.splitlines() if line.startswith("  ")):
+        if not line.strip("\u2500- "):
+            parts.append([])
+        elif not line.startswith(" " * EXPLAINED):
+            parts[-1].append(line.strip())
+    told = [re.sub(r"^For full helptext, (see|run):?", "see", " ".join(part)).rstrip(".") for part in parts]
+    return "; ".join(one for one in told if one and not one.startswith("Argument helptext"))

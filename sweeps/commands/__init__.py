@@ -1,0 +1,1 @@
+"""What `espalier` does with a sweep."""

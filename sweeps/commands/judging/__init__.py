@@ -1,0 +1,1 @@
+"""`espalier judge`: which of two trials replies better."""

@@ -1,0 +1,128 @@
+"""The model card of what is taken away: what was measured, and code that loads it and asks it as it was asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.commands.reproduce import Job
+from sweeps.results.finals import verdict
+from sweeps.results.leaderboard import percent, span
+from sweeps.results.run_folder import Run
+from sweeps.spec.sweep import Sweep
+from trainables.core import Example, Pair
+from trainables.models.loading import DTYPES, BaseName
+from trainables.models.tokenization import asking_form
+
+OWN_NETWORK = "A learner with a network of its own; its weights are `*.safetensors`."
+UNSAID = "How it was asked is for the base's tokenizer to say, which was not at hand; export where it is."
+
+
+def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
+    """A model card: the hub's front matter, what was measured, how sure that is, how to load and ask it."""
+    pair, fields = sweep.resolve(job.record.params)
+    answers = pair.learner.needs_base and pair.learner.base_answers
+    source = BaseName.parse(pair.base).source if answers else None
+    head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
+    head |= {"base_model": source, "library_name": "transformers" if merged else "peft"} if source else {}
+    untouched = next((one.score for one in run.finals if one.trial_id is None), None)
+    lines = [
+        f"# {sweep.name}: {pair.learner.name} on {pair.task.name}",
+        "",
+        f"Trial {job.record.number} of {len(run.records)} of the sweep `{sweep.name}`; base `{pair.base}`.",
+        "",
+        f"- Score: {percent(job.score)} on the {job.split} split (95 %: {span(job.interval)}),"
+        f" after {job.rounds} rounds with seed {job.seed}.",
+        *([f"- Untouched base on the same questions: {percent(untouched)}."] if untouched is not None else []),
+        *(f"- {line}." for line in (verdict(run.finals, run.clusters, run.trivial) if run.finals else [])),
+        *(f"- {remark}." for remark in run.facts.get("guards", [])),
+        f"- Data: {pair.task.name}, fingerprint {run.facts['data_fingerprints'][pair.task.name]}.",
+        f"- Made with {', '.join(f'{name} {v}' for name, v in run.facts['versions'].items() if v)};"
+        f" commit {run.facts['commit'] or 'unknown'}.",
+        "",
+        "## Configuration",
+        "",
+        *(f"- {name}: {value}" for name, value in fields.items()),
+        "",
+        "## Use",
+        "",
+        *(_use(run, job, pair, folder, merged) if source else [OWN_NETWORK]),
+        "",
+    ]
+    return "\n".join(["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", *lines])
+
+
+def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
+    """A block of Python for the folder above `folder`."""
+    from trainables.models.chat_template import turn
+    from trainables.models.loading import UnknownBase, tokenizer
+    from trainables.models.peft_adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
+
+    try:
+        reader = tokenizer(pair.base)
+        asking = _asking(run, job, pair, reader)
+        end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(turn(reader).end)}")'
+    except UnknownBase:  # it is not on this machine
+        asking, end = ["", f"# {UNSAID}"], "tokenizer.eos_token_id"
+    name, source = folder.name, BaseName.parse(pair.base).source
+    whole = merged or (folder / "config.json").is_file()
+    weights = f'"{name}"' if whole else f'"{source}", dtype="{_dtype(run, pair)}"'
+    words = name if (folder / "tokenizer_config.json").is_file() else source
+    load = [f'tokenizer = AutoTokenizer.from_pretrained("{words}")',
+            f"model = AutoModelForCausalLM.from_pretrained({weights})",
+            "# The model's own probabilities alone, as they were scored: no repetition penalty, no other end token.",
+            f"end = {end}",
+            "model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)"]  # fmt: skip
+    if (folder / LORA_FOLDER).is_dir():
+        load.append(f'model = PeftModel.from_pretrained(model, "{name}/{LORA_FOLDER}").merge_and_unload()')
+    if (folder / PROMPT_FOLDER).is_dir():
+        load.append(f'model = PeftModel.from_pretrained(model, "{name}/{PROMPT_FOLDER}")')
+    elif not whole:
+        own = "" if (folder / CONFIG_FILE).is_file() else "/<task id>"  # an adapter for each ARC task
+        load.append(f'model = PeftModel.from_pretrained(model, "{name}{own}")')
+    imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig", ""]
+    if any("PeftModel" in line for line in load):
+        imports.insert(0, "from peft import PeftModel")
+    if any("torch." in line for line in asking):
+        imports.insert(0, "import torch")
+    return ["```python", *imports, *load, *asking, "```"]
+
+
+def _dtype(run: Run, pair: Pair) -> str:
+    """What the base was computed in. On disk it may have another, in which near-ties of two tokens fall otherwise."""
+    asked = BaseName.parse(pair.base).options & set(DTYPES)
+    on_gpu = run.facts["sweep"]["resources_per_trial"].get("gpu")
+    return next(iter(asked), "bfloat16" if on_gpu else "float32")
+
+
+def _asking(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
+    """A question of the test split, put as `trainables/models/tokenization.py` put it, and what was said to it.
+
+    What its chat template says is written out, as the template itself might write today's date.
+
+    Nothing where a question is more than one message, or an adapter answers one task alone.
+    """
+    examples = pair.task.test()
+    alone = [place for place, one in enumerate(examples) if _single(one)]
+    if pair.learner.per_example or not alone:
+        return []
+    place = min(alone, key=lambda one: len(examples[one].prompt))
+    right = f"right: {examples[place].answer!r}"
+    final = next((one for one in run.finals if one.trial_id == job.record.trial_id and one.completions), None)
+    told = f"it said {final.completions[0][place].strip()!r}; {right}" if final else right
+    most = pair.learner.max_completion(pair.task)
+    beginning, before, after = asking_form(tokenizer)
+    begun = f"{beginning} + " if beginning else ""
+    return ["", f"question = {examples[place].prompt!r}",
+            f"text = {before!r} + question + {after!r}",
+            f"asked = torch.tensor([{begun}tokenizer(text, add_special_tokens=False).input_ids])",
+            f'how = {{"attention_mask": torch.ones_like(asked), "max_new_tokens": {most}, "do_sample": False}}',
+            "answer = model.generate(input_ids=asked, **how)[0, asked.shape[1] :]",
+            f"print(tokenizer.decode(answer, skip_special_tokens=True).strip())  # {told}"]  # fmt: skip
+
+
+def _single(example: Example) -> bool:
+    """Whether its prompt is all that is asked: no conversation of several turns, no system message."""
+    return len(getattr(example.data, "messages", ())) <= 2

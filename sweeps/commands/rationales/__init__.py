@@ -1,0 +1,1 @@
+"""`espalier rationales`: reasoning for training questions."""

@@ -1,0 +1,168 @@
+"""`espalier reproduce`: train a trial of an earlier sweep again from `sweep.yaml` alone, and compare."""
+
+from __future__ import annotations
+
+import filecmp
+import glob
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from sweeps.results.leaderboard import TrialRecord, percent, span
+from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.statistics import interval, wilson
+from sweeps.results.uncertainty import of_clusters
+from sweeps.spec.deserialize import rebuild
+from sweeps.spec.sweep import BadInput, data_fingerprint
+from trainables.core import START, Example, Split, Task
+from trainables.packed.specs import Shape
+from trainables.runtime.trial import Asked, go_on, open_learner
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was trained, and what it scored: per question, where that is known."""
+
+    record: TrialRecord
+    seed: int
+    rounds: int
+    split: Split
+    score: float
+    items: tuple[float, ...]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        if self.record.clusters and self.split == "search":
+            return of_clusters(self.items, self.record.clusters)
+        return interval(self.items) if self.items else wilson(self.score * self.record.n_items, self.record.n_items)
+
+
+def open_run(folder: Path) -> Run:
+    """A sweep's; of a chain's folder its latest phase. BadInput for a folder that no sweep has made.
+
+    So `folder` may be another than the run's own, and is not to be used any more.
+    """
+    if not (folder / SWEEP_FILE).is_file():
+        chain = folder.resolve().name  # whatever it is called here: `.`, or a link
+        phases = folder.glob(f"{glob.escape(chain)}-*/{SWEEP_FILE}")
+        folder = max(phases, key=lambda path: path.stat().st_mtime, default=folder / SWEEP_FILE).parent
+    try:
+        return Run.read(folder)
+    except FileNotFoundError as error:
+        raise BadInput(str(error)) from error
+
+
+def trial_of(run: Run, which: str) -> TrialRecord:
+    """`best`, a number or an id. BadInput for a trial that is not there."""
+    try:
+        return run.trial(which)
+    except LookupError as error:
+        raise BadInput(str(error)) from error
+
+
+def job_of(run: Run, which: str) -> Job:
+    """A finalist as it was confirmed, with the first of its seeds; another trial as it was searched.
+
+    BadInput for a trial that is not there or has no score.
+    """
+    record = trial_of(run, which)
+    seed = run.facts["sweep"]["seed"]
+    for one in run.finals:
+        if one.trial_id == record.trial_id and one.rounds is not None:
+            scores = one.scores[0]
+            return Job(record, seed + 1, one.rounds, "test", float(scores.mean()), tuple(scores))
+    best = record.history.best
+    if best is None:
+        raise BadInput(f"trial {record.number} {record.status} and has no score to reach again; choose another")
+    return Job(record, seed, int(best["round"]), "search", float(best["score"]), record.items)
+
+
+def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
+    """The trained learner, in a host of the same shape and with as many threads. BadInput where the data is other.
+
+    `examples`: what it is asked, if not the job's split.
+    """
+    sweep = rebuild(run.facts)
+    pair = sweep.resolve(job.record.params)[0]
+    then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
+    if then != now:
+        raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
+    if examples is None and job.split != "search":
+        examples = pair.task.split(job.split)
+    if examples is not None:
+        pair = replace(pair, task=cast(Task, Asked(pair.task, examples)))
+    seating = run.end.get("seating", {})
+    import torch
+
+    torch.set_num_threads(seating.get("threads", 1))
+    shape = Shape(**seating["shape"]) if seating.get("shape") else None
+    learner = open_learner(pair, job.seed, shape=shape)
+    start = job.record.params.get(START)
+    for number in range(go_on(learner, run.folder / start) if start else 0, job.rounds):
+        loss = learner.round()["loss"]
+        print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
+    return learner
+
+
+def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None:
+    """Train a trial of runs/X again from its sweep.yaml, and check that its score lies in the interval.
+
+    Exit status 1 if the score is not what was claimed.
+
+    Args:
+        run: the sweep's folder
+        trial: best, a number or an id
+        to: a new folder for what was trained
+    """
+    left = open_run(run)
+    job = job_of(left, trial)
+    if to is not None and to.exists():
+        raise BadInput(f"--to {to} exists; give a new folder")
+    low, high = job.interval
+    where = f"{percent(job.score)} on the {job.split} split after {job.rounds} rounds with seed {job.seed}"
+    print(f"trial {job.record.number} scored {where} (95 %: {span((low, high))})", flush=True)
+    learner = train(left, job)
+    metrics = learner.evaluate()
+    with tempfile.TemporaryDirectory() as scratch:
+        learner.save(scratch)
+        learner.close()
+        same = _same(Path(scratch), left.best) if left.trial("best") is job.record else None
+        if to is not None:
+            shutil.copytree(scratch, to)
+    score = float(metrics["score"])
+    print(f"again: {percent(score)}{_likeness(metrics['items'], job, same)}")
+    if not low <= score <= high:
+        print(f"not reproduced: {percent(score)} is outside {span((low, high))}; {_changed(left)}")
+        raise SystemExit(1)
+    print("reproduced: the score lies in the interval")
+
+
+def _likeness(items: list[float], job: Job, same: bool | None) -> str:
+    """How much alike, in words."""
+    if not job.items:
+        return ""
+    differ = sum(now != then for now, then in zip(items, job.items, strict=True))
+    answers = f", {differ} of {len(items)} answers scored otherwise" if differ else ", every answer scored the same"
+    weights = {None: "", True: "; the weights are bit for bit those in best/", False: "; the weights differ from best/"}
+    return answers + weights[same]
+
+
+def _same(one: Path, other: Path) -> bool | None:
+    """Whether all weights that were saved have the same bytes; None if `other` has none."""
+    names = [path.name for path in one.glob("*.safetensors")]
+    if not names or not all((other / name).is_file() for name in names):
+        return None
+    return not any(filecmp.cmpfiles(one, other, names, shallow=False)[1:])
+
+
+def _changed(run: Run) -> str:
+    """What is not as it was, as far as can be known."""
+    from sweeps.tuning.session import describe
+
+    now = describe(rebuild(run.facts))
+    changes = [f"{name} was {old}" for name, old in run.facts["versions"].items() if old != now["versions"][name]]
+    changes += [f"the commit was {run.facts['commit']}"] if run.facts["commit"] != now["commit"] else []
+    return "since then: " + ", ".join(changes) if changes else "versions and commit are as they were"

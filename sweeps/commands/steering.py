@@ -1,0 +1,159 @@
+"""`espalier status`, `report`, `stop` and `clone`: look at a sweep, end one of its trials, try a variant of another."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from search_spaces.space import SpaceError
+from sweeps.commands.reproduce import open_run, trial_of
+from sweeps.persistence.lock import driver
+from sweeps.results.finals import print_finals
+from sweeps.results.leaderboard import percent, print_table
+from sweeps.results.run_folder import SWEEP_FILE, Run, winner
+from sweeps.spec.config_fields import cast, read_value
+from sweeps.spec.deserialize import rebuild
+from sweeps.spec.sweep import LEARNER, BadInput, Sweep
+from sweeps.tuning.stopping import STOP_FOLDER
+from sweeps.tuning.study import storage_of, taken
+from sweeps.tuning.summary import gain_lines, resume_command
+from trainables.atomic import replacing
+from trainables.core import START
+from trainables.options import weight_shapes
+from trainables.runtime.trial import ROUND_FILE, STATE_FILE
+
+
+def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
+    """Say how a sweep stands: its trials by state, the best so far, finalists.
+
+    Args:
+        run: the sweep's folder; none: the latest in runs/
+        cluster: a cluster's file: join the sweep there, watch it to its end, and bring it home
+    """
+    if cluster is not None:
+        from sweeps.resources.ray_job import rejoin
+
+        rejoin(cluster, run)
+        return
+    left = open_run(run or latest())
+    sweep, records = rebuild(left.facts), left.records
+    counts = Counter(one.status for one in records)
+    process = driver(left.folder)
+    ended = "interrupted" if left.end.get("interrupted") else "ended"
+    state = f"running (process {process})" if process else ended if left.end else "not running, and not at its end"
+    said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "no trial has ended a round yet"
+    print(f"{left.folder}: {state}; {len(records)} of {sweep.num_samples} trials: {said}")
+    for one in records:
+        if one.status == "running" and process:
+            print(f"  trial {one.number}: round {one.rounds} of {sweep.rounds}, {percent(one.last_score)}")
+    print_table(records, left.end.get("baselines", {}))
+    if left.finals:
+        print_finals(left.finals, left.clusters, left.trivial)
+    if left.end and (best := winner(records, left.finals)):
+        for line in gain_lines(best, left.end["untouched"].get(best.learner, {})):
+            print(line)
+    if not process and (not left.end or left.end.get("interrupted")):
+        script, *argv = left.facts["command"]
+        print(f"go on with: {resume_command(sweep, Path(script), argv)}")
+
+
+def report(run: Path | None = None, /) -> None:
+    """Write report.html and its plots of a sweep, finished or not.
+
+    Args:
+        run: the sweep's folder; none: the latest in runs/
+    """
+    from sweeps.report.page import write_report  # matplotlib takes a second to import
+
+    print(write_report(open_run(run or latest()).folder))
+
+
+def stop(trial: str, /, run: Path | None = None) -> None:
+    """End a trial of a running sweep after the round it is in.
+
+    Args:
+        trial: its number, as `espalier status` has it, or its id
+        run: the sweep's folder; none: the latest in runs/
+    """
+    left = _running(run)
+    record = trial_of(left, trial)
+    if record.status != "running":
+        raise BadInput(f"trial {record.number} {record.status}: only a running trial can be stopped")
+    (left.folder / STOP_FOLDER).mkdir(exist_ok=True)
+    (left.folder / STOP_FOLDER / record.trial_id).touch()
+    print(f"trial {record.number} stops after the round it is in")
+
+
+def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) -> None:
+    """Start a new trial from another's last checkpoint with changed values: `espalier clone 3 learning_rate=3e-4`.
+
+    It takes the place of the next trial that the search would suggest, and counts its rounds on from the other's.
+
+    Args:
+        trial: the other's number, as `espalier status` has it, or its id
+        values: AXIS=VALUE, one or more
+        run: the sweep's folder; none: the latest in runs/
+    """
+    left = _running(run)
+    record, sweep = trial_of(left, trial), rebuild(left.facts)
+    params = _changed(sweep, dict(record.params), values)
+    study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
+    if len(taken(study)) >= sweep.num_samples:
+        raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
+    checkpoints = sorted((left.folder / "tune" / record.trial_id).glob(f"checkpoint_*/{ROUND_FILE}"))
+    if not checkpoints:
+        raise BadInput(f"trial {record.number} has no checkpoint yet; wait for its first round")
+    round_ = int(checkpoints[-1].read_text())
+    if round_ >= sweep.rounds:
+        raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
+    kept = f"clones/trial-{record.number}-round-{round_}.pt"
+    (left.folder / kept).parent.mkdir(exist_ok=True)
+    with replacing(left.folder / kept) as fresh:  # a clone before this one may be starting from it
+        shutil.copy(checkpoints[-1].with_name(STATE_FILE), fresh)
+    study.enqueue_trial(params, user_attrs={START: kept})
+    print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
+
+
+def latest(root: Path = Path("runs")) -> Path:
+    """The folder of the sweep that was started last. BadInput if there is none."""
+    found = [*root.glob(f"*/{SWEEP_FILE}"), *root.glob(f"*/*/{SWEEP_FILE}")]  # a chain's phases lie deeper
+    if not found:
+        raise BadInput(f"there is no sweep in {root.resolve()}; start one, or name its folder")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
+def _running(run: Path | None) -> Run:
+    left = open_run(run or latest())
+    if driver(left.folder) is None:
+        over = left.end and not left.end.get("interrupted")
+        remedy = "has ended; start another" if over else "is not running; start it again with --resume"
+        raise BadInput(f"{left.folder} {remedy}")
+    return left
+
+
+def _changed(sweep: Sweep, params: dict[str, Any], values: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters with these values, by plain names. BadInput for what is no axis, or outside its range."""
+    params.pop(START, None)
+    if not values:
+        raise BadInput("say what is to change, as in: espalier clone 3 learning_rate=3e-4")
+    prefix = f"{params[LEARNER]}." if LEARNER in params else ""
+    learner = sweep.resolve(params)[0].learner
+    for text in values:
+        name, equals, value = text.partition("=")
+        axis = prefix + name.removeprefix(prefix)
+        if not equals or axis not in params:
+            known = [one.removeprefix(prefix) for one in params if one != LEARNER]
+            raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(known)}")
+        if name.removeprefix(prefix) in weight_shapes(learner):
+            raise BadInput(f"{text}: what trial was trained has the shape of its own {name}; start a trial of its own")
+        params[axis] = cast(learner, axis.removeprefix(prefix), read_value(text, value))
+    try:
+        sweep.joined_space().validate(params)
+    except SpaceError as error:
+        raise BadInput(str(error)) from error
+    sweep.resolve(params)  # refuses what the learner does
+    return params

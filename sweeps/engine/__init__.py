@@ -1,1 +1,0 @@
-"""Running a sweep: from a `Sweep` value to finished trials."""

@@ -1,0 +1,223 @@
+"""`--mirror URI`: a copy of the sweep's folder that outlives this machine, and that `--resume` goes on from elsewhere.
+
+The URI is of any file system that pyarrow has: s3://bucket/runs, gs://, abfs://, hdfs://, or a folder. A thread brings
+over what has changed: first what is only added, then Optuna's database and Tune's snapshot as they were before, so that
+the copy never names a checkpoint that it lacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import sqlite3
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pyarrow import ArrowException
+from pyarrow.fs import FileSelector, FileSystem, FileType
+
+from sweeps.persistence.lock import LOCK_FILE
+from sweeps.persistence.snapshot import SNAPSHOT
+from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.spec.sweep import BadInput
+from sweeps.spec.validation import one_line
+from sweeps.tuning.study import DATABASE
+
+EVERY_S = 10.0  # between two looks at what has changed: the most that a lost disk costs, beside the time of copying
+WHOLE_AT_ONCE = {"s3", "gcs", "abfs"}  # stores where a file is there when all of it is
+FAULTS = (OSError, ArrowException, sqlite3.Error)
+DRIVER, HELD = "mirror.id", ".held-"  # which driver has written last; what is on its way
+# What means nothing elsewhere: who drives it, transactions and files that are being made, what this MLflow has got.
+NOT_KEPT = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new(/.*)?|\.best\.old/.*|mlflow/delivered|\.held-.*")
+
+
+class Mirror:
+    """Keeps `folder` at `uri`/<its name>. Raises BadInput where that cannot be."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        self.uri, self.folder = uri, folder
+        try:
+            self._there, root = FileSystem.from_uri(uri)
+        except (*FAULTS, ValueError) as error:
+            raise BadInput(f"--mirror {uri}: {one_line(error)}; give s3://BUCKET/FOLDER, or file:///FOLDER") from error
+        self._root = f"{root.rstrip('/')}/{folder.name}"
+        here, there = folder.resolve(), Path(self._root).resolve()
+        if self._there.type_name == "local" and (here.is_relative_to(there) or there.is_relative_to(here)):
+            raise BadInput(f"--mirror {uri} is where {folder} is itself; give another place")
+        self._kept: dict[str, tuple[int, int]] = {}  # of each file there, as it was here: bytes, time of change
+        self._warned = False
+
+    def exists(self) -> bool:
+        """Whether a sweep of this name is there. Raises BadInput where nobody can tell."""
+        with self._explained():
+            return self._there.get_file_info(f"{self._root}/{SWEEP_FILE}").type == FileType.File
+
+    def fetch(self) -> None:
+        """All that is there, as the folder, which is there when all of it is."""
+        coming = self.folder.with_name(f".{self.folder.name}.coming")
+        shutil.rmtree(coming, ignore_errors=True)
+        with self._explained():
+            for name in self._listed():
+                target = coming / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with self._there.open_input_stream(f"{self._root}/{name}") as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+            coming.rename(self.folder)
+
+    def check_ours(self) -> None:
+        """Raises BadInput where to follow this folder would delete what is not its own: what another driver has
+        written there since, or what is no sweep's at all."""
+        own = self.folder / DRIVER
+        with self._explained():
+            if not self.exists():
+                if others := [name for name in self._listed() if name != DRIVER]:
+                    raise BadInput(
+                        f"--mirror {self.uri}: {self._root} has files that are no sweep's, as {min(others)}; give"
+                        " another place"
+                    )
+            elif not own.is_file() or own.read_bytes() != self._driver():
+                raise BadInput(
+                    f"--mirror {self.uri}: another driver has gone on there since {self.folder} was written; move that"
+                    " folder away to go on from the mirror, or drop --mirror to go on from here"
+                )
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[None]:
+        """Keep the copy current inside, and once more at the end. Raises BadInput where it cannot be begun."""
+        with self._explained():
+            self._there.create_dir(self._root)
+            (self.folder / DRIVER).write_text(uuid.uuid4().hex)
+            self._kept = dict.fromkeys(self._listed(), (-1, -1))  # so that what is gone here goes there
+            self.copy()
+        over = threading.Event()
+        thread = threading.Thread(target=self._follow, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self._try(last=True)
+
+    def copy(self) -> None:
+        """Bring over what has changed since. Raises one of FAULTS."""
+        # The snapshot first: a trial that only the database knows is tried again, the opposite is not provided for.
+        stamps = self._files()  # before: what is written while it is frozen is new at the next look
+        new = [name for name in (SNAPSHOT, DATABASE) if name in stamps and stamps[name] != self._kept.get(name)]
+        state = {name: _frozen(self.folder / name) for name in new}
+        found = self._files()
+        changed = [name for name in found.keys() - {SNAPSHOT, DATABASE} if found[name] != self._kept.get(name)]
+        changed.sort(key=lambda name: (name not in (DRIVER, SWEEP_FILE), name))  # whose it is stands there at once
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=HELD) as held:
+            try:
+                sources = {name: _held(self.folder / name, Path(held) / str(i)) for i, name in enumerate(changed)}
+            except FileNotFoundError:  # tidied away this very moment: at the next look
+                return
+            for name, source in sources.items():
+                with source.open("rb") as file:
+                    self._put(name, file)
+                self._kept[name] = found[name]
+        for name, content in state.items():
+            self._put(name, io.BytesIO(content))
+            self._kept[name] = stamps[name]
+        for name in self._kept.keys() - found.keys():
+            with contextlib.suppress(FileNotFoundError):
+                self._there.delete_file(f"{self._root}/{name}")
+            del self._kept[name]
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for folder, _, names in os.walk(self.folder):  # which does not mind that folders go meanwhile
+            for path in (Path(folder) / name for name in names):
+                name = path.relative_to(self.folder).as_posix()
+                with contextlib.suppress(FileNotFoundError):
+                    if not NOT_KEPT.fullmatch(name):
+                        found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
+        return found
+
+    def _listed(self) -> list[str]:
+        """The names of all files there."""
+        infos = self._there.get_file_info(FileSelector(self._root, recursive=True, allow_not_found=True))
+        names = [info.path[len(self._root) + 1 :] for info in infos if info.type == FileType.File]
+        return [name for name in names if not name.endswith(".part")]
+
+    def _driver(self) -> bytes:
+        with self._there.open_input_stream(f"{self._root}/{DRIVER}") as file:
+            return file.read()
+
+    def _put(self, name: str, file: BinaryIO) -> None:
+        target = f"{self._root}/{name}"
+        self._there.create_dir(target.rpartition("/")[0])
+        part = target if self._there.type_name in WHOLE_AT_ONCE else f"{target}.part"
+        with self._there.open_output_stream(part) as stream:
+            shutil.copyfileobj(file, stream)
+        if part != target:
+            self._there.move(part, target)
+
+    def _follow(self, over: threading.Event) -> None:
+        while not over.wait(EVERY_S):
+            self._try()
+
+    def _try(self, last: bool = False) -> None:
+        """Copy; where that fails, the sweep goes on: one warning, and the next look tries again. At the `last` it says
+        that the mirror is behind."""
+        try:
+            self.copy()
+            self._warned = False
+        except Exception as error:  # what nobody thought of would end the thread, and with it the mirror
+            then = f"it lacks what {self.folder} has" if last else "trying again"
+            if last or not self._warned:
+                self._warned = True
+                with contextlib.suppress(OSError, ValueError):  # standard error may be closed
+                    print(f"warning: --mirror {self.uri}: {one_line(error)}; {then}", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except FAULTS as error:
+            raise BadInput(
+                f"--mirror {self.uri}: {one_line(error)}; check its address and your rights there"
+            ) from error
+
+
+def bring(uri: str, folder: Path) -> None:
+    """The folder from its mirror, where it is not here. Raises BadInput where it is in neither."""
+    mirror = Mirror(uri, folder)
+    if (folder / SWEEP_FILE).is_file():
+        mirror.check_ours()
+        return
+    if not mirror.exists():
+        raise BadInput(f"--resume: there is no sweep in {folder}, nor in --mirror {uri}; start it without --resume")
+    mirror.fetch()
+    print(f"fetched {folder} from {uri}", flush=True)
+
+
+def _held(file: Path, name: Path) -> Path:
+    """A second name for a file, under which it stays when it is tidied away; itself, on a disk that knows no such."""
+    try:
+        os.link(file, name)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return file
+    return name
+
+
+def _frozen(file: Path) -> bytes:
+    """A file that is replaced as a whole, or a database as of one moment."""
+    if file.suffix != ".db":
+        return file.read_bytes()
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / file.name
+        with contextlib.closing(sqlite3.connect(file)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        return copy.read_bytes()

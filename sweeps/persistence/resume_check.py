@@ -1,0 +1,76 @@
+"""What `--resume` may not go on with: another sweep than the one that was started, told as the flags that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.results.run_folder import Run
+from sweeps.spec.validation import BadInput
+
+# Flags that say how to run, not what.
+HOW = {
+    "time_budget_s",
+    "max_cost",
+    "max_concurrent_trials",
+    "seats",
+    "hosts",
+    "finalists",
+    "num_workers",
+    "parallel_strategy",
+}
+MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
+PARTS = {"pairs", "optional", "space"}  # of a sweep, which are looked into
+SHOWN, WIDTH = 4, 40  # of what may not: how many are named, and characters of each value
+
+
+def check_same(folder: Path, facts: dict[str, Any]) -> None:
+    """A resumed sweep must be the one that was started. Raises BadInput naming what differs."""
+    changed = changes(Run.read(folder).facts, yaml.safe_load(yaml.safe_dump(facts)))
+    if changed:
+        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise BadInput(
+            f"--resume: {folder} was started otherwise: {'; '.join(changed[:SHOWN])}{more}; give the flags it had, or"
+            " start a new sweep with --name"
+        )
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between the facts of a sweep and of one that would go on with it: each as its flag, old -> new."""
+    old, new = before["sweep"], now["sweep"]
+    learners = [[pair["learner"]["name"] for pair in sweep["pairs"]] for sweep in (old, new)]
+    if learners[0] != learners[1]:  # and with them their spaces
+        return [_told("--learner", *(" ".join(names) for names in learners))]
+    whole = _differing(old, new, old.keys() - MAY_CHANGE)
+    found = [(f"--{name}", *values) for name, *values in whole if name not in PARTS]
+    for one, other in zip(old["pairs"], new["pairs"], strict=True):
+        found += [(f"--{name}", *values) for name, *values in _differing(one, other, ["base"])]
+        for part, flag in (("task", "--task."), ("learner", f"--set {one['learner']['name']}.")):
+            fields, others = one[part]["fields"], other[part]["fields"]
+            found += [(f"{flag}{name}", *values) for name, *values in _differing(fields, others, fields)]
+    axes, others = old["space"]["axes"], new["space"]["axes"]
+    found += [(f"--set {name}", *values) for name, *values in _differing(axes, others, axes | others)]
+    data = _differing(before["data_fingerprints"], now["data_fingerprints"], before["data_fingerprints"])
+    return (
+        [*dict.fromkeys(_told(*one) for one in found)]
+        or [f"its {name} changed" for name, *_ in whole]
+        or [f"the data of {name} itself changed" for name, *_ in data]
+    )
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any, Any]]:
+    return [(name, old.get(name), new.get(name)) for name in sorted(names) if old.get(name) != new.get(name)]
+
+
+def _told(name: str, old: Any, new: Any) -> str:
+    def short(value: Any) -> str:
+        if isinstance(value, dict):  # an axis
+            value = " or ".join(map(str, value["choices"])) if "choices" in value else f"{value['low']}-{value['high']}"
+        text = "not set" if value is None else str(value)
+        return text if len(text) <= WIDTH else f"{text[:WIDTH]}..."
+
+    flag = name if name.startswith("--set") else name.replace("_", "-")
+    return f"{flag} {short(old)} -> {short(new)}"

@@ -1,0 +1,115 @@
+"""One plain sentence that says what a sweep found, and one that says how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeps.report.chart_style import finite
+from sweeps.results.comparison import first_group
+from sweeps.results.finals import UNTOUCHED, amount, as_trivial, harm, harmed, left_out, told_apart
+from sweeps.results.leaderboard import UNRANKED, TrialRecord, percent, rank, span
+from sweeps.results.run_folder import Run
+from sweeps.results.search_comparison import against_trivial, level
+
+NAMED = 3  # finalists; more are counted
+
+
+def headline(run: Run) -> str:
+    """Who won, or that it cannot be told, and the untouched base; if a strategy that learns nothing is as good, and if
+    nothing was confirmed."""
+    unconfirmed = "".join(f" {line}." for line in left_out([], run.lost)) if not run.finals else ""
+    return f"{_found(run)}{_as_trivial(run)}{unconfirmed}"
+
+
+def _found(run: Run) -> str:
+    if run.finals:
+        return _of_finals(run)
+    rows = [row for row in rank(run.records) if row.rank is not None]
+    if not rows:
+        lost = [one for one in run.records if one.status in UNRANKED]
+        if lost and len(lost) == len(run.records):
+            return f"There is no winner: all {len(lost)} trials diverged or failed."
+        return "No trial has a score yet."
+    best, found = rows[0], level([row.record for row in rows])
+    lead = f"{named(run, best.record)} has the best search score, {percent(best.record.score)}"
+    if best.interval:
+        lead += f" (95 % interval {span(best.interval)})"
+    if found and len(found.places) > 1:
+        unpaired = " (unpaired)" if found.unpaired == len(rows) - 1 else ""
+        lead += f", but {_count(len(found.places) - 1, 'trial')} cannot be told apart from it{unpaired}"
+    before = finite([run.end.get("baselines", {}).get("untouched")])
+    if not before:
+        return f"{lead}."
+    worse = best.interval is not None and best.interval[1] < before[0]
+    above = ", above that interval: training made it worse" if worse else ""
+    return f"{lead}; the untouched base scores {percent(before[0])}{above}."
+
+
+def _as_trivial(run: Run) -> str:
+    """Said where the best is not shown to be better than a strategy that learns nothing."""
+    if run.finals:
+        told = as_trivial(run.finals, run.clusters, run.trivial)
+        return f" {told}." if told else ""
+    known = run.end.get("baselines", {})
+    trivial = {n: v for n, v in known.items() if "." not in n and n != "untouched" and finite([v])}
+    ranked = [row for row in rank(run.records) if row.rank is not None]
+    if not trivial or not ranked or ranked[0].interval is None:
+        return ""
+    name, _, beyond = against_trivial([row.record for row in ranked], trivial)
+    if beyond:
+        return ""
+    best = f"{percent(ranked[0].record.score)} ({span(ranked[0].interval)})"
+    return f" No better than the {name} baseline was shown: {best} against {percent(trivial[name])}."
+
+
+def _of_finals(run: Run) -> str:
+    trials = {one.trial_id: one for one in run.records}
+    names = {one.name: named(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
+    best, group = run.finals[0], first_group(told_apart(run.finals, run.clusters))
+    base = next((one for one in run.finals if one.name == UNTOUCHED), None)
+    worse = harmed(run.finals, run.clusters)
+    if base and best.name == UNTOUCHED and len(group) == 1:
+        told = f"the untouched base, {percent(base.score)} on the test split, beats every finalist, {amount(worse)}"
+        return f"Training did harm: {told}."
+    too = f" {harm(run.finals, run.clusters, {key: _lower(name) for key, name in names.items()})}." if worse else ""
+    if base and UNTOUCHED in group:
+        trained = next((one for one in run.finals if one.name != UNTOUCHED), base)
+        told = f"{names[trained.name]}, {percent(trained.score)} on the test split, cannot be told apart from"
+        return f"Nothing was shown to be learned: {told} the untouched base, {percent(base.score)}.{too}"
+    lead = f"{names[best.name]} has the best test score, {percent(best.score)}"
+    if rest := group[1:]:
+        more = [_count(len(rest) - NAMED, "more")] if len(rest) > NAMED else []
+        lead += f", but cannot be told apart from {_and([*(_lower(names[name]) for name in rest[:NAMED]), *more])}"
+    elif len(run.finals) - (base is not None) > 1:
+        lead += ", better than every other finalist"
+    return f"{lead}; the untouched base scores {percent(base.score)}.{too}" if base else f"{lead}."
+
+
+def named(run: Run, record: TrialRecord | None, name: str = "") -> str:
+    """`Trial 3 (lora)`; the learner where there are several."""
+    name = name or (f"trial {record.number}" if record else "")
+    if record and len({one.learner for one in run.records}) > 1:
+        name = name.replace(" (default)", "") + f" ({record.learner}{', default' if '(default)' in name else ''})"
+    return name[:1].upper() + name[1:]
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if what == "more" or n == 1 else f"{n} {what}s"
+
+
+def state(run: Run) -> str:
+    """Empty for a sweep that has ended as planned; else how far it has come."""
+    planned = run.facts.get("sweep", {}).get("num_samples")
+    ended = sum(one.status != "running" for one in run.records)
+    far = f"{ended} of {planned} trials have ended" if planned else f"{_count(ended, 'trial')} ended"
+    if run.end.get("interrupted"):
+        return f"This sweep was interrupted: {far}."
+    return "" if run.end else f"This sweep has not finished: {far}. What is below may still change."

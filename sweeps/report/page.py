@@ -1,0 +1,145 @@
+"""`report.html`: what a sweep found, on one page that opens without a network. Made from what lies in its folder."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sweeps.report.chart_style import image
+from sweeps.report.examples import examples
+from sweeps.report.headline import headline, named, state
+from sweeps.report.plots import figures
+from sweeps.report.tables import comparison, cost, made
+from sweeps.results import pareto, rungs
+from sweeps.results.finals import bounds_of, left_out
+from sweeps.results.finals import verdict as verdict_of_finals
+from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
+from sweeps.results.run_folder import Run
+from sweeps.results.statistics import Interval
+from trainables.atomic import replace_file
+
+PAGE, PLOTS = "report.html", "plots"
+TOP = 20  # rows of the leaderboard; the rest is folded
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score in [0, 1] and its 95 % interval, as text and as places on a scale that a table's rows share."""
+
+    value: float | None
+    bounds: Interval | None
+    ends: Interval
+
+    @property
+    def text(self) -> str:
+        return percent(self.value)
+
+    @property
+    def span(self) -> str:
+        return span(self.bounds)
+
+    @property
+    def scale(self) -> tuple[float, float, float] | None:
+        """Left end, width, and the score itself, in per cent of the scale."""
+        if self.bounds is None or self.value is None:
+            return None
+        zero, whole = self.ends[0], self.ends[1] - self.ends[0] or 1.0
+        low, high, at = (round(100 * (value - zero) / whole, 2) for value in (*self.bounds, self.value))
+        return low, round(high - low, 2), at
+
+
+def _ends(bounds: Iterable[Interval | None]) -> Interval:
+    """Of a scale that holds all these intervals."""
+    known = [one for one in bounds if one is not None]
+    return min((low for low, _ in known), default=0.0), max((high for _, high in known), default=1.0)
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` and `plots/<name>.png` into a sweep's folder, finished or not; returns the page's path.
+
+    Raises FileNotFoundError, in one line, for a folder that no sweep has made.
+    """
+    run = Run.read(folder)
+    shown = figures(run)
+    (folder / PLOTS).mkdir(exist_ok=True)
+    for plot in shown:
+        replace_file(folder / PLOTS / f"{plot.name}.png", image(plot.figure, "png"))
+    drawings = [
+        {"name": plot.name, "title": plot.title, "reading": plot.reading, "data": _encoded(image(plot.figure, "svg"))}
+        for plot in shown
+    ]
+    loader = FileSystemLoader(Path(__file__).parent)
+    # Prompts and completions are anybody's text.
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = pages.get_template("report.html.jinja").render(
+        title=folder.resolve().name,
+        headline=headline(run),
+        state=state(run),
+        finals=_finals(run),
+        said_of_finals=verdict_of_finals(run.finals, run.clusters, run.trivial) if run.finals else [],
+        rows=_rows(run),
+        top=TOP,
+        said_of_rows=[*verdict(rank(run.records), run.end.get("baselines", {})), *_conclusions(run)],
+        compared=comparison(run),
+        drawings=drawings,
+        examples=examples(run),
+        guards=run.facts.get("guards"),
+        notes=[(one.number, "; ".join(one.notes)) for one in run.records if one.notes],
+        cost=cost(run),
+        made=made(run),
+    )
+    target = folder / PAGE
+    replace_file(target, page.encode())
+    return target
+
+
+def _conclusions(run: Run) -> list[str]:
+    """What the leaderboard's file says too: missing finalists, what rungs were worth, and the Pareto front."""
+    sweep = run.facts["sweep"]
+    at = rungs.decided_at(sweep["grace_period"], sweep["reduction_factor"], sweep["rounds"])
+    return [
+        *left_out(run.finals, run.lost),
+        *rungs.in_words(run.records, run.finals, at),
+        *pareto.in_words(run.records, sweep["objectives"]),
+    ]
+
+
+def _encoded(drawing: bytes) -> str:
+    return base64.b64encode(drawing).decode()
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    """The search's leaderboard."""
+    ranked = rank(run.records)
+    ends = _ends(row.interval for row in ranked)
+    return [
+        {
+            "rank": row.rank or "-",
+            "trial": row.record.number,
+            "score": Score(row.record.score, row.interval, ends),
+            "rounds": row.record.rounds,
+            "status": status_words(row.record),
+            "differs": row.differs,
+        }
+        for row in ranked
+    ]
+
+
+def _finals(run: Run) -> list[dict[str, Any]]:
+    trials = {one.trial_id: one for one in run.records}
+    bounds = bounds_of(run.finals, run.clusters)
+    ends = _ends([*bounds.values()])
+    return [
+        {
+            "name": named(run, trials.get(one.trial_id or ""), one.name),
+            "score": Score(one.score, bounds[one.name], ends),
+            "seeds": ", ".join(f"{100 * value:.1f}" for value in one.scores.mean(1)) if len(one.scores) > 1 else "-",
+            "searched": percent(one.searched),
+        }
+        for one in run.finals
+    ]

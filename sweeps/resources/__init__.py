@@ -1,0 +1,1 @@
+"""What a sweep runs on: hosts, worker groups, Ray clusters, money."""

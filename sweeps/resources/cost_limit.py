@@ -1,0 +1,126 @@
+"""`--max-cost`: what a sweep has cost on rented machines, and when no further trial may start.
+
+The cluster's price per hour, as its provider bills it, is asked every minute and summed up; pods that stand idle or
+serve another sweep count too, as they are paid for. What a second of a trial costs is all that was spent over all
+seconds of trials, both since this driver started; a trial is expected to take as long as those that have ended did in
+the mean.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+from ray import tune
+
+from cluster import prices
+from sweeps.spec.sweep import BadInput
+from trainables.atomic import replace_file
+
+logger = logging.getLogger(__name__)
+EVERY_S = 60.0
+SPENT = "dollars.txt"  # in a sweep's folder
+HOUR_S = 3600.0
+
+
+class Spending(tune.Callback):
+    """`rate` gives dollars an hour; where it fails, the last figure stands until it works again."""
+
+    def __init__(self, rate: Callable[[], float], limit: float | None, every_s: float = EVERY_S) -> None:
+        self.dollars, self.stopped = 0.0, False
+        self._before = 0.0  # dollars of an interrupted sweep, whose trials' seconds nobody has counted
+        self._rate, self._limit, self._every_s = rate, limit, every_s
+        self._hourly = rate()
+        self._at = time.monotonic()
+        self._lock = threading.Lock()
+        self._running: dict[str, float] = {}  # trial id -> when it started
+        self._ended: list[float] = []  # seconds of each
+        self._file: Path | None = None
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def keep_in(self, file: Path) -> None:
+        """Write what is spent into a file, and begin with what an interrupted sweep has left there."""
+        with suppress(FileNotFoundError):
+            self._before = float(file.read_text())
+        self.dollars += self._before
+        self._file = file
+
+    def may_start(self) -> bool | None:
+        """Whether the limit has room for one trial more; None: not while those run that do."""
+        if self._limit is None:
+            return True
+        self._add()
+        if self.dollars + self._to_come() <= self._limit and self.dollars < self._limit:
+            return True
+        if self._running and self.dollars < self._limit:
+            return None
+        self.stopped = True
+        return False
+
+    def close(self) -> None:
+        self._add()
+        self._over.set()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running[trial.trial_id] = time.monotonic()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        started = self._running.pop(trial.trial_id, None)
+        if started is not None:
+            self._ended.append(time.monotonic() - started)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.on_trial_complete(iteration, trials, trial)
+
+    def _to_come(self) -> float:
+        """Dollars that the trials at work and one more are expected to cost; 0 while none has ended."""
+        if not self._ended:
+            return 0.0
+        now, mean = time.monotonic(), sum(self._ended) / len(self._ended)
+        elapsed = [now - start for start in self._running.values()]
+        per_second = (self.dollars - self._before) / max(1.0, sum(self._ended) + sum(elapsed))
+        return per_second * (mean + sum(max(0.0, mean - seconds) for seconds in elapsed))
+
+    def _watch(self) -> None:
+        """The thread's work. What goes wrong once does not end it: the price would stand for the rest of the sweep."""
+        while not self._over.wait(self._every_s):
+            try:
+                self._add()
+            except OSError as error:
+                logger.warning("what the sweep has cost cannot be written to %s (%s)", self._file, error)
+            try:
+                self._hourly = self._rate()
+            except Exception as error:  # whatever the API answers, its pods cost something
+                logger.warning("the price of the cluster is not to be had (%s); the last one stands", error)
+
+    def _add(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self.dollars += self._hourly * (now - self._at) / HOUR_S
+            self._at = now
+            if self._file is not None:
+                replace_file(self._file, f"{self.dollars:.6f}\n".encode())
+
+
+def spending(autoscaler: Mapping[str, Any] | None, limit: float | None) -> Spending | None:
+    """Of a cluster with this configuration; None where nobody knows its prices.
+
+    Raises BadInput where there is a limit and no price.
+    """
+    if autoscaler is None or not prices.priced(autoscaler):
+        if limit is not None:
+            raise BadInput(f"--max-cost {limit}: prices are known on a RunPod cluster only; drop it, or add --cluster")
+        return None
+    try:
+        return Spending(lambda: prices.rate(autoscaler), limit)
+    except click.ClickException as error:
+        if limit is None:
+            return None
+        raise BadInput(f"--max-cost {limit}: {error.message}") from error

@@ -1,0 +1,242 @@
+"""`--cluster cluster.yaml`: the same sweep as a Ray job on the cluster's head, watched from here through SSH.
+
+The job has the checkout as it is on this disk. Nothing depends on this machine once it has begun: it may sleep, lose
+its network, or leave; `espalier status NAME --cluster cluster.yaml` joins again. At its end `runs/<sweep>` comes home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import click
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from sweeps.cli.main import EXIT_BAD_INPUT, EXIT_FAILED
+from cluster import prices
+from cluster.api import Passing
+from cluster.head import Head, answers, read
+from sweeps.cli.environment import silence_ray
+from sweeps.report.page import PAGE
+from sweeps.spec.sweep import BadInput
+from sweeps.tuning.session import ROOT, commit
+
+Ended = Literal["finished", "interrupted", "failed", "left"]
+DASHBOARD, MLFLOW = 8265, 5000  # ports of the head's own 127.0.0.1
+PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
+STAYS = [".venv", ".git", "/runs", "/mlruns", "mlflow.db", "*.egg-info", "**/__pycache__"]  # of the checkout
+RUNS = "if mountpoint -q /workspace; then echo /workspace/runs; else echo ~/espalier/runs; fi"
+OURS = {"--cluster", "--name", "--storage-path"}  # flags that are for this machine, each with a value
+EVERY_S, AGAIN_S = 2.0, 10.0  # between looks at a job, and between attempts to reach its head
+# Of a connection. `requests`' errors are OSErrors; the job client raises plain RuntimeErrors.
+FAULTS = (OSError, RuntimeError, Passing)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job's sweep is, there and here."""
+
+    job: str
+    there: str
+    home: Path
+
+
+def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence[str]) -> Ended:
+    """Start the script on the cluster with its flags, and watch it to its end. Raises BadInput."""
+    home = (storage / name).resolve()
+    if home.exists() and "--resume" not in argv:
+        raise BadInput(f"--name {name}: {home} exists, and the sweep would be brought home over it; choose another")
+    with reached(cluster) as (head, client):
+        there = f"{head.run(RUNS).strip()}/{name}"
+        job = f"{name}.{time.strftime('%H%M%S')}"
+        flags = ["--address", "auto", "--name", name, "--storage-path", str(Path(there).parent)]
+        client.submit_job(
+            entrypoint=f"{PYTHON} {shlex.join([str(_in_checkout(script)), *_without_ours(argv), *flags])}",
+            submission_id=job,
+            metadata={"there": there, "home": str(home)},
+            runtime_env={
+                "working_dir": str(ROOT),
+                "excludes": STAYS,
+                "env_vars": {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{MLFLOW}", "ESPALIER_COMMIT": commit()},
+            },
+        )
+        print(f"job {job} on the head of {cluster}; Ctrl-C leaves it running", flush=True)
+    return follow(cluster, Place(job, there, home))
+
+
+def rejoin(cluster: Path, run: Path | None = None) -> Ended:
+    """Watch a sweep of the cluster to its end, from its beginning: the one of this name or folder, else the latest.
+
+    Raises BadInput where there is none.
+    """
+    with reached(cluster) as (_, client):
+        known = _by_name(client.list_jobs())
+    if not known:
+        raise BadInput(f"no sweep was started on {cluster}: python sweeps/arena.py --cluster {cluster}")
+    name = run.resolve().name if run else [*known][-1]
+    if name not in known:
+        raise BadInput(f"{run}: no sweep of that name was started on {cluster}; there are {', '.join(known)}")
+    for other in (other for other, place in known.items() if not run and other != name and not place.home.exists()):
+        print(f"not brought home yet: {_joining(cluster, other)}", flush=True)
+    return follow(cluster, known[name])
+
+
+def follow(cluster: Path, place: Place) -> Ended:
+    """Print what the job prints until it ends, however often the connection is lost; then fetch its folder."""
+    seen, lost = 0, False
+    while True:
+        try:
+            if lost:
+                time.sleep(AGAIN_S)
+            with _connected(cluster) as (head, client), _mlflow(head):
+                lost, addresses = False, head.run("hostname -I").split()
+                while True:
+                    details = client.get_job_info(place.job)
+                    if _went_with(details, addresses):
+                        return _brought_home(head, cluster, place, details)
+                    said = client.get_job_logs(place.job)
+                    print(said[seen:], end="", flush=True)
+                    seen = max(seen, len(said))
+                    if details.status.is_terminal():
+                        return _brought_home(head, cluster, place, details)
+                    time.sleep(EVERY_S)
+        except KeyboardInterrupt:
+            print(f"\nleft: {place.job} goes on; join again with: {_joining(cluster, place.home.name)}", flush=True)
+            return "left"
+        except FAULTS as error:
+            if "does not exist" in str(error):
+                raise BadInput(
+                    f"the head of {cluster} does not know job {place.job} any more: Ray was restarted."
+                    f" {_how_to_go_on(cluster, place)}"
+                ) from error
+            if not lost:
+                print(f"\nlost the head ({error}); the sweep goes on, trying again every {AGAIN_S:.0f} s", flush=True)
+            lost = True
+        except click.ClickException as error:
+            raise BadInput(error.message) from error
+
+
+def _brought_home(head: Head, cluster: Path, place: Place, details: JobDetails) -> Ended:
+    ended: Ended = "finished" if details.status == JobStatus.SUCCEEDED else "failed"
+    if head.run(f"if [ -d {shlex.quote(place.there)} ]; then echo there; fi").strip() != "there":
+        print(f"\njob {place.job} {details.status.lower()} and left no folder: {details.message or ''}", flush=True)
+        return ended
+    head.fetch(place.there, place.home)
+    print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
+    if ended == "failed" and details.driver_exit_code not in (EXIT_FAILED, EXIT_BAD_INPUT):  # or killed, with its head
+        print(_how_to_go_on(cluster, place), flush=True)
+        return "interrupted"
+    return ended
+
+
+def _went_with(details: JobDetails, addresses: Sequence[str]) -> bool:
+    """Whether it ran on a head that is no more: a new one, to which Redis has told of it, takes it for alive."""
+    ran_at = urlsplit(details.driver_agent_http_address or "").hostname
+    return ran_at is not None and ran_at not in addresses and not details.status.is_terminal()
+
+
+def _how_to_go_on(cluster: Path, place: Place) -> str:
+    return f"Go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume"
+
+
+def _joining(cluster: Path, name: str) -> str:
+    return shlex.join(["espalier", "status", name, "--cluster", str(cluster)])
+
+
+@contextlib.contextmanager
+def reached(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
+    """The cluster's head and its jobs, for the first time. Raises BadInput for whatever is in the way."""
+    try:
+        with _connected(cluster) as both:
+            yield both
+    except click.ClickException as error:
+        raise BadInput(error.message) from error
+    except FAULTS as error:
+        raise BadInput(f"--cluster {cluster}: {error}") from error
+
+
+@contextlib.contextmanager
+def _connected(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
+    silence_ray(verbose=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that tunnels are closed, as by Ctrl-C
+    head = Head(cluster)
+    with head.tunnel(DASHBOARD) as port:
+        yield head, JobSubmissionClient(f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {head.token()}"})
+
+
+def hourly(cluster: Path) -> tuple[float, float] | None:
+    """What the cluster costs an hour, at its smallest and at its largest; None of machines without a price.
+
+    Raises BadInput.
+    """
+    try:
+        config = read(cluster)
+        if not prices.priced(config):
+            return None
+        each = prices.expected(config)
+    except click.ClickException as error:
+        raise BadInput(error.message) from error
+    head = config["head_node_type"]
+    if missing := config["available_node_types"].keys() - each:
+        raise BadInput(f"--cluster {cluster}: no GPU of {', '.join(sorted(missing))} is offered within max_price")
+    left, workers = config.get("max_workers", 0), 0.0
+    for name in (name for name in each if name != head):
+        count = min(left, config["available_node_types"][name].get("max_workers", left))
+        left, workers = left - count, workers + count * each[name]
+    return each[head], each[head] + workers
+
+
+@contextlib.contextmanager
+def _mlflow(head: Head) -> Iterator[None]:
+    """The head's MLflow page at the usual address here, unless something else has the port."""
+    if answers(MLFLOW):
+        yield
+        return
+    with head.tunnel(MLFLOW, MLFLOW):
+        print(f"MLflow of the cluster, as long as this runs: http://127.0.0.1:{MLFLOW}", flush=True)
+        yield
+
+
+def _place(job: JobDetails) -> Place | None:
+    said = job.metadata or {}
+    if job.submission_id is None or not {"there", "home"} <= said.keys():
+        return None
+    return Place(job.submission_id, said["there"], Path(said["home"]))
+
+
+def _by_name(jobs: Sequence[JobDetails]) -> dict[str, Place]:
+    """The sweeps among a cluster's jobs by name, the latest last; of one that was resumed its last job."""
+    found: dict[str, Place] = {}
+    for job in sorted(jobs, key=lambda job: job.start_time or 0):
+        if place := _place(job):
+            found.pop(place.home.name, None)
+            found[place.home.name] = place
+    return found
+
+
+def _in_checkout(script: Path) -> Path:
+    try:
+        return script.resolve().relative_to(ROOT)
+    except ValueError as error:
+        raise BadInput(f"--cluster: {script} is not in {ROOT}, and only the checkout goes to the cluster") from error
+
+
+def _without_ours(argv: Sequence[str]) -> list[str]:
+    """Flags for the head: all but those of this machine, as `--flag value` or `--flag=value`."""
+    kept, skip = [], 0
+    for word in argv:
+        name, equals, _ = word.partition("=")
+        if skip:
+            skip -= 1
+        elif name in OURS:
+            skip = 0 if equals else 1
+        else:
+            kept.append(word)
+    return kept

@@ -1,0 +1,50 @@
+"""Trials on several devices: how many processes train one together, and which learners can be trained so."""
+
+from __future__ import annotations
+
+from sweeps.spec.sweep import Sweep
+from sweeps.spec.validation import BadInput
+from trainables.packed.specs import TeamShape
+
+
+def team_of(sweep: Sweep) -> TeamShape | None:
+    """What a trial asks for, shared among its processes; None for trials of one process.
+
+    Raises BadInput where a learner cannot be trained so, and for seats.
+    """
+    cpus, gpus = (sweep.resources_per_trial.get(name, 0) for name in ("cpu", "gpu"))
+    processes = sweep.num_workers or max(1, int(gpus))
+    if processes == 1:
+        if gpus > 1:
+            raise BadInput(f"--num-workers 1 with --resources.gpu {gpus:g}: a process trains on one device; drop one")
+        return None
+    if gpus not in (0, processes):
+        raise BadInput(
+            f"--num-workers {processes} with --resources.gpu {gpus:g}: a process has a device of its own; use"
+            f" --resources.gpu {processes}, or 0"
+        )
+    if sweep.seats not in (1, "auto") or sweep.hosts not in (1, "auto"):
+        raise BadInput(f"a trial of {processes} processes shares no base with others; drop --seats and --hosts")
+    for pair in sweep.pairs:
+        name, config = pair.learner.name, pair.learner
+        if not config.needs_base or config.per_example:
+            raise BadInput(f"learner {name!r} trains in one process; drop it by --learner, or use --resources.gpu 1")
+        adapter = config.adapter()
+        if adapter is not None and adapter.num_virtual_tokens:
+            raise BadInput(
+                f"learner {name!r}: a soft prompt is trained in one process; choose another --learner, or use"
+                " --resources.gpu 1"
+            )
+        if "nf4" in pair.base.split(":") and sweep.parallel_strategy == "fsdp":
+            raise BadInput(f"base {pair.base!r}: 4-bit weights cannot be sharded; use --parallel-strategy ddp")
+    return TeamShape(processes, cpus / processes, gpus / processes, sweep.parallel_strategy)
+
+
+def check_states(before: Sweep, now: Sweep) -> None:
+    """Raises BadInput where a resumed trial's state is not one that it can go on from: a host's adapters have other
+    names than PEFT's, which several processes train."""
+    if (team_of(before) is None) != (team_of(now) is None) and any(pair.learner.packs for pair in now.pairs):
+        was = "one process" if team_of(before) is None else "several processes"
+        raise BadInput(
+            f"--resume: its trials were trained by {was}, and their states fit no other; keep its --resources"
+        )

@@ -1,0 +1,165 @@
+"""What a sweep left in its folder, read back: all that a report, a reproduction or the next sweep needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from sweeps.results.files import BESIDE, FINALISTS, FIXED, TRIALS
+from sweeps.results.finals import Final, clusters_of, ranked
+from sweeps.results.leaderboard import TrialRecord, by_score
+from sweeps.results.trial_history import TrialHistory
+from trainables.atomic import standing
+
+SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
+BEST = "best"  # the folder of the winner's adapter
+NOT_METRICS = {*FIXED, "params", "items", "clusters", "round_seconds", "diverged"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A sweep's folder. Tables are read on first use; those that are not there yet are empty.
+
+    Whoever has a `Run` knows its folder by `folder` alone: the path that it was asked for by may be that of a chain.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]  # sweep.yaml: the sweep, versions, commit, data fingerprints, what guards found
+    end: Mapping[str, Any]  # end.yaml: baselines, untouched bases, seconds; empty while the sweep runs
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Raises FileNotFoundError, in one line, for a folder that no sweep has made."""
+        if not (folder / SWEEP_FILE).is_file():
+            beside = sorted(path.parent.name for path in folder.parent.glob(f"*/{SWEEP_FILE}"))
+            others = f"{folder.parent} has {', '.join(beside)}" if beside else f"{folder.parent} has none; start one"
+            raise FileNotFoundError(f"{folder} is not a sweep's folder: no {SWEEP_FILE} in it; {others}")
+        facts = yaml.safe_load((folder / SWEEP_FILE).read_text(encoding="utf-8"))
+        end = folder / END_FILE
+        known = yaml.safe_load(end.read_text(encoding="utf-8")) if end.is_file() else None
+        return cls(folder, facts, known or {})
+
+    @property
+    def best(self) -> Path:
+        """The winner's adapter: `best/`, which the next winner's replaces while the sweep runs."""
+        return standing(self.folder / BEST)
+
+    @cached_property
+    def records(self) -> list[TrialRecord]:
+        """Trials in the order of their numbers."""
+        if not (self.folder / TRIALS).is_file():
+            return []
+        table = pd.read_parquet(self.folder / TRIALS)
+        return [_record(rows) for _, rows in table.groupby("number", sort=True)]
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """`finalists.parquet`: a row per configuration, seed and question of the test split; empty if there is none."""
+        path = self.folder / FINALISTS
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+
+    @cached_property
+    def finals(self) -> list[Final]:
+        """Finalists, best first."""
+        if self.answers.empty:
+            return []
+        return ranked([_final(str(name), rows) for name, rows in self.answers.groupby("name", sort=False)])
+
+    @property
+    def clusters(self) -> list[str]:
+        """What each question of the test split belongs to, where several belong together; else empty."""
+        return [] if self.answers.empty else clusters_of(self.questions.key.tolist())
+
+    @property
+    def questions(self) -> pd.DataFrame:
+        """A row per question of the test split, in order: one finalist's answers of its first seed."""
+        first = self.answers[(self.answers.name == self.answers.name.iloc[0]) & (self.answers.seed == 0)]
+        return first.sort_values("item")
+
+    @cached_property
+    def _beside(self) -> Mapping[str, Any]:
+        path = self.folder / BESIDE
+        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @property
+    def trivial(self) -> Mapping[str, float]:
+        """What strategies that learn nothing score on the test split; empty without finalists."""
+        return self._beside.get("trivial", {})
+
+    @property
+    def lost(self) -> Mapping[str, str]:
+        """By name, why configurations that were to be finalists have no score."""
+        return self._beside.get("lost", {})
+
+    def trial(self, which: str) -> TrialRecord:
+        """`best` (the finalists' first, or the search's), a number, or an id. Raises LookupError in one line."""
+        if which == "best":
+            found = winner(self.records, self.finals)
+            if found is None:
+                raise LookupError(f"no trial of {self.folder} has a score yet; wait for its first round")
+            return found
+        for one in self.records:
+            if which in (str(one.number), one.trial_id):
+                return one
+        raise LookupError(
+            f"{self.folder} has no trial {which!r}; they are numbered 0 to {len(self.records) - 1}, see leaderboard.md"
+        )
+
+
+def winner(records: list[TrialRecord], finals: list[Final]) -> TrialRecord | None:
+    """The finalists' first, where there are finalists: a search's best score is luck in part."""
+    known = {one.trial_id: one for one in records}
+    confirmed = [known[one.trial_id] for one in ranked(finals) if one.trial_id in known]
+    return next(iter(confirmed or by_score(records)), None)
+
+
+def _record(rows: pd.DataFrame) -> TrialRecord:
+    rows = rows.sort_values("round")
+    last = rows.iloc[-1]
+    history = [_entry(row) for row in rows.to_dict("records") if row["round"] > 0]
+    items, clusters = (
+        [row for row in rows[name] if row is not None and np.ndim(row)] for name in ("items", "clusters")
+    )
+    return TrialRecord(
+        trial_id=last.trial_id,
+        number=int(last.number),
+        learner=last.learner,
+        params=json.loads(last.params),
+        status=last.status,
+        history=TrialHistory(tuple(history)),
+        n_items=int(last.n_items),
+        notes=tuple(filter(None, last.notes.split("; "))),
+        items=tuple(items[-1]) if items else (),
+        clusters=tuple(clusters[-1]) if clusters else (),
+    )
+
+
+def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A round's metrics as the recorder keeps them; what this learner never reported is left out."""
+    metrics = {k: v for k, v in row.items() if k not in NOT_METRICS and not k.startswith("params_") and not pd.isna(v)}
+    timed = {"round": int(row["round"]), "loss": row["loss"], "diverged": bool(row["diverged"])}
+    if not pd.isna(row["score"]):  # which is what a column has where there is none
+        timed["score"] = row["score"]
+    return metrics | timed | {"time_s": row["seconds"], "seconds": row["round_seconds"], "at": row["at"]}
+
+
+def _final(name: str, rows: pd.DataFrame) -> Final:
+    rows = rows.sort_values(["seed", "item"])
+    seeds, first = rows.seed.nunique(), rows.iloc[0]
+    said = rows.completion.to_numpy().reshape(seeds, -1)
+    return Final(
+        name,
+        None if pd.isna(first.searched) else float(first.searched),
+        rows.score.to_numpy().reshape(seeds, -1),
+        None if pd.isna(first.trial_id) else str(first.trial_id),
+        None if pd.isna(first.rounds) else int(first.rounds),
+        () if pd.isna(said[0, 0]) else tuple(map(tuple, said.tolist())),
+    )

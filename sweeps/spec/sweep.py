@@ -1,0 +1,225 @@
+"""Sweep: the value that says what to search. Frozen, cheap to make, and checked by `validate` before Ray starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from optuna.distributions import CategoricalDistribution
+
+from search_spaces.axis import inside
+from search_spaces.space import Space
+from sweeps.results.pareto import OBJECTIVES
+from sweeps.results.rungs import decided_at
+from sweeps.spec import validation
+from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
+from sweeps.spec.validation import BadInput
+from trainables.core import START, Pair, Split, Task
+
+__all__ = ["BadInput", "Sweep", "data_fingerprint"]
+
+LEARNER = "learner"  # the axis that says which pair a trial is, where there are several
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to search, and for how long. A trial is a configuration of one pair; `space` may be one per learner."""
+
+    name: str  # of the folder, the study and the tracked run
+    pairs: tuple[Pair, ...]
+    space: Space | Mapping[str, Space]
+    optional: tuple[Pair, ...] = ()  # pairs that run only when --learner names them
+    num_samples: int = 16  # trials
+    rounds: int = 8  # rounds of a trial that is not stopped early
+    grace_period: int | None = None  # rounds before ASHA may stop a trial; None: one pass over the training data
+    reduction_factor: int = 3  # ASHA keeps one trial in so many at each rung
+    seed: int = 0  # of the search and of every trial, so that trials differ only in what is searched
+    search: Literal["tpe", "random", "nsga2"] = "tpe"
+    first: tuple[Mapping[str, Any], ...] = ()  # parameters that are tried before the defaults, as of an earlier sweep
+    objectives: tuple[str, ...] = ("score",)  # several: a Pareto front, and no trial is stopped early
+    max_concurrent_trials: int | None = None  # None: as many as the resources allow
+    resources_per_trial: Mapping[str, float] = field(
+        default_factory=lambda: {"cpu": 1}
+    )  # gpu: fractions too, see `with_devices`
+    num_workers: int | None = None  # processes that train one trial together; None: one per GPU that it asks for
+    parallel_strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # of theirs; auto: fsdp where the base does not fit
+    time_budget_s: float | None = None  # seconds after which no round is started
+    max_cost: float | None = None  # dollars for rented machines that no further trial may pass
+    seats: int | Literal["auto"] = "auto"  # trials that share one base in a host; auto: what memory and device allow
+    finalists: int = 5  # of the best, trained again with other seeds and scored on the test split; 0: none
+    hosts: int | Literal["auto"] = "auto"  # hosts of each base; auto: one per device, or per core without one
+
+    def validate(self) -> None:
+        """Raises BadInput, one line naming value and remedy, for whatever would fail or mislead later."""
+        validation.check_numbers(self, OBJECTIVES)
+        validation.check_grace_period(self.grace_period, self.rounds)
+        validation.check_pairs(self.pairs, self.optional)
+        validation.check_space_names(self.space, self.pairs, self.optional)
+        for pair in self.pairs:
+            check_axes(pair.learner, self.space_of(pair))
+            check_draws(pair.learner, self.space_of(pair))
+            if "out_of_domain" in self.objectives and not pair.learner.reports_forgetting:
+                raise BadInput(
+                    f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"
+                    " forgetting, where it has that"
+                )
+        if self.search == "nsga2" and (some := list(self.joined_space().conditions)):
+            raise BadInput(
+                "search is 'nsga2', which draws at random where not all trials have the same axes, and not all have"
+                f" {some[0]!r}; use 'tpe', or one --learner without such axes"
+            )
+        for task in self.tasks():
+            validation.check_splits(task)
+
+    def tasks(self) -> list[Task]:
+        """The pairs' tasks, each once."""
+        return _distinct(pair.task for pair in self.pairs)
+
+    def space_of(self, pair: Pair) -> Space:
+        """One pair's space, names without prefix."""
+        return self.space if isinstance(self.space, Space) else self.space[pair.learner.name]
+
+    def joined_space(self) -> Space:
+        """What the searcher sees: the pair's space; of several, each prefixed, and an axis `learner`."""
+        if len(self.pairs) == 1:
+            return self.space_of(self.pairs[0])
+        space = Space({LEARNER: CategoricalDistribution([pair.learner.name for pair in self.pairs])})
+        for pair in self.pairs:
+            space = space | self.space_of(pair).when(**{LEARNER: pair.learner.name})
+        return space
+
+    def resolve(self, params: Mapping[str, Any]) -> tuple[Pair, dict[str, Any]]:
+        """A trial's parameters -> its pair, with the learner's fields set, and those fields by their own names.
+
+        Whoever trains one, be it a trial, a finalist or `espalier reproduce`, asks here, and so gets the same schedule.
+
+        Raises BadInput for a learner that the sweep does not have, or fields that the learner refuses.
+        """
+        pair, prefix = self.pairs[0], ""
+        if len(self.pairs) > 1:
+            names = {pair.learner.name: pair for pair in self.pairs}
+            if params.get(LEARNER) not in names:
+                raise BadInput(f"learner {params.get(LEARNER)!r} is not in this sweep; learners are {list(names)}")
+            pair, prefix = names[params[LEARNER]], f"{params[LEARNER]}."
+        ours = {LEARNER, START}
+        fields = {n.removeprefix(prefix): v for n, v in params.items() if n.startswith(prefix) and n not in ours}
+        learner = with_fields(pair.learner, fields).for_rounds(self.rounds)
+        return dataclasses.replace(pair, learner=learner), fields
+
+    def defaults(self) -> list[dict[str, Any]]:
+        """Each pair's own configuration as parameters, to be tried first, less the axes whose range excludes it."""
+        space = self.joined_space()
+        suggestions = []
+        for pair in self.pairs:
+            prefix = f"{pair.learner.name}." if len(self.pairs) > 1 else ""
+            given: dict[str, Any] = {LEARNER: pair.learner.name} if prefix else {}
+            for name in self.space_of(pair).axes:
+                given[prefix + name] = getattr(pair.learner, name)
+            suggestions.append(_admissible(space, given))
+        return suggestions
+
+    def fix(self, values: Mapping[str, Any]) -> Sweep:
+        """Constants instead of searched axes: a field (of every learner that has it), or `lora.r` for one learner.
+
+        A field that is no axis becomes one with a single value, so that every record of a trial shows it; one with
+        several values cannot, and is the learner's own.
+        """
+        learners = {pair.learner.name: pair.learner for pair in self.pairs}
+        spaces = {pair.learner.name: self.space_of(pair) for pair in self.pairs}
+        fixed = []
+        for name, value in values.items():
+            learner, _, axis = name.rpartition(".")
+            pairs = [p for p in self.pairs if learner in ("", p.learner.name) and axis in fields_of(p.learner)]
+            if not pairs:
+                fields = sorted({f for pair in self.pairs for f in fields_of(pair.learner)})
+                raise BadInput(f"axis {name!r} is not a field of any learner of this sweep; fields are {fields}")
+            for pair in pairs:
+                own, constant = pair.learner.name, cast(pair.learner, axis, value)
+                if isinstance(constant, tuple):
+                    learners[own] = with_fields(learners[own], {axis: constant})
+                    continue
+                axes = {**spaces[own].axes, axis: CategoricalDistribution((constant,))}
+                spaces[own] = Space(axes, spaces[own].conditions)
+                fixed.append((own, axis))
+        for own, axis in fixed:  # after the last, as one may need another
+            check_fixed(learners[own], spaces[own], axis)
+        changed = tuple(dataclasses.replace(pair, learner=learners[pair.learner.name]) for pair in self.pairs)
+        return dataclasses.replace(self, pairs=changed, space=spaces) if values else self
+
+    def effective_grace_period(self) -> int:
+        """Rounds before ASHA may stop a trial: `grace_period`, or the longest learner's pass over its training data.
+
+        With several objectives all `rounds`: stopping by the score would throw away what is good at the others.
+        """
+        if len(self.objectives) > 1:
+            return self.rounds
+        if self.grace_period is not None:
+            return self.grace_period
+        one_pass = max(pair.learner.rounds_per_pass(pair.task) for pair in self.pairs)
+        return max(1, min(one_pass, self.rounds))
+
+    def rungs(self) -> list[int]:
+        """The rounds after which ASHA decides, and the last."""
+        return decided_at(self.effective_grace_period(), self.reduction_factor, self.rounds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that is needed to repeat the sweep, as plain lists, dicts and numbers."""
+        plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        plain |= {"pairs": [_pair(pair) for pair in self.pairs], "optional": [_pair(pair) for pair in self.optional]}
+        plain["space"] = self.joined_space().to_dict()
+        return plain | {"grace_period": self.effective_grace_period()}
+
+
+def data_fingerprint(task: Task) -> str:
+    """12 hex digits that change if any split's keys, prompts, answers or their order do, or what else is learned."""
+    digest = hashlib.sha256()
+    for split in get_args(Split):
+        rows = [(example.key, example.prompt, example.answer) for example in task.split(split)]
+        digest.update(json.dumps([split, rows], ensure_ascii=False).encode())
+    if any(learned := [task.learned(example) for example in task.train()]):
+        digest.update(json.dumps(learned, ensure_ascii=False).encode())
+    return digest.hexdigest()[:12]
+
+
+def _admissible(space: Space, given: dict[str, Any]) -> dict[str, Any]:
+    """What of `given` lies in range, and whose parents do: a child whose parent is left out is the sampler's too."""
+    kept: dict[str, Any] = {}
+    names = list(given)
+    while names:
+        ready = [n for n in names if not any(parent in names for parent in space.conditions.get(n, {}))]
+        for name in ready:
+            names.remove(name)
+            if inside(space.axes[name], given[name]) and space.active(name, kept):
+                kept[name] = given[name]
+    return kept
+
+
+def _distinct(tasks: Any) -> list[Task]:
+    found: list[Task] = []
+    for task in tasks:
+        if task not in found:
+            found.append(task)
+    return found
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    return {"learner": _described(pair.learner), "task": _described(pair.task), "base": pair.base}
+
+
+def _described(value: Any) -> dict[str, Any]:
+    """A configuration as its class and fields: enough to make it again."""
+    kind = type(value)
+    fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return {"name": value.name, "class": f"{kind.__module__}.{kind.__qualname__}", "fields": fields}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -1,0 +1,246 @@
+"""A new sweep from an earlier one: its space, narrowed to where its good trials were, and its best trials first.
+
+A learner's best quarter of trials is good. Two questions are asked of an axis, by tests that know how few trials there
+are. Do good trials begin later than the others, seen from either end (one-sided Kolmogorov-Smirnov)? Then that end is
+cut off up to where they lag most, less a margin. Has a choice fewer good trials than its share (hypergeometric)? Then
+it is dropped. What luck alone shows in one case of ten cuts nothing, nor do five trials; what is tried first always
+stays; and an axis that showed no influence keeps its range, as it may have some on the new base.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from scipy.stats import hypergeom, ks_2samp
+
+from search_spaces.axis import describe, inside, same
+from search_spaces.models import fit
+from search_spaces.space import Space
+from sweeps.results.leaderboard import TrialRecord, by_score, shown
+from sweeps.results.run_folder import Run
+from sweeps.spec.deserialize import rebuild
+from sweeps.spec.sweep import LEARNER, BadInput, Sweep
+from trainables.options import limits
+
+FIRST = 4  # one of so many trials of the new sweep, shared by its learners, is one of the earlier sweep's best
+GOOD, LEAST_GOOD = 4, 3  # one trial in so many is good, and at least so many
+LUCK = 0.1  # lenient: a needless cut leaves what was good, a missing one costs trials
+MARGIN = 1 / 8  # of the range, beside the good: on two decades of learning rate a factor of 1.8, as between two widths
+
+
+def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[dict[str, Any]]]:
+    """`sweep` with the spaces of the sweep in `run`, fitted to its base and narrowed; parameters to be tried first.
+
+    These are the best of each learner, finalists before others, learners taking turns. A learner that the earlier
+    sweep did not have keeps its space, and an axis that `sweep` has fixed stays fixed. Raises BadInput where there is
+    nothing to take, SpaceError where `fit` leaves nothing of an axis.
+    """
+    earlier = _earlier(sweep, run)
+    count, first = max(1, sweep.num_samples // (FIRST * len(sweep.pairs))), []
+    spaces = {pair.learner.name: sweep.space_of(pair) for pair in sweep.pairs}
+    for pair in (pair for pair in sweep.pairs if pair.learner.name in earlier):
+        name = pair.learner.name
+        fixed = {axis: values for axis, values in spaces[name].axes.items() if values.single()}
+        space = fit(earlier[name], limits(pair.learner), pair.base)
+        space = Space({**space.axes, **fixed}, space.conditions)
+        trials = [one for one in run.records if one.learner == name]
+        best = _best(space, trials, run)[:count]
+        spaces[name] = _narrowed(space, trials, best)
+        first.append([one for one in best if spaces[name].contains(one)])
+        if len(sweep.pairs) > 1:
+            first[-1] = [{LEARNER: name} | {f"{name}.{axis}": v for axis, v in one.items()} for one in first[-1]]
+    turns = [one for turn in zip_longest(*first) for one in turn if one is not None]
+    return dataclasses.replace(sweep, space=spaces), turns
+
+
+def in_words(asked: Sweep, sweep: Sweep, first: Sequence[Mapping[str, Any]], run: Run) -> list[str]:
+    """What `like` took and narrowed: `asked` as it was given, `sweep` and `first` as it returned them."""
+    lines = [f"like {run.folder}: its best {len(first)} configurations are tried first"]
+    earlier = _earlier(sweep, run)
+    for pair in sweep.pairs:
+        name = pair.learner.name
+        if name not in earlier:
+            lines.append(f"{name}: not in that sweep, its space is the script's")
+            continue
+        was, fitted, now = earlier[name], fit(earlier[name], limits(pair.learner), pair.base), sweep.space_of(pair)
+        kept = []
+        for axis, values in now.axes.items():
+            label = f"{name}.{axis}" if len(sweep.pairs) > 1 else axis
+            if values.single() and values == asked.space_of(pair).axes.get(axis):
+                lines.append(f"{label}: {_range(values)} (fixed)")
+            elif values != was.axes[axis]:
+                why = "suits the base" if values == fitted.axes[axis] else "mattered"
+                lines.append(f"{label}: {_range(was.axes[axis])} -> {_range(values)} ({why})")
+            elif not values.single():
+                kept.append(axis)
+        if kept:
+            lines.append(f"{name}: whole range kept, as good trials were everywhere: {', '.join(kept)}")
+    return lines
+
+
+def _earlier(sweep: Sweep, run: Run) -> dict[str, Space]:
+    """The earlier sweep's spaces by learner, of the learners in common. BadInput where nothing can be taken."""
+    before = rebuild(run.facts)
+    old, new = before.tasks()[0].name, sweep.tasks()[0].name
+    if old != new:
+        raise BadInput(f"--like {run.folder}: its task is {old}, this sweep's {new}; give a sweep on {new}")
+    wanted = [pair.learner.name for pair in sweep.pairs]
+    spaces = {pair.learner.name: before.space_of(pair) for pair in before.pairs}
+    common = {name: spaces[name] for name in spaces if name in wanted}
+    if not common:
+        raise BadInput(
+            f"--like {run.folder}: its learners are {', '.join(spaces)}, this sweep's {', '.join(wanted)};"
+            f" add --learner {next(iter(spaces))}, or give another sweep"
+        )
+    if not by_score(one for one in run.records if one.learner in common):
+        raise BadInput(
+            f"--like {run.folder}: none of its {len(run.records)} trials of {', '.join(common)} has a score;"
+            " give a sweep that has, or start without --like"
+        )
+    return common
+
+
+def _best(space: Space, trials: Sequence[TrialRecord], run: Run) -> list[dict[str, Any]]:
+    """The trials' fields inside a space, distinct: finalists in their order, then the others by score."""
+    ids = [one.trial_id for one in run.finals]
+    confirmed = sorted((one for one in trials if one.trial_id in ids), key=lambda one: ids.index(one.trial_id))
+    best: list[dict[str, Any]] = []
+    for one in [*confirmed, *by_score(trials)]:
+        fields = _clipped(space, _fields(one))
+        if fields not in best and space.contains(fields):
+            best.append(fields)
+    return best
+
+
+def _fields(one: TrialRecord) -> dict[str, Any]:
+    """A trial's parameters by the learner's own names."""
+    return {name.removeprefix(f"{one.learner}."): v for name, v in one.params.items() if name != LEARNER}
+
+
+def _clipped(space: Space, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The nearest configuration inside the space; axes that are not active in it are left out."""
+    values = {
+        name: _only(axis) if axis.single() else _nearest(axis, fields[name])
+        for name, axis in space.axes.items()
+        if axis.single() or name in fields
+    }
+    while closed := [name for name in values if not space.active(name, values)]:
+        values = {name: value for name, value in values.items() if name not in closed}
+    return values
+
+
+def _nearest(axis: BaseDistribution, value: Any) -> Any:
+    if inside(axis, value) or not isinstance(value, int | float):
+        return value
+    if isinstance(axis, CategoricalDistribution):
+        below = [c for c in axis.choices if isinstance(c, int | float) and not isinstance(c, bool) and c <= value]
+        return max(below, default=value)
+    return min(max(value, axis.low), axis.high)  # type: ignore[attr-defined]  # `high` is on the step's grid
+
+
+def _only(axis: BaseDistribution) -> Any:
+    return axis.choices[0] if isinstance(axis, CategoricalDistribution) else axis.low  # type: ignore[attr-defined]
+
+
+def _narrowed(space: Space, trials: Sequence[TrialRecord], best: Sequence[Mapping[str, Any]]) -> Space:
+    """The space less what `Axis` cuts away; it still holds the configurations that are tried first."""
+    ordered = [_fields(one) for one in _in_order(trials)]
+    good = max(LEAST_GOOD, math.ceil(len(ordered) / GOOD))
+    axes = {}
+    for name, axis in space.axes.items():
+        parts = (ordered[:good], ordered[good:])
+        liked, others = ([one[name] for one in part if inside(axis, one.get(name, math.nan))] for part in parts)
+        keep = [one[name] for one in best if name in one]
+        axes[name] = axis if axis.single() or not liked else Axis(axis, liked, others, keep).narrowed()
+    return _sound(axes, space)
+
+
+def _in_order(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Trials with a score, the best first: by how many of the others each beats, at the rounds that both have run.
+
+    So a trial that ASHA stopped early is not held against the later rounds of another. Diverged ones are last.
+    """
+    scored = [*by_score(trials), *(one for one in trials if one.status == "diverged")]
+
+    def by_round(one: TrialRecord, rounds: int) -> float:
+        if one.status == "diverged":
+            return -1.0
+        seen = one.history.up_to(rounds).score
+        return (one.score or 0.0) if seen is None else seen
+
+    def beaten(one: TrialRecord) -> float:
+        met = [(other, min(one.rounds, other.rounds)) for other in scored]
+        return sum(float(np.sign(by_round(one, rounds) - by_round(other, rounds))) for other, rounds in met)
+
+    return sorted(scored, key=lambda one: (-beaten(one), one.number))
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """An axis with the values that good trials and the others had, and those that must stay."""
+
+    whole: BaseDistribution
+    good: Sequence[Any]
+    rest: Sequence[Any]
+    keep: Sequence[Any]
+
+    def narrowed(self) -> BaseDistribution:
+        if isinstance(whole := self.whole, CategoricalDistribution):
+            return CategoricalDistribution([c for c in whole.choices if not self._shunned(c)] or whole.choices)
+        assert isinstance(whole, FloatDistribution | IntDistribution)
+        good, rest, kept = (np.array(values, float) for values in (self.good, self.rest, self.keep))
+        ends = {1: whole.low, -1: whole.high}
+        for end in sorted(ends, key=lambda end: _lag(good, rest, end)[1]):  # what one end explains, the other need not
+            place, luck = _lag(good, rest, end)
+            if luck < LUCK:
+                rest = rest[end * rest > end * place]
+                ends[end] = end * min(end * v for v in [place, *kept])
+        return _between(whole, ends[1], ends[-1]) if ends[1] <= ends[-1] else whole
+
+    def _shunned(self, choice: Any) -> bool:
+        good, rest, kept = (sum(same(choice, v) for v in values) for values in (self.good, self.rest, self.keep))
+        luck = hypergeom.cdf(good, len(self.good) + len(self.rest), len(self.good), good + rest)
+        return not kept and luck < LUCK
+
+
+def _lag(good: np.ndarray, rest: np.ndarray, end: int) -> tuple[float, float]:
+    """Up to where good trials lag most behind the rest, from the low end (1) or the high one (-1), and the chance."""
+    if not len(rest):
+        return math.nan, 1.0
+    test = ks_2samp(end * good, end * rest, alternative="less", method="exact")
+    return end * float(test.statistic_location), float(test.pvalue)
+
+
+def _between(whole: FloatDistribution | IntDistribution, low: float, high: float) -> BaseDistribution:
+    """The part of an axis from `low` to `high` and a margin beside each, on its grid, never beyond its ends."""
+    there, back = (math.log, math.exp) if whole.log else (float, float)
+    margin = MARGIN * (there(whole.high) - there(whole.low))
+    low = whole.low if low == whole.low else max(whole.low, back(there(low) - margin))
+    high = whole.high if high == whole.high else min(whole.high, back(there(high) + margin))
+    if whole.step is not None:
+        low = whole.low + whole.step * math.floor((low - whole.low) / whole.step + 1e-9)
+        high = min(whole.high, whole.low + whole.step * math.ceil((high - whole.low) / whole.step - 1e-9))
+    if isinstance(whole, IntDistribution):
+        return IntDistribution(round(low), round(high), log=whole.log, step=whole.step)
+    return FloatDistribution(low, high, log=whole.log, step=whole.step)
+
+
+def _sound(axes: Mapping[str, BaseDistribution], space: Space) -> Space:
+    """These axes under the space's conditions, less those that no value of a parent opens any more."""
+    conditions = {
+        axis: {parent: tuple(v for v in values if inside(axes[parent], v)) for parent, values in parents.items()}
+        for axis, parents in space.conditions.items()
+    }
+    whole = Space(axes, conditions)
+    return whole.without(*(name for name in axes if not all(whole.opening(name).values())))
+
+
+def _range(axis: BaseDistribution) -> str:
+    assert isinstance(axis, CategoricalDistribution | FloatDistribution | IntDistribution)
+    return describe(axis) if isinstance(axis, CategoricalDistribution) else f"{shown(axis.low)}-{shown(axis.high)}"

@@ -1,0 +1,1 @@
+"""MLflow: events, their delivery, the store."""

@@ -1,0 +1,81 @@
+"""What tracking keeps of a trial, as events, and many events of one run as one update. Pure: no server, no files.
+
+An event is a dictionary: `trial` (its id; None is the sweep itself), `at` (milliseconds), and any of `params`, `tags`,
+`metrics` with `step`, `status` (of an MLflow run), `folder` to upload as `artifact`.
+"""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.tune.result import AUTO_RESULT_KEYS, TIME_TOTAL_S, TRAINING_ITERATION
+from ray.tune.utils import flatten_dict
+
+from sweeps.results.trial_history import has_diverged
+
+# What Tune adds to every result, and what is not a metric.
+NOT_METRICS = {
+    *AUTO_RESULT_KEYS,
+    "config",
+    "items",
+    "completions",
+    "done",
+    "should_checkpoint",
+    "checkpoint_dir_name",
+    "iterations_since_restore",
+}
+LONGEST_VALUE = 1000  # characters of a parameter or tag; MLflow takes 6,000, and 1 MB a request
+
+
+@dataclass
+class Update:
+    """What is new about one run. `metrics` are (name, value, milliseconds, step); `status` is the last one."""
+
+    trial: str | None
+    began: int
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
+    status: str | None = None
+    ended: int = 0
+    folders: list[tuple[str, str]] = field(default_factory=list)  # path, name as an artifact
+
+
+def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
+    """Events in order -> one update per run, in order of first appearance. Later tags and status win."""
+    updates: dict[str | None, Update] = {}
+    for event in events:
+        update = updates.setdefault(event["trial"], Update(event["trial"], event["at"]))
+        update.params |= {_name(k): _text(v) for k, v in event.get("params", {}).items()}
+        update.tags |= {_name(k): _text(v) for k, v in event.get("tags", {}).items()}
+        update.metrics += [(_name(k), v, event["at"], event["step"]) for k, v in event.get("metrics", {}).items()]
+        if "status" in event:
+            update.status, update.ended = event["status"], event["at"]
+        if "folder" in event:
+            update.folders.append((event["folder"], event["artifact"]))
+    return list(updates.values())
+
+
+def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a Tune result that a learner reported; nested ones as `outer/inner`; no flags, no texts."""
+    own = flatten_dict({k: v for k, v in result.items() if k not in NOT_METRICS})
+    return {k: float(v) for k, v in own.items() if isinstance(v, numbers.Real) and not isinstance(v, bool)}
+
+
+def round_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A Tune result as a row of a `TrialHistory`; `time_s` counts from the trial's start."""
+    timed = {"round": result[TRAINING_ITERATION], "time_s": result.get(TIME_TOTAL_S, 0.0)}
+    return timed | metrics_of(result) | {"diverged": has_diverged(result)}
+
+
+def _name(name: str) -> str:
+    """MLflow takes letters, digits and _ - . space : / in names."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
+
+
+def _text(value: Any) -> str:
+    return str(value)[:LONGEST_VALUE]

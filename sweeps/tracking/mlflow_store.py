@@ -1,0 +1,222 @@
+"""Where tracked runs are kept: an MLflow database or server. The only file that imports mlflow."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sweeps.spec.validation import BadInput
+from sweeps.tracking.event_queue import Event
+from sweeps.tracking.events import Update, merge
+
+SWEEP_TAG, TRIAL_TAG, PARENT_TAG = "espalier.sweep_id", "espalier.trial_id", "mlflow.parentRunId"
+ITEMS = 100  # parameters, tags and metrics in one request; MLflow takes at most 100, 100 and 1,000, and 1 MB
+REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # the server is there, and will never take this
+DATABASE = "mlflow.db"  # in the folder that a sweep is started in
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the spool tries again; the default of 7 takes four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds without an answer; the default is 120
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that only MLflow's LLM judges need
+}
+
+
+class Store:
+    """Receives a sweep's events. Used by one thread; may take seconds, and raises if the store is away.
+
+    Taking the same events twice changes nothing: runs are looked for by their tags before they are made, and MLflow
+    keeps equal parameters, tags and metrics once. `refused` is told what MLflow will never take.
+    """
+
+    def __init__(self, uri: str, experiment: str, sweep_id: str, refused: Callable[[str], None]) -> None:
+        self.uri, self.experiment_id = uri, None  # type: str, str | None
+        self._experiment, self._sweep_id, self._refused = experiment, sweep_id, refused
+        self._client: Any = None
+        self._runs: dict[str | None, str] = {}
+
+    @property
+    def parent(self) -> str | None:
+        """The sweep's own run, once something has arrived."""
+        return self._runs.get(None)
+
+    def send(self, events: Iterable[Event]) -> None:
+        try:
+            self._connect()
+            for update in merge(events):
+                self._send(update)
+        except Exception:
+            self._client = None  # look everything up again: it may be another server that comes back
+            self._runs.clear()
+            raise
+
+    def _connect(self) -> None:
+        if self._client is not None:
+            return
+        set_environment()
+        from mlflow import MlflowClient  # 2 s, and on this thread rather than the driver's
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what it raises is told in one line
+        client = MlflowClient(self.uri)
+        found = client.get_experiment_by_name(self._experiment)
+        if found is not None and found.lifecycle_stage != "active":
+            raise RuntimeError(
+                f"its experiment {self._experiment!r} was deleted; restore it, or set MLFLOW_EXPERIMENT_NAME"
+            )
+        self.experiment_id = (
+            found.experiment_id if found else client.create_experiment(self._experiment, _artifacts(self.uri))
+        )
+        self._client = client
+
+    def _send(self, update: Update) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        run = self._run(update)
+        items: list[Any] = [Metric(*metric) for metric in update.metrics]
+        items += [Param(*param) for param in update.params.items()]
+        items += [RunTag(*tag) for tag in update.tags.items()]
+        for start in range(0, len(items), ITEMS):
+            self._log(run, items[start : start + ITEMS])
+        for folder, artifact in update.folders:
+            self._upload(run, folder, artifact)
+        if update.status == "RUNNING":
+            self._client.update_run(run, status="RUNNING")
+        elif update.status:
+            self._client.set_terminated(run, update.status, update.ended)
+
+    def _run(self, update: Update) -> str:
+        """The run of a trial, or of the sweep: known, found by its tags, or made."""
+        if update.trial in self._runs:
+            return self._runs[update.trial]
+        own = {SWEEP_TAG: self._sweep_id}
+        if update.trial is not None:
+            own = {PARENT_TAG: self._run(Update(None, update.began)), TRIAL_TAG: update.trial}
+        where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in own.items())
+        found = self._client.search_runs([self.experiment_id], where, max_results=1)
+        run = found[0] if found else self._client.create_run(self.experiment_id, update.began, update.tags | own)
+        self._runs[update.trial] = run.info.run_id
+        return run.info.run_id
+
+    def _log(self, run: str, items: list[Any]) -> None:
+        """Log items, or, where MLflow refuses some for good (a name it cannot store), all the others."""
+        from mlflow import MlflowException
+        from mlflow.entities import Metric, Param, RunTag
+
+        kinds = {"metrics": Metric, "params": Param, "tags": RunTag}
+        try:
+            self._client.log_batch(run, **{k: [i for i in items if isinstance(i, kind)] for k, kind in kinds.items()})
+        except MlflowException as error:
+            if error.error_code not in REFUSED:
+                raise
+            if len(items) == 1:
+                self._refused(f"MLflow refused {items[0].key!r}: {told(error, self.uri)}")
+                return
+            self._log(run, items[: len(items) // 2])
+            self._log(run, items[len(items) // 2 :])
+
+    def _upload(self, run: str, folder: str, artifact: str) -> None:
+        """A folder as an artifact. If only the artifact store fails, waiting would not help."""
+        try:
+            self._client.log_artifacts(run, folder, artifact)
+        except Exception as error:
+            self._client.get_run(run)
+            why = told(error, self.uri)
+            self._refused(f"MLflow did not take the files of {folder}: {why}; they are still there")
+
+
+def set_environment() -> None:
+    """MLflow as we want it, unless the user said otherwise; to be called before it is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def store_uri(folder: Path) -> str:
+    """MLFLOW_TRACKING_URI, or a database in `folder`. BadInput for a store that MLflow no longer has."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / DATABASE}"
+    if uri.split(":")[0].split("+")[0] not in (*DATABASES, "http", "https", "databricks"):
+        raise BadInput(
+            f"MLFLOW_TRACKING_URI={public(uri)}: MLflow keeps no runs in folders any more; unset it, or give"
+            " sqlite:///FILE or http://HOST:PORT"
+        )
+    return uri
+
+
+def public(uri: str) -> str:
+    """An address without the password that it may hold."""
+    return _without_password(uri, uri)
+
+
+def told(error: Exception, uri: str) -> str:
+    """The first line of what went wrong with a store, which may quote its address, without the password in that."""
+    lines = _without_password(str(error), uri).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def _without_password(text: str, uri: str) -> str:
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text
+
+
+def _artifacts(uri: str) -> str | None:
+    """`mlartifacts` beside a SQLite file: MLflow's default depends on the folder one happens to be in."""
+    return (
+        (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+        if uri.startswith("sqlite")
+        else None
+    )
+
+
+def ui_command(uri: str, port: int) -> list[str]:
+    """The command that serves a database's pages on this machine only. BadInput if `uri` is a server itself."""
+    if uri.split(":")[0].split("+")[0] not in DATABASES:
+        raise BadInput(f"MLFLOW_TRACKING_URI={public(uri)} is a server already: open it in a browser")
+    where = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "server", *where]
+
+
+def check_port(port: int) -> None:
+    """BadInput if the port of this machine is taken or cannot be."""
+    if not 1 <= port <= 65535:
+        raise BadInput(f"--port {port}: ports are 1 to 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed a moment ago is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            why = "is in use" if error.errno in (48, 98) else f"cannot be opened ({error.strerror})"
+            raise BadInput(f"port {port} {why}; choose another with --port") from error
+
+
+def serve_ui(port: int = 5000) -> None:
+    """Open MLflow on what the sweeps started in this folder wrote: http://127.0.0.1:PORT.
+
+    Args:
+        port: of this machine
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (Path.cwd() / DATABASE).is_file():  # MLflow would make one
+        raise BadInput(f"no sweep has written to {Path.cwd()}; go to the folder that one was started in")
+    command = ui_command(store_uri(Path.cwd()), port)
+    check_port(port)
+    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    set_environment()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = subprocess.Popen(command, start_new_session=True)
+    try:
+        sys.exit(server.wait())
+    except KeyboardInterrupt:
+        sys.exit(0)
+    finally:  # MLflow starts processes of its own, which would keep the port
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)

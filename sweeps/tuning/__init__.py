@@ -1,0 +1,1 @@
+"""The search itself: Ray Tune, Optuna, ASHA, finalists."""

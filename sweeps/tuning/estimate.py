@@ -1,0 +1,140 @@
+"""`--plan`: what a sweep would cost, from one measured round in a process of its own. Starts no Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from sweeps.resources.placement import machine, seating, with_devices
+from sweeps.results.finals import SEEDS
+from sweeps.spec.data_summary import data_of
+from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.tuning.session import python_path
+
+PROBE_TIMEOUT_S = 900
+HOUR_S = 3600
+MIB = 2**20
+
+
+def plan(sweep: Sweep) -> float:
+    """Print what is known at once, then each probe as it ends; the hours of this machine that it comes to.
+
+    Raises BadInput when a probe's round fails.
+    """
+    import torch  # here: it takes seconds
+
+    _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
+    for pair in sweep.pairs:
+        _say(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
+        sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))
+        named = {n: v for n, v in pair.baselines().items() if "." not in n}
+        told = ", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"
+        _say(f"    splits: {sizes}; chance {pair.task.chance:.1%}", f"    baselines: {told}")
+        _say(*(f"    {line}" for line in data_of(pair)))
+    gpus = torch.cuda.device_count()
+    sweep = with_devices(sweep, gpus)
+    plan = seating(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
+    _say(str(plan), "trials per rung (ASHA, expected):")
+    _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
+    probes = []
+    for index, pair in enumerate(sweep.pairs):
+        probes.append(cost := probe(sweep, index))
+        _say(
+            f"probe of {pair.learner.name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
+            f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
+            f"{cost['trainable_parameters']:,.0f} trainable parameters"
+        )
+    rounds_total = _expected_rounds(sweep)
+    per_round = sum(cost["round_s"] for cost in probes) / len(probes)
+    side_by_side = plan.hosts if plan.shape else sweep.max_concurrent_trials or 1
+    hours = rounds_total * per_round / side_by_side / HOUR_S
+    memory = max(cost["peak_rss"] for cost in probes) * side_by_side / MIB
+    checkpoints = max(cost["checkpoint"] for cost in probes)
+    _say(
+        f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
+        f"with {side_by_side} side by side, {memory:,.0f} MiB of memory, "
+        f"{3 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
+    )
+    if sweep.finalists:
+        trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults
+        more = trainings * sweep.rounds * per_round / side_by_side / HOUR_S
+        hours += more
+        _say(f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more at most")
+    return hours
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:
+    """(round, trials that are expected to reach it): each rung keeps 1 in `reduction_factor`."""
+    count = sweep.num_samples
+    for rung in sweep.rungs()[:-1]:
+        yield rung, count
+        count = max(1, round(count / sweep.reduction_factor))
+    yield sweep.rounds, count
+
+
+def probe(sweep: Sweep, index: int) -> dict[str, float]:
+    """One round and evaluation of a pair's default configuration -> seconds, bytes, parameters."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sweeps.tuning.estimate"],
+        input=pickle.dumps((sweep.pairs[index], sweep.seed)),
+        capture_output=True,
+        timeout=PROBE_TIMEOUT_S,
+        env=_environment(sweep),
+        check=False,
+    )
+    if done.returncode:
+        last = done.stderr.decode().strip().splitlines()[-1:]
+        raise BadInput(f"the probe of {sweep.pairs[index].learner.name!r} failed: {''.join(last)}")
+    return json.loads(done.stdout.decode().splitlines()[-1])
+
+
+def _expected_rounds(sweep: Sweep) -> float:
+    total, before = 0.0, 0
+    for rung, count in rungs(sweep):
+        total, before = total + count * (rung - before), rung
+    return total
+
+
+def _environment(sweep: Sweep) -> dict[str, str]:
+    """As a trial's: one that asks for no GPU sees none."""
+    unseen = {} if sweep.resources_per_trial.get("gpu") else {"CUDA_VISIBLE_DEVICES": ""}
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": threads} | unseen
+
+
+def _measure(pair: Any, seed: int) -> dict[str, float]:
+    import resource
+
+    import torch
+
+    from trainables.runtime.trial import open_learner
+
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    learner = open_learner(pair, seed)
+    opened = time.perf_counter()
+    metrics = learner.round()
+    learner.evaluate()
+    done = time.perf_counter()
+    return {
+        "start_s": opened - start,
+        "round_s": done - opened,
+        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "checkpoint": float(len(learner.state())),
+        "trainable_parameters": metrics["trainable_parameters"],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(*pickle.load(sys.stdin.buffer))))

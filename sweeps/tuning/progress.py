@@ -1,0 +1,221 @@
+"""What a person sees during a sweep: one block redrawn on a terminal, one line per event anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from sweeps.results.leaderboard import (
+    UNRANKED,
+    Status,
+    TrialRecord,
+    differences,
+    how_ended,
+    percent,
+    varying_axes,
+)
+from sweeps.results.trial_history import TrialHistory
+from sweeps.tracking.events import round_of
+from sweeps.tuning.stopping import cause_of, error_of
+
+UNDER_WAY = ("running", "interrupted")  # the latter go on when there is room
+STATES: tuple[Status, ...] = ("running", "finished", "pruned", "diverged", "failed", "interrupted")
+LAST_EVENTS = 5  # lines of the block
+REDRAWS_PER_S = 2
+
+
+@dataclass
+class Seen:
+    """One trial as the display knows it."""
+
+    number: int
+    params: Mapping[str, Any]
+    status: Status = "running"
+    history: TrialHistory = field(default_factory=TrialHistory)
+
+    @property
+    def round(self) -> int:
+        return self.history.rounds
+
+    @property
+    def score(self) -> float | None:
+        """Of its best round."""
+        return self.history.score
+
+    @property
+    def name(self) -> str:
+        """With its learner, where a sweep has several."""
+        learner = self.params.get("learner")
+        return f"trial {self.number} ({learner})" if learner else f"trial {self.number}"
+
+
+@dataclass
+class State:
+    """All that the display shows. Times are seconds since the sweep started or was resumed."""
+
+    total: int  # trials
+    rounds: int  # of a trial that is not stopped early
+    chance: float
+    elapsed: float = 0.0
+    before: float = 0.0  # trials' worth of work that was done before this start
+    trials: dict[str, Seen] = field(default_factory=dict)
+    events: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_EVENTS))
+
+    def seen(self) -> list[Seen]:
+        """A copy in one step: the block is drawn by a thread while the driver adds trials."""
+        return list(self.trials.values())
+
+    @property
+    def best(self) -> Seen | None:
+        """The one that leads the leaderboard; the earlier trial on a tie."""
+        able = [t for t in self.seen() if t.history.best and t.status not in UNRANKED]
+        return max(able, key=lambda t: t.score or 0.0, default=None)
+
+    def ended(self) -> int:
+        return sum(t.status not in UNDER_WAY for t in self.seen())
+
+    def done(self) -> float:
+        """Trials that ended, and what the others have done, in trials."""
+        return sum(min(1.0, t.round / self.rounds) if t.status in UNDER_WAY else 1.0 for t in self.seen())
+
+    def time_left(self) -> float | None:
+        """Seconds, from the pace so far; None until half a trial has been done. Pruning is in the pace."""
+        fresh = self.done() - self.before
+        return self.elapsed * (self.total - self.done()) / fresh if fresh >= 0.5 else None
+
+    def best_line(self) -> str:
+        if (best := self.best) is None:
+            return f"no score yet (chance {percent(self.chance)})"
+        axes = varying_axes([t.params for t in self.seen()])
+        score = f"best {percent(best.score)} (chance {percent(self.chance)})"
+        where = f"{score}: {best.name}, round {best.history.best_round}"
+        return f"{where}  {differences(best.params, axes, str(best.params.get('learner', '')))}".rstrip()
+
+
+def render(state: State) -> Group:
+    """The block. No line is wider than the console: long ones are folded, the last events are cut."""
+    counts = Counter(trial.status for trial in state.seen())
+    pending = max(0, state.total - len(state.trials))
+    left = state.time_left()
+    words = [f"{counts[name]} {name}" for name in STATES if counts[name] or name in ("running", "finished", "pruned")]
+    clock = f"{minutes(state.elapsed)} elapsed" + (f", about {minutes(left)} left" if left is not None else "")
+    return Group(
+        Text(f"{state.ended()} of {state.total} trials, {clock}", style="bold"),
+        Text(bar(state.done() / max(state.total, 1))),
+        Text(", ".join([*words, f"{pending} pending"])),
+        Text(state.best_line(), style="green" if state.best else "", overflow="fold"),
+        *(Text(event, style="dim", no_wrap=True, overflow="ellipsis") for event in list(state.events)),
+    )
+
+
+def bar(share: float, width: int = 40) -> str:
+    full = round(width * min(1.0, share))
+    return "█" * full + "░" * (width - full)
+
+
+def minutes(seconds: float) -> str:
+    """75 -> `1:15`, 3,700 -> `1:01:40`."""
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+class Progress(Callback):
+    """Follows a sweep of `total` trials of up to `rounds` rounds and shows it on `stream`.
+
+    `earlier` gives the trials of a sweep that is resumed, under the numbers that they have in the leaderboard.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        rounds: int,
+        chance: float,
+        stream: TextIO,
+        earlier: Callable[[], Iterable[TrialRecord]] = tuple,
+    ) -> None:
+        self.state, self._earlier = State(total, rounds, chance), earlier
+        self._stream, self._live = stream, None  # type: TextIO, Live | None
+        self._start, self._first_step = time.monotonic(), True
+
+    def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
+        self._start = time.monotonic()
+        if self._stream.isatty():
+            self._live = Live(
+                get_renderable=self._now, console=Console(file=self._stream), refresh_per_second=REDRAWS_PER_S
+            )
+            self._live.start()
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """On the first step of a resumed sweep, take in what there is."""
+        if not self._first_step:
+            return
+        self._first_step = False
+        for one in self._earlier():
+            status: Status = "interrupted" if one.status == "running" else one.status
+            self.state.trials[one.trial_id] = Seen(one.number, one.params, status, one.history)
+        self.state.before = self.state.done()
+        if self.state.trials:
+            self._event(f"resumed with {self.state.ended()} trials done")
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        again = trial.trial_id in self.state.trials
+        seen = self._seen(trial)
+        seen.status = "running"
+        self._event(f"{seen.name} {'restored' if again else 'started'}")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        before, seen = self.state.best, self._seen(trial)
+        reached = before.score if before else None
+        seen.history = seen.history.with_round(round_of(result))
+        score = seen.history.score
+        if seen.history.best and score is not None and (reached is None or score > reached):
+            self._event(f"new {self.state.best_line()}")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        seen = self._seen(trial)
+        seen.status = how_ended(trial.last_result, self.state.rounds)
+        where = f" at round {seen.round}" if seen.status in ("pruned", "diverged") else ""
+        score = "" if seen.status == "diverged" else f", {percent(seen.score)}"  # what it was before is of no use
+        self._event(f"{seen.name} {seen.status}{where}{score}")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        why = cause_of(error_of(trial))
+        self._event(f"{self._seen(trial).name} goes on from its last checkpoint after {why}")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        seen = self._seen(trial)
+        seen.status = "failed"
+        self._event(f"{seen.name} failed after round {seen.round}: {cause_of(error_of(trial))}")
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        for trial in trials:  # a time budget and Ctrl-C end trials without a word
+            seen = self.state.trials.get(trial.trial_id)
+            if seen is not None and seen.status == "running":
+                seen.status = how_ended(trial.last_result, self.state.rounds, error=trial.status == "ERROR")
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _seen(self, trial: Any) -> Seen:
+        known = self.state.trials
+        return known.setdefault(trial.trial_id, Seen(len(known), dict(trial.config)))
+
+    def _event(self, text: str) -> None:
+        line = f"{minutes(time.monotonic() - self._start):>7}  {text}"
+        self.state.events.append(line)
+        if self._live is None:
+            print(line, file=self._stream, flush=True)
+
+    def _now(self) -> Group:
+        self.state.elapsed = time.monotonic() - self._start
+        return render(self.state)

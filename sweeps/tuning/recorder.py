@@ -1,0 +1,242 @@
+"""What happened to every trial so far, in memory, in Tune's snapshots, and on disk as a leaderboard at every moment."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray.tune import Callback, Checkpoint
+
+from sweeps.results import pareto, rungs
+from sweeps.results.files import BESIDE, FINALISTS, checkpoint_hash, finalists_parquet
+from sweeps.results.finals import Final, clusters_of, left_out, markdown
+from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
+from sweeps.results.run_folder import BEST, winner
+from sweeps.spec.sweep import Sweep
+from sweeps.tracking.events import round_of
+from sweeps.tuning.stopping import STOP_FOLDER
+from trainables.atomic import replace_file, replacing_folder, restore
+from trainables.checks.trial_warnings import watch_best, watch_first
+from trainables.core import Example
+from trainables.runtime.trial import ADAPTER_FOLDER
+
+HASHES = "hashes.yaml"
+WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
+KEEP_LAST = 2  # checkpoints of a trial: the newest may be half-written
+SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it names must still be there
+
+
+class Recorder(Callback):
+    """Keeps a `TrialRecord` per trial, writes the leaderboard files, and copies the best adapter to `best/`."""
+
+    def __init__(self, folder: Path, sweep: Sweep, baselines: dict, remarks: Sequence[str] = ()) -> None:
+        self.folder, self.rounds, self._sweep = folder, sweep.rounds, sweep
+        self.records: dict[str, TrialRecord] = {}
+        self._baselines, self._remarks = baselines, remarks
+        keys = {pair.learner.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
+        self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
+        self._written = 0.0
+        self._ended: deque[tuple[float, Any]] = deque()  # when, and which trial, whose checkpoints are to be tidied
+        self.finals: list[Final] = []
+        self.clusters: Sequence[str] = ()
+        self.trivial: Mapping[str, float] = {}  # what strategies that learn nothing score on the test split
+        self.lost: Mapping[str, str] = {}  # finalists that have no score, by name: why
+        restore(folder / BEST)  # where an earlier driver was killed
+
+    def on_trial_start(self, iteration, trials, trial, **info) -> None:
+        self._begin(trial)
+        self._set(trial.trial_id, status="running")  # also of one that goes on after an interruption
+
+    def _begin(self, trial) -> None:
+        """Know a trial. Tune says that one has started when its process is up, and of one whose set-up fails nothing
+        but that."""
+        if trial.trial_id in self.records:
+            return
+        self.records[trial.trial_id] = TrialRecord(
+            trial_id=trial.trial_id,
+            number=len(self.records),
+            learner=self._sweep.resolve(trial.config)[0].learner.name,
+            params=dict(trial.config),
+            status="running",
+        )
+
+    def on_trial_recover(self, iteration, trials, trial, **info) -> None:
+        self._begin(trial)
+        self._note(trial.trial_id, "restored")
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        record = self.records[trial.trial_id]
+        entry = round_of(result) | {"at": time.time()}
+        history = record.history.with_round(entry)
+        items = result.get("items") or []
+        update: dict[str, Any] = {"history": history}
+        if items:
+            update["n_items"] = len(items)
+        if history.best is entry:
+            clusters = self._clusters[record.learner]
+            update |= {"items": tuple(items), "clusters": clusters if len(clusters) == len(items) else ()}
+        elif history.best is not record.history.best:  # which was run again, and worse: what was said then is gone
+            update |= {"items": (), "clusters": ()}
+        if history.diverged:
+            update |= {"status": "diverged", "items": (), "clusters": (), "n_items": 0}
+        self._set(trial.trial_id, **update)
+        for mark in watch_first(result):
+            self._note(trial.trial_id, mark)
+        if result.get("memory_halvings"):
+            self._note(trial.trial_id, "short of memory: fewer rows at a time")
+        if time.monotonic() - self._written > WRITE_EVERY_S:
+            self.write()
+
+    def on_checkpoint(self, iteration, trials, trial, checkpoint, **info) -> None:
+        tidy(trial, younger_than_s=SNAPSHOT_LAG_S)
+
+    def on_trial_complete(self, iteration, trials, trial, **info) -> None:
+        if trial.trial_id not in self.records:  # Tune ends a trial that never started when the sweep is cut short
+            return
+        self._set(trial.trial_id, status=how_ended(trial.last_result, self.rounds))
+        if (self.folder / STOP_FOLDER / trial.trial_id).exists():
+            self._note(trial.trial_id, "stopped by hand")
+        self.keep_best(trials)
+        self._ended.append((time.monotonic(), trial))
+        self.write()
+
+    def on_step_end(self, iteration, trials, **info) -> None:
+        self.tidy_ended(SNAPSHOT_LAG_S)
+
+    def tidy_ended(self, for_s: float = 0.0) -> None:
+        """Delete what trials that ended at least `for_s` ago no longer need; not at once, see `SNAPSHOT_LAG_S`."""
+        while self._ended and time.monotonic() - self._ended[0][0] >= for_s:
+            tidy(self._ended.popleft()[1])
+
+    def on_trial_error(self, iteration, trials, trial, **info) -> None:
+        self._begin(trial)
+        self._set(trial.trial_id, status="failed")
+        self.write()
+
+    def on_experiment_end(self, trials, **info) -> None:
+        """A time budget and Ctrl-C end trials without a word."""
+        for trial in trials:
+            record = self.records.get(trial.trial_id)
+            if record and record.status == "running":
+                self._set(trial.trial_id, status=how_ended(trial.last_result, self.rounds))
+
+    def get_state(self) -> dict[str, Any]:
+        return {"records": self.records}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.records = state["records"]
+
+    def best(self) -> TrialRecord | None:
+        """The finalists' first, or until then the highest score of any round; the earlier trial on a tie."""
+        return winner(list(self.records.values()), self.finals)
+
+    def keep_best(self, trials: list[Any]) -> None:
+        """Copy the best trial's best checkpoint's adapter to `best/`."""
+        best = self.best()
+        trial = next((t for t in trials if best and t.trial_id == best.trial_id), None)
+        if trial and (checkpoint := best_checkpoint(trial)):
+            self._keep(checkpoint)
+
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        """Its adapter to `best/`, which is a whole one at every moment, old or new."""
+        with checkpoint.as_directory() as source, replacing_folder(self.folder / BEST) as fresh:
+            shutil.copytree(Path(source) / ADAPTER_FOLDER, fresh)
+
+    def judge(self) -> None:
+        """Mark the trials whose best round means little; to be called when all baselines are known."""
+        for record in by_score(self.records.values()):
+            if best := record.history.best:
+                for mark in watch_best(best, self._baselines):
+                    self._note(record.trial_id, mark)
+
+    def conclusions(self) -> list[str]:
+        """Which finalists are missing, what rungs were worth, and the Pareto front, where there is something to say."""
+        records, sweep = list(self.records.values()), self._sweep
+        told = left_out(self.finals, self.lost)
+        return [
+            *told,
+            *rungs.in_words(records, self.finals, sweep.rungs()),
+            *pareto.in_words(records, sweep.objectives),
+        ]
+
+    def write(self) -> None:
+        self._written = time.monotonic()
+        records = list(self.records.values())
+        section = markdown(self.finals, self.clusters, self.trivial) if self.finals else ""
+        write_all(
+            self.folder,
+            records,
+            baselines=self._baselines,
+            rounds=self.rounds,
+            remarks=[*self._remarks, *self.conclusions()],
+            section=section,
+        )
+
+    def confirm(
+        self,
+        finals: list[Final],
+        checkpoints: Mapping[str, Checkpoint],
+        lost: Mapping[str, str],
+        asked: Sequence[Example],
+        trivial: Mapping[str, float],
+    ) -> None:
+        """The finalists, their checkpoints by trial id, why others are missing, the test split, and what strategies
+        that learn nothing score on it: for the leaderboard, the table of answers, and `best/`, whose adapter is from
+        here on one whose test score was measured. Where none finished, the base alone is no finalist."""
+        self.trivial, self.lost = trivial, lost
+        replace_file(self.folder / BESIDE, yaml.safe_dump({"trivial": dict(trivial), "lost": dict(lost)}).encode())
+        if not checkpoints:
+            self.write()
+            return
+        self.finals, self.clusters = finals, clusters_of([example.key for example in asked])
+        best = self.best()
+        if best and best.trial_id in checkpoints:
+            self._keep(checkpoints[best.trial_id])
+        keep_hashes(self.folder, checkpoints)
+        # Last: where it lies, --resume takes the rest for done.
+        replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
+        self.write()
+
+    def _note(self, trial_id: str, note: str) -> None:
+        if note not in (notes := self.records[trial_id].notes):
+            self._set(trial_id, notes=(*notes, note))
+
+    def _set(self, trial_id: str, **fields: Any) -> None:
+        self.records[trial_id] = replace(self.records[trial_id], **fields)
+
+
+def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
+    """What tells finalists' weights apart (`files.checkpoint_hash`), by trial id; of those that have weights."""
+    hashes = {}
+    for trial_id, checkpoint in checkpoints.items():
+        with checkpoint.as_directory() as source, suppress(ValueError):
+            hashes[trial_id] = checkpoint_hash(Path(source) / ADAPTER_FOLDER)
+    replace_file(folder / HASHES, yaml.safe_dump(hashes).encode())
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """The same, of a sweep's folder; empty without finalists."""
+    return yaml.safe_load((folder / HASHES).read_text()) if (folder / HASHES).is_file() else {}
+
+
+def best_checkpoint(trial: Any) -> Checkpoint | None:
+    """Its best round's, as `TrialHistory` has it: the first of equals. Tune's own choice would be the last."""
+    results = trial.run_metadata.checkpoint_manager.best_checkpoint_results  # by score, equal ones by time
+    return next((one.checkpoint for one in results if one.metrics["score"] == results[-1].metrics["score"]), None)
+
+
+def tidy(trial: Any, younger_than_s: float = 0.0) -> None:
+    """Delete a trial's checkpoints but the best, the last ones, and those that a snapshot on disk may still name."""
+    best = best_checkpoint(trial)
+    folders = sorted(Path(trial.storage.trial_fs_path).glob("checkpoint_*"))  # numbered, so the last is the latest
+    for folder in folders[:-KEEP_LAST]:
+        old = time.time() - folder.stat().st_mtime >= younger_than_s
+        if old and not (best and Path(best.path) == folder):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""What is said when a sweep ends: the leaderboard, the gain as format and as skill, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweeps.cli.flags import has_name
+from sweeps.commands.reproduce import job_of
+from sweeps.results.finals import print_finals
+from sweeps.results.gain import gain
+from sweeps.results.leaderboard import TrialRecord, print_table
+from sweeps.results.run_folder import BEST, END_FILE, Run
+from sweeps.spec.sweep import Sweep
+from sweeps.tuning.runner import Outcome
+from sweeps.tuning.stopping import SAME
+from trainables.atomic import replace_file
+
+
+def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str], report: bool) -> None:
+    """Print the end of a sweep; write `end.yaml`, `best/config.yaml` and, if asked to, a `report`; tell MLflow."""
+    keep_end(folder, outcome)
+    records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
+    print()
+    print_table(records, outcome.baselines)
+    for line in outcome.recorder.conclusions():
+        print(line)
+    if outcome.cause:
+        print(
+            f"stopped: the same failure {SAME} times in a row, {outcome.cause}; see {folder / 'tune'}/<trial>/error.txt"
+        )
+    if outcome.interrupted:
+        why = "" if outcome.cause else "interrupted; "
+        print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")
+    if outcome.recorder.finals:
+        print_finals(outcome.recorder.finals, outcome.recorder.clusters, outcome.recorder.trivial)
+    if best is None:
+        print(f"no trial has a score yet; see {folder}")
+    else:
+        command = shlex.join([called("espalier"), "reproduce", str(folder)])
+        for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
+            print(line)
+        keep_config(folder, best, command)
+        outcome.tracking.log_winner(best.trial_id, folder / BEST)
+        print(f"train the winner again:\n  {command}")
+    page = make_report(folder) if report else None
+    if page is not None:
+        outcome.tracking.log_plots(page.with_name("plots"))
+    outcome.tracking.flush()  # the page's address is known once the first events have arrived
+    if outcome.dollars is not None:
+        print(f"cost: {outcome.dollars:.2f} dollars for {len(records)} trials; the cluster costs until `ray down`")
+    print(f"report: {page or folder / 'leaderboard.md'}; {outcome.seconds / 60:.1f} min")
+    print(f"MLflow: {outcome.tracking.address()}")
+
+
+def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
+    """The same flags with this run's name, and `--resume`."""
+    named = [] if has_name(argv) else ["--name", sweep.name]
+    python = called(Path(sys.executable).name)
+    return shlex.join([python, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"])
+
+
+def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
+    """The gain over the untouched base in its two parts, in points of score."""
+    won = gain(best.score, untouched)
+    if won is None or best.score is None:
+        return []
+    before = f"untouched base {100 * won.before:.1f} %, right in any format {100 * won.lenient:.1f} %"
+    if won.total < 0:
+        return [f"{before}; best {100 * best.score:.1f} %: training lost {-won.total:.1f} points"]
+    return [
+        f"{before}; best {100 * best.score:.1f} %",
+        f"gain {won.total:+.1f} points, of which answer format {won.form:.1f} and skill {won.skill:.1f}",
+    ]
+
+
+def keep_config(folder: Path, best: TrialRecord, command: str) -> None:
+    """Beside the adapter in `best/`: which trial it is, what it scored, and the command that trains it again."""
+    target = folder / BEST
+    target.mkdir(exist_ok=True)
+    job = job_of(Run.read(folder), best.trial_id)
+    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": dict(best.params)}
+    facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
+    replace_file(target / "config.yaml", yaml.safe_dump(facts, sort_keys=False).encode())
+
+
+def make_report(folder: Path) -> Path | None:
+    """Write `report.html` and its plots. What goes wrong there must not hide what the sweep found."""
+    from sweeps.report.page import write_report  # matplotlib takes a second to import
+
+    try:
+        return write_report(folder)
+    except Exception as error:
+        print(f"warning: no report ({type(error).__name__}: {error}); see why with `espalier report {folder}`")
+        return None
+
+
+def keep_end(folder: Path, outcome: Outcome) -> None:
+    """`end.yaml`: what is known only at the end, for `Run`."""
+    untouched = {
+        learner: {name: value for name, value in metrics.items() if isinstance(value, float | int)}
+        for learner, metrics in outcome.untouched.items()
+    }
+    facts: dict[str, Any] = {
+        "baselines": outcome.baselines,
+        "untouched": untouched,
+        "seconds": round(outcome.seconds, 1),
+    }
+    facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
+    if outcome.dollars is not None:
+        facts["dollars"] = round(outcome.dollars, 4)
+    replace_file(folder / END_FILE, yaml.safe_dump(facts, sort_keys=False).encode())
+
+
+def called(program: str) -> str:
+    """How a program of this environment is called from here: by its name alone where that is the one on PATH."""
+    beside, found = Path(sys.executable).with_name(program), shutil.which(program)
+    if not beside.is_file() or (found and Path(found).parent.samefile(beside.parent)):
+        return program
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

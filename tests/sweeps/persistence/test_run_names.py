@@ -1,0 +1,139 @@
+"""One run under several names: a chain stands for its latest phase, and so does whatever leads to the chain."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from search_spaces import cot
+from sweeps.commands import export as exporting
+from sweeps.commands.attribute import TABLE, attribute
+from sweeps.commands.export import export
+from sweeps.commands.judging.command import REPORT, VERDICTS, judge
+from sweeps.commands.reproduce import open_run, reproduce
+from sweeps.results.files import FINALISTS, finalists_parquet
+from sweeps.results.finals import UNTOUCHED, Final
+from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.tuning.session import describe
+from trainables.core import Pair
+from trainables.learners.lm.cot import CotConfig
+from trainables.models.loading import load
+from trainables.runtime.trial import open_learner
+from trainables.tasks.strategyqa.task import StrategyQaTask
+
+TASK = StrategyQaTask(train_size=50, search_size=4, test_size=6)
+PAIR = Pair(CotConfig(steps_per_round=1), TASK, "builtin:tiny")
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a sweep of one trial and one round leaves."""
+    folder = tmp_path_factory.mktemp("left")
+    learner = open_learner(PAIR, seed=1)
+    learner.round()
+    (folder / "best").mkdir()
+    learner.save(str(folder / "best"))
+    learner.close()
+    load.cache_clear()
+    sweep = Sweep("one", (PAIR,), cot.SPACE)
+    params = sweep.defaults()[0] | {"steps_per_round": 1}
+    (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(sweep), sort_keys=False))
+    history = [{"round": 1, "score": 0.5, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}]
+    record = TrialRecord("t0", 0, "cot", params, "finished", 1, 0.5, 0.5, 4, 1.0, history)
+    write_all(folder, [record], baselines={}, rounds=1)
+    said = [TASK.rationale_answer(example) for example in TASK.test()]
+    final = Final("trial 0", 0.5, np.ones((1, len(said))), "t0", 1, (said,))
+    base = Final(UNTOUCHED, None, np.zeros((1, len(said))), None, None, (["?"] * len(said),))
+    (folder / FINALISTS).write_bytes(finalists_parquet([final, base], TASK.test()))
+    return folder
+
+
+@pytest.fixture
+def chain(left: Path, tmp_path: Path) -> Path:
+    """The sweep as the only phase of a chain."""
+    shutil.copytree(left, tmp_path / "runs/chain/chain-one")
+    return tmp_path / "runs/chain"
+
+
+@pytest.fixture(params=["chain", "relative", "inside", "linked", "phase"])
+def name(request: pytest.FixtureRequest, chain: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a person may type for that sweep."""
+    monkeypatch.chdir(chain if request.param == "inside" else chain.parent)
+    (chain.parent / "newest").symlink_to(chain)
+    typed = {"chain": chain, "relative": "chain", "inside": ".", "linked": "newest", "phase": chain / "chain-one"}
+    return Path(typed[request.param])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_export_leaves_the_winner_where_it_is(name: Path, chain: Path, left: Path, tmp_path: Path) -> None:
+    before = contents(chain)
+    export(name, to=tmp_path / "out/taken")
+    assert contents(chain) == before
+    taken = contents(tmp_path / "out/taken")
+    assert taken.pop("README.md")
+    assert taken == contents(left / "best")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["taken"], "nothing is left beside it"
+
+
+def test_an_export_that_fails_leaves_nothing_new_and_takes_nothing(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(chain)
+
+    def unwritten(*_: object) -> str:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(exporting, "card", unwritten)
+    for merge in (False, True):
+        with pytest.raises(OSError, match="no space left"):
+            export(chain, to=tmp_path / "out/taken", merge=merge)
+    assert [*(tmp_path / "out").iterdir()] == []
+    assert contents(chain) == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "writes"),
+    [
+        (lambda run: attribute(run, questions=1, steps=2), {TABLE}),
+        (lambda run: judge(run), {VERDICTS, REPORT}),
+    ],
+    ids=["attribute", "judge"],
+)
+def test_a_verb_reads_and_writes_in_the_phase(
+    verb: Callable[[Path], None], writes: set[str], name: Path, chain: Path
+) -> None:
+    before = contents(chain)
+    verb(name)
+    assert contents(chain).keys() - before.keys() == {f"chain-one/{one}" for one in writes}
+
+
+def test_the_winner_trained_again_is_compared_with_its_weights(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):  # as its score was made up
+        reproduce(chain)
+    assert "; the weights are bit for bit those in best/" in capsys.readouterr().out
+
+
+def test_a_chain_is_found_whatever_it_is_called(name: Path, chain: Path) -> None:
+    assert open_run(name).folder.samefile(chain / "chain-one")
+
+
+def test_a_winner_whose_writer_was_killed_is_exported(chain: Path, left: Path, tmp_path: Path) -> None:
+    (chain / "chain-one/best").rename(chain / "chain-one/.best.old")
+    export(chain, to=tmp_path / "taken")
+    assert contents(left / "best").items() <= contents(tmp_path / "taken").items()
+    assert (chain / "chain-one/.best.old").is_dir(), "who reads moves nothing"
+
+
+def test_what_no_sweep_has_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no sweep.yaml in it"):
+        open_run(tmp_path)

@@ -1,0 +1,65 @@
+"""Which sweep of a cluster is joined, and what is said of the others."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from ray.job_submission import JobDetails, JobStatus, JobType
+
+from sweeps.commands.steering import status
+from sweeps.resources import ray_job
+from sweeps.spec.sweep import BadInput
+
+FILE = Path("cluster.yaml")
+
+
+class Jobs:
+    """A head's jobs: name of the sweep and when it was started."""
+
+    def __init__(self, home: Path, *started: tuple[str, int]) -> None:
+        self.home, self.started = home, started
+
+    def list_jobs(self) -> list[JobDetails]:
+        ours = [self._job(f"{n}.{at}", at, {"there": f"/r/{n}", "home": f"{self.home}/{n}"}) for n, at in self.started]
+        return [*ours, self._job("somebody's", 99, {})]
+
+    def _job(self, job: str, at: int, said: dict[str, str]) -> JobDetails:
+        kind = {"type": JobType.SUBMISSION, "status": JobStatus.RUNNING, "entrypoint": "python"}
+        return JobDetails(submission_id=job, start_time=at, metadata=said, **kind)
+
+
+@pytest.fixture
+def followed(tmp_path, monkeypatch):
+    """Jobs `one`, `two` and `one` resumed; the places that are followed."""
+    jobs, seen = Jobs(tmp_path, ("one", 1), ("two", 2), ("three", 3), ("one", 4)), []
+    monkeypatch.setattr(ray_job, "reached", lambda cluster: contextlib.nullcontext((None, jobs)))
+    monkeypatch.setattr(ray_job, "follow", lambda cluster, place: seen.append(place.job))
+    return seen
+
+
+def test_a_sweep_is_joined_by_its_name_or_folder(followed, capsys):
+    status(Path("two"), cluster=FILE)
+    status(Path("runs/one/"), cluster=FILE)
+    assert followed == ["two.2", "one.4"], "of a sweep that was resumed its last job"
+    assert capsys.readouterr().out == ""
+    with pytest.raises(BadInput, match=r"four: no sweep of that name .*cluster.yaml; there are two, three, one$"):
+        status(Path("four"), cluster=FILE)
+
+
+def test_without_a_name_the_latest_is_joined_and_the_others_are_named(followed, capsys, tmp_path):
+    (tmp_path / "two").mkdir()  # which has been brought home
+    status(cluster=FILE)
+    assert followed == ["one.4"]
+    said = capsys.readouterr().out
+    assert said == "not brought home yet: espalier status three --cluster cluster.yaml\n"
+
+
+def test_who_leaves_is_told_how_to_join_this_sweep_again(monkeypatch, capsys, tmp_path):
+    def interrupted(cluster):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_job, "_connected", interrupted)
+    assert ray_job.follow(FILE, ray_job.Place("two.2", "/r/two", tmp_path / "two")) == "left"
+    assert "join again with: espalier status two --cluster cluster.yaml\n" in capsys.readouterr().out

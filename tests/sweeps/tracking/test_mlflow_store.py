@@ -1,0 +1,46 @@
+"""Where MLflow's store and its pages are: addresses, ports, and the command that shows them."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from sweeps.spec.validation import BadInput
+from sweeps.tracking.mlflow_store import check_port, public, serve_ui, store_uri, ui_command
+from tests.support.tracking_kit import changed_environment
+
+
+def test_addresses(tmp_path):
+    assert public("https://me:secret@host:5000/x") == "https://host:5000/x"
+    with changed_environment({"MLFLOW_TRACKING_URI": ""}):
+        assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    with changed_environment({"MLFLOW_TRACKING_URI": "./mlruns"}), pytest.raises(BadInput, match="unset it"):
+        store_uri(tmp_path)
+    command = ui_command("sqlite:////x/mlflow.db", 5001)
+    assert command[1:6] == ["-m", "mlflow", "server", "--backend-store-uri", "sqlite:////x/mlflow.db"]
+    assert command[6:] == ["--host", "127.0.0.1", "--port", "5001", "--workers", "1"]
+    with pytest.raises(BadInput, match="http://host is a server already"):
+        ui_command("http://me:secret@host", 5000)
+
+
+def test_a_taken_port_is_one_line_with_the_remedy():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(BadInput, match=f"^port {port} is in use; choose another with --port$"):
+            check_port(port)
+    check_port(port)
+    with pytest.raises(BadInput, match="--port 70000: ports are 1 to 65535"):
+        check_port(70000)
+
+
+def test_a_folder_without_sweeps_is_said_and_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        changed_environment({"MLFLOW_TRACKING_URI": ""}),
+        pytest.raises(BadInput, match=f"written to {tmp_path}; go to"),
+    ):
+        serve_ui()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,57 @@
+"""A clone's place in the search: it takes one, keeps what it starts from, and is refused where none is left."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from sweeps.commands.steering import clone
+from sweeps.persistence.lock import driving
+from sweeps.results.files import TRIALS, parquet
+from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.results.trial_history import TrialHistory
+from sweeps.spec.validation import BadInput
+from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.study import storage_of
+from tests.support.toy_sweep import SWEEP as TOY
+from trainables.core import START
+from trainables.runtime.trial import ROUND_FILE, STATE_FILE
+
+
+def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tmp_path):
+    """Five of six have started, so there is room for one clone; a second would wait for ever. That one of the five was
+    lost with a driver, and begun again, takes no place of its own."""
+    checkpoint = tmp_path / "tune/t0/checkpoint_000000"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / ROUND_FILE).write_text("1")
+    (checkpoint / STATE_FILE).touch()
+    search = OptunaSearcher(TOY.joined_space(), storage=storage_of(tmp_path), study_name="toy", seed=0, rounds=4)
+    params = [search.suggest(f"t{number}") for number in range(4)]
+    search.suggest("lost")
+    search.settle(alive=[f"t{number}" for number in range(4)])
+    search.suggest("t4")
+    rounds = [{"round": 1, "score": 0.5, "diverged": False, "seconds": 1.0}]
+    record = TrialRecord("t0", 0, "toy", params[0], "running", TrialHistory(tuple(rounds)), 20)
+    (tmp_path / TRIALS).write_bytes(parquet([record]))
+    (tmp_path / SWEEP_FILE).write_text(yaml.safe_dump({"sweep": TOY.to_dict()}))
+    with driving(tmp_path):
+        with pytest.raises(BadInput, match=r"quality=\{: '\{' is no value"):
+            clone("0", ("quality={",), run=tmp_path)
+        clone("0", ("quality=0.9",), run=tmp_path)
+        with pytest.raises(BadInput, match=r"all 6 trials of .* are taken"):
+            clone("0", ("quality=0.8",), run=tmp_path)
+    assert search.suggest("t5")["quality"] == 0.9
+
+
+def test_a_clone_that_a_killed_driver_loses_is_a_clone_again(tmp_path):
+    def opened():
+        return OptunaSearcher(TOY.joined_space(), storage=storage_of(tmp_path), study_name="toy", seed=0, rounds=4)
+
+    search, begun = opened(), {START: "clones/trial-3-round-4.pt"}
+    search.study.enqueue_trial({"quality": 0.25, "planted": "nan"}, user_attrs=begun)
+    search.save(tmp_path / "state")  # the last snapshot before the clone starts
+    search.suggest("t0")
+    search = opened()
+    search.restore(tmp_path / "state")
+    assert search.suggest("t1") == {"quality": 0.25, "planted": "nan"} | begun

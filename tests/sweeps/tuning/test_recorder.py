@@ -1,0 +1,71 @@
+"""What is on disk when a driver dies in between: nothing that is claimed without being there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ray.tune import Checkpoint
+
+from sweeps.results.files import FINALISTS
+from sweeps.results.finals import Final
+from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.trial_history import TrialHistory
+from sweeps.tuning.recorder import Recorder
+from tests.support.knobs import ONE
+from trainables.core import Example
+from trainables.runtime.trial import ADAPTER_FOLDER
+
+RECORD = TrialRecord("t0", 0, "knob", {}, "finished", TrialHistory(({"round": 1, "score": 0.9},)), 1)
+
+
+def test_finalists_are_written_once_the_winners_weights_are_there(tmp_path):
+    recorder = Recorder(tmp_path, ONE, {})
+    recorder.records = {"t0": RECORD}
+    finals = [Final("trial 0", 0.9, np.ones((3, 1)), "t0", 1)]
+    asked = [Example("?", "a", "kind", "key")]
+    trained = tmp_path / "checkpoint"
+    trained.mkdir()
+    checkpoints = {"t0": Checkpoint.from_directory(trained)}
+    with pytest.raises(OSError, match=ADAPTER_FOLDER):
+        recorder.confirm(finals, checkpoints, {}, asked, {"chance": 0.0})
+    assert not (tmp_path / FINALISTS).exists(), "where it lies, --resume takes what best/ holds for the winner's"
+
+    (trained / ADAPTER_FOLDER).mkdir()
+    (trained / ADAPTER_FOLDER / "weights").write_text("of the winner")
+    recorder.confirm(finals, checkpoints, {}, asked, {"chance": 0.0})
+    assert (tmp_path / FINALISTS).is_file()
+    assert (tmp_path / "best/weights").read_text() == "of the winner"
+
+
+def test_a_trial_that_has_ended_keeps_what_an_older_snapshot_may_name(tmp_path):
+    """A large sweep's newest snapshot is seconds old, and after a kill --resume goes on from what it names."""
+    for number in range(6):
+        (tmp_path / f"t0/checkpoint_{number:06d}" / ADAPTER_FOLDER).mkdir(parents=True)
+    scores = {0: 0.2, 3: 0.4, 1: 0.9, 2: 0.9}  # in Tune's order: by score, equal ones by time
+    results = [
+        SimpleNamespace(checkpoint=Checkpoint(str(tmp_path / f"t0/checkpoint_{i:06d}")), metrics={"score": score})
+        for i, score in scores.items()
+    ]
+    manager = SimpleNamespace(best_checkpoint_results=results)
+    trial = SimpleNamespace(
+        trial_id="t0",
+        last_result={"done": True, "training_iteration": 6},
+        run_metadata=SimpleNamespace(checkpoint_manager=manager),
+        storage=SimpleNamespace(trial_fs_path=str(tmp_path / "t0")),
+    )
+
+    def left():
+        return sorted(int(folder.name[-1]) for folder in (tmp_path / "t0").iterdir())
+
+    recorder = Recorder(tmp_path, ONE, {})
+    recorder.records = {"t0": RECORD}
+    recorder.on_trial_complete(0, [trial], trial)
+    recorder.on_step_end(0, [trial])
+    assert left() == [0, 1, 2, 3, 4, 5]
+    recorder.tidy_ended()
+    assert left() == [1, 4, 5], "the best, the first of equals, and the last two"
+    (tmp_path / "t0/checkpoint_000001" / ADAPTER_FOLDER / "weights").write_text("of round 2")
+    recorder.keep_best([trial])
+    assert (tmp_path / "best/weights").read_text() == "of round 2", "to which a reproduction trains"

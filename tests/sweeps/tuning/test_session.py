@@ -1,0 +1,42 @@
+"""What a sweep writes of itself: into a folder that nobody else has, and for whoever reads it elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeps.results.run_folder import Run
+from sweeps.spec.validation import BadInput
+from sweeps.tuning.session import create
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_who_comes_second_is_told_which_name_is_free(tmp_path):
+    """Both had found the name free before Ray was up."""
+    create(tmp_path / "arc", {"sweep": {"seed": 1}})
+    (tmp_path / "arc-2").mkdir()
+    with pytest.raises(BadInput, match="begun meanwhile by another sweep; start again with --name arc-3"):
+        create(tmp_path / "arc", {"sweep": {"seed": 2}})
+    assert "seed: 1" in (tmp_path / "arc/sweep.yaml").read_text()
+
+
+def test_a_sweep_is_read_back_whatever_the_locale_that_wrote_it(tmp_path):
+    facts = {"sweep": {"name": "Bäume"}}
+    code = f"from pathlib import Path; from sweeps.tuning.session import create; create(Path('arc'), {facts!a})"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | plain, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert Run.read(tmp_path / "arc").facts == facts
+
+
+def test_an_end_that_a_full_disk_left_empty_is_no_end(tmp_path):
+    create(tmp_path / "arc", {"sweep": {"name": "arc"}})
+    (tmp_path / "arc/end.yaml").touch()
+    assert Run.read(tmp_path / "arc").end == {}

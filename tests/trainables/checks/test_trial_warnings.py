@@ -1,0 +1,118 @@
+"""Guards during a sweep: planted faults in real training, what is said of them, and what rungs were worth."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from sweeps.results.finals import Final
+from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.rungs import agreements, in_words
+from sweeps.results.trial_history import TrialHistory
+from tests.support.report_kit import items
+from trainables.checks.trial_warnings import watch_best, watch_first
+from trainables.core import Adapter
+from trainables.learners.lm.full import FullConfig
+from trainables.learners.lm.hybrid import HybridConfig
+from trainables.models.loading import Base, load
+from trainables.packed.host import Host
+from trainables.tasks.arena.task import ArenaTask
+from trainables.training.standalone import OwnModel
+
+TASK = ArenaTask(train_size=20, search_size=10, test_size=10)
+
+
+@pytest.fixture
+def base():
+    """One of our own, to break."""
+    tiny = load("builtin:tiny")
+    return Base(tiny.name, copy.deepcopy(tiny.model), tiny.tokenizer)
+
+
+def deafen(base):
+    """Cut the gradient behind one projection, as a forgotten `detach` or `no_grad` does."""
+    name = "model.layers.1.self_attn.q_proj"
+    base.model.get_submodule(name).register_forward_hook(lambda module, inputs, output: output.detach())
+    return name
+
+
+def test_a_module_without_gradient_is_named_and_only_that(base):
+    host = Host(base)
+    host.open("a", HybridConfig(steps_per_round=2).build(base, TASK, 0))
+    name = deafen(base)
+    first = host.round("a")
+    assert first["without_gradient"] == [name]
+    assert "without_gradient" not in host.round("a"), "once is enough"
+    assert list(watch_first(first)) == [f"no gradient in 1 module ({name})"]
+
+
+def test_a_healthy_trial_is_not_marked(base):
+    host = Host(base)
+    host.open("a", HybridConfig(steps_per_round=1).build(base, TASK, 0))  # A has none in the first step, as B is zero
+    metrics = host.round("a")
+    assert list(watch_first(metrics)) == []
+
+
+def test_a_model_of_ones_own_is_watched_too(base):
+    name = deafen(base)
+    learner = FullConfig(steps_per_round=1).build(base, TASK, 0)
+    assert isinstance(learner, OwnModel)
+    assert learner.round()["without_gradient"] == [name]
+
+
+def test_nothing_to_train_is_refused(base):
+    host = Host(base)
+    learner = HybridConfig().build(base, TASK, 0)
+    learner.adapter = Adapter()
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        host.open("a", learner)
+    base.model.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"no parameter of .* is to be trained"):
+        OwnModel(base, base.model, learner, 0)
+
+
+def test_marks_are_for_what_is_no_result():
+    baselines = {"chance": 0.2, "constant": 0.25, "constant.logic": 0.9, "untouched": 0.3}
+    assert list(watch_best({"score": 0.31, "truncated": 0.05}, baselines)) == []
+    assert list(watch_best({"score": 0.3}, baselines)) == ["no better than untouched (30.0 %)"]
+    assert list(watch_best({"score": 0.5, "truncated": 0.4}, baselines)) == ["40 % of completions were cut off"]
+    assert list(watch_best({"score": 0.5, "memory_writes": 0}, {})) == ["nothing was written into the memory"]
+    assert list(watch_best({"score": 0.5, "memory_writes": 3}, {})) == []
+    many = {"without_gradient": ["a", "b", "c", "d"]}
+    assert list(watch_first(many)) == ["no gradient in 4 modules (a, b, c ...)"]
+
+
+def record(number, early, late=None, status="finished"):
+    history = [{"round": r, "score": s} for r, s in ((2, early), (8, late)) if s is not None]
+    return TrialRecord(f"t{number}", number, "lora", {}, status, TrialHistory(tuple(history)), 100)
+
+
+def test_rungs_are_compared_by_kendalls_tau():
+    """One discordant pair of fifteen: tau = (14 - 1) / 15."""
+    late = [0.1, 0.2, 0.3, 0.4, 0.6, 0.5]
+    records = [record(i, 0.1 * i, score) for i, score in enumerate(late)] + [record(9, 0.9, status="pruned")]
+    (one,) = agreements(records, [2, 8])
+    assert (one.early, one.late, one.n) == (2, 8, 6)
+    assert one.tau == pytest.approx(13 / 15)
+    assert in_words(records, [], [2, 8]) == [
+        "Round 2 predicted round 8 with tau 0.87 (Kendall, 6 trials; 1: the same order)"
+    ]
+    assert agreements(records[1:], [2, 8]) == [], "five say nothing"
+
+
+def test_asha_that_was_too_eager_is_told():
+    records = [record(i, 0.1 * i, -0.1 * i + 0.9) for i in range(6)]
+    assert "too eager" not in in_words(records, [], [2, 8])[0], "it stopped nobody"
+    (said,) = in_words([*records, record(9, 0.05, status="pruned")], [], [2, 8])
+    assert said.endswith("tau -1.00 (Kendall, 6 trials; 1: the same order): ASHA was too eager, use --grace-period 8")
+
+
+def test_a_pruned_finalist_that_wins_is_told():
+    records = [record(0, 0.5, 0.6), record(1, 0.3, status="pruned")]
+    finals = [Final("trial 0", 0.6, items(0.5), "t0"), Final("trial 1 (default)", 0.3, items(0.8), "t1")]
+    (said,) = in_words(records, finals, [2, 8])
+    assert said.startswith("The first finalist is trial 1, which ASHA had stopped at round 2")
+    assert said.endswith("use --grace-period 4")
+    assert in_words([replace(records[0]), replace(records[1], status="finished")], finals, [2, 8]) == []

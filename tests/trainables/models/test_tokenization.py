@@ -1,0 +1,228 @@
+"""Questions and answers as tokens: what ends an answer, what a tokenizer makes of both together, what day it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import datetime
+
+import pytest
+import torch
+import transformers.utils.chat_template_utils
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from tests.support.miniatures import tokenizer
+from trainables.learners.lm.lora import LoraConfig
+from trainables.models.chat_template import turn
+from trainables.models.loading import BUILTIN, load
+from trainables.models.merge import merge
+from trainables.models.tokenization import asking_form, encode_dialogue, encode_prompt, row_of
+from trainables.packed.host import Host
+from trainables.packed.solo import Solo
+from trainables.packed.specs import Shape
+from trainables.tasks.arena.task import ArenaTask
+
+CHAT = (("user", "is four even?"), ("assistant", "Yes"), ("user", "is five even?"), ("assistant", "No"))
+ZEPHYR = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + eos_token + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+LLAMA_2 = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>' + m.content + ' <|assistant|>' }}"
+    "{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """builtin:tiny as many families are: its tokenizer's end token is not the one that its template ends turns with."""
+    folder = tmp_path_factory.mktemp("clone") / "tiny"
+    shutil.copytree(BUILTIN["tiny"], folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<|endoftext|>"}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
+    yield str(folder)
+    load.cache_clear()
+
+
+def untouched(name):
+    base = load(name)
+    host = Host(base, Shape(1, max_rank=0, max_prompt=0))
+    metrics = host.evaluate_untouched(LoraConfig().build(base, ArenaTask(search_size=40), 0))
+    host.shut()
+    return metrics
+
+
+def test_answers_end_with_the_token_that_the_template_ends_turns_with(clone):
+    wanted, found = untouched("builtin:tiny"), untouched(clone)
+    assert wanted["score"] > 0
+    assert found == wanted
+    base = load(clone)
+    assert base.tokenizer.eos_token_id != base.eos == base.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert encode_dialogue(base.tokenizer, CHAT) == encode_dialogue(load("builtin:tiny").tokenizer, CHAT)
+
+
+def test_plain_generate_of_a_merged_model_stops_where_its_answers_end(clone, tmp_path):
+    base = load(clone)
+    learner = LoraConfig(r=1).build(base, ArenaTask(), 0)
+    held = Solo(base, learner, 0)
+    (tmp_path / "adapter").mkdir()
+    held.save(str(tmp_path / "adapter"))
+    held.close()
+    merge(clone, tmp_path / "adapter", tmp_path / "merged")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    prompt = learner.prompts("search")[0]
+    said = model.generate(torch.tensor([prompt]), max_new_tokens=16, pad_token_id=0)[0, len(prompt) :].tolist()
+    assert said[-1] == base.eos
+    assert len(said) < 16
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (None, "<end>"),
+        ("{{ messages[0].content }}", "<end>"),  # shows no reply
+        ("{% for m in messages %}{{ m.content }} b {% endfor %}", "<end>"),  # ends turns in words
+        ("{% for m in messages %}{{ m.content }} <pad>\n{% endfor %}", "<pad>"),
+        ("{{ raise_exception('no replies here') }}", "<end>"),
+    ],
+)
+def test_without_such_a_token_answers_end_with_the_tokenizers_own(template, end):
+    reader = tokenizer()
+    reader.chat_template = template
+    assert reader.convert_ids_to_tokens(turn(reader).end) == end
+
+
+def sentencepiece(normalizer=None, pre_tokenizer=None):
+    """As Llama's: a space belongs to the word behind it, and text begins with one."""
+    marks = ["<unk>", "<end>", "<|user|>", "<|assistant|>"]
+    words = [*marks, "▁", "\n", *"abcdefghijklmnopqrstuvwxyzQAYN:?", "Ye", "Yes", "▁Yes", "No", "▁No"]
+    merges = [("Y", "e"), ("Ye", "s"), ("▁", "Yes"), ("N", "o"), ("▁", "No")]
+    inner = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges, unk_token="<unk>"))
+    inner.normalizer, inner.pre_tokenizer = normalizer, pre_tokenizer
+    inner.decoder = decoders.Metaspace()
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", unk_token="<unk>")
+    made.add_special_tokens({"additional_special_tokens": marks[2:]})
+    return made
+
+
+SPACES = pytest.mark.parametrize(
+    "how",
+    [
+        {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="first", split=False)},
+        {"normalizer": normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])},
+    ],
+    ids=["metaspace", "prepend"],
+)
+
+
+@pytest.mark.parametrize("template", [None, ZEPHYR], ids=["none", "template"])
+@SPACES
+def test_an_answer_is_what_the_tokenizer_makes_of_it_behind_its_prompt(how, template):
+    reader = sentencepiece(**how)
+    reader.chat_template = template
+    if template:
+        chat = [{"role": role, "content": text} for role, text in CHAT]
+        whole, answer = reader.apply_chat_template(chat, tokenize=False).rstrip("\n"), "Yes"
+    else:
+        whole, answer = "Question: is four even?\nAnswer: Yes<end>\nQuestion: is five even?\nAnswer: No<end>", "▁Yes"
+    wanted = reader(whole, add_special_tokens=False).input_ids
+    (row,) = encode_dialogue(reader, CHAT)
+    assert list(row.tokens) == wanted
+    row = row_of(reader, "is four even?", "Yes")
+    assert list(row.tokens) == wanted[: len(row.tokens)]
+    labels = [token for token, label in zip(row.tokens, row.labels, strict=True) if label]
+    assert reader.convert_ids_to_tokens(labels) == [answer, "<end>"]
+    assert list(row.tokens[: -len(labels)]) == encode_prompt(reader, "is four even?")
+
+
+@SPACES
+def test_spaces_that_a_template_puts_around_a_reply_belong_to_it(how):
+    """As in one whole conversation: `▁Yes` is what such a base says itself, and prompts are what it goes on from."""
+    reader = sentencepiece(**how)
+    reader.chat_template = LLAMA_2
+    chat = [{"role": role, "content": text} for role, text in CHAT]
+    whole = reader(reader.apply_chat_template(chat, tokenize=False), add_special_tokens=False).input_ids
+    (row,) = encode_dialogue(reader, CHAT)
+    assert list(row.tokens) == whole
+    ends = [place for place, token in enumerate(row.tokens) if token == reader.eos_token_id]
+    assert len(ends) == 2
+    assert all(row.labels[place] for place in ends), "both replies end in a label"
+    row = row_of(reader, "is four even?", "Yes")
+    assert list(row.tokens) == whole[: len(row.tokens)]
+    prompt = encode_prompt(reader, "is four even?")
+    assert row.labels == (False,) * len(prompt) + (True,) * (len(whole[: ends[0]]) + 1 - len(prompt))
+    assert reader.convert_ids_to_tokens(row.tokens[len(prompt) :])[-3:] == ["▁Yes", "▁", "<end>"]
+
+
+def test_a_base_that_may_think_first_is_asked_not_to():
+    """As its template writes an answer without a thought (Qwen3), which it leaves out of earlier turns."""
+    reader = sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False))
+    reader.chat_template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>' }}{{ 'thought:' if m.role == 'assistant' and loop.last }}"
+        "{{ m.content + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{{ 'thought:' if enable_thinking is false }}{% endif %}"
+    )
+    chat = [{"role": role, "content": text} for role, text in CHAT]
+    rows = encode_dialogue(reader, CHAT)
+    for row, messages in zip(rows, (chat[:2], chat), strict=True):
+        whole = reader.apply_chat_template(messages, tokenize=False)
+        assert list(row.tokens) == reader(whole, add_special_tokens=False).input_ids
+
+
+@pytest.mark.parametrize("marks", ["<|user|> $A <end>", "<|user|> $A", "$A <end>"])
+def test_an_end_token_that_a_tokenizer_adds_by_itself_ends_no_prompt(marks):
+    """`add_eos_token=True`: a beginning is kept, an end stands where a reply ends, and only there."""
+    plain, told = (sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False)) for _ in range(2))
+    ids = [(mark, plain.convert_tokens_to_ids(mark)) for mark in ("<|user|>", "<end>")]
+    told._tokenizer.post_processor = processors.TemplateProcessing(single=marks, special_tokens=ids)
+    begins = (ids[0][1],) if "user" in marks else ()
+    for write in (lambda reader: encode_dialogue(reader, CHAT)[0], lambda reader: row_of(reader, "is it?", "Yes")):
+        assert write(told).tokens == begins + write(plain).tokens
+        assert write(told).labels == (False,) * len(begins) + write(plain).labels
+    assert encode_prompt(told, "is it?") == [*begins, *encode_prompt(plain, "is it?")]
+    assert told("is it?").input_ids != plain("is it?").input_ids, "by itself"
+
+
+@pytest.mark.parametrize("template", [None, ZEPHYR, LLAMA_2], ids=["none", "zephyr", "llama 2"])
+def test_what_is_put_around_a_question_makes_its_prompt(template):
+    reader = sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False))
+    ids = [("<|user|>", reader.convert_tokens_to_ids("<|user|>"))]
+    reader._tokenizer.post_processor = processors.TemplateProcessing(single="<|user|> $A", special_tokens=ids)
+    reader.chat_template = template
+    begun, before, behind = asking_form(reader)
+    text = before + "is it?" + behind
+    assert [*begun, *reader(text, add_special_tokens=False).input_ids] == encode_prompt(reader, "is it?")
+    assert bool(begun) == (template is None)
+
+
+def test_an_answer_that_shares_a_token_with_its_prompt_stands_apart():
+    """The prompt of a row is what a completion begins from, whatever the answer."""
+    inner = Tokenizer(models.BPE({"<end>": 0, "a": 1, "b": 2, "ab": 3}, [("a", "b")]))
+    reader = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>")
+    reader.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert row_of(reader, "ba", "ba").tokens == (2, 1, 2, 1, 0)
+    assert row_of(reader, "ba", "ba").labels == (False, False, True, True, True)
+
+
+@pytest.mark.parametrize(
+    "today",
+    [
+        "{{ date_string }}",
+        "{% set day = date_string if date_string is defined else strftime_now('%d %b %Y') %}{{ day }}",
+        "{% macro day() %}{{ strftime_now('%d %b %Y') }}{% endmacro %}{{ day() }}",
+    ],
+)
+def test_a_prompt_is_the_same_on_every_day(today, monkeypatch):
+    reader = tokenizer()
+    reader.chat_template = today + "{% for m in messages %}{{ m.content }}{% endfor %}"
+    first = encode_prompt(reader, "a")
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 5, 9)
+
+    monkeypatch.setattr(transformers.utils.chat_template_utils, "datetime", Tomorrow)
+    assert encode_prompt(reader, "a") == first == reader("26 Jul 2024a").input_ids

@@ -1,0 +1,154 @@
+"""Many trials in one host: each one's numbers are its own, bit by bit, whoever sits beside it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.miniatures import CONFIGS as MINIATURES
+from tests.support.miniatures import base, linear_modules
+from tests.support.packing_kit import BASE, CONFIGS, SHAPE, WILD, Trial, alone, nan, opened, said, same
+from trainables.models.loading import Base
+from trainables.packed.host import Host
+
+BATCHES = ("as this machine is", "always full")  # the latter as where matrix products depend on the size of the batch
+BESIDE = {"everybody": ["both", "lora", "more rows than lanes"], "wild": [*WILD], "NaN": ["wide", "prompt"]}
+# Every configuration beside each company; and any two of a configuration, a company, a kind of batches and a number of
+# threads, which cut up products, somewhere together.
+CASES = [
+    (name, beside, BATCHES[(i + j) % 2], 1 + (i // 2 + j) % 2)
+    for i, name in enumerate(CONFIGS)
+    for j, beside in enumerate(BESIDE)
+]
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def by_itself(config: Any, batches: str, threads: int, rounds: int = 2, seed: int = 0) -> Trial:
+    """A trial without neighbours, computed once for all companies; by as many threads, with batches of this kind."""
+    return alone(config, rounds, seed)
+
+
+@pytest.mark.parametrize(("name", "beside", "batches", "number"), CASES)
+def test_a_seat_is_bit_identical_whoever_sits_beside_it(
+    name: str, beside: str, batches: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if batches == "always full":
+        monkeypatch.setattr("trainables.packed.executor.rows_stand_alone", lambda stack: False)
+    with threads(number):
+        _bit_identical(by_itself(CONFIGS[name], batches, number), CONFIGS[name], beside)
+
+
+def _bit_identical(wanted: Trial, config: Any, beside: str) -> None:
+    host = Host(BASE, SHAPE)
+    opened(host, "first", WILD["learning rate 1e3"])  # so that the trial gets another seat than alone
+    opened(host, "t", config)
+    if beside == "everybody":
+        host.close("first")
+    for other in BESIDE[beside]:
+        opened(host, other, (CONFIGS | WILD)[other], seed=7)
+        if beside == "NaN":
+            nan(host, other)
+    for number in range(2):
+        metrics = host.run(dict.fromkeys(host.trial_ids, "round"))
+        assert metrics["t"]["loss"] == wanted.losses[number]
+        assert same(host.values("t"), wanted.values[number])
+        scored = host.run(dict.fromkeys(host.trial_ids, "evaluate"))
+        assert said(scored["t"]) == wanted.said[number]
+        if beside == "NaN":
+            assert all(math.isnan(metrics[other]["loss"]) for other in BESIDE["NaN"])
+    host.shut()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_trials_that_come_and_go_in_any_order_keep_their_trajectories(seed: int) -> None:
+    number = 1 + seed % 2
+    with threads(number):
+        known = partial(by_itself, batches=BATCHES[0], threads=number, rounds=3)
+        _trials_that_come_and_go(random.Random(seed), BASE, 14, known)
+
+
+@pytest.mark.parametrize("family", [family for family in MINIATURES if family != "qwen2"])
+def test_so_do_trials_on_other_families(family: str) -> None:
+    ours, compared = base(family), 0
+    for number in (1, 2):
+        with threads(number):
+            rng = random.Random(f"{family} {number - 1}")
+            compared += _trials_that_come_and_go(rng, ours, 8, cache(partial(alone, rounds=3, on=ours)))
+    assert compared > 10
+
+
+def _trials_that_come_and_go(rng: random.Random, on: Base, events: int, by_itself: Callable[..., Trial]) -> int:
+    """A random schedule: open, step in company, answer, move to another seat through a state, end in the middle, run
+    wild or turn NaN. How many rounds were what they are alone."""
+    host = Host(on, SHAPE)
+    wanted: dict[str, Trial] = {}
+    done: dict[str, int] = {}
+    compared = 0
+    every_module = replace(CONFIGS["all modules"], target_modules=linear_modules(on))
+    configs = CONFIGS | WILD | {"all modules": every_module}
+    for event in range(events):
+        if len(host.trial_ids) < 2 or (len(host.trial_ids) < SHAPE.seats and rng.random() < 0.5):
+            name = rng.choice([*configs])
+            trial_id, seed = f"{event} {name}", event % 3
+            opened(host, trial_id, configs[name], seed)
+            done[trial_id] = 0
+            if name not in WILD:
+                wanted[trial_id] = by_itself(configs[name], seed=seed)
+            elif rng.random() < 0.3:
+                nan(host, trial_id)
+        elif host.trial_ids and rng.random() < 0.25:
+            leaving = rng.choice(host.trial_ids)
+            state = host.state(leaving)
+            host.close(leaving)
+            if leaving in wanted and rng.random() < 0.6:  # it comes back, to whatever seat is free
+                opened(host, leaving, configs[leaving.split(" ", 1)[1]], int(leaving.split()[0]) % 3)
+                host.load(leaving, state)
+        working = {t: "round" for t in host.trial_ids if done[t] < 3 and rng.random() < 0.7}
+        metrics = host.run(working)
+        scored = host.run(dict.fromkeys(working, "evaluate")) if rng.random() < 0.3 else {}
+        for trial_id in working:
+            done[trial_id] += 1
+            if trial_id in wanted:
+                compared += 1
+                assert metrics[trial_id]["loss"] == wanted[trial_id].losses[done[trial_id] - 1]
+                assert same(host.values(trial_id), wanted[trial_id].values[done[trial_id] - 1])
+                assert trial_id not in scored or said(scored[trial_id]) == wanted[trial_id].said[done[trial_id] - 1]
+        _pads_are_zero(host)
+    host.shut()
+    return compared
+
+
+def _pads_are_zero(host: Host) -> None:
+    """Free slots hold nothing; a seat holds nothing outside its own rank, prompt and modules."""
+    taken = {seat.slot: seat for seat in host._seats.values()}
+    for slot in range(SHAPE.seats + 1):
+        for buffer in (host._stack.values, host._optimizer.first, host._optimizer.second):
+            rest = buffer[slot].clone()
+            if slot in taken:
+                seat = taken[slot]
+                for name in seat.made.values:
+                    part = host._stack.parts[name]
+                    own = rest[part.start : part.stop].view(part.shape)
+                    own[tuple(slice(n) for n in seat.made.values[name].shape)] = 0
+            assert not rest.any()

@@ -1,0 +1,230 @@
+"""Conversations from files of every layout, what is wrong with a row and where."""
+
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from trainables.tasks.chat.data import load
+from trainables.tasks.chat.rows import Conversation, Message
+
+ASKED, SAID = "Why is the sky blue?", "Blue light is scattered most."
+EXPECTED = (
+    Conversation((Message("user", ASKED), Message("assistant", SAID))),
+    Conversation((Message("system", "Be brief."), Message("user", "Add up.\n\n1 and 2"), Message("assistant", "3"))),
+)
+
+
+def chat(*turns):
+    return {"messages": [{"role": role, "content": text} for role, text in turns]}
+
+
+def sharegpt(*turns):
+    return {"conversations": [{"from": role, "value": text} for role, text in turns]}
+
+
+GOOD = chat(("user", ASKED), ("assistant", SAID))
+ROWS = {
+    "chat": [GOOD, chat(("system", "Be brief."), ("user", "Add up.\n\n1 and 2"), ("assistant", "3"))],
+    "sharegpt": [
+        sharegpt(("human", ASKED), ("gpt", SAID)),
+        sharegpt(("system", "Be brief."), ("human", "Add up.\n\n1 and 2"), ("gpt", "3")),
+    ],
+    "alpaca": [
+        {"instruction": ASKED, "input": "", "output": SAID},
+        {"instruction": "Add up.", "input": "1 and 2", "output": "3", "system": "Be brief."},
+    ],
+}
+
+
+def write(file, rows):
+    """Rows (objects, or the very text of a line) in the format that the file's name says."""
+    if file.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    elif file.suffix == ".json":
+        file.write_text(json.dumps(rows))
+    else:
+        file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return file
+
+
+def numbered(*numbers):
+    return [chat(("user", f"question {n}"), ("assistant", f"answer {n}")) for n in numbers]
+
+
+def asked(conversations):
+    return [conversation.prompt for conversation in conversations]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("layout", ROWS)
+def test_every_layout_in_every_format_gives_the_same_conversations(tmp_path, layout, suffix):
+    rows = ROWS[layout]
+    if layout == "alpaca" and suffix == "parquet":  # a table has all columns in every row
+        rows = [{"system": None, **row} for row in rows]
+    splits = load(str(write(tmp_path / f"sft.{suffix}", rows)))
+    assert splits == {"train": EXPECTED}
+    assert {conversation.layout for conversation in splits["train"]} == {layout}
+
+
+def test_turns_are_each_reply_with_all_that_came_before():
+    first, second = Message("user", "Hi."), Message("user", "And you?")
+    talk = Conversation((first, Message("assistant", "Hello."), second, Message("assistant", "Well.")))
+    assert talk.turns == (((first,), "Hello."), ((first, Message("assistant", "Hello."), second), "Well."))
+    assert talk.prompt == "user: Hi.\nassistant: Hello.\nuser: And you?"
+    assert talk.answer == "Well."
+    assert EXPECTED[0].prompt == ASKED
+    assert EXPECTED[1].prompt == "system: Be brief.\nuser: Add up.\n\n1 and 2"
+
+
+def test_a_key_is_what_the_user_says_but_for_case_and_punctuation():
+    def key(*turns):
+        return Conversation(tuple(Message(*turn) for turn in turns)).key
+
+    plain = key(("user", "Why is it so?"), ("assistant", "a"))
+    assert plain == key(("system", "s"), ("user", " why IS  it, so"), ("assistant", "b"))
+    assert key(("user", "What is 7 - 2?"), ("assistant", "5")) != key(("user", "What is 7 + 2?"), ("assistant", "9"))
+    assert plain != key(("user", "Why is it so late?"), ("assistant", "a"))
+    assert plain != key(("user", "Why is it so?"), ("assistant", "a"), ("user", "Really?"), ("assistant", "b"))
+
+
+def test_what_nobody_answers_is_left_off(tmp_path):
+    rows = [sharegpt(("human", ASKED), ("gpt", SAID), ("human", "Thanks!"))]
+    assert load(str(write(tmp_path / "a.jsonl", rows)))["train"] == EXPECTED[:1]
+
+
+BROKEN = {
+    "bad JSON": ('{"messages": [', "not valid JSON at column 15"),
+    "no object": ('["a"]', "of type list, not an object"),
+    "no column": ({"text": "a"}, "no column 'messages'; every chat row needs it"),
+    "no list": ({"messages": "a"}, "column 'messages' is no list of turns"),
+    "no turns": ({"messages": []}, "column 'messages' is no list of turns or empty"),
+    "no content": ({"messages": [{"role": "user"}]}, "turn 1 is not an object of 'role' and 'content'"),
+    "unknown role": (chat(("bot", "a")), "role 'bot' is not system, user or assistant; rename it"),
+    "empty content": (chat(("user", "a"), ("assistant", " \n")), "turn 2 (assistant) is empty"),
+    "no text": (chat(("user", ["a"]), ("assistant", "b")), "turn 1 (user) is of type list; only text"),
+    "no assistant": (chat(("user", "a")), "no assistant turn, so there is nothing to learn"),
+    "assistant first": (chat(("system", "s"), ("assistant", "a")), "the assistant speaks before the user"),
+    "two users": (chat(("user", "a"), ("user", "b"), ("assistant", "c")), "turns 1 and 2 are both user; join them"),
+    "late system": (chat(("user", "a"), ("system", "b"), ("assistant", "c")), "turn 2 is a system message"),
+}
+
+
+@pytest.mark.parametrize(("row", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_row_is_named_in_one_line(tmp_path, row, reason):
+    file = write(tmp_path / "sft.jsonl", [GOOD, "", GOOD, row, GOOD])  # the empty line counts and is no fault
+    with pytest.raises(ValueError, match="line 4") as error:
+        load(str(file))
+    assert str(error.value).startswith(f"{file}, line 4: {reason}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"instruction": "a"}, "no column 'output'; every alpaca row needs it"),
+        ({"instruction": "a", "output": None}, "column 'output' is empty"),
+        ({"instruction": "a", "output": 3}, "column 'output' is of type int; only text"),
+    ],
+)
+def test_a_broken_alpaca_row_is_named(tmp_path, row, reason):
+    with pytest.raises(ValueError, match="row 3: ") as error:
+        load(str(write(tmp_path / "sft.json", [*ROWS["alpaca"], row])))
+    assert reason in str(error.value)
+
+
+def test_the_other_broken_rows_are_counted(tmp_path):
+    rows = [GOOD, *(row for row, _ in BROKEN.values())]
+    with pytest.raises(ValueError, match=rf"line 2: .* \(and {len(BROKEN) - 1} more broken rows\)$"):
+        load(str(write(tmp_path / "sft.jsonl", rows)))
+
+
+def test_a_row_of_parquet_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.parquet, row 2: role 'gpt' is not system, user or assistant"):
+        load(str(write(tmp_path / "a.parquet", [GOOD, chat(("user", "a"), ("gpt", "b"))])))
+
+
+def test_what_is_no_data_at_all(tmp_path):
+    known = "messages \\(chat\\), conversations \\(ShareGPT\\), or instruction and output \\(Alpaca\\)"
+    with pytest.raises(ValueError, match=f"line 1: columns prompt, text are no known layout; name them {known}"):
+        load(str(write(tmp_path / "a.jsonl", [{"text": "a", "prompt": "b"}])))
+    with pytest.raises(ValueError, match="holds no rows"):
+        load(str(write(tmp_path / "b.jsonl", [])))
+    with pytest.raises(ValueError, match=r"not valid JSON at line 2.*call it \.jsonl"):
+        load(str(write(tmp_path / "c.jsonl", [GOOD, GOOD]).rename(tmp_path / "c.json")))
+    with pytest.raises(ValueError, match="holds a dict where a list of rows is needed"):
+        load(str(write(tmp_path / "d.json", GOOD)))
+    (tmp_path / "e.parquet").write_text("no table")
+    with pytest.raises(ValueError, match=r"e\.parquet: cannot be read"):
+        load(str(tmp_path / "e.parquet"))
+    (tmp_path / "f.jsonl").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ValueError, match=r"f\.jsonl: cannot be read"):
+        load(str(tmp_path / "f.jsonl"))
+    for unknown in ("", "nowhere.jsonl", str(tmp_path / "a.csv")):
+        with pytest.raises(ValueError, match="is not known; use 'generated'"):
+            load(unknown)
+
+
+def test_a_line_separator_inside_a_text_is_no_new_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(chat(("user", "a\u2028b"), ("assistant", "c")), ensure_ascii=False))
+    assert asked(load(str(tmp_path / "a.jsonl"))["train"]) == ["a\u2028b"]
+
+
+def test_a_folder_keeps_its_splits_and_each_file_has_its_own_layout(tmp_path):
+    write(tmp_path / "train-00000-of-00002.parquet", numbered(1))
+    write(tmp_path / "train-00001-of-00002.json", ROWS["alpaca"][:1])
+    write(tmp_path / "sft.val.jsonl", numbered(2))
+    write(tmp_path / "test.jsonl", numbered(3, 4))
+    (tmp_path / "README.md").write_text("no data")
+    splits = {name: asked(rows) for name, rows in load(str(tmp_path)).items()}
+    assert splits == {
+        "train": ["question 1", ASKED], "validation": ["question 2"], "test": ["question 3", "question 4"],
+    }  # fmt: skip
+
+
+def test_a_folder_whose_names_say_no_split_or_two(tmp_path):
+    write(tmp_path / "test.jsonl", numbered(1))
+    with pytest.raises(ValueError, match="no training rows, only test"):
+        load(str(tmp_path))
+    extra = write(tmp_path / "sft.jsonl", numbered(2))
+    with pytest.raises(
+        ValueError, match=r"^which split is sft\.jsonl\? Its name says none, and others do; rename it to"
+    ):
+        load(str(tmp_path))
+    extra = extra.rename(tmp_path / "train_test.jsonl")
+    with pytest.raises(ValueError, match=r"^train_test\.jsonl: the name says train and test; rename it to one of"):
+        load(str(tmp_path))
+    extra.rename(tmp_path / "a.jsonl")
+    (tmp_path / "test.jsonl").rename(tmp_path / "b.jsonl")
+    assert asked(load(str(tmp_path))["train"]) == ["question 2", "question 1"], "nobody speaks of splits"
+
+
+def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder / "train.jsonl", numbered(1, 2))
+    write(folder / "validation.jsonl", numbered(3))
+    splits = {name: asked(rows) for name, rows in load(f"hub:{folder}").items()}
+    assert splits == {"train": ["question 1", "question 2"], "validation": ["question 3"]}
+
+    files = [{"split": split, "path": f"{split.split('_')[0]}.jsonl"} for split in ("train_sft", "validation_sft")]
+    said = json.dumps([{"config_name": "default", "data_files": files}])
+    (folder / "README.md").write_text(f"---\nconfigs: {said}\n---\n")
+    assert {name: asked(rows) for name, rows in load(f"hub:{folder}").items()} == splits
+    (folder / "README.md").write_text(f"---\nconfigs: {said.replace('validation_sft', 'more')}\n---\n")
+    with pytest.raises(
+        ValueError, match=r"^which split is more\? .*; save the parts that you want as files called train"
+    ):
+        load(f"hub:{folder}")
+    (folder / "README.md").unlink()
+
+    write(folder / "train.jsonl", [*numbered(1), chat(("user", "a"), ("bot", "b"))])
+    with pytest.raises(ValueError, match=r"set train, row 2: role 'bot'"):
+        load(f"hub:{folder}")
+    with pytest.raises(ValueError, match=r"cannot be loaded \(.*\); check the name and the network") as error:
+        load(f"hub:{tmp_path / 'empty'}")
+    assert "\n" not in str(error.value)

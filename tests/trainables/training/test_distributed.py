@@ -1,0 +1,16 @@
+"""What cannot be trained by several processes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.support.toys import Letters
+from trainables.core import Pair
+from trainables.learners.lm.lora import LoraConfig
+from trainables.training.distributed import open_spread
+
+
+def test_four_bits_are_not_sharded():
+    with pytest.raises(ValueError, match="use --parallel-strategy ddp"):
+        open_spread(Pair(LoraConfig(), Letters(), "builtin:tiny:nf4"), 0, "fsdp", device=torch.device("cpu"))

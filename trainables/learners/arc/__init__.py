@@ -1,0 +1,1 @@
+"""Learners for ARC tasks, and what they share."""

@@ -1,0 +1,106 @@
+"""What a frozen base makes of an ARC task's demonstrations: one vector per task, computed once, read by all trials.
+
+A demonstration is written as text, alone in its sequence, and cut to what the base can read; its feature is the mean
+over tokens of the last hidden state, and a task's is the mean over its demonstrations, whatever their order. Neither
+test outputs nor test inputs enter.
+
+The features of one base and one set of demonstrations are one Arrow IPC file, read memory-mapped, so that trials on one
+machine share its pages. Its name is a hash of the base, its weights and the demonstrations' tokens; devices and torch's
+versions, which change the last digits only, are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from filelock import FileLock
+
+from trainables.atomic import replacing
+from trainables.models.loading import Base
+from trainables.tasks.arc.grids import grid_text
+from trainables.tasks.arc.task import Puzzle
+
+TEXT = "Input:\n{source}\nOutput:\n{target}\n"
+SAMPLES = 64  # values of each weight that enter the fingerprint: tells models apart without reading gigabytes
+
+Sequences = dict[str, list[list[int]]]  # puzzle -> the token ids of its demonstrations, sorted
+
+
+def features(base: Base, puzzles: Mapping[str, Puzzle], folder: Path | None = None) -> dict[str, np.ndarray]:
+    """Per puzzle a float32 vector (hidden_size,), read-only; computed if `folder` does not have them yet.
+
+    `folder`: by default `$XDG_CACHE_HOME/espalier/features`, that is ~/.cache/espalier/features. Of several processes
+    that ask at once, one computes and the others wait; a file that cannot be read is computed anew. Raises ValueError
+    for a puzzle without demonstrations.
+    """
+    if not puzzles:
+        return {}
+    sequences = {name: tokens_of(base, name, puzzle) for name, puzzle in sorted(puzzles.items())}
+    folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "espalier" / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_key(base, sequences)}.arrow"
+    with FileLock(f"{path}.lock"):  # the system frees it when its process dies
+        if not _readable(path):
+            _write(path, {name: _feature(base, rows) for name, rows in sequences.items()})
+        return _read(path)
+
+
+def tokens_of(base: Base, name: str, puzzle: Puzzle) -> list[list[int]]:
+    """Token ids of each demonstration's text; sorted, so that their order changes not even the last bit."""
+    if not puzzle.demonstrations:
+        raise ValueError(f"puzzle {name!r} has 0 demonstrations; features need at least one")
+    limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    texts = (TEXT.format(source=grid_text(a), target=grid_text(b)) for a, b in puzzle.demonstrations)
+    return sorted(base.tokenizer(text, truncation=limit is not None, max_length=limit).input_ids for text in texts)
+
+
+@torch.no_grad()
+def _feature(base: Base, rows: list[list[int]]) -> np.ndarray:
+    """The model below the head: logits of every token would be a hundred times larger than what is asked for."""
+    means = []
+    for row in rows:
+        tokens = torch.tensor([row], device=base.device)
+        means.append(base.model.base_model(tokens, use_cache=False).last_hidden_state[0].float().mean(0))
+    return torch.stack(means).mean(0).cpu().numpy()
+
+
+def _key(base: Base, sequences: Sequences) -> str:
+    """Token ids stand for the text, its format, the tokenizer and the cut all at once."""
+    digest = hashlib.sha256(json.dumps([base.name, sequences]).encode())
+    for name, weight in base.model.named_parameters():
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        values = weight.detach().flatten()[:: max(1, weight.numel() // SAMPLES)]
+        digest.update(values.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, found: dict[str, np.ndarray]) -> None:
+    """The whole file appears at once."""
+    rows = np.stack(list(found.values()))
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    batch = pa.record_batch([pa.array(list(found)), vectors], names=["puzzle", "feature"])
+    with replacing(path) as fresh, pa.OSFile(str(fresh), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        _read(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Views of the mapped file, which lives as long as one of them, even if the file's name is gone."""
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    vectors = batch.column("feature")
+    rows = vectors.flatten().to_numpy(zero_copy_only=True).reshape(len(vectors), -1)
+    return dict(zip(batch.column("puzzle").to_pylist(), rows, strict=True))

@@ -1,0 +1,105 @@
+"""What a per-cell network sees of an ARC task: for each grid a canvas of the output's size, in several planes.
+
+Plane 0 is the input through the lens that agrees best with the demonstrations' outputs; the others that fit follow.
+A task that no lens fits has no canvas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from trainables.learners.arc.lenses import Lens, candidates
+from trainables.tasks.arc.grids import COLOURS, MAX_SIDE, Grid
+from trainables.tasks.arc.task import Puzzle
+from trainables.tasks.arc.views import varying_colours
+
+OUTSIDE = COLOURS  # no colour: beyond a grid's edge, or a plane that a task does not use
+PLANES = 6  # at most; 99 % of what fits beside them agrees less
+
+Sizes = tuple[tuple[int, ...], ...]  # of a task's test outputs
+
+
+class Fit(NamedTuple):
+    """A lens that gives every demonstration's size; `agreement`: the share of output cells it alone gets right."""
+
+    agreement: float
+    name: str
+    lens: Lens
+
+
+Chooser = Callable[[Mapping[Sizes, Sequence[Fit]]], Sizes]  # of several that the test outputs may have
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """`lenses`: names, best first. `demonstrations`: (planes (PLANES, h, w), output (h, w)); `tests`: planes.
+    `exact`: the first lens alone gives every demonstration's output. `free_colours`: may change their names."""
+
+    lenses: tuple[str, ...]
+    demonstrations: tuple[tuple[np.ndarray, Grid], ...]
+    tests: tuple[np.ndarray, ...]
+    exact: bool
+    free_colours: np.ndarray
+
+    @property
+    def side(self) -> int:
+        """The longest side that it is trained on."""
+        return max(max(target.shape) for _, target in self.demonstrations)
+
+
+def canvas(puzzle: Puzzle, choose: Chooser | None = None) -> Canvas | None:
+    """The task on a canvas, or None where no lens gives the size of every output.
+
+    Lenses may differ in the sizes that they give the test outputs; then `choose` decides, or else the one that agrees
+    best with the demonstrations.
+    """
+    found = hypotheses(puzzle)
+    if not found:
+        return None
+    sizes = choose(found) if choose and len(found) > 1 else next(iter(found))
+    chosen: dict[bytes, Fit] = {}
+    for fit in found[sizes]:  # a lens that gives the same grids as one before adds nothing
+        grids = [fit.lens(source) for source in (*(s for s, _ in puzzle.demonstrations), *puzzle.test_inputs)]
+        chosen.setdefault(b"|".join(grid.tobytes() for grid in grids if grid is not None), fit)
+    fits = list(chosen.values())[:PLANES]
+    demonstrations = tuple((_planes(fits, source), target) for source, target in puzzle.demonstrations)
+    tests = tuple(_planes(fits, source) for source in puzzle.test_inputs)
+    exact = all(np.array_equal(planes[0], target) for planes, target in demonstrations)
+    return Canvas(tuple(fit.name for fit in fits), demonstrations, tests, exact, varying_colours(puzzle))
+
+
+def hypotheses(puzzle: Puzzle) -> dict[Sizes, list[Fit]]:
+    """Sizes that the test outputs may have, and the lenses that say so: both by agreement, of equals the simplest."""
+    fits = [
+        Fit(share, name, lens) for name, lens in candidates(puzzle) if (share := _agreement(puzzle, lens)) is not None
+    ]
+    found: dict[Sizes, list[Fit]] = {}
+    for fit in sorted(fits, key=lambda fit: -fit.agreement):
+        seen = [fit.lens(source) for source in puzzle.test_inputs]
+        if all(grid is not None and 1 <= min(grid.shape) <= max(grid.shape) <= MAX_SIDE for grid in seen):
+            found.setdefault(tuple(grid.shape for grid in seen if grid is not None), []).append(fit)
+    return found
+
+
+def _agreement(puzzle: Puzzle, lens: Lens) -> float | None:
+    """The share of output cells that the lens alone gets right, over the demonstrations; None if it does not fit."""
+    shares = []
+    for source, target in puzzle.demonstrations:
+        seen = lens(source)
+        if seen is None or seen.shape != target.shape:
+            return None
+        shares.append(float(np.mean(seen == target)))
+    return float(np.mean(shares))
+
+
+def _planes(fits: Sequence[Fit], source: Grid) -> np.ndarray:
+    seen = [fit.lens(source) for fit in fits]
+    shape = next(grid.shape for grid in seen if grid is not None)
+    planes = np.full((PLANES, *shape), OUTSIDE, dtype=np.int8)
+    for index, grid in enumerate(seen):
+        planes[index] = grid
+    return planes

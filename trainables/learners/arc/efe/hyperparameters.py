@@ -1,0 +1,83 @@
+"""What can be set of `efe`: an agent per ARC task. Apart from its learner, so that its parts can read it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from trainables.core import LearnerConfig
+from trainables.learners.arc.efe.memory import Memory
+from trainables.options import option
+
+GROUPS = ("backward", "encoder", "preference", "base")
+TERMS = ("risk", "ambiguity", "step", "bidirectional", "anchor", "alignment", "reversibility")
+
+
+@dataclass(frozen=True)
+class EfeHyperparameters(LearnerConfig):
+    learning_rate: float = 4e-3  # AdamW step size of the forward model
+    backward_multiplier: float = 1.0  # of the learning rate, for the backward model
+    encoder_multiplier: float = 1.0  # for the encoder of demonstrations
+    preference_multiplier: float = 1.0  # for the preference
+    weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
+    hidden_size: int = option(48, shapes_weights=True)  # numbers a cell holds
+    horizon: int = 8  # recurrent steps from input to outcome
+    per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
+    steps_per_round: int = 32  # AdamW steps per ARC task in a round
+    ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
+    max_grad_norm: float = 1.0  # clipping of the norm, of each part of each network by itself
+    dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid
+    permute_colours: bool = False  # rename the colours that are not in every demonstration, anew in every step
+
+    # Weights of the terms, per nat of cross-entropy. None helped in the ablation in docs/results/arc.md: all are off.
+    risk: float = 0.0  # the outcome's colours against the learned preference
+    ambiguity: float = 0.0  # entropy of the outcome
+    step: float = 0.0  # share of the horizon before the outcome is reached
+    bidirectional: float = 0.0  # forward and backward model disagree on the way; trains the backward model
+    anchor: float = 0.0  # the preference against what solved problems preferred
+    alignment: float = 0.0  # the context against the base's features
+    reversibility: float = 0.0  # the backward model cannot return from the outcome
+
+    features: bool = option(
+        False, shapes_weights=True
+    )  # whether the encoder reads the frozen base's features of the demonstrations (no gain)
+    base_r: int = option(
+        0, shapes_weights=True
+    )  # LoRA rank on that base, trained through what the encoder reads; 0: the base stays frozen
+    base_multiplier: float = 0.1  # of the learning rate, for that adapter
+    size_head: bool = False  # whether a trained head says an output's size where lenses disagree, or the best lens
+    memory_capacity: int = option(
+        0, shapes_weights=True
+    )  # solved problems held; 0: no memory and no probes, a third of the cost (no sure gain)
+    memory_k: int = 1  # solved problems that a start is blended from
+    memory_similarity: float = 0.5  # cosine above which a solved problem is a match
+    eviction: Literal["oldest", "least_used"] = "oldest"
+    success_threshold: float = 1.0  # share of a held-out demonstration's views that must be solved to be remembered
+
+    def __post_init__(self) -> None:
+        least = {"hidden_size": 1, "horizon": 1, "per_device_train_batch_size": 1, "steps_per_round": 1, "memory_k": 1}
+        for field, bound in (least | {"memory_capacity": 0, "base_r": 0}).items():
+            if getattr(self, field) < bound:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least {bound}")
+        rates = ("learning_rate", "weight_decay", *(f"{part}_multiplier" for part in GROUPS), *TERMS)
+        for field in rates:
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must be a finite number >= 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+        if self.max_grad_norm <= 0:
+            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
+        if not 0 < self.success_threshold <= 1:
+            raise ValueError(f"success_threshold is {self.success_threshold}; a share above 0, at most 1, is needed")
+        self.memory()
+        if self.alignment and not self.features:
+            raise ValueError(f"alignment is {self.alignment}, and features are off; turn features on, or set it to 0")
+        if self.base_r and not self.features:
+            raise ValueError(f"base_r is {self.base_r}, and features are off; turn features on, or set it to 0")
+
+    def memory(self) -> Memory | None:
+        if not self.memory_capacity:
+            return None
+        similar, admitted = self.memory_similarity, self.success_threshold
+        return Memory(self.memory_capacity, self.memory_k, similar, self.eviction, admitted)

@@ -1,0 +1,133 @@
+"""Lenses: simple ways from an input grid to a grid of the output's size, read off a task's demonstrations.
+
+A per-cell network answers on a canvas as large as the output. What it sees there is the input through one or more
+lenses: as it is, mirrored, tiled, enlarged, cut into parts, cropped to an object. A lens *fits* a task if it gives the
+size of every demonstration's output; it then says the size of the test outputs, too. Nothing here sees a test output:
+lenses are functions of one input grid, chosen by the demonstrations of a `Puzzle`. A task recoloured or turned as a
+whole is seen through the same ones, ties apart: `test_lenses.py` names the official tasks that are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import partial
+from itertools import product
+
+import numpy as np
+
+from trainables.learners.arc import pieces as pieces
+from trainables.learners.arc.pieces import RANKS
+from trainables.tasks.arc.grids import COLOURS, Grid
+from trainables.tasks.arc.task import Puzzle
+from trainables.tasks.arc.views import TURNS, turn
+
+Lens = Callable[[Grid], Grid | None]  # None: this grid has no such part
+Sizes = list[tuple[tuple[int, ...], tuple[int, ...]]]  # of inputs and outputs
+NINE = 9  # parts or tiles at most: as many as ARC's rules combine
+
+
+def candidates(puzzle: Puzzle) -> Iterator[tuple[str, Lens]]:
+    """Named lenses that may fit this task, the simplest first."""
+    for view in range(TURNS):
+        yield f"turn {view}", partial(turn, view=view)
+    sizes = [(source.shape, target.shape) for source, target in puzzle.demonstrations]
+    empty = background(puzzle)
+    yield from _multiples(puzzle, sizes, empty)
+    yield from _parts(sizes, empty)
+    yield from _crops(sizes, empty)
+
+
+def _multiples(puzzle: Puzzle, sizes: Sizes, empty: int) -> Iterator[tuple[str, Lens]]:
+    """Outputs that are whole multiples of inputs: tiles, enlargements, mosaics; or inputs with a frame around them."""
+    ratios = {(Fraction(t[0], s[0]), Fraction(t[1], s[1])) for s, t in sizes}
+    if len(ratios) == 1:
+        down, across = ratios.pop()
+        if down.denominator == across.denominator == 1 and down * across > 1:
+            times = (int(down), int(across))
+            yield f"mosaic {times}", mosaic(puzzle, times)
+            yield f"tile {times}", partial(pieces.tile, times=times)
+            yield f"enlarge {times}", partial(pieces.enlarge, times=times)
+    for name, count in (("colours", pieces.count_colours), ("cells", pieces.count_cells)):
+        yield f"enlarge by {name}", partial(pieces.by_count, how=pieces.enlarge, count=partial(count, empty=empty))
+        yield f"tile by {name}", partial(pieces.by_count, how=pieces.tile, count=partial(count, empty=empty))
+    margins = {(t[0] - s[0], t[1] - s[1]) for s, t in sizes}
+    if len(margins) == 1:
+        high, wide = margins.pop()
+        if high >= 0 and wide >= 0 and high % 2 == wide % 2 == 0:
+            around = ((high // 2,) * 2, (wide // 2,) * 2)
+            yield f"frame {(high, wide)}", partial(np.pad, pad_width=around, constant_values=empty)
+
+
+def _parts(sizes: Sizes, empty: int) -> Iterator[tuple[str, Lens]]:
+    """Inputs that are several grids side by side, with or without lines between them; or one grid of blocks."""
+    for line in (0, 1):
+        down, across = (
+            [k for k in range(1, NINE + 1) if all(s[axis] == k * t[axis] + line * (k - 1) for s, t in sizes)]
+            for axis in (0, 1)
+        )
+        for times in product(down, across):
+            if 1 < times[0] * times[1] <= NINE:
+                for place in np.ndindex(*times):
+                    yield (
+                        f"part {place} of {times}, line {line}",
+                        partial(pieces.part, times=times, line=line, place=place),
+                    )
+    for line in (0, 1):
+        blocks = {pieces.block_size(s, t, line) for s, t in sizes}
+        block = blocks.pop()
+        if block and not blocks:
+            for name, pick in (("commonest", pieces.commonest), ("drawn", partial(pieces.drawn, empty=empty))):
+                yield (
+                    f"{name} of blocks {block}, line {line}",
+                    partial(pieces.shrink, block=block, line=line, pick=pick),
+                )
+    for name, keep in (("repeats", pieces.no_repeats), ("empty lines", partial(pieces.no_empty_lines, empty=empty))):
+        yield f"without {name}", keep
+
+
+def _crops(sizes: Sizes, empty: int) -> Iterator[tuple[str, Lens]]:
+    """Outputs that are cut out of inputs: at a corner, around a colour, around an object."""
+    targets = {t for _, t in sizes}
+    if len(targets) == 1:
+        height, width = targets.pop()
+        for down, right in product((False, True), repeat=2):
+            yield f"corner {down, right}", partial(pieces.corner, height=height, width=width, down=down, right=right)
+    for margin in (0, -1, 1):
+        yield f"box of all, margin {margin}", partial(pieces.box_of, which=lambda grid: grid != empty, margin=margin)
+        yield f"box of the rarest, margin {margin}", partial(pieces.box_of, which=_rarest_cells, margin=margin)
+        for colour in range(COLOURS):
+            yield (
+                f"box of {colour}, margin {margin}",
+                partial(pieces.box_of, which=partial(np.equal, colour), margin=margin),
+            )
+    for (kind, alike), (name, rank) in product((("one colour", True), ("any", False)), RANKS.items()):
+        yield f"object of {kind}: {name}", partial(pieces.chosen_object, empty=empty, alike=alike, rank=rank)
+
+
+def _rarest_cells(grid: Grid) -> np.ndarray:
+    return grid == pieces.rarest(grid)
+
+
+def mosaic(puzzle: Puzzle, times: tuple[int, int]) -> Lens:
+    """Tiles, each in the turn that agrees with most cells of the demonstrations' outputs there."""
+    choice = {}
+    for place in np.ndindex(*times):
+        agreement = np.zeros(TURNS)
+        for source, target in puzzle.demonstrations:
+            tile = pieces.part(target, times, 0, place)
+            for view in range(TURNS):
+                seen = turn(source, view)
+                agreement[view] += np.mean(seen == tile) if seen.shape == source.shape else -1
+        choice[place] = int(agreement.argmax())
+
+    def assemble(grid: Grid) -> Grid | None:
+        tiles = [[turn(grid, choice[i, j]) for j in range(times[1])] for i in range(times[0])]
+        return np.block(tiles) if all(t.shape == grid.shape for row in tiles for t in row) else None
+
+    return assemble
+
+
+def background(puzzle: Puzzle) -> int:
+    """The commonest colour of all inputs."""
+    return pieces.commonest(np.concatenate([source.ravel() for source, _ in puzzle.demonstrations]))

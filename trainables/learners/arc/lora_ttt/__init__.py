@@ -1,0 +1,1 @@
+"""lora_ttt: a LoRA adapter per ARC task, trained at test time."""

@@ -1,0 +1,1 @@
+"""percell: a small network per ARC task."""

@@ -1,0 +1,162 @@
+"""Pieces of grids: parts, boxes, objects, blocks; and larger grids made of a small one. Functions of one input grid.
+
+`None` stands for "this grid has no such piece". `empty` is the background's colour. Nothing depends on a colour's
+number or on which side comes first, ties aside.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from trainables.tasks.arc.grids import COLOURS, MAX_SIDE, Grid
+
+Which = Callable[[Grid], np.ndarray]  # which cells are meant
+
+
+def enlarge(grid: Grid, times: tuple[int, int]) -> Grid | None:
+    return _whole(lambda g, t: np.kron(g, np.ones(t, dtype=np.int8)), grid, times)
+
+
+def tile(grid: Grid, times: tuple[int, int]) -> Grid | None:
+    return _whole(np.tile, grid, times)
+
+
+def by_count(
+    grid: Grid, how: Callable[[Grid, tuple[int, int]], Grid | None], count: Callable[[Grid], int]
+) -> Grid | None:
+    return how(grid, (count(grid),) * 2)
+
+
+def count_colours(grid: Grid, empty: int) -> int:
+    return len(np.unique(grid[grid != empty]))
+
+
+def count_cells(grid: Grid, empty: int) -> int:
+    return int((grid != empty).sum())
+
+
+def _whole(how: Callable[[Grid, tuple[int, int]], Grid], grid: Grid, times: tuple[int, int]) -> Grid | None:
+    """None where the result would have no cells or be larger than ARC allows."""
+    fits = all(0 < side * factor <= MAX_SIDE for side, factor in zip(grid.shape, times, strict=True))
+    return how(grid, times) if fits else None
+
+
+def part_size(shape: tuple[int, ...], times: tuple[int, int], line: int) -> tuple[int, ...] | None:
+    """The size of one of k x m equal parts with lines of `line` cells between; None if they do not come out even."""
+    parts = [divmod(side - line * (k - 1), k) for side, k in zip(shape, times, strict=True)]
+    return tuple(size for size, _ in parts) if all(size > 0 and not rest for size, rest in parts) else None
+
+
+def part(grid: Grid, times: tuple[int, int], line: int, place: tuple[int, ...]) -> Grid | None:
+    size = part_size(grid.shape, times, line)
+    if size is None:
+        return None
+    top, left = (at * (side + line) for at, side in zip(place, size, strict=True))
+    return grid[top : top + size[0], left : left + size[1]]
+
+
+def block_size(shape: tuple[int, ...], target: tuple[int, ...], line: int) -> tuple[int, ...] | None:
+    """The size of a block if the grid is as many blocks as the target has cells."""
+    size = part_size(shape, (target[0], target[1]), line)
+    return size if size and max(size) > 1 else None
+
+
+def shrink(grid: Grid, block: tuple[int, ...], line: int, pick: Callable[[Grid], int]) -> Grid | None:
+    counts = [divmod(side + line, size + line) for side, size in zip(grid.shape, block, strict=True)]
+    if any(rest or not count for count, rest in counts):
+        return None
+    times = (counts[0][0], counts[1][0])
+    cells = [[pick(part(grid, times, line, (i, j))) for j in range(times[1])] for i in range(times[0])]  # type: ignore[arg-type]
+    return np.array(cells, dtype=np.int8)
+
+
+def commonest(grid: Grid) -> int:
+    return int(np.bincount(grid.ravel(), minlength=COLOURS).argmax())
+
+
+def rarest(grid: Grid) -> int:
+    counts = np.bincount(grid.ravel(), minlength=COLOURS)
+    return int(np.where(counts > 0, counts, grid.size + 1).argmin())
+
+
+def drawn(grid: Grid, empty: int) -> int:
+    """The commonest colour that is not the background's, if there is any."""
+    return commonest(grid[grid != empty]) if (grid != empty).any() else empty
+
+
+def no_repeats(grid: Grid) -> Grid:
+    """Of neighbouring equal rows, and columns, one."""
+    for _ in range(2):
+        grid = grid[[0, *(i for i in range(1, len(grid)) if (grid[i] != grid[i - 1]).any())]].T
+    return grid
+
+
+def no_empty_lines(grid: Grid, empty: int) -> Grid | None:
+    drawn = grid != empty
+    return grid[drawn.any(1)][:, drawn.any(0)] if drawn.any() else None
+
+
+def corner(grid: Grid, height: int, width: int, down: bool, right: bool) -> Grid | None:
+    if grid.shape[0] < height or grid.shape[1] < width:
+        return None
+    top, left = down * (grid.shape[0] - height), right * (grid.shape[1] - width)
+    return grid[top : top + height, left : left + width]
+
+
+def box_of(grid: Grid, which: Which, margin: int) -> Grid | None:
+    """The bounding box of some cells, `margin` cells wider on each side (narrower if negative)."""
+    mask = which(grid)
+    if not mask.any():
+        return None
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    top, bottom = rows[0] - margin, rows[-1] + margin + 1
+    left, right = columns[0] - margin, columns[-1] + margin + 1
+    inside = 0 <= top < bottom <= grid.shape[0] and 0 <= left < right <= grid.shape[1]
+    return grid[top:bottom, left:right] if inside else None
+
+
+# What makes an object the one: the larger the number, the better. Arguments: its box's grid, its mask there, and how
+# many objects have this very mask, itself included.
+Rank = Callable[[Grid, np.ndarray, int], float]
+RANKS: dict[str, Rank] = {
+    "largest": lambda grid, mask, _: mask.sum(),
+    "smallest": lambda grid, mask, _: -mask.sum(),
+    "largest box": lambda grid, mask, _: mask.size,
+    "most colours": lambda grid, mask, _: len(np.unique(grid[mask])),
+    "fewest colours": lambda grid, mask, _: -len(np.unique(grid[mask])),
+    "most symmetric": lambda grid, mask, _: max(np.mean(mask == mask[:, ::-1]), np.mean(mask == mask[::-1])),
+    "least symmetric": lambda grid, mask, _: -max(np.mean(mask == mask[:, ::-1]), np.mean(mask == mask[::-1])),
+    "rarest shape": lambda grid, mask, shared: -shared,
+    "commonest shape": lambda grid, mask, shared: shared,
+    "most holes": lambda grid, mask, _: (ndimage.binary_fill_holes(mask) & ~mask).sum(),
+    "rarest colours": lambda grid, mask, _: np.mean(grid[mask] == rarest(grid)),
+}
+
+
+def chosen_object(grid: Grid, empty: int, alike: bool, rank: Rank) -> Grid | None:
+    """The box of one object: cells that touch, sides or corners, of one colour or of any but the background."""
+    found = _objects(grid.tobytes(), grid.shape, grid.dtype.str, empty, alike)
+    return found[int(np.argmax([rank(*each) for each in found]))][0] if found else None
+
+
+@lru_cache(maxsize=64)  # every rank asks for the objects of the same few grids
+def _objects(
+    cells: bytes, shape: tuple[int, ...], dtype: str, empty: int, alike: bool
+) -> list[tuple[Grid, np.ndarray, int]]:
+    """What a `Rank` is asked about each object of a grid."""
+    grid = np.frombuffer(cells, dtype).reshape(shape)
+    colours = [c for c in np.unique(grid) if c != empty] if alike else [None]
+    boxes, masks = [], []
+    for colour in colours:
+        labels, _ = ndimage.label(grid == colour if alike else grid != empty, structure=np.ones((3, 3)))
+        for number, place in enumerate(ndimage.find_objects(labels), 1):
+            boxes.append(grid[place])
+            masks.append(labels[place] == number)
+    marks = [(mask.shape, mask.tobytes()) for mask in masks]
+    shared = Counter(marks)
+    return [(box, mask, shared[mark]) for box, mask, mark in zip(boxes, masks, marks, strict=True)]

@@ -1,0 +1,196 @@
+"""What the learners on a frozen language model share: the order of the data, the loss, and judging completions.
+
+Online: one episode at a time, as a stream. Batched: shuffled passes over the training split. Optional replay mixes
+past examples into every micro-batch; an optional curriculum sorts the first pass from easy to hard.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
+
+from trainables.core import Adapter, Asking, Complete, Completion, LearnerConfig, Row, Split, Task
+from trainables.learners.lm.calibration import calibration_error, confidence
+from trainables.models.tokenization import decode, encode_prompt, encode_row
+from trainables.optimizer import Optimizer, OptimizerConfig
+from trainables.options import option
+
+
+@dataclass(frozen=True)
+class LanguageConfig(OptimizerConfig, LearnerConfig):
+    """Fields of every learner on a language model. A learner adds its adapter's fields and `adapter()`."""
+
+    least_steps_per_round: ClassVar[int] = 1  # 0 where a learner knows by itself how long a round is
+
+    mode: Literal["batched", "online"] = option(
+        "batched", reserve=("online", "batched")
+    )  # online: a micro-batch is one new episode
+    per_device_train_batch_size: int = option(8, reserve=True)  # rows in a micro-batch (batched)
+    steps_per_round: int = 20  # optimizer steps between two evaluations
+    schedule_rounds: int = 0  # rounds after which linear and cosine are at zero; 0: the sweep's own, which it fills in
+    replay_ratio: float = option(
+        0.0, reserve=True
+    )  # past examples per new one; of a fraction some micro-batches have a row more
+    curriculum: bool = False  # the first pass goes from easy to hard
+    watch_updates: bool = False  # online: report the prediction before and after every update
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bounds = {"per_device_train_batch_size": 1, "schedule_rounds": 0}
+        for name, least in (bounds | {"steps_per_round": self.least_steps_per_round}).items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 <= self.replay_ratio < math.inf:
+            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be a finite number >= 0")
+
+    def new_rows(self) -> int:
+        """Rows of a micro-batch that are not replayed."""
+        return 1 if self.mode == "online" else self.per_device_train_batch_size
+
+    def rows_per_batch(self) -> int:
+        """At most so many rows in a micro-batch, with replay."""
+        return self.new_rows() + math.ceil(self.replay_ratio * self.new_rows())
+
+    def rounds_per_pass(self, task: Task) -> int:
+        return self.rounds_for(len(task.train()))
+
+    def rounds_for(self, examples: int) -> int:
+        """Rounds that draw so many examples."""
+        return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
+
+    def for_rounds(self, rounds: int) -> Self:
+        return self if self.schedule_rounds else replace(self, schedule_rounds=rounds)
+
+    def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
+        """Raises ValueError for a schedule that nobody has said the end of."""
+        if self.lr_scheduler_type != "constant" and not self.schedule_rounds:
+            raise ValueError(
+                f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds 0, which a sweep fills in;"
+                " outside of one, say after how many rounds it ends"
+            )
+        return Optimizer.of(self, self.schedule_rounds * self.steps_per_round, prompt_learning_rate)
+
+
+@dataclass(frozen=True)
+class AloneConfig(LanguageConfig):
+    """Fields of learners that need a model of their own, see `own_model.py`."""
+
+    needs_base: ClassVar[bool] = True
+    packs: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.watch_updates:
+            raise ValueError(
+                "watch_updates is for learners that share a base (lora, soft_prompt, hybrid); leave it off"
+            )
+
+
+class SupervisedLearner:
+    """A `LanguageLearner`: cross-entropy on the answer tokens of a task's training split."""
+
+    def __init__(
+        self, config: LanguageConfig, adapter: Adapter, optimizer: Optimizer, base: Any, task: Task, seed: int
+    ) -> None:
+        self.config, self.adapter, self.optimizer = config, adapter, optimizer
+        self.rows_per_batch = config.rows_per_batch()
+        self.steps_per_round = config.steps_per_round
+        self.watch_updates = config.watch_updates
+        self.max_new_tokens = task.max_new_tokens
+        self.seed = seed
+        self._task, self._tokenizer = task, base.tokenizer
+        self._train = task.train()
+        self._rows: dict[int, Row] = {}
+        self._orders: dict[int, list[int]] = {}
+        self._prompts: dict[Split, list[list[int]]] = {}
+        self._position = 0  # training examples drawn so far
+        self._draws = 0  # micro-batches so far
+
+    def prepare(self) -> Asking:
+        yield from ()
+
+    def next_rows(self) -> list[Row]:
+        return [self._row(index) for index in self._next()]
+
+    def _next(self) -> list[int]:
+        """The training examples of the next micro-batch."""
+        new = self.config.new_rows()
+        chosen = [self._index(self._position + i) for i in range(new)]
+        due = self.config.replay_ratio * new
+        replayed = math.floor((self._draws + 1) * due) - math.floor(self._draws * due)
+        if self._position:
+            chooser = random.Random(f"replay {self.seed} {self._draws}")
+            chosen += [self._index(chooser.randrange(self._position)) for _ in range(replayed)]
+        self._position += new
+        self._draws += 1
+        return chosen
+
+    def weight(self, rows: Sequence[Row]) -> float:
+        return sum(sum(row.labels) for row in rows)
+
+    def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
+        """Mean negative log-likelihood per label token of the micro-batch, in nats."""
+        total = sum(row.sum() for row in logprobs)
+        return -total / sum(len(row) for row in logprobs)
+
+    def prompts(self, split: Split) -> list[list[int]]:
+        if split not in self._prompts:
+            examples = self._task.split(split)
+            self._prompts[split] = [encode_prompt(self._tokenizer, example.prompt) for example in examples]
+        return self._prompts[split]
+
+    def evaluate(self, split: Split) -> Asking:
+        completions = yield Complete(self.prompts(split), self.max_new_tokens)
+        return self.judge(split, completions)
+
+    def judge(self, split: Split, completions: Sequence[Completion]) -> dict[str, Any]:
+        """A truncated completion scores 0 whatever it says: the first answer must also end.
+
+        `calibration_error`: of the probability that was given to each answer, see `calibration.py`.
+        """
+        examples = self._task.split(split)
+        sums: dict[str, list[float]] = defaultdict(list)
+        items, texts, sure = [], [], []
+        for example, said in zip(examples, completions, strict=True):
+            text = self._decode(said.tokens)
+            score = self._task.score(example, text) if said.ended else 0.0
+            items.append(score)
+            texts.append(text)
+            answer = self._task.said(text)
+            sure.append(confidence(said, self._decode, answer and (answer.start, answer.end)))
+            sums[f"score.{example.kind}"].append(score)
+            sums["truncated"].append(float(not said.ended))
+            for name, value in self._task.details(example, text).items():
+                sums[name].append(value)
+        metrics: dict[str, Any] = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
+        metrics |= {"score": sum(items) / len(items), "calibration_error": calibration_error(sure, items)}
+        return metrics | {"items": items, "completions": texts}
+
+    def state(self) -> dict[str, Any]:
+        return {"position": self._position, "draws": self._draws}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._position, self._draws = state["position"], state["draws"]
+
+    def _decode(self, tokens: list[int]) -> str:
+        return decode(self._tokenizer, tokens)
+
+    def _row(self, index: int) -> Row:
+        if index not in self._rows:
+            self._rows[index] = encode_row(self._tokenizer, self._train[index])
+        return self._rows[index]
+
+    def _index(self, position: int) -> int:
+        """Which training example is the `position`-th drawn: a pure function, so replay and resume need no memory."""
+        passes, offset = divmod(position, len(self._train))
+        if passes not in self._orders:
+            order = list(range(len(self._train)))
+            random.Random(f"order {self.seed} {passes}").shuffle(order)
+            if self.config.curriculum and passes == 0:
+                order.sort(key=lambda i: self._train[i].difficulty)
+            self._orders[passes] = order
+        return self._orders[passes][offset]

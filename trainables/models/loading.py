@@ -1,0 +1,249 @@
+"""Load a base: a frozen causal language model with its tokenizer, named by one string.
+
+    builtin:tiny                     the model that ships with Espalier (see `trainables/builtin`)
+    Qwen/Qwen2.5-0.5B-Instruct       a name on the Hugging Face hub (HF_HOME and HF_HUB_OFFLINE are respected)
+    /models/mine                     a local folder in transformers' format
+
+Options follow the name after colons: `nf4` (4-bit NormalFloat through bitsandbytes, Dettmers et al. 2023, on CPU too),
+`float32`, `bfloat16` or `float16` (otherwise the dtype policy below), `remote-code` (run the code that the repository
+carries: off unless asked for). Example: `Qwen/Qwen2.5-0.5B:nf4`. Weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from trainables.models.chat_template import turn
+
+BUILTIN = {"tiny": Path(__file__).parents[1] / "builtin" / "tiny"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OPTIONS = ("nf4", "remote-code", *DTYPES)
+
+TARGET_MODULES = {"phi3": ("qkv_proj", "o_proj")}  # where PEFT has no defaults and they are called otherwise than usual
+USUAL_TARGETS = ("q_proj", "v_proj")
+EVERY_LINEAR = "all-linear"  # PEFT's word for all of them but the head
+
+
+class UnknownBase(ValueError):
+    """The base cannot be loaded; the message names it and what to do, in one line."""
+
+
+@dataclass(frozen=True)
+class BaseName:
+    """A base string, parsed: where the model is, and how to load it."""
+
+    source: str
+    options: frozenset[str]
+
+    @classmethod
+    def parse(cls, name: str) -> BaseName:
+        prefix, source, rest = "", name, name
+        if name.startswith("builtin:"):
+            prefix, rest = "builtin:", name.removeprefix("builtin:")
+        source, *options = rest.split(":")
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise UnknownBase(f"base {name!r}: option {unknown[0]!r} is not one of {', '.join(OPTIONS)}")
+        if len(set(options) & set(DTYPES)) > 1:
+            raise UnknownBase(f"base {name!r}: name one dtype of {', '.join(DTYPES)}, not several")
+        if prefix and source not in BUILTIN:
+            raise UnknownBase(f"base {name!r} is not built in; built in: {', '.join('builtin:' + b for b in BUILTIN)}")
+        if not source or source == "none":
+            raise UnknownBase(f"base {name!r}: this learner needs a base, for example --base builtin:tiny")
+        return cls(str(BUILTIN[source]) if prefix else source, frozenset(options))
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """float32 on a CPU (bfloat16 matrix products are slow there), bfloat16 on a GPU that has it; float16 only when
+        asked for, as its narrow exponent gives NaN losses in some families."""
+        for option in self.options & set(DTYPES):
+            return DTYPES[option]
+        real = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if real else torch.float32
+
+
+@dataclass(eq=False)
+class Base:
+    """A frozen model with its tokenizer. `model` has no trainable parameter and is in evaluation mode."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def hidden_size(self) -> int:
+        return self.model.get_input_embeddings().embedding_dim
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the embedding knows."""
+        return self.model.get_input_embeddings().num_embeddings
+
+    @functools.cached_property
+    def positions(self) -> float:
+        """Places that it has learned a vector for: no token stands further on. Infinite where places are computed."""
+        known = self.model.get_input_embeddings()
+        learned = (n for n, m in self.model.named_modules() if isinstance(m, torch.nn.Embedding) and m is not known)
+        if not any("wpe" in name or "position" in name for name in learned):
+            return math.inf
+        return self.model.config.get_text_config().max_position_embeddings
+
+    @functools.cached_property
+    def eos(self) -> int:
+        """The token that ends an answer, see `chat.turn`."""
+        return turn(self.tokenizer).end
+
+    def readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
+        """Whether it has a vector for every token, and a place, with so many `more` tokens beside each text. One bad
+        token would otherwise end the batch of everybody. Raises ValueError."""
+        for tokens in texts:
+            if wrong := [token for token in tokens if not 0 <= token < self.vocabulary]:
+                raise ValueError(
+                    f"token {wrong[0]} is outside the vocabulary of {self.vocabulary}; use the tokenizer of the base"
+                )
+            if len(tokens) + more > self.positions:
+                raise ValueError(
+                    f"{len(tokens)} tokens and {more} beside them, to say and virtual ones, pass the {self.positions}"
+                    f" places that {self.name!r} has; give shorter examples, or lower max_new_tokens"
+                )
+
+    def target_modules(self) -> list[str] | None:
+        """LoRA targets by default: PEFT's (None leaves the choice to it), ours, or queries and values by their usual
+        names. Raises UnknownBase where there is none of these."""
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
+
+        kind = self.model.config.model_type
+        if kind in TARGET_MODULES:
+            return list(TARGET_MODULES[kind])
+        if kind in known:
+            return None
+        if set(USUAL_TARGETS) <= {name.rpartition(".")[2] for name in self._linear()}:
+            return list(USUAL_TARGETS)
+        raise self.untargeted(f"no default LoRA targets for {kind!r}")
+
+    def targeted(self, target: str) -> list[Any]:
+        """The modules that a LoRA target names, as PEFT reads it."""
+        if target == EVERY_LINEAR:
+            return [module for module in self._linear().values() if module is not self.model.get_output_embeddings()]
+        return [module for name, module in self.model.named_modules() if f".{name}".endswith(f".{target}")]
+
+    def untargeted(self, what: str) -> UnknownBase:
+        """That LoRA has no place, and where it would have one."""
+        names = sorted({name.rpartition(".")[2] for name in self._linear()})
+        some = f"some of {names}, as in --set target_modules={','.join(names[:2])}"
+        return UnknownBase(f"base {self.name!r}: {what}; set target_modules to {some}")
+
+    def _linear(self) -> dict[str, Any]:
+        return {name: m for name, m in self.model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)}
+
+
+def exists(name: str) -> None:
+    """Check a base without loading its weights. Raises UnknownBase in one line."""
+    from transformers import AutoConfig
+
+    base = BaseName.parse(name)
+    try:
+        AutoConfig.from_pretrained(base.source, trust_remote_code="remote-code" in base.options)
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(name, base, error) from error
+
+
+@functools.cache
+def outline(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[int, int, int]:
+    """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights.
+
+    `target_modules` None: the defaults. Raises UnknownBase where there are none, or no such modules."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
+
+    base = _hollow(name)
+    if lacking := [target for target in target_modules or () if not base.targeted(target)]:
+        raise base.untargeted(f"no module {lacking[0]!r} for LoRA")
+    wanted = base.target_modules() or known[base.model.config.model_type] if target_modules is None else target_modules
+    adapted = {module for target in wanted for module in base.targeted(target) if hasattr(module, "weight")}
+    parameters = sum(parameter.numel() for parameter in base.model.parameters())
+    return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
+
+
+@functools.cache
+def _hollow(name: str) -> Base:
+    """A base without weights or tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    base = BaseName.parse(name)
+    remote = {"trust_remote_code": "remote-code" in base.options}
+    config = AutoConfig.from_pretrained(base.source, **remote)
+    with torch.device("meta"):
+        return Base(name, AutoModelForCausalLM.from_config(config, **remote), None)
+
+
+def tokenizer(name: str) -> Any:
+    """A base's tokenizer alone. Raises UnknownBase when it cannot be found or read."""
+    from transformers import AutoTokenizer
+
+    base = BaseName.parse(name)
+    try:
+        return AutoTokenizer.from_pretrained(base.source, trust_remote_code="remote-code" in base.options)
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(name, base, error) from error
+
+
+@functools.lru_cache(maxsize=1)
+def load(name: str, device: torch.device | None = None) -> Base:
+    """The base, frozen, on `device`, by default the GPU if there is one. Cached: a process works with one at a time.
+
+    Raises UnknownBase when it cannot be found or read.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    base = BaseName.parse(name)
+    best = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = base.dtype(best)
+    remote = {"trust_remote_code": "remote-code" in base.options}
+    quantization = {}
+    if "nf4" in base.options:
+        quantization["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.source, **remote)
+        model = AutoModelForCausalLM.from_pretrained(
+            base.source, dtype=dtype, use_safetensors=True, device_map={"": device or best}, **quantization, **remote
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(name, base, error) from error
+    if turn(tokenizer).end is None:
+        raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
+    for module in model.modules():
+        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked
+        # passes no gradient: training after it would silently stand still.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+    return Base(name, model.requires_grad_(False).eval(), tokenizer)
+
+
+def _explain(name: str, base: BaseName, error: Exception) -> UnknownBase:
+    path = Path(base.source)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            return UnknownBase(f"base {name!r}: the folder has no config.json; give one that transformers can load")
+        detail = str(error).strip().splitlines()[0][:160]
+        return UnknownBase(f"base {name!r} cannot be loaded ({detail}); give a folder with safetensors weights")
+    return UnknownBase(
+        f"base {name!r} is neither a local folder nor a model that the hub gave us;"
+        " check the name and the network, or use --base builtin:tiny"
+    )

@@ -1,0 +1,159 @@
+"""What PEFT alone knows: how an adapter begins, what its parts are called, and how it is saved."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save
+from torch import Tensor
+
+from trainables.core import Adapter
+from trainables.models.loading import EVERY_LINEAR, Base
+
+LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
+CONFIG_FILE = "adapter_config.json"
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Folders in PEFT's format of a saved adapter: itself, or a hybrid's LoRA and then its soft prompt.
+
+    Raises ValueError where there is none.
+    """
+    parts = [folder / LORA_FOLDER, folder / PROMPT_FOLDER] if (folder / LORA_FOLDER).is_dir() else [folder]
+    if not all((part / CONFIG_FILE).is_file() for part in parts):
+        raise ValueError(f"{folder} holds no PEFT adapter; give the folder of one, or a whole model as the base")
+    return parts
+
+
+@dataclass
+class Fresh:
+    """An adapter before its first step, as PEFT makes it.
+
+    `values`: `prompt` (num_virtual_tokens, hidden_size), and `<module>.A` (r, in) and `<module>.B` (out, r) of every
+    adapted module; `modules`: name -> (in, out); the update is scaled by `scale`.
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    modules: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scale: float = 0.0
+    configs: dict[str, Any] = field(default_factory=dict)  # folder -> PEFT's configuration
+
+    def files(self, values: Mapping[str, Tensor]) -> dict[str, bytes]:
+        """PEFT's format, path -> content: the adapter itself, or a hybrid's two halves in `lora/` and `soft_prompt/`.
+
+        Load one with `PeftModel.from_pretrained(model, folder)`; a hybrid's LoRA first, merged
+        (`.merge_and_unload()`), then its soft prompt.
+        """
+        made = {}
+        for part in self.configs:
+            prefix = f"{part}/" if len(self.configs) > 1 else ""
+            own = {name: value for name, value in values.items() if (name == "prompt") == (part == PROMPT_FOLDER)}
+            named = {_peft_name(name): value.contiguous() for name, value in own.items()}
+            made[f"{prefix}adapter_model.safetensors"] = save(named, metadata={"format": "pt"})
+            made[f"{prefix}{CONFIG_FILE}"] = self._written[part]
+        return made
+
+    @cached_property
+    def _written(self) -> dict[str, bytes]:
+        """Each configuration as PEFT writes it: once, as an adapter is saved every round."""
+        return {part: _written(config) for part, config in self.configs.items()}
+
+
+def fresh(base: Base, adapter: Adapter, seed: int) -> Fresh:
+    """Let PEFT make the adapter on the base, take its values, and give the base back as it was, also where it fails.
+
+    Raises ValueError for a module that cannot be adapted.
+    """
+    made = Fresh()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if adapter.num_virtual_tokens:
+                made.values["prompt"] = _prompt(base, adapter, made)
+            if adapter.r:
+                _lora(base, adapter, made)
+    finally:
+        give_back(base.model)
+    for config in made.configs.values():
+        config.inference_mode = True  # what PEFT writes of an adapter that is saved for use
+    return made
+
+
+def _prompt(base: Base, adapter: Adapter, made: Fresh) -> Tensor:
+    made.configs[PROMPT_FOLDER] = config = _prompt_config(adapter)
+    model: Any = peft.get_peft_model(base.model, config)
+    if adapter.prompt_init == "vocab" and len(base.tokenizer) < base.vocabulary:
+        # PEFT draws of all rows, and those that only fill the embedding up were never trained.
+        drawn = torch.randint(len(base.tokenizer), (adapter.num_virtual_tokens,)).to(base.device)
+        return base.model.get_input_embeddings()(drawn).detach().float()
+    return model.prompt_encoder["default"].embedding.weight.detach().clone()
+
+
+def _lora(base: Base, adapter: Adapter, made: Fresh) -> None:
+    made.configs[LORA_FOLDER] = config = lora_config(base, adapter)
+    model: Any = peft.get_peft_model(base.model, config)
+    for name, module in model.base_model.model.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        halves: tuple[Any, Any] = (module.lora_A, module.lora_B)
+        if any("default" not in half or half["default"].weight.ndim != 2 for half in halves):
+            kind = type(module.get_base_layer()).__name__
+            raise ValueError(f"module {name!r} is no linear layer but {kind}; leave it out of target_modules")
+        a, b = (half["default"].weight.detach().clone() for half in halves)
+        made.values |= {f"{name}.A": a, f"{name}.B": b}
+        made.modules[name] = (a.shape[1], b.shape[0])
+        made.scale = module.scaling["default"]
+
+
+def give_back(model: Any) -> None:
+    """Take PEFT's modules out of a model, however many of them PEFT came to put into it."""
+    for name, module in [*model.named_modules()]:
+        if isinstance(module, BaseTunerLayer):
+            model.set_submodule(name, module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    model.requires_grad_(False).eval()
+
+
+def _written(config: peft.PeftConfig) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        return (Path(folder) / "adapter_config.json").read_bytes()
+
+
+def _peft_name(name: str) -> str:
+    if name == "prompt":
+        return "prompt_embeddings"
+    module, _, half = name.rpartition(".")
+    return f"base_model.model.{module}.lora_{half}.weight"
+
+
+def lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
+    """PEFT's configuration of the LoRA half, with the architecture's default targets where none are named."""
+    named = list(adapter.target_modules)
+    return peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        r=adapter.r,
+        lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type]  # PEFT says int and takes any number
+        lora_dropout=adapter.lora_dropout,
+        target_modules=EVERY_LINEAR if EVERY_LINEAR in named else named or base.target_modules(),
+        fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D keeps weights transposed
+    )
+
+
+def _prompt_config(adapter: Adapter) -> peft.PromptTuningConfig:
+    init = {"random": peft.PromptTuningInit.RANDOM, "vocab": peft.PromptTuningInit.SAMPLE_VOCAB}
+    return peft.PromptTuningConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        num_virtual_tokens=adapter.num_virtual_tokens,
+        prompt_tuning_init=init[adapter.prompt_init],
+    )

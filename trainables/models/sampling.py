@@ -1,0 +1,51 @@
+"""Samples from a base, with an adapter or without, by its own probabilities: on-policy, as preferences assume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.core import Completion
+from trainables.models.hf_generate import continued
+from trainables.models.loading import Base, load
+from trainables.models.peft_adapters import parts_of
+
+
+def with_adapter(name: str, folder: Path | None) -> Base:
+    """A base with what `save` or `espalier export` left in `folder`: PEFT's format, or a hybrid's two halves.
+
+    The base is its own, and no longer in `load`'s cache. Raises UnknownBase, and ValueError for a folder that holds no
+    adapter or one of another base.
+    """
+    base = load(name)
+    if folder is None:
+        return base
+    import peft
+
+    parts = parts_of(folder)
+    load.cache_clear()  # PEFT changes the model that it adapts
+    model: Any = base.model
+    try:
+        for part in parts:
+            model = peft.PeftModel.from_pretrained(model, str(part))
+            if part is not parts[-1]:
+                model = model.merge_and_unload()
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0][:160]
+        raise ValueError(f"the adapter in {folder} does not fit the base {name!r} ({first})") from error
+    return Base(name, model.requires_grad_(False).eval(), base.tokenizer)
+
+
+def sample(
+    base: Base, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, seed: int
+) -> list[Completion]:
+    """One completion of each prompt (token ids), decoded together; greedy at temperature 0.
+
+    Equal arguments give equal samples, and torch's generators are left as they were.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return continued(base.model, prompts, base.eos, max_new_tokens, temperature)

@@ -1,0 +1,142 @@
+"""How a question becomes tokens: one function for training and evaluation, so that their formats cannot differ.
+
+A base without a chat template reads `Question: ...\nAnswer:` and answers ` ...` and its end token. Of a conversation,
+each question follows the end token of the answer before it on a new line, and a system message is the line before the
+first question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from trainables.core import Example, Row
+from trainables.models.chat_template import SAID, rendered, turn
+
+
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids up to where the answer starts: the base's chat template where it has one, else `Question: Answer:`."""
+    return _Writer(tokenizer).write(_until(tokenizer, [("user", prompt)]), False).tokens
+
+
+def asking_form(tokenizer: Any) -> tuple[list[int], str, str]:
+    """What `encode_prompt` puts around a question: tokens that all begins with, and text before it and behind it."""
+    before, _, after = _until(tokenizer, [("user", SAID)]).partition(SAID)
+    return _Writer(tokenizer).tokens, before, after
+
+
+def encode_row(tokenizer: Any, example: Example) -> Row:
+    """Prompt and gold answer."""
+    return row_of(tokenizer, example.prompt, example.answer)
+
+
+@lru_cache(maxsize=50_000)  # trials that share a base draw the same examples
+def row_of(tokenizer: Any, prompt: str, answer: str) -> Row:
+    """Prompt and what is said to it; only that and the token that ends it are labels."""
+    return encode_reply(tokenizer, [("user", prompt)], answer)
+
+
+def encode_reply(tokenizer: Any, messages: Sequence[tuple[str, str]], reply: str) -> Row:
+    """All that was said before, and a reply with the token that ends it: the row's labels."""
+    writer = _Writer(tokenizer).write(_until(tokenizer, messages), False)
+    return writer.write(_reply(tokenizer, reply), True).end().row()
+
+
+@lru_cache(maxsize=50_000)
+def encode_dialogue(tokenizer: Any, messages: tuple[tuple[str, str], ...]) -> tuple[Row, ...]:
+    """A conversation (role, text) that ends with the assistant: one row, whose labels are what the assistant says.
+
+    Each reply is followed by the end token, which is a label too, as generation stops there; of an earlier reply only
+    where the template ends it so. A last reply alone is what `row_of` makes of it. A template that shows earlier turns
+    otherwise than they were generated (without their reasoning, say) gives a row per reply, each after what the model
+    will see then. Raises ValueError where the template refuses the conversation.
+    """
+    row = _one_row(tokenizer, messages)
+    if row is not None:
+        return (row,)
+    replies = [place for place, (role, _) in enumerate(messages) if role == "assistant"]
+    return tuple(encode_reply(tokenizer, messages[:place], messages[place][1]) for place in replies)
+
+
+class _Writer:
+    """A row, text by text, each as its tokens are behind the one before: alone, a text may begin with a space that is
+    not there (SentencePiece's), or share a token with what precedes it."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokens = [] if tokenizer.chat_template else _beginning(tokenizer)  # a template brings its own along
+        self._tokenizer, self._labels = tokenizer, [False] * len(self.tokens)
+        self._near, self._ids = "", list[int]()  # the text since the last end token, and what it came to
+
+    def write(self, text: str, label: bool) -> _Writer:
+        together = self._encoded(self._near + text)
+        count = len(self._ids)
+        if together[:count] == self._ids:
+            self._near, self._ids = self._near + text, together
+        else:  # the two share a token: they stand apart
+            count, self._near, self._ids = 0, text, self._encoded(text)
+        return self._add(self._ids[count:], label)
+
+    def end(self) -> _Writer:
+        """The token that ends a reply, a label."""
+        end = turn(self._tokenizer).end
+        self._near = self._tokenizer.convert_ids_to_tokens(end)
+        self._ids = self._encoded(self._near)
+        return self._add([end], True)
+
+    def row(self) -> Row:
+        return Row(tuple(self.tokens), tuple(self._labels))
+
+    def _add(self, tokens: Sequence[Any], label: bool) -> _Writer:
+        self.tokens += tokens
+        self._labels += [label] * len(tokens)
+        return self
+
+    def _encoded(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _one_row(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> Row | None:
+    """Turn by turn, so that the place of every label is known; None if the template does not keep earlier turns."""
+    said, writer = "", _Writer(tokenizer)  # the text that is behind us
+    end = tokenizer.convert_ids_to_tokens(turn(tokenizer).end)
+    for place, (role, text) in enumerate(messages):
+        if role != "assistant":
+            continue
+        until = _until(tokenizer, messages[:place])
+        if not until.startswith(said):
+            return None
+        new, reply = until[len(said) :], _reply(tokenizer, text)
+        if said and new.startswith(end):
+            writer.end()
+            new = new.removeprefix(end)
+        writer.write(new, False).write(reply, True)
+        said = until + reply
+    return writer.end().row()
+
+
+def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
+    """All that stands before the assistant's next words."""
+    if tokenizer.chat_template:
+        try:
+            return rendered(tokenizer, [{"role": role, "content": text} for role, text in messages])
+        except Exception as error:  # a template raises what it likes, and says why
+            raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
+    end = tokenizer.convert_ids_to_tokens(turn(tokenizer).end)
+    form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{end}\n"}
+    return "".join(form[role].format(text) for role, text in messages)
+
+
+def _reply(tokenizer: Any, text: str) -> str:
+    before, after, _ = turn(tokenizer)
+    return f"{before}{text}{after}"
+
+
+def _beginning(tokenizer: Any) -> list[int]:
+    """What a tokenizer puts before a text by itself, not what it puts behind one: an end token ends no prompt."""
+    whole, alone = tokenizer("?").input_ids, tokenizer("?", add_special_tokens=False).input_ids
+    return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(alone)] == alone), [])
+
+
+def decode(tokenizer: Any, tokens: list[int]) -> str:
+    return tokenizer.decode(tokens, skip_special_tokens=True)

@@ -1,0 +1,250 @@
+"""Greedy decoding for all seats at once.
+
+Rows are padded on the left, so that next tokens stand at the end of every row and logits are computed only there.
+Shapes: R lanes, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.core import Completion
+from trainables.packed.adapter_stack import Stack
+from trainables.packed.batching import Lane, batch, width
+from trainables.packed.determinism import FEWEST_LANES, attention_from_one_token
+from trainables.packed.kv_cache import Joined, joins
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What one lane decodes: a row of padded size `width` to go on from, for at most `max_new_tokens` tokens.
+
+    `cache` is the size of the widest prompt of the same request: all of them go on in one batch of that size. `block`
+    is how many lanes of their seat use one copy of A and B together; requests that do not fill one have none.
+    """
+
+    lane: Lane
+    width: int
+    cache: int
+    max_new_tokens: int
+    block: int
+
+
+def prompts_of(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int) -> list[Prompt]:
+    """A seat's request: prompts as token ids, after so many virtual tokens."""
+    widths = [width(virtual + len(tokens)) for tokens in rows]
+    block = FEWEST_LANES if len(rows) >= FEWEST_LANES else 1
+    return [
+        Prompt(Lane(slot, tuple(tokens), virtual), own, max(widths), max_new_tokens, block)
+        for tokens, own in zip(rows, widths, strict=True)
+    ]
+
+
+Spent = Callable[[Mapping[int, float]], None]  # is told how much each prompt, by its place, has just had computed
+
+
+@torch.no_grad()
+def generate(
+    stack: Stack,
+    prompts: Sequence[Prompt],
+    lanes: int,
+    full: bool = False,
+    blocks: bool = True,
+    spent: Spent = lambda work: None,
+) -> list[Completion]:
+    """Greedy completions, in the order of `prompts`, at most `lanes` at a time, or a block.
+
+    `full`: batches always have that many lanes, also when few rows are left; `blocks`: rows of a seat may share a copy
+    of its A and B; `spent` hears of each prompt's padded width when it has been read, and of 1 for each token after.
+    """
+    results = [Completion([]) for _ in prompts]
+    together = joins(stack.base)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        block = prompt.block if together and blocks and not full else 1
+        groups.setdefault((prompt.cache if together else prompt.width, block), []).append(index)
+    for (room, block), indices in sorted(groups.items()):
+        every, at_once = _blocks(prompts, indices, block), max(1, lanes // block)
+        for start in range(0, len(every), at_once):
+            chosen = every[start : start + at_once]
+            completions = _decode(stack, prompts, chosen, room, block, lanes * full, spent)
+            for index, completion in zip(chain(*chosen), completions, strict=True):
+                results[index] = completion
+    return results
+
+
+def _blocks(prompts: Sequence[Prompt], indices: Sequence[int], block: int) -> list[list[int]]:
+    """Prompts of one slot each, at most `block` together, the narrowest first."""
+    order = sorted(indices, key=lambda i: (prompts[i].lane.slot, prompts[i].width))
+    slots = [[*own] for _, own in groupby(order, key=lambda i: prompts[i].lane.slot)]
+    blocks = [own[first : first + block] for own in slots for first in range(0, len(own), block)]
+    return sorted(blocks, key=lambda own: prompts[own[-1]].width)
+
+
+def _decode(
+    stack: Stack,
+    everyone: Sequence[Prompt],
+    blocks: Sequence[Sequence[int]],
+    room: int,
+    block: int,
+    fixed: int,
+    spent: Spent,
+) -> list[Completion]:
+    """One batch with a key-value cache; when half of its lanes have ended, the others move together.
+
+    `room`: columns of the cache that prompts take; `block`: neighbouring lanes that are one seat's; `fixed`: lanes to
+    the very end, or 0: as many as there are rows.
+    """
+    order = [*chain(*blocks)]
+    prompts = [everyone[i] for i in order]
+    results = [Completion([]) for _ in prompts]
+    at = _prefill(stack, prompts, _laid_out(blocks, block, fixed), room, block, fixed)
+    work: dict[int, float] = {i: prompt.width for i, prompt in enumerate(prompts)}
+    for count in range(max(p.max_new_tokens for p in prompts)):
+        alive = []
+        said = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
+        spent({order[i]: amount for i, amount in work.items()})
+        for lane, (owner, token, logprob) in enumerate(said):
+            if owner is None or results[owner].ended or count >= prompts[owner].max_new_tokens:
+                continue
+            results[owner].logprobs.append(logprob)
+            if token == stack.base.eos:
+                results[owner].ended = True
+                continue
+            results[owner].tokens.append(token)
+            if count + 1 < prompts[owner].max_new_tokens:
+                alive.append(lane)
+        if not alive:
+            break
+        work = dict.fromkeys((owner for lane in alive if (owner := at.owners[lane]) is not None), 1.0)
+        if not fixed and _can_compact(at.cache):
+            at.compact(alive)
+        at.step(stack)
+    return results
+
+
+@dataclass
+class _Lanes:
+    """A batch between two tokens. `owners`: which prompt each lane works for, None where it works for nobody;
+    `slots_G`: whose each `block` of neighbouring lanes is."""
+
+    block: int
+    owners: list[int | None]
+    slots_G: Tensor
+    mask: Tensor  # (R, T)
+    position_R_1: Tensor  # of the last token
+    next_R: Tensor
+    logprob_R: Tensor  # of the next token, nats
+    cache: Any = None
+
+    def step(self, stack: Stack) -> None:
+        """Take the next token in, and find the one after it."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
+        self.position_R_1 = self.position_R_1 + 1
+        if math.isfinite(stack.base.positions):  # lanes whose row has ended go on until the batch shrinks
+            self.position_R_1.clamp_(max=int(stack.base.positions) - 1)
+        with attention_from_one_token(stack.base.device):
+            output = stack.run(
+                self.slots_G,
+                None,
+                1,
+                input_ids=self.next_R[:, None],
+                attention_mask=self.mask,
+                position_ids=self.position_R_1,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        self.cache = output.past_key_values
+        self.next_R, self.logprob_R = likeliest(output.logits[:, -1])
+
+    def compact(self, alive: Sequence[int]) -> None:
+        """Go on with these lanes, a seat's own ones together, if that halves the batch."""
+        if 2 * len(alive) > len(self.owners):
+            return
+        slots = self.slots_G.tolist()
+
+        def whose(lane: int) -> int:
+            return slots[lane // self.block]
+
+        seats = [[*own] for _, own in groupby(sorted(alive, key=whose), key=whose)]
+        order = _filled([lane for own in seats for lane in _filled(own, self.block)], FEWEST_LANES)
+        if 2 * len(order) > len(self.owners):
+            return
+        lanes = [alive[0] if lane is None else lane for lane in order]  # nobody looks at what those compute
+        chosen = torch.tensor(lanes, device=self.mask.device)
+        self.cache.batch_select_indices(chosen)
+        self.mask, self.position_R_1 = self.mask[chosen], self.position_R_1[chosen]
+        self.next_R, self.logprob_R = self.next_R[chosen], self.logprob_R[chosen]
+        self.slots_G = self.slots_G[chosen[:: self.block] // self.block]
+        self.owners = [None if lane is None else self.owners[lane] for lane in order]
+
+
+def _laid_out(blocks: Sequence[Sequence[int]], block: int, fixed: int) -> list[int | None]:
+    """Which prompt each lane works for: every block's own, then nobody."""
+    owners: list[int | None] = []
+    first = 0
+    for own in blocks:
+        owners += _filled(range(first, first + len(own)), block)
+        first += len(own)
+    return _filled(owners, fixed or FEWEST_LANES)
+
+
+def _filled(lanes: Sequence[int | None], size: int) -> list[int | None]:
+    """These and as many of nobody's as make the next multiple of `size`."""
+    return [*lanes, *[None] * (-len(lanes) % size)]
+
+
+def _prefill(
+    stack: Stack, prompts: Sequence[Prompt], owners: list[int | None], room: int, block: int, fixed: int
+) -> _Lanes:
+    """Run prompts, a width at a time, and join their caches, padded on the left to `room` columns."""
+    lanes, device = len(owners), stack.base.device
+    at = _Lanes(
+        block,
+        owners,
+        torch.tensor(
+            [stack.seats if one is None else prompts[one].lane.slot for one in owners[::block]], device=device
+        ),
+        mask=torch.zeros(lanes, room, dtype=torch.long, device=device),
+        position_R_1=torch.zeros(lanes, 1, dtype=torch.long, device=device),
+        next_R=torch.zeros(lanes, dtype=torch.long, device=device),
+        logprob_R=torch.zeros(lanes, device=device),
+    )
+    at.mask[:, -1] = 1  # a lane of nobody sees one column of zeros
+    together = Joined(lanes, room, max(p.max_new_tokens for p in prompts)) if joins(stack.base) else None
+    place = {owner: lane for lane, owner in enumerate(owners) if owner is not None}
+    for tokens, group in groupby(sorted(place, key=lambda i: prompts[i].width), key=lambda i: prompts[i].width):
+        own = [*group]
+        count, places = len(own), torch.tensor([place[i] for i in own], device=device)
+        rows = batch(stack, [prompts[i].lane for i in own], fixed or _lanes_for(count), tokens)
+        output = stack.run(rows.lanes, None, 1, **rows.inputs, use_cache=True)
+        at.mask[places, room - tokens :] = rows.inputs["attention_mask"][:count]
+        at.position_R_1[places] = rows.inputs["position_ids"][:count, -1:]
+        at.next_R[places], at.logprob_R[places] = likeliest(output.logits[:count, -1])
+        if together:
+            together.put(places, output.past_key_values)
+    at.cache = together.cache() if together else output.past_key_values
+    return at
+
+
+def likeliest(logits_R_V: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token of each row, and its log-probability (nats, float32)."""
+    wide, next_R = logits_R_V.float(), logits_R_V.argmax(-1)
+    return next_R, wide.gather(-1, next_R[:, None])[:, 0] - wide.logsumexp(-1)
+
+
+def _lanes_for(rows: int) -> int:
+    """The next multiple of `FEWEST_LANES`."""
+    return -(-rows // FEWEST_LANES) * FEWEST_LANES
+
+
+def _can_compact(cache: Any) -> bool:
+    """Some hybrid architectures keep a convolution state that cannot drop rows."""
+    return all(hasattr(layer, "batch_select_indices") for layer in getattr(cache, "layers", [None]))

@@ -1,0 +1,50 @@
+"""A language learner in a host of its own, seen as a `Learner`: one seat, just as large as it needs.
+
+A `shape` of its own makes its numbers, to the last bit, those of a seat in a host of that shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from trainables.core import LanguageLearner, Split
+from trainables.models.loading import Base
+from trainables.packed.host import Host
+from trainables.packed.specs import Shape
+
+
+class Solo:
+    """Forwards to the host under the trial's id."""
+
+    def __init__(
+        self, base: Base, learner: LanguageLearner, seed: int, trial_id: str = "solo", shape: Shape | None = None
+    ) -> None:
+        adapter = learner.adapter
+        own = Shape(1, learner.rows_per_batch, max_rank=adapter.r, max_prompt=adapter.num_virtual_tokens)
+        self.host, self._id = Host(base, shape or own), trial_id
+        self.host.open(trial_id, learner, seed)
+
+    def round(self) -> dict[str, Any]:
+        return self.host.round(self._id)
+
+    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+        return self.host.evaluate(self._id, split)
+
+    def state(self) -> bytes:
+        return self.host.state(self._id)
+
+    def load(self, state: bytes) -> None:
+        self.host.load(self._id, state)
+
+    def save(self, folder: str) -> None:
+        self.host.save(self._id, folder)
+
+    def values(self) -> dict[str, torch.Tensor]:
+        """A copy of the trained parameters by name."""
+        return self.host.values(self._id)
+
+    def close(self) -> None:
+        """Give the base back untouched."""
+        self.host.shut()

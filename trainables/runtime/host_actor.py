@@ -1,0 +1,208 @@
+"""A host in a Ray actor: its methods only queue work, and one thread does all of it.
+
+So every tick serves as many seats as have asked. `seat.py` is the other end, in the trials' processes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import ray
+
+from trainables.core import Pair, Split
+from trainables.packed.specs import SeatLost, Shape
+
+PATIENCE_S = 0.2  # how long a tick waits for seats that have just been answered: a controller takes 20 ms a result
+RETRIES = 30  # of a call that nobody waits for; Ray spends one every second or two while it restarts the host
+
+
+class HostProcess:
+    """Answers calls of many threads with the one that works. Replies to `advance` hold all that a round leaves."""
+
+    def __init__(self, base: str, shape: Shape, threads: int) -> None:
+        import torch
+
+        from trainables.models.loading import load
+        from trainables.packed.host import Host
+        from trainables.runtime.base_transfer import brought
+
+        torch.set_num_threads(threads)
+        self._host = Host(load(brought(base)), shape)
+        self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future]] = queue.SimpleQueue()
+        self._waiting: dict[str, Future] = {}
+        self._rounds: dict[str, dict[str, Any]] = {}  # of trials that are being evaluated
+        self._open: set[str] = set()
+        self._searching: set[str] = set()  # trials whose rounds end with an evaluation
+        self._answered = 0.0
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def open(self, trial_id: str, pair: Pair, seed: int) -> None:
+        """Take a seat. Raises HostFull."""
+
+        def take() -> None:
+            self._leave(trial_id)
+            learner: Any = pair.learner.build(self._host.base, pair.task, seed)
+            self._host.open(trial_id, learner, seed)
+            self._open.add(trial_id)
+
+        self._soon(take)
+
+    def advance(self, trial_id: str, searching: bool = True) -> dict[str, Any]:
+        """A round and, if `searching`, its evaluation: `round` and `search` metrics, `state` bytes, `adapter` files."""
+
+        def start() -> None:
+            (self._searching.add if searching else self._searching.discard)(trial_id)
+            self._host.start(trial_id, "round")
+
+        return self._later(trial_id, start)
+
+    def evaluate(self, trial_id: str, split: Split) -> dict[str, Any]:
+        return self._later(trial_id, lambda: self._host.start(trial_id, "evaluate", split))
+
+    @ray.method(max_task_retries=RETRIES)
+    def untouched(self, pair: Pair, seed: int, split: Split = "search") -> dict[str, Any]:
+        def measure() -> dict[str, Any]:
+            learner: Any = pair.learner.build(self._host.base, pair.task, seed)
+            return self._host.evaluate_untouched(learner, split)
+
+        return self._soon(measure)
+
+    def reply(self, trial_id: str) -> dict[str, Any]:
+        """What `state` and `adapter` are now, without a round."""
+        return self._soon(lambda: self._kept(self._seated(trial_id)))
+
+    def load(self, trial_id: str, state: bytes) -> None:
+        self._soon(lambda: self._host.load(self._seated(trial_id), state))
+
+    def close(self, trial_id: str) -> None:
+        self._soon(lambda: self._leave(trial_id))
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def _leave(self, trial_id: str) -> None:
+        """Free the seat; a call that still waits there is that of a process which has died."""
+        self._host.close(trial_id)
+        self._open.discard(trial_id)
+        self._rounds.pop(trial_id, None)
+        if waiting := self._waiting.pop(trial_id, None):
+            waiting.set_exception(SeatLost(f"trial {trial_id!r} has left its seat"))
+
+    def _seated(self, trial_id: str) -> str:
+        if trial_id not in self._open:
+            raise SeatLost(f"trial {trial_id!r} has no seat in this host; open one")
+        return trial_id
+
+    def _soon(self, do: Callable[[], Any]) -> Any:
+        future: Future = Future()
+        self._inbox.put((lambda: future.set_result(do()), future))
+        return future.result()
+
+    def _later(self, trial_id: str, start: Callable[[], None]) -> dict[str, Any]:
+        future: Future = Future()
+
+        def begin() -> None:
+            self._seated(trial_id)
+            start()
+            self._waiting[trial_id] = future
+
+        self._inbox.put((begin, future))
+        return future.result()
+
+    def _work(self) -> None:
+        """The process ends with this thread, as nobody else would ever answer: Ray starts another in its place."""
+        try:
+            while True:
+                self._turn()
+        except BaseException:
+            traceback.print_exc()  # which may fail itself, where nobody reads what a process says
+        finally:
+            os._exit(1)
+
+    def _turn(self) -> None:
+        self._take_in(wait=not self._host.busy)
+        while self._host.busy and self._others_may_come():
+            self._take_in(wait=True, timeout=PATIENCE_S)
+        if not self._host.busy:
+            return
+        try:
+            results = self._host.tick()
+        except Exception as fault:  # of the host itself: every trial that is at work hears of it
+            results = dict.fromkeys(self._waiting, survived(fault))
+        for trial_id, result in results.items():
+            self._answer(trial_id, result)
+
+    def _take_in(self, wait: bool, timeout: float | None = None) -> None:
+        """Do what has been asked for; wait for the first request if there is nothing else to do."""
+        try:
+            do, future = self._inbox.get(wait, timeout)
+            while True:
+                try:
+                    do()
+                except Exception as fault:
+                    future.set_exception(survived(fault))
+                do, future = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _others_may_come(self) -> bool:
+        """Whether a seat has just been answered and is idle: better a short wait than a tick without it."""
+        return bool(self._open - self._waiting.keys()) and time.monotonic() - self._answered < PATIENCE_S
+
+    def _answer(self, trial_id: str, result: Any) -> None:
+        """What the trial waits for, unless its round goes on to an evaluation first."""
+        try:
+            if isinstance(result, Exception):
+                raise result
+            reply = self._reply_to(trial_id, result)
+        except Exception as fault:  # also of what is made of the result: no memory for the state, no disk for files
+            self._host.drop(trial_id)
+            self._rounds.pop(trial_id, None)
+            self._waiting.pop(trial_id).set_exception(survived(fault))
+        else:
+            if reply is None:
+                return
+            self._waiting.pop(trial_id).set_result(reply)
+        self._answered = time.monotonic()
+
+    def _reply_to(self, trial_id: str, result: dict[str, Any]) -> dict[str, Any] | None:
+        """None for a finite round of a trial that searches: its evaluation comes next."""
+        evaluated = "score" in result
+        if not evaluated and math.isfinite(result["loss"]) and trial_id in self._searching:
+            self._host.start(trial_id, "evaluate")
+            self._rounds[trial_id] = result
+            return None
+        if evaluated and trial_id not in self._rounds:
+            return result
+        both = (
+            {"round": self._rounds.pop(trial_id), "search": result} if evaluated else {"round": result, "search": None}
+        )
+        return both | self._kept(trial_id)
+
+    def _kept(self, trial_id: str) -> dict[str, Any]:
+        return {"state": self._host.state(trial_id), "adapter": self._host.files(trial_id)}
+
+
+def survived(fault: Exception) -> Exception:
+    """The fault, for whoever asked. One that this process does not survive ends it: trials go on in its successor."""
+    from trainables.training.oom import lost_device
+
+    if lost_device(fault):
+        raise SystemExit("the device is lost to this process") from fault
+    return fault
+
+
+def start_hosts(base: str, shape: Shape, count: int, threads: int = 1, gpus: float = 0) -> list[Any]:
+    """`count` hosts with the same base and shape, restarted when they die."""
+    actor = ray.remote(HostProcess).options(
+        num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_concurrency=shape.seats + 4
+    )
+    return [actor.remote(base, shape, threads) for _ in range(count)]

@@ -1,0 +1,215 @@
+"""Where a trial runs: the one `tune.Trainable`. It builds a pair's learner and drives it a round at a time.
+
+No torch at module level: a trial that only holds a seat in a host elsewhere stays small.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from ray import tune
+
+from trainables.core import START, Example, Learner, Pair, Split, Task
+from trainables.packed.specs import Shape, TeamShape
+
+Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
+
+STATE_FILE, ROUND_FILE, SECONDS_FILE, ADAPTER_FOLDER = "state.pt", "round.txt", "seconds.txt", "adapter"
+WORST_SCORE = 0.0
+
+
+def open_learner(
+    pair: Pair,
+    seed: int,
+    trial_id: str = "solo",
+    hosts: Hosts | None = None,
+    searching: bool = True,
+    shape: Shape | None = None,
+    team: TeamShape | None = None,
+) -> Learner:
+    """A pair's learner: in a seat of a host that has its base, in a host of its own, or, without a base, as it is.
+
+    `searching`: each round will be followed by an evaluation on the search split. `shape`: of the host of its own.
+    `team`: by several processes instead.
+    """
+    if team is not None:
+        from trainables.runtime.worker_group import Team
+
+        return Team(team, pair, seed)
+    if hosts and pair.base in hosts:
+        from trainables.runtime.host_client import Seat
+
+        return Seat(hosts[pair.base], pair, seed, trial_id, searching)
+    if not pair.learner.needs_base:
+        return pair.learner.build(None, pair.task, seed)  # type: ignore[return-value]
+    from trainables.models.loading import load
+    from trainables.packed.solo import Solo
+
+    base = load(pair.base)
+    learner = pair.learner.build(base, pair.task, seed)
+    return learner if isinstance(learner, Learner) else Solo(base, learner, seed, trial_id, shape)
+
+
+def untouched_scores(pair: Pair, seed: int, split: Split = "search", team: TeamShape | None = None) -> dict[str, Any]:
+    """Metrics of the pair's base before anything is trained; empty where there is no base."""
+    if not pair.learner.needs_base:
+        return {}
+    if team is not None:
+        return _untouched_by(team, pair, seed, split)
+    from trainables.models.loading import load
+    from trainables.packed.host import Host
+    from trainables.runtime.base_transfer import brought
+
+    base = load(brought(pair.base))  # this may be any machine
+    learner = pair.learner.build(base, pair.task, seed)
+    if not isinstance(learner, Learner):
+        return Host(base).evaluate_untouched(learner, split)
+    metrics = learner.evaluate(split)
+    learner.close()
+    return metrics
+
+
+def _untouched_by(team: TeamShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
+    """What a team's learners begin as is the base itself."""
+    from trainables.runtime.worker_group import Team
+
+    learner = Team(team, pair, seed)
+    metrics = learner.evaluate(split)
+    learner.dismiss()
+    return metrics
+
+
+class Trial(tune.Trainable):
+    """One configuration. `step` is one round: train, evaluate, report; checkpoints hold the learner's whole state.
+
+    Reports, beside the learner's metrics: `train_seconds` and `evaluation_seconds` of this round; `seconds`, their sum;
+    `total_seconds`, that of all rounds. In a seat those are its share of its host's time (`Host.round`), else the time
+    that passed, as the learner has its devices to itself. Waiting for neighbours, and checkpoints, are in none of them.
+
+    `resolve` turns the suggested parameters into a pair; `seed` is the sweep's, so that trials differ only in what is
+    searched; `hosts` maps bases to the actors that have seats on them; a `team` is for trials on several devices. A
+    loss that is not finite ends the trial at once with the worst score and `diverged` set.
+    """
+
+    _learner: Any = None
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        resolve: Callable[[dict[str, Any]], Pair] | None = None,
+        seed: int = 0,
+        hosts: Hosts | None = None,
+        team: TeamShape | None = None,
+    ) -> None:
+        assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
+        self._resolve, self._seed, self._hosts, self._team = resolve, seed, hosts, team
+        self._open(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._learner.close()
+        self._learner = None  # before there is a second model
+        self._open(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self._iteration = max(self._iteration, self._began)  # Tune sets it to zero after `reset_config`
+        start = time.perf_counter()
+        metrics = {**self._learner.round()}
+        metrics.setdefault("train_seconds", time.perf_counter() - start)
+        metrics["diverged"] = not math.isfinite(metrics["loss"])
+        if metrics["diverged"]:
+            metrics |= {"score": WORST_SCORE, "items": [], "done": True}
+        else:
+            start = time.perf_counter()
+            metrics |= self._learner.evaluate()
+            metrics.setdefault("evaluation_seconds", time.perf_counter() - start)
+            metrics.pop("completions", None)  # only a finalist's are kept
+        metrics["seconds"] = metrics["train_seconds"] + metrics.get("evaluation_seconds", 0.0)
+        self._seconds += metrics["seconds"]
+        return metrics | {"total_seconds": self._seconds}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
+        (Path(checkpoint_dir) / ROUND_FILE).write_text(str(self._iteration))
+        (Path(checkpoint_dir) / SECONDS_FILE).write_text(str(self._seconds))
+        folder = Path(checkpoint_dir) / ADAPTER_FOLDER
+        folder.mkdir()
+        self._learner.save(str(folder))
+
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        self._learner.load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
+        self._seconds = float((Path(checkpoint_dir) / SECONDS_FILE).read_text())
+
+    def cleanup(self) -> None:
+        try:
+            if self._learner is not None:  # else it could not be opened
+                self._learner.close()
+        finally:
+            if self._team is not None:
+                from trainables.runtime.worker_group import Team
+
+                Team.dismiss()  # the processes outlive a trial, not this one
+
+    def _open(self, config: dict[str, Any]) -> None:
+        self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
+        self._began, self._seconds = 0, 0.0
+        if START in config:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
+            assert self._storage is not None, "Tune gives a trial one"
+            self._began = go_on(self._learner, Path(self._storage.storage_fs_path) / config[START])
+
+
+def go_on(learner: Learner, file: Path) -> int:
+    """Load the state that a clone starts from; the rounds that are behind it."""
+    learner.load(file.read_bytes())
+    return int(file.stem.rpartition("-")[2])
+
+
+class Asked:
+    """A task with other examples as its search split: some learners train on the demonstrations in what they answer."""
+
+    def __init__(self, task: Task, examples: Sequence[Example]) -> None:
+        self._task, self._examples = task, examples
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # so that it can be pickled
+            raise AttributeError(name)
+        return getattr(self._task, name)
+
+    def search(self) -> Sequence[Example]:
+        return self._examples
+
+    def split(self, name: Split) -> Sequence[Example]:
+        return Task.split(cast(Task, self), name)
+
+    def baselines(self) -> Mapping[str, float]:
+        """The task's own code, which asks for the search split and gets this one."""
+        return type(self._task).baselines(cast(Task, self))
+
+
+class Finalist(Trial):
+    """A configuration trained again with a seed of its own, without looking, and scored on the test split once.
+
+    `config["job"]`: `params`, `rounds`, `seed`.
+    """
+
+    def step(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = {}
+        for _ in range(self._rounds):
+            metrics = self._learner.round()
+            if not math.isfinite(metrics["loss"]):
+                return {**metrics, "score": WORST_SCORE, "items": [], "diverged": True, "done": True}
+            if self._team is not None:
+                self._learner.state()  # from which new processes would go on
+        return {**metrics, **self._learner.evaluate(), "diverged": False, "done": True}
+
+    def _open(self, config: dict[str, Any]) -> None:
+        job = config["job"]
+        self._rounds = job["rounds"]
+        pair = self._resolve(job["params"])
+        pair = replace(pair, task=cast(Task, Asked(pair.task, pair.task.test())))
+        self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)

@@ -1,0 +1,1 @@
+"""Generated reasoning questions of five kinds."""

@@ -1,0 +1,1 @@
+"""Rows read from files or from the hub, and their splits."""

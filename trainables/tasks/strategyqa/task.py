@@ -1,0 +1,229 @@
+"""StrategyQA: yes/no questions whose answer takes several steps (Geva et al. 2021, "Did Aristotle Use a Laptop?", MIT).
+
+`data="generated"` is a closed world in the same form, for a base that knows nothing (`strategyqa_world.py`); anything
+else is a file, a folder or a hub name with real questions (`strategyqa_data.py`). Scoring is strict and has one
+parser, `said`: what is neither a bare Yes or No nor ends with "the answer is yes" is unparsed, which is a category of
+its own and never counted as No.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import ClassVar
+
+from trainables.core import Example, Said, Split, Task
+from trainables.tasks.files.records import from_anywhere
+from trainables.tasks.strategyqa.data import Entry, Item, load, split_of
+from trainables.tasks.strategyqa.rationale_files import load_pairs, load_rationales
+from trainables.tasks.strategyqa.world import KINDS, draw
+
+GENERATED = "generated"
+LARGEST_SPLIT = 20_000  # generated questions in one split
+ENDS_WITH = re.compile(r"\bthe\s+answer\s+is\s+(yes|no)\b\.?\s*$", re.IGNORECASE)
+CONCLUSION = re.compile(rf"\s*(?:\bso\s+)?{ENDS_WITH.pattern}", re.IGNORECASE)
+BARE = re.compile(r"\s*(yes|no)[^\S\n]*\.?[^\S\n]*(?:\n|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class StrategyQaTask(Task):
+    """Sizes are in questions; of real data 0, or more than there are, takes all. `seed` picks which are taken."""
+
+    name: ClassVar[str] = "strategyqa"
+
+    data: str = GENERATED  # or a file, a folder, or hub:OWNER/NAME
+    facts_in_prompt: bool = False  # real data: its facts before the question ("oracle facts"), an easier task
+    rationales: str = ""  # a JSONL file of {"key", "rationale", "weight"}: what is learned instead of the data's own
+    pairs: str = ""  # a JSONL file of {"key", "chosen", "rejected"}: the completions that dpo prefers, and to what
+    seed: int = 0
+    train_size: int = 2000
+    search_size: int = 250
+    test_size: int = 500
+    max_new_tokens: int = 8  # the answer and a full stop; with a rationale before it about 48
+
+    def __post_init__(self) -> None:
+        sizes = {name: getattr(self, name) for name in ("train_size", "search_size", "test_size")}
+        generated = self.data == GENERATED
+        for name in ("rationales", "pairs") if generated else ("data", "rationales", "pairs"):
+            object.__setattr__(self, name, from_anywhere(getattr(self, name)))
+        for name, size in sizes.items():
+            if generated and not 4 <= size <= LARGEST_SPLIT:
+                raise ValueError(f"{name}={size} must lie between 4 and {LARGEST_SPLIT} for generated questions")
+            if size < 0:
+                raise ValueError(f"{name}={size} must be 0 (all there are) or more")
+        if generated and self.facts_in_prompt:
+            raise ValueError("facts_in_prompt is for real data; generated prompts tell theirs anyway: leave it off")
+        if self.max_new_tokens < 4:
+            raise ValueError(f"max_new_tokens={self.max_new_tokens} cuts answers short; use 4 or more")
+
+    def train(self) -> Sequence[Example]:
+        """Raises ValueError for a `rationales` or `pairs` file that was made for other questions."""
+        train = self._examples("train", self.train_size)
+        for name, read in (("rationales", load_rationales), ("pairs", load_pairs)):
+            if (path := getattr(self, name)) and read(path).keys().isdisjoint(example.key for example in train):
+                raise ValueError(f"{name}='{path}' has none of the training questions in it; make it from them")
+        return train
+
+    def search(self) -> Sequence[Example]:
+        return self._examples("search", self.search_size)
+
+    def test(self) -> Sequence[Example]:
+        return self._examples("test", self.test_size)
+
+    @property
+    def chance(self) -> float:
+        return 0.5
+
+    def baselines(self) -> Mapping[str, float]:
+        """On the search split: `constant` says the training set's commoner answer to everything, `majority` each
+        kind's own commoner one, `constant.<kind>` is the latter's score on that kind alone."""
+        train, search = self.train(), self.search()
+        overall = _commoner(train)
+        own = {kind: _commoner([e for e in train if e.kind == kind] or train) for kind in {e.kind for e in search}}
+        shares = {
+            f"constant.{kind}": _share([e for e in search if e.kind == kind], own[kind])
+            for kind in dict.fromkeys(e.kind for e in search)
+        }
+        majority = sum(e.answer == own[e.kind] for e in search) / len(search)
+        return {"constant": _share(search, overall), "majority": majority, **shares}
+
+    def balance(self) -> Mapping[str, float]:
+        """The share of Yes in each split."""
+        splits = {"train": self.train(), "search": self.search(), "test": self.test()}
+        return {name: _share(examples, "Yes") for name, examples in splits.items()}
+
+    def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
+        """What is printed before training: how the labels are balanced, what is left out, which have a rationale."""
+        balance = ", ".join(f"{split} {share:.1%}" for split, share in self.balance().items())
+        train = self.train()
+        with_one = [e for e in train if self.rationale(e)]
+        lines = [f"answers that are Yes: {balance}", *([] if self.data == GENERATED else load(self.data).lines())]
+        if with_one:
+            longest = max(count_tokens(self.rationale_answer(e)) for e in with_one)
+            lines.append(
+                f"rationales: {len(with_one)} of {len(train)} training questions, at most {longest} tokens each"
+            )
+        return lines
+
+    def score(self, example: Example, completion: str) -> float:
+        """1 if the completion answers right by `said`, else 0."""
+        found = said(completion)
+        return float(found is not None and found.answer == example.answer)
+
+    def details(self, example: Example, completion: str) -> Mapping[str, float]:
+        """`lenient`: right in any format (`committed_to`). `unparsed`: no answer found. `said_yes`: it is Yes."""
+        found = said(completion)
+        return {
+            "lenient": float(committed_to(completion) == example.answer),
+            "unparsed": float(found is None),
+            "said_yes": float(found is not None and found.answer == "Yes"),
+        }
+
+    def rationale(self, example: Example) -> str:
+        """The reasoning before the answer, from the `rationales` file if there is one, else the data's own; or ""."""
+        if not self.rationales:
+            return example.data.rationale
+        row = load_rationales(self.rationales).get(example.key)
+        return row.rationale if row else ""
+
+    def rationale_weight(self, example: Example) -> float:
+        """What an example counts when its rationale is learned: the file's `weight`, 1 where it says none."""
+        row = load_rationales(self.rationales).get(example.key) if self.rationales else None
+        return row.weight if row else 1.0
+
+    def pair(self, example: Example) -> tuple[str, str] | None:
+        """The completion that the `pairs` file prefers for this question, and the one to which; None without one."""
+        return load_pairs(self.pairs).get(example.key) if self.pairs else None
+
+    def learned(self, example: Example) -> str:
+        return repr((self.rationale(example), self.rationale_weight(example), self.pair(example)))
+
+    def rationale_answer(self, example: Example) -> str:
+        """A completion that reasons first and then answers in the form that `said` takes."""
+        return self.concluded(self.rationale(example), example.answer)
+
+    def concluded(self, draft: str, answer: str) -> str:
+        return concluded(draft, answer)
+
+    def draft(self, completion: str) -> str:
+        """What a completion says beside its answer, be that before it or behind a bare Yes or No."""
+        bare = BARE.match(completion)
+        return CONCLUSION.sub("", completion[bare.end() if bare else 0 :]).strip()
+
+    def said(self, completion: str) -> Said | None:
+        return said(completion)
+
+    def _examples(self, split: Split, size: int) -> Sequence[Example]:
+        if self.data == GENERATED:
+            return generated(split, size, self.seed)
+        return collected(self.data, split, size, self.seed, self.facts_in_prompt)
+
+
+def said(completion: str) -> Said | None:
+    """The one parser. Its first line that is not empty is yes or no in any letter case, with a full stop or without;
+    or the completion ends with "the answer is yes" or "... no". Both at once, and different: no answer."""
+    found = [match for match in (BARE.match(completion), ENDS_WITH.search(completion)) if match]
+    if len({match.group(1).lower() for match in found}) != 1:
+        return None
+    return Said(found[-1].group(1).capitalize(), *found[-1].span(1))
+
+
+def concluded(draft: str, answer: str) -> str:
+    """A draft and the answer behind it, as `said` takes them."""
+    return f"{draft} So the answer is {answer}.".lstrip()
+
+
+def committed_to(completion: str) -> str | None:
+    """The one of Yes and No that is said as a word, after the last "answer is" if there is one; None if not one."""
+    text = re.split(r"answer is", completion.lower())[-1]
+    words = set(re.findall(r"\b(?:yes|no)\b", text))
+    return words.pop().capitalize() if len(words) == 1 else None
+
+
+@cache
+def generated(split: Split, size: int, seed: int) -> tuple[Example, ...]:
+    """`size` distinct questions of one split; kinds and answers take turns, so every kind has as many Yes as No.
+
+    The split is decided by template and entities, so these are never shared; the key adds a mark of the prompt.
+    """
+    rng, seen, made = Random(f"{seed}/strategyqa/{split}"), set[str](), list[Example]()
+    turns = [(kind, holds) for holds in (True, False) for kind in KINDS]
+    while len(made) < size:
+        kind, holds = turns[len(made) % len(turns)]
+        riddle = draw(kind, rng, holds)
+        group = f"{riddle.template}/{','.join(riddle.entities)}"
+        if riddle.prompt in seen or split_of(group) != split:
+            continue
+        seen.add(riddle.prompt)
+        key = f"{group}/{hashlib.sha256(riddle.prompt.encode()).hexdigest()[:8]}"
+        item = Item(riddle.facts, riddle.decomposition, riddle.rationale)
+        made.append(Example(riddle.prompt, "Yes" if holds else "No", kind, key, riddle.difficulty, data=item))
+    return tuple(made)
+
+
+@cache
+def collected(data: str, split: Split, size: int, seed: int, facts_in_prompt: bool) -> tuple[Example, ...]:
+    """Real questions of one split; a `seed` and each key decide which of them, where fewer are wanted."""
+    entries = load(data).splits[split]
+    order = sorted(entries, key=lambda entry: hashlib.sha256(f"{seed}/{entry.key}".encode()).digest())
+    return tuple(_example(entry, facts_in_prompt) for entry in order[: size or None])
+
+
+def _example(entry: Entry, facts_in_prompt: bool) -> Example:
+    steps = len(entry.item.decomposition)
+    kind = "question" if not steps else "steps<=2" if steps <= 2 else "steps=3" if steps == 3 else "steps>=4"
+    prompt = " ".join([*entry.item.facts, entry.question]) if facts_in_prompt else entry.question
+    return Example(prompt, entry.answer, kind, entry.key, min(1.0, steps / 5), data=entry.item)
+
+
+def _commoner(examples: Sequence[Example]) -> str:
+    return Counter(e.answer for e in examples).most_common(1)[0][0]
+
+
+def _share(examples: Sequence[Example], answer: str) -> float:
+    return sum(e.answer == answer for e in examples) / len(examples)

@@ -1,0 +1,1 @@
+"""Conversations in a manner of one's own."""

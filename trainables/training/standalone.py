@@ -1,0 +1,210 @@
+"""A trial with a model of its own: stock PyTorch, for whatever cannot share a frozen base.
+
+Full fine-tuning changes the base itself, and methods that only PEFT knows put modules of their own into it. The learner
+says what to train on and judges completions, exactly as in a host (`LanguageLearner`).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map  # private: tests/e2e/test_private_names.py
+
+from trainables.checks.trial_warnings import unreached
+from trainables.core import LanguageLearner, Row, Split
+from trainables.models.loading import Base
+from trainables.packed.stacked_adamw import schedule
+from trainables.training.dialogue import answered
+from trainables.training.hash_dropout import lane_key
+from trainables.training.neftune import noisy
+from trainables.training.oom import gradients
+from trainables.training.optimizers import Optim, open_adamw, paged_parameters, restore, second_moment
+from trainables.training.round_metrics import Tally, shares, timed
+from trainables.training.row_masks import RowMasks
+from trainables.training.sequence_packing import check
+from trainables.training.standalone_answers import Answers
+
+
+class OwnModel(Answers):
+    """A `Learner`: AdamW on the parameters of `model` that require gradients.
+
+    `give_back` is called by `close`, for a model that was borrowed. Dropout and noise depend on the trial's seed, the
+    step and the row, so that a resumed round is the round that would have been, and rows may go in parts. `optim` says
+    whose AdamW it is (`optim.py`).
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        model: Any,
+        learner: LanguageLearner,
+        seed: int,
+        give_back: Callable[[], None] | None = None,
+        optim: Optim = "adamw_torch",
+    ) -> None:
+        self.base, self.model, self.learner, self.seed, self.give_back = base, model, learner, seed, give_back
+        self.device, self.optim = base.device, optim
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise ValueError(f"no parameter of {base.name} is to be trained; let some require gradients")
+        self._optimizer = open_adamw(optim, list(self.parameters.values()), learner.optimizer)
+        self._steps = self._halvings = 0
+        self._forward, self._in_step = model, False  # with others, see `spread.py`
+
+    def round(self) -> dict[str, Any]:
+        """`steps_per_round` optimizer steps; metrics as `Host.round` gives them, of time that nobody shares."""
+        start = time.perf_counter()
+        answered(self.learner.prepare(), self._answer)
+        tally, first = Tally(), self._steps == 0
+        self.model.train()
+        for _ in range(self.learner.steps_per_round):
+            if not tally.add(*self._update()):
+                break
+        metrics = tally.metrics(self._steps, sum(p.numel() for p in self.parameters.values())) | self._said()
+        metrics |= {"paged_parameters": paged_parameters(self._optimizer)} if self.optim != "adamw_torch" else {}
+        metrics |= {"without_gradient": silent} if first and (silent := self._silent()) else {}
+        timed(metrics, "train", time.perf_counter() - start)
+        return metrics
+
+    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+        """What the learner makes of greedy completions by transformers' `generate`, and of likelihoods."""
+        start = time.perf_counter()
+        metrics = answered(self.learner.evaluate(split), self._answer) | self._said()
+        timed(metrics, "evaluation", time.perf_counter() - start)
+        return metrics
+
+    def state(self) -> bytes:
+        kept = {
+            "parameters": {name: self._kept(p.detach()) for name, p in self.parameters.items()},
+            "optimizer": tree_map(self._kept, self._optimizer.state_dict()),
+            "steps": self._steps,
+            "learner": self.learner.state(),
+        }
+        buffer = io.BytesIO()
+        torch.save(kept, buffer)
+        return buffer.getvalue()
+
+    @torch.no_grad()
+    def load(self, state: bytes) -> None:
+        kept = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
+        for name, value in kept["parameters"].items():
+            self.parameters[name].copy_(self._part(value, self.parameters[name]))
+        places = list(self.parameters.values())
+        for place, moments in kept["optimizer"]["state"].items():
+            own = [name for name in ("exp_avg", "exp_avg_sq") if name in moments]
+            moments |= {name: self._part(moments[name], places[place]) for name in own}
+        restore(self._optimizer, kept["optimizer"])
+        self._steps = kept["steps"]
+        self.learner.load(kept["learner"])
+
+    def save(self, folder: str) -> None:
+        """The model in transformers' format, or the adapter in PEFT's."""
+        self.model.save_pretrained(folder)
+
+    def close(self) -> None:
+        if self.give_back:
+            self.give_back()
+
+    def _update(self) -> tuple[float, float, int]:
+        """One optimizer step -> (mean loss, gradient norm before clipping, tokens); not taken if not finite."""
+        settings, leaves = self.learner.optimizer, list(self.parameters.values())
+        self._optimizer.zero_grad()
+        batches = [self.learner.next_rows() for _ in range(settings.gradient_accumulation_steps)]
+        rows = [row for own in batches for row in own]
+        self.base.readable([row.tokens for row in rows], self.learner.adapter.num_virtual_tokens)
+        check(rows, self.learner.adapter.num_virtual_tokens, self.base)
+        losses = [
+            share * self._backward(own, micro, share)
+            for micro, (own, share) in enumerate(zip(batches, shares(self.learner, batches), strict=True))
+        ]
+        norm = self._whole(torch.nn.utils.clip_grad_norm_(leaves, settings.max_grad_norm))
+        mean, size = torch.stack([torch.stack(losses).sum(), norm.to(losses[0])]).tolist()
+        if math.isfinite(mean) and math.isfinite(size):
+            for group in self._optimizer.param_groups:
+                group["lr"] = settings.learning_rate * schedule(settings, self._steps)
+            self._optimizer.step()
+            self._steps += 1
+        return mean, size, sum(len(row.tokens) for row in rows)
+
+    def _backward(self, rows: Sequence[Row], micro: int, share: float) -> Tensor:
+        """Add a micro-batch's share to the gradients -> its loss. As many rows at a time as memory allows."""
+        leaves = list(self.parameters.values())
+        losses: list[Tensor] = []
+
+        def loss(logprobs: list[Tensor]) -> Tensor:
+            losses[:] = [self.learner.loss(logprobs, rows)]
+            return losses[0]
+
+        def forward(first: int, last: int) -> list[Tensor]:
+            return self._seeded_logprobs(rows[first:last], micro, first)
+
+        def found() -> list[Tensor | None]:
+            return gradients(forward, loss, leaves, len(rows), max(1, len(rows) >> self._halvings))
+
+        for parameter, gradient in zip(leaves, self._in_memory(found), strict=True):
+            if gradient is not None:
+                own = gradient * share
+                parameter.grad = own if parameter.grad is None else parameter.grad + own
+        return losses[0].detach()
+
+    def _seeded_logprobs(self, rows: Sequence[Row], micro: int, first: int) -> list[Tensor]:
+        """With dropout masks and noise that each row has wherever a batch is cut; `first` is the first one's place.
+
+        Whatever else a model draws (whether to leave out a layer) it draws alike for all parts of a micro-batch.
+        """
+        alpha, steps = self.learner.optimizer.neftune_noise_alpha, self._steps
+        keys = [lane_key(self.seed, steps, micro, first + i) for i in range(len(rows))]
+        key_R = torch.tensor(keys, dtype=torch.int32, device=self.device)
+        seeded = _seeded(hash((self.seed, steps, micro)))
+        with seeded, RowMasks(key_R), noisy(self.model, rows, key_R, alpha):
+            return self._logprobs(rows)
+
+    def _said(self) -> dict[str, int]:
+        return {"memory_halvings": self._halvings} if self._halvings else {}
+
+    def _silent(self) -> list[str]:
+        """Modules whose parameters have no second moment but zeros."""
+        moments = {name: second_moment(self._optimizer.state.get(p, {})) for name, p in self.parameters.items()}
+        return unreached({name: own is not None and bool(self._whole(own).any()) for name, own in moments.items()})
+
+    def _whole(self, value: Any) -> Any:
+        """All of a tensor, of which a device may have a part (`spread.py`)."""
+        return value
+
+    def _kept(self, value: Any) -> Any:
+        """What goes into a state, of its tensors one after the other: a device has no room for all of them twice."""
+        return self._whole(value).cpu() if isinstance(value, Tensor) else value
+
+    def _part(self, value: Tensor, of: Tensor) -> Tensor:
+        """The opposite: this device's part, as of `of`."""
+        return value
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch draws from this seed inside, and goes on afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def with_peft(base: Base, config: Any, learner: LanguageLearner, seed: int, optim: Optim = "adamw_torch") -> OwnModel:
+    """The base with a PEFT adapter in it, until `close` takes it out again. `config` is a `peft.PeftConfig`."""
+    from peft import get_peft_model
+
+    from trainables.models.peft_adapters import give_back
+
+    try:
+        with _seeded(seed):
+            model = get_peft_model(base.model, config)
+        return OwnModel(base, model, learner, seed, lambda: give_back(base.model), optim)
+    except Exception:
+        give_back(base.model)
+        raise
