@@ -31,7 +31,10 @@ def alone():
 def crew(ray_session):
     yield
     assert Team._crew is None
-    assert ray.available_resources()["CPU"] == 2  # what the processes had is free again
+    end = time.monotonic() + 60  # Ray tells of it a while later, on a busy machine
+    while (free := ray.available_resources().get("CPU")) != 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert free == 2, "what the processes had is free again"
 
 
 def test_a_team_is_a_learner_like_any_other(crew, alone, tmp_path):

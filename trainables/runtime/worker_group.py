@@ -114,7 +114,8 @@ class Crew:
         each = {"CPU": shape.cpus} | ({"GPU": shape.gpus} if shape.gpus else {})
         scaling = ScalingConfig(num_workers=shape.processes, use_gpu=bool(shape.gpus), resources_per_worker=each)
         never_again = FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0)
-        with tempfile.TemporaryDirectory() as notes:  # Ray Train's own
+        # Ray Train's own; that it still writes there is not what a run failed with.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as notes:
             trainer = TorchTrainer(
                 take_orders,
                 train_loop_config={"desk": self._desk},
