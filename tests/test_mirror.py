@@ -14,7 +14,7 @@ from sweeps.engine.mirror import Mirror, bring
 from sweeps.engine.snapshot import SNAPSHOT
 from sweeps.engine.study import DATABASE
 from sweeps.results.run import SWEEP_FILE
-from tests.driving import sweep_here, wait_for
+from tests.driving import contents, sweep_here, wait_for
 
 
 @pytest.fixture
@@ -24,10 +24,6 @@ def folder(tmp_path):
     (made / SWEEP_FILE).write_text("name: toy")
     (made / "tune/a/state.pt").write_bytes(b"1")
     return made
-
-
-def contents(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_what_changes_is_brought_over_and_nothing_else(folder, tmp_path):

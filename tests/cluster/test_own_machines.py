@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from tests.cluster.pods import PRIVATE, ROOT, Pods, run, why_not
-from tests.driving import MINIATURES
-from tests.test_bringing import contents
+from tests.driving import MINIATURES, contents
 from trainables.bringing import COPY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
