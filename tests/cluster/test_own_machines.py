@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from tests.cluster.pods import PRIVATE, ROOT, Pods, run, why_not
-from tests.support.bringing_kit import contents
-from tests.support.driving import MINIATURES
+from tests.support.driving import MINIATURES, contents
 from trainables.runtime.base_transfer import COPY
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]

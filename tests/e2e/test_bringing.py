@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import ray
 
-from tests.support.bringing_kit import contents
+from tests.support.driving import contents
 from trainables.models.loading import BUILTIN
 from trainables.runtime import base_transfer
 from trainables.runtime.base_transfer import COPY, brought, copy, offered

@@ -123,6 +123,11 @@ def rays_of(pid):
     return found.stdout.split()
 
 
+def contents(folder):
+    """Every file below a folder, by its path from there."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
 def study(folder, name="toy"):
     return study_in(folder / "runs" / name)
 

@@ -1,4 +1,4 @@
-"""A sweep that fails again and again ends, and what stands between commands and a sweep that runs."""
+"""A sweep that fails again and again ends until it is mended; and which sweep is the latest."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from sweeps.persistence.snapshot import SNAPSHOT
 from sweeps.results.run_folder import SWEEP_FILE
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.study import DATABASE
-from tests.support.driving import sweep_here, wait_for
+from tests.support.driving import contents, sweep_here, wait_for
 
 
 @pytest.fixture
@@ -24,10 +24,6 @@ def folder(tmp_path):
     (made / SWEEP_FILE).write_text("name: toy")
     (made / "tune/a/state.pt").write_bytes(b"1")
     return made
-
-
-def contents(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_what_changes_is_brought_over_and_nothing_else(folder, tmp_path):
