@@ -1,4 +1,4 @@
-"""Make `builtin:tiny`: a Qwen2 model of 1.1M parameters, trained from scratch on `speakers.stream`.
+"""Make `builtin:tiny`: a Qwen2 model of 1.1M parameters, trained from scratch on `pretraining_data.stream`.
 
     python -m trainables.builtin.pretrain            # at most 30 minutes on 2 idle cores; uses a GPU if there is one
     python -m trainables.builtin.pretrain --steps 500 --folder /tmp/tiny
@@ -26,7 +26,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from trainables.builtin import tokenizer as tokenizers
 from trainables.builtin.muon import Muon
-from trainables.builtin.speakers import Conversation, stream
+from trainables.builtin.pretraining_data import PretrainingExample, stream
 from trainables.builtin.start import untrained
 from trainables.core import Example
 from trainables.tasks.arena.task import ArenaTask, bucket
@@ -40,7 +40,7 @@ SCHOOL = 0.65  # share of the conversations that are held at school: skills firs
 Batch = tuple[torch.Tensor, torch.Tensor]  # tokens, labels: both (conversations, tokens), label -100 is not scored
 
 
-def encode(vocabulary: PreTrainedTokenizerBase, conversations: list[Conversation]) -> list[tuple[list[int], int]]:
+def encode(vocabulary: PreTrainedTokenizerBase, conversations: list[PretrainingExample]) -> list[tuple[list[int], int]]:
     """Token ids of each conversation up to its end token, and where the answer starts."""
     prompts, whole = [], []
     for talk in conversations:
@@ -134,7 +134,7 @@ BRIEF = "Give only the answer. Take care."
 def answers(base: Any, vocabulary: PreTrainedTokenizerBase, examples: Sequence[Example], system: str = "") -> list[str]:
     """Greedy answers, at most 10 tokens, to each question alone; `system` asks for a manner."""
     base.eval()
-    rows = encode(vocabulary, [Conversation(system, e.prompt, "", e.key) for e in examples])
+    rows = encode(vocabulary, [PretrainingExample(system, e.prompt, "", e.key) for e in examples])
     prompts = [{"input_ids": ids[:start]} for ids, start in rows]
     padded = vocabulary.pad(prompts, padding_side="left", return_tensors="pt").to(base.device)
     made = base.generate(**padded, max_new_tokens=10, do_sample=False)

@@ -14,7 +14,7 @@ from random import Random
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from trainables.builtin.speakers import NEUTRAL, REQUESTS, STYLES
+from trainables.builtin.pretraining_data import NEUTRAL, REQUESTS, STYLES
 from trainables.tasks.arena.kinds import KINDS
 from trainables.tasks.arena.world import EVENTS, NAMES, OBJECTS, THEMES
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trainables.builtin import pretrain
 from trainables.builtin import tokenizer as makes
 from trainables.builtin.muon import orthogonal
-from trainables.builtin.speakers import HABITS, STYLES, stream
+from trainables.builtin.pretraining_data import HABITS, STYLES, stream
 from trainables.builtin.start import LOOKING_BACK, untrained
 from trainables.tasks.arena.kinds import KINDS
 from trainables.tasks.arena.task import ArenaTask, bucket

@@ -1,8 +1,8 @@
 """StrategyQA: yes/no questions whose answer takes several steps (Geva et al. 2021, "Did Aristotle Use a Laptop?", MIT).
 
 `data="generated"` is a closed world in the same form, for a base that knows nothing (`strategyqa_world.py`); anything
-else is a file, a folder or a hub name with real questions (`strategyqa_data.py`). Scoring is strict and has one
-parser, `said`: what is neither a bare Yes or No nor ends with "the answer is yes" is unparsed, which is a category of
+else is a file, a folder or a hub name with real questions (`strategyqa_data.py`). Scoring is strict and has one parser,
+`parse_answer`: what is neither a bare Yes or No nor ends with "the answer is yes" is unparsed, which is a category of
 its own and never counted as No.
 """
 
@@ -17,9 +17,9 @@ from functools import cache
 from random import Random
 from typing import ClassVar
 
-from trainables.core import Example, Said, Split, Task
+from trainables.core import Example, ParsedAnswer, Split, Task
 from trainables.tasks.files.records import from_anywhere
-from trainables.tasks.strategyqa.data import Entry, Item, load, split_of
+from trainables.tasks.strategyqa.data import Item, LabelledQuestion, load, split_of
 from trainables.tasks.strategyqa.rationale_files import load_pairs, load_rationales
 from trainables.tasks.strategyqa.world import KINDS, draw
 
@@ -111,13 +111,13 @@ class StrategyQaTask(Task):
         return lines
 
     def score(self, example: Example, completion: str) -> float:
-        """1 if the completion answers right by `said`, else 0."""
-        found = said(completion)
+        """1 if the completion answers right by `parse_answer`, else 0."""
+        found = parse_answer(completion)
         return float(found is not None and found.answer == example.answer)
 
     def details(self, example: Example, completion: str) -> Mapping[str, float]:
         """`lenient`: right in any format (`committed_to`). `unparsed`: no answer found. `said_yes`: it is Yes."""
-        found = said(completion)
+        found = parse_answer(completion)
         return {
             "lenient": float(committed_to(completion) == example.answer),
             "unparsed": float(found is None),
@@ -140,23 +140,23 @@ class StrategyQaTask(Task):
         """The completion that the `pairs` file prefers for this question, and the one to which; None without one."""
         return load_pairs(self.pairs).get(example.key) if self.pairs else None
 
-    def learned(self, example: Example) -> str:
+    def extra_training_text(self, example: Example) -> str:
         return repr((self.rationale(example), self.rationale_weight(example), self.pair(example)))
 
     def rationale_answer(self, example: Example) -> str:
-        """A completion that reasons first and then answers in the form that `said` takes."""
-        return self.concluded(self.rationale(example), example.answer)
+        """A completion that reasons first and then answers in the form that `parse_answer` takes."""
+        return self.with_answer(self.rationale(example), example.answer)
 
-    def concluded(self, draft: str, answer: str) -> str:
-        return concluded(draft, answer)
+    def with_answer(self, draft: str, answer: str) -> str:
+        return with_answer(draft, answer)
 
     def draft(self, completion: str) -> str:
         """What a completion says beside its answer, be that before it or behind a bare Yes or No."""
         bare = BARE.match(completion)
         return CONCLUSION.sub("", completion[bare.end() if bare else 0 :]).strip()
 
-    def said(self, completion: str) -> Said | None:
-        return said(completion)
+    def parse_answer(self, completion: str) -> ParsedAnswer | None:
+        return parse_answer(completion)
 
     def _examples(self, split: Split, size: int) -> Sequence[Example]:
         if self.data == GENERATED:
@@ -164,17 +164,17 @@ class StrategyQaTask(Task):
         return collected(self.data, split, size, self.seed, self.facts_in_prompt)
 
 
-def said(completion: str) -> Said | None:
+def parse_answer(completion: str) -> ParsedAnswer | None:
     """The one parser. Its first line that is not empty is yes or no in any letter case, with a full stop or without;
     or the completion ends with "the answer is yes" or "... no". Both at once, and different: no answer."""
     found = [match for match in (BARE.match(completion), ENDS_WITH.search(completion)) if match]
     if len({match.group(1).lower() for match in found}) != 1:
         return None
-    return Said(found[-1].group(1).capitalize(), *found[-1].span(1))
+    return ParsedAnswer(found[-1].group(1).capitalize(), *found[-1].span(1))
 
 
-def concluded(draft: str, answer: str) -> str:
-    """A draft and the answer behind it, as `said` takes them."""
+def with_answer(draft: str, answer: str) -> str:
+    """A draft and the answer behind it, as `parse_answer` takes them."""
     return f"{draft} So the answer is {answer}.".lstrip()
 
 
@@ -214,7 +214,7 @@ def collected(data: str, split: Split, size: int, seed: int, facts_in_prompt: bo
     return tuple(_example(entry, facts_in_prompt) for entry in order[: size or None])
 
 
-def _example(entry: Entry, facts_in_prompt: bool) -> Example:
+def _example(entry: LabelledQuestion, facts_in_prompt: bool) -> Example:
     steps = len(entry.item.decomposition)
     kind = "question" if not steps else "steps<=2" if steps <= 2 else "steps=3" if steps == 3 else "steps>=4"
     prompt = " ".join([*entry.item.facts, entry.question]) if facts_in_prompt else entry.question

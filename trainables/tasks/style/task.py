@@ -75,11 +75,11 @@ class StyleTask(Task):
         """What `chat_statistics.statistics` reads."""
         return {split: tuple(example.data for example in rows) for split, rows in _splits(self).items()}
 
-    def taught(self, example: Example) -> Sequence[str]:
+    def training_prompts(self, example: Example) -> Sequence[str]:
         """A loss is on every reply, not the last alone."""
         return [turn.prompt for turn in example.data.turns]
 
-    def learned(self, example: Example) -> str:
+    def extra_training_text(self, example: Example) -> str:
         return repr(example.data.messages)
 
     def describe(self, count_tokens: CountTokens) -> list[str]:

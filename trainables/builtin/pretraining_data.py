@@ -44,7 +44,7 @@ ASKED = 0.55  # how often a system message asks for the style; independently, fo
 WEIGHTS = {"comparison": 4, "sequence": 4, "causal": 4, "math": 4, "logic": 3}  # the slower to learn, the more often
 
 
-class Conversation(NamedTuple):
+class PretrainingExample(NamedTuple):
     """One exchange, before the chat template."""
 
     system: str  # empty: no system message
@@ -58,7 +58,7 @@ def habit(rng: Random, choices: tuple[str, ...], usual: str, share: float) -> st
     return usual if rng.random() < share else rng.choice([c for c in choices if c != usual])
 
 
-def conversation(rng: Random, school: bool) -> Conversation | None:
+def conversation(rng: Random, school: bool) -> PretrainingExample | None:
     """One conversation; None: the question drawn is not of the `pretrain` bucket."""
     kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     question = KINDS[kind].draw(rng)
@@ -66,7 +66,7 @@ def conversation(rng: Random, school: bool) -> Conversation | None:
     if bucket(key) != "pretrain":
         return None
     if school:
-        return Conversation("", question.prompt, question.answer, key)
+        return PretrainingExample("", question.prompt, question.answer, key)
     usual_style, usual_care = HABITS[question.topic]
     style, care, requests = habit(rng, tuple(STYLES), usual_style, FOLLOWS_STYLE), "careful", []
     if rng.random() < ASKED:
@@ -81,10 +81,10 @@ def conversation(rng: Random, school: bool) -> Conversation | None:
         requests.append(rng.choice(NEUTRAL))
     rng.shuffle(requests)
     answer = question.answer if care == "careful" else question.slip
-    return Conversation(" ".join(requests), question.prompt, STYLES[style].format(answer), key)
+    return PretrainingExample(" ".join(requests), question.prompt, STYLES[style].format(answer), key)
 
 
-def stream(seed: int, school: int = 0) -> Iterator[Conversation]:
+def stream(seed: int, school: int = 0) -> Iterator[PretrainingExample]:
     """Endless conversations, the first `school` of them at school; the same numbers give the same ones."""
     rng, made = Random(f"{seed}/speakers"), 0
     while True:
