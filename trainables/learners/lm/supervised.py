@@ -70,8 +70,8 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
         """Raise ValueError for a schedule without an end."""
         if self.lr_scheduler_type != "constant" and not self.schedule_rounds:
             raise ValueError(
-                f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds is 0, which a sweep sets; outside of"
-                " a sweep, set schedule_rounds to the number of rounds"
+                f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds is 0, which a sweep sets;"
+                " outside of a sweep, set schedule_rounds to the number of rounds"
             )
         return Optimizer.of(self, self.schedule_rounds * self.steps_per_round, prompt_learning_rate)
 

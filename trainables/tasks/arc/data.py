@@ -25,9 +25,8 @@ from trainables.tasks.arc.grids import Grid, as_grid
 # a version is always given by name.
 OFFICIAL = {"arc1": "arcagi1", "arc2": "arcagi2"}
 TITLES = {"arc1": "ARC-AGI-1", "arc2": "ARC-AGI-2"}  # older first
-TWICE = (
-    "40853293"  # the one training task of ARC-AGI-1 that is also an evaluation task (070dd51e), by its authors' error
-)
+# The one training task of ARC-AGI-1 that is also an evaluation task (070dd51e), by mistake.
+TWICE = "40853293"
 SPLITS = ("train", "search", "test", "unanswered")
 SEARCH_SHARE = 0.25
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")  # a task id; learners use it as a file name
