@@ -20,7 +20,7 @@ from sweeps.commands.rationales.filtering import Sieve
 from sweeps.commands.rationales.own_answers import OwnWords
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
-from trainables.tasks.strategyqa.task import StrategyQaTask, said
+from trainables.tasks.strategyqa.task import StrategyQaTask, parse_answer
 
 BLOCK = 64  # questions between two lines about the progress
 INTERRUPTED = 130  # exit status
@@ -114,7 +114,7 @@ def rationales(
             voice = OwnWords(str(base), adapter, to.parent, told, temperature, max_tokens, seed, batch_size)
     except ValueError as error:  # of the base's name
         raise BadInput(str(error)) from error
-    sieve = Sieve(task.train(), said)
+    sieve = Sieve(task.train(), parse_answer)
     try:
         cut = gather(sieve, voice, samples, pairs is not None)
         if isinstance(voice, Teacher) and (dollars := voice.endpoint.spent()) is not None:
