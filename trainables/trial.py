@@ -131,8 +131,8 @@ class Trial(tune.Trainable):
         return {**metrics, "diverged": False, "seconds": time.perf_counter() - start, "train_seconds": trained - start}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
-        (Path(checkpoint_dir) / ROUND_FILE).write_text(str(self._iteration))
+        size = (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
+        (Path(checkpoint_dir) / ROUND_FILE).write_text(f"{self._iteration} {size}")
         folder = Path(checkpoint_dir) / ADAPTER_FOLDER
         folder.mkdir()
         self._learner.save(str(folder))
