@@ -10,13 +10,13 @@ from typing import Any
 import optuna
 
 from search_spaces.space import SpaceError
-from sweeps.commands.reproduce import open_run, trial_of
 from sweeps.persistence.lock import driver
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
 from sweeps.results.run_folder import SWEEP_FILE, Run, winner
 from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import LEARNER, BadInput, Sweep
 from sweeps.tuning.stopping import STOP_FOLDER
 from sweeps.tuning.study import storage_of, taken
