@@ -33,13 +33,13 @@ import yaml
 from scipy.stats import bootstrap
 
 from search_spaces import hybrid, lora, soft_prompt
+from sweeps.persistence.provenance import describe
 from sweeps.results.leaderboard import TrialRecord, write_all
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.trial_history import TrialHistory
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.warm_start import like
 from sweeps.tuning.optuna_searcher import OptunaSearcher
-from sweeps.tuning.session import describe
 from trainables.builtin import pretrain, start, tokenizer
 from trainables.core import Pair
 from trainables.learners.lm.hybrid import HybridConfig

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.commands.reproduce import job_of, train
+from sweeps.commands.reproduce import train
 from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import job_of
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
 from trainables.core import Example

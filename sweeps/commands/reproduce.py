@@ -3,81 +3,22 @@
 from __future__ import annotations
 
 import filecmp
-import glob
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sweeps.results.leaderboard import TrialRecord, percent, span
-from sweeps.results.run_folder import SWEEP_FILE, Run
-from sweeps.results.statistics import interval, wilson
-from sweeps.results.uncertainty import of_clusters
+from sweeps.persistence.provenance import describe
+from sweeps.results.leaderboard import percent, span
+from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
-from trainables.core import START, Example, Split, Task
+from trainables.core import START, Example, Task
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import Asked, go_on, open_learner
-
-
-@dataclass(frozen=True)
-class Job:
-    """What was trained, and what it scored: per question, where that is known."""
-
-    record: TrialRecord
-    seed: int
-    rounds: int
-    split: Split
-    score: float
-    items: tuple[float, ...]
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        if self.record.clusters and self.split == "search":
-            return of_clusters(self.items, self.record.clusters)
-        return interval(self.items) if self.items else wilson(self.score * self.record.n_items, self.record.n_items)
-
-
-def open_run(folder: Path) -> Run:
-    """A sweep's; of a chain's folder its latest phase. BadInput for a folder that no sweep has made.
-
-    So `folder` may be another than the run's own, and is not to be used any more.
-    """
-    if not (folder / SWEEP_FILE).is_file():
-        chain = folder.resolve().name  # whatever it is called here: `.`, or a link
-        phases = folder.glob(f"{glob.escape(chain)}-*/{SWEEP_FILE}")
-        folder = max(phases, key=lambda path: path.stat().st_mtime, default=folder / SWEEP_FILE).parent
-    try:
-        return Run.read(folder)
-    except FileNotFoundError as error:
-        raise BadInput(str(error)) from error
-
-
-def trial_of(run: Run, which: str) -> TrialRecord:
-    """`best`, a number or an id. BadInput for a trial that is not there."""
-    try:
-        return run.trial(which)
-    except LookupError as error:
-        raise BadInput(str(error)) from error
-
-
-def job_of(run: Run, which: str) -> Job:
-    """A finalist as it was confirmed, with the first of its seeds; another trial as it was searched.
-
-    BadInput for a trial that is not there or has no score.
-    """
-    record = trial_of(run, which)
-    seed = run.facts["sweep"]["seed"]
-    for one in run.finals:
-        if one.trial_id == record.trial_id and one.rounds is not None:
-            scores = one.scores[0]
-            return Job(record, seed + 1, one.rounds, "test", float(scores.mean()), tuple(scores))
-    best = record.history.best
-    if best is None:
-        raise BadInput(f"trial {record.number} {record.status} and has no score to reach again; choose another")
-    return Job(record, seed, int(best["round"]), "search", float(best["score"]), record.items)
 
 
 def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
@@ -160,8 +101,6 @@ def _same(one: Path, other: Path) -> bool | None:
 
 def _changed(run: Run) -> str:
     """What is not as it was, as far as can be known."""
-    from sweeps.tuning.session import describe
-
     now = describe(rebuild(run.facts))
     changes = [f"{name} was {old}" for name, old in run.facts["versions"].items() if old != now["versions"][name]]
     changes += [f"the commit was {run.facts['commit']}"] if run.facts["commit"] != now["commit"] else []

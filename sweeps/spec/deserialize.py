@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.space import Space
+from sweeps.spec.checkout import ROOT
 from sweeps.spec.sweep import LEARNER, BadInput, Sweep
-from sweeps.tuning.session import ROOT
 from trainables.core import Pair
 
 

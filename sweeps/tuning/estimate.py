@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from sweeps.persistence.provenance import python_path
 from sweeps.resources.placement import machine, seating, with_devices
 from sweeps.results.finals import SEEDS
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.tuning.session import python_path
 
 PROBE_TIMEOUT_S = 900
 HOUR_S = 3600

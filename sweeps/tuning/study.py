@@ -8,10 +8,11 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from sweeps.results.run_folder import DATABASE
+
 # User attributes of a trial.
 TUNE_ID, ENDED, ROUNDS, DIVERGED_ROUND = "tune_trial_id", "ended", "rounds", "diverged_round"
 PLACELESS = ("lost", "refused")  # of what ENDED says
-DATABASE = "optuna.db"
 DATABASE_WAIT_S = 60  # for a lock that somebody's dashboard holds
 
 

@@ -145,8 +145,8 @@ class Trial(tune.Trainable):
         return result | {"seconds": seconds, "total_seconds": self._seconds}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
-        (Path(checkpoint_dir) / ROUND_FILE).write_text(str(self._iteration))
+        size = (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
+        (Path(checkpoint_dir) / ROUND_FILE).write_text(f"{self._iteration} {size}")
         (Path(checkpoint_dir) / SECONDS_FILE).write_text(str(self._seconds))
         folder = Path(checkpoint_dir) / ADAPTER_FOLDER
         folder.mkdir()

@@ -15,6 +15,7 @@ from optuna.samplers import RandomSampler
 
 from search_spaces.axis import inside
 from search_spaces.space import Space
+from sweeps.persistence.provenance import describe
 from sweeps.results.files import FINALISTS, finalists_parquet
 from sweeps.results.finals import Final
 from sweeps.results.leaderboard import TrialRecord, write_all
@@ -22,7 +23,6 @@ from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.trial_history import TrialHistory
 from sweeps.spec.sweep import LEARNER, BadInput, Sweep
 from sweeps.spec.warm_start import Axis, in_words, like
-from sweeps.tuning.session import describe
 from tests.support.toys import Digits, Letters
 from trainables.core import Example, Pair
 from trainables.learners.lm.lora import LoraConfig
