@@ -35,7 +35,7 @@ class SweepFlags:
 
     base: str | None = None  # builtin:tiny, a hub name or a folder; options after colons, as in NAME:nf4
     learner: tuple[str, ...] = ()  # only these learners
-    phase: tuple[str, ...] = ()  # of a script with several sweeps: only these, in order
+    phase: tuple[str, ...] = ()  # only these phases of a script with several sweeps, in the script's order
     num_samples: int | None = None  # trials
     rounds: int | None = None  # rounds of a trial that is not stopped early
     grace_period: int | None = None  # rounds before ASHA may stop a trial; none: one pass over the training data
@@ -43,7 +43,7 @@ class SweepFlags:
     resources: Resources = dataclasses.field(default_factory=Resources)
     num_workers: int | None = None  # processes that train one trial together (Ray Train); none: one per GPU of it
     parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # auto: fsdp if the model does not fit one GPU
-    finalists: int | None = None  # of the best, trained again and scored on the test split; 0: none
+    finalists: int | None = None  # how many of the best are trained again and scored on the test split; 0: none
     seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each trial loads its own
     hosts: int | Literal["auto"] | None = None  # processes that hold a base, each with its own seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE [...]")] = ()  # fixed, not searched

@@ -14,7 +14,7 @@ class RunOptions:
     """Options of a run. `sweeps.cli.flags` makes each of them a flag; the comments are the flags' help."""
 
     allow: tuple[Guard, ...] = ()  # start although these guards found something; the leaderboard records it
-    name: str | None = None  # of the sweep and its folder; none: the script's, or the next free NAME-2, NAME-3 ...
+    name: str | None = None  # name of the sweep and its folder; none: the script's, or the next free NAME-2, NAME-3 ...
     storage_path: Path = Path("runs")  # the folder in which the sweep's folder is created
     mirror: str | None = None  # keep a copy of the sweep's folder at s3://, gs:// or file://; --resume can use it
     address: str | None = None  # HOST:PORT of a running Ray cluster; none: RAY_ADDRESS, or this machine

@@ -61,9 +61,7 @@ class TrackedSweep:
 
     name: str  # of the parent run
     rounds: int  # of a trial that is not stopped early
-    tags: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of every run: task, base, seed, commit ...
+    tags: Mapping[str, Any] = field(default_factory=dict)  # of every run: task, base, seed, commit ...
     params: Mapping[str, Any] = field(default_factory=dict)  # of the parent run
     describe: Describe = _all_parameters  # splits a trial's configuration into parameters and tags
 
