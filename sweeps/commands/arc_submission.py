@@ -47,7 +47,7 @@ def submit(run: Run, record: TrialRecord, file: Path) -> str:
 def _said_now(run: Run, record: TrialRecord, examples: Sequence[Example]) -> dict[str, str]:
     """Completions of the trial, trained again, by task."""
     learner = train(run, job_of(run, record.trial_id), examples)
-    said = learner.evaluate()["completions"]
+    said = learner.evaluate().completions
     learner.close()
     return dict(zip((example.key for example in examples), said, strict=True))
 

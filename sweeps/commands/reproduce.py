@@ -43,7 +43,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     learner = open_learner(pair, job.seed, shape=shape)
     start = job.record.params.get(START)
     for number in range(go_on(learner, run.folder / start) if start else 0, job.rounds):
-        loss = learner.round()["loss"]
+        loss = learner.round().loss
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner
 
@@ -66,22 +66,22 @@ def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None
     where = f"{percent(job.score)} on the {job.split} split after {job.rounds} rounds with seed {job.seed}"
     print(f"trial {job.record.number} scored {where} (95 %: {span((low, high))})", flush=True)
     learner = train(left, job)
-    metrics = learner.evaluate()
+    evaluation = learner.evaluate()
+    score = evaluation.score
     with tempfile.TemporaryDirectory() as scratch:
         learner.save(scratch)
         learner.close()
         same = _same(Path(scratch), left.best) if left.trial("best") is job.record else None
         if to is not None:
             shutil.copytree(scratch, to)
-    score = float(metrics["score"])
-    print(f"again: {percent(score)}{_likeness(metrics['items'], job, same)}")
+    print(f"again: {percent(score)}{_likeness(evaluation.items, job, same)}")
     if not low <= score <= high:
         print(f"not reproduced: {percent(score)} is outside {span((low, high))}; {_changed(left)}")
         raise SystemExit(1)
     print("reproduced: the score lies in the interval")
 
 
-def _likeness(items: list[float], job: Job, same: bool | None) -> str:
+def _likeness(items: Sequence[float], job: Job, same: bool | None) -> str:
     """How much alike, in words."""
     if not job.items:
         return ""

@@ -124,7 +124,7 @@ def _measure(pair: Any, seed: int) -> dict[str, float]:
     start = time.perf_counter()
     learner = open_learner(pair, seed)
     opened = time.perf_counter()
-    metrics = learner.round()
+    trained = learner.round()
     learner.evaluate()
     done = time.perf_counter()
     return {
@@ -132,7 +132,7 @@ def _measure(pair: Any, seed: int) -> dict[str, float]:
         "round_s": done - opened,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "checkpoint": float(len(learner.state())),
-        "trainable_parameters": metrics["trainable_parameters"],
+        "trainable_parameters": trained.trainable_parameters,
     }
 
 
