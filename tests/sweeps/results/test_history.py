@@ -16,7 +16,7 @@ from sweeps.results.run_folder import Run
 from sweeps.spec.open_run import job_of
 from sweeps.spec.warm_start import _best
 from sweeps.tracking.event_queue import read_events
-from sweeps.tracking.mlflow_callback import MLflowTracking
+from sweeps.tracking.mlflow_callback import MLflowTracking, TrackedSweep
 from sweeps.tuning.optuna_searcher import OptunaSearcher
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
@@ -54,7 +54,9 @@ class Driver:
         """As a driver does, and as the next one does with --resume."""
         self.stream = io.StringIO()
         self.recorder = Recorder(self.folder, dataclasses.replace(FULL, objectives=self.objectives), {})
-        self.tracking = MLflowTracking("one", "http://127.0.0.1:9", "one", self.folder / "mlflow", 4, warn=print)
+        self.tracking = MLflowTracking(
+            TrackedSweep("one", 4), "http://127.0.0.1:9", "one", self.folder / "mlflow", warn=print
+        )
         self.progress = Progress(3, 4, 0.0, self.stream, lambda: self.recorder.records.values())
         self.search = OptunaSearcher(
             FULL.joined_space(), storage=storage_of(self.folder), study_name="one", seed=0, rounds=4,

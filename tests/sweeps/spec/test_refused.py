@@ -14,7 +14,7 @@ from search_spaces.space import Space
 from sweeps.arc import SWEEP as ARC
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.optuna_searcher import OptunaSearcher
-from sweeps.tuning.runner import _searcher
+from sweeps.tuning.runner import searcher_of
 from sweeps.tuning.study import taken
 
 X = FloatDistribution(0, 1)
@@ -62,5 +62,5 @@ def test_the_sampler_learns_what_is_refused(tmp_path: Path) -> None:
 def test_a_sweep_s_learners_are_asked(tmp_path: Path) -> None:
     sweep = replace(ARC, pairs=ARC.pairs[:1], optional=(), space={"percell": ARC.space_of(ARC.pairs[0])})
     sweep = sweep.fix({"recurrent_steps": 2})
-    search = _searcher(sweep, tmp_path, None)
+    search = searcher_of(sweep, tmp_path, None)
     assert {search.suggest(str(number))["supervised_steps"] for number in range(9)} == {1, 2}
