@@ -53,7 +53,7 @@ def test_no_readable_verdict_has_no_rate():
 
 
 def test_what_is_not_independent_is_not_pooled():
-    with pytest.raises(ValueError, match="one judge and one pair, got 2"):
+    with pytest.raises(ValueError, match="one judge on one pair, got 2"):
         win_rate([verdict("first", 1), verdict("first", 1, judge="k")], "x")
     with pytest.raises(ValueError, match="item 1 of x and y 2 times"):
         win_rate([verdict("first", 1), verdict("first", 1, first="y", second="x")], "x")
