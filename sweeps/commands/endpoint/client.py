@@ -79,7 +79,7 @@ class Endpoint:
             return self._cache.put(key, self._source, self._request(messages))
 
     def ask_all(self, conversations: Sequence[Sequence[Message]], workers: int = 8, sample: int = 0) -> list[Reply]:
-        """Return the answers in order, by `workers` concurrent requests, one for equal conversations. Stop at an error."""
+        """Return the answers in order, by `workers` concurrent requests. Equal conversations share one."""
         keys = [self._key_of(messages, sample) for messages in conversations]
         with ThreadPoolExecutor(workers) as pool:
             asked = {
