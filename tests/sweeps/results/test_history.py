@@ -119,10 +119,10 @@ def test_all_who_say_best_mean_the_same_round(driven):
         assert (chosen.trial_id, chosen.rounds, chosen.searched) == ("t0", 2, 0.75)
         assert [one.number for one in front(known, OBJECTIVES)] == [0, 1]
         (line,) = in_words(known, OBJECTIVES)
-        assert line.endswith("trial 0 (75.0 %, 3, 0.2, 20); trial 1 (60.0 %, 0.5, 0.5, 10)")
+        assert line.endswith("trial 0 (75.0 %, 3, 0.2, 18); trial 1 (60.0 %, 0.5, 0.5, 9)")
     told = optuna.load_study(study_name="one", storage=storage_of(driven.folder)).trials
     worst = [0.0, float("inf"), 0.0, float("inf")]
-    assert [one.values for one in told] == [[0.75, 3.0, 0.2, 20.0], [0.6, 0.5, 0.5, 10.0], worst]
+    assert [one.values for one in told] == [[0.75, 3.0, 0.2, 18.0], [0.6, 0.5, 0.5, 9.0], worst]
     assert {one.number for one in driven.search.study.best_trials} == {0, 1}, "Optuna's own Pareto front"
     assert "| 1 | 0 | 75.0 % |" in (driven.folder / "leaderboard.md").read_text()
     job = job_of(run, "best")
