@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
-from optuna.distributions import CategoricalDistribution
 
+from search_spaces.axis import largest
 from sweeps.resources.worker_groups import team_of
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
@@ -169,11 +169,8 @@ def _largest(sweep: Sweep, pair: Any) -> Any:
     tops = {}
     sizes, axes = reserved(pair.learner), sweep.space_of(pair).axes
     for name in sizes.keys() & axes.keys():
-        axis, order = axes[name], sizes[name]
-        if isinstance(axis, CategoricalDistribution):
-            tops[name] = max(axis.choices, key=order.index if isinstance(order, tuple) else None)  # type: ignore
-        else:
-            tops[name] = axis.high  # type: ignore[attr-defined]
+        order = sizes[name]
+        tops[name] = largest(axes[name], order if isinstance(order, tuple) else ())
     return dataclasses.replace(pair.learner, **tops)
 
 

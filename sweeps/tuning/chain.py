@@ -26,8 +26,9 @@ from sweeps.commands.export import export
 from sweeps.commands.reproduce import job_of, open_run
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.results.comparison import LEVEL, compare
-from sweeps.results.finals import Final, bounds_of
+from sweeps.results.finals import bounds_of
 from sweeps.results.leaderboard import percent, span
+from sweeps.results.records import Final
 from sweeps.results.run_folder import BEST, SWEEP_FILE
 from sweeps.spec.config_fields import fields_of
 from sweeps.spec.sweep import BadInput, Sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,19 +19,19 @@ from ray.tune.tune_config import ResumeConfig
 
 from sweeps.persistence.interrupt import in_order
 from sweeps.persistence.snapshot import SNAPSHOT, Snapshot
+from sweeps.persistence.study import storage_of
 from sweeps.resources.cost_limit import Spending
 from sweeps.resources.placement import Seating, machine, seating
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.finals import candidates
 from sweeps.results.run_folder import Run
-from sweeps.spec.sweep import LEARNER, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable
-from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import Stops
-from sweeps.tuning.study import storage_of
 from trainables.core import Task
 from trainables.packed.specs import TeamShape
 from trainables.runtime.host_actor import start_hosts
@@ -84,8 +84,10 @@ def run(
     held.callback(_end, hosts)
     measuring = measure_bases(sweep, hosts, plan.team)
     recorder = Recorder(folder, sweep, baselines, remarks)
-    searcher = _searcher(sweep, folder, costs.may_start if costs else None)
-    progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values())
+    searcher = OptunaSearcher(SearchSettings.of_sweep(sweep), storage_of(folder), costs.may_start if costs else None)
+    progress = Progress(
+        sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values(), sweep.learners
+    )
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
     stops = Stops(folder, sweep.rounds, sweep.time_budget_s)
     team = plan.team or _elsewhere(sweep, hosts, largest)
@@ -227,20 +229,4 @@ def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:
         max_t=sweep.rounds,
         grace_period=sweep.effective_grace_period(),
         reduction_factor=sweep.reduction_factor,
-    )
-
-
-def _searcher(sweep: Sweep, folder: Path, may_start: Callable[[], bool | None] | None) -> OptunaSearcher:
-    return OptunaSearcher(
-        sweep.joined_space(),
-        storage=storage_of(folder),
-        study_name=sweep.name,
-        seed=sweep.seed,
-        sampler=sweep.search,
-        accept=sweep.resolve,
-        may_start=may_start,
-        objectives=sweep.objectives,
-        rounds=sweep.rounds,
-        enqueue=[*sweep.first, *sweep.defaults()],
-        shared=LEARNER if len(sweep.pairs) > 1 else None,
     )
