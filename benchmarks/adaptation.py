@@ -52,7 +52,7 @@ def main() -> None:
         chosen = winners(folder)
     task, base = SWEEP.pairs[0].task, load(SWEEP.pairs[0].base)
     learner = SWEEP.pairs[0].learner.build(base, task, 0)
-    untouched = Host(base).evaluate_untouched(learner, "test")
+    untouched = Host(base).evaluate_untouched(learner, "test").flat()
     before = test_loss(Host(base), task, None)
     low, high = interval(untouched["items"])
     print(f"sweep {facts['sweep']['name']}: {facts['sweep']['num_samples']} trials, commit {facts['commit']}")
@@ -115,11 +115,11 @@ def train(pair: Pair, rounds: int, seed: int) -> tuple[list[float], float, int]:
     learner = open_learner(pair, seed)
     assert isinstance(learner, Solo)
     for _ in range(rounds):
-        metrics = learner.round()
-    items = learner.evaluate("test")["items"]
+        trained = learner.round()
+    items = [*learner.evaluate("test").items]
     loss = test_loss(learner.host, pair.task, "solo")
     learner.close()
-    return items, loss, int(metrics["trainable_parameters"])
+    return items, loss, trained.trainable_parameters
 
 
 def test_loss(host: Host, task: Task, trial_id: str | None) -> float:

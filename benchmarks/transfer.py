@@ -32,6 +32,7 @@ import yaml
 from scipy.stats import bootstrap
 
 from search_spaces import hybrid, lora, soft_prompt
+from sweeps.persistence.provenance import describe
 from sweeps.results.leaderboard import write_all
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
@@ -40,7 +41,6 @@ from sweeps.results.trial_params import TrialParams, from_axes, to_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.warm_start import like
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
-from sweeps.tuning.session import describe
 from trainables.builtin import pretrain, start, tokenizer
 from trainables.core import Pair
 from trainables.learners.lm.hybrid import HybridConfig
@@ -117,21 +117,21 @@ def run(searches: Sequence[Search], trials: int) -> None:
         trained = host.run(dict.fromkeys(asked, "round"))
         judged = host.run(dict.fromkeys(asked, "evaluate"))
         for place, (one, params, _, _) in asked.items():
-            diverged = not np.isfinite(trained[place]["loss"])
-            score = 0.0 if diverged else judged[place]["score"]
+            diverged = not np.isfinite(trained[place].loss)
+            score = 0.0 if diverged else judged[place].score
             result = {"training_iteration": ROUNDS, "score": score, "diverged": diverged}
             one.searcher.on_trial_complete(trial_id, result)
-            row = {"round": ROUNDS, "score": score, "loss": trained[place]["loss"], "diverged": diverged}
+            row = {"round": ROUNDS, "score": score, "loss": trained[place].loss, "diverged": diverged}
             status = "diverged" if diverged else "finished"
             one.records.append(
                 TrialRecord(
                     trial_id, number, params, status,
-                    TrialHistory((row | {"time_s": 1.0, "seconds": 1.0, "at": 0.0},)), len(judged[place]["items"]),
+                    TrialHistory((row | {"time_s": 1.0, "seconds": 1.0, "at": 0.0},)), len(judged[place].items),
                 )
             )  # fmt: skip
     for one, _, _, learner in asked.values():
-        one.untouched = host.evaluate_untouched(learner)["score"]
-        one.untouched_test = host.evaluate_untouched(learner, "test")["score"]
+        one.untouched = host.evaluate_untouched(learner).score
+        one.untouched_test = host.evaluate_untouched(learner, "test").score
     confirm(host, base, searches)
     host.shut()
 
@@ -154,7 +154,7 @@ def confirm(host: Host, base: Base, searches: Sequence[Search]) -> None:
         host.run({str(place): "round" for place in range(len(now))})
         asked = host.run({str(place): "evaluate" for place in range(len(now))}, "test")
         for place, (one, number, seed) in enumerate(now):
-            one.confirmed[number, seed - 100] = asked[str(place)]["score"]
+            one.confirmed[number, seed - 100] = asked[str(place)].score
     for one in searches:
         one.confirmed = pd.Series(one.confirmed.mean(1)).ffill().to_numpy()
 

@@ -106,7 +106,7 @@ def _submit(name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script:
 
 def _like(sweep: Sweep, folder: Path) -> Sweep:
     """The sweep with what an earlier one found; says what that is. Raises BadInput where there is nothing to take."""
-    from sweeps.commands.reproduce import open_run
+    from sweeps.spec.open_run import open_run
     from sweeps.spec.warm_start import in_words, like
 
     run = open_run(folder)

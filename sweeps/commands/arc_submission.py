@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.commands.reproduce import job_of, train
+from sweeps.commands.reproduce import train
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import job_of
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
 from trainables.core import Example
@@ -46,7 +47,7 @@ def submit(run: Run, record: TrialRecord, file: Path) -> str:
 def _said_now(run: Run, record: TrialRecord, examples: Sequence[Example]) -> dict[str, str]:
     """Completions of the trial, trained again, by task."""
     learner = train(run, job_of(run, record.trial_id), examples)
-    said = learner.evaluate()["completions"]
+    said = learner.evaluate().completions
     learner.close()
     return dict(zip((example.key for example in examples), said, strict=True))
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sweeps.commands.reproduce import open_run, trial_of
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, Run
 from sweeps.results.statistics import interval
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
 from trainables.core import Example

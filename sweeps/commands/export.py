@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 
 from sweeps.commands.arc_submission import submit
 from sweeps.commands.model_card import card
-from sweeps.commands.reproduce import Job, job_of, open_run, train, trial_of
+from sweeps.commands.reproduce import train
 from sweeps.results.run_folder import BEST, Run
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import Job, job_of, open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import copy_standing
 

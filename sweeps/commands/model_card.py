@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from sweeps.commands.reproduce import Job
 from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run_folder import Run
+from sweeps.spec.open_run import Job
 from sweeps.spec.sweep import Sweep
 from trainables.core import Example, Pair
 from trainables.models.loading import DTYPES, BaseName

@@ -10,7 +10,6 @@ from typing import Any
 import optuna
 
 from search_spaces.space import SpaceError
-from sweeps.commands.reproduce import open_run, trial_of
 from sweeps.persistence.lock import driver
 from sweeps.persistence.study import enqueue, storage_of, taken
 from sweeps.results.finals import print_finals
@@ -20,6 +19,7 @@ from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.trial_params import TrialParams, to_axes
 from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.tuning.stopping import STOP_FOLDER
 from sweeps.tuning.summary import gain_lines, resume_command
@@ -105,16 +105,16 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) 
     study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
     if len(taken(study)) >= sweep.num_samples:
         raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
-    checkpoints = sorted((left.folder / "tune" / record.trial_id).glob(f"checkpoint_*/{ROUND_FILE}"))
-    if not checkpoints:
+    begun = sorted((left.folder / "tune" / record.trial_id).glob("checkpoint_*"), reverse=True)
+    checkpoint, round_ = next(((one, round_) for one in begun if (round_ := _round_of(one)) is not None), (None, 0))
+    if checkpoint is None:
         raise BadInput(f"trial {record.number} has no checkpoint yet; wait for its first round")
-    round_ = int(checkpoints[-1].read_text())
     if round_ >= sweep.rounds:
         raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
     kept = f"clones/trial-{record.number}-round-{round_}.pt"
     (left.folder / kept).parent.mkdir(exist_ok=True)
     with replacing(left.folder / kept) as fresh:  # a clone before this one may be starting from it
-        shutil.copy(checkpoints[-1].with_name(STATE_FILE), fresh)
+        shutil.copy(checkpoint / STATE_FILE, fresh)
     enqueue(study, to_axes(TrialParams(record.learner, fields, kept), sweep.learners))
     print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
 
@@ -125,6 +125,15 @@ def latest(root: Path = Path("runs")) -> Path:
     if not found:
         raise BadInput(f"there is no sweep in {root.resolve()}; start one, or name its folder")
     return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
+def _round_of(checkpoint: Path) -> int | None:
+    """The round after which it was saved; None while its files, which Tune copies in place, are not there in full."""
+    try:
+        round_, size = map(int, (checkpoint / ROUND_FILE).read_text().split())
+        return round_ if (checkpoint / STATE_FILE).stat().st_size == size else None
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _running(run: Path | None) -> Run:

@@ -26,8 +26,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from sweeps.persistence.lock import LOCK_FILE
 from sweeps.persistence.snapshot import SNAPSHOT
-from sweeps.persistence.study import DATABASE
-from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.results.run_folder import DATABASE, SWEEP_FILE
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.validation import one_line
 

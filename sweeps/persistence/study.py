@@ -10,12 +10,12 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
+from sweeps.results.run_folder import DATABASE
 from trainables.core import START
 
 # User attributes of a trial.
 TUNE_ID, ENDED, ROUNDS, DIVERGED_ROUND = "tune_trial_id", "ended", "rounds", "diverged_round"
 WITHOUT_PLACE = ("lost", "refused")  # values of ENDED: another trial takes the place of such a one
-DATABASE = "optuna.db"
 DATABASE_WAIT_S = 60  # for a lock that a dashboard may hold
 
 

@@ -24,9 +24,10 @@ from cluster import prices
 from cluster.api import Passing
 from cluster.head import Head, answers, read
 from sweeps.cli.environment import silence_ray
+from sweeps.persistence.provenance import commit
 from sweeps.report.page import PAGE
+from sweeps.spec.checkout import ROOT
 from sweeps.spec.sweep import BadInput
-from sweeps.tuning.session import ROOT, commit
 
 Ended = Literal["finished", "interrupted", "failed", "left"]
 DASHBOARD, MLFLOW = 8265, 5000  # ports of the head's own 127.0.0.1

@@ -20,6 +20,7 @@ from sweeps.results.trial_params import from_axes
 from trainables.atomic import standing
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
+DATABASE = "optuna.db"
 BEST = "best"  # the folder of the winner's adapter
 NOT_METRICS = {*FIXED, "params", "items", "clusters", "round_seconds", "diverged"}
 

@@ -21,10 +21,10 @@ import trainables.learners
 import trainables.tasks
 from search_spaces.space import Space
 from sweeps.results.trial_params import from_axes
+from sweeps.spec.checkout import ROOT
 from sweeps.spec.sweep import BadInput, Sweep
 from trainables.core import Pair
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (trainables.learners, trainables.tasks)
 
 

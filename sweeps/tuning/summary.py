@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 
 from sweeps.cli.flags import has_name
-from sweeps.commands.reproduce import job_of
 from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import print_table
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, END_FILE, Run
 from sweeps.results.trial_params import to_axes
+from sweeps.spec.open_run import job_of
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.runner import Outcome
 from sweeps.tuning.stopping import SAME

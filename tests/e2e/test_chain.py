@@ -92,7 +92,7 @@ def test_merged_weights_say_what_the_adapter_says(finished):
     host = Host(base)
     found = host.evaluate_untouched(SWEEP.phases["one"].pairs[0].learner.build(base, TASK, 0))
     host.shut()
-    assert found["items"] == list(Run.read(folder / "runs/mini/mini-one").trial("best").items)
+    assert found.items == list(Run.read(folder / "runs/mini/mini-one").trial("best").items)
 
 
 def test_resuming_leaves_the_finished_phase_alone(finished):

@@ -18,13 +18,13 @@ from sweeps.cli.main import console
 from search_spaces import cot
 from sweeps.commands.attribute import attribute as attribute_run
 from sweeps.commands.attribute import drafted
+from sweeps.persistence.provenance import describe
 from sweeps.results.leaderboard import write_all
 from sweeps.results.records import Final, TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.tuning.session import describe
 from tests.support import miniatures
 from trainables.core import Example, Pair
 from trainables.learners.lm.attribution import Parts, attribute, parts

@@ -12,8 +12,8 @@ import ray
 import yaml
 from ray.exceptions import ActorDiedError
 
-from sweeps.commands.reproduce import open_run
 from sweeps.commands.steering import latest
+from sweeps.spec.open_run import open_run
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.stopping import Stops, cause_of
 from tests.support.driving import study, sweep_here

@@ -7,9 +7,9 @@ import yaml
 
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
+from sweeps.persistence.provenance import describe
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput
-from sweeps.tuning.session import describe
 from tests.support.toy_sweep import SWEEP as TOY
 
 

@@ -15,15 +15,16 @@ from sweeps.commands import export as exporting
 from sweeps.commands.attribute import TABLE, attribute
 from sweeps.commands.export import export
 from sweeps.commands.judging.command import REPORT, VERDICTS, judge
-from sweeps.commands.reproduce import open_run, reproduce
+from sweeps.commands.reproduce import reproduce
+from sweeps.persistence.provenance import describe
 from sweeps.results.leaderboard import write_all
 from sweeps.results.records import UNTOUCHED, Final, TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE
 from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
+from sweeps.spec.open_run import open_run
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.tuning.session import describe
 from trainables.core import Pair
 from trainables.learners.lm.cot import CotConfig
 from trainables.models.loading import load

@@ -163,8 +163,8 @@ def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_s
     by_hand = open_learner(small, 5)
     by_hand.round()
     losses = by_hand.round()
-    assert result["loss"] == pytest.approx(losses["loss"], rel=1e-5)
-    assert result["items"] == by_hand.evaluate("test")["items"]
+    assert result["loss"] == pytest.approx(losses.loss, rel=1e-5)
+    assert result["items"] == by_hand.evaluate("test").items
     assert len(untouched_scores(pair, 0, "test")["items"]) == 15
 
 
@@ -179,7 +179,7 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
     result = Here(config={"job": {"params": {}, "rounds": 2, "seed": 3}}).step()
     by_hand = PercellConfig(steps_per_round=2).build(None, task, 3)
     by_hand._rounds = 2
-    assert result["items"] == by_hand.evaluate("test")["items"]
+    assert result["items"] == by_hand.evaluate("test").items
     assert len(result["items"]) == len(task.test())
     copy = pickle.loads(pickle.dumps(Asked(task, task.test())))
     assert copy.search() == task.test()

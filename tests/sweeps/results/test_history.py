@@ -10,11 +10,11 @@ import optuna
 import pytest
 import yaml
 
-from sweeps.commands.reproduce import job_of
 from sweeps.persistence.study import storage_of
 from sweeps.results.finals import candidates
 from sweeps.results.pareto import front, in_words
 from sweeps.results.run_folder import Run
+from sweeps.spec.open_run import job_of
 from sweeps.spec.warm_start import _best
 from sweeps.tracking.event_queue import read_events
 from sweeps.tracking.mlflow_callback import MLflowTracking

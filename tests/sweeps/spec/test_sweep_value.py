@@ -15,10 +15,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from search_spaces import efe, lora
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
+from sweeps.persistence.provenance import describe
 from sweeps.results.trial_params import TrialParams, from_axes, to_axes
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput, Sweep, data_fingerprint
-from sweeps.tuning.session import describe
 from tests.support.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.support.toys import Letters
 from trainables.core import Pair

@@ -15,6 +15,7 @@ from optuna.samplers import RandomSampler
 
 from search_spaces.axis import inside
 from search_spaces.space import Space
+from sweeps.persistence.provenance import describe
 from sweeps.results.leaderboard import write_all
 from sweeps.results.records import Final, TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
@@ -23,7 +24,6 @@ from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams, from_axes, to_axes
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.warm_start import Axis, in_words, like
-from sweeps.tuning.session import describe
 from tests.support.toys import Digits, Letters
 from trainables.core import Example, Pair
 from trainables.learners.lm.lora import LoraConfig

@@ -25,8 +25,8 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
     lost with a driver, and begun again, takes no place of its own."""
     checkpoint = tmp_path / "tune/t0/checkpoint_000000"
     checkpoint.mkdir(parents=True)
-    (checkpoint / ROUND_FILE).write_text("1")
-    (checkpoint / STATE_FILE).touch()
+    (checkpoint / ROUND_FILE).write_text("1 5")
+    (checkpoint / STATE_FILE).write_bytes(b"whole")
     search = OptunaSearcher(SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4), storage_of(tmp_path))
     params = [search.suggest(f"t{number}") for number in range(4)]
     search.suggest("lost")
@@ -36,13 +36,22 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
     record = TrialRecord("t0", 0, TrialParams("toy", params[0]), "running", TrialHistory(tuple(rounds)), 20)
     (tmp_path / TRIALS).write_bytes(trials_parquet([record]))
     (tmp_path / SWEEP_FILE).write_text(yaml.safe_dump({"sweep": TOY.to_dict()}))
+    halves = {"b_round": ("", b"whole"), "c_state": ("2 5", b"wh"), "d_nothing_yet": ("2 5", None)}
+    for name, (round_, state) in halves.items():
+        half = tmp_path / f"tune/t0/checkpoint_00000{name}"
+        half.mkdir()
+        (half / ROUND_FILE).write_text(round_)
+        if state is not None:
+            (half / STATE_FILE).write_bytes(state)
     with driving(tmp_path):
         with pytest.raises(BadInput, match=r"quality=\{: '\{' is no value"):
             clone("0", ("quality={",), run=tmp_path)
         clone("0", ("quality=0.9",), run=tmp_path)
         with pytest.raises(BadInput, match=r"all 6 trials of .* are taken"):
             clone("0", ("quality=0.8",), run=tmp_path)
-    assert search.suggest("t5")["quality"] == 0.9
+    begun = search.suggest("t5")
+    assert (begun["quality"], begun[START]) == (0.9, "clones/trial-0-round-1.pt")
+    assert (tmp_path / begun[START]).read_bytes() == b"whole", "and not what Tune was still copying"
 
 
 def test_a_clone_that_a_killed_driver_loses_is_a_clone_again(tmp_path):

@@ -43,23 +43,23 @@ def test_a_module_without_gradient_is_named_and_only_that(base):
     host.open("a", HybridConfig(steps_per_round=2).build(base, TASK, 0))
     name = deafen(base)
     first = host.round("a")
-    assert first["without_gradient"] == [name]
-    assert "without_gradient" not in host.round("a"), "once is enough"
+    assert first.metrics["without_gradient"] == [name]
+    assert "without_gradient" not in host.round("a").metrics, "once is enough"
     assert list(watch_first(first)) == [f"no gradient in 1 module ({name})"]
 
 
 def test_a_healthy_trial_is_not_marked(base):
     host = Host(base)
     host.open("a", HybridConfig(steps_per_round=1).build(base, TASK, 0))  # A has none in the first step, as B is zero
-    metrics = host.round("a")
-    assert list(watch_first(metrics)) == []
+    trained = host.round("a")
+    assert list(watch_first(trained)) == []
 
 
 def test_a_model_of_ones_own_is_watched_too(base):
     name = deafen(base)
     learner = FullConfig(steps_per_round=1).build(base, TASK, 0)
     assert isinstance(learner, OwnModel)
-    assert learner.round()["without_gradient"] == [name]
+    assert learner.round().metrics["without_gradient"] == [name]
 
 
 def test_nothing_to_train_is_refused(base):

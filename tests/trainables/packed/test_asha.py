@@ -50,7 +50,7 @@ class Packed:
 
     def scores(self, names: list[str]) -> dict[str, float]:
         self.host.run(dict.fromkeys(names, "round"))
-        return {name: one["score"] for name, one in self.host.run(dict.fromkeys(names, "evaluate")).items()}
+        return {name: one.score for name, one in self.host.run(dict.fromkeys(names, "evaluate")).items()}
 
     def close(self, name: str) -> None:
         self.host.close(name)
@@ -75,7 +75,7 @@ class Peft:
         if name in self.states:
             trial.load(self.states[name])
         trial.round()
-        score = trial.evaluate()["score"]
+        score = trial.evaluate().score
         self.states[name] = trial.state()
         trial.close()
         return score
