@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -39,14 +39,6 @@ def describe(distribution: BaseDistribution) -> str:
 def same(a: Any, b: Any) -> bool:
     """Equality of values; 1 == True in Python, not in a space."""
     return a == b and isinstance(a, bool) == isinstance(b, bool)
-
-
-def largest(distribution: BaseDistribution, order: Sequence[Any] = ()) -> Any:
-    """Return the largest value that an axis can have; choices that are names are compared by their place in `order`."""
-    if isinstance(distribution, CategoricalDistribution):
-        return max(distribution.choices, key=order.index if order else lambda choice: choice)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return distribution.high
 
 
 def check_axis(name: Any, distribution: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import ray
 from ray import tune
 
-from sweeps.persistence.interrupt import in_order
+from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.resources.ray_cluster import seat_resources
 from sweeps.resources.worker_groups import team_of
 from sweeps.results.finals import SEEDS
@@ -51,7 +51,7 @@ def confirm(
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
-    with in_order():
+    with graceful_interrupt():
         done = tune.run(
             trainable(Finalist, sweep, hosts, team),
             name="finalists",

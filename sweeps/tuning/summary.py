@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sweeps.cli.flags import has_name
 from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import print_table
@@ -19,13 +18,14 @@ from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, END_FILE, Run
 from sweeps.results.trial_params import to_axes
 from sweeps.spec.open_run import job_of
+from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.runner import Outcome
 from sweeps.tuning.stopping import SAME
 from trainables.atomic import replace_file
 
 
-def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str], report: bool) -> None:
+def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Sequence[str], report: bool) -> None:
     """Print the end of a sweep; write `end.yaml`, `best/config.yaml` and, if asked to, a `report`; tell MLflow."""
     keep_end(folder, outcome)
     records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
@@ -61,7 +61,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     print(f"MLflow: {outcome.tracking.address()}")
 
 
-def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
+def resume_command(sweep: Sweep, script: Path, argv: Sequence[str]) -> str:
     """The same flags with this run's name, and `--resume`."""
     named = [] if has_name(argv) else ["--name", sweep.name]
     python = called(Path(sys.executable).name)
@@ -115,7 +115,7 @@ def keep_end(folder: Path, outcome: Outcome) -> None:
         "untouched": untouched,
         "seconds": round(outcome.seconds, 1),
     }
-    facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
+    facts |= {"interrupted": outcome.interrupted, "seating": outcome.placement}
     if outcome.dollars is not None:
         facts["dollars"] = round(outcome.dollars, 4)
     replace_file(folder / END_FILE, yaml.safe_dump(facts, sort_keys=False).encode())

@@ -211,7 +211,7 @@ def test_the_shipped_spaces_fit_their_learners(config: Any) -> None:
     assert set(sweep.defaults()[0].fields) == set(spaces[config.name].axes)  # the default configuration lies inside
 
 
-SHIPPED = [ARC, ARENA, STYLE, *STRATEGYQA.phases.values(), *STRATEGYQA.apart.values()]
+SHIPPED = [ARC, ARENA, STYLE, *STRATEGYQA.phases.values(), *STRATEGYQA.optional.values()]
 
 
 @pytest.mark.parametrize("sweep", SHIPPED, ids=lambda one: one.name)

@@ -27,7 +27,7 @@ SIZE = Space({"size": FloatDistribution(0.0, 1.0)})
 
 
 def record(number, score, parameters, status="finished"):
-    row = {"round": 4, "score": score, "trainable_parameters": parameters, "time_s": 1.0 + number}
+    row = {"round": 4, "score": score, "trainable_parameters": parameters, "seconds": 1.0 + number}
     row |= {"diverged": status == "diverged"}
     return TrialRecord(f"t{number}", number, TrialParams("lora", {}), status, TrialHistory((row,)), 100)
 
@@ -56,8 +56,8 @@ def test_the_front_is_what_no_other_beats():
 def test_a_trial_is_on_the_front_with_one_checkpoint():
     """The round whose adapter is kept forgets more, and has a higher loss, than the last one does."""
     rounds = [
-        {"round": 1, "score": 0.9, "loss": 0.7, "time_s": 3.0, "trainable_parameters": 8, "forgetting_score": 0.1},
-        {"round": 2, "score": 0.4, "loss": 0.2, "time_s": 6.0, "trainable_parameters": 8, "forgetting_score": 0.8},
+        {"round": 1, "score": 0.9, "loss": 0.7, "seconds": 3.0, "trainable_parameters": 8, "forgetting_score": 0.1},
+        {"round": 2, "score": 0.4, "loss": 0.2, "seconds": 3.0, "trainable_parameters": 8, "forgetting_score": 0.8},
     ]
     one = replace(record(0, 0.9, 8), history=TrialHistory(tuple(rounds)))
     assert costs(one, (*BOTH, "seconds", "loss", "out_of_domain")) == pytest.approx((0.1, 8, 3.0, 0.7, 0.9))
@@ -92,7 +92,7 @@ def test_seconds_are_a_trials_own_and_not_those_that_pass_beside_its_neighbours(
     search = OptunaSearcher(settings, f"sqlite:///{tmp_path}/optuna.db")
     search.suggest("t0")
     for round_ in (1, 2):
-        result = {"training_iteration": round_, "score": 0.5, "seconds": 3.0, "total_seconds": 3.0 * round_}
+        result = {"training_iteration": round_, "score": 0.25 * round_, "seconds": 3.0}
         told = search.on_trial_complete if round_ == 2 else search.on_trial_result
         told("t0", result | {"time_total_s": 60.0 * round_})
     (trial,) = optuna.load_study(study_name="quick", storage=f"sqlite:///{tmp_path}/optuna.db").trials

@@ -45,14 +45,14 @@ def test_a_module_without_gradient_is_named_and_only_that(base):
     first = host.round("a")
     assert first.metrics["without_gradient"] == [name]
     assert "without_gradient" not in host.round("a").metrics, "once is enough"
-    assert list(watch_first(first)) == [f"no gradient in 1 module ({name})"]
+    assert list(watch_first(first.metrics)) == [f"no gradient in 1 module ({name})"]
 
 
 def test_a_healthy_trial_is_not_marked(base):
     host = Host(base)
     host.open("a", HybridConfig(steps_per_round=1).build(base, TASK, 0))  # A has none in the first step, as B is zero
     trained = host.round("a")
-    assert list(watch_first(trained)) == []
+    assert list(watch_first(trained.metrics)) == []
 
 
 def test_a_model_of_ones_own_is_watched_too(base):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.support.miniatures import CONFIGS, base
-from tests.support.scripted_learner import scripted
+from tests.support.scripted_learner import judged, scripted
 from trainables.core import Adapter, Read, Row
 from trainables.models.peft_adapters import lora_config
 from trainables.packed.host import Host
@@ -39,7 +39,7 @@ PACKED = [row(*DOCUMENTS[:3]), row(DOCUMENTS[3])]  # as a packer leaves it: the 
 def ask(rows):
     """An evaluation that reads rows, of which it keeps each label's log-probability."""
     read = yield Read(rows)
-    return {"logprobs": [value for row in read for value in row]}
+    return judged(logprobs=[value for row in read for value in row])
 
 
 def learner(rows, adapter=LORA, watch_updates=False, steps=1):
