@@ -49,7 +49,7 @@ def export(
     if to.exists():
         raise BadInput(f"--to {to} exists; give a new folder")
     sweep = rebuild(left.facts)
-    pair = sweep.resolve(job.record.params)[0]
+    pair = sweep.resolve(job.record.params)
     if merge and (not pair.learner.needs_base or pair.learner.per_example):
         raise BadInput(f"--merge: {pair.learner.name} has no one adapter to merge into a base; leave --merge out")
     with _whole(to) as made:

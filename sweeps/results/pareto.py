@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from sweeps.results.leaderboard import TrialRecord, by_score, percent
+from sweeps.results.leaderboard import percent
+from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.trial_history import TrialHistory
 
 # What can be optimized: which way is better, and where a round has it. What is to be large lies in [0, 1].

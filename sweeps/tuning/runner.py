@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,20 +19,20 @@ from ray.tune.tune_config import ResumeConfig
 
 from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.persistence.snapshot import SNAPSHOT, Snapshot
+from sweeps.persistence.study import storage_of
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity
-from sweeps.results.finals import Candidate, Final, candidates
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.finals import candidates
+from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
-from sweeps.spec.sweep import LEARNER, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable
-from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import SweepStopper
-from sweeps.tuning.study import storage_of
 from trainables.core import Task
 from trainables.packed.specs import TeamShape
 from trainables.runtime.host_actor import start_hosts
@@ -127,7 +127,9 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
     costs = context.cost_limit
     stopper = SweepStopper(context.folder, sweep.rounds, sweep.time_budget_s)
-    progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values())
+    progress = Progress(
+        sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values(), sweep.learners
+    )
     free = FreeSeats([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
@@ -138,7 +140,9 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
-        searcher=searcher_of(sweep, context.folder, costs.may_start if costs else None),
+        searcher=OptunaSearcher(
+            SearchSettings.of_sweep(sweep), storage_of(context.folder), costs.may_start if costs else None
+        ),
         stopper=stopper,
         callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
     )
@@ -198,23 +202,6 @@ def scheduler_of(sweep: Sweep) -> AsyncHyperBandScheduler:
         max_t=sweep.rounds,
         grace_period=sweep.effective_grace_period(),
         reduction_factor=sweep.reduction_factor,
-    )
-
-
-def searcher_of(sweep: Sweep, folder: Path, may_start: Callable[[], bool | None] | None) -> OptunaSearcher:
-    """Return the searcher on the study in the sweep's folder. `may_start` can delay or refuse further trials."""
-    return OptunaSearcher(
-        sweep.joined_space(),
-        storage=storage_of(folder),
-        study_name=sweep.name,
-        seed=sweep.seed,
-        sampler=sweep.search,
-        accept=sweep.resolve,
-        may_start=may_start,
-        objectives=sweep.objectives,
-        rounds=sweep.rounds,
-        enqueue=[*sweep.first, *sweep.defaults()],
-        shared=LEARNER if len(sweep.pairs) > 1 else None,
     )
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from sweeps.resources.placement import Placement
 from sweeps.resources.ray_cluster import Capacity
-from sweeps.results.finals import Final
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import Final, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.tuning.runner import (
     SearchEnd,
