@@ -227,3 +227,4 @@ class Finalist(Trial):
         pair = self._resolve(job["params"])
         pair = replace(pair, task=cast(Task, Asked(pair.task, pair.task.test())))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)
+        self._seconds = 0.0  # which `save_checkpoint` writes
