@@ -11,6 +11,7 @@ from sweeps.resources.placement import Placement
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.records import Final, TrialRecord
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.runner import (
     SearchEnd,
     due_finalists,
@@ -62,7 +63,7 @@ def test_hosts_share_the_cores_and_none_spans_two_nodes():
 def record(number, status="finished", score=0.5):
     row = {"round": 1, "score": score, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}
     params = {"quality": score, "planted": "nothing"}
-    return TrialRecord(f"t{number}", number, "toy", params, status, TrialHistory((row,)), n_items=10)
+    return TrialRecord(f"t{number}", number, TrialParams("toy", params), status, TrialHistory((row,)), n_items=10)
 
 
 def test_a_search_is_complete_when_every_trial_has_ended():
