@@ -147,10 +147,10 @@ class DpoLearner(SupervisedLearner):
     def evaluate(self, split: Split) -> Asking:
         """Also return the means of `rewards/...` and `logps/...` over the pairs trained on since the last
         evaluation."""
-        metrics = yield from super().evaluate(split)
+        evaluation = yield from super().evaluate(split)
         rewards, self._rewards = [*self._rewards.values()], {}
         names = rewards[0] if rewards else ()
-        return metrics | {name: sum(one[name] for one in rewards) / len(rewards) for name in names}
+        return evaluation.with_metrics({name: sum(one[name] for one in rewards) / len(rewards) for name in names})
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"known": [tuple(own) for own in self._known]}

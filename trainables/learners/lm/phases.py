@@ -119,9 +119,9 @@ class PhasesLearner:
         return self._now.loss(logprobs, rows)
 
     def evaluate(self, split: Split) -> Asking:
-        """Return the metrics of the phase, and `phase`."""
-        metrics = yield from self._now.evaluate(split)
-        return metrics | {"phase": self.phase}
+        """Return the evaluation of the present phase, with the metric `phase`."""
+        evaluation = yield from self._now.evaluate(split)
+        return evaluation.with_metrics({"phase": self.phase})
 
     def state(self) -> dict[str, Any]:
         return {"rounds": self._rounds, "phases": [phase.state() for phase in self._phases]}

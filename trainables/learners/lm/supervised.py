@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-from trainables.core import Adapter, Asking, Complete, Completion, LearnerConfig, Row, Split, Task
+from trainables.core import Adapter, Asking, Complete, Completion, Evaluation, LearnerConfig, Row, Split, Task
 from trainables.learners.lm.calibration import calibration_error, confidence
 from trainables.models.tokenization import decode, encode_prompt, encode_row
 from trainables.optimizer import Optimizer, OptimizerConfig
@@ -148,11 +148,11 @@ class SupervisedLearner:
         completions = yield Complete(self.prompts(split), self.max_new_tokens)
         return self.judge(split, completions)
 
-    def judge(self, split: Split, completions: Sequence[Completion]) -> dict[str, Any]:
+    def judge(self, split: Split, completions: Sequence[Completion]) -> Evaluation:
         """Score the completions of a split, given in its order; a truncated one scores 0, because an answer must end.
 
-        Returns `score`, `score.<kind>`, the task's details, `truncated`, `calibration_error` of the answers'
-        probabilities (`calibration.py`), `items` and `completions`.
+        Metrics: `score.<kind>`, the task's details, `truncated`, and `calibration_error` of the answers' probabilities
+        (`calibration.py`).
         """
         examples = self._task.split(split)
         sums: dict[str, list[float]] = defaultdict(list)
@@ -169,8 +169,8 @@ class SupervisedLearner:
             for name, value in self._task.details(example, text).items():
                 sums[name].append(value)
         metrics: dict[str, Any] = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
-        metrics |= {"score": sum(items) / len(items), "calibration_error": calibration_error(confidences, items)}
-        return metrics | {"items": items, "completions": texts}
+        metrics["calibration_error"] = calibration_error(confidences, items)
+        return Evaluation(sum(items) / len(items), items, texts, metrics=metrics)
 
     def state(self) -> dict[str, Any]:
         return {"position": self._position, "draws": self._draws}

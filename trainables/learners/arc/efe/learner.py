@@ -12,13 +12,13 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from safetensors.torch import save_file
 
-from trainables.core import Split, Task
-from trainables.learners.arc.answers import check_any, metrics_of
+from trainables.core import Evaluation, RoundResult, Split, Task
+from trainables.learners.arc.answers import check_any, evaluation_of
 from trainables.learners.arc.efe.agent import Agent
 from trainables.learners.arc.efe.hyperparameters import EfeHyperparameters
 from trainables.models.loading import Base
@@ -49,7 +49,7 @@ class EfeLearner:
         check_any(self._agent.batches, config.name)
         self._rounds = 0
 
-    def round(self) -> dict[str, float]:
+    def round(self) -> RoundResult:
         """Train every network for `steps_per_round` steps.
 
         `loss` is in nats, cross-entropy and weighted terms, the mean over networks; `term.<name>` is each term that is
@@ -62,11 +62,11 @@ class EfeLearner:
     def completions(self, split: Split = "search") -> list[str]:
         return self._agent_for(split).answers()[0]
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+    def evaluate(self, split: Split = "search") -> Evaluation:
         """Answer a split. `score_without_memory` is the score of the cold networks alone."""
         answers, without = self._agent_for(split).answers()
-        metrics = metrics_of(self._task, split, answers)
-        return {**metrics, "score_without_memory": metrics_of(self._task, split, without)["score"]}
+        without_memory = evaluation_of(self._task, split, without).score
+        return evaluation_of(self._task, split, answers).with_metrics({"score_without_memory": without_memory})
 
     def state(self) -> bytes:
         buffer = io.BytesIO()

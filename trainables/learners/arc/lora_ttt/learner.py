@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.core import Example, Split, Task
-from trainables.learners.arc.answers import check_same, metrics_of, seed_of, submissions
+from trainables.core import Evaluation, Example, RoundResult, Split, Task
+from trainables.learners.arc.answers import check_same, evaluation_of, seed_of, submissions
 from trainables.learners.arc.lora_ttt.hyperparameters import LoraTttHyperparameters
 from trainables.learners.arc.lora_ttt.task_learner import TaskLearner
 from trainables.learners.arc.lora_ttt.text import GridTokenizer
@@ -83,7 +83,7 @@ class LoraTttLearner:
         self._host = Host(base, Shape(seats, lanes, answers, max_rank=config.r, max_prompt=0))
         self._seated: dict[str, TaskState] = {}
 
-    def round(self) -> dict[str, float]:
+    def round(self) -> RoundResult:
         """Train every task for `steps_per_round` steps, after the supervised stage in the first round.
 
         `loss` (nats per label token) and `grad_norm` are means over steps and tasks, NaN if one is NaN;
@@ -93,11 +93,12 @@ class LoraTttLearner:
         metrics = {"supervised_loss": self._supervise()} if self._train_tasks and not self._rounds else {}
         trained = self._train(self._tasks)
         self._rounds += 1
-        metrics |= {name: float(np.mean([one[name] for one in trained])) for name in ("loss", "grad_norm")}
-        metrics |= {"trainable_parameters": trained[0]["trainable_parameters"]}
-        return metrics | {"too_long": 1 - len(self._tasks) / len(self._task.search())}
+        metrics["grad_norm"] = float(np.mean([one.metrics["grad_norm"] for one in trained]))
+        metrics["too_long"] = 1 - len(self._tasks) / len(self._task.search())
+        loss = float(np.mean([one.loss for one in trained]))
+        return RoundResult(loss, trained[0].trainable_parameters, metrics=metrics)
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+    def evaluate(self, split: Split = "search") -> Evaluation:
         """Answer a split: the search split as trained so far; another split with fresh adapters, trained for as many
         rounds on their own demonstrations."""
         examples = self._task.split(split)
@@ -105,7 +106,8 @@ class LoraTttLearner:
         for _ in range(self._rounds if split != "search" else 0):
             self._train(tasks)
         completions = submissions(examples, self._answers(tasks, split))
-        return metrics_of(self._task, split, completions) | {"too_long": 1 - len(tasks) / len(examples)}
+        too_long = 1 - len(tasks) / len(examples)
+        return evaluation_of(self._task, split, completions).with_metrics({"too_long": too_long})
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
@@ -150,14 +152,14 @@ class LoraTttLearner:
         steps = self._config.supervised_steps
         self._seat({})
         self._host.open(SHARED, TaskLearner(self._config, self._tokenizer, puzzles, self._seed, steps), self._seed)
-        loss = self._host.round(SHARED)["loss"]
+        loss = self._host.round(SHARED).loss
         self._shared = self._host.values(SHARED)
         self._host.close(SHARED)
         return loss
 
-    def _train(self, tasks: TaskStates) -> list[dict[str, Any]]:
-        """Train every task for a round and return the host's metrics of each, in the order of `tasks`."""
-        trained: dict[str, dict[str, Any]] = {}
+    def _train(self, tasks: TaskStates) -> list[RoundResult]:
+        """Train every task for a round and return the host's result of each, in the order of `tasks`."""
+        trained: dict[str, RoundResult] = {}
         for batch in self._batches(tasks):
             trained |= self._host.run(dict.fromkeys(batch, "round"))
             for key, task in batch.items():
@@ -168,9 +170,8 @@ class LoraTttLearner:
         """Return each task's attempts for each of its test inputs."""
         answers = {}
         for batch in self._batches(tasks):
-            judged = self._host.run(dict.fromkeys(batch, "evaluate"), split)
-            for key in batch:
-                answers[key] = judged[key]["attempts"]
+            for key, evaluation in self._host.run(dict.fromkeys(batch, "evaluate"), split).items():
+                answers[key] = evaluation.metrics["attempts"]
         return answers
 
     def _batches(self, tasks: TaskStates) -> Iterator[dict[str, TaskState]]:

@@ -5,6 +5,7 @@ It reads a `Puzzle`, which holds no test outputs, so none can enter a row, a siz
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.core import Asking, Complete, Completion, Read, Row, Split
+from trainables.core import Asking, Complete, Completion, Evaluation, Read, Row, Split
 from trainables.learners.arc.answers import counted, seed_of, two_best
 from trainables.learners.arc.lora_ttt.hyperparameters import LoraTttHyperparameters
 from trainables.learners.arc.lora_ttt.text import GridTokenizer, most_tokens
@@ -62,11 +63,11 @@ class TaskLearner:
         return -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs)
 
     def evaluate(self, split: Split) -> Asking:
-        """Return `attempts`, the two best grids for each test input; `split` has no effect."""
+        """Return `attempts`, the two best grids for each test input; `split` has no effect. There is no score."""
         attempts = []
         for test, grids in enumerate(self.found((yield Complete(self.prompts(), self.answer_tokens)))):
             attempts.append((yield from self.chosen(test, grids)))
-        return {"attempts": attempts}
+        return Evaluation(math.nan, [], metrics={"attempts": attempts})
 
     def chosen(self, test: int, found: Sequence[Grid | None]) -> Asking:
         """Return the two best of the grids that the views gave for a test input, by votes or by log-probability."""
