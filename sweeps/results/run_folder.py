@@ -17,7 +17,7 @@ from sweeps.results.files import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.finals import Final, clusters_of, ranked
 from sweeps.results.leaderboard import TrialRecord, by_score
 from sweeps.results.trial_history import TrialHistory
-from trainables.atomic import standing
+from trainables.atomic import current_path
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
 DATABASE = "optuna.db"
@@ -51,7 +51,7 @@ class Run:
     @property
     def best(self) -> Path:
         """The winner's adapter: `best/`, which the next winner's replaces while the sweep runs."""
-        return standing(self.folder / BEST)
+        return current_path(self.folder / BEST)
 
     @cached_property
     def records(self) -> list[TrialRecord]:

@@ -33,10 +33,10 @@ from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import Stops
 from sweeps.tuning.study import storage_of
 from trainables.core import Task
-from trainables.packed.specs import TeamShape
+from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
-from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeats
-from trainables.runtime.trial import Asked, Hosts, Trial
+from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
+from trainables.runtime.trial import Hosts, TaskWithSearchSplit, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 SMALL_SWEEP = 200  # trials up to which every event is snapshotted at once
@@ -86,7 +86,7 @@ def run(
     recorder = Recorder(folder, sweep, baselines, remarks)
     searcher = _searcher(sweep, folder, costs.may_start if costs else None)
     progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values())
-    free = FreeSeats([host for of_base in hosts.values() for host in of_base])
+    free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     stops = Stops(folder, sweep.rounds, sweep.time_budget_s)
     team = plan.team or _elsewhere(sweep, hosts, largest)
     own = sweep.max_concurrent_trials
@@ -129,7 +129,7 @@ def run(
         if confirmed is None:
             interrupted = True
         else:
-            on_test = replace(sweep.pairs[0], task=cast(Task, Asked(task, task.test())))
+            on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
             trivial = {"chance": task.chance, **on_test.baselines()}
             recorder.confirm(*confirmed, task.test(), trivial)
         for one in recorder.finals:
@@ -146,7 +146,7 @@ def _tune(
     sweep: Sweep,
     side_by_side: int | None,
     hosts: Hosts,
-    team: TeamShape | None,
+    team: WorkerGroupShape | None,
     folder: Path,
     searcher: OptunaSearcher,
     stops: Stops,
@@ -213,12 +213,12 @@ def _end(hosts: Hosts) -> None:
             ray.kill(host)
 
 
-def _elsewhere(sweep: Sweep, hosts: Hosts, largest: Capacity) -> TeamShape | None:
+def _elsewhere(sweep: Sweep, hosts: Hosts, largest: Capacity) -> WorkerGroupShape | None:
     """Of trials without a host, where there are several nodes: so their own processes are on this one's disk."""
     if hosts or largest.nodes == 1:
         return None
     asked = sweep.resources_per_trial
-    return TeamShape(1, asked.get("cpu", 0), asked.get("gpu", 0))
+    return WorkerGroupShape(1, asked.get("cpu", 0), asked.get("gpu", 0))
 
 
 def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:

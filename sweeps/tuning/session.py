@@ -54,7 +54,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
     from sweeps.tracking.mlflow_store import store_uri
     from sweeps.tuning.runner import run
     from sweeps.tuning.summary import resume_command, show
-    from trainables.runtime.base_transfer import offered
+    from trainables.runtime.base_transfer import serve_bases
 
     store_uri(Path.cwd())  # refuses a store that MLflow does not have, before anything is made
 
@@ -65,7 +65,7 @@ def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
         sweep = with_devices(sweep, largest.gpus)
         largest.check(sweep.resources_per_trial)
         if largest.nodes > 1:
-            held.enter_context(offered(pair.base for pair in sweep.pairs if pair.learner.needs_base))
+            held.enter_context(serve_bases(pair.base for pair in sweep.pairs if pair.learner.needs_base))
         costs = spending(largest.autoscaler, sweep.max_cost)
         if not flags.resume:
             create(folder, facts | {"command": [str(script), *argv]})
@@ -96,14 +96,14 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     try:
         sweep.validate()
         if based := [pair for pair in sweep.pairs if pair.learner.needs_base]:
-            from trainables.models.loading import exists, outline
+            from trainables.models.loading import base_sizes, check_base
 
             for base in {pair.base for pair in based}:  # may ask the hub
-                exists(base)
+                check_base(base)
         for pair in based:
             adapter = pair.learner.adapter()
             if adapter and adapter.r:
-                outline(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
+                base_sizes(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
         loner(sweep)  # refuses seats for learners that cannot share a base
         team_of(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases explain themselves in one line; they know nothing of sweeps
