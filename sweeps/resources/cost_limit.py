@@ -114,12 +114,12 @@ def spending(autoscaler: Mapping[str, Any] | None, limit: float | None) -> Spend
 
     Raises BadInput where there is a limit and no price.
     """
-    if autoscaler is None or not prices.priced(autoscaler):
+    if autoscaler is None or not prices.has_prices(autoscaler):
         if limit is not None:
             raise BadInput(f"--max-cost {limit}: prices are known on a RunPod cluster only; drop it, or add --cluster")
         return None
     try:
-        return Spending(lambda: prices.rate(autoscaler), limit)
+        return Spending(lambda: prices.current_rate(autoscaler), limit)
     except click.ClickException as error:
         if limit is None:
             return None

@@ -21,7 +21,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from sweeps.cli.main import EXIT_BAD_INPUT, EXIT_FAILED
 from cluster import prices
-from cluster.api import Passing
+from cluster.api import TransientError
 from cluster.head import Head, answers, read
 from sweeps.cli.environment import silence_ray
 from sweeps.report.page import PAGE
@@ -36,7 +36,7 @@ RUNS = "if mountpoint -q /workspace; then echo /workspace/runs; else echo ~/espa
 OURS = {"--cluster", "--name", "--storage-path"}  # flags that are for this machine, each with a value
 EVERY_S, AGAIN_S = 2.0, 10.0  # between looks at a job, and between attempts to reach its head
 # Of a connection. `requests`' errors are OSErrors; the job client raises plain RuntimeErrors.
-FAULTS = (OSError, RuntimeError, Passing)
+FAULTS = (OSError, RuntimeError, TransientError)
 
 
 @dataclass(frozen=True)
@@ -178,9 +178,9 @@ def hourly(cluster: Path) -> tuple[float, float] | None:
     """
     try:
         config = read(cluster)
-        if not prices.priced(config):
+        if not prices.has_prices(config):
             return None
-        each = prices.expected(config)
+        each = prices.price_per_node(config)
     except click.ClickException as error:
         raise BadInput(error.message) from error
     head = config["head_node_type"]
