@@ -27,6 +27,7 @@ from scipy.stats import bootstrap
 
 from sweeps.arena import SWEEP
 from sweeps.results.statistics import interval
+from sweeps.results.trial_params import from_axes
 from trainables.core import Pair, Task
 from trainables.models.loading import load
 from trainables.models.tokenization import encode_row
@@ -51,7 +52,7 @@ def main() -> None:
         chosen = winners(folder)
     task, base = SWEEP.pairs[0].task, load(SWEEP.pairs[0].base)
     learner = SWEEP.pairs[0].learner.build(base, task, 0)
-    untouched = Host(base).evaluate_untouched(learner, "test")
+    untouched = Host(base).evaluate_untouched(learner, "test").flat()
     before = test_loss(Host(base), task, None)
     low, high = interval(untouched["items"])
     print(f"sweep {facts['sweep']['name']}: {facts['sweep']['num_samples']} trials, commit {facts['commit']}")
@@ -104,8 +105,8 @@ def winners(folder: Path) -> dict[str, tuple[Pair, int]]:
     for pair in SWEEP.pairs:
         rows = table[table["learner"] == pair.learner.name].sort_values(["score", "number"], ascending=[False, True])
         best = rows.iloc[0]
-        params = yaml.safe_load(best["params"])
-        chosen[pair.learner.name] = (SWEEP.resolve(params)[0], SWEEP.rounds)
+        params = from_axes(yaml.safe_load(best["params"]), pair.learner.name)
+        chosen[pair.learner.name] = (SWEEP.resolve(params), SWEEP.rounds)
     return chosen
 
 
@@ -114,11 +115,11 @@ def train(pair: Pair, rounds: int, seed: int) -> tuple[list[float], float, int]:
     learner = open_learner(pair, seed)
     assert isinstance(learner, Solo)
     for _ in range(rounds):
-        metrics = learner.round()
-    items = learner.evaluate("test")["items"]
+        trained = learner.round()
+    items = [*learner.evaluate("test").items]
     loss = test_loss(learner.host, pair.task, "solo")
     learner.close()
-    return items, loss, int(metrics["trainable_parameters"])
+    return items, loss, trained.trainable_parameters
 
 
 def test_loss(host: Host, task: Task, trial_id: str | None) -> float:

@@ -90,10 +90,10 @@ def answers(examples: Sequence[Example], config: Any, task: ArcTask, rounds: int
     learner = config.build(load(base) if config.needs_base else None, Chosen(task, examples), seed)
     for _ in range(rounds):
         learner.round()
-    metrics = learner.evaluate()
+    evaluation = learner.evaluate()
     keys = (example.key for example in examples)
-    too_long = round(metrics.get("too_long", 0.0) * len(examples))
-    return Answers(dict(zip(keys, metrics["completions"], strict=True)), too_long, time.process_time() - start)
+    too_long = round(evaluation.metrics.get("too_long", 0.0) * len(examples))
+    return Answers(dict(zip(keys, evaluation.completions, strict=True)), too_long, time.process_time() - start)
 
 
 def lens_alone(example: Example) -> str:

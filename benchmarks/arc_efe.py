@@ -93,13 +93,13 @@ def run(config: EfeConfig, examples: Sequence[Example], rounds: int, seed: int) 
     learner = config.build(load("builtin:tiny"), Chosen(ALL, examples), seed)  # type: ignore[arg-type]
     entries = []
     for _ in range(rounds):
-        metrics = learner.round()
-        entries.append(round(metrics.get("memory_entries", 0)))
-    metrics |= learner.evaluate()
-    solved = frozenset(e.key for e, score in zip(examples, metrics["items"], strict=True) if score)
-    first = round(metrics["pass_at_1"] * len(examples))
-    sizes = sum(map(right_size, examples, metrics["completions"]))
-    numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
+        trained = learner.round()
+        entries.append(round(trained.metrics.get("memory_entries", 0)))
+    evaluation = learner.evaluate()
+    solved = frozenset(e.key for e, score in zip(examples, evaluation.items, strict=True) if score)
+    first = round(evaluation.metrics["pass_at_1"] * len(examples))
+    sizes = sum(map(right_size, examples, evaluation.completions))
+    numbers = {key: value for key, value in (trained.flat() | evaluation.flat()).items() if isinstance(value, float)}
     return Result(solved, first, sizes, time.process_time() - start, entries, numbers)
 
 

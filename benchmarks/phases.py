@@ -51,7 +51,7 @@ def train(config: LoraConfig, base: str, seed: int, steps: int, to: Path) -> tup
     own = load(base)
     learner = Solo(own, replace(config, steps_per_round=steps).build(own, TASK, seed), seed)
     learner.round()
-    metrics = learner.evaluate("test")
+    metrics = learner.evaluate("test").flat()
     (to / "adapter").mkdir(parents=True)
     learner.save(str(to / "adapter"))
     learner.close()

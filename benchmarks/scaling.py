@@ -29,7 +29,7 @@ from optuna.distributions import FloatDistribution
 from sweeps.cli.main import main as run_sweep
 from search_spaces.space import Space
 from sweeps.spec.sweep import Sweep
-from trainables.core import LearnerConfig, Pair
+from trainables.core import Evaluation, LearnerConfig, Pair, RoundResult
 from trainables.tasks.arena.task import ArenaTask
 
 TASK = ArenaTask(train_size=5, search_size=20, test_size=20)
@@ -41,12 +41,12 @@ class Idle:
     def __init__(self) -> None:
         self._rounds = 0
 
-    def round(self) -> dict[str, float]:
+    def round(self) -> RoundResult:
         self._rounds += 1
-        return {"loss": 1.0, "trainable_parameters": 1}
+        return RoundResult(1.0, 1)
 
-    def evaluate(self, split: str = "search") -> dict[str, Any]:
-        return {"score": 0.5, "items": [0.0, 1.0] * 10}
+    def evaluate(self, split: str = "search") -> Evaluation:
+        return Evaluation(0.5, [0.0, 1.0] * 10)
 
     def state(self) -> bytes:
         return bytes([self._rounds % 256])

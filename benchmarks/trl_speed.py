@@ -185,7 +185,7 @@ def take_turns(trainer: Any, solo: Solo, flags: Any) -> tuple[list[Any], tuple[f
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step % flags.steps == 0:
                 marks.append(clocks())
-                own.append(solo.round()["loss"])
+                own.append(solo.round().loss)
                 marks.append(clocks())
 
     trainer.add_callback(Turns())

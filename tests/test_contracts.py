@@ -126,19 +126,19 @@ def test_learner(name, tmp_path):
     learner = opened(name)
     assert isinstance(learner, Learner)
     first = learner.round()
-    assert math.isfinite(first["loss"])
-    assert first["trainable_parameters"] > 0
-    metrics = learner.evaluate()
-    assert 0 <= metrics["score"] <= 1
-    assert metrics["score"] == pytest.approx(sum(metrics["items"]) / len(metrics["items"]))
-    assert len(learner.evaluate("test")["items"]) == len(task.test())
+    assert math.isfinite(first.loss)
+    assert first.trainable_parameters > 0
+    evaluation = learner.evaluate()
+    assert 0 <= evaluation.score <= 1
+    assert evaluation.score == pytest.approx(sum(evaluation.items) / len(evaluation.items))
+    assert len(learner.evaluate("test").items) == len(task.test())
 
     (tmp_path / "state.pt").write_bytes(learner.state())
     second = learner.round()
     other = opened(name)
     other.load((tmp_path / "state.pt").read_bytes())
-    assert other.evaluate()["items"] == metrics["items"]
-    assert other.round()["loss"] == second["loss"], "a resumed round is the round that would have been"
+    assert other.evaluate().items == evaluation.items
+    assert other.round().loss == second.loss, "a resumed round is the round that would have been"
     folder = tmp_path / "saved"
     folder.mkdir()
     learner.save(str(folder))
@@ -155,7 +155,7 @@ def test_golden_losses(name):
 
 def losses(name):
     learner = opened(name)
-    values = [learner.round()["loss"], learner.round()["loss"]]
+    values = [learner.round().loss, learner.round().loss]
     learner.close()
     return values
 

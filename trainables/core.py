@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from trainables.optimizer import Optimizer
@@ -108,16 +108,47 @@ class Task(ABC):
         return ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The fields that a round and an evaluation have in common. `metrics`: further values by name, for logs."""
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_metrics(self, more: Mapping[str, Any]) -> Self:
+        """Return a copy with further metrics."""
+        return replace(self, metrics={**self.metrics, **more})
+
+    def flat(self) -> dict[str, Any]:
+        """Return the metrics and all other fields in one dictionary, as Ray Tune takes results."""
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "metrics"}
+        return {**self.metrics, **own}
+
+
+@dataclass(frozen=True)
+class RoundResult(Result):
+    """The result of a round of training."""
+
+    loss: float  # mean over the round, in nats on a language model; NaN or infinite: the training has diverged
+    trainable_parameters: int
+
+
+@dataclass(frozen=True)
+class Evaluation(Result):
+    """The result of an evaluation on a split."""
+
+    score: float  # mean of `items`, in [0, 1]
+    items: Sequence[float]  # the score of each example, in split order
+    completions: Sequence[str] = ()  # the completion of each example, for learners that write any
+
+
 @runtime_checkable
 class Learner(Protocol):
-    """What a trial drives. All that is needed to go on after a restart is in `state()`, as bytes."""
+    """A trial's training run. `state()` holds all that it needs to continue after a restart."""
 
-    def round(self) -> dict[str, float]:
-        """Train a fixed amount; metrics such as `loss`."""
+    def round(self) -> RoundResult:
+        """Train a fixed amount."""
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        """Metrics with `score` in [0, 1]; `items` holds the per-example scores in split order, and `completions`,
-        where there are any, what was said to each (both are left out of logs)."""
+    def evaluate(self, split: Split = "search") -> Evaluation: ...
 
     def state(self) -> bytes: ...
 
@@ -274,7 +305,7 @@ class LanguageLearner(Protocol):
         """Per row, the log-probabilities (a 1-D tensor, one entry per label, in order) -> one scalar tensor."""
 
     def evaluate(self, split: Split) -> Asking:
-        """Asks for completions and likelihoods of a split, and returns metrics with `score`, as `Learner.evaluate`."""
+        """Request completions and likelihoods on a split; the generator returns an `Evaluation`."""
 
     def state(self) -> dict[str, Any]:
         """The place in the data: enough to give the same rows after a restart."""

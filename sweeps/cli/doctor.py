@@ -18,9 +18,9 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sweeps.cli.environment import quieten
+from sweeps.resources.environment import quieten
+from sweeps.spec.checkout import ROOT  # which imports nothing that may be missing
 
-ROOT = Path(__file__).resolve().parents[2]  # as in session.py, which imports what may be missing
 LIMIT_S = 60.0  # seconds for one check; Ray's start on a busy machine takes half of them
 GB = 1e9  # bytes
 PIP = f"run {sys.executable} -m pip install"

@@ -16,60 +16,52 @@ from search_spaces.axis import SpaceError
 from search_spaces.models import fit
 from sweeps.cli.tyro_support import asked
 from sweeps.spec.config_fields import read_value
+from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput, Sweep
-from trainables.checks.guards import Guard
 from trainables.options import limits
 
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What one trial takes."""
+    """The resources of one trial."""
 
     cpu: float | None = None  # cores
-    gpu: float | None = None  # devices; a fraction shares one; none: one, where there are any and trials have a base
+    gpu: float | None = None  # GPUs, or a share of one; none: one, if there are any and trials have a base
 
 
 @dataclasses.dataclass(frozen=True)
-class Flags:
-    """Empty values keep what the sweep's script says."""
+class SweepFlags:
+    """Flags that change the script's sweep. An empty value keeps what the script has."""
 
     base: str | None = None  # builtin:tiny, a hub name or a folder; options after colons, as in NAME:nf4
     learner: tuple[str, ...] = ()  # only these learners
-    phase: tuple[str, ...] = ()  # of a script with several sweeps: only these, in order
+    phase: tuple[str, ...] = ()  # only these phases of a script with several sweeps, in the script's order
     num_samples: int | None = None  # trials
     rounds: int | None = None  # rounds of a trial that is not stopped early
     grace_period: int | None = None  # rounds before ASHA may stop a trial; none: one pass over the training data
-    max_concurrent_trials: int | None = None  # trials side by side; none: as many as there is room for
+    max_concurrent_trials: int | None = None  # trials that run at the same time; none: as many as there is room for
     resources: Resources = dataclasses.field(default_factory=Resources)
     num_workers: int | None = None  # processes that train one trial together (Ray Train); none: one per GPU of it
-    parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # of theirs; auto: fsdp where the base does not fit
-    finalists: int | None = None  # of the best, trained again and scored on the test split; 0: none
-    seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
-    hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
+    parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # auto: fsdp if the model does not fit one GPU
+    finalists: int | None = None  # how many of the best are trained again and scored on the test split; 0: none
+    seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each trial loads its own
+    hosts: int | Literal["auto"] | None = None  # processes that hold a base, each with its own seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE [...]")] = ()  # fixed, not searched
-    allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
-    objectives: tuple[
-        str, ...
-    ] = ()  # score, trainable_parameters, seconds (a trial's own), loss, out_of_domain; several: no ASHA
-    search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
-    like: Path | None = None  # a sweep's folder: its space, narrowed, and its best configurations first
-    seed: int | None = None  # of the search and of every trial
-    name: str | None = None  # of the sweep and its folder; none: the script's, or the next free NAME-2, NAME-3 ...
-    storage_path: Path = Path("runs")  # where the sweep's folder goes
-    mirror: str | None = None  # s3://, gs://, file://: where a copy of its folder is kept current; --resume takes it
-    address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
-    cluster: Path | None = None  # a cluster's file: run there, watch here, and bring the sweep's folder home
-    time_budget_s: float | None = None  # seconds after which it ends as by Ctrl-C; --resume goes on
-    max_cost: float | None = None  # dollars; no trial is started that would pass it, by the provider's own prices
-    resume: bool = False  # go on with the sweep called --name, or with the latest
-    report: bool = True  # write report.html and its plots at the end
-    plan: bool = False  # print what it would cost, and start nothing
-    verbose: bool = False  # Ray's own messages too
+    # score, and beside it trainable_parameters, seconds (a trial's own), loss, out_of_domain; with several ASHA is off
+    objectives: tuple[str, ...] = ()
+    search: Literal["tpe", "random", "nsga2"] | None = None  # the algorithm that suggests configurations
+    like: Path | None = None  # a sweep's folder: search its space, narrowed, and try its best configurations first
+    seed: int | None = None  # random seed of the search and of every trial
+    time_budget_s: float | None = None  # seconds after which the sweep ends as by Ctrl-C; --resume continues it
+    max_cost: float | None = None  # dollars; start no trial that would exceed this sum at the provider's prices
 
 
-def has_name(argv: list[str]) -> bool:
-    """Whether these arguments name the sweep."""
-    return any(one.partition("=")[0] == "--name" for one in argv)
+@dataclasses.dataclass(frozen=True)
+class Flags(RunOptions, SweepFlags):  # dataclasses order fields from the last base class to the first
+    """All flags of a sweep script."""
+
+    cluster: Path | None = None  # a cluster's file: run there, watch from here, and copy the sweep's folder here
+    plan: bool = False  # print what the sweep would cost, and start nothing
 
 
 def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:

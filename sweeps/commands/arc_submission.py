@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.commands.reproduce import job_of, train
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.commands.reproduce import train
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import job_of
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
 from trainables.core import Example
@@ -27,7 +28,7 @@ NO_GRID: list[list[int]] = []  # the format's way to give no answer
 
 def submit(run: Run, record: TrialRecord, file: Path) -> str:
     """Write the file and return a summary. Raise BadInput if the task is not ARC or the trial was no finalist."""
-    task = rebuild(run.facts).resolve(record.params)[0].task
+    task = rebuild(run.facts).resolve(record.params).task
     if not isinstance(task, ArcTask):
         raise BadInput(f"--submission is for ARC; {run.folder} is a sweep over {task.name!r}")
     if examples := task.unanswered():
@@ -46,7 +47,7 @@ def submit(run: Run, record: TrialRecord, file: Path) -> str:
 def _answer_now(run: Run, record: TrialRecord, examples: Sequence[Example]) -> dict[str, str]:
     """Train the trial again and return its completions by task."""
     learner = train(run, job_of(run, record.trial_id), examples)
-    completions = learner.evaluate()["completions"]
+    completions = learner.evaluate().completions
     learner.close()
     return dict(zip((example.key for example in examples), completions, strict=True))
 

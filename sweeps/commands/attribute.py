@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sweeps.commands.reproduce import open_run, trial_of
-from sweeps.results.leaderboard import TrialRecord, percent, span
+from sweeps.results.leaderboard import percent, span
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, Run
 from sweeps.results.statistics import interval
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
 from trainables.core import Example
@@ -51,7 +52,7 @@ def attribute(run: Path, /, questions: int = 50, steps: int = 32, base: str | No
             raise BadInput(f"--{name} {value}: give 1 or more")
     source = open_run(run)
     record = trial_of(source, BEST)
-    pair = rebuild(source.facts).resolve(record.params)[0]
+    pair = rebuild(source.facts).resolve(record.params)
     answers = drafted(source, record, pair.task)
     table = _measured(base or pair.base, source.best, pair.task, answers[:questions], steps)
     replace_file(source.folder / TABLE, table.to_parquet(index=False))

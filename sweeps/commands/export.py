@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 
 from sweeps.commands.arc_submission import submit
 from sweeps.commands.model_card import card
-from sweeps.commands.reproduce import Job, job_of, open_run, train, trial_of
+from sweeps.commands.reproduce import train
 from sweeps.results.run_folder import BEST, Run
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import Job, job_of, open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import copy_standing
 
@@ -48,7 +49,7 @@ def export(
     if to.exists():
         raise BadInput(f"--to {to} exists; give a new folder")
     sweep = rebuild(source.facts)
-    pair = sweep.resolve(job.record.params)[0]
+    pair = sweep.resolve(job.record.params)
     if merge and (not pair.learner.needs_base or pair.learner.per_example):
         raise BadInput(f"--merge: {pair.learner.name} has no single adapter to merge into a base; leave --merge out")
     with _complete_or_absent(to) as made:

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from sweeps.commands.reproduce import Job
 from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run_folder import Run
+from sweeps.spec.open_run import Job
 from sweeps.spec.sweep import Sweep
 from trainables.core import Example, Pair
 from trainables.models.loading import DTYPES, BaseName
@@ -22,7 +22,7 @@ NO_TOKENIZER = "The prompt format depends on the base's tokenizer, which was not
 
 def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     """Return a model card: the hub's front matter, scores with intervals, and how to load and prompt the model."""
-    pair, fields = sweep.resolve(job.record.params)
+    pair, fields = sweep.resolve(job.record.params), job.record.params.fields
     answers = pair.learner.needs_base and pair.learner.base_answers
     source = BaseName.parse(pair.base).source if answers else None
     head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}

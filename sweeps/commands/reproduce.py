@@ -3,81 +3,22 @@
 from __future__ import annotations
 
 import filecmp
-import glob
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sweeps.results.leaderboard import TrialRecord, percent, span
-from sweeps.results.run_folder import SWEEP_FILE, Run
-from sweeps.results.statistics import interval, wilson
-from sweeps.results.uncertainty import of_clusters
+from sweeps.persistence.provenance import describe
+from sweeps.results.leaderboard import percent, span
+from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
-from trainables.core import START, Example, Split, Task
+from trainables.core import Example, Task
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import Asked, go_on, open_learner
-
-
-@dataclass(frozen=True)
-class Job:
-    """What was trained, and what it scored: per question, where that is known."""
-
-    record: TrialRecord
-    seed: int
-    rounds: int
-    split: Split
-    score: float
-    items: tuple[float, ...]
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        if self.record.clusters and self.split == "search":
-            return of_clusters(self.items, self.record.clusters)
-        return interval(self.items) if self.items else wilson(self.score * self.record.n_items, self.record.n_items)
-
-
-def open_run(folder: Path) -> Run:
-    """A sweep's; of a chain's folder its latest phase. BadInput for a folder that no sweep has made.
-
-    So `folder` may be another than the run's own, and is not to be used any more.
-    """
-    if not (folder / SWEEP_FILE).is_file():
-        chain = folder.resolve().name  # whatever it is called here: `.`, or a link
-        phases = folder.glob(f"{glob.escape(chain)}-*/{SWEEP_FILE}")
-        folder = max(phases, key=lambda path: path.stat().st_mtime, default=folder / SWEEP_FILE).parent
-    try:
-        return Run.read(folder)
-    except FileNotFoundError as error:
-        raise BadInput(str(error)) from error
-
-
-def trial_of(run: Run, which: str) -> TrialRecord:
-    """`best`, a number or an id. BadInput for a trial that is not there."""
-    try:
-        return run.trial(which)
-    except LookupError as error:
-        raise BadInput(str(error)) from error
-
-
-def job_of(run: Run, which: str) -> Job:
-    """A finalist as it was confirmed, with the first of its seeds; another trial as it was searched.
-
-    BadInput for a trial that is not there or has no score.
-    """
-    record = trial_of(run, which)
-    seed = run.facts["sweep"]["seed"]
-    for one in run.finals:
-        if one.trial_id == record.trial_id and one.rounds is not None:
-            scores = one.scores[0]
-            return Job(record, seed + 1, one.rounds, "test", float(scores.mean()), tuple(scores))
-    best = record.history.best
-    if best is None:
-        raise BadInput(f"trial {record.number} {record.status} and has no score to reach again; choose another")
-    return Job(record, seed, int(best["round"]), "search", float(best["score"]), record.items)
 
 
 def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
@@ -86,7 +27,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     `examples`: what it is asked, if not the job's split.
     """
     sweep = rebuild(run.facts)
-    pair = sweep.resolve(job.record.params)[0]
+    pair = sweep.resolve(job.record.params)
     then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
     if then != now:
         raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
@@ -100,9 +41,9 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     torch.set_num_threads(seating.get("threads", 1))
     shape = Shape(**seating["shape"]) if seating.get("shape") else None
     learner = open_learner(pair, job.seed, shape=shape)
-    start = job.record.params.get(START)
+    start = job.record.params.start
     for number in range(go_on(learner, run.folder / start) if start else 0, job.rounds):
-        loss = learner.round()["loss"]
+        loss = learner.round().loss
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner
 
@@ -125,22 +66,22 @@ def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None
     where = f"{percent(job.score)} on the {job.split} split after {job.rounds} rounds with seed {job.seed}"
     print(f"trial {job.record.number} scored {where} (95 %: {span((low, high))})", flush=True)
     learner = train(left, job)
-    metrics = learner.evaluate()
+    evaluation = learner.evaluate()
+    score = evaluation.score
     with tempfile.TemporaryDirectory() as scratch:
         learner.save(scratch)
         learner.close()
         same = _same(Path(scratch), left.best) if left.trial("best") is job.record else None
         if to is not None:
             shutil.copytree(scratch, to)
-    score = float(metrics["score"])
-    print(f"again: {percent(score)}{_likeness(metrics['items'], job, same)}")
+    print(f"again: {percent(score)}{_likeness(evaluation.items, job, same)}")
     if not low <= score <= high:
         print(f"not reproduced: {percent(score)} is outside {span((low, high))}; {_changed(left)}")
         raise SystemExit(1)
     print("reproduced: the score lies in the interval")
 
 
-def _likeness(items: list[float], job: Job, same: bool | None) -> str:
+def _likeness(items: Sequence[float], job: Job, same: bool | None) -> str:
     """How much alike, in words."""
     if not job.items:
         return ""
@@ -160,8 +101,6 @@ def _same(one: Path, other: Path) -> bool | None:
 
 def _changed(run: Run) -> str:
     """What is not as it was, as far as can be known."""
-    from sweeps.tuning.session import describe
-
     now = describe(rebuild(run.facts))
     changes = [f"{name} was {old}" for name, old in run.facts["versions"].items() if old != now["versions"][name]]
     changes += [f"the commit was {run.facts['commit']}"] if run.facts["commit"] != now["commit"] else []

@@ -18,7 +18,7 @@ SAID = ("stopping; everything done so far is kept", "still stopping; once more l
 
 
 @contextmanager
-def in_order() -> Iterator[Callable[[], bool]]:
+def graceful_interrupt() -> Iterator[Callable[[], bool]]:
     """While Tune runs. The first Ctrl-C ends it with all its work kept, the second is told to wait, the third waits for
     nothing. Once it was pressed that goes for all that is written afterwards, too.
 
@@ -45,21 +45,21 @@ def in_order() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def going_on_with(command: str, folder: Path) -> Iterator[None]:
+def explain_resume(command: str, folder: Path) -> Iterator[None]:
     """With something in `folder` to go on with, a Ctrl-C that Tune did not take says how, as does a full disk."""
     try:
         yield
     except KeyboardInterrupt:
-        at_once()
+        ignore_interrupts()
         raise KeyboardInterrupt(f"everything done so far is kept. Go on with:\n  {command}") from None
     except Exception as error:
-        if not full(error):
+        if not is_disk_full(error):
             raise
         where = min((folder, Path(tempfile.gettempdir())), key=lambda one: shutil.disk_usage(one).free)
         raise BadInput(f"no space left in {where}; free some, then: {command}") from None
 
 
-def full(error: BaseException | None) -> bool:
+def is_disk_full(error: BaseException | None) -> bool:
     """Whether this, or what it is wrapped around, is a disk without space; SQLite says so in words."""
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in str(error):
@@ -68,6 +68,6 @@ def full(error: BaseException | None) -> bool:
     return False
 
 
-def at_once() -> None:
+def ignore_interrupts() -> None:
     """From here on this process only cleans up, and no Ctrl-C may tear that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -26,10 +26,9 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from sweeps.persistence.lock import LOCK_FILE
 from sweeps.persistence.snapshot import SNAPSHOT
-from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.results.run_folder import DATABASE, SWEEP_FILE
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.validation import one_line
-from sweeps.tuning.study import DATABASE
 
 EVERY_S = 10.0  # between two looks at what has changed: the most that a lost disk costs, beside the time of copying
 WHOLE_AT_ONCE = {"s3", "gcs", "abfs"}  # stores where a file is there when all of it is

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sweeps.report.arc_grids import DrawnTask, drawn
-from sweeps.results.finals import UNTOUCHED, Final
+from sweeps.results.records import UNTOUCHED, Final
 from sweeps.results.run_folder import Run
 
 AT_MOST = 6  # wrong examples, and as many right ones

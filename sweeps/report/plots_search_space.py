@@ -28,7 +28,7 @@ from sweeps.report.chart_style import (
     wrapped,
 )
 from sweeps.report.searched_axes import AxisGroup
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import TrialRecord
 
 
 def slices(group: AxisGroup) -> Figure | None:

@@ -25,9 +25,9 @@ from sweeps.report.chart_style import (
     score_axis,
     short,
 )
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, by_score
 from sweeps.results.pareto import costs, front
-from sweeps.results.run_folder import Run, winner
+from sweeps.results.records import UNRANKED, TrialRecord, by_score, winner
+from sweeps.results.run_folder import Run
 
 Styles = Mapping[str, tuple[str, str]]  # learner -> colour, marker
 

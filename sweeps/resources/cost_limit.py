@@ -29,7 +29,7 @@ SPENT = "dollars.txt"  # in a sweep's folder
 HOUR_S = 3600.0
 
 
-class Spending(tune.Callback):
+class CostLimit(tune.Callback):
     """`rate` gives dollars an hour; where it fails, the last figure stands until it works again."""
 
     def __init__(self, rate: Callable[[], float], limit: float | None, every_s: float = EVERY_S) -> None:
@@ -109,7 +109,7 @@ class Spending(tune.Callback):
                 replace_file(self._file, f"{self.dollars:.6f}\n".encode())
 
 
-def spending(autoscaler: Mapping[str, Any] | None, limit: float | None) -> Spending | None:
+def cost_limit_of(autoscaler: Mapping[str, Any] | None, limit: float | None) -> CostLimit | None:
     """Of a cluster with this configuration; None where nobody knows its prices.
 
     Raises BadInput where there is a limit and no price.
@@ -119,7 +119,7 @@ def spending(autoscaler: Mapping[str, Any] | None, limit: float | None) -> Spend
             raise BadInput(f"--max-cost {limit}: prices are known on a RunPod cluster only; drop it, or add --cluster")
         return None
     try:
-        return Spending(lambda: prices.current_rate(autoscaler), limit)
+        return CostLimit(lambda: prices.current_rate(autoscaler), limit)
     except click.ClickException as error:
         if limit is None:
             return None

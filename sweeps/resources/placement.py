@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
-from optuna.distributions import CategoricalDistribution
 
+from search_spaces.axis import to_entry
 from sweeps.resources.worker_groups import team_of
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
@@ -30,7 +30,7 @@ MEMORY_SHARE = 0.6  # of what is free, for seats; the rest is the base, activati
 
 
 @dataclass(frozen=True)
-class Seating:
+class Placement:
     """Seats in each host, hosts for each base, and the shape of a host; or why every trial runs by itself, or how."""
 
     seats: int
@@ -89,7 +89,7 @@ def _free_on_gpu() -> float:
         return math.inf
 
 
-def loner(sweep: Sweep) -> str | None:
+def unshareable_learner(sweep: Sweep) -> str | None:
     """The first learner that cannot share its base. Raises BadInput where seats are asked for and there is one."""
     name = next((pair.learner.name for pair in sweep.pairs if not pair.learner.packs), None)
     if name is not None and sweep.seats not in (1, "auto"):
@@ -97,23 +97,23 @@ def loner(sweep: Sweep) -> str | None:
     return name
 
 
-def seating(sweep: Sweep, machine: Machine) -> Seating:
+def place(sweep: Sweep, machine: Machine) -> Placement:
     """What `seats` and `hosts` of the sweep come to; `auto` is as many as device, memory and trials allow.
 
     Raises BadInput where seats are asked for and a learner cannot share its base, or LoRA has no targets in it.
     """
     if team := team_of(sweep):
-        return Seating(1, 1, team=team)
-    alone = loner(sweep)
+        return Placement(1, 1, team=team)
+    alone = unshareable_learner(sweep)
     if sweep.seats == 1:
-        return Seating(1, 1)
+        return Placement(1, 1)
     if alone is not None:
         bases = any(pair.learner.needs_base for pair in sweep.pairs)
-        return Seating(1, 1, why=f"learner {alone!r} cannot share one" if bases else "")
+        return Placement(1, 1, why=f"learner {alone!r} cannot share one" if bases else "")
     if lacking := _too_few(sweep, machine):
         if sweep.seats != "auto" or sweep.hosts != "auto":
             raise BadInput(f"{lacking}; leave --seats and --hosts out, or use --seats 1")
-        return Seating(1, 1, why=lacking)
+        return Placement(1, 1, why=lacking)
     largest = [_largest(sweep, pair) for pair in sweep.pairs]
     most_lanes = GPU_LANES if machine.gpus else CPU_LANES
     adapters = [config.adapter() for config in largest]
@@ -125,9 +125,9 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
     trials = min(sweep.num_samples, at_once)
     seats, hosts = _counts(sweep, machine, trials, per_seat)
     if seats == 1:
-        return Seating(1, 1, why="one at a time" if trials == 1 else "no memory for more")
+        return Placement(1, 1, why="one at a time" if trials == 1 else "no memory for more")
     shape = Shape(seats, lanes=max(rows, min(seats * rows, most_lanes)), max_rank=rank, max_prompt=prompt)
-    return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, copies for a batch, optimizer")
+    return Placement(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, copies for a batch, optimizer")
 
 
 def _too_few(sweep: Sweep, machine: Machine) -> str:
@@ -169,11 +169,11 @@ def _largest(sweep: Sweep, pair: Any) -> Any:
     tops = {}
     sizes, axes = reserved(pair.learner), sweep.space_of(pair).axes
     for name in sizes.keys() & axes.keys():
-        axis, order = axes[name], sizes[name]
-        if isinstance(axis, CategoricalDistribution):
-            tops[name] = max(axis.choices, key=order.index if isinstance(order, tuple) else None)  # type: ignore
+        axis, order = to_entry(axes[name]), sizes[name]
+        if "choices" in axis:
+            tops[name] = max(axis["choices"], key=order.index if isinstance(order, tuple) else None)
         else:
-            tops[name] = axis.high  # type: ignore[attr-defined]
+            tops[name] = axis["high"]
     return dataclasses.replace(pair.learner, **tops)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import ray
 import yaml
 
-from sweeps.cli.environment import NO_DEVICE, silence_ray
+from sweeps.persistence.provenance import python_path
+from sweeps.resources.environment import NO_DEVICE, silence_ray
 from sweeps.spec.sweep import BadInput
-from sweeps.tuning.session import python_path
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves it on the head, for the autoscaler
 OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data

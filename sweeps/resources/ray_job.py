@@ -13,22 +13,21 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import click
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from sweeps.cli.main import EXIT_BAD_INPUT, EXIT_FAILED
 from cluster import prices
 from cluster.api import TransientError
 from cluster.head import Head, answers, read
-from sweeps.cli.environment import silence_ray
+from sweeps.persistence.provenance import commit
 from sweeps.report.page import PAGE
+from sweeps.resources.environment import silence_ray
+from sweeps.spec.checkout import ROOT
+from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended
 from sweeps.spec.sweep import BadInput
-from sweeps.tuning.session import ROOT, commit
 
-Ended = Literal["finished", "interrupted", "failed", "left"]
 DASHBOARD, MLFLOW = 8265, 5000  # ports of the head's own 127.0.0.1
 PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
 STAYS = [".venv", ".git", "/runs", "/mlruns", "mlflow.db", "*.egg-info", "**/__pycache__"]  # of the checkout
@@ -130,7 +129,7 @@ def _brought_home(head: Head, cluster: Path, place: Place, details: JobDetails) 
         return ended
     head.fetch(place.there, place.home)
     print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
-    if ended == "failed" and details.driver_exit_code not in (EXIT_FAILED, EXIT_BAD_INPUT):  # or killed, with its head
+    if ended == "failed" and details.driver_exit_code not in (EXIT_STATUS["failed"], BAD_INPUT_STATUS):
         print(_how_to_go_on(cluster, place), flush=True)
         return "interrupted"
     return ended

@@ -20,7 +20,7 @@ BATCH = 500  # events handed over at once
 LONGEST_WAIT_S = 15.0  # between two attempts while the receiver is down
 
 
-class Spool:
+class EventQueue:
     """A folder with `events.jsonl` and `delivered` (how many bytes of it have arrived, and where). One owner at a time.
 
     `deliver` gets a list of events and raises if they did not all arrive; `trouble` gets what it raised. `receiver` is

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from sweeps.resources.placement import machine, seating, with_devices
+from sweeps.persistence.provenance import python_path
+from sweeps.resources.placement import machine, place, with_devices
 from sweeps.results.finals import SEEDS
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.tuning.session import python_path
 
 PROBE_TIMEOUT_S = 900
 HOUR_S = 3600
@@ -39,8 +39,8 @@ def plan(sweep: Sweep) -> float:
         _say(*(f"    {line}" for line in data_of(pair)))
     gpus = torch.cuda.device_count()
     sweep = with_devices(sweep, gpus)
-    plan = seating(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
-    _say(str(plan), "trials per rung (ASHA, expected):")
+    placement = place(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
+    _say(str(placement), "trials per rung (ASHA, expected):")
     _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
     probes = []
     for index, pair in enumerate(sweep.pairs):
@@ -52,7 +52,7 @@ def plan(sweep: Sweep) -> float:
         )
     rounds_total = _expected_rounds(sweep)
     per_round = sum(cost["round_s"] for cost in probes) / len(probes)
-    side_by_side = plan.hosts if plan.shape else sweep.max_concurrent_trials or 1
+    side_by_side = placement.hosts if placement.shape else sweep.max_concurrent_trials or 1
     hours = rounds_total * per_round / side_by_side / HOUR_S
     memory = max(cost["peak_rss"] for cost in probes) * side_by_side / MIB
     checkpoints = max(cost["checkpoint"] for cost in probes)
@@ -124,7 +124,7 @@ def _measure(pair: Any, seed: int) -> dict[str, float]:
     start = time.perf_counter()
     learner = open_learner(pair, seed)
     opened = time.perf_counter()
-    metrics = learner.round()
+    trained = learner.round()
     learner.evaluate()
     done = time.perf_counter()
     return {
@@ -132,7 +132,7 @@ def _measure(pair: Any, seed: int) -> dict[str, float]:
         "round_s": done - opened,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "checkpoint": float(len(learner.state())),
-        "trainable_parameters": metrics["trainable_parameters"],
+        "trainable_parameters": trained.trainable_parameters,
     }
 
 

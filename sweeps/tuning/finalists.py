@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ import numpy as np
 import ray
 from ray import tune
 
-from sweeps.persistence.interrupt import in_order
+from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.resources.ray_cluster import seat_resources
 from sweeps.resources.worker_groups import team_of
-from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
+from sweeps.results.finals import SEEDS
+from sweeps.results.records import UNTOUCHED, Candidate, Final
+from sweeps.results.trial_params import from_axes, to_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.stopping import cause_of, error_of
 from trainables.core import Pair, Split
@@ -40,11 +42,16 @@ def confirm(
     based = next((pair for pair in sweep.pairs if _answers(pair)), None)
     untouched = measure_untouched(sweep, based, hosts, team_of(sweep), "test") if based else None
     jobs = [
-        {"candidate": index, "params": dict(one.params), "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
+        {
+            "candidate": index,
+            "params": to_axes(one.params, sweep.learners),
+            "rounds": one.rounds,
+            "seed": sweep.seed + 1 + seed,
+        }
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
-    with in_order():
+    with graceful_interrupt():
         done = tune.run(
             trainable(Finalist, sweep, hosts, team),
             name="finalists",
@@ -165,5 +172,5 @@ def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: TeamShape | N
     return tune.with_resources(of_a_sweep, seat_resources() if hosts or team else dict(sweep.resources_per_trial))
 
 
-def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:
-    return sweep.resolve(params)[0]
+def pair_of(sweep: Sweep, axes: Mapping[str, Any]) -> Pair:
+    return sweep.resolve(from_axes(axes, sweep.learners[0]))

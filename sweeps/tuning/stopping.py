@@ -17,7 +17,7 @@ STOP_FOLDER = "stop"  # of a sweep's folder: a file for each trial that `espalie
 SAME = 3  # failures alike in a row, of more than one trial: the next would be, too
 
 
-class Stops(tune.Stopper, tune.Callback):
+class SweepStopper(tune.Stopper, tune.Callback):
     """Asked after every round. `cause` is what trials failed with `SAME` times in a row, before any ended well.
 
     A process or node that dies is none of their doing: such a trial counts only when it has used up its restarts. A

@@ -5,25 +5,27 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sweeps.cli.flags import has_name
-from sweeps.commands.reproduce import job_of
 from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
-from sweeps.results.leaderboard import TrialRecord, print_table
+from sweeps.results.leaderboard import print_table
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, END_FILE, Run
+from sweeps.results.trial_params import to_axes
+from sweeps.spec.open_run import job_of
+from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.runner import Outcome
 from sweeps.tuning.stopping import SAME
 from trainables.atomic import replace_file
 
 
-def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str], report: bool) -> None:
+def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Sequence[str], report: bool) -> None:
     """Print the end of a sweep; write `end.yaml`, `best/config.yaml` and, if asked to, a `report`; tell MLflow."""
     keep_end(folder, outcome)
     records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
@@ -46,7 +48,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
         command = shlex.join([called("espalier"), "reproduce", str(folder)])
         for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
             print(line)
-        keep_config(folder, best, command)
+        keep_config(folder, sweep, best, command)
         outcome.tracking.log_winner(best.trial_id, folder / BEST)
         print(f"train the winner again:\n  {command}")
     page = make_report(folder) if report else None
@@ -59,7 +61,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     print(f"MLflow: {outcome.tracking.address()}")
 
 
-def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
+def resume_command(sweep: Sweep, script: Path, argv: Sequence[str]) -> str:
     """The same flags with this run's name, and `--resume`."""
     named = [] if has_name(argv) else ["--name", sweep.name]
     python = called(Path(sys.executable).name)
@@ -80,12 +82,13 @@ def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def keep_config(folder: Path, best: TrialRecord, command: str) -> None:
+def keep_config(folder: Path, sweep: Sweep, best: TrialRecord, command: str) -> None:
     """Beside the adapter in `best/`: which trial it is, what it scored, and the command that trains it again."""
     target = folder / BEST
     target.mkdir(exist_ok=True)
     job = job_of(Run.read(folder), best.trial_id)
-    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": dict(best.params)}
+    params = to_axes(best.params, sweep.learners)
+    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": params}
     facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
     replace_file(target / "config.yaml", yaml.safe_dump(facts, sort_keys=False).encode())
 
@@ -112,7 +115,7 @@ def keep_end(folder: Path, outcome: Outcome) -> None:
         "untouched": untouched,
         "seconds": round(outcome.seconds, 1),
     }
-    facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
+    facts |= {"interrupted": outcome.interrupted, "seating": outcome.placement}
     if outcome.dollars is not None:
         facts["dollars"] = round(outcome.dollars, 4)
     replace_file(folder / END_FILE, yaml.safe_dump(facts, sort_keys=False).encode())

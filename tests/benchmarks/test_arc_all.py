@@ -31,7 +31,7 @@ def test_it_answers_as_a_finalist_does(planted, config):
     finalist = config.build(load("builtin:tiny"), planted, 3)
     for _ in range(2):
         finalist.round()
-    assert [said.completions[e.key] for e in planted.test()] == finalist.evaluate("test")["completions"]
+    assert [said.completions[e.key] for e in planted.test()] == finalist.evaluate("test").completions
 
 
 def test_a_view_turns_the_whole_task_and_keeps_its_answer(planted):

@@ -13,7 +13,7 @@ from trainables.runtime.worker_group import Team
 
 
 def losses(learner):
-    return [learner.round()["loss"] for _ in range(3)]
+    return [learner.round().loss for _ in range(3)]
 
 
 def test_the_trials_of_a_host_go_on_in_its_successor(ray_session, tmp_path):
@@ -35,7 +35,7 @@ def test_the_trials_of_a_host_go_on_in_its_successor(ray_session, tmp_path):
 
 def test_a_trial_with_a_process_of_its_own_goes_on_in_another(ray_session, tmp_path):
     alone = open_learner(pair(), SEED)
-    expected = [(alone.round()["loss"], alone.evaluate()["items"]) for _ in range(3)]
+    expected = [(alone.round().loss, alone.evaluate().items) for _ in range(3)]
     alone.close()
     team = Team(TeamShape(1), pair("device", marks=tmp_path), SEED)
     assert_same(team, expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from sweeps.persistence.snapshot import SNAPSHOT
-from sweeps.tuning.study import DATABASE
+from sweeps.results.run_folder import DATABASE
 from tests.support.driving import SCRIPT, kill, mlflow_runs, start, study, study_in, sweep_here, wait_for
 
 OFTEN = f"""

@@ -48,8 +48,8 @@ def test_a_reply_that_cannot_be_made_is_one_trial_s_fault(ray_session):
     asked = {name: host.advance.remote(name) for name in seats}
     with pytest.raises(OSError, match="No space left"):
         ray.get(asked["unlucky"], timeout=60)
-    assert ray.get(asked["lucky"], timeout=60)["round"]["steps"] == 3
-    assert ray.get(host.evaluate.remote("unlucky", "search"), timeout=60)["score"] >= 0, "it still has its seat"
+    assert ray.get(asked["lucky"], timeout=60).trained.metrics["steps"] == 3
+    assert ray.get(host.evaluate.remote("unlucky", "search"), timeout=60).score >= 0, "it still has its seat"
     ray.kill(host)
 
 
@@ -75,15 +75,15 @@ def test_a_host_whose_thread_breaks_is_restarted(ray_session, tmp_path, how):
     broken = tmp_path / "broken"
     host = started(BreaksOnce, broken)
     seat = Seat([host], PAIR, 0, "a")
-    losses, first = [seat.round()["loss"]], ray.get(host.pid.remote())
+    losses, first = [seat.round().loss], ray.get(host.pid.remote())
     broken.write_text(how)
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(host.advance.remote("a"), timeout=60)
-    losses += [seat.round()["loss"], seat.round()["loss"]]
+    losses += [seat.round().loss, seat.round().loss]
     assert ray.get(host.pid.remote()) != first
     seat.close()
     unharmed = Seat([host], PAIR, 0, "b")
-    assert [unharmed.round()["loss"] for _ in range(3)] == losses
+    assert [unharmed.round().loss for _ in range(3)] == losses
     ray.kill(host)
 
 
@@ -98,12 +98,12 @@ def test_a_host_that_is_gone_for_good_sends_trials_to_the_others(ray_session):
     """Where it never came up, and where it goes after a round: the trial goes on elsewhere from that round."""
     missing, well, other = started(WithoutBase), started(HostProcess, *PLAIN), started(HostProcess, *PLAIN)
     seat = Seat([missing, well, other], PAIR, 0, "a")
-    losses = [seat.round()["loss"]]
+    losses = [seat.round().loss]
     ray.kill(well if seat._host == well else other)
-    losses += [seat.round()["loss"]]
+    losses += [seat.round().loss]
     seat.close()
     unharmed = Seat([missing, well, other], PAIR, 0, "b")
-    assert [unharmed.round()["loss"] for _ in range(2)] == losses
+    assert [unharmed.round().loss for _ in range(2)] == losses
     with pytest.raises(ray.exceptions.RayActorError, match="no such base"):
         Seat([missing], PAIR, 0, "c")
     for host in (well, other):
@@ -124,6 +124,6 @@ def test_a_trial_waits_until_another_has_ended(ray_session, monkeypatch):
                 waiting.result(timeout=3)
             assert not waiting.done()
             FreeSeats([host]).on_trial_complete(0, [], SimpleNamespace(trial_id="first"))
-            assert waiting.result(timeout=60).round()["steps"] == 3
+            assert waiting.result(timeout=60).round().metrics["steps"] == 3
         finally:
             ray.kill(host)  # and nobody waits any more

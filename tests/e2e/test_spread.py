@@ -90,9 +90,11 @@ def alone(kind):
 
 def train(learner):
     """Losses and norms, and what is answered, round by round."""
-    return [
-        (*(learner.round()[name] for name in ("loss", "grad_norm")), learner.evaluate()["items"]) for _ in range(ROUNDS)
-    ]
+    seen = []
+    for _ in range(ROUNDS):
+        trained = learner.round()
+        seen.append((trained.loss, trained.metrics["grad_norm"], learner.evaluate().items))
+    return seen
 
 
 def process(rank, address, folder):
@@ -105,12 +107,12 @@ def process(rank, address, folder):
         own.mkdir(exist_ok=True)
         seen, state = train(learner), learner.state()
         learner.save(str(own))
-        after = learner.round()["loss"]
+        after = learner.round().loss
         learner.evaluate()
         of_first = [state]
         dist.broadcast_object_list(of_first)
         learner.load(of_first[0])
-        again = learner.round()["loss"]
+        again = learner.round().loss
         held = sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in learner.model.parameters())
         learner.close()
         if rank == 0:
@@ -142,7 +144,7 @@ def test_several_processes_train_what_one_does(spread, kind, strategy):
     learner.close()
     one = alone(kind)
     one.load((spread[kind, strategy] / "state.pt").read_bytes())  # and one process goes on from the state of several
-    assert one.round()["loss"] == pytest.approx(after, rel=1e-4)
+    assert one.round().loss == pytest.approx(after, rel=1e-4)
     one.close()
 
 

@@ -23,7 +23,7 @@ from trainables.runtime.worker_group import Team
 def alone():
     """Three rounds of one process: losses, and what is answered."""
     learner = open_learner(pair(), SEED)
-    seen = [(learner.round()["loss"], learner.evaluate()["items"]) for _ in range(3)]
+    seen = [(learner.round().loss, learner.evaluate().items) for _ in range(3)]
     learner.close()
     return seen
 
@@ -62,7 +62,7 @@ def test_processes_that_are_lost_cost_the_round_they_were_in(crew, alone, tmp_pa
     team.state()
     assert_same(team, alone[1:])
     assert {mark.name for mark in tmp_path.iterdir()} == {"killed", "memory"}
-    assert team.evaluate()["memory_halvings"] == 1
+    assert team.evaluate().metrics["memory_halvings"] == 1
     team.dismiss()
 
 

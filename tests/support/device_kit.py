@@ -8,21 +8,21 @@ from typing import Any, ClassVar
 
 import ray
 
-from sweeps.cli.environment import quieten
+from sweeps.resources.environment import quieten
 from sweeps.tuning.finalists import measure_bases, measured
 from tests.support.knobs import ONE, Knob
 from tests.support.toys import Letters
-from trainables.core import Pair
+from trainables.core import Evaluation, Pair, RoundResult
 
 
 class Device:
     """A learner of its own kind that says which devices it sees."""
 
-    def evaluate(self, split: str = "search") -> dict[str, Any]:
-        return {"score": 0.0, "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "all")}
+    def evaluate(self, split: str = "search") -> Evaluation:
+        return Evaluation(0.0, [], metrics={"devices": os.environ.get("CUDA_VISIBLE_DEVICES", "all")})
 
-    def round(self) -> dict[str, float]:
-        return {"loss": 0.0}
+    def round(self) -> RoundResult:
+        return RoundResult(0.0, 0)
 
     def state(self) -> bytes:
         return b""

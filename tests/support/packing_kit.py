@@ -10,6 +10,7 @@ import torch
 
 from tests.support.miniatures import base
 from tests.support.toys import Letters
+from trainables.core import Evaluation
 from trainables.learners.lm.hybrid import HybridConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
@@ -46,9 +47,9 @@ class Trial:
     said: list[dict[str, Any]]
 
 
-def said(metrics: dict[str, Any]) -> dict[str, Any]:
+def said(evaluation: Evaluation) -> dict[str, Any]:
     """Completions, scores, and a number that all log-probabilities of what was said go into."""
-    return {name: metrics[name] for name in ("completions", "items", "calibration_error")}
+    return {name: evaluation.flat()[name] for name in ("completions", "items", "calibration_error")}
 
 
 def opened(host: Host, trial_id: str, config: Any, seed: int = 0) -> None:
@@ -77,7 +78,7 @@ def alone(config: Any, rounds: int, seed: int = 0, on: Base = BASE) -> Trial:
     host, trial = Host(on, SHAPE), Trial([], [], [])
     opened(host, "t", config, seed)
     for _ in range(rounds):
-        trial.losses.append(host.round("t")["loss"])
+        trial.losses.append(host.round("t").loss)
         trial.values.append(host.values("t"))
         trial.said.append(said(host.evaluate("t")))
     host.shut()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
+from typing import Any
 
-from trainables.core import Adapter, Asking, Complete, Row
+from trainables.core import Adapter, Asking, Complete, Evaluation, Row
 from trainables.optimizer import Optimizer
 
 PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10, 11], [12], [*range(5, 19)]]  # of two padded widths
@@ -15,7 +16,12 @@ ROWS = [Row((*p, 20, 21, 1), (False,) * len(p) + (True,) * 3) for p in PROMPTS]
 def completing(prompts: Sequence[Sequence[int]] = PROMPTS) -> Asking:
     """An evaluation that has prompts completed, and keeps all that was said."""
     said = yield Complete(prompts, 8)
-    return {name: [getattr(one, name) for one in said] for name in ("tokens", "ended", "logprobs")}
+    return judged(**{name: [getattr(one, name) for one in said] for name in ("tokens", "ended", "logprobs")})
+
+
+def judged(**metrics: Any) -> Evaluation:
+    """An evaluation without a score."""
+    return Evaluation(0.0, [], metrics=metrics)
 
 
 def nothing() -> Asking:

@@ -58,5 +58,5 @@ def pair(*planted, marks=""):
 
 def assert_same(team, expected):
     for loss, items in expected:
-        assert team.round()["loss"] == pytest.approx(loss, rel=1e-4)
-        assert team.evaluate()["items"] == items
+        assert team.round().loss == pytest.approx(loss, rel=1e-4)
+        assert team.evaluate().items == items

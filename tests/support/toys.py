@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trainables.core import Example, LearnerConfig, Task
+from trainables.core import Evaluation, Example, LearnerConfig, Result, RoundResult, Task
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,13 @@ class Toy:
                 os.kill(os.getpid(), signal.SIGKILL)
         diverges = self.rounds == 2 and self.config.planted == "nan"
         deaf = {"without_gradient": ["ear"]} if self.rounds == 1 and self.config.planted == "nan" else {}
-        return {"loss": float("nan") if diverges else 1.0 / self.rounds, "trainable_parameters": 1.0, **deaf}
+        return RoundResult(float("nan") if diverges else 1.0 / self.rounds, 1, metrics=deaf)
 
     def evaluate(self, split="search"):
         n = len(self.task.search())
         right = round(n * self.config.quality * min(1.0, 0.4 + 0.2 * self.rounds))
         cut_off = 0.5 if self.config.planted == "kill" else 0.0
-        return {"score": right / n, "truncated": cut_off, "items": [1.0] * right + [0.0] * (n - right)}
+        return Evaluation(right / n, [1.0] * right + [0.0] * (n - right), metrics={"truncated": cut_off})
 
     def state(self):
         return str(self.rounds).encode()
@@ -138,6 +138,6 @@ class Toy:
         pass
 
 
-def untimed(metrics: dict[str, Any]) -> dict[str, Any]:
+def untimed(result: Result) -> dict[str, Any]:
     """All but how long it took, which nothing promises."""
-    return {name: value for name, value in metrics.items() if not name.endswith("_seconds")}
+    return {name: value for name, value in result.flat().items() if not name.endswith("_seconds")}

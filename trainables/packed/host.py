@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from trainables.core import LanguageLearner, Row, Split
+from trainables.core import Evaluation, LanguageLearner, RoundResult, Row, Split
 from trainables.models.loading import Base
 from trainables.models.peft_adapters import fresh
 from trainables.packed.adapter_stack import Stack
@@ -24,7 +24,7 @@ from trainables.packed.requests import Decode, Measure, Request, Step, Train
 from trainables.packed.specs import HostFull, Shape, write_files
 from trainables.packed.stacked_adamw import StackedAdamW
 from trainables.training.oom import ran_out
-from trainables.training.round_metrics import timed
+from trainables.training.round_metrics import timed_evaluation, timed_round
 
 Work = Literal["round", "evaluate"]
 Answers = TypeVar("Answers")
@@ -76,7 +76,7 @@ class Host:
         self._bench.open(slot)
         self._seats[trial_id] = Sitting(slot, learner, seed, made, self._stack, self._optimizer)
 
-    def round(self, trial_id: str) -> dict[str, Any]:
+    def round(self, trial_id: str) -> RoundResult:
         """Train `steps_per_round` optimizer steps. Metrics: `loss` (mean, nats per label token; NaN at divergence),
         `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `peak_memory_mib`; `train_seconds`,
         what the round took of the host's time; `tokens_per_second`, the tokens of the rows that were trained on,
@@ -88,14 +88,14 @@ class Host:
         seconds add up to the time that the host is at work, and a seat by itself has all of it."""
         return self.run({trial_id: "round"})[trial_id]
 
-    def evaluate(self, trial_id: str, split: Split = "search") -> dict[str, Any]:
+    def evaluate(self, trial_id: str, split: Split = "search") -> Evaluation:
         """Greedy completions of every prompt of the split, judged by the learner; metrics with `score`, and
         `evaluation_seconds`, counted as those of `round`."""
         return self.run({trial_id: "evaluate"}, split)[trial_id]
 
-    def run(self, work: Mapping[str, Work], split: Split = "search") -> dict[str, dict[str, Any]]:
-        """Rounds and evaluations of many trials, together; metrics by trial id. Raises the first fault of any."""
-        results: dict[str, dict[str, Any]] = {}
+    def run(self, work: Mapping[str, Work], split: Split = "search") -> dict[str, Any]:
+        """Run rounds and evaluations of many trials together; results by trial id. Raises the first fault of any."""
+        results: dict[str, Any] = {}
         try:
             for trial_id, what in work.items():
                 self.start(trial_id, what, split)
@@ -134,13 +134,15 @@ class Host:
         over = {trial_id: job for trial_id, job in self._jobs.items() if job.request is None}
         for trial_id, job in over.items():
             del self._jobs[trial_id]
-            if isinstance(job.result, dict):
-                timed(job.result, "train" if job.what == "round" else "evaluation", job.seconds)
-                if self._bench.halvings:
-                    job.result["memory_halvings"] = self._bench.halvings
+            if isinstance(job.result, RoundResult):
+                job.result = timed_round(job.result, job.seconds)
+            elif isinstance(job.result, Evaluation):
+                job.result = timed_evaluation(job.result, job.seconds)
+            if self._bench.halvings and isinstance(job.result, RoundResult | Evaluation):
+                job.result = job.result.with_metrics({"memory_halvings": self._bench.halvings})
         return {trial_id: job.result for trial_id, job in over.items()}
 
-    def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> dict[str, Any]:
+    def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> Evaluation:
         """What the base scores by itself, under the same prompts and the same scorer. Needs no seat."""
 
         job = _Job(dialogue(learner.evaluate(split), self._stack, self.shape.seats, 0), "evaluate")

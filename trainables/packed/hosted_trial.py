@@ -16,7 +16,7 @@ from trainables.packed.decoding import prompts_of
 from trainables.packed.requests import Decode, Measure, Request, Step, Train
 from trainables.packed.stacked_adamw import StackedAdamW
 from trainables.training.dialogue import check_ask
-from trainables.training.round_metrics import Tally, shares
+from trainables.training.round_metrics import RoundMetrics, shares
 from trainables.training.sequence_packing import check
 
 Requesting = Generator[Request, Any, Any]
@@ -63,18 +63,19 @@ class Sitting:
         return self._optimizer.steps[self.slot]
 
     def round(self) -> Requesting:
-        """`steps_per_round` steps; returns the metrics of `Host.round`. Ends early where a number is not finite."""
+        """`steps_per_round` steps; returns the result of `Host.round`. Ends early where a number is not finite."""
         yield from self._answered(self.learner.prepare())
-        tally, first = Tally(), self.step == 0
+        collected, first = RoundMetrics(), self.step == 0
         watched: dict[str, list[float]] = {"correct_before_update": [], "correct_after_update": []}
         for _ in range(self.learner.steps_per_round):
             loss, norm, rows = yield from self._update(watched if self.learner.watch_updates else None)
-            if not tally.add(loss, norm, sum(len(row.tokens) for row in rows)):
+            if not collected.add(loss, norm, sum(len(row.tokens) for row in rows)):
                 break
-        metrics = tally.metrics(self.step, sum(value.numel() for value in self.made.values.values()))
-        if first and (silent := self._silent()):
-            metrics["without_gradient"] = silent
-        return metrics | {name: sum(values) / len(values) for name, values in watched.items() if values}
+        metrics: dict[str, Any] = {name: sum(values) / len(values) for name, values in watched.items() if values}
+        if first and (modules := self._without_gradient()):
+            metrics["without_gradient"] = modules
+        result = collected.result(self.step, sum(value.numel() for value in self.made.values.values()))
+        return result.with_metrics(metrics)
 
     def evaluate(self, split: Split) -> Requesting:
         return (yield from self._answered(self.learner.evaluate(split)))
@@ -146,7 +147,7 @@ class Sitting:
         optimizer.steps[self.slot] = state["step"]
         self.learner.load(state["learner"])
 
-    def _silent(self) -> list[str]:
+    def _without_gradient(self) -> list[str]:
         """Modules (or `prompt`) whose second moments are all zero."""
         moments = self._optimizer.second
         return unreached({name: bool(self._own(name, moments).any()) for name in self.made.values})

@@ -5,11 +5,9 @@ A `shape` of its own makes its numbers, to the last bit, those of a seat in a ho
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from trainables.core import LanguageLearner, Split
+from trainables.core import Evaluation, LanguageLearner, RoundResult, Split
 from trainables.models.loading import Base
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
@@ -26,10 +24,10 @@ class Solo:
         self.host, self._id = Host(base, shape or own), trial_id
         self.host.open(trial_id, learner, seed)
 
-    def round(self) -> dict[str, Any]:
+    def round(self) -> RoundResult:
         return self.host.round(self._id)
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+    def evaluate(self, split: Split = "search") -> Evaluation:
         return self.host.evaluate(self._id, split)
 
     def state(self) -> bytes:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables.core import Evaluation, RoundResult
+
 
 class HostFull(RuntimeError):
     """Every seat is taken (`may_wait`), or the trial is larger than the seats that there are."""
@@ -23,6 +25,16 @@ class HostFull(RuntimeError):
 
 class SeatLost(RuntimeError):
     """The trial has no seat here: this host took the place of one that died."""
+
+
+@dataclass(frozen=True)
+class SeatReply:
+    """A trial's checkpoint and adapter as a host sends them to the trial's process, after a round with its results."""
+
+    state: bytes
+    adapter: Mapping[str, bytes]  # files in PEFT's format, path -> content
+    trained: RoundResult | None = None
+    evaluation: Evaluation | None = None  # on the search split, if the trial is searched and has not diverged
 
 
 def write_files(folder: str, files: Mapping[str, bytes]) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import ray
 
-from trainables.core import Pair, Split
-from trainables.packed.specs import SeatLost, Shape
+from trainables.core import Evaluation, Pair, RoundResult, Split
+from trainables.packed.specs import SeatLost, SeatReply, Shape
 
 PATIENCE_S = 0.2  # how long a tick waits for seats that have just been answered: a controller takes 20 ms a result
 RETRIES = 30  # of a call that nobody waits for; Ray spends one every second or two while it restarts the host
@@ -38,7 +38,7 @@ class HostProcess:
         self._host = Host(load(brought(base)), shape)
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future]] = queue.SimpleQueue()
         self._waiting: dict[str, Future] = {}
-        self._rounds: dict[str, dict[str, Any]] = {}  # of trials that are being evaluated
+        self._rounds: dict[str, RoundResult] = {}  # of trials that are being evaluated
         self._open: set[str] = set()
         self._searching: set[str] = set()  # trials whose rounds end with an evaluation
         self._answered = 0.0
@@ -55,8 +55,8 @@ class HostProcess:
 
         self._soon(take)
 
-    def advance(self, trial_id: str, searching: bool = True) -> dict[str, Any]:
-        """A round and, if `searching`, its evaluation: `round` and `search` metrics, `state` bytes, `adapter` files."""
+    def advance(self, trial_id: str, searching: bool = True) -> SeatReply:
+        """Train a round and, if `searching`, evaluate it on the search split."""
 
         def start() -> None:
             (self._searching.add if searching else self._searching.discard)(trial_id)
@@ -64,20 +64,22 @@ class HostProcess:
 
         return self._later(trial_id, start)
 
-    def evaluate(self, trial_id: str, split: Split) -> dict[str, Any]:
+    def evaluate(self, trial_id: str, split: Split) -> Evaluation:
         return self._later(trial_id, lambda: self._host.start(trial_id, "evaluate", split))
 
     @ray.method(max_task_retries=RETRIES)
     def untouched(self, pair: Pair, seed: int, split: Split = "search") -> dict[str, Any]:
+        """Return the untouched base's evaluation as a flat dictionary."""
+
         def measure() -> dict[str, Any]:
             learner: Any = pair.learner.build(self._host.base, pair.task, seed)
-            return self._host.evaluate_untouched(learner, split)
+            return self._host.evaluate_untouched(learner, split).flat()
 
         return self._soon(measure)
 
-    def reply(self, trial_id: str) -> dict[str, Any]:
-        """What `state` and `adapter` are now, without a round."""
-        return self._soon(lambda: self._kept(self._seated(trial_id)))
+    def reply(self, trial_id: str) -> SeatReply:
+        """Return the trial's current checkpoint and adapter, without a round."""
+        return self._soon(lambda: self._reply(self._seated(trial_id)))
 
     def load(self, trial_id: str, state: bytes) -> None:
         self._soon(lambda: self._host.load(self._seated(trial_id), state))
@@ -106,7 +108,7 @@ class HostProcess:
         self._inbox.put((lambda: future.set_result(do()), future))
         return future.result()
 
-    def _later(self, trial_id: str, start: Callable[[], None]) -> dict[str, Any]:
+    def _later(self, trial_id: str, start: Callable[[], None]) -> Any:
         future: Future = Future()
 
         def begin() -> None:
@@ -173,22 +175,22 @@ class HostProcess:
             self._waiting.pop(trial_id).set_result(reply)
         self._answered = time.monotonic()
 
-    def _reply_to(self, trial_id: str, result: dict[str, Any]) -> dict[str, Any] | None:
-        """None for a finite round of a trial that searches: its evaluation comes next."""
-        evaluated = "score" in result
-        if not evaluated and math.isfinite(result["loss"]) and trial_id in self._searching:
+    def _reply_to(self, trial_id: str, result: RoundResult | Evaluation) -> SeatReply | Evaluation | None:
+        """The reply to a trial; None for a finite round of a trial that searches, as its evaluation comes next."""
+        if isinstance(result, Evaluation):
+            if trial_id not in self._rounds:
+                return result
+            return self._reply(trial_id, self._rounds.pop(trial_id), result)
+        if math.isfinite(result.loss) and trial_id in self._searching:
             self._host.start(trial_id, "evaluate")
             self._rounds[trial_id] = result
             return None
-        if evaluated and trial_id not in self._rounds:
-            return result
-        both = (
-            {"round": self._rounds.pop(trial_id), "search": result} if evaluated else {"round": result, "search": None}
-        )
-        return both | self._kept(trial_id)
+        return self._reply(trial_id, result)
 
-    def _kept(self, trial_id: str) -> dict[str, Any]:
-        return {"state": self._host.state(trial_id), "adapter": self._host.files(trial_id)}
+    def _reply(
+        self, trial_id: str, trained: RoundResult | None = None, evaluation: Evaluation | None = None
+    ) -> SeatReply:
+        return SeatReply(self._host.state(trial_id), self._host.files(trial_id), trained, evaluation)
 
 
 def survived(fault: Exception) -> Exception:

@@ -6,7 +6,7 @@ Imports no torch: a trial's process sends its configuration and gets metrics, ch
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,8 +14,8 @@ import ray
 from ray import tune
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryError, RayActorError
 
-from trainables.core import Pair, Split
-from trainables.packed.specs import HostFull, SeatLost, write_files
+from trainables.core import Evaluation, Pair, RoundResult, Split
+from trainables.packed.specs import HostFull, SeatLost, SeatReply, write_files
 
 LOOK_S = 5.0  # at most, between two looks for a seat where all are taken
 WAIT_FOR_HOST_S = 1800.0  # a rented machine that starts, with its set-up and a large base
@@ -61,39 +61,39 @@ class Seat:
     def __init__(self, hosts: Sequence[Any], pair: Pair, seed: int, trial_id: str, searching: bool = True) -> None:
         self._pair, self._seed, self._id, self._searching = pair, seed, trial_id, searching
         self._state: bytes | None = None
-        self._reply: Mapping[str, Any] = {}
+        self._reply: SeatReply | None = None  # of the last round, as long as nothing has changed since
         first = sum(trial_id.encode()) % len(hosts)  # a place that differs between trials
         self._hosts = [*hosts[first:], *hosts[:first]]
         self._host = self._take()
 
-    def round(self) -> dict[str, Any]:
-        self._reply = self._call("advance", self._searching)
-        self._state = self._reply["state"]
-        return dict(self._reply["round"])
+    def round(self) -> RoundResult:
+        reply: SeatReply = self._call("advance", self._searching)
+        assert reply.trained is not None, "a host replies to `advance` with a round"
+        self._reply, self._state = reply, reply.state
+        return reply.trained
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        if split == "search" and self._reply.get("search"):
-            return self._reply["search"]
+    def evaluate(self, split: Split = "search") -> Evaluation:
+        if split == "search" and self._reply is not None and self._reply.evaluation is not None:
+            return self._reply.evaluation
         return self._call("evaluate", split)
 
     def state(self) -> bytes:
-        self._fetch()
-        return self._reply["state"]
+        return self._last_reply().state
 
     def load(self, state: bytes) -> None:
-        self._state, self._reply = state, {}
+        self._state, self._reply = state, None
         self._call("load", state)
 
     def save(self, folder: str) -> None:
-        self._fetch()
-        write_files(folder, self._reply["adapter"])
+        write_files(folder, self._last_reply().adapter)
 
     def close(self) -> None:
         self._free(self._host)
 
-    def _fetch(self) -> None:
-        if "state" not in self._reply:
+    def _last_reply(self) -> SeatReply:
+        if self._reply is None:
             self._reply = self._call("reply")
+        return self._reply
 
     def _take(self) -> Any:
         """The first host that answers and has a free seat, with this trial in it.

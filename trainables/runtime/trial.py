@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ray import tune
 
-from trainables.core import START, Example, Learner, Pair, Split, Task
+from trainables.core import START, Evaluation, Example, Learner, Pair, RoundResult, Split, Task
 from trainables.packed.specs import Shape, TeamShape
 
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
@@ -68,10 +68,10 @@ def untouched_scores(pair: Pair, seed: int, split: Split = "search", team: TeamS
     base = load(brought(pair.base))  # this may be any machine
     learner = pair.learner.build(base, pair.task, seed)
     if not isinstance(learner, Learner):
-        return Host(base).evaluate_untouched(learner, split)
-    metrics = learner.evaluate(split)
+        return Host(base).evaluate_untouched(learner, split).flat()
+    evaluation = learner.evaluate(split)
     learner.close()
-    return metrics
+    return evaluation.flat()
 
 
 def _untouched_by(team: TeamShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
@@ -79,9 +79,20 @@ def _untouched_by(team: TeamShape, pair: Pair, seed: int, split: Split) -> dict[
     from trainables.runtime.worker_group import Team
 
     learner = Team(team, pair, seed)
-    metrics = learner.evaluate(split)
+    evaluation = learner.evaluate(split)
     learner.dismiss()
-    return metrics
+    return evaluation.flat()
+
+
+def tune_result(trained: RoundResult | None, evaluation: Evaluation | None) -> dict[str, Any]:
+    """The flat dictionary that Ray Tune is told after a round and its evaluation.
+
+    No evaluation means that the training diverged: the trial ends (`done`) with the worst score.
+    """
+    result = trained.flat() if trained is not None else {}
+    if evaluation is None:
+        return result | {"score": WORST_SCORE, "items": [], "diverged": True, "done": True}
+    return result | evaluation.flat() | {"diverged": False}
 
 
 class Trial(tune.Trainable):
@@ -108,34 +119,34 @@ class Trial(tune.Trainable):
     ) -> None:
         assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
         self._resolve, self._seed, self._hosts, self._team = resolve, seed, hosts, team
-        self._open(config)
+        self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._learner.close()
         self._learner = None  # before there is a second model
-        self._open(new_config)
+        self._start(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         self._iteration = max(self._iteration, self._began)  # Tune sets it to zero after `reset_config`
         start = time.perf_counter()
-        metrics = {**self._learner.round()}
-        metrics.setdefault("train_seconds", time.perf_counter() - start)
-        metrics["diverged"] = not math.isfinite(metrics["loss"])
-        if metrics["diverged"]:
-            metrics |= {"score": WORST_SCORE, "items": [], "done": True}
-        else:
+        trained: RoundResult = self._learner.round()
+        seconds = trained.metrics.get("train_seconds", time.perf_counter() - start)
+        reported, evaluation = {"train_seconds": seconds}, None
+        if math.isfinite(trained.loss):
             start = time.perf_counter()
-            metrics |= self._learner.evaluate()
-            metrics.setdefault("evaluation_seconds", time.perf_counter() - start)
-            metrics.pop("completions", None)  # only a finalist's are kept
-        metrics["seconds"] = metrics["train_seconds"] + metrics.get("evaluation_seconds", 0.0)
-        self._seconds += metrics["seconds"]
-        return metrics | {"total_seconds": self._seconds}
+            evaluation = self._learner.evaluate()
+            own = evaluation.metrics.get("evaluation_seconds", time.perf_counter() - start)
+            reported["evaluation_seconds"] = own
+            seconds += own
+        self._seconds += seconds
+        result = tune_result(trained, evaluation) | reported
+        result.pop("completions", None)  # only a finalist's are kept
+        return result | {"seconds": seconds, "total_seconds": self._seconds}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
-        (Path(checkpoint_dir) / ROUND_FILE).write_text(str(self._iteration))
+        size = (Path(checkpoint_dir) / STATE_FILE).write_bytes(self._learner.state())
+        (Path(checkpoint_dir) / ROUND_FILE).write_text(f"{self._iteration} {size}")
         (Path(checkpoint_dir) / SECONDS_FILE).write_text(str(self._seconds))
         folder = Path(checkpoint_dir) / ADAPTER_FOLDER
         folder.mkdir()
@@ -155,9 +166,12 @@ class Trial(tune.Trainable):
 
                 Team.dismiss()  # the processes outlive a trial, not this one
 
+    def _start(self, config: dict[str, Any]) -> None:
+        self._began, self._seconds = 0, 0.0
+        self._open(config)
+
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
-        self._began, self._seconds = 0, 0.0
         if START in config:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
             assert self._storage is not None, "Tune gives a trial one"
             self._began = go_on(self._learner, Path(self._storage.storage_fs_path) / config[START])
@@ -198,14 +212,14 @@ class Finalist(Trial):
     """
 
     def step(self) -> dict[str, Any]:
-        metrics: dict[str, Any] = {}
+        trained: RoundResult | None = None
         for _ in range(self._rounds):
-            metrics = self._learner.round()
-            if not math.isfinite(metrics["loss"]):
-                return {**metrics, "score": WORST_SCORE, "items": [], "diverged": True, "done": True}
+            trained = self._learner.round()
+            if not math.isfinite(trained.loss):
+                return tune_result(trained, None)
             if self._team is not None:
                 self._learner.state()  # from which new processes would go on
-        return {**metrics, **self._learner.evaluate(), "diverged": False, "done": True}
+        return tune_result(trained, self._learner.evaluate()) | {"done": True}
 
     def _open(self, config: dict[str, Any]) -> None:
         job = config["job"]
@@ -213,3 +227,4 @@ class Finalist(Trial):
         pair = self._resolve(job["params"])
         pair = replace(pair, task=cast(Task, Asked(pair.task, pair.task.test())))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)
+        self._seconds = 0.0  # which `save_checkpoint` writes

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from trainables.core import Pair, Split
+from trainables.core import Evaluation, Pair, RoundResult, Split
 from trainables.packed.specs import TeamShape, read_files, write_files
 
 START_S = 1800  # that processes may wait for their machines, which may have yet to be rented
@@ -202,12 +202,12 @@ class Team:
         self._order(*self._open())
         self._past = []
 
-    def round(self) -> dict[str, Any]:
-        metrics = self._order("round")
+    def round(self) -> RoundResult:
+        result = self._order("round")
         self._past = [*(self._past or []), ("round",)]
-        return metrics
+        return result
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+    def evaluate(self, split: Split = "search") -> Evaluation:
         return self._order("evaluate", split)
 
     def state(self) -> bytes:

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from trainables.core import Pair, Row
+from trainables.core import Pair, RoundResult, Row
 from trainables.models.loading import BaseName, load
 from trainables.models.peft_adapters import lora_config
 from trainables.training.standalone import OwnModel, with_peft
@@ -70,8 +70,8 @@ class Spread(OwnModel):
         if strategy != "fsdp":
             self._forward = DistributedDataParallel(own.model, forward_sync_buffers=False)
 
-    def round(self) -> dict[str, Any]:
-        return super().round() | {"devices": self._world}
+    def round(self) -> RoundResult:
+        return super().round().with_metrics({"devices": self._world})
 
     def save(self, folder: str) -> None:
         """The first process writes, all help."""

@@ -1,15 +1,15 @@
-"""What a step, and a round, of training add up to, wherever they run."""
+"""The metrics of a training round, for learners in a host and for learners with a model of their own."""
 
 from __future__ import annotations
 
 import math
 import resource
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
 
 import torch
 
-from trainables.core import LanguageLearner, Row
+from trainables.core import Evaluation, LanguageLearner, RoundResult, Row
 
 
 def peak_memory_mib() -> float:
@@ -29,8 +29,8 @@ def shares(learner: LanguageLearner, batches: Sequence[Sequence[Row]]) -> list[f
     return [weight / sum(weights) for weight in weights]
 
 
-class Tally:
-    """Losses and norms of a round's optimizer steps."""
+class RoundMetrics:
+    """Collects the losses and gradient norms of a round's optimizer steps."""
 
     def __init__(self) -> None:
         self._losses: list[float] = []
@@ -38,7 +38,7 @@ class Tally:
         self._tokens = 0
 
     def add(self, loss: float, norm: float, tokens: int) -> bool:
-        """Whether to go on: a number that is not finite ends the round, and makes its loss NaN."""
+        """Add a step; return False if a number is not finite, which ends the round and makes its loss NaN."""
         self._losses.append(loss)
         self._norms.append(norm)
         self._tokens += tokens
@@ -47,20 +47,25 @@ class Tally:
         self._losses = [math.nan]
         return False
 
-    def metrics(self, steps: int, trainable_parameters: int) -> dict[str, Any]:
-        """As `Host.round` gives them; `tokens`, that were trained on, for `timed`."""
-        return {
-            "loss": sum(self._losses) / len(self._losses),
+    def result(self, steps: int, trainable_parameters: int) -> RoundResult:
+        """The mean loss, with the metrics of `Host.round`; `tokens`, the tokens trained on, is for `timed_round`."""
+        metrics = {
             "grad_norm": sum(self._norms) / len(self._norms),
             "steps": steps,
-            "trainable_parameters": trainable_parameters,
             "tokens": self._tokens,
             "peak_memory_mib": peak_memory_mib(),
         }
+        return RoundResult(sum(self._losses) / len(self._losses), trainable_parameters, metrics=metrics)
 
 
-def timed(metrics: dict[str, Any], what: Literal["train", "evaluation"], seconds: float) -> None:
-    """Add `train_seconds` or `evaluation_seconds`; `tokens` that were trained on become `tokens_per_second`."""
-    metrics[f"{what}_seconds"] = seconds
-    if "tokens" in metrics and what == "train":
+def timed_round(result: RoundResult, seconds: float) -> RoundResult:
+    """Add `train_seconds`, and replace `tokens` by `tokens_per_second`."""
+    metrics = {**result.metrics, "train_seconds": seconds}
+    if "tokens" in metrics:
         metrics["tokens_per_second"] = metrics.pop("tokens") / max(seconds, 1e-9)
+    return replace(result, metrics=metrics)
+
+
+def timed_evaluation(evaluation: Evaluation, seconds: float) -> Evaluation:
+    """Add `evaluation_seconds`."""
+    return evaluation.with_metrics({"evaluation_seconds": seconds})

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map  # private: tests/e2e/test_private_names.py
 
 from trainables.checks.trial_warnings import unreached
-from trainables.core import LanguageLearner, Row, Split
+from trainables.core import Evaluation, LanguageLearner, RoundResult, Row, Split
 from trainables.models.loading import Base
 from trainables.packed.stacked_adamw import schedule
 from trainables.training.dialogue import answered
@@ -26,7 +26,7 @@ from trainables.training.hash_dropout import lane_key
 from trainables.training.neftune import noisy
 from trainables.training.oom import gradients
 from trainables.training.optimizers import Optim, open_adamw, paged_parameters, restore, second_moment
-from trainables.training.round_metrics import Tally, shares, timed
+from trainables.training.round_metrics import RoundMetrics, shares, timed_evaluation, timed_round
 from trainables.training.row_masks import RowMasks
 from trainables.training.sequence_packing import check
 from trainables.training.standalone_answers import Answers
@@ -58,27 +58,26 @@ class OwnModel(Answers):
         self._steps = self._halvings = 0
         self._forward, self._in_step = model, False  # with others, see `spread.py`
 
-    def round(self) -> dict[str, Any]:
-        """`steps_per_round` optimizer steps; metrics as `Host.round` gives them, of time that nobody shares."""
+    def round(self) -> RoundResult:
+        """Take `steps_per_round` optimizer steps. Metrics as of `Host.round`; times are wall-clock times."""
         start = time.perf_counter()
         answered(self.learner.prepare(), self._answer)
-        tally, first = Tally(), self._steps == 0
+        collected, first = RoundMetrics(), self._steps == 0
         self.model.train()
         for _ in range(self.learner.steps_per_round):
-            if not tally.add(*self._update()):
+            if not collected.add(*self._update()):
                 break
-        metrics = tally.metrics(self._steps, sum(p.numel() for p in self.parameters.values())) | self._said()
+        metrics: dict[str, Any] = self._halving_metrics()
         metrics |= {"paged_parameters": paged_parameters(self._optimizer)} if self.optim != "adamw_torch" else {}
-        metrics |= {"without_gradient": silent} if first and (silent := self._silent()) else {}
-        timed(metrics, "train", time.perf_counter() - start)
-        return metrics
+        metrics |= {"without_gradient": modules} if first and (modules := self._without_gradient()) else {}
+        result = collected.result(self._steps, sum(p.numel() for p in self.parameters.values()))
+        return timed_round(result.with_metrics(metrics), time.perf_counter() - start)
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        """What the learner makes of greedy completions by transformers' `generate`, and of likelihoods."""
+    def evaluate(self, split: Split = "search") -> Evaluation:
+        """Let the learner score greedy completions by transformers' `generate`, and likelihoods."""
         start = time.perf_counter()
-        metrics = answered(self.learner.evaluate(split), self._answer) | self._said()
-        timed(metrics, "evaluation", time.perf_counter() - start)
-        return metrics
+        evaluation = answered(self.learner.evaluate(split), self._answer).with_metrics(self._halving_metrics())
+        return timed_evaluation(evaluation, time.perf_counter() - start)
 
     def state(self) -> bytes:
         kept = {
@@ -166,10 +165,10 @@ class OwnModel(Answers):
         with seeded, RowMasks(key_R), noisy(self.model, rows, key_R, alpha):
             return self._logprobs(rows)
 
-    def _said(self) -> dict[str, int]:
+    def _halving_metrics(self) -> dict[str, int]:
         return {"memory_halvings": self._halvings} if self._halvings else {}
 
-    def _silent(self) -> list[str]:
+    def _without_gradient(self) -> list[str]:
         """Modules whose parameters have no second moment but zeros."""
         moments = {name: second_moment(self._optimizer.state.get(p, {})) for name, p in self.parameters.items()}
         return unreached({name: own is not None and bool(self._whole(own).any()) for name, own in moments.items()})

@@ -21,10 +21,10 @@ from sweeps.commands.judging.comparisons import Judge, judge_all
 from sweeps.commands.judging.judges import LikelihoodJudge, LlmJudge
 from sweeps.commands.judging.markdown_report import markdown_report
 from sweeps.commands.judging.win_rates import ENOUGH
-from sweeps.commands.reproduce import open_run, trial_of
-from sweeps.results.files import checkpoint_hash
-from sweeps.results.finals import UNTOUCHED
+from sweeps.results.checkpoint_hash import checkpoint_hash
+from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
+from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from sweeps.tuning.recorder import hashes_of
 from trainables.atomic import replace_file

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeps.commands.judging.comparisons import BlindPair, Prompt
 from sweeps.commands.judging.verdicts import Ruling
-from sweeps.results.files import checkpoint_hash
+from sweeps.results.checkpoint_hash import checkpoint_hash
 
 if TYPE_CHECKING:
     from trainables.packed.host import Host

@@ -44,8 +44,8 @@ def test_help_shows_what_the_script_itself_says(script, capsys):
     assert "(default: builtin:tiny)" in told
     assert "--resources.cpu FLOAT cores (default: 1)" in told
     assert (
-        f"--finalists INT of the best, trained again and scored on the test split; 0: none (default: {sweep.finalists})"
-        in told
+        "--finalists INT how many of the best are trained again and scored on the test split; 0: none"
+        f" (default: {sweep.finalists})" in told
     )
 
 
@@ -53,7 +53,7 @@ def test_help_of_several_sweeps_shows_what_they_agree_on(capsys):
     phases = strategyqa.SWEEP.phases
     told = helped(capsys, read, strategyqa.SWEEP.first, ["-h"], phases)
     assert "--num-samples INT trials (default: 8)" in told
-    assert "only these, in order (default: sft cot dpo)" in told
+    assert "in the script's order (default: sft cot dpo)" in told
     assert "only these learners (default: lora cot cot_anew dpo)" in told
     assert len({one.effective_grace_period() for one in phases.values()}) > 1
     assert "one pass over the training data (default: none)" in told

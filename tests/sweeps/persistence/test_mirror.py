@@ -11,9 +11,8 @@ import pytest
 from sweeps.persistence.lock import LOCK_FILE
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.persistence.snapshot import SNAPSHOT
-from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.results.run_folder import DATABASE, SWEEP_FILE
 from sweeps.spec.validation import BadInput
-from sweeps.tuning.study import DATABASE
 from tests.support.driving import contents, sweep_here, wait_for
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from sweeps import arc, arena
 from sweeps.cli.flags import parse
+from sweeps.persistence.provenance import describe
 from sweeps.persistence.resume_check import changes, check_same
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
-from sweeps.tuning.session import create, describe
+from sweeps.tuning.session import create
 
 
 def facts_of(*flags, script=arena.SWEEP):

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweeps.commands.reproduce import Job
-from sweeps.results.leaderboard import TrialRecord, rank, verdict
+from sweeps.results.leaderboard import rank, verdict
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.search_comparison import against_trivial
 from sweeps.results.statistics import smallest_difference, wilson
+from sweeps.spec.open_run import Job
 from sweeps.tuning.recorder import Recorder
 from tests.support.knobs import ONE, Knob
 from tests.support.report_kit import folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -27,7 +27,7 @@ class LookingConfig(ToyConfig):
 
 class Looking(Toy):
     def round(self):
-        return super().round() | {"trainable_parameters": float(len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")[0]))}
+        return replace(super().round(), trainable_parameters=len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")[0]))
 
 
 @pytest.mark.parametrize(("gpu", "seen"), [(0, 0), (0.5, 1), (1, 1)])

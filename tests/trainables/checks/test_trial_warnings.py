@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from sweeps.results.finals import Final
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import Final, TrialRecord
 from sweeps.results.rungs import agreements, in_words
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import items
 from trainables.checks.trial_warnings import watch_best, watch_first
 from trainables.core import Adapter
@@ -43,23 +43,23 @@ def test_a_module_without_gradient_is_named_and_only_that(base):
     host.open("a", HybridConfig(steps_per_round=2).build(base, TASK, 0))
     name = deafen(base)
     first = host.round("a")
-    assert first["without_gradient"] == [name]
-    assert "without_gradient" not in host.round("a"), "once is enough"
-    assert list(watch_first(first)) == [f"no gradient in 1 module ({name})"]
+    assert first.metrics["without_gradient"] == [name]
+    assert "without_gradient" not in host.round("a").metrics, "once is enough"
+    assert list(watch_first(first.metrics)) == [f"no gradient in 1 module ({name})"]
 
 
 def test_a_healthy_trial_is_not_marked(base):
     host = Host(base)
     host.open("a", HybridConfig(steps_per_round=1).build(base, TASK, 0))  # A has none in the first step, as B is zero
-    metrics = host.round("a")
-    assert list(watch_first(metrics)) == []
+    trained = host.round("a")
+    assert list(watch_first(trained.metrics)) == []
 
 
 def test_a_model_of_ones_own_is_watched_too(base):
     name = deafen(base)
     learner = FullConfig(steps_per_round=1).build(base, TASK, 0)
     assert isinstance(learner, OwnModel)
-    assert learner.round()["without_gradient"] == [name]
+    assert learner.round().metrics["without_gradient"] == [name]
 
 
 def test_nothing_to_train_is_refused(base):
@@ -86,7 +86,7 @@ def test_marks_are_for_what_is_no_result():
 
 def record(number, early, late=None, status="finished"):
     history = [{"round": r, "score": s} for r, s in ((2, early), (8, late)) if s is not None]
-    return TrialRecord(f"t{number}", number, "lora", {}, status, TrialHistory(tuple(history)), 100)
+    return TrialRecord(f"t{number}", number, TrialParams("lora", {}), status, TrialHistory(tuple(history)), 100)
 
 
 def test_rungs_are_compared_by_kendalls_tau():

@@ -49,14 +49,14 @@ def clone(tmp_path_factory):
 def untouched(name):
     base = load(name)
     host = Host(base, Shape(1, max_rank=0, max_prompt=0))
-    metrics = host.evaluate_untouched(LoraConfig().build(base, ArenaTask(search_size=40), 0))
+    evaluation = host.evaluate_untouched(LoraConfig().build(base, ArenaTask(search_size=40), 0))
     host.shut()
-    return metrics
+    return evaluation
 
 
 def test_answers_end_with_the_token_that_the_template_ends_turns_with(clone):
     wanted, found = untouched("builtin:tiny"), untouched(clone)
-    assert wanted["score"] > 0
+    assert wanted.score > 0
     assert found == wanted
     base = load(clone)
     assert base.tokenizer.eos_token_id != base.eos == base.tokenizer.convert_tokens_to_ids("<|im_end|>")

@@ -69,7 +69,7 @@ def test_what_a_row_says_is_its_own_whoever_decodes_beside_it(
     assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
     for name in SEATS:
         assert untimed(seated(name, rank=rank).evaluate(name)) == untimed(said[name]), name
-    assert len({tuple(map(tuple, one["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
+    assert len({tuple(map(tuple, one.metrics["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
 
 
 @pytest.mark.parametrize("family", SEEDS)
@@ -87,7 +87,7 @@ def test_so_it_is_on_other_families(family: str, monkeypatch: pytest.MonkeyPatch
         assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
     for name in SEATS:
         assert untimed(seated(name, **given).evaluate(name)) == untimed(said[name]), name
-    assert len({tuple(map(tuple, one["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
+    assert len({tuple(map(tuple, one.metrics["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
 
 
 def test_a_and_b_are_copied_once_for_a_block_of_a_seats_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +100,8 @@ def test_a_and_b_are_copied_once_for_a_block_of_a_seats_rows(monkeypatch: pytest
         for row, prompt in enumerate(SEATS[name]):
             monkeypatch.setitem(SEATS, name, [prompt])
             alone = host.evaluate(name)
-            assert alone["tokens"][0] == in_blocks[name]["tokens"][row]
-            assert alone["logprobs"][0] == pytest.approx(in_blocks[name]["logprobs"][row], abs=1e-4)
+            assert alone.metrics["tokens"][0] == in_blocks[name].metrics["tokens"][row]
+            assert alone.metrics["logprobs"][0] == pytest.approx(in_blocks[name].metrics["logprobs"][row], abs=1e-4)
             monkeypatch.undo()
 
 

@@ -146,7 +146,7 @@ def test_a_round_says_the_most_memory_that_was_taken():
     """Of this process, where there is no device: at least what it has now, less what the system counts otherwise."""
     host = Host(base("qwen2"))
     host.open("a", scripted(ADAPTERS["lora"]))
-    assert host.round("a")["peak_memory_mib"] > 0.9 * psutil.Process().memory_info().rss / 2**20 > 50
+    assert host.round("a").metrics["peak_memory_mib"] > 0.9 * psutil.Process().memory_info().rss / 2**20 > 50
 
 
 def test_a_module_is_hashed_alike_as_a_number_and_as_a_tensor():
@@ -214,7 +214,7 @@ def test_trainable_parameters_by_formula_and_base_given_back(family):
     untouched = ours.model(torch.tensor(PROMPTS[1:2])).logits
     for adapter in (*ADAPTERS.values(), Adapter(3, 3, num_virtual_tokens=2)):
         learner = Solo(ours, scripted(adapter), seed=0)
-        assert learner.round()["trainable_parameters"] == formula(family, adapter)
+        assert learner.round().trainable_parameters == formula(family, adapter)
         learner.close()
         after = dict(ours.model.named_parameters())
         assert after.keys() == before.keys()

@@ -60,5 +60,5 @@ def test_seats_with_few_and_many_labels_keep_their_bits_side_by_side() -> None:
     results = [together.run(dict.fromkeys(map(str, counts), "round")) for _ in range(2)]
     for count in counts:
         alone, name = opened(count), str(count)
-        assert [alone.round(name)["loss"] for _ in range(2)] == [result[name]["loss"] for result in results]
+        assert [alone.round(name).loss for _ in range(2)] == [result[name].loss for result in results]
         assert same(alone.values(name), together.values(name)), name

@@ -70,12 +70,12 @@ def _bit_identical(wanted: Trial, config: Any, beside: str) -> None:
             nan(host, other)
     for number in range(2):
         metrics = host.run(dict.fromkeys(host.trial_ids, "round"))
-        assert metrics["t"]["loss"] == wanted.losses[number]
+        assert metrics["t"].loss == wanted.losses[number]
         assert same(host.values("t"), wanted.values[number])
         scored = host.run(dict.fromkeys(host.trial_ids, "evaluate"))
         assert said(scored["t"]) == wanted.said[number]
         if beside == "NaN":
-            assert all(math.isnan(metrics[other]["loss"]) for other in BESIDE["NaN"])
+            assert all(math.isnan(metrics[other].loss) for other in BESIDE["NaN"])
     host.shut()
 
 
@@ -131,7 +131,7 @@ def _trials_that_come_and_go(rng: random.Random, on: Base, events: int, by_itsel
             done[trial_id] += 1
             if trial_id in wanted:
                 compared += 1
-                assert metrics[trial_id]["loss"] == wanted[trial_id].losses[done[trial_id] - 1]
+                assert metrics[trial_id].loss == wanted[trial_id].losses[done[trial_id] - 1]
                 assert same(host.values(trial_id), wanted[trial_id].values[done[trial_id] - 1])
                 assert trial_id not in scored or said(scored[trial_id]) == wanted[trial_id].said[done[trial_id] - 1]
         _pads_are_zero(host)

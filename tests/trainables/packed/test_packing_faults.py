@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 
 from tests.support.miniatures import COMMON, DECODER, base
 from tests.support.packing_kit import BASE, CONFIGS, SHAPE, TASK, alone, ended, opened, same
-from tests.support.scripted_learner import ROWS, scripted
+from tests.support.scripted_learner import ROWS, judged, scripted
 from trainables.core import Adapter, Asking, Complete, Read, Row
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
 from trainables.models.loading import Base
@@ -36,7 +36,7 @@ def test_one_trial_s_fault_is_its_own() -> None:
     host.open("broken", broken)
     results = ended(host, "t", "broken")
     assert isinstance(results["broken"], ZeroDivisionError)
-    assert results["t"]["loss"] == wanted.losses[0]
+    assert results["t"].loss == wanted.losses[0]
     assert same(host.values("t"), wanted.values[0])
 
 
@@ -57,11 +57,11 @@ def test_a_planted_fault_ends_its_trial_alone(plant: str) -> None:
     opened(host, "t", CONFIGS["lora"])
     results = ended(host, "t", "broken")
     if plant == "loss is NaN":
-        assert math.isnan(results["broken"]["loss"])
-        assert results["broken"]["steps"] == 0
+        assert math.isnan(results["broken"].loss)
+        assert results["broken"].metrics["steps"] == 0
     else:
         assert isinstance(results["broken"], ValueError if "range" in plant else IndexError)
-    assert results["t"]["loss"] == wanted.losses[0]
+    assert results["t"].loss == wanted.losses[0]
     assert same(host.values("t"), wanted.values[0])
 
 
@@ -79,7 +79,7 @@ def test_rows_longer_than_a_base_has_places_end_their_trial_alone() -> None:
     host.open("short", short)
     results = ended(host, "long", "short")
     assert "pass the 128 places" in str(results["long"])
-    assert math.isfinite(results["short"]["loss"])
+    assert math.isfinite(results["short"].loss)
     prompts = prompts_of(SHAPE.seats, [[5] * 120, [5] * 20], 0, 24)
     said = generate(host._stack, prompts, 8)  # the longer one has no place left for 24 tokens, and nobody minds
     assert len(said[1].tokens) == 24 or said[1].ended
@@ -104,9 +104,9 @@ def test_memory_that_runs_out_while_a_seat_is_opened_harms_nobody(monkeypatch: p
             short.setattr("trainables.packed.adapter_stack.torch.cat", short_of_memory)
             with pytest.raises(torch.OutOfMemoryError):
                 opened(host, "large", CONFIGS["all modules"])
-        assert host.round("t")["loss"] == wanted.losses[1]
+        assert host.round("t").loss == wanted.losses[1]
         opened(host, "large", CONFIGS["all modules"])
-        assert math.isfinite(host.round("large")["loss"])
+        assert math.isfinite(host.round("large").loss)
         assert same(host.values("t"), wanted.values[1])
         host.shut()
 
@@ -128,8 +128,8 @@ def test_a_neighbours_step_does_not_hide_a_gradient_that_is_not_finite() -> None
         if beside:
             opened(host, "other", replace(CONFIGS["lora"], per_device_train_batch_size=1))
         results = host.run(dict.fromkeys(host.trial_ids, "round"))
-        assert math.isnan(results["t"]["loss"]) or math.isnan(results["t"]["grad_norm"])
-        assert results["t"]["steps"] == 0
+        assert math.isnan(results["t"].loss) or math.isnan(results["t"].metrics["grad_norm"])
+        assert results["t"].metrics["steps"] == 0
         host.shut()
 
 
@@ -170,12 +170,12 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(host._stack, "run", short_of_memory)
     monkeypatch.setattr("trainables.packed.decoding.FEWEST_LANES", 1)
     metrics = host.run(dict.fromkeys(host.trial_ids, "round"))
-    assert all(one["loss"] == pytest.approx(wanted.losses[0], rel=1e-5) for one in metrics.values())
-    assert all(one["memory_halvings"] in (1, 2, 3) for one in metrics.values()), "the trials say so"
+    assert all(one.loss == pytest.approx(wanted.losses[0], rel=1e-5) for one in metrics.values())
+    assert all(one.metrics["memory_halvings"] in (1, 2, 3) for one in metrics.values()), "the trials say so"
     for name, value in host.values("t1").items():
         torch.testing.assert_close(value, wanted.values[0][name], rtol=1e-3, atol=1e-6)
     scores = host.run(dict.fromkeys(host.trial_ids, "evaluate"))
-    assert all(one["completions"] == wanted.said[0]["completions"] for one in scores.values())
+    assert all([*one.completions] == wanted.said[0]["completions"] for one in scores.values())
 
 
 def test_what_the_base_is_asked_by_itself_goes_on_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def test_what_the_base_is_asked_by_itself_goes_on_where_memory_is_short(monkeypa
     def asking() -> Asking:
         said = yield Complete(prompts, 4)
         read = yield Read(ROWS)
-        return {"tokens": [one.tokens for one in said], "read": read}
+        return judged(tokens=[one.tokens for one in said], read=read)
 
     learner = scripted(Adapter(r=2), evaluation=asking)
     plenty, host = Host(BASE, SHAPE), Host(BASE, replace(SHAPE, decode_lanes=1024))
@@ -201,8 +201,8 @@ def test_what_the_base_is_asked_by_itself_goes_on_where_memory_is_short(monkeypa
     monkeypatch.setattr("trainables.packed.decoding.FEWEST_LANES", 1)
     monkeypatch.setattr(host._bench, "blocks", False)
     found = host.evaluate_untouched(learner)
-    assert found["tokens"] == wanted["tokens"]
-    for got, expected in zip(found["read"], wanted["read"], strict=True):
+    assert found.metrics["tokens"] == wanted.metrics["tokens"]
+    for got, expected in zip(found.metrics["read"], wanted.metrics["read"], strict=True):
         assert got == pytest.approx(expected, abs=1e-5)
     again = Host(BASE, SHAPE)
     monkeypatch.setattr(again._stack, "run", short_of_memory)
@@ -224,7 +224,7 @@ def test_a_loss_that_finds_no_memory_is_no_fault_of_its_trial() -> None:
 
     learner.loss = short_of_memory
     host.open("t", learner)
-    assert host.round("t")["loss"] == wanted.losses[0]
+    assert host.round("t").loss == wanted.losses[0]
     assert same(host.values("t"), wanted.values[0])
 
 
@@ -260,9 +260,9 @@ def test_a_step_that_runs_out_of_memory_anywhere_is_taken_again_as_if_nothing_ha
         host._optimizer.step = short_of_memory  # type: ignore[method-assign]
         mode = modes[0]
         found = host.run(dict.fromkeys(host._seats, "round"))
-        assert found["bad"]["steps"] == 0
-        assert math.isnan(found["bad"]["loss"])
-        return (found["t"]["loss"], found["t"]["grad_norm"], host.values("t"), host.values("bad")), mode.left <= 0
+        assert found["bad"].metrics["steps"] == 0
+        assert math.isnan(found["bad"].loss)
+        return (found["t"].loss, found["t"].metrics["grad_norm"], host.values("t"), host.values("bad")), mode.left <= 0
 
     wanted, _ = trained(0)
     failing = 0
@@ -296,5 +296,5 @@ def test_dropout_beside_a_module_that_sees_rows_and_tokens_as_one() -> None:
     host = Host(Base("mini-moe", model, BASE.tokenizer), SHAPE)
     for name, rate in (("plain", 0.0), ("drops", 0.1)):
         host.open(name, scripted(Adapter(r=4, target_modules=("gate_proj", "down_proj"), lora_dropout=rate)))
-    losses = {name: one["loss"] for name, one in ended(host, "plain", "drops").items()}
+    losses = {name: one.loss for name, one in ended(host, "plain", "drops").items()}
     assert all(math.isfinite(loss) for loss in losses.values())

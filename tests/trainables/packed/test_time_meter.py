@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from tests.support.packing_kit import BASE, CONFIGS, SHAPE, opened
-from tests.support.scripted_learner import ROWS, scripted
+from tests.support.scripted_learner import ROWS, judged, scripted
 from tests.support.toys import Letters
-from trainables.core import Adapter, Asking, Complete, Pair, Read
+from trainables.core import Adapter, Asking, Complete, Evaluation, Pair, Read, RoundResult
 from trainables.learners.lm.full import FullConfig
 from trainables.packed.host import Host
 from trainables.runtime.trial import Trial
@@ -63,13 +63,13 @@ def test_a_batch_is_shared_by_rows_a_step_equally_and_a_learner_s_own_time_is_it
     host.open("one", one)
     host.open("three", three)
     found = host.run({"one": "round", "three": "round"})
-    assert found["one"]["train_seconds"] == pytest.approx(FORWARD / 4 + STEP / 2 + OWN)
-    assert found["three"]["train_seconds"] == pytest.approx(FORWARD * 3 / 4 + STEP / 2)
-    assert found["one"]["tokens_per_second"] == pytest.approx(6 / found["one"]["train_seconds"])
-    assert found["three"]["tokens_per_second"] == pytest.approx(18 / found["three"]["train_seconds"])
-    assert "tokens" not in found["one"]
+    assert found["one"].metrics["train_seconds"] == pytest.approx(FORWARD / 4 + STEP / 2 + OWN)
+    assert found["three"].metrics["train_seconds"] == pytest.approx(FORWARD * 3 / 4 + STEP / 2)
+    assert found["one"].metrics["tokens_per_second"] == pytest.approx(6 / found["one"].metrics["train_seconds"])
+    assert found["three"].metrics["tokens_per_second"] == pytest.approx(18 / found["three"].metrics["train_seconds"])
+    assert "tokens" not in found["one"].metrics
     alone = host.round("three")
-    assert alone["train_seconds"] == pytest.approx(FORWARD + STEP), "an idle neighbour costs nothing"
+    assert alone.metrics["train_seconds"] == pytest.approx(FORWARD + STEP), "an idle neighbour costs nothing"
 
 
 def test_a_decoded_token_is_paid_by_the_rows_that_go_on(clock: Clock) -> None:
@@ -78,28 +78,28 @@ def test_a_decoded_token_is_paid_by_the_rows_that_go_on(clock: Clock) -> None:
     def completing(tokens: int) -> Asking:
         said = yield Complete([[5, 6, 7]], tokens)
         assert len(said[0].tokens) == tokens, "no end token may come"
-        return {"score": 0.0}
+        return judged()
 
     host = timed_host(clock)
     for name, tokens in (("brief", 1), ("long", 4)):
         host.open(name, scripted(LORA, evaluation=partial(completing, tokens)))
     found = host.run({"brief": "evaluate", "long": "evaluate"})
-    assert found["brief"]["evaluation_seconds"] == pytest.approx(FORWARD / 2)
-    assert found["long"]["evaluation_seconds"] == pytest.approx(FORWARD / 2 + 3 * FORWARD)
+    assert found["brief"].metrics["evaluation_seconds"] == pytest.approx(FORWARD / 2)
+    assert found["long"].metrics["evaluation_seconds"] == pytest.approx(FORWARD / 2 + 3 * FORWARD)
 
 
 def test_what_the_untouched_base_answers_once_is_paid_by_those_who_ask_first(clock: Clock) -> None:
     def reading() -> Asking:
         yield Read([SHORT], untouched=True)
         yield Complete([[5, 6, 7]], 1, untouched=True)
-        return {"score": 0.0}
+        return judged()
 
     host = timed_host(clock)
     for name in ("a", "b", "late"):
         host.open(name, scripted(LORA, evaluation=reading))
     found = host.run({"a": "evaluate", "b": "evaluate"})
-    assert [found[name]["evaluation_seconds"] for name in "ab"] == [pytest.approx(FORWARD)] * 2
-    assert host.evaluate("late")["evaluation_seconds"] == 0
+    assert [found[name].metrics["evaluation_seconds"] for name in "ab"] == [pytest.approx(FORWARD)] * 2
+    assert host.evaluate("late").metrics["evaluation_seconds"] == 0
 
 
 @pytest.mark.parametrize("short", [False, True], ids=["plenty", "short of memory"])
@@ -127,8 +127,8 @@ def test_seats_seconds_add_up_to_the_time_that_the_host_is_at_work(
     for number in range(2):
         for what in ("round", "evaluate"):
             work = {name: what for name in totals if what == "round" or name != "watched"}
-            for name, metrics in host.run(work).items():  # type: ignore[arg-type]
-                totals[name] += metrics["train_seconds" if what == "round" else "evaluation_seconds"]
+            for name, one in host.run(work).items():  # type: ignore[arg-type]
+                totals[name] += one.metrics["train_seconds" if what == "round" else "evaluation_seconds"]
         between = clock.now
         clock.now += 1000.0 * (number + 1)  # nobody's
         assert sum(totals.values()) == pytest.approx(between - 1000.0 * number)
@@ -143,7 +143,8 @@ def test_by_a_real_clock_seats_seconds_are_not_more_than_what_passes() -> None:
     trained = host.run(dict.fromkeys(host._seats, "round"))
     asked = host.run(dict.fromkeys(host._seats, "evaluate"))
     passed = time.perf_counter() - start
-    own = [one["train_seconds"] for one in trained.values()] + [one["evaluation_seconds"] for one in asked.values()]
+    own = [one.metrics["train_seconds"] for one in trained.values()]
+    own += [one.metrics["evaluation_seconds"] for one in asked.values()]
     assert min(own) > 0
     assert sum(own) <= passed
 
@@ -153,16 +154,16 @@ def test_a_trial_counts_its_share_and_not_the_time_that_passes(tmp_path: Any, mo
     clock = Clock()
     monkeypatch.setattr("trainables.runtime.trial.time", SimpleNamespace(perf_counter=clock))
     seat = SimpleNamespace(
-        round=clock.slow(lambda: {"loss": 1.0, "train_seconds": 2.0}, 50.0),
-        evaluate=clock.slow(lambda: {"score": 0.5, "evaluation_seconds": 0.5}, 70.0),
+        round=clock.slow(lambda: RoundResult(1.0, 1, metrics={"train_seconds": 2.0}), 50.0),
+        evaluate=clock.slow(lambda: Evaluation(0.5, [], metrics={"evaluation_seconds": 0.5}), 70.0),
         state=lambda: b"state",
         load=lambda state: None,
         save=lambda folder: None,
     )
     other = SimpleNamespace(
-        round=clock.slow(lambda: {"loss": 1.0}, 3.0), evaluate=clock.slow(lambda: {"score": 0.5}, 4.0)
+        round=clock.slow(lambda: RoundResult(1.0, 1), 3.0), evaluate=clock.slow(lambda: Evaluation(0.5, []), 4.0)
     )
-    lost = SimpleNamespace(round=clock.slow(lambda: {"loss": math.nan, "train_seconds": 2.0}, 50.0))
+    lost = SimpleNamespace(round=clock.slow(lambda: RoundResult(math.nan, 1, metrics={"train_seconds": 2.0}), 50.0))
 
     class Resolved(Trial):
         def setup(self, config: dict[str, Any], *_: Any) -> None:

@@ -86,10 +86,8 @@ def test_seats_learn_and_answer_as_on_the_cpu(name, request):
     host.open("t", CONFIGS[name].build(there, TASK, 0), 0)
     host.open("beside", CONFIGS["prompt"].build(there, TASK, 1), 1)
     for number in range(2):
-        assert host.run({"t": "round", "beside": "round"})["t"]["loss"] == pytest.approx(
-            wanted.losses[number], rel=1e-4
-        )
-        assert host.evaluate("t")["completions"] == wanted.said[number]["completions"]
+        assert host.run({"t": "round", "beside": "round"})["t"].loss == pytest.approx(wanted.losses[number], rel=1e-4)
+        assert host.evaluate("t").completions == wanted.said[number]["completions"]
         host.load("t", host.state("t"))
         for own, value in host.values("t").items():
             assert value.cpu() == pytest.approx(wanted.values[number][own], abs=1e-5)
@@ -117,13 +115,13 @@ def opened(config, task, ours):
 def ran(config, task, ours, folder):
     """Loss, and answers to both splits, of a learner that was saved half-way and goes on in another."""
     first = opened(config, task, ours)
-    losses = [first.round()["loss"]]
+    losses = [first.round().loss]
     state = first.state()
     first.close()
     other = opened(config, task, ours)
     other.load(state)
-    items = other.evaluate()["items"], other.evaluate("test")["items"]
-    losses.append(other.round()["loss"])
+    items = other.evaluate().items, other.evaluate("test").items
+    losses.append(other.round().loss)
     folder.mkdir()
     other.save(str(folder))
     other.close()

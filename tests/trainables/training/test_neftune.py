@@ -86,7 +86,7 @@ def test_a_noisy_seat_is_bit_identical_whoever_sits_beside_it(name):
     opened(host, "t", NOISY[name])
     opened(host, "other", NOISY["both"], seed=7)
     for number in range(2):
-        assert host.run(dict.fromkeys(host.trial_ids, "round"))["t"]["loss"] == wanted.losses[number]
+        assert host.run(dict.fromkeys(host.trial_ids, "round"))["t"].loss == wanted.losses[number]
         assert same(host.values("t"), wanted.values[number])
         assert said(host.evaluate("t")) == wanted.said[number]
     host.shut()
@@ -103,7 +103,7 @@ def test_a_seat_without_noise_keeps_its_bits_beside_one_with(family):
         host.open("t", config.build(ours, Letters(), 0), 0)
         for other in beside:
             host.open("other", other.build(ours, Letters(), 1), 1)
-        losses = [host.run(dict.fromkeys(host.trial_ids, "round"))["t"]["loss"] for _ in range(2)]
+        losses = [host.run(dict.fromkeys(host.trial_ids, "round"))["t"].loss for _ in range(2)]
         found.append((losses, host.values("t")))
         host.shut()
     assert found[0][0] == found[1][0]
@@ -114,17 +114,17 @@ def test_noise_goes_on_as_it_would_have_and_never_reaches_an_evaluation():
     ours, config = base("qwen2"), LoraConfig(r=4, steps_per_round=2, neftune_noise_alpha=20.0)
     first = Solo(ours, config.build(ours, Letters(), 0), 0)
     first.round()
-    state, items = first.state(), first.evaluate()["items"]
-    wanted = first.round()["loss"]
+    state, items = first.state(), first.evaluate().items
+    wanted = first.round().loss
     first.close()
     second = Solo(ours, replace(config, neftune_noise_alpha=0.0).build(ours, Letters(), 0), 0)
     second.load(state)
-    assert second.evaluate()["items"] == items
-    assert second.round()["loss"] != wanted
+    assert second.evaluate().items == items
+    assert second.round().loss != wanted
     second.close()
     third = Solo(ours, config.build(ours, Letters(), 0), 0)
     third.load(state)
-    assert third.round()["loss"] == wanted
+    assert third.round().loss == wanted
     third.close()
 
 
@@ -138,14 +138,14 @@ def test_a_model_of_one_trial_is_given_noise_in_training_alone(kind):
         return with_peft(ours, lora_config(ours, config.adapter()), config.build(ours, Letters(), seed), seed)
 
     learner, quiet = made(10.0), made(0.0)
-    assert learner.evaluate()["items"] == quiet.evaluate()["items"]
-    first = learner.round()["loss"]
-    assert first != quiet.round()["loss"]
-    state, wanted = learner.state(), learner.round()["loss"]
+    assert learner.evaluate().items == quiet.evaluate().items
+    first = learner.round().loss
+    assert first != quiet.round().loss
+    state, wanted = learner.state(), learner.round().loss
     again = made(10.0)
-    assert again.round()["loss"] == first
+    assert again.round().loss == first
     again.load(state)
-    assert again.round()["loss"] == wanted
+    assert again.round().loss == wanted
     assert not learner.model.get_input_embeddings()._forward_hooks
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.support.miniatures import CONFIGS, base
-from tests.support.scripted_learner import scripted
+from tests.support.scripted_learner import judged, scripted
 from trainables.core import Adapter, Read, Row
 from trainables.models.peft_adapters import lora_config
 from trainables.packed.host import Host
@@ -39,7 +39,7 @@ PACKED = [row(*DOCUMENTS[:3]), row(DOCUMENTS[3])]  # as a packer leaves it: the 
 def ask(rows):
     """An evaluation that reads rows, of which it keeps each label's log-probability."""
     read = yield Read(rows)
-    return {"logprobs": [value for row in read for value in row]}
+    return judged(logprobs=[value for row in read for value in row])
 
 
 def learner(rows, adapter=LORA, watch_updates=False, steps=1):
@@ -75,7 +75,7 @@ def test_a_packed_row_is_its_documents_alone_in_a_host(family, dtype):
     for name, gradient in gradients.items():
         assert gradient.any(), name
         torch.testing.assert_close(packed_gradients[name], gradient, **limits)
-    assert host.evaluate("a")["logprobs"] == pytest.approx(wanted.tolist(), rel=TOLERANCE[dtype])
+    assert host.evaluate("a").metrics["logprobs"] == pytest.approx(wanted.tolist(), rel=TOLERANCE[dtype])
     crossing = torch.cat(host.logprobs([Row(r.tokens, r.labels) for r in PACKED], "a"))
     assert (crossing - wanted).abs().max() > 1e-2, "the same row as one document must differ"
 
@@ -89,7 +89,7 @@ def test_a_packed_row_is_its_documents_alone_in_a_model_of_one_trial(family):
         scramble(own.parameters, lambda name, value, own=own: own.parameters[name].data.copy_(value))
         logprobs = torch.cat(own._logprobs(rows)).detach()
         loss = own._backward(rows, 0, 1.0)
-        assert own.evaluate()["logprobs"] == pytest.approx(logprobs.tolist(), rel=1e-10)
+        assert own.evaluate().metrics["logprobs"] == pytest.approx(logprobs.tolist(), rel=1e-10)
         found.append((logprobs, loss, [p.grad.clone() for p in own.parameters.values()]))
         own.close()
     torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-8)  # PEFT's adapters are in float32
@@ -139,7 +139,7 @@ def test_a_seat_is_bit_identical_beside_packed_and_unpacked_neighbours(full, mon
         for name in names:
             host.open(name, learner(kinds[name], adapters.get(name, LORA), steps=3), seed=3)
         losses = [host.run(dict.fromkeys(names, "round")) for _ in range(2)]
-        made = {name: ([own[name]["loss"] for own in losses], host.values(name)) for name in names}
+        made = {name: ([own[name].loss for own in losses], host.values(name)) for name in names}
         host.shut()
         return made
 

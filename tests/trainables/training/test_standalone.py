@@ -32,13 +32,13 @@ def test_lora_in_a_model_of_its_own_is_the_hosts_lora():
     config = LoraConfig(r=4, steps_per_round=10, weight_decay=0.1, gradient_accumulation_steps=2, warmup_steps=5)
     ours = base("qwen2")
     host = Solo(ours, config.build(ours, Letters(), 3), 3)
-    packed = [(host.round()["loss"], host.evaluate()["items"]) for _ in range(3)]
+    packed = [(host.round().loss, host.evaluate().items) for _ in range(3)]
     host.close()
     theirs = base("qwen2")
     learner = with_peft(theirs, lora_config(theirs, config.adapter()), config.build(theirs, Letters(), 3), 3)
     for loss, items in packed:
-        assert learner.round()["loss"] == pytest.approx(loss, rel=1e-4)
-        assert learner.evaluate()["items"] == items
+        assert learner.round().loss == pytest.approx(loss, rel=1e-4)
+        assert learner.evaluate().items == items
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -46,16 +46,16 @@ def test_the_base_is_given_back_as_it_was(name):
     ours = base("qwen2")
     before = {key: value.clone() for key, value in ours.model.state_dict().items()}
     learner = ALONE[name](steps_per_round=4).build(ours, Letters(), 0)
-    untouched = learner.evaluate()["items"]
+    untouched = learner.evaluate().items
     first, second = learner.round(), learner.round()
-    assert second["loss"] < first["loss"]
+    assert second.loss < first.loss
     learner.close()
     after = ours.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert not any(p.requires_grad for p in ours.model.parameters())
     again = ALONE[name]().build(ours, Letters(), 0)
-    assert again.evaluate()["items"] == untouched
+    assert again.evaluate().items == untouched
     again.close()
 
 
@@ -69,7 +69,7 @@ def test_what_a_base_has_no_place_for_is_refused_by_whoever_is_asked(long):
     own = with_peft(base("gpt2"), lora_config(ours, lora), learner, 0)
     asked = [seat.evaluate, own.evaluate, lambda: seat.host.evaluate_untouched(learner)]
     if long == 120:
-        said, *others = [one()["tokens"] for one in asked]
+        said, *others = [one().metrics["tokens"] for one in asked]
         assert others == [said, said]
     else:
         for one in asked:
@@ -88,7 +88,7 @@ def test_trainable_parameters_by_hand():
     for name, fields in (("full", {}), ("dora", {"r": 4}), ("ia3", {})):
         ours = base("qwen2")
         learner = ALONE[name](steps_per_round=1, **fields).build(ours, Letters(), 0)
-        counted[name] = learner.round()["trainable_parameters"]
+        counted[name] = learner.round().trainable_parameters
         learner.close()
     assert counted["full"] == sum(p.numel() for p in base("qwen2").model.parameters())
     assert counted["dora"] == 2 * (4 * (hidden + hidden) + hidden + 4 * (hidden + kv) + kv)  # q, v, and a length each
@@ -116,19 +116,19 @@ def test_short_of_memory_the_numbers_stay(name):
     """Three rows at a time where eight were asked for: the same losses and completions, and the trial says so."""
     config = ALONE[name](steps_per_round=3)
     plenty = config.build(base("qwen2"), Letters(size=30), 0)
-    wanted, items = plenty.round()["loss"], plenty.evaluate()["items"]
+    wanted, items = plenty.round().loss, plenty.evaluate().items
     learner = config.build(base("qwen2"), Letters(size=30), 0)
     room = {"rows": 3}
     learner.model.get_input_embeddings().register_forward_pre_hook(lambda module, inputs: refuse(inputs, room))
-    metrics = learner.round()
-    assert metrics["loss"] == pytest.approx(wanted, rel=1e-5)
-    assert metrics["memory_halvings"] == 2
+    trained = learner.round()
+    assert trained.loss == pytest.approx(wanted, rel=1e-5)
+    assert trained.metrics["memory_halvings"] == 2
     room["rows"] = 20
-    assert learner.evaluate()["items"] == items
+    assert learner.evaluate().items == items
     room["rows"] = 0
     with pytest.raises(torch.OutOfMemoryError):
         learner.round()
-    assert "memory_halvings" not in plenty.round()
+    assert "memory_halvings" not in plenty.round().metrics
 
 
 DRAWING = {  # whose training draws, where a batch's rows are of four lengths
@@ -178,11 +178,11 @@ def test_what_a_row_draws_does_not_depend_on_where_memory_cuts_its_batch(name):
 def test_a_resumed_round_draws_what_it_would_have_drawn(name):
     learner = drawing(name)
     learner.round()
-    state, wanted = learner.state(), learner.round()["loss"]
+    state, wanted = learner.state(), learner.round().loss
     torch.rand(3)
     other = drawing(name)
     other.load(state)
-    assert other.round()["loss"] == wanted
+    assert other.round().loss == wanted
 
 
 def test_masks_of_rows_drop_as_many_as_they_should_and_keep_the_mean():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.core import Example, Split, Task
+from trainables.core import Evaluation, Example, Split, Task
 from trainables.tasks.arc.grids import Grid, submission
 from trainables.tasks.arc.task import puzzle
 
@@ -59,14 +59,15 @@ def two_best(grids: Sequence[Grid], scores: Sequence[float]) -> tuple[Grid, ...]
     return tuple(grids[i] for i in order[:2]) or (NO_ANSWER,)
 
 
-def metrics_of(task: Task, split: Split, completions: Sequence[str]) -> dict[str, Any]:
-    """Submissions of a split, in its order -> `score`, `score.<kind>`, the task's details, `items`, `completions`."""
+def evaluation_of(task: Task, split: Split, completions: Sequence[str]) -> Evaluation:
+    """Score the submissions of a split, in its order. Metrics: `score.<kind>` and the task's details."""
+    items: list[float] = []
     sums: dict[str, list[float]] = defaultdict(list)
     for example, completion in zip(task.split(split), completions, strict=True):
         score = task.score(example, completion)
-        sums["score"].append(score)
+        items.append(score)
         sums[f"score.{example.kind}"].append(score)
         for name, value in task.details(example, completion).items():
             sums[name].append(value)
-    metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in sums.items()}
-    return metrics | {"items": sums["score"], "completions": list(completions)}
+    metrics = {name: float(np.mean(values)) for name, values in sums.items()}
+    return Evaluation(float(np.mean(items)), items, list(completions), metrics=metrics)

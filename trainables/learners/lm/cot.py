@@ -68,10 +68,11 @@ class CotLearner(SupervisedLearner):
         return -total / sum(len(own) for own in logprobs)
 
     def evaluate(self, split: Split) -> Asking:
-        metrics = yield from super().evaluate(split)
+        evaluation = yield from super().evaluate(split)
         if self._ablates:
-            metrics |= yield from ablated(self._task, self._tokenizer, split, metrics["completions"])
-        return metrics
+            scores = yield from ablated(self._task, self._tokenizer, split, evaluation.completions)
+            evaluation = evaluation.with_metrics(scores)
+        return evaluation
 
     def _row(self, index: int) -> Row:
         if index not in self._rows:

@@ -144,9 +144,10 @@ class DpoLearner(SupervisedLearner):
 
     def evaluate(self, split: Split) -> Asking:
         """Also the means of `rewards/...` and `logps/...` over the pairs trained on since the last evaluation."""
-        metrics = yield from super().evaluate(split)
+        evaluation = yield from super().evaluate(split)
         seen, self._seen = [*self._seen.values()], {}
-        return metrics | {name: sum(one[name] for one in seen) / len(seen) for name in (seen[0] if seen else ())}
+        means = {name: sum(one[name] for one in seen) / len(seen) for name in (seen[0] if seen else ())}
+        return evaluation.with_metrics(means)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"known": [tuple(own) for own in self._known]}

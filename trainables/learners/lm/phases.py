@@ -119,8 +119,8 @@ class PhasesLearner:
 
     def evaluate(self, split: Split) -> Asking:
         """In the format of the phase, and which it is."""
-        metrics = yield from self._now.evaluate(split)
-        return metrics | {"phase": self.phase}
+        evaluation = yield from self._now.evaluate(split)
+        return evaluation.with_metrics({"phase": self.phase})
 
     def state(self) -> dict[str, Any]:
         return {"rounds": self._rounds, "phases": [phase.state() for phase in self._phases]}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
+from trainables.core import Asking, Complete, Completion, Evaluation, Example, Read, Row, Split, Task
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import SupervisedLearner
 from trainables.models.tokenization import encode_dialogue
@@ -159,31 +159,32 @@ class SftLearner(SupervisedLearner):
         read = yield Read([row for place in short for row in dialogues[place].rows])
         for place, answer in zip(short, answers, strict=True):
             said[place] = answer
-        metrics = self.judge(split, said)
+        evaluation = self.judge(split, said)
         logprobs = iter(read)
         nats = {place: [-x for _ in dialogues[place].rows for x in next(logprobs)] for place in short}
         if not self._asked.has_rules:
-            metrics = self._by_likelihood(split, metrics, nats)
+            evaluation = self._by_likelihood(split, evaluation, nats)
         count = sum(map(len, nats.values()))
         nll = sum(map(sum, nats.values())) / count if count else math.nan
-        metrics |= {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "too_long": 1 - len(short) / len(dialogues)}
+        metrics = {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "too_long": 1 - len(short) / len(dialogues)}
         metrics |= {"epoch": self._position / len(self._train), "rows_left_out": self._left_out}
         if self._elsewhere:
             there = yield from self._elsewhere.evaluate(split)
-            metrics |= {f"forgetting_{name}": there[name] for name in ("score", "lenient")}
-        return metrics
+            metrics |= {"forgetting_score": there.score, "forgetting_lenient": there.metrics["lenient"]}
+        return evaluation.with_metrics(metrics)
 
-    def _by_likelihood(self, split: Split, metrics: dict[str, Any], nats: dict[int, list[float]]) -> dict[str, Any]:
-        """The metrics of `judge` with another score; `similarity` to the data's own last reply, ended or not."""
+    def _by_likelihood(self, split: Split, judged: Evaluation, nats: dict[int, list[float]]) -> Evaluation:
+        """The evaluation of `judge` with another score; `similarity` to the data's own last reply, ended or not."""
         examples = self._asked.split(split)
         items = [math.exp(-sum(nats[i]) / len(nats[i])) if i in nats else 0.0 for i in range(len(examples))]
         by_kind: dict[str, list[float]] = {}
         for example, item in zip(examples, items, strict=True):
             by_kind.setdefault(f"score.{example.kind}", []).append(item)
-        kept = {name: metrics[name] for name in ("truncated", "unparsed", "completions")}
+        kept = {name: judged.metrics[name] for name in ("truncated", "unparsed")}
         kept |= {name: sum(own) / len(own) for name, own in by_kind.items()}
-        near = [self._asked.score(*own) for own in zip(examples, metrics["completions"], strict=True)]
-        return kept | {"similarity": sum(near) / len(near), "score": sum(items) / len(items), "items": items}
+        near = [self._asked.score(*own) for own in zip(examples, judged.completions, strict=True)]
+        metrics = kept | {"similarity": sum(near) / len(near)}
+        return Evaluation(sum(items) / len(items), items, judged.completions, metrics=metrics)
 
     def _encoded(self, split: Split) -> list[Dialogue]:
         if split not in self._dialogues:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-from trainables.core import Adapter, Asking, Complete, Completion, LearnerConfig, Row, Split, Task
+from trainables.core import Adapter, Asking, Complete, Completion, Evaluation, LearnerConfig, Row, Split, Task
 from trainables.learners.lm.calibration import calibration_error, confidence
 from trainables.models.tokenization import decode, encode_prompt, encode_row
 from trainables.optimizer import Optimizer, OptimizerConfig
@@ -147,7 +147,7 @@ class SupervisedLearner:
         completions = yield Complete(self.prompts(split), self.max_new_tokens)
         return self.judge(split, completions)
 
-    def judge(self, split: Split, completions: Sequence[Completion]) -> dict[str, Any]:
+    def judge(self, split: Split, completions: Sequence[Completion]) -> Evaluation:
         """A truncated completion scores 0 whatever it says: the first answer must also end.
 
         `calibration_error`: of the probability that was given to each answer, see `calibration.py`.
@@ -167,8 +167,8 @@ class SupervisedLearner:
             for name, value in self._task.details(example, text).items():
                 sums[name].append(value)
         metrics: dict[str, Any] = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
-        metrics |= {"score": sum(items) / len(items), "calibration_error": calibration_error(sure, items)}
-        return metrics | {"items": items, "completions": texts}
+        metrics["calibration_error"] = calibration_error(sure, items)
+        return Evaluation(sum(items) / len(items), items, texts, metrics=metrics)
 
     def state(self) -> dict[str, Any]:
         return {"position": self._position, "draws": self._draws}

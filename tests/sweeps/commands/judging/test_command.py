@@ -9,7 +9,7 @@ import yaml
 
 from sweeps.commands.judging.command import REPORT, VERDICTS, JudgeOptions, judge
 from sweeps.commands.judging.verdicts import read_verdicts
-from sweeps.results.files import checkpoint_hash
+from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import BadInput
 from sweeps.tuning.recorder import HASHES

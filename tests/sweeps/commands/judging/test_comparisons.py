@@ -13,7 +13,7 @@ from sweeps.commands.judging.agreement import agreement
 from sweeps.commands.judging.comparisons import BlindPair, judge_all
 from sweeps.commands.judging.verdicts import read_verdicts
 from sweeps.commands.judging.win_rates import position_bias, win_rate
-from sweeps.results.files import checkpoint_hash
+from sweeps.results.checkpoint_hash import checkpoint_hash
 from tests.support.judging_kit import ITEMS, REPLIES, Planted, at_random, longer
 
 

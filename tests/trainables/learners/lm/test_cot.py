@@ -173,7 +173,7 @@ def test_drafts_are_ablated_on_demand_in_a_host(ablates):
     config = CotConfig(**SMALL, ablate_drafts=ablates)
     learner = Solo(base, config.build(base, TASK, 0), 0)
     learner.round()
-    metrics = learner.evaluate()
+    metrics = learner.evaluate().metrics
     learner.close()
     named = {f"score.{name}" for name in ("own_draft", "no_draft", "shuffled_draft")}
     assert named & metrics.keys() == (named if ablates else set())
@@ -187,5 +187,5 @@ def test_a_rationale_that_is_cut_off_scores_nothing():
     tokens = [base.tokenizer(TASK.rationale_answer(e), add_special_tokens=False).input_ids for e in search]
     for ended, score in ((True, 1.0), (False, 0.0)):
         said = [Completion(own, ended, [-0.1] * (len(own) + ended)) for own in tokens]
-        metrics = answered(learner.evaluate("search"), lambda ask, said=said: said)
-        assert (metrics["score"], metrics["truncated"]) == (score, 1.0 - score)
+        evaluation = answered(learner.evaluate("search"), lambda ask, said=said: said)
+        assert (evaluation.score, evaluation.metrics["truncated"]) == (score, 1.0 - score)

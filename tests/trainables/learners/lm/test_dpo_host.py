@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search_spaces import dpo as space
-from sweeps.resources.placement import Machine, seating
+from sweeps.resources.placement import Machine, place
 from sweeps.spec.sweep import Sweep
 from tests.support.phases_kit import SMALL, TASK, counting_passes, tiny
 from trainables.core import Pair
@@ -58,9 +58,9 @@ def test_a_resumed_trial_asks_for_nothing_again_and_goes_on_as_it_would_have():
     with counting_passes(base) as passes:
         again = other.round()
     assert len(passes) == config.steps_per_round
-    assert again["loss"] == expected["loss"]
+    assert again.loss == expected.loss
     assert all(torch.equal(value, values[name]) for name, value in other.values().items())
-    assert other.evaluate()["rewards/margins"] == then["rewards/margins"]
+    assert other.evaluate().metrics["rewards/margins"] == then.metrics["rewards/margins"]
     other.close()
 
 
@@ -79,7 +79,7 @@ def test_running_out_of_memory_in_the_backward_pass_changes_neither_beta_nor_met
             return total
 
         learner.loss = loss
-        told = [solo.round() | solo.evaluate() for _ in range(2)]
+        told = [solo.round().flat() | solo.evaluate().flat() for _ in range(2)]
         solo.close()
         return told
 
@@ -105,7 +105,7 @@ def test_rewards_are_of_all_micro_batches_of_a_step():
     for pairs, micro_batches in ((4, 1), (1, 4)):
         fields = {"per_device_train_batch_size": pairs, "gradient_accumulation_steps": micro_batches}
         _, solo = opened(tiny(), **fields)
-        told.append(solo.round() | solo.evaluate())
+        told.append(solo.round().flat() | solo.evaluate().flat())
         solo.close()
     whole, parts = told
     for name in ("loss", "logps/chosen", "logps/rejected", "rewards/margins"):
@@ -123,4 +123,4 @@ def test_seats_have_room_for_both_sides_of_a_pair():
         seats=2,
     )
     machine = Machine(cores=2, gpus=0, free_bytes=2**33)
-    assert seating(sweep, machine).shape.lanes >= 2 * 16
+    assert place(sweep, machine).shape.lanes >= 2 * 16

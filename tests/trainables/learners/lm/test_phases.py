@@ -55,7 +55,7 @@ def test_phases_change_at_their_rounds():
     learner.next_rows = next_rows
     told = []
     for _ in range(6):
-        metrics = solo.round() | solo.evaluate()
+        metrics = solo.round().flat() | solo.evaluate().flat()
         told.append((metrics["phase"], {*seen}, "rewards/margins" in metrics))
         seen.clear()
     solo.close()
@@ -69,9 +69,9 @@ def test_a_phase_can_be_left_out_and_the_untouched_base_is_asked_as_the_first_on
     _, solo = opened(sft_rounds=sft_rounds, cot_rounds=cot_rounds, max_new_tokens=9)
     assert next(learner_of(solo).evaluate("search")).max_new_tokens == (TASK.max_new_tokens if phase == 0 else 9)
     solo.round()
-    assert solo.evaluate()["phase"] == phase
+    assert solo.evaluate().metrics["phase"] == phase
     solo.round()
-    assert solo.evaluate()["phase"] == (2 if phase != 1 else 1)
+    assert solo.evaluate().metrics["phase"] == (2 if phase != 1 else 1)
     solo.close()
 
 
@@ -127,11 +127,11 @@ def test_a_trial_goes_on_to_the_last_bit(behind):
         one.round()
         one.evaluate()
     state = one.state()
-    expected = [one.round()["loss"], one.evaluate(), one.values()]
+    expected = [one.round().loss, one.evaluate(), one.values()]
     one.close()
     _, other = opened()
     other.load(state)
-    assert other.round()["loss"] == expected[0]
+    assert other.round().loss == expected[0]
     assert untimed(other.evaluate()) == untimed(expected[1])
     assert all(torch.equal(value, expected[2][name]) for name, value in other.values().items())
     other.close()

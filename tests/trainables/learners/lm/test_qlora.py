@@ -25,13 +25,13 @@ def test_it_learns_and_goes_on_exactly(optim):
     """Moments of matrices of 4,096 numbers and more are in 8 bits where asked for: r 128 makes such."""
     fields = {"r": 128, "lora_dropout": 0.1, "weight_decay": 0.1}
     learner = opened(optim, **fields)
-    losses = [learner.round()["loss"] for _ in range(2)]
+    losses = [learner.round().loss for _ in range(2)]
     assert losses[1] < 0.8 * losses[0]
-    state, items, wanted = learner.state(), learner.evaluate()["items"], [learner.round()["loss"] for _ in range(2)]
+    state, items, wanted = learner.state(), learner.evaluate().items, [learner.round().loss for _ in range(2)]
     other = opened(optim, seed=0, **fields)
     other.load(state)
-    assert other.evaluate()["items"] == items
-    assert [other.round()["loss"] for _ in range(2)] == wanted
+    assert other.evaluate().items == items
+    assert [other.round().loss for _ in range(2)] == wanted
     if optim == "paged_adamw_8bit":
         kept = [own for own in learner._optimizer.state.values() if own["state1"].dtype == torch.uint8]
         assert kept
@@ -41,9 +41,9 @@ def test_it_learns_and_goes_on_exactly(optim):
 def test_what_is_paged_is_said():
     """Nothing is, on a CPU; and nothing is claimed of an optimizer that never pages."""
     first = opened().round()
-    assert first["paged_parameters"] == 0
-    assert "without_gradient" not in first, "a gradient reached every module"
-    assert "paged_parameters" not in opened("adamw_torch").round()
+    assert first.metrics["paged_parameters"] == 0
+    assert "without_gradient" not in first.metrics, "a gradient reached every module"
+    assert "paged_parameters" not in opened("adamw_torch").round().metrics
 
 
 def test_every_linear_layer_but_the_head_unless_named():
@@ -51,7 +51,7 @@ def test_every_linear_layer_but_the_head_unless_named():
     assert adapted(learner) == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     hidden, kv, inner = 32, 16, 48
     sizes = 2 * (hidden + hidden) + 2 * (hidden + kv) + 3 * (hidden + inner)
-    assert learner.round()["trainable_parameters"] == 2 * 4 * sizes
+    assert learner.round().trainable_parameters == 2 * 4 * sizes
     named = opened(target_modules=("q_proj",))
     assert adapted(named) == {"q_proj"}
 

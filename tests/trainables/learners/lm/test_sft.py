@@ -126,16 +126,16 @@ def test_a_resumed_trial_goes_on_to_the_last_bit_and_counts_epochs():
     fields = {"packing": True, "per_device_train_batch_size": 2, "neftune_noise_alpha": 5.0, "forgetting": False}
     mini = base("qwen2")
     first = Solo(mini, built(SMALL, on=mini, **fields), 0)
-    assert first.evaluate()["epoch"] == 0
+    assert first.evaluate().metrics["epoch"] == 0
     first.round()
     state, second = first.state(), first.round()
-    metrics = first.evaluate()
+    evaluation = first.evaluate()
     first.close()
     again = Solo(mini, built(SMALL, on=mini, **fields), 0)
     again.load(state)
-    assert again.round()["loss"] == second["loss"]
-    assert again.evaluate()["items"] == metrics["items"]
-    assert metrics["epoch"] >= 1
+    assert again.round().loss == second.loss
+    assert again.evaluate().items == evaluation.items
+    assert evaluation.metrics["epoch"] >= 1
     again.close()
 
 
@@ -149,21 +149,21 @@ def by_hand(row):
 def test_perplexity_and_likelihood_by_hand_and_long_rows_counted(mine):
     learner = built(replace(mine, max_length=60), forgetting=False)
     host = Host(TINY)
-    metrics = host.evaluate_untouched(learner)
+    evaluation = host.evaluate_untouched(learner)
     host.shut()
     rows = [encode_dialogue(TINY.tokenizer, example.data.messages)[0] for example in mine.search()]
     nats = [by_hand(row) if len(row.tokens) <= 60 else None for row in rows]
     known = [one for one in nats if one]
     everything = [x for one in known for x in one]
-    assert metrics["nll"] == pytest.approx(sum(everything) / len(everything), rel=1e-5)
-    assert metrics["perplexity"] == pytest.approx(math.exp(sum(everything) / len(everything)), rel=1e-4)
-    assert metrics["items"] == pytest.approx([math.exp(-sum(x) / len(x)) if x else 0.0 for x in nats], rel=1e-4)
-    assert metrics["score"] == pytest.approx(sum(metrics["items"]) / len(rows))
+    assert evaluation.metrics["nll"] == pytest.approx(sum(everything) / len(everything), rel=1e-5)
+    assert evaluation.metrics["perplexity"] == pytest.approx(math.exp(sum(everything) / len(everything)), rel=1e-4)
+    assert evaluation.items == pytest.approx([math.exp(-sum(x) / len(x)) if x else 0.0 for x in nats], rel=1e-4)
+    assert evaluation.score == pytest.approx(sum(evaluation.items) / len(rows))
     assert 0 < len(known) < len(rows)
-    assert metrics["too_long"] == pytest.approx(1 - len(known) / len(rows))
+    assert evaluation.metrics["too_long"] == pytest.approx(1 - len(known) / len(rows))
     long = sum(len(encode_dialogue(TINY.tokenizer, e.data.messages)[0].tokens) > 60 for e in mine.train())
-    assert 0 < long == metrics["rows_left_out"]
-    assert len(metrics["completions"]) == len(rows)
+    assert 0 < long == evaluation.metrics["rows_left_out"]
+    assert len(evaluation.completions) == len(rows)
     with pytest.raises(ValueError, match="to train on are longer than 5 tokens; raise"):
         built(replace(mine, max_length=5))
 
@@ -171,12 +171,12 @@ def test_perplexity_and_likelihood_by_hand_and_long_rows_counted(mine):
 def test_similarity_is_of_what_was_said_ended_or_not(mine):
     """Replies may be longer than what is decoded of them."""
     host = Host(TINY)
-    metrics = host.evaluate_untouched(built(replace(mine, max_new_tokens=3), forgetting=False))
+    evaluation = host.evaluate_untouched(built(replace(mine, max_new_tokens=3), forgetting=False))
     host.shut()
-    near = [*map(mine.score, mine.search(), metrics["completions"])]
-    assert metrics["truncated"] > 0.5
+    near = [*map(mine.score, mine.search(), evaluation.completions)]
+    assert evaluation.metrics["truncated"] > 0.5
     assert sum(near) > 0
-    assert metrics["similarity"] == pytest.approx(sum(near) / len(near))
+    assert evaluation.metrics["similarity"] == pytest.approx(sum(near) / len(near))
 
 
 def test_the_base_completes_what_comes_before_the_last_reply(mine):
@@ -195,14 +195,14 @@ def test_forgetting_is_what_the_arena_says_of_the_same_model():
     host = Host(TINY)
     arena = ArenaTask(search_size=20, test_size=20)
     expected = host.evaluate_untouched(LoraConfig().build(TINY, arena, 0))
-    metrics = host.evaluate_untouched(built(SMALL, forgetting_size=20))
-    assert metrics["forgetting_score"] == expected["score"]
-    assert metrics["forgetting_lenient"] == expected["lenient"] > 0
-    assert "forgetting_score" not in host.evaluate_untouched(built(SMALL, forgetting=False))
+    evaluation = host.evaluate_untouched(built(SMALL, forgetting_size=20))
+    assert evaluation.metrics["forgetting_score"] == expected.score
+    assert evaluation.metrics["forgetting_lenient"] == expected.metrics["lenient"] > 0
+    assert "forgetting_score" not in host.evaluate_untouched(built(SMALL, forgetting=False)).metrics
     host.shut()
-    scores = [SMALL.score(e, text) for e, text in zip(SMALL.search(), metrics["completions"], strict=True)]
-    assert metrics["score"] <= sum(scores) / len(scores)
-    assert metrics["perplexity"] > 1
+    scores = [SMALL.score(e, text) for e, text in zip(SMALL.search(), evaluation.completions, strict=True)]
+    assert evaluation.score <= sum(scores) / len(scores)
+    assert evaluation.metrics["perplexity"] > 1
 
 
 def test_a_users_data_is_described_and_has_no_text_baselines(mine):

@@ -108,14 +108,14 @@ def test_loss_is_the_mean_over_answer_tokens_by_hand():
 def test_judging_counts_truncation_and_scores_it_zero():
     made = learner()
     gold = [Completion(BASE.tokenizer(e.answer, add_special_tokens=False).input_ids, True) for e in TASK.search()]
-    assert made.judge("search", gold)["score"] == 1.0
+    assert made.judge("search", gold).score == 1.0
     gold[0].ended = False
     cut = made.judge("search", gold)
-    assert cut["score"] == pytest.approx(11 / 12)
-    assert cut["truncated"] == pytest.approx(1 / 12)
-    assert cut["lenient"] == 1.0
-    assert cut["items"] == [0.0] + [1.0] * 11
-    assert cut["score.letter"] == cut["score"]
+    assert cut.score == pytest.approx(11 / 12)
+    assert cut.metrics["truncated"] == pytest.approx(1 / 12)
+    assert cut.metrics["lenient"] == 1.0
+    assert cut.items == [0.0] + [1.0] * 11
+    assert cut.metrics["score.letter"] == cut.score
 
 
 def test_rounds_per_pass_by_hand():

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.core import Example
+from trainables.core import Example, RoundResult
 from trainables.learners.arc.answers import check_same, seed_of, submissions
 from trainables.learners.arc.base_features import features, tokens_of
 from trainables.learners.arc.canvas import canvas
@@ -54,7 +54,7 @@ class Agent:
         for keys in self._together(self._tasks):
             self.batches[keys, False] = self._open(keys, warm=False)
 
-    def round(self) -> dict[str, float]:
+    def round(self) -> RoundResult:
         """Recall, train, remember. See `EfeLearner.round`."""
         self._recall()
         self._steps += self._config.steps_per_round
@@ -64,10 +64,10 @@ class Agent:
             losses.append(batch.train(self._steps - batch.steps))
             for name, value in batch.terms.items():
                 terms[f"term.{name}"].append(value)
-        metrics = {"loss": float(np.mean(np.concatenate(losses)))}
-        metrics |= {name: float(np.mean(values)) for name, values in terms.items()}
-        metrics["trainable_parameters"] = sum(v.numel() for v in next(iter(self.batches.values())).value(0).values())
-        return metrics | self._remember()
+        loss = float(np.mean(np.concatenate(losses)))
+        parameters = sum(v.numel() for v in next(iter(self.batches.values())).value(0).values())
+        metrics = {name: float(np.mean(values)) for name, values in terms.items()}
+        return RoundResult(loss, parameters, metrics=metrics | self._remember())
 
     def answers(self) -> tuple[list[str], list[str]]:
         """A submission per task; and the same if no network had started from the memory."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from safetensors.torch import save_file
 
-from trainables.core import Split, Task
-from trainables.learners.arc.answers import check_any, metrics_of
+from trainables.core import Evaluation, RoundResult, Split, Task
+from trainables.learners.arc.answers import check_any, evaluation_of
 from trainables.learners.arc.efe.agent import Agent
 from trainables.learners.arc.efe.hyperparameters import EfeHyperparameters
 from trainables.models.loading import Base
@@ -48,7 +48,7 @@ class EfeLearner:
         check_any(self._agent.batches, config.name)
         self._rounds = 0
 
-    def round(self) -> dict[str, float]:
+    def round(self) -> RoundResult:
         """`loss` (nats: cross-entropy and weighted terms, mean over networks), `term.<name>` of each term that is on,
         `memory_entries` (held now), `memory_writes`, `memory_retrievals`, `memory_useful`: retrievals after which the
         probe solves what it did not solve in as many steps, with the same seed, without."""
@@ -58,11 +58,11 @@ class EfeLearner:
     def completions(self, split: Split = "search") -> list[str]:
         return self._agent_for(split).answers()[0]
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+    def evaluate(self, split: Split = "search") -> Evaluation:
         """`score_without_memory`: of the same networks where no start was taken from the memory."""
         said, without = self._agent_for(split).answers()
-        metrics = metrics_of(self._task, split, said)
-        return {**metrics, "score_without_memory": metrics_of(self._task, split, without)["score"]}
+        without_memory = evaluation_of(self._task, split, without).score
+        return evaluation_of(self._task, split, said).with_metrics({"score_without_memory": without_memory})
 
     def state(self) -> bytes:
         buffer = io.BytesIO()

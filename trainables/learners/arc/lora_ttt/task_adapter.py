@@ -5,6 +5,7 @@ It sees a `Puzzle`, so no test output can reach a row, a size or a choice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.core import Asking, Complete, Completion, Read, Row, Split
+from trainables.core import Asking, Complete, Completion, Evaluation, Read, Row, Split
 from trainables.learners.arc.answers import counted, seed_of, two_best
 from trainables.learners.arc.lora_ttt.hyperparameters import LoraTttHyperparameters
 from trainables.learners.arc.lora_ttt.text import Scribe, most_tokens
@@ -62,11 +63,11 @@ class Pupil:
         return -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs)
 
     def evaluate(self, split: Split) -> Asking:
-        """`attempts`: per test input the two best grids, whatever the split is called."""
+        """Return `attempts`, the two best grids for each test input, on whatever split. It cannot score them."""
         attempts = []
         for test, grids in enumerate(self.found((yield Complete(self.prompts(), self.room)))):
             attempts.append((yield from self.chosen(test, grids)))
-        return {"attempts": attempts}
+        return Evaluation(math.nan, [], metrics={"attempts": attempts})
 
     def chosen(self, test: int, found: Sequence[Grid | None]) -> Asking:
         """Of what the views found for a test input, the two best: by votes, or by their probability under all views."""

@@ -10,14 +10,13 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.core import Example, Split, Task
-from trainables.learners.arc.answers import check_same, metrics_of, seed_of, submissions
+from trainables.core import Evaluation, Example, RoundResult, Split, Task
+from trainables.learners.arc.answers import check_same, evaluation_of, seed_of, submissions
 from trainables.learners.arc.lora_ttt.hyperparameters import LoraTttHyperparameters
 from trainables.learners.arc.lora_ttt.task_adapter import Pupil
 from trainables.learners.arc.lora_ttt.text import Scribe
@@ -58,18 +57,19 @@ class LoraTttLearner:
         self._host = Host(base, Shape(seats, lanes, answers, max_rank=config.r, max_prompt=0))
         self._seated: dict[str, Desk] = {}
 
-    def round(self) -> dict[str, float]:
+    def round(self) -> RoundResult:
         """`loss` (nats per label token) and `grad_norm`, means over steps and tasks, NaN if one is;
         `trainable_parameters` per task; `too_long`, the share of tasks that get no answer; in the first round
         `supervised_loss`, where there is that stage."""
         metrics = {"supervised_loss": self._supervise()} if self._lessons and not self._rounds else {}
         trained = self._train(self._desks)
         self._rounds += 1
-        metrics |= {name: float(np.mean([own[name] for own in trained])) for name in ("loss", "grad_norm")}
-        metrics |= {"trainable_parameters": trained[0]["trainable_parameters"]}
-        return metrics | {"too_long": 1 - len(self._desks) / len(self._task.search())}
+        metrics["grad_norm"] = float(np.mean([own.metrics["grad_norm"] for own in trained]))
+        metrics["too_long"] = 1 - len(self._desks) / len(self._task.search())
+        loss = float(np.mean([own.loss for own in trained]))
+        return RoundResult(loss, trained[0].trainable_parameters, metrics=metrics)
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
+    def evaluate(self, split: Split = "search") -> Evaluation:
         """The search split as trained so far; another split with fresh adapters that get as many steps, on their own
         demonstrations."""
         examples = self._task.split(split)
@@ -77,7 +77,8 @@ class LoraTttLearner:
         for _ in range(self._rounds if split != "search" else 0):
             self._train(desks)
         completions = submissions(examples, self._answers(desks, split))
-        return metrics_of(self._task, split, completions) | {"too_long": 1 - len(desks) / len(examples)}
+        too_long = 1 - len(desks) / len(examples)
+        return evaluation_of(self._task, split, completions).with_metrics({"too_long": too_long})
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
@@ -121,14 +122,14 @@ class LoraTttLearner:
         steps = self._config.supervised_steps
         self._seat({})
         self._host.open(SHARED, Pupil(self._config, self._scribe, puzzles, self._seed, steps), self._seed)
-        loss = self._host.round(SHARED)["loss"]
+        loss = self._host.round(SHARED).loss
         self._shared = self._host.values(SHARED)
         self._host.close(SHARED)
         return loss
 
-    def _train(self, desks: Mapping[str, Desk]) -> list[dict[str, Any]]:
-        """A round for every task; the host's metrics of each."""
-        trained: dict[str, dict[str, Any]] = {}
+    def _train(self, desks: Mapping[str, Desk]) -> list[RoundResult]:
+        """Train a round for every task; return the host's result of each."""
+        trained: dict[str, RoundResult] = {}
         for wave in self._waves(desks):
             trained |= self._host.run(dict.fromkeys(wave, "round"))
             for key, desk in wave.items():
@@ -139,9 +140,8 @@ class LoraTttLearner:
         """By task, the attempts for each test input."""
         answers = {}
         for wave in self._waves(desks):
-            judged = self._host.run(dict.fromkeys(wave, "evaluate"), split)
-            for key in wave:
-                answers[key] = judged[key]["attempts"]
+            for key, evaluation in self._host.run(dict.fromkeys(wave, "evaluate"), split).items():
+                answers[key] = evaluation.metrics["attempts"]
         return answers
 
     def _waves(self, desks: Mapping[str, Desk]) -> Iterator[dict[str, Desk]]:

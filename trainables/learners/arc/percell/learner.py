@@ -12,14 +12,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from trainables.core import Example, Split, Task
-from trainables.learners.arc.answers import check_any, check_same, metrics_of, seed_of, submissions
+from trainables.core import Evaluation, Example, RoundResult, Split, Task
+from trainables.learners.arc.answers import check_any, check_same, evaluation_of, seed_of, submissions
 from trainables.learners.arc.canvas import Canvas, canvas
 from trainables.learners.arc.grouping import room, together
 from trainables.learners.arc.percell.batch import Batch, Slot
@@ -54,12 +54,12 @@ class PercellLearner:
         self._batches = open_batches(self._canvases, config, seed)
         self._rounds = 0
 
-    def round(self) -> dict[str, float]:
+    def round(self) -> RoundResult:
         """`loss`: nats per cell, mean over tasks and steps, NaN if one is; `trainable_parameters`: per network."""
         losses = [batch.train(self._config.steps_per_round) for batch in self._batches.values()]
         self._rounds += 1
         loss = float(np.mean(np.concatenate(losses)))
-        return {"loss": loss, "trainable_parameters": parameter_count(self._config.hidden_size)}
+        return RoundResult(loss, parameter_count(self._config.hidden_size))
 
     def completions(self, split: Split = "search") -> list[str]:
         """A submission per ARC task: the search split as trained so far; another split with fresh networks that get
@@ -72,8 +72,8 @@ class PercellLearner:
                 batch.train(self._rounds * self._config.steps_per_round)
         return answers(examples, batches)
 
-    def evaluate(self, split: Split = "search") -> dict[str, Any]:
-        return metrics_of(self._task, split, self.completions(split))
+    def evaluate(self, split: Split = "search") -> Evaluation:
+        return evaluation_of(self._task, split, self.completions(split))
 
     def state(self) -> bytes:
         buffer = io.BytesIO()

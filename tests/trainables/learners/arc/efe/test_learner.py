@@ -25,14 +25,15 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def test_solves_a_planted_rule(planted, terms):
     learner = built(replace(QUICK, **terms), planted)
     assert isinstance(learner, Learner)
-    assert learner.evaluate()["score"] == 0.0
+    assert learner.evaluate().score == 0.0
     first, second = learner.round(), learner.round()
-    assert second["loss"] < first["loss"] / 2
-    metrics = learner.evaluate()
-    assert metrics["score"] == metrics["pass_at_1"] == 1.0
-    assert learner.evaluate("test")["score"] == 1.0
-    assert {name.removeprefix("term.") for name in second if name.startswith("term.")} == set(terms)
-    assert all(math.isfinite(value) and value >= -1e-6 for name, value in second.items() if name.startswith("term."))
+    assert second.loss < first.loss / 2
+    evaluation = learner.evaluate()
+    assert evaluation.score == evaluation.metrics["pass_at_1"] == 1.0
+    assert learner.evaluate("test").score == 1.0
+    found = {name: value for name, value in second.metrics.items() if name.startswith("term.")}
+    assert {name.removeprefix("term.") for name in found} == set(terms)
+    assert all(math.isfinite(value) and value >= -1e-6 for value in found.values())
 
 
 def test_noise_in_test_outputs_changes_no_cell(tmp_path):
@@ -49,10 +50,10 @@ def test_noise_in_test_outputs_changes_no_cell(tmp_path):
     ]
     clean, other = ([learner.round() for _ in range(2)] for learner in learners)
     assert clean == other
-    assert clean[-1]["memory_writes"] > 0
+    assert clean[-1].metrics["memory_writes"] > 0
     for split in ("search", "test"):
         assert learners[0].completions(split) == learners[1].completions(split)
-    assert learners[0].evaluate()["cell_accuracy"] != learners[1].evaluate()["cell_accuracy"]
+    assert learners[0].evaluate().metrics["cell_accuracy"] != learners[1].evaluate().metrics["cell_accuracy"]
 
 
 @pytest.mark.parametrize("shared", [{"risk": 0.1, "anchor": 0.5}, {"base_r": 2, "base_multiplier": 10.0}])
@@ -80,10 +81,10 @@ def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path, shared)
 
 def test_the_memory_starts_others_where_solved_problems_ended(planted):
     learner = built(replace(QUICK, success_threshold=1.0), planted)
-    while learner.round()["memory_entries"] < 2:
+    while learner.round().metrics["memory_entries"] < 2:
         assert learner._rounds < 6
     again = learner.round()
-    assert again["memory_entries"] == 2 < again["memory_writes"]  # written anew, but not held twice
+    assert again.metrics["memory_entries"] == 2 < again.metrics["memory_writes"]  # written anew, but not held twice
     agent = learner._agent
     entries = {entry.name: entry for entry in agent.memory._entries.values()}
     late = built(replace(QUICK, success_threshold=1.0), replace(planted, limit_search=1), seed=7)._agent
@@ -96,8 +97,8 @@ def test_the_memory_starts_others_where_solved_problems_ended(planted):
         for slot in range(2):
             assert torch.equal(value[slot], entries[other].value[name]), name
             assert torch.equal(warm.average[name][slot], entries[other].value[name]), name
-    metrics = late.round()
-    assert metrics["memory_retrievals"] == agent.memory.retrievals + 1
+    trained = late.round()
+    assert trained.metrics["memory_retrievals"] == agent.memory.retrievals + 1
     late._recall()
     assert len(late.batches) == 2  # asked once, not again
 
@@ -110,16 +111,16 @@ def test_useful_retrievals_are_those_that_solve_what_was_not_solved(planted):
     assert teacher._agent.memory.writes >= 2
     pupil = built(replace(QUICK, steps_per_round=2), planted)
     pupil._agent.memory.load(teacher._agent.memory.state())
-    metrics = pupil.round()
-    assert metrics["memory_useful"] == 2
+    trained = pupil.round()
+    assert trained.metrics["memory_useful"] == 2
     scores = pupil.evaluate()
-    assert scores["score"] > scores["score_without_memory"] == 0.0
+    assert scores.score > scores.metrics["score_without_memory"] == 0.0
 
 
 def test_without_a_memory_there_are_no_probes_and_no_neighbours(planted):
     config = replace(SHORT, memory_capacity=0)
     both, alone = built(config, planted), built(config, replace(planted, limit_search=1))
-    assert not any(name.startswith("memory") for name in both.round())
+    assert not any(name.startswith("memory") for name in both.round().metrics)
     alone.round()
     (batch,) = both._agent.batches.values()
     assert [len(own.demonstrations) for own in batch.canvases] == [4, 4]
@@ -162,9 +163,9 @@ def test_what_diverges_answers_nothing_and_is_not_remembered(tmp_path):
     black = [([[number, 0], [0, number]], [[0, 0], [0, 0]]) for number in range(1, 5)]
     arc = ArcTask(data=write_all_splits(tmp_path, task(black[:3], black[3:])))
     learner = built(replace(QUICK, learning_rate=1e30, steps_per_round=1), arc)
-    metrics = learner.round()
-    assert math.isfinite(metrics["loss"])  # it is that of before the step
-    assert metrics["memory_writes"] == 0
+    trained = learner.round()
+    assert math.isfinite(trained.loss)  # it is that of before the step
+    assert trained.metrics["memory_writes"] == 0
     assert learner.completions() == ['[{"attempt_1": [], "attempt_2": []}]']
 
 
@@ -219,7 +220,7 @@ def test_a_split_that_no_lens_fits_gets_no_answers(tmp_path):
     tasks = {ids("search", 1)[0]: rule(), ids("test", 1)[0]: odd}
     learner = built(SHORT, ArcTask(data=write(tmp_path / "some", tasks), same_size=False))
     learner.round()
-    assert learner.evaluate("test")["items"] == [0.0]
+    assert learner.evaluate("test").items == [0.0]
     none = ArcTask(data=write(tmp_path / "none", {ids("search", 1)[0]: odd}), same_size=False)
     for config in (SHORT, PercellConfig()):
         with pytest.raises(

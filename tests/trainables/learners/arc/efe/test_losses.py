@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def trained(planted: ArcTask, **changes: float) -> tuple[EfeBatch, float]:
     """A batch after a round, and the loss that the round reported."""
     learner = built(replace(ALONE, **changes), planted)
-    loss = learner.round()["loss"]
+    loss = learner.round().loss
     return next(iter(learner._agent.batches.values())), loss
 
 

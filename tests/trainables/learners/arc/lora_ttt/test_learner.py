@@ -29,7 +29,7 @@ def base() -> Base:
 
 
 def run(learner: Learner, rounds: int) -> list[float]:
-    return [learner.round()["loss"] for _ in range(rounds)]
+    return [learner.round().loss for _ in range(rounds)]
 
 
 def test_solves_planted_rules_each_with_its_own_adapter(base, tmp_path):
@@ -40,10 +40,10 @@ def test_solves_planted_rules_each_with_its_own_adapter(base, tmp_path):
     after = learner.evaluate()
     assert isinstance(learner, Learner)
     assert last < first / 1.5
-    assert planted.baselines()["copy"] == before["score"] == before["too_long"] == 0.0
-    assert after["score"] == after["score.same_size"] == after["cell_accuracy"] == 1.0
-    assert after["items"] == [1.0, 1.0, 1.0]  # three colours: one adapter could not
-    assert learner.evaluate("test")["score"] == 1.0  # a fresh adapter, as many steps
+    assert planted.baselines()["copy"] == before.score == before.metrics["too_long"] == 0.0
+    assert after.score == after.metrics["score.same_size"] == after.metrics["cell_accuracy"] == 1.0
+    assert after.items == [1.0, 1.0, 1.0]  # three colours: one adapter could not
+    assert learner.evaluate("test").score == 1.0  # a fresh adapter, as many steps
     assert learner.evaluate() == after
 
 
@@ -80,8 +80,8 @@ def test_noise_in_test_outputs_changes_no_completion(base, tmp_path):
     assert run(learners[0], 2) == run(learners[1], 2)
     results = [[learner.evaluate(split) for split in ("search", "test")] for learner in learners]
     for clean, noisy in zip(*results, strict=True):
-        assert clean["completions"] == noisy["completions"]
-        assert clean["cell_accuracy"] > noisy["cell_accuracy"]  # the noise reached the scorer
+        assert clean.completions == noisy.completions
+        assert clean.metrics["cell_accuracy"] > noisy.metrics["cell_accuracy"]  # the noise reached the scorer
 
 
 def test_resumes_bit_for_bit_with_more_tasks_than_seats(base, tmp_path):
@@ -118,12 +118,12 @@ def test_a_task_does_not_depend_on_its_neighbours(base, tmp_path, seats):
     config = replace(QUICK, steps_per_round=10, tasks_at_once=seats, max_length=200, selection="logprob")
     together = config.build(base, ArcTask(data=write(tmp_path / "all", tasks | test)), seed=0)
     losses = run(together, 2)
-    said = dict(zip([e.key for e in together._task.search()], together.evaluate()["completions"], strict=True))
+    said = dict(zip([e.key for e in together._task.search()], together.evaluate().completions, strict=True))
     alone_losses = []
     for key in [example.key for example in together._task.search()]:
         alone = config.build(base, ArcTask(data=write(tmp_path / key, {key: tasks[key]} | test)), seed=0)
         alone_losses.append(run(alone, 2))
-        assert alone.evaluate()["completions"] == [said[key]]
+        assert alone.evaluate().completions == [said[key]]
     assert losses == [float(np.mean(own)) for own in zip(*alone_losses, strict=True)]
     assert len(set(said.values())) > 1
 
@@ -150,11 +150,11 @@ def test_the_shared_stage_sees_the_train_split_alone_and_is_where_tasks_start(ba
     assert max(moved.values()) < 3 * config.learning_rate  # two steps away from where the stage ended
     assert max(value.abs().max() for name, value in values[0].items() if name.endswith("B")) > 0.05
     plain, staged = SHORT.build(base, arc(tmp_path / "some"), 0), config.build(base, arc(tmp_path / "some"), 0)
-    assert staged.evaluate()["completions"] == plain.evaluate()["completions"]  # untouched before its first round
+    assert staged.evaluate().completions == plain.evaluate().completions  # untouched before its first round
     first = staged.round()
-    assert math.isfinite(first["supervised_loss"])
-    assert first["loss"] < plain.round()["loss"]
-    assert "supervised_loss" not in staged.round()
+    assert math.isfinite(first.metrics["supervised_loss"])
+    assert first.loss < plain.round().loss
+    assert "supervised_loss" not in staged.round().metrics
 
 
 def test_a_task_that_is_too_long_gets_no_answer_and_is_counted(base, tmp_path):
@@ -163,12 +163,12 @@ def test_a_task_that_is_too_long_gets_no_answer_and_is_counted(base, tmp_path):
     data = {large: task([(square, square)] * 2, [(square, square)]), ids("test", 1)[0]: painted(7)}
     mixed = ArcTask(data=write(tmp_path / "mixed", data | {small: painted(2)}))
     learner = QUICK.build(base, mixed, seed=0)
-    assert learner.round()["too_long"] == 0.5
-    metrics = learner.evaluate()
-    said = dict(zip([example.key for example in mixed.search()], metrics["completions"], strict=True))
+    assert learner.round().metrics["too_long"] == 0.5
+    evaluation = learner.evaluate()
+    said = dict(zip([example.key for example in mixed.search()], evaluation.completions, strict=True))
     assert said[large] == '[{"attempt_1": [], "attempt_2": []}]'
-    assert (metrics["score"], metrics["too_long"]) == (0.5, 0.5)
-    assert learner.evaluate("test")["too_long"] == 0.0
+    assert (evaluation.score, evaluation.metrics["too_long"]) == (0.5, 0.5)
+    assert learner.evaluate("test").metrics["too_long"] == 0.0
     with pytest.raises(ValueError, match="no task of the search split fits into 60 tokens; raise max_length"):
         QUICK.build(base, ArcTask(data=write(tmp_path / "large", data)), seed=0)
 
@@ -182,7 +182,7 @@ def test_the_limit_of_the_base_counts(tmp_path):
 
 
 def test_a_loss_that_diverges_is_reported(base, tmp_path):
-    assert not math.isfinite(replace(SHORT, learning_rate=1e30).build(base, arc(tmp_path), 0).round()["loss"])
+    assert not math.isfinite(replace(SHORT, learning_rate=1e30).build(base, arc(tmp_path), 0).round().loss)
 
 
 def test_a_checkpoint_of_other_tasks_is_refused(base, tmp_path):

@@ -28,7 +28,7 @@ def planted(tmp_path: Path) -> ArcTask:
 
 
 def run(learner: Learner, rounds: int) -> list[float]:
-    return [learner.round()["loss"] for _ in range(rounds)]
+    return [learner.round().loss for _ in range(rounds)]
 
 
 def test_solves_a_planted_rule_and_beats_copy(planted):
@@ -37,10 +37,11 @@ def test_solves_a_planted_rule_and_beats_copy(planted):
     losses = run(learner, 2)
     after = learner.evaluate()
     assert losses[-1] < losses[0] / 2
-    assert planted.baselines()["copy"] == before["score"] == 0.0
-    assert after["score"] == after["score.same_size"] == after["pass_at_1"] == after["cell_accuracy"] == 1.0
-    assert after["items"] == [1.0, 1.0]
-    assert learner.evaluate("test")["score"] == 1.0  # fresh networks, as many steps
+    assert planted.baselines()["copy"] == before.score == 0.0
+    assert after.score == 1.0
+    assert [after.metrics[name] for name in ("score.same_size", "pass_at_1", "cell_accuracy")] == [1.0] * 3
+    assert after.items == [1.0, 1.0]
+    assert learner.evaluate("test").score == 1.0  # fresh networks, as many steps
     assert isinstance(learner, Learner)
 
 
@@ -81,13 +82,13 @@ def test_parameter_count(hidden_size, expected, planted):
     assert parameter_count(hidden_size) == expected
     assert sum(value.numel() for value in PercellNets(hidden_size, [0]).parameters()) == expected
     learner = replace(QUICK, hidden_size=hidden_size, steps_per_round=1).build(None, planted, 0)
-    assert learner.round()["trainable_parameters"] == expected
+    assert learner.round().trainable_parameters == expected
 
 
 def test_permuted_colours_still_solve_it(planted):
     learner = replace(QUICK, permute_colours=True).build(None, planted, 0)
     run(learner, 2)
-    assert learner.evaluate()["score"] == 1.0
+    assert learner.evaluate().score == 1.0
 
 
 def test_tasks_of_another_size_are_answered_where_a_lens_fits(tmp_path):
@@ -106,7 +107,7 @@ def test_tasks_of_another_size_are_answered_where_a_lens_fits(tmp_path):
     run(learner, 3)
     completions = dict(zip([example.key for example in arc.search()], learner.completions(), strict=True))
     assert completions[other] == '[{"attempt_1": [], "attempt_2": []}]'
-    metrics = learner.evaluate()
+    metrics = learner.evaluate().metrics
     assert (metrics["score.same_size"], metrics["score.other_size"], metrics["unparsed"]) == (1.0, 0.5, 0.0)
     with pytest.raises(ValueError, match="percell cannot answer; give other tasks, or same_size=True"):
         QUICK.build(None, ArcTask(data=write(tmp_path / "other", {other: odd}), same_size=False), 0)
@@ -115,7 +116,7 @@ def test_tasks_of_another_size_are_answered_where_a_lens_fits(tmp_path):
 def test_weights_that_blow_up_in_the_last_step_are_no_answer(planted):
     """The loss was finite before that step; NaN would read as a black grid."""
     learner = replace(QUICK, learning_rate=1e30, steps_per_round=1).build(None, planted, 0)
-    assert math.isfinite(learner.round()["loss"])
+    assert math.isfinite(learner.round().loss)
     assert set(learner.completions()) == {'[{"attempt_1": [], "attempt_2": []}]'}
 
 
@@ -131,11 +132,11 @@ def test_a_state_made_in_other_groups_goes_on(planted, monkeypatch):
     other.load(whole.state())
     assert other.completions() == whole.completions()
     assert {group["lr"] for batch in other._batches.values() for group in batch._optimizer.param_groups} == {1e-4}
-    assert math.isfinite(other.round()["loss"])
+    assert math.isfinite(other.round().loss)
 
 
 def test_a_loss_that_diverges_is_reported(planted):
-    loss = replace(QUICK, learning_rate=1e30, steps_per_round=6).build(None, planted, 0).round()["loss"]
+    loss = replace(QUICK, learning_rate=1e30, steps_per_round=6).build(None, planted, 0).round().loss
     assert not math.isfinite(loss)
 
 
@@ -206,4 +207,4 @@ def test_a_lens_that_explains_every_demonstration_answers_first(tmp_path):
     arc = ArcTask(data=write_all_splits(tmp_path, task(pairs[:2], pairs[2:])))
     learner = QUICK.build(None, arc, 0)
     assert json.loads(learner.completions()[0])[0]["attempt_1"] == [[8, 7], [1, 9]]
-    assert learner.evaluate()["pass_at_1"] == 1.0
+    assert learner.evaluate().metrics["pass_at_1"] == 1.0
