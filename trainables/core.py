@@ -277,7 +277,7 @@ class Completion:
     logprobs: list[float] = field(default_factory=list)
 
 
-Asking = Generator[Complete | Read, Any, Any]  # asks for one thing after another, and returns what it makes of it
+Queries = Generator[Complete | Read, Any, Any]  # asks for one thing after another, and returns what it makes of it
 
 
 class LanguageLearner(Protocol):
@@ -292,7 +292,7 @@ class LanguageLearner(Protocol):
     def optimizer(self) -> Optimizer:
         """Asked for before every step."""
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         """What must be known before a round; returns nothing."""
 
     def next_rows(self) -> list[Row]:
@@ -304,7 +304,7 @@ class LanguageLearner(Protocol):
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """Per row, the log-probabilities (a 1-D tensor, one entry per label, in order) -> one scalar tensor."""
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         """Request completions and likelihoods on a split; the generator returns an `Evaluation`."""
 
     def state(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trainables.core import Asking, Example, Read, Row, Split, Task
+from trainables.core import Example, Queries, Read, Row, Split, Task
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import SupervisedLearner
 from trainables.models.tokenization import row_of
@@ -76,7 +76,7 @@ class CotLearner(SupervisedLearner):
         total = sum(self._weights[row] * own.sum() for row, own in zip(rows, logprobs, strict=True))
         return -total / sum(len(own) for own in logprobs)
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         evaluation = yield from super().evaluate(split)
         if self._ablates:
             scores = yield from ablated(self._task, self._tokenizer, split, evaluation.completions)
@@ -101,7 +101,7 @@ def with_rationale(task: Any) -> Sequence[Example]:
     return kept
 
 
-def ablated(task: Any, tokenizer: Any, split: Split, completions: Sequence[str]) -> Asking:
+def ablated(task: Any, tokenizer: Any, split: Split, completions: Sequence[str]) -> Queries:
     """Return the scores in [0, 1] `score.own_draft`, `score.no_draft` and `score.shuffled_draft`."""
     examples = task.split(split)
     own = [task.draft(text) for text in completions]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.core import Asking, Complete, Completion, Evaluation, Read, Row, Split
+from trainables.core import Complete, Completion, Evaluation, Queries, Read, Row, Split
 from trainables.learners.arc.answers import counted, seed_of, two_best
 from trainables.learners.arc.lora_ttt.hyperparameters import LoraTttHyperparameters
 from trainables.learners.arc.lora_ttt.text import GridTokenizer, most_tokens
@@ -48,7 +48,7 @@ class TaskLearner:
         """The cells of the longest row, about its tokens; seats of similar length share batches."""
         return max(sum(grid.size for pair in own.demonstrations for grid in pair) for own in self.puzzles)
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         yield from ()
 
     def next_rows(self) -> list[Row]:
@@ -62,14 +62,14 @@ class TaskLearner:
         """Return the mean negative log-likelihood per label token of the micro-batch, in nats."""
         return -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs)
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         """Return `attempts`, the two best grids for each test input; `split` has no effect. There is no score."""
         attempts = []
         for test, grids in enumerate(self.found((yield Complete(self.prompts(), self.answer_tokens)))):
             attempts.append((yield from self.chosen(test, grids)))
         return Evaluation(math.nan, [], metrics={"attempts": attempts})
 
-    def chosen(self, test: int, found: Sequence[Grid | None]) -> Asking:
+    def chosen(self, test: int, found: Sequence[Grid | None]) -> Queries:
         """Return the two best of the grids that the views gave for a test input, by votes or by log-probability."""
         grids, scores = counted(found)
         if self._config.selection == "logprob" and len(grids) > 1:
