@@ -1,4 +1,4 @@
-"""Whoever answers what a language learner asks (`core.Queries`): hosts, or the process of a trial with its own model."""
+"""Answers a language learner's queries (`core.Queries`): by a host, or by a trial's process with its own model."""
 
 from __future__ import annotations
 
