@@ -47,7 +47,7 @@ def test_a_copy_is_the_folder_and_is_kept_up_to_date(origin, tmp_path):
         (origin / "link").symlink_to(secret.parent)
         for folder, path in ((origin, f"../private/{secret.name}"), (origin, str(secret)), (origin, "link/secret"),
                              (secret.parent, "secret")):  # fmt: skip
-            with pytest.raises(FileNotFoundError, match="is not offered"):
+            with pytest.raises(FileNotFoundError, match="is not served"):
                 ray.get(server.read.remote(str(folder), path, 0))
         assert ray.get(server.files.remote(str(tmp_path))) == {}, "no folder but those of the bases"
 

@@ -33,7 +33,7 @@ class CommandBroker:
         self._commands: list[asyncio.Queue] = [asyncio.Queue() for _ in range(processes)]
         self._answers: asyncio.Queue = asyncio.Queue()
 
-    async def command(self, *command: Any) -> Any:
+    async def execute(self, *command: Any) -> Any:
         for queue in self._commands:
             queue.put_nowait(command)
         return await self._answers.get()
@@ -53,7 +53,7 @@ class SingleWorker:
         anywhere = {"scheduling_strategy": "DEFAULT"}  # not in the trial's placement group, which has no resources
         self._worker: Any = ray.remote(Worker).options(num_cpus=shape.cpus, num_gpus=shape.gpus, **anywhere).remote()
 
-    def command(self, *command: Any) -> Any:
+    def execute(self, *command: Any) -> Any:
         """Execute a command. Raise the process's exception, or RayActorError if it died."""
         try:
             return ray.get(self._worker.do.remote(*command))
@@ -80,16 +80,16 @@ class RayTrainWorkers:
     def alive(self) -> bool:
         return not self._run.done()
 
-    def command(self, *command: Any) -> Any:
+    def execute(self, *command: Any) -> Any:
         """Return the first process's answer. Raise a process's exception, or RayActorError if one died."""
-        answer = self._broker.command.remote(*command)
+        answer = self._broker.execute.remote(*command)
         try:
             return ray.get(answer)
         except RayActorError as gone:  # of the broker, which is killed when the run ends
             raise (_cause(self._run.exception()) or gone) from None
 
     def end(self) -> None:
-        self._broker.command.remote("end")
+        self._broker.execute.remote("end")
         self._run.exception()
 
     def _train(self) -> None:
@@ -221,7 +221,7 @@ class WorkerGroup:
     def close(self) -> None:
         if WorkerGroup.workers is not None and WorkerGroup.workers.alive:
             with suppress(RayActorError):  # then there is nothing to close
-                WorkerGroup.workers.command("close")
+                WorkerGroup.workers.execute("close")
 
     @staticmethod
     def shut_down() -> None:
@@ -242,8 +242,8 @@ class WorkerGroup:
                     WorkerGroup.workers = (RayTrainWorkers if self._shape.processes > 1 else SingleWorker)(self._shape)
                     if self._history is not None:
                         for earlier in (self._open(), *self._history):
-                            WorkerGroup.workers.command(*earlier)
-                return WorkerGroup.workers.command(*(command if command[0] != "open" else self._open()))
+                            WorkerGroup.workers.execute(*earlier)
+                return WorkerGroup.workers.execute(*(command if command[0] != "open" else self._open()))
             except RayActorError:
                 restarts += 1
                 if restarts > MAX_RESTARTS:
