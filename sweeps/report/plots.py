@@ -13,7 +13,7 @@ from sweeps.report.plots_importance import importance
 from sweeps.report.plots_kinds import kinds
 from sweeps.report.plots_space import parallel, slices
 from sweeps.report.plots_trials import curves, history, pareto, timeline
-from sweeps.report.searched_axes import Group, groups
+from sweeps.report.searched_axes import AxisGroup, groups
 from sweeps.results.run_folder import Run
 
 
@@ -38,7 +38,7 @@ OF_TRIALS: dict[str, tuple[Callable[[Run], Figure | None], str, str]] = {
     "pareto": (pareto, "What a score costs", "Numbers are trials on the front: none does better for less."),
     "timeline": (timeline, "Which trial ran when", "A row per trial, a bar per round."),
 }
-OF_SPACE: dict[str, tuple[Callable[[Group], Figure | None], str, str]] = {
+OF_SPACE: dict[str, tuple[Callable[[AxisGroup], Figure | None], str, str]] = {
     "importance": (
         importance,
         "Which axes matter",

@@ -14,14 +14,14 @@ from matplotlib.ticker import FuncFormatter
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from sweeps.report.chart_style import ACCENT, INK, PALE, legend_above, sheet, shortened
-from sweeps.report.searched_axes import Group
+from sweeps.report.searched_axes import AxisGroup
 
 ENOUGH = 8  # trials: with fewer, importance is noise
 TOP = 0.25  # of the trials: what an axis is important for is to be among them
 SHUFFLES = 40
 
 
-def importance(group: Group) -> Figure | None:
+def importance(group: AxisGroup) -> Figure | None:
     """How much of being in the top quarter each axis explains (PED-ANOVA: Watanabe et al. 2023), and what chance would.
 
     The grey bar is what an axis reaches, in 19 of 20 cases, with the same configurations and shuffled scores: shorter
@@ -54,7 +54,7 @@ def importance(group: Group) -> Figure | None:
     return figure
 
 
-def _study(group: Group) -> optuna.Study:
+def _study(group: AxisGroup) -> optuna.Study:
     """The trials as Optuna's, in memory; an axis that was not active in a trial is not among its parameters."""
     loud = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -27,11 +27,11 @@ from sweeps.report.chart_style import (
     short,
     shortened,
 )
-from sweeps.report.searched_axes import Group
+from sweeps.report.searched_axes import AxisGroup
 from sweeps.results.records import TrialRecord
 
 
-def slices(group: Group) -> Figure | None:
+def slices(group: AxisGroup) -> Figure | None:
     """Score against each axis, its whole range, on a logarithmic axis where it was searched on one."""
     columns = min(3, len(group.axes))
     rows = -(-len(group.axes) // columns)
@@ -50,7 +50,7 @@ def slices(group: Group) -> Figure | None:
     return figure
 
 
-def _dots(pane: Axes, group: Group, axis: str) -> None:
+def _dots(pane: Axes, group: AxisGroup, axis: str) -> None:
     """The best ringed, pruned ones hollow, lost ones a cross at the foot: their scores mean nothing."""
     size, best = 12 if len(group.trials) > 60 else 24, group.trials[0]
     pruned = [one for one in group.trials[1:] if one.status == "pruned"]
@@ -67,7 +67,7 @@ def _dots(pane: Axes, group: Group, axis: str) -> None:
     pane.scatter(lost, [0.03] * len(lost), s=size, color=LOST, marker="x", transform=foot, clip_on=False)
 
 
-def _places(group: Group, trials: Sequence[TrialRecord], axis: str) -> list[tuple[float, float]]:
+def _places(group: AxisGroup, trials: Sequence[TrialRecord], axis: str) -> list[tuple[float, float]]:
     """Value and score: numbers where they are, choices beside their place, so that all are seen."""
     distribution, found = group.axes[axis], []
     for one in trials:
@@ -103,7 +103,7 @@ def _scale(pane: Axes, distribution: BaseDistribution, columns: int) -> None:
         pane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(float(value))))
 
 
-def parallel(group: Group) -> Figure | None:
+def parallel(group: AxisGroup) -> Figure | None:
     """A row per axis and a line per trial, from its values at the top to its score at the foot.
 
     Rows lie so that long names have room. Nothing for a single axis or a single trial.

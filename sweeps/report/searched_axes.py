@@ -1,6 +1,6 @@
-"""What a sweep searched: its axes with more than one value, by learner, and the trials that say something of them.
+"""The searched axes of a sweep, by learner, with the trials that show their influence.
 
-A learning rate of one learner says nothing of another's, so each learner's axes are judged by its own trials.
+A learning rate of one learner says nothing about another's, so each learner's axes are judged by its own trials.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Axes = Mapping[str, BaseDistribution]
 
 
 @dataclass(frozen=True)
-class Group:
+class AxisGroup:
     """Axes that are judged together, a learner's or those of all trials, by their names without the learner's."""
 
     learner: str  # empty: all
@@ -31,7 +31,7 @@ class Group:
     values: Mapping[str, Mapping[str, Any]]  # trial id -> axis -> value, of the axes that were active in the trial
 
 
-def groups(run: Run) -> list[Group]:
+def groups(run: Run) -> list[AxisGroup]:
     """The searched axes by learner; empty without a space or trials with a score."""
     entry = run.facts.get("sweep", {}).get("space")
     if not entry:
@@ -50,7 +50,7 @@ def groups(run: Run) -> list[Group]:
         trials, lost = by_score(members), [one for one in members if one.status in UNRANKED]
         values = {one.trial_id: _values(one, axes) for one in members}
         if axes and trials:
-            found.append(Group(learner, axes, trials, lost, values))
+            found.append(AxisGroup(learner, axes, trials, lost, values))
     return found
 
 

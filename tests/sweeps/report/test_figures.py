@@ -17,7 +17,7 @@ from sweeps.report.plots import figures
 from sweeps.report.plots_importance import importance
 from sweeps.report.plots_space import parallel, slices
 from sweeps.report.plots_trials import _spans, pareto
-from sweeps.report.searched_axes import Group, groups
+from sweeps.report.searched_axes import AxisGroup, groups
 from sweeps.results.run_folder import Run
 from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import (
@@ -120,7 +120,7 @@ def test_a_lesser_axis_is_not_called_luck_beside_a_great_one():
         scores = (placed[:, 0] + 0.45 * placed[:, 1] + rng.normal(0, 0.05, 100)) / 2
         trials = [trial(i, float(score)) for i, score in enumerate(scores)]
         values = {f"t{i}": dict(zip("ABCDE", row.tolist(), strict=True)) for i, row in enumerate(placed)}
-        found = importance(Group("", dict.fromkeys("ABCDE", FloatDistribution(0.0, 1.0)), trials, [], values))
+        found = importance(AxisGroup("", dict.fromkeys("ABCDE", FloatDistribution(0.0, 1.0)), trials, [], values))
         luck, bars = found.axes[0].containers
         names = [label.get_text() for label in found.axes[0].get_yticklabels()]
         above = {name: bar.get_width() > by.get_width() for name, bar, by in zip(names, bars, luck, strict=True)}
