@@ -18,7 +18,7 @@ from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
 from trainables.core import Example, Task
 from trainables.packed.specs import Shape
-from trainables.runtime.trial import Asked, go_on, open_learner
+from trainables.runtime.trial import TaskWithSearchSplit, load_start_state, open_learner
 
 
 def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
@@ -34,7 +34,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     if examples is None and job.split != "search":
         examples = pair.task.split(job.split)
     if examples is not None:
-        pair = replace(pair, task=cast(Task, Asked(pair.task, examples)))
+        pair = replace(pair, task=cast(Task, TaskWithSearchSplit(pair.task, examples)))
     seating = run.end.get("seating", {})
     import torch
 
@@ -42,7 +42,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     shape = Shape(**seating["shape"]) if seating.get("shape") else None
     learner = open_learner(pair, job.seed, shape=shape)
     start = job.record.params.start
-    for number in range(go_on(learner, run.folder / start) if start else 0, job.rounds):
+    for number in range(load_start_state(learner, run.folder / start) if start else 0, job.rounds):
         loss = learner.round().loss
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner

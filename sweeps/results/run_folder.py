@@ -17,7 +17,7 @@ from sweeps.results.records import Final, TrialRecord, clusters_of, ranked, winn
 from sweeps.results.tables import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import from_axes
-from trainables.atomic import standing
+from trainables.atomic import current_path
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
 DATABASE = "optuna.db"
@@ -51,7 +51,7 @@ class Run:
     @property
     def best(self) -> Path:
         """The winner's adapter: `best/`, which the next winner's replaces while the sweep runs."""
-        return standing(self.folder / BEST)
+        return current_path(self.folder / BEST)
 
     @cached_property
     def records(self) -> list[TrialRecord]:

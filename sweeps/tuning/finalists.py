@@ -20,8 +20,8 @@ from sweeps.results.trial_params import from_axes, to_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.stopping import cause_of, error_of
 from trainables.core import Pair, Split
-from trainables.packed.specs import TeamShape
-from trainables.runtime.host_client import WAIT_FOR_HOST_S, FreeSeats
+from trainables.packed.specs import WorkerGroupShape
+from trainables.runtime.host_client import WAIT_FOR_HOST_S, FreeSeatsCallback
 from trainables.runtime.trial import Finalist, Hosts, Trial, untouched_scores
 
 
@@ -29,7 +29,7 @@ def confirm(
     sweep: Sweep,
     chosen: Sequence[Candidate],
     hosts: Hosts,
-    team: TeamShape | None,
+    team: WorkerGroupShape | None,
     side_by_side: int | None,
     folder: Path,
 ) -> tuple[list[Final], dict[str, tune.Checkpoint], dict[str, str]] | None:
@@ -63,7 +63,7 @@ def confirm(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[_Told(chosen), FreeSeats([host for of_base in hosts.values() for host in of_base])],
+            callbacks=[_Told(chosen), FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])],
             verbose=0,
         )
     over = [trial for trial in done.trials if trial.status == "ERROR" or "score" in trial.last_result]
@@ -121,7 +121,9 @@ class _Told(tune.Callback):
         print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {said}", flush=True)
 
 
-def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, team: TeamShape | None, split: Split = "search") -> Any:
+def measure_untouched(
+    sweep: Sweep, pair: Pair, hosts: Hosts, team: WorkerGroupShape | None, split: Split = "search"
+) -> Any:
     """A reference to the metrics of the pair's base before any training, which are measured beside the trials.
 
     Outside a host it takes the device of a trial, and its turn among them; it takes nobody's core.
@@ -133,7 +135,7 @@ def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, team: TeamShape | 
     return measuring.remote(pair, sweep.seed, split, team)
 
 
-def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[str, Any]:
+def measure_bases(sweep: Sweep, hosts: Hosts, team: WorkerGroupShape | None) -> dict[str, Any]:
     """By learner, a reference to its base's own metrics: measured once per base and task, beside the trials."""
     known: dict[tuple[str, str, str], Any] = {}
     found = {}
@@ -165,7 +167,7 @@ def _answers(pair: Pair) -> bool:
     return pair.learner.needs_base and pair.learner.base_answers
 
 
-def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> Any:
+def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: WorkerGroupShape | None) -> Any:
     """What Tune runs. Its resources are its own, and not those of `tune.run`, which a resumed trial would keep: where
     the driver's node has got another address, it would wait for the old one for ever."""
     of_a_sweep = tune.with_parameters(kind, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts, team=team)

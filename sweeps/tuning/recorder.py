@@ -25,8 +25,8 @@ from sweeps.results.trial_params import from_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import STOP_FOLDER
-from trainables.atomic import replace_file, replacing_folder, restore
-from trainables.checks.trial_warnings import watch_best, watch_first
+from trainables.atomic import replace_file, replacing_folder, restore_folder
+from trainables.checks.trial_warnings import best_round_warnings, first_round_warnings
 from trainables.core import Example
 from trainables.runtime.trial import ADAPTER_FOLDER
 
@@ -51,7 +51,7 @@ class Recorder(Callback):
         self.clusters: Sequence[str] = ()
         self.trivial: Mapping[str, float] = {}  # scores of trivial strategies on the test split
         self.lost: Mapping[str, str] = {}  # finalist without a score -> why
-        restore(folder / BEST)  # where an earlier driver was killed
+        restore_folder(folder / BEST)  # where an earlier driver was killed
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
@@ -91,7 +91,7 @@ class Recorder(Callback):
         if history.diverged:
             update |= {"status": "diverged", "items": (), "clusters": (), "n_items": 0}
         self._set(trial.trial_id, **update)
-        for mark in watch_first(result):
+        for mark in first_round_warnings(result):
             self._note(trial.trial_id, mark)
         if result.get("memory_halvings"):
             self._note(trial.trial_id, "short of memory: fewer rows at a time")
@@ -157,7 +157,7 @@ class Recorder(Callback):
         """Add warnings to trials whose best round means little. Call it when all baselines are known."""
         for record in by_score(self.records.values()):
             if best := record.history.best:
-                for mark in watch_best(best, self._baselines):
+                for mark in best_round_warnings(best, self._baselines):
                     self._note(record.trial_id, mark)
 
     def conclusions(self) -> list[str]:

@@ -21,11 +21,11 @@ from sweeps.tuning.runner import (
     workers_of,
 )
 from tests.support.toy_sweep import SWEEP as TOY
-from trainables.packed.specs import Shape, TeamShape
+from trainables.packed.specs import Shape, WorkerGroupShape
 
 ALONE, SHARED = Placement(1, 1), Placement(4, 2, Shape(seats=4))
 ONE_NODE, THREE_NODES = Capacity(8, 0, 8), Capacity(24, 0, 8, nodes=3)
-TEAM = Placement(1, 1, team=TeamShape(2, 3.0, 1.0))
+TEAM = Placement(1, 1, team=WorkerGroupShape(2, 3.0, 1.0))
 TWO_CORES = replace(TOY, resources_per_trial={"cpu": 2}, max_concurrent_trials=None)
 
 
@@ -49,7 +49,7 @@ def test_trials_run_at_once_where_seats_and_cores_allow(placement, capacity, lim
 def test_only_trials_without_a_host_on_several_nodes_get_a_worker_process():
     assert workers_of(TWO_CORES, ALONE, ONE_NODE) is None
     assert workers_of(TWO_CORES, SHARED, THREE_NODES) is None
-    assert workers_of(TWO_CORES, ALONE, THREE_NODES) == TeamShape(1, 2, 0)
+    assert workers_of(TWO_CORES, ALONE, THREE_NODES) == WorkerGroupShape(1, 2, 0)
     assert workers_of(TWO_CORES, TEAM, ONE_NODE) == TEAM.team
 
 
