@@ -91,15 +91,15 @@ class Task(ABC):
         """Lines about the data that are printed before anything starts."""
         return []
 
-    def learned(self, example: Example) -> str:
+    def extra_training_text(self, example: Example) -> str:
         """What learners read of a training example beside prompt and answer; it enters the data's fingerprint."""
         return ""
 
-    def taught(self, example: Example) -> Sequence[str]:
+    def training_prompts(self, example: Example) -> Sequence[str]:
         """The prompts of all replies that a training example teaches: of a conversation, one for each reply."""
         return [example.prompt]
 
-    def said(self, completion: str) -> ParsedAnswer | None:
+    def parse_answer(self, completion: str) -> ParsedAnswer | None:
         """The answer that a completion gives, and where it stands; None where none can be read."""
         return None
 

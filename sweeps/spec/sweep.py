@@ -178,8 +178,8 @@ def data_fingerprint(task: Task) -> str:
     for split in get_args(Split):
         rows = [(example.key, example.prompt, example.answer) for example in task.split(split)]
         digest.update(json.dumps([split, rows], ensure_ascii=False).encode())
-    if any(learned := [task.learned(example) for example in task.train()]):
-        digest.update(json.dumps(learned, ensure_ascii=False).encode())
+    if any(extra := [task.extra_training_text(example) for example in task.train()]):
+        digest.update(json.dumps(extra, ensure_ascii=False).encode())
     return digest.hexdigest()[:12]
 
 

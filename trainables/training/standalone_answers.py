@@ -30,7 +30,7 @@ class StandaloneAnswers:
     halvings = 0
 
     def _answer(self, ask: Complete | Read) -> Any:
-        """What the learner asks for (`core.Asking`)."""
+        """What the learner asks for (`core.Queries`)."""
         check_query(ask, 0, self.base)
         self.model.eval()
         with self.model.disable_adapter() if ask.untouched else nullcontext():

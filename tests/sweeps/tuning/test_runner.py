@@ -38,6 +38,7 @@ TWO_CORES = replace(TOY, resources_per_trial={"cpu": 2}, max_concurrent_trials=N
         (SHARED, ONE_NODE, 3, 3),
         (SHARED, ONE_NODE, 30, 8),
         (ALONE, THREE_NODES, None, 24 // 2),  # their own processes ask Ray for nothing
+        (ALONE, THREE_NODES, 3, 3),
         (TEAM, ONE_NODE, None, 8 // 2),
         (SHARED, THREE_NODES, None, 4 * 2),
     ],
