@@ -110,6 +110,25 @@ class Space:
             },
         )
 
+    def branch(self, **gate: str) -> Space:
+        """Undo `when` in a joined space: `.branch(learner="lora")` has the axes `lora.<axis>`, without that prefix."""
+        if len(gate) != 1:
+            raise SpaceError(f"branch takes one axis, as in .branch(learner='lora'), not {sorted(gate)}")
+        ((parent, value),) = gate.items()
+        prefix = f"{value}."
+        own = [name for name in self.axes if name.startswith(prefix)]
+        return Space(
+            {name.removeprefix(prefix): self.axes[name] for name in own},
+            {
+                name.removeprefix(prefix): {
+                    other.removeprefix(prefix): values
+                    for other, values in self.conditions.get(name, {}).items()
+                    if other != parent
+                }
+                for name in own
+            },
+        )
+
     def active(self, axis: str, values: Mapping[str, Any]) -> bool:
         """Whether an axis' conditions hold for these values of its parents."""
         self._known(axis)

@@ -75,7 +75,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "sweeps/commands/",
         "sweeps/report/",
     ),
-    "tyro": ("sweeps/cli/",),
+    "tyro": ("sweeps/cli/", "sweeps/commands/"),
     "rich": ("sweeps/tuning/progress.py", "sweeps/results/leaderboard.py"),
     "scipy": (
         "sweeps/results/",

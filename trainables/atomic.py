@@ -44,7 +44,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     folders there is an instant without `path`, and the old one is what `standing` says.
     """
     fresh, old = path.with_name(f".{path.name}.new"), _aside(path)
-    restore(path)
+    restore_folder(path)
     for left in (fresh, old):
         shutil.rmtree(left, ignore_errors=True)
     try:
@@ -55,30 +55,30 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             path.rename(old)
             fresh.rename(path)
     finally:
-        restore(path)
+        restore_folder(path)
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def standing(path: Path) -> Path:
+def current_path(path: Path) -> Path:
     """Where the folder `path` is at this moment: under its name, or beside it, where its writer was killed."""
     old = _aside(path)
     return old if old.is_dir() and not path.exists() else path
 
 
-def copy_standing(path: Path, target: Path, *but: str) -> None:
+def copy_folder(path: Path, target: Path, *but: str) -> None:
     """Copy the folder `path` as it is at one moment, though another takes its place meanwhile, to a new `target`,
     without files of these names. Raises OSError, and may leave a part of `target` then."""
     while True:
         target.mkdir()  # refuses one that is there: what is deleted below was made here
-        source, before = standing(path), None
+        source, before = current_path(path), None
         try:
             with _opened(source) as before:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns(*but), dirs_exist_ok=True)
                 if _is_still(path, source, before):
                     return
         except OSError:  # also `shutil.Error`
-            if not standing(path).exists() or (before and _is_still(path, source, before)):
+            if not current_path(path).exists() or (before and _is_still(path, source, before)):
                 raise  # nobody has replaced it, so that is not why
         shutil.rmtree(target)
 
@@ -94,13 +94,13 @@ def _opened(folder: Path) -> Iterator[os.stat_result]:
 
 
 def _is_still(path: Path, source: Path, before: os.stat_result) -> bool:
-    return standing(path) == source and source.exists() and os.path.samestat(before, source.stat())
+    return current_path(path) == source and source.exists() and os.path.samestat(before, source.stat())
 
 
-def restore(path: Path) -> None:
+def restore_folder(path: Path) -> None:
     """Give the folder `path` its name back where its writer was killed. For the next writer: a reader asks
     `standing`."""
-    if (left := standing(path)) != path:
+    if (left := current_path(path)) != path:
         left.rename(path)
 
 

@@ -30,7 +30,7 @@ class Example:
     data: Any = field(default=None, compare=False, repr=False)  # what a non-text learner reads (ARC: the grids)
 
 
-class Said(NamedTuple):
+class ParsedAnswer(NamedTuple):
     """The answer that a completion gives, and the characters `completion[start:end]` where it stands."""
 
     answer: str
@@ -99,7 +99,7 @@ class Task(ABC):
         """The prompts of all replies that a training example teaches: of a conversation, one for each reply."""
         return [example.prompt]
 
-    def said(self, completion: str) -> Said | None:
+    def said(self, completion: str) -> ParsedAnswer | None:
         """The answer that a completion gives, and where it stands; None where none can be read."""
         return None
 
@@ -277,7 +277,7 @@ class Completion:
     logprobs: list[float] = field(default_factory=list)
 
 
-Asking = Generator[Complete | Read, Any, Any]  # asks for one thing after another, and returns what it makes of it
+Queries = Generator[Complete | Read, Any, Any]  # asks for one thing after another, and returns what it makes of it
 
 
 class LanguageLearner(Protocol):
@@ -292,7 +292,7 @@ class LanguageLearner(Protocol):
     def optimizer(self) -> Optimizer:
         """Asked for before every step."""
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         """What must be known before a round; returns nothing."""
 
     def next_rows(self) -> list[Row]:
@@ -304,7 +304,7 @@ class LanguageLearner(Protocol):
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """Per row, the log-probabilities (a 1-D tensor, one entry per label, in order) -> one scalar tensor."""
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         """Request completions and likelihoods on a split; the generator returns an `Evaluation`."""
 
     def state(self) -> dict[str, Any]:

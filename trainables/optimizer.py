@@ -68,6 +68,16 @@ class Optimizer(OptimizerConfig):
     prompt_learning_rate: float | None = None  # for the soft prompt; None: learning_rate
     total_steps: int = 0  # optimizer steps after which linear and cosine reach zero
 
+    def lr_factor(self, step: int) -> float:
+        """Return the learning rate's factor in [0, 1] at an optimizer step, counted from 0: warm-up, then schedule."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.lr_scheduler_type == "constant":
+            return 1.0
+        span = max(1, self.total_steps - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / span)
+        return 1.0 - progress if self.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+
     @classmethod
     def of(cls, config: AdamWConfig, total_steps: int = 0, prompt_learning_rate: float | None = None) -> Optimizer:
         """The fields of a learner's configuration that are settings of its optimizer."""

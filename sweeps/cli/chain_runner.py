@@ -24,8 +24,9 @@ from sweeps.cli.flags import Flags, apply
 from sweeps.commands.export import export
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.results.comparison import LEVEL, compare
-from sweeps.results.finals import Final, bounds_of
+from sweeps.results.finals import bounds_of
 from sweeps.results.leaderboard import percent, span
+from sweeps.results.records import Final
 from sweeps.results.run_folder import BEST, SWEEP_FILE, Run
 from sweeps.spec.chain import Chain
 from sweeps.spec.config_fields import fields_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.commands.reproduce import train
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import job_of
@@ -28,7 +28,7 @@ NO_GRID: list[list[int]] = []  # the format's own "no answer"
 
 def submit(run: Run, record: TrialRecord, file: Path) -> str:
     """Write the file; what it holds, in words. Raises BadInput for another task, a trial that was no finalist."""
-    task = rebuild(run.facts).resolve(record.params)[0].task
+    task = rebuild(run.facts).resolve(record.params).task
     if not isinstance(task, ArcTask):
         raise BadInput(f"--submission is for ARC; {run.folder} is a sweep over {task.name!r}")
     if examples := task.unanswered():

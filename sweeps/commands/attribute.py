@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sweeps.results.leaderboard import TrialRecord, percent, span
+from sweeps.results.leaderboard import percent, span
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, Run
 from sweeps.results.statistics import interval
 from sweeps.spec.deserialize import rebuild
@@ -51,7 +52,7 @@ def attribute(run: Path, /, questions: int = 50, steps: int = 32, base: str | No
             raise BadInput(f"--{name} {value}: give 1 or more")
     left = open_run(run)
     record = trial_of(left, BEST)
-    pair = rebuild(left.facts).resolve(record.params)[0]
+    pair = rebuild(left.facts).resolve(record.params)
     said = drafted(left, record, pair.task)
     table = _measured(base or pair.base, left.best, pair.task, said[:questions], steps)
     replace_file(left.folder / TABLE, table.to_parquet(index=False))

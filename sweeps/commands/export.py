@@ -14,7 +14,7 @@ from sweeps.results.run_folder import BEST, Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run, trial_of
 from sweeps.spec.sweep import BadInput
-from trainables.atomic import copy_standing
+from trainables.atomic import copy_folder
 
 OURS = {"config.yaml"}  # of best/: what is not the model's
 
@@ -49,7 +49,7 @@ def export(
     if to.exists():
         raise BadInput(f"--to {to} exists; give a new folder")
     sweep = rebuild(left.facts)
-    pair = sweep.resolve(job.record.params)[0]
+    pair = sweep.resolve(job.record.params)
     if merge and (not pair.learner.needs_base or pair.learner.per_example):
         raise BadInput(f"--merge: {pair.learner.name} has no one adapter to merge into a base; leave --merge out")
     with _whole(to) as made:
@@ -86,7 +86,7 @@ def _whole(to: Path) -> Iterator[Path]:
 def _bring_adapter(run: Run, job: Job, folder: Path) -> None:
     """Make a folder with what was trained: a copy of best/, or another trial trained again."""
     if run.trial("best") is job.record:
-        copy_standing(run.folder / BEST, folder, *OURS)
+        copy_folder(run.folder / BEST, folder, *OURS)
         return
     learner = train(run, job)
     folder.mkdir()

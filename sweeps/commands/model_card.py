@@ -22,7 +22,7 @@ UNSAID = "How it was asked is for the base's tokenizer to say, which was not at 
 
 def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     """A model card: the hub's front matter, what was measured, how sure that is, how to load and ask it."""
-    pair, fields = sweep.resolve(job.record.params)
+    pair, fields = sweep.resolve(job.record.params), job.record.params.fields
     answers = pair.learner.needs_base and pair.learner.base_answers
     source = BaseName.parse(pair.base).source if answers else None
     head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
@@ -56,14 +56,14 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
 
 def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
     """A block of Python for the folder above `folder`."""
-    from trainables.models.chat_template import turn
+    from trainables.models.chat_template import assistant_turn
     from trainables.models.loading import UnknownBase, tokenizer
     from trainables.models.peft_adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
 
     try:
         reader = tokenizer(pair.base)
         asking = _asking(run, job, pair, reader)
-        end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(turn(reader).end)}")'
+        end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(assistant_turn(reader).end)}")'
     except UnknownBase:  # it is not on this machine
         asking, end = ["", f"# {UNSAID}"], "tokenizer.eos_token_id"
     name, source = folder.name, BaseName.parse(pair.base).source

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sweeps.report.arc_grids import Drawn, drawn
-from sweeps.results.finals import UNTOUCHED, Final
+from sweeps.results.records import UNTOUCHED, Final
 from sweeps.results.run_folder import Run
 
 AT_MOST = 6  # of each

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sweeps.report.chart_style import finite
 from sweeps.results.comparison import first_group
-from sweeps.results.finals import UNTOUCHED, amount, as_trivial, harm, harmed, left_out, told_apart
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, percent, rank, span
+from sweeps.results.finals import amount, as_trivial, harm, harmed, left_out, told_apart
+from sweeps.results.leaderboard import percent, rank, span
+from sweeps.results.records import UNRANKED, UNTOUCHED, TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.search_comparison import against_trivial, level
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from sweeps.report.chart_style import GREY, HUES, INK, folded, legend_above, score_axis, sheet
-from sweeps.results.finals import UNTOUCHED, clusters_of
-from sweeps.results.run_folder import Run, winner
+from sweeps.results.records import UNTOUCHED, clusters_of, winner
+from sweeps.results.run_folder import Run
 from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import intervals
 

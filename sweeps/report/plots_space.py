@@ -28,7 +28,7 @@ from sweeps.report.chart_style import (
     shortened,
 )
 from sweeps.report.searched_axes import Group
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import TrialRecord
 
 
 def slices(group: Group) -> Figure | None:

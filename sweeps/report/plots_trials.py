@@ -25,9 +25,9 @@ from sweeps.report.chart_style import (
     short,
     whole_axis,
 )
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, by_score
 from sweeps.results.pareto import costs, front
-from sweeps.results.run_folder import Run, winner
+from sweeps.results.records import UNRANKED, TrialRecord, by_score, winner
+from sweeps.results.run_folder import Run
 
 Look = Mapping[str, tuple[str, str]]  # learner -> colour, mark
 

@@ -13,8 +13,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from search_spaces.axis import inside, same
 from search_spaces.space import Space
-from sweeps.results.leaderboard import UNRANKED, TrialRecord, by_score
+from sweeps.results.records import UNRANKED, TrialRecord, by_score
 from sweeps.results.run_folder import Run
+from sweeps.results.trial_params import LEARNER
 
 Axes = Mapping[str, BaseDistribution]
 
@@ -37,28 +38,28 @@ def groups(run: Run) -> list[Group]:
         return []
     space = Space.from_dict(entry)
     searched = {name: one for name, one in space.axes.items() if not one.single()}
-    # Of the space: early on, some have no trial yet. Alone, a learner's name does not stand before its axes.
-    learners = getattr(space.axes.get("learner"), "choices", ())
+    # From the space: early on, some learners have no trial yet. A single learner is no axis, and its group is "".
+    learners = getattr(space.axes.get(LEARNER), "choices", ())
+    parts = {"": {name: one for name, one in searched.items() if name.split(".")[0] not in learners}}
+    for learner in learners:
+        own = space.branch(learner=learner).axes.items()
+        parts[learner] = {name: one for name, one in own if not one.single()}
     found = []
-    for learner in ["", *learners]:
-        axes = {
-            name.removeprefix(f"{learner}."): one
-            for name, one in searched.items()
-            if (name.split(".")[0] if name.split(".")[0] in learners else "") == learner
-        }
+    for learner, axes in parts.items():
         members = [one for one in run.records if learner in ("", one.learner)]
         trials, lost = by_score(members), [one for one in members if one.status in UNRANKED]
-        values = {one.trial_id: _values(one, axes, f"{learner}." if learner else "") for one in members}
+        values = {one.trial_id: _values(one, axes) for one in members}
         if axes and trials:
             found.append(Group(learner, axes, trials, lost, values))
     return found
 
 
-def _values(one: TrialRecord, axes: Axes, prefix: str) -> dict[str, Any]:
+def _values(one: TrialRecord, axes: Axes) -> dict[str, Any]:
     """A choice as the space has it (8 for 8.0); what is outside the space is left out."""
+    known = {LEARNER: one.learner, **one.params.fields}
     found: dict[str, Any] = {}
     for axis, distribution in axes.items():
-        given = one.params.get(prefix + axis, ...)
+        given = known.get(axis, ...)
         if not inside(distribution, given):
             continue
         if isinstance(distribution, CategoricalDistribution):

@@ -9,7 +9,8 @@ from statistics import median
 
 from sweeps.report.chart_style import finite
 from sweeps.results.gain import gain
-from sweeps.results.leaderboard import TrialRecord, by_score, percent
+from sweeps.results.leaderboard import percent
+from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.run_folder import Run
 
 

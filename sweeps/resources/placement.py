@@ -21,7 +21,7 @@ from sweeps.resources.worker_groups import team_of
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
 from trainables.options import reserved
-from trainables.packed.specs import Shape, TeamShape
+from trainables.packed.specs import Shape, WorkerGroupShape
 
 CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/results/packing.md
 CPU_LANES, GPU_LANES = 32, 256  # rows of a training batch; a CPU is busy with fewer
@@ -37,7 +37,7 @@ class Placement:
     hosts: int
     shape: Shape | None = None
     why: str = ""
-    team: TeamShape | None = None
+    team: WorkerGroupShape | None = None
 
     def __str__(self) -> str:
         if self.team is not None:
@@ -181,11 +181,11 @@ def _largest(sweep: Sweep, pair: Any) -> Any:
 
 def _weights(base: str, machine: Machine) -> float:
     """Return the bytes of a loaded base; a weight in 4 bits takes 0.6 bytes with its scale."""
-    from trainables.models.loading import BaseName, outline
+    from trainables.models.loading import BaseName, base_sizes
 
     options = BaseName.parse(base).options
     half = options & {"bfloat16", "float16"} or (machine.gpus and "float32" not in options)
-    return outline(base)[2] * (0.6 if "nf4" in options else 2.0 if half else 4.0)
+    return base_sizes(base)[2] * (0.6 if "nf4" in options else 2.0 if half else 4.0)
 
 
 def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, prompt: int) -> int:
@@ -194,13 +194,13 @@ def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, pro
     This reads only the base's configuration. In float32 a parameter takes 4 bytes for each of: its value, its gradient,
     two moments, and the copy that each lane of a training batch holds until its gradient is known.
     """
-    from trainables.models.loading import UnknownBase, outline
+    from trainables.models.loading import UnknownBase, base_sizes
 
     own = [a for pair, a in zip(sweep.pairs, adapters, strict=True) if pair.base == base]
     try:
-        hidden, projections, _ = outline(base, tuple(sorted({name for a in own for name in a.target_modules})))
+        hidden, projections, _ = base_sizes(base, tuple(sorted({name for a in own for name in a.target_modules})))
         if any(a.r and not a.target_modules for a in own):
-            projections = max(projections, outline(base, None)[1])
+            projections = max(projections, base_sizes(base, None)[1])
     except UnknownBase as error:
         raise BadInput(str(error)) from error
     return prompt * hidden + rank * projections

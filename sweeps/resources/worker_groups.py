@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
-from trainables.packed.specs import TeamShape
+from trainables.packed.specs import WorkerGroupShape
 
 
-def team_of(sweep: Sweep) -> TeamShape | None:
+def team_of(sweep: Sweep) -> WorkerGroupShape | None:
     """Return how many processes train a trial, and the share of its resources for each; None for one process.
 
     Raises BadInput if a learner cannot be trained by several processes, or if seats were given.
@@ -37,7 +37,7 @@ def team_of(sweep: Sweep) -> TeamShape | None:
             )
         if "nf4" in pair.base.split(":") and sweep.parallel_strategy == "fsdp":
             raise BadInput(f"base {pair.base!r}: 4-bit weights cannot be sharded; use --parallel-strategy ddp")
-    return TeamShape(processes, cpus / processes, gpus / processes, sweep.parallel_strategy)
+    return WorkerGroupShape(processes, cpus / processes, gpus / processes, sweep.parallel_strategy)
 
 
 def check_states(before: Sweep, now: Sweep) -> None:

@@ -22,8 +22,9 @@ from urllib.parse import quote
 from ray.tune import Callback
 
 from sweeps.persistence.interrupt import is_disk_full
-from sweeps.results.leaderboard import how_ended
+from sweeps.results.records import how_ended
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import from_axes
 from sweeps.tracking.event_queue import Event, EventQueue, read_events
 from sweeps.tracking.events import metrics_of, round_of
 from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, error_line, public, store_uri
@@ -101,8 +102,9 @@ class MLflowTracking(Callback):
         """
 
         def describe(params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-            pair, own = sweep.resolve(params)
-            return own, {"learner": pair.learner.name, "task": pair.task.name, "base": pair.base}
+            own = from_axes(params, sweep.learners[0])
+            pair = sweep.resolve(own)
+            return own.fields, {"learner": pair.learner.name, "task": pair.task.name, "base": pair.base}
 
         of_all = {"learner": "learner.name", "task": "task.name", "base": "base"}
         tags = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from ray import tune
 from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.resources.ray_cluster import seat_resources
 from sweeps.resources.worker_groups import team_of
-from sweeps.results.finals import SEEDS, UNTOUCHED, Candidate, Final
+from sweeps.results.finals import SEEDS
+from sweeps.results.records import UNTOUCHED, Candidate, Final
+from sweeps.results.trial_params import from_axes, to_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.stopping import cause_of, error_of
 from trainables.core import Pair, Split
-from trainables.packed.specs import TeamShape
-from trainables.runtime.host_client import WAIT_FOR_HOST_S, FreeSeats
+from trainables.packed.specs import WorkerGroupShape
+from trainables.runtime.host_client import WAIT_FOR_HOST_S, FreeSeatsCallback
 from trainables.runtime.trial import Finalist, Hosts, Trial, untouched_scores
 
 
@@ -27,7 +29,7 @@ def confirm(
     sweep: Sweep,
     chosen: Sequence[Candidate],
     hosts: Hosts,
-    team: TeamShape | None,
+    team: WorkerGroupShape | None,
     side_by_side: int | None,
     folder: Path,
 ) -> tuple[list[Final], dict[str, tune.Checkpoint], dict[str, str]] | None:
@@ -52,16 +54,22 @@ def _train_again(
     sweep: Sweep,
     chosen: Sequence[Candidate],
     hosts: Hosts,
-    team: TeamShape | None,
+    team: WorkerGroupShape | None,
     side_by_side: int | None,
     folder: Path,
 ) -> list[Any]:
     """Run a Tune trial for each candidate and seed, and return the trials."""
     jobs = [
-        {"candidate": index, "params": dict(one.params), "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
+        {
+            "candidate": index,
+            "params": to_axes(one.params, sweep.learners),
+            "rounds": one.rounds,
+            "seed": sweep.seed + 1 + seed,
+        }
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
+    free_seats = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     with graceful_interrupt():
         analysis = tune.run(
             trainable(Finalist, sweep, hosts, team),
@@ -74,7 +82,7 @@ def _train_again(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[FinalistProgress(chosen), FreeSeats([host for of_base in hosts.values() for host in of_base])],
+            callbacks=[FinalistProgress(chosen), free_seats],
             verbose=0,
         )
     return analysis.trials
@@ -135,7 +143,9 @@ class FinalistProgress(tune.Callback):
         print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {end}", flush=True)
 
 
-def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, team: TeamShape | None, split: Split = "search") -> Any:
+def measure_untouched(
+    sweep: Sweep, pair: Pair, hosts: Hosts, team: WorkerGroupShape | None, split: Split = "search"
+) -> Any:
     """Return Ray's reference to the metrics of the pair's base before training. They are measured beside the trials.
 
     Outside a host the measurement asks Ray for a trial's GPU, and waits for it as a trial does, but for no core.
@@ -147,7 +157,7 @@ def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, team: TeamShape | 
     return measuring.remote(pair, sweep.seed, split, team)
 
 
-def measure_bases(sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> dict[str, Any]:
+def measure_bases(sweep: Sweep, hosts: Hosts, team: WorkerGroupShape | None) -> dict[str, Any]:
     """Return, by learner, a reference to its base's metrics before training, measured once for each base and task."""
     known: dict[tuple[str, str, str], Any] = {}
     found = {}
@@ -179,7 +189,7 @@ def _answers(pair: Pair) -> bool:
     return pair.learner.needs_base and pair.learner.base_answers
 
 
-def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: TeamShape | None) -> Any:
+def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: WorkerGroupShape | None) -> Any:
     """Return what Tune runs, with its resources.
 
     Resources that are given to `tune.run` would be restored on resume: if the driver's node has another address then,
@@ -189,5 +199,5 @@ def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: TeamShape | N
     return tune.with_resources(of_a_sweep, seat_resources() if hosts or team else dict(sweep.resources_per_trial))
 
 
-def pair_of(sweep: Sweep, params: dict[str, Any]) -> Pair:
-    return sweep.resolve(params)[0]
+def pair_of(sweep: Sweep, axes: Mapping[str, Any]) -> Pair:
+    return sweep.resolve(from_axes(axes, sweep.learners[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -13,16 +13,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from sweeps.results.leaderboard import (
-    UNRANKED,
-    Status,
-    TrialRecord,
-    differences,
-    how_ended,
-    percent,
-    varying_axes,
-)
+from sweeps.results.leaderboard import differences, percent, varying_axes
+from sweeps.results.records import UNRANKED, Status, TrialRecord, how_ended
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams, from_axes
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import cause_of, error_of
 
@@ -37,7 +31,7 @@ class TrialProgress:
     """One trial in the display."""
 
     number: int
-    params: Mapping[str, Any]
+    params: TrialParams
     status: Status = "running"
     history: TrialHistory = field(default_factory=TrialHistory)
 
@@ -50,12 +44,6 @@ class TrialProgress:
         """The score of the best round."""
         return self.history.score
 
-    @property
-    def name(self) -> str:
-        """The trial's number, with its learner if the sweep has several."""
-        learner = self.params.get("learner")
-        return f"trial {self.number} ({learner})" if learner else f"trial {self.number}"
-
 
 @dataclass
 class SweepProgress:
@@ -64,6 +52,7 @@ class SweepProgress:
     total: int  # trials
     rounds: int  # of a trial that is not stopped early
     chance: float
+    several_learners: bool = False
     elapsed: float = 0.0
     before: float = 0.0  # work that was done before this start, in trials
     trials: dict[str, TrialProgress] = field(default_factory=dict)
@@ -78,6 +67,10 @@ class SweepProgress:
         """The trial that leads the leaderboard; on a tie the earlier one."""
         able = [t for t in self.snapshot() if t.history.best and t.status not in UNRANKED]
         return max(able, key=lambda t: t.score or 0.0, default=None)
+
+    def name(self, trial: TrialProgress) -> str:
+        """Return the trial's number, with its learner if the sweep has several."""
+        return f"trial {trial.number} ({trial.params.learner})" if self.several_learners else f"trial {trial.number}"
 
     def ended(self) -> int:
         return sum(t.status not in UNDER_WAY for t in self.snapshot())
@@ -96,8 +89,8 @@ class SweepProgress:
             return f"no score yet (chance {percent(self.chance)})"
         axes = varying_axes([t.params for t in self.snapshot()])
         score = f"best {percent(best.score)} (chance {percent(self.chance)})"
-        where = f"{score}: {best.name}, round {best.history.best_round}"
-        return f"{where}  {differences(best.params, axes, str(best.params.get('learner', '')))}".rstrip()
+        where = f"{score}: {self.name(best)}, round {best.history.best_round}"
+        return f"{where}  {differences(best.params, axes)}".rstrip()
 
 
 def render(state: SweepProgress) -> Group:
@@ -131,6 +124,7 @@ class Progress(Callback):
     """Shows a sweep of `total` trials of up to `rounds` rounds on `stream`.
 
     `earlier` returns the trials of a resumed sweep, with their numbers in the leaderboard.
+    `learners` are the names of the sweep's learners.
     """
 
     def __init__(
@@ -140,8 +134,13 @@ class Progress(Callback):
         chance: float,
         stream: TextIO,
         earlier: Callable[[], Iterable[TrialRecord]] = tuple,
+        learners: Sequence[str] = ("",),
     ) -> None:
-        self.state, self._earlier = SweepProgress(total, rounds, chance), earlier
+        self.state, self._earlier, self._learners = (
+            SweepProgress(total, rounds, chance, len(learners) > 1),
+            earlier,
+            learners,
+        )
         self._stream, self._live = stream, None  # type: TextIO, Live | None
         self._start, self._first_step = time.monotonic(), True
 
@@ -169,7 +168,7 @@ class Progress(Callback):
         again = trial.trial_id in self.state.trials
         seen = self._seen(trial)
         seen.status = "running"
-        self._event(f"{seen.name} {'restored' if again else 'started'}")
+        self._event(f"{self.state.name(seen)} {'restored' if again else 'started'}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -186,16 +185,16 @@ class Progress(Callback):
         seen.status = how_ended(trial.last_result, self.state.rounds)
         where = f" at round {seen.round}" if seen.status in ("pruned", "diverged") else ""
         score = "" if seen.status == "diverged" else f", {percent(seen.score)}"  # its earlier score does not count
-        self._event(f"{seen.name} {seen.status}{where}{score}")
+        self._event(f"{self.state.name(seen)} {seen.status}{where}{score}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         why = cause_of(error_of(trial))
-        self._event(f"{self._seen(trial).name} goes on from its last checkpoint after {why}")
+        self._event(f"{self.state.name(self._seen(trial))} goes on from its last checkpoint after {why}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         seen = self._seen(trial)
         seen.status = "failed"
-        self._event(f"{seen.name} failed after round {seen.round}: {cause_of(error_of(trial))}")
+        self._event(f"{self.state.name(seen)} failed after round {seen.round}: {cause_of(error_of(trial))}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         for trial in trials:  # Tune does not report trials that a time budget or Ctrl-C ended
@@ -208,7 +207,7 @@ class Progress(Callback):
 
     def _seen(self, trial: Any) -> TrialProgress:
         known = self.state.trials
-        return known.setdefault(trial.trial_id, TrialProgress(len(known), dict(trial.config)))
+        return known.setdefault(trial.trial_id, TrialProgress(len(known), from_axes(trial.config, self._learners[0])))
 
     def _event(self, text: str) -> None:
         line = f"{minutes(time.monotonic() - self._start):>7}  {text}"

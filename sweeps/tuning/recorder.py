@@ -15,15 +15,18 @@ import yaml
 from ray.tune import Callback, Checkpoint
 
 from sweeps.results import pareto, rungs
-from sweeps.results.files import BESIDE, FINALISTS, checkpoint_hash, finalists_parquet
-from sweeps.results.finals import Final, clusters_of, left_out, markdown
-from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
-from sweeps.results.run_folder import BEST, winner
+from sweeps.results.checkpoint_hash import checkpoint_hash
+from sweeps.results.finals import left_out, markdown
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import Final, TrialRecord, by_score, clusters_of, how_ended, winner
+from sweeps.results.run_folder import BEST
+from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
+from sweeps.results.trial_params import from_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import STOP_FOLDER
-from trainables.atomic import replace_file, replacing_folder, restore
-from trainables.checks.trial_warnings import watch_best, watch_first
+from trainables.atomic import replace_file, replacing_folder, restore_folder
+from trainables.checks.trial_warnings import best_round_warnings, first_round_warnings
 from trainables.core import Example
 from trainables.runtime.trial import ADAPTER_FOLDER
 
@@ -48,7 +51,7 @@ class Recorder(Callback):
         self.clusters: Sequence[str] = ()
         self.trivial: Mapping[str, float] = {}  # what strategies that learn nothing score on the test split
         self.lost: Mapping[str, str] = {}  # finalists that have no score, by name: why
-        restore(folder / BEST)  # where an earlier driver was killed
+        restore_folder(folder / BEST)  # where an earlier driver was killed
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
@@ -62,8 +65,7 @@ class Recorder(Callback):
         self.records[trial.trial_id] = TrialRecord(
             trial_id=trial.trial_id,
             number=len(self.records),
-            learner=self._sweep.resolve(trial.config)[0].learner.name,
-            params=dict(trial.config),
+            params=from_axes(trial.config, self._sweep.learners[0]),
             status="running",
         )
 
@@ -87,7 +89,7 @@ class Recorder(Callback):
         if history.diverged:
             update |= {"status": "diverged", "items": (), "clusters": (), "n_items": 0}
         self._set(trial.trial_id, **update)
-        for mark in watch_first(result):
+        for mark in first_round_warnings(result):
             self._note(trial.trial_id, mark)
         if result.get("memory_halvings"):
             self._note(trial.trial_id, "short of memory: fewer rows at a time")
@@ -153,7 +155,7 @@ class Recorder(Callback):
         """Mark the trials whose best round means little; to be called when all baselines are known."""
         for record in by_score(self.records.values()):
             if best := record.history.best:
-                for mark in watch_best(best, self._baselines):
+                for mark in best_round_warnings(best, self._baselines):
                     self._note(record.trial_id, mark)
 
     def conclusions(self) -> list[str]:
@@ -175,6 +177,7 @@ class Recorder(Callback):
             records,
             baselines=self._baselines,
             rounds=self.rounds,
+            learners=self._sweep.learners,
             remarks=[*self._remarks, *self.conclusions()],
             section=section,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,25 +19,25 @@ from ray.tune.tune_config import ResumeConfig
 
 from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.persistence.snapshot import SNAPSHOT, Snapshot
+from sweeps.persistence.study import storage_of
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity
-from sweeps.results.finals import Candidate, Final, candidates
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.finals import candidates
+from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
-from sweeps.spec.sweep import LEARNER, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable
-from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import SweepStopper
-from sweeps.tuning.study import storage_of
 from trainables.core import Task
-from trainables.packed.specs import TeamShape
+from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
-from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeats
-from trainables.runtime.trial import Asked, Hosts, Trial
+from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
+from trainables.runtime.trial import Hosts, TaskWithSearchSplit, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
@@ -64,7 +64,7 @@ class Prepared:
     placement: Placement
     threads: int  # of each process that trains
     hosts: Hosts
-    workers: TeamShape | None  # processes that train each trial, if not its own process or a host does
+    workers: WorkerGroupShape | None  # processes that train each trial, if not its own process or a host does
     trials_at_once: int | None
     untouched: dict[str, Any]  # learner -> Ray's reference to the metrics of its base before training
     baselines: dict[str, float]  # the recorder shares it
@@ -127,8 +127,10 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
     costs = context.cost_limit
     stopper = SweepStopper(context.folder, sweep.rounds, sweep.time_budget_s)
-    progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values())
-    free = FreeSeats([host for of_base in hosts.values() for host in of_base])
+    progress = Progress(
+        sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values(), sweep.learners
+    )
+    free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
         threads=threads,
@@ -138,13 +140,15 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
-        searcher=searcher_of(sweep, context.folder, costs.may_start if costs else None),
+        searcher=OptunaSearcher(
+            SearchSettings.of_sweep(sweep), storage_of(context.folder), costs.may_start if costs else None
+        ),
         stopper=stopper,
         callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
     )
 
 
-def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> TeamShape | None:
+def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> WorkerGroupShape | None:
     """Return the processes that train each trial; None if its own process or a host does.
 
     On several nodes a trial without a host gets a worker process: the trial's own then stays on the driver's node,
@@ -153,7 +157,7 @@ def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> TeamSh
     if placement.team is not None or placement.shape is not None or capacity.nodes == 1:
         return placement.team
     resources = sweep.resources_per_trial
-    return TeamShape(1, resources.get("cpu", 0), resources.get("gpu", 0))
+    return WorkerGroupShape(1, resources.get("cpu", 0), resources.get("gpu", 0))
 
 
 def trials_at_once(sweep: Sweep, placement: Placement, capacity: Capacity) -> int | None:
@@ -198,23 +202,6 @@ def scheduler_of(sweep: Sweep) -> AsyncHyperBandScheduler:
         max_t=sweep.rounds,
         grace_period=sweep.effective_grace_period(),
         reduction_factor=sweep.reduction_factor,
-    )
-
-
-def searcher_of(sweep: Sweep, folder: Path, may_start: Callable[[], bool | None] | None) -> OptunaSearcher:
-    """Return the searcher on the study in the sweep's folder. `may_start` can delay or refuse further trials."""
-    return OptunaSearcher(
-        sweep.joined_space(),
-        storage=storage_of(folder),
-        study_name=sweep.name,
-        seed=sweep.seed,
-        sampler=sweep.search,
-        accept=sweep.resolve,
-        may_start=may_start,
-        objectives=sweep.objectives,
-        rounds=sweep.rounds,
-        enqueue=[*sweep.first, *sweep.defaults()],
-        shared=LEARNER if len(sweep.pairs) > 1 else None,
     )
 
 
@@ -330,7 +317,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if confirmed is None:
         return False
     task = sweep.pairs[0].task
-    on_test = replace(sweep.pairs[0], task=cast(Task, Asked(task, task.test())))
+    on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
     recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
     for final in recorder.finals:
         if final.trial_id is not None:

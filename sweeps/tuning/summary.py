@@ -13,8 +13,10 @@ import yaml
 
 from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
-from sweeps.results.leaderboard import TrialRecord, print_table
+from sweeps.results.leaderboard import print_table
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, END_FILE, Run
+from sweeps.results.trial_params import to_axes
 from sweeps.spec.open_run import job_of
 from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import Sweep
@@ -46,7 +48,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
         command = shlex.join([program_path("espalier"), "reproduce", str(folder)])
         for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
             print(line)
-        keep_config(folder, best, command)
+        keep_config(folder, sweep, best, command)
         outcome.tracking.log_winner(best.trial_id, folder / BEST)
         print(f"train the winner again:\n  {command}")
     page = make_report(folder) if report else None
@@ -80,12 +82,13 @@ def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def keep_config(folder: Path, best: TrialRecord, command: str) -> None:
+def keep_config(folder: Path, sweep: Sweep, best: TrialRecord, command: str) -> None:
     """Write `best/config.yaml`: the trial, its score, and the command that trains it again."""
     target = folder / BEST
     target.mkdir(exist_ok=True)
     job = job_of(Run.read(folder), best.trial_id)
-    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": dict(best.params)}
+    params = to_axes(best.params, sweep.learners)
+    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": params}
     facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
     replace_file(target / "config.yaml", yaml.safe_dump(facts, sort_keys=False).encode())
 

@@ -118,7 +118,7 @@ def test_machines_of_ones_own_get_nothing_but_the_checkout(tmp_path, monkeypatch
     mounts = yaml.safe_load((ROOT / "cluster/local.yaml").read_text())["file_mounts"]
     assert all(there == f"~/espalier/{here}" for there, here in mounts.items())
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.split(".")[0] for name in setup["tool"]["setuptools"]["packages"]}
+    packages = {name.rstrip("*") for name in setup["tool"]["setuptools"]["packages"]["find"]["include"]}
     needed = {setup["project"]["readme"], *setup["project"]["license-files"], "Makefile", "constraints.txt"}
     assert packages | needed | {"pyproject.toml"} <= {*mounts.values()}
     assert all((ROOT / here).exists() for here in mounts.values())

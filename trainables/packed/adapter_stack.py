@@ -27,7 +27,7 @@ from trainables.training.hash_dropout import keep_mask
 
 
 @dataclass(frozen=True)
-class Part:
+class ParameterSlice:
     """Where a parameter lies in the buffer: columns `start` to `stop`, in this shape per slot."""
 
     start: int
@@ -36,14 +36,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Drop:
+class BatchDropout:
     """Dropout of a batch: `rate_R` per lane, and the key that decides which of a lane's inputs are dropped."""
 
     rate_R: Tensor
     key_R: Tensor
 
 
-class Stack:
+class AdapterStack:
     """Stacked adapters for `seats` trials of rank at most `max_rank` and prompts of at most `max_prompt` tokens."""
 
     def __init__(self, base: Base, seats: int, max_rank: int, max_prompt: int) -> None:
@@ -52,11 +52,11 @@ class Stack:
         dtype = torch.promote_types(base.dtype, torch.float32)  # as PEFT keeps adapters of a 16-bit base
         self.values = torch.zeros(seats + 1, 0, dtype=dtype, device=base.device)
         self.beside: dict[str, Tensor] = {}  # buffers of the values' shape, as an optimizer's, that grow with them
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, ParameterSlice] = {}
         self.leaves: dict[str, Tensor] = {}
         self._scale_S = torch.zeros(seats + 1, dtype=dtype, device=base.device)
         self._lanes: Tensor | None = None  # the slots of the batch in the model now, as `run` is told them
-        self._drop: Drop | None = None
+        self._drop: BatchDropout | None = None
         self._keep = 0
         self._handles: list[Any] = _last_positions_only(base.model, lambda: self._keep)
         if max_prompt:
@@ -86,7 +86,7 @@ class Stack:
         part = self.parts[name]
         return (self.values if buffer is None else buffer)[:, part.start : part.stop].unflatten(1, part.shape)
 
-    def run(self, lanes: Tensor, drop: Drop | None, keep: int, **inputs: Any) -> Any:
+    def run(self, lanes: Tensor, drop: BatchDropout | None, keep: int, **inputs: Any) -> Any:
         """The base's forward pass with the adapters on: `lanes` says which slot each row belongs to, or, if they are
         fewer than the rows, each block of as many neighbouring rows: A and B are copied once a block.
 
@@ -113,7 +113,7 @@ class Stack:
         parts, end = dict(self.parts), self.values.shape[1]
         for name, shape in shapes.items():
             start, end = end, end + torch.Size(shape).numel()
-            parts[name] = Part(start, end, shape)
+            parts[name] = ParameterSlice(start, end, shape)
         more = self.values.new_zeros(self.seats + 1, end - self.values.shape[1])
         values = torch.cat([self.values, more], 1)
         beside = {name: torch.cat([buffer, more], 1) for name, buffer in self.beside.items()}
@@ -129,12 +129,12 @@ class Stack:
             x = inputs[0].to(a_G.dtype).reshape(len(a_G), -1, a_G.shape[2])  # some modules see rows and tokens as one
             if self._drop is not None:
                 x = x * keep_mask(self._drop.key_R, self._drop.rate_R, number, x)
-            return updated(output, x, a_G, b_G, self._scale_G_1_1)
+            return with_lora_update(output, x, a_G, b_G, self._scale_G_1_1)
 
         return add_update
 
 
-def updated(output: Tensor, x_G: Tensor, a_G: Tensor, b_G: Tensor, scale_G_1_1: Tensor) -> Tensor:
+def with_lora_update(output: Tensor, x_G: Tensor, a_G: Tensor, b_G: Tensor, scale_G_1_1: Tensor) -> Tensor:
     """A module's output, of inputs that are cut in G blocks, and what each block's A and B add to it; shape and dtype
     stay."""
     y = output.to(a_G.dtype).reshape(len(a_G), -1, output.shape[-1])

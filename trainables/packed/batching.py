@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from trainables.core import Row
-from trainables.packed.adapter_stack import Drop, Stack
-from trainables.training.hash_dropout import lane_key
+from trainables.packed.adapter_stack import AdapterStack, BatchDropout
 from trainables.training.neftune import amplitude, noised
-from trainables.training.sequence_packing import attention, outline
+from trainables.training.sequence_packing import document_attention, document_outline
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,16 @@ class Lane:
 
 
 @dataclass
-class Batch:
+class ModelInputs:
     """What the model takes. `inputs` are its keyword arguments; `tokens` is (R, T)."""
 
     inputs: dict[str, Tensor]
     tokens: Tensor
     lanes: Tensor  # (R,) slots
-    drop: Drop | None
+    drop: BatchDropout | None
 
 
-def width(tokens: int) -> int:
+def padded_width(tokens: int) -> int:
     """The size that this many tokens are padded to: steps of 8 up to 64, then of an eighth to a quarter.
 
     Every lane gets at least one padded column: where no lane of a batch has any, transformers drops the mask and
@@ -58,16 +57,18 @@ def width(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int, bool]:
+def batch_size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int, bool]:
     """Tokens of these rows' lanes; positions from the first label of any row to the end, up to a power of two from 8 or
     all; and whether any row holds several documents, as attention then takes another path."""
-    whole = width(prompt + max(len(row.tokens) for row in rows))
+    whole = padded_width(prompt + max(len(row.tokens) for row in rows))
     longest = max(len(row.tokens) - row.labels.index(True) for row in rows)
     labels = min(max(8, 1 << (longest - 1).bit_length()), whole - 1)
     return whole, labels, any(row.starts for row in rows)
 
 
-def batch(stack: Stack, rows: Sequence[Lane], lanes: int, tokens: int, several: bool = False) -> Batch:
+def build_batch(
+    stack: AdapterStack, rows: Sequence[Lane], lanes: int, tokens: int, several: bool = False
+) -> ModelInputs:
     """Rows in `lanes` lanes of `tokens` tokens. Drawn on the CPU and moved once.
 
     `several`: attend by document. Lanes with `starts` need it; what it is for the others is up to their own seat.
@@ -76,11 +77,14 @@ def batch(stack: Stack, rows: Sequence[Lane], lanes: int, tokens: int, several: 
     filled = [*rows, *[Lane(empty, (base.eos,))] * (lanes - len(rows))]
     padding = [tokens - lane.prompt - len(lane.tokens) for lane in filled]
     ids = [[base.eos] * (pad + lane.prompt) + list(lane.tokens) for lane, pad in zip(filled, padding, strict=True)]
-    outlines = [outline(pad, tokens - pad, lane.starts) for lane, pad in zip(filled, padding, strict=True)]
+    outlines = [document_outline(pad, tokens - pad, lane.starts) for lane, pad in zip(filled, padding, strict=True)]
     mask, place = ([own[part] for own in outlines] for part in range(2))
     packed = torch.tensor([ids, mask, place], device=base.device)
     slots = torch.tensor([lane.slot for lane in filled], device=base.device)
-    inputs = {"attention_mask": attention(packed[1], base.model) if several else packed[1], "position_ids": packed[2]}
+    inputs = {
+        "attention_mask": document_attention(packed[1], base.model) if several else packed[1],
+        "position_ids": packed[2],
+    }
     noisy = any(lane.noise for lane in filled)
     if stack.max_prompt or noisy:
         embeddings = base.model.get_input_embeddings()(packed[0])
@@ -93,7 +97,7 @@ def batch(stack: Stack, rows: Sequence[Lane], lanes: int, tokens: int, several: 
         inputs["inputs_embeds"] = embeddings
     else:
         inputs["input_ids"] = packed[0]
-    return Batch(inputs, packed[0], slots, _drop(filled, base.device))
+    return ModelInputs(inputs, packed[0], slots, _drop(filled, base.device))
 
 
 def _with_noise(lanes: Sequence[Lane], embeddings: Tensor) -> Tensor:
@@ -104,7 +108,9 @@ def _with_noise(lanes: Sequence[Lane], embeddings: Tensor) -> Tensor:
     return noised(keys, torch.tensor(bounds, device=device), embeddings)
 
 
-def _with_prompts(stack: Stack, embeddings: Tensor, starts_R_1: Tensor, lengths_R_1: Tensor, slots_R: Tensor) -> Tensor:
+def _with_prompts(
+    stack: AdapterStack, embeddings: Tensor, starts_R_1: Tensor, lengths_R_1: Tensor, slots_R: Tensor
+) -> Tensor:
     """Embeddings (R, T, H), each lane's virtual tokens standing between its padding and its tokens."""
     place = torch.arange(embeddings.shape[1], device=embeddings.device) - starts_R_1
     virtual = (place >= 0) & (place < lengths_R_1)
@@ -112,18 +118,8 @@ def _with_prompts(stack: Stack, embeddings: Tensor, starts_R_1: Tensor, lengths_
     return torch.where(virtual[..., None], stack.prompts(number).to(embeddings.dtype), embeddings)
 
 
-def _drop(lanes: Sequence[Lane], device: torch.device) -> Drop | None:
+def _drop(lanes: Sequence[Lane], device: torch.device) -> BatchDropout | None:
     if not any(lane.drop for lane in lanes):
         return None
     rates = torch.tensor([lane.drop for lane in lanes], device=device)
-    return Drop(rates, torch.tensor([lane.key for lane in lanes], dtype=torch.int32, device=device))
-
-
-def training_lanes(
-    slot: int, rows: Sequence[Row], prompt: int, drop: float, seed: int, step: int, micro: int, noise: float = 0.0
-) -> list[Lane]:
-    """A micro-batch's rows as lanes, each with its own key for dropout and noise."""
-    return [
-        Lane(slot, row.tokens, prompt, drop, lane_key(seed, step, micro, i) if drop or noise else 0, row.starts, noise)
-        for i, row in enumerate(rows)
-    ]
+    return BatchDropout(rates, torch.tensor([lane.key for lane in lanes], dtype=torch.int32, device=device))

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from trainables.core import Completion
-from trainables.packed.adapter_stack import Stack
-from trainables.packed.batching import Lane, batch, width
-from trainables.packed.determinism import FEWEST_LANES, attention_from_one_token
-from trainables.packed.kv_cache import Joined, joins
+from trainables.packed.adapter_stack import AdapterStack
+from trainables.packed.batching import Lane, build_batch, padded_width
+from trainables.packed.determinism import MIN_LANES, single_token_attention
+from trainables.packed.kv_cache import JoinedCache, can_join_caches
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,33 @@ class Prompt:
     """
 
     lane: Lane
-    width: int
+    padded_width: int
     cache: int
     max_new_tokens: int
     block: int
 
 
-def prompts_of(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int) -> list[Prompt]:
+def decode_prompts(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int) -> list[Prompt]:
     """A seat's request: prompts as token ids, after so many virtual tokens."""
-    widths = [width(virtual + len(tokens)) for tokens in rows]
-    block = FEWEST_LANES if len(rows) >= FEWEST_LANES else 1
+    widths = [padded_width(virtual + len(tokens)) for tokens in rows]
+    block = MIN_LANES if len(rows) >= MIN_LANES else 1
     return [
         Prompt(Lane(slot, tuple(tokens), virtual), own, max(widths), max_new_tokens, block)
         for tokens, own in zip(rows, widths, strict=True)
     ]
 
 
-Spent = Callable[[Mapping[int, float]], None]  # is told how much each prompt, by its place, has just had computed
+ReportWork = Callable[[Mapping[int, float]], None]  # is told how much each prompt, by its place, has just had computed
 
 
 @torch.no_grad()
 def generate(
-    stack: Stack,
+    stack: AdapterStack,
     prompts: Sequence[Prompt],
     lanes: int,
     full: bool = False,
     blocks: bool = True,
-    spent: Spent = lambda work: None,
+    spent: ReportWork = lambda work: None,
 ) -> list[Completion]:
     """Greedy completions, in the order of `prompts`, at most `lanes` at a time, or a block.
 
@@ -65,11 +65,11 @@ def generate(
     of its A and B; `spent` hears of each prompt's padded width when it has been read, and of 1 for each token after.
     """
     results = [Completion([]) for _ in prompts]
-    together = joins(stack.base)
+    together = can_join_caches(stack.base)
     groups: dict[tuple[int, int], list[int]] = {}
     for index, prompt in enumerate(prompts):
         block = prompt.block if together and blocks and not full else 1
-        groups.setdefault((prompt.cache if together else prompt.width, block), []).append(index)
+        groups.setdefault((prompt.cache if together else prompt.padded_width, block), []).append(index)
     for (room, block), indices in sorted(groups.items()):
         every, at_once = _blocks(prompts, indices, block), max(1, lanes // block)
         for start in range(0, len(every), at_once):
@@ -82,20 +82,20 @@ def generate(
 
 def _blocks(prompts: Sequence[Prompt], indices: Sequence[int], block: int) -> list[list[int]]:
     """Prompts of one slot each, at most `block` together, the narrowest first."""
-    order = sorted(indices, key=lambda i: (prompts[i].lane.slot, prompts[i].width))
+    order = sorted(indices, key=lambda i: (prompts[i].lane.slot, prompts[i].padded_width))
     slots = [[*own] for _, own in groupby(order, key=lambda i: prompts[i].lane.slot)]
     blocks = [own[first : first + block] for own in slots for first in range(0, len(own), block)]
-    return sorted(blocks, key=lambda own: prompts[own[-1]].width)
+    return sorted(blocks, key=lambda own: prompts[own[-1]].padded_width)
 
 
 def _decode(
-    stack: Stack,
+    stack: AdapterStack,
     everyone: Sequence[Prompt],
     blocks: Sequence[Sequence[int]],
     room: int,
     block: int,
     fixed: int,
-    spent: Spent,
+    spent: ReportWork,
 ) -> list[Completion]:
     """One batch with a key-value cache; when half of its lanes have ended, the others move together.
 
@@ -106,7 +106,7 @@ def _decode(
     prompts = [everyone[i] for i in order]
     results = [Completion([]) for _ in prompts]
     at = _prefill(stack, prompts, _laid_out(blocks, block, fixed), room, block, fixed)
-    work: dict[int, float] = {i: prompt.width for i, prompt in enumerate(prompts)}
+    work: dict[int, float] = {i: prompt.padded_width for i, prompt in enumerate(prompts)}
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
         said = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
@@ -131,7 +131,7 @@ def _decode(
 
 
 @dataclass
-class _Lanes:
+class _DecodeState:
     """A batch between two tokens. `owners`: which prompt each lane works for, None where it works for nobody;
     `slots_G`: whose each `block` of neighbouring lanes is."""
 
@@ -144,13 +144,13 @@ class _Lanes:
     logprob_R: Tensor  # of the next token, nats
     cache: Any = None
 
-    def step(self, stack: Stack) -> None:
+    def step(self, stack: AdapterStack) -> None:
         """Take the next token in, and find the one after it."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
         self.position_R_1 = self.position_R_1 + 1
         if math.isfinite(stack.base.positions):  # lanes whose row has ended go on until the batch shrinks
             self.position_R_1.clamp_(max=int(stack.base.positions) - 1)
-        with attention_from_one_token(stack.base.device):
+        with single_token_attention(stack.base.device):
             output = stack.run(
                 self.slots_G,
                 None,
@@ -174,7 +174,7 @@ class _Lanes:
             return slots[lane // self.block]
 
         seats = [[*own] for _, own in groupby(sorted(alive, key=whose), key=whose)]
-        order = _filled([lane for own in seats for lane in _filled(own, self.block)], FEWEST_LANES)
+        order = _filled([lane for own in seats for lane in _filled(own, self.block)], MIN_LANES)
         if 2 * len(order) > len(self.owners):
             return
         lanes = [alive[0] if lane is None else lane for lane in order]  # nobody looks at what those compute
@@ -193,7 +193,7 @@ def _laid_out(blocks: Sequence[Sequence[int]], block: int, fixed: int) -> list[i
     for own in blocks:
         owners += _filled(range(first, first + len(own)), block)
         first += len(own)
-    return _filled(owners, fixed or FEWEST_LANES)
+    return _filled(owners, fixed or MIN_LANES)
 
 
 def _filled(lanes: Sequence[int | None], size: int) -> list[int | None]:
@@ -202,11 +202,11 @@ def _filled(lanes: Sequence[int | None], size: int) -> list[int | None]:
 
 
 def _prefill(
-    stack: Stack, prompts: Sequence[Prompt], owners: list[int | None], room: int, block: int, fixed: int
-) -> _Lanes:
+    stack: AdapterStack, prompts: Sequence[Prompt], owners: list[int | None], room: int, block: int, fixed: int
+) -> _DecodeState:
     """Run prompts, a width at a time, and join their caches, padded on the left to `room` columns."""
     lanes, device = len(owners), stack.base.device
-    at = _Lanes(
+    at = _DecodeState(
         block,
         owners,
         torch.tensor(
@@ -218,12 +218,14 @@ def _prefill(
         logprob_R=torch.zeros(lanes, device=device),
     )
     at.mask[:, -1] = 1  # a lane of nobody sees one column of zeros
-    together = Joined(lanes, room, max(p.max_new_tokens for p in prompts)) if joins(stack.base) else None
+    together = JoinedCache(lanes, room, max(p.max_new_tokens for p in prompts)) if can_join_caches(stack.base) else None
     place = {owner: lane for lane, owner in enumerate(owners) if owner is not None}
-    for tokens, group in groupby(sorted(place, key=lambda i: prompts[i].width), key=lambda i: prompts[i].width):
+    for tokens, group in groupby(
+        sorted(place, key=lambda i: prompts[i].padded_width), key=lambda i: prompts[i].padded_width
+    ):
         own = [*group]
         count, places = len(own), torch.tensor([place[i] for i in own], device=device)
-        rows = batch(stack, [prompts[i].lane for i in own], fixed or _lanes_for(count), tokens)
+        rows = build_batch(stack, [prompts[i].lane for i in own], fixed or _lanes_for(count), tokens)
         output = stack.run(rows.lanes, None, 1, **rows.inputs, use_cache=True)
         at.mask[places, room - tokens :] = rows.inputs["attention_mask"][:count]
         at.position_R_1[places] = rows.inputs["position_ids"][:count, -1:]
@@ -241,8 +243,8 @@ def likeliest(logits_R_V: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _lanes_for(rows: int) -> int:
-    """The next multiple of `FEWEST_LANES`."""
-    return -(-rows // FEWEST_LANES) * FEWEST_LANES
+    """The next multiple of `MIN_LANES`."""
+    return -(-rows // MIN_LANES) * MIN_LANES
 
 
 def _can_compact(cache: Any) -> bool:

@@ -20,25 +20,25 @@ from ray.exceptions import RayError
 from trainables.atomic import replacing_folder
 from trainables.models.loading import BaseName
 
-SHELF = "bases"  # the actor's name, in the driver's own namespace
-COPY = ".copied-from-driver"  # a file in every copy
-AT_ONCE = 2**26  # bytes
+SERVER = "bases"  # the actor's name, in the driver's own namespace
+COPY_MARKER = ".copied-from-driver"  # a file in every copy
+CHUNK_BYTES = 2**26  # bytes
 
 
-class File(NamedTuple):
+class FileStamp(NamedTuple):
     """What tells a file from a newer one, as rsync does."""
 
     size: int  # bytes
     time: int  # seconds
 
 
-class Shelf:
+class BaseServer:
     """Reads these folders, and no others, for processes of other machines."""
 
     def __init__(self, folders: Iterable[str]) -> None:
         self._folders = {*folders}
 
-    def files(self, folder: str) -> dict[str, File]:
+    def files(self, folder: str) -> dict[str, FileStamp]:
         """By path below the folder; none for one that is not offered."""
         return _files(Path(folder)) if folder in self._folders else {}
 
@@ -49,15 +49,15 @@ class Shelf:
             raise FileNotFoundError(f"{wanted} is not offered")
         with wanted.open("rb") as file:
             file.seek(start)
-            return file.read(AT_ONCE)
+            return file.read(CHUNK_BYTES)
 
 
 @contextmanager
-def offered(bases: Iterable[str]) -> Iterator[None]:
+def serve_bases(bases: Iterable[str]) -> Iterator[None]:
     """Meanwhile other machines get from this one what of the bases is a folder here."""
     folders = {BaseName.parse(base).source for base in bases if not base.startswith("builtin:")}
     here = {f"node:{ray.util.get_node_ip_address()}": 0.0001}
-    actor = ray.remote(Shelf).options(name=SHELF, num_cpus=0, resources=here, max_restarts=-1, max_task_retries=3)
+    actor = ray.remote(BaseServer).options(name=SERVER, num_cpus=0, resources=here, max_restarts=-1, max_task_retries=3)
     shelf: Any = actor.remote(there) if (there := [folder for folder in folders if Path(folder).is_dir()]) else None
     try:
         yield
@@ -66,13 +66,13 @@ def offered(bases: Iterable[str]) -> Iterator[None]:
             ray.kill(shelf)
 
 
-def brought(base: str) -> str:
+def fetch_base(base: str) -> str:
     """The base's name, now that its files are on this machine, if the driver offers them. Raises OSError."""
     folder = Path(BaseName.parse(base).source)
-    if (folder.is_dir() and not (folder / COPY).is_file()) or not ray.is_initialized():
+    if (folder.is_dir() and not (folder / COPY_MARKER).is_file()) or not ray.is_initialized():
         return base
     try:
-        shelf = ray.get_actor(SHELF)
+        shelf = ray.get_actor(SERVER)
     except ValueError:  # nothing is offered
         return base
     copy(shelf, str(folder), folder)
@@ -85,17 +85,17 @@ def copy(shelf: Any, origin: str, target: Path) -> None:
     Raises OSError, with the remedy, where it cannot be read there or written here.
     """
     try:
-        files: Mapping[str, File] = ray.get(shelf.files.remote(origin))
+        files: Mapping[str, FileStamp] = ray.get(shelf.files.remote(origin))
         if not files:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
-            if _files(target) == files and (target / COPY).is_file():
+            if _files(target) == files and (target / COPY_MARKER).is_file():
                 return
             with replacing_folder(target) as fresh:
                 for path, file in files.items():
                     _write(fresh / path, file, partial(shelf.read.remote, origin, path))
-                (fresh / COPY).touch()
+                (fresh / COPY_MARKER).touch()
     except RayError as error:
         raise OSError(f"{origin} of the driver's machine cannot be read there: {error}") from error
     except OSError as error:
@@ -105,7 +105,7 @@ def copy(shelf: Any, origin: str, target: Path) -> None:
         ) from error
 
 
-def _write(target: Path, file: File, read: Callable[[int], Any]) -> None:
+def _write(target: Path, file: FileStamp, read: Callable[[int], Any]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as written:
         while some := ray.get(read(written.tell())):
@@ -113,7 +113,7 @@ def _write(target: Path, file: File, read: Callable[[int], Any]) -> None:
     os.utime(target, (file.time, file.time))
 
 
-def _files(folder: Path) -> dict[str, File]:
+def _files(folder: Path) -> dict[str, FileStamp]:
     """By path below the folder."""
     told = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*") if path.is_file()}
-    return {path: File(own.st_size, int(own.st_mtime)) for path, own in told.items() if path != COPY}
+    return {path: FileStamp(own.st_size, int(own.st_mtime)) for path, own in told.items() if path != COPY_MARKER}

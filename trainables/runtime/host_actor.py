@@ -20,7 +20,9 @@ import ray
 from trainables.core import Evaluation, Pair, RoundResult, Split
 from trainables.packed.specs import SeatLost, SeatReply, Shape
 
-PATIENCE_S = 0.2  # how long a tick waits for seats that have just been answered: a controller takes 20 ms a result
+WAIT_FOR_OTHERS_S = (
+    0.2  # how long a tick waits for seats that have just been answered: a controller takes 20 ms a result
+)
 RETRIES = 30  # of a call that nobody waits for; Ray spends one every second or two while it restarts the host
 
 
@@ -32,10 +34,10 @@ class HostProcess:
 
         from trainables.models.loading import load
         from trainables.packed.host import Host
-        from trainables.runtime.base_transfer import brought
+        from trainables.runtime.base_transfer import fetch_base
 
         torch.set_num_threads(threads)
-        self._host = Host(load(brought(base)), shape)
+        self._host = Host(load(fetch_base(base)), shape)
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future]] = queue.SimpleQueue()
         self._waiting: dict[str, Future] = {}
         self._rounds: dict[str, RoundResult] = {}  # of trials that are being evaluated
@@ -132,13 +134,13 @@ class HostProcess:
     def _turn(self) -> None:
         self._take_in(wait=not self._host.busy)
         while self._host.busy and self._others_may_come():
-            self._take_in(wait=True, timeout=PATIENCE_S)
+            self._take_in(wait=True, timeout=WAIT_FOR_OTHERS_S)
         if not self._host.busy:
             return
         try:
             results = self._host.tick()
         except Exception as fault:  # of the host itself: every trial that is at work hears of it
-            results = dict.fromkeys(self._waiting, survived(fault))
+            results = dict.fromkeys(self._waiting, raise_if_device_lost(fault))
         for trial_id, result in results.items():
             self._answer(trial_id, result)
 
@@ -150,14 +152,14 @@ class HostProcess:
                 try:
                     do()
                 except Exception as fault:
-                    future.set_exception(survived(fault))
+                    future.set_exception(raise_if_device_lost(fault))
                 do, future = self._inbox.get_nowait()
         except queue.Empty:
             return
 
     def _others_may_come(self) -> bool:
         """Whether a seat has just been answered and is idle: better a short wait than a tick without it."""
-        return bool(self._open - self._waiting.keys()) and time.monotonic() - self._answered < PATIENCE_S
+        return bool(self._open - self._waiting.keys()) and time.monotonic() - self._answered < WAIT_FOR_OTHERS_S
 
     def _answer(self, trial_id: str, result: Any) -> None:
         """What the trial waits for, unless its round goes on to an evaluation first."""
@@ -168,7 +170,7 @@ class HostProcess:
         except Exception as fault:  # also of what is made of the result: no memory for the state, no disk for files
             self._host.drop(trial_id)
             self._rounds.pop(trial_id, None)
-            self._waiting.pop(trial_id).set_exception(survived(fault))
+            self._waiting.pop(trial_id).set_exception(raise_if_device_lost(fault))
         else:
             if reply is None:
                 return
@@ -193,11 +195,11 @@ class HostProcess:
         return SeatReply(self._host.state(trial_id), self._host.files(trial_id), trained, evaluation)
 
 
-def survived(fault: Exception) -> Exception:
+def raise_if_device_lost(fault: Exception) -> Exception:
     """The fault, for whoever asked. One that this process does not survive ends it: trials go on in its successor."""
-    from trainables.training.oom import lost_device
+    from trainables.training.oom import is_device_lost
 
-    if lost_device(fault):
+    if is_device_lost(fault):
         raise SystemExit("the device is lost to this process") from fault
     return fault
 

@@ -42,7 +42,7 @@ def answers(host: Any, within_s: float = ANSWER_S) -> bool:
             time.sleep(0.2)
 
 
-class FreeSeats(tune.Callback):
+class FreeSeatsCallback(tune.Callback):
     """Frees the seat of a trial that ended without a word, as a killed process does: others may wait for it."""
 
     def __init__(self, hosts: Sequence[Any]) -> None:
@@ -55,7 +55,7 @@ class FreeSeats(tune.Callback):
     on_trial_error = on_trial_complete
 
 
-class Seat:
+class HostClient:
     """A trial's place in a host, seen as a `Learner`. A host that dies costs the round it was in, no more."""
 
     def __init__(self, hosts: Sequence[Any], pair: Pair, seed: int, trial_id: str, searching: bool = True) -> None:
@@ -64,7 +64,7 @@ class Seat:
         self._reply: SeatReply | None = None  # of the last round, as long as nothing has changed since
         first = sum(trial_id.encode()) % len(hosts)  # a place that differs between trials
         self._hosts = [*hosts[first:], *hosts[:first]]
-        self._host = self._take()
+        self.host = self._take()
 
     def round(self) -> RoundResult:
         reply: SeatReply = self._call("advance", self._searching)
@@ -88,7 +88,7 @@ class Seat:
         write_files(folder, self._last_reply().adapter)
 
     def close(self) -> None:
-        self._free(self._host)
+        self._free(self.host)
 
     def _last_reply(self) -> SeatReply:
         if self._reply is None:
@@ -109,7 +109,7 @@ class Seat:
             for host in up:
                 self._free(host)  # a process of this trial that died left its seat
             for host in up:
-                self._host = host
+                self.host = host
                 try:
                     self._ask("open", self._pair, self._seed)
                     return host
@@ -139,7 +139,7 @@ class Seat:
 
     def _return(self, method: str) -> None:
         """To the host that died or another, from the last finished round, which `load` brings along itself."""
-        if self._answers(self._host, MOVE_S):
+        if self._answers(self.host, MOVE_S):
             self._ask("open", self._pair, self._seed)
         else:
             self._take()
@@ -165,6 +165,6 @@ class Seat:
 
     def _ask(self, method: str, *args: Any) -> Any:
         try:
-            return ray.get(getattr(self._host, method).remote(self._id, *args))
+            return ray.get(getattr(self.host, method).remote(self._id, *args))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None

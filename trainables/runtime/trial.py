@@ -15,7 +15,8 @@ from typing import Any, cast
 from ray import tune
 
 from trainables.core import START, Evaluation, Example, Learner, Pair, RoundResult, Split, Task
-from trainables.packed.specs import Shape, TeamShape
+from trainables.packed.specs import Shape, WorkerGroupShape
+from trainables.runtime.open_learner import open_in_process
 
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
 
@@ -30,7 +31,7 @@ def open_learner(
     hosts: Hosts | None = None,
     searching: bool = True,
     shape: Shape | None = None,
-    team: TeamShape | None = None,
+    team: WorkerGroupShape | None = None,
 ) -> Learner:
     """A pair's learner: in a seat of a host that has its base, in a host of its own, or, without a base, as it is.
 
@@ -38,24 +39,19 @@ def open_learner(
     `team`: by several processes instead.
     """
     if team is not None:
-        from trainables.runtime.worker_group import Team
+        from trainables.runtime.worker_group import WorkerGroup
 
-        return Team(team, pair, seed)
+        return WorkerGroup(team, pair, seed)
     if hosts and pair.base in hosts:
-        from trainables.runtime.host_client import Seat
+        from trainables.runtime.host_client import HostClient
 
-        return Seat(hosts[pair.base], pair, seed, trial_id, searching)
-    if not pair.learner.needs_base:
-        return pair.learner.build(None, pair.task, seed)  # type: ignore[return-value]
-    from trainables.models.loading import load
-    from trainables.packed.solo import Solo
-
-    base = load(pair.base)
-    learner = pair.learner.build(base, pair.task, seed)
-    return learner if isinstance(learner, Learner) else Solo(base, learner, seed, trial_id, shape)
+        return HostClient(hosts[pair.base], pair, seed, trial_id, searching)
+    return open_in_process(pair, seed, trial_id, shape)
 
 
-def untouched_scores(pair: Pair, seed: int, split: Split = "search", team: TeamShape | None = None) -> dict[str, Any]:
+def untouched_scores(
+    pair: Pair, seed: int, split: Split = "search", team: WorkerGroupShape | None = None
+) -> dict[str, Any]:
     """Metrics of the pair's base before anything is trained; empty where there is no base."""
     if not pair.learner.needs_base:
         return {}
@@ -63,9 +59,9 @@ def untouched_scores(pair: Pair, seed: int, split: Split = "search", team: TeamS
         return _untouched_by(team, pair, seed, split)
     from trainables.models.loading import load
     from trainables.packed.host import Host
-    from trainables.runtime.base_transfer import brought
+    from trainables.runtime.base_transfer import fetch_base
 
-    base = load(brought(pair.base))  # this may be any machine
+    base = load(fetch_base(pair.base))  # this may be any machine
     learner = pair.learner.build(base, pair.task, seed)
     if not isinstance(learner, Learner):
         return Host(base).evaluate_untouched(learner, split).flat()
@@ -74,11 +70,11 @@ def untouched_scores(pair: Pair, seed: int, split: Split = "search", team: TeamS
     return evaluation.flat()
 
 
-def _untouched_by(team: TeamShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
+def _untouched_by(team: WorkerGroupShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
     """What a team's learners begin as is the base itself."""
-    from trainables.runtime.worker_group import Team
+    from trainables.runtime.worker_group import WorkerGroup
 
-    learner = Team(team, pair, seed)
+    learner = WorkerGroup(team, pair, seed)
     evaluation = learner.evaluate(split)
     learner.dismiss()
     return evaluation.flat()
@@ -115,16 +111,16 @@ class Trial(tune.Trainable):
         resolve: Callable[[dict[str, Any]], Pair] | None = None,
         seed: int = 0,
         hosts: Hosts | None = None,
-        team: TeamShape | None = None,
+        team: WorkerGroupShape | None = None,
     ) -> None:
         assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
         self._resolve, self._seed, self._hosts, self._team = resolve, seed, hosts, team
-        self._open(config)
+        self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._learner.close()
         self._learner = None  # before there is a second model
-        self._open(new_config)
+        self._start(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -162,25 +158,28 @@ class Trial(tune.Trainable):
                 self._learner.close()
         finally:
             if self._team is not None:
-                from trainables.runtime.worker_group import Team
+                from trainables.runtime.worker_group import WorkerGroup
 
-                Team.dismiss()  # the processes outlive a trial, not this one
+                WorkerGroup.dismiss()  # the processes outlive a trial, not this one
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self._began, self._seconds = 0, 0.0
+        self._open(config)
 
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
-        self._began, self._seconds = 0, 0.0
         if START in config:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
             assert self._storage is not None, "Tune gives a trial one"
-            self._began = go_on(self._learner, Path(self._storage.storage_fs_path) / config[START])
+            self._began = load_start_state(self._learner, Path(self._storage.storage_fs_path) / config[START])
 
 
-def go_on(learner: Learner, file: Path) -> int:
+def load_start_state(learner: Learner, file: Path) -> int:
     """Load the state that a clone starts from; the rounds that are behind it."""
     learner.load(file.read_bytes())
     return int(file.stem.rpartition("-")[2])
 
 
-class Asked:
+class TaskWithSearchSplit:
     """A task with other examples as its search split: some learners train on the demonstrations in what they answer."""
 
     def __init__(self, task: Task, examples: Sequence[Example]) -> None:
@@ -222,6 +221,6 @@ class Finalist(Trial):
         job = config["job"]
         self._rounds = job["rounds"]
         pair = self._resolve(job["params"])
-        pair = replace(pair, task=cast(Task, Asked(pair.task, pair.task.test())))
+        pair = replace(pair, task=cast(Task, TaskWithSearchSplit(pair.task, pair.task.test())))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)
         self._seconds = 0.0  # which `save_checkpoint` writes

@@ -19,13 +19,14 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from trainables.core import Evaluation, Pair, RoundResult, Split
-from trainables.packed.specs import TeamShape, read_files, write_files
+from trainables.packed.specs import WorkerGroupShape, read_files, write_files
+from trainables.runtime.open_learner import open_in_process
 
 START_S = 1800  # that processes may wait for their machines, which may have yet to be rented
 MAX_RESTARTS = 3  # of the processes, within one order
 
 
-class Desk:
+class CommandBroker:
     """An actor between a trial and its processes: every order goes to all of them, and one answers."""
 
     def __init__(self, processes: int) -> None:
@@ -44,13 +45,13 @@ class Desk:
         self._answers.put_nowait(answer)
 
 
-class Loner:
+class SingleWorker:
     """A crew of one: an actor, wherever there is room."""
 
-    def __init__(self, shape: TeamShape) -> None:
+    def __init__(self, shape: WorkerGroupShape) -> None:
         self.alive = True
         anywhere = {"scheduling_strategy": "DEFAULT"}  # not in the room of the trial, which is none
-        self._hand: Any = ray.remote(Hand).options(num_cpus=shape.cpus, num_gpus=shape.gpus, **anywhere).remote()
+        self._hand: Any = ray.remote(Worker).options(num_cpus=shape.cpus, num_gpus=shape.gpus, **anywhere).remote()
 
     def order(self, *order: Any) -> Any:
         """Raises what the process failed with; RayActorError where it died."""
@@ -66,12 +67,12 @@ class Loner:
         ray.kill(self._hand)
 
 
-class Crew:
+class RayTrainWorkers:
     """The processes of one Ray Train run, until it ends. One order at a time."""
 
-    def __init__(self, shape: TeamShape) -> None:
+    def __init__(self, shape: WorkerGroupShape) -> None:
         self._shape = shape
-        self._desk: Any = ray.remote(Desk).options(num_cpus=0).remote(shape.processes)
+        self._desk: Any = ray.remote(CommandBroker).options(num_cpus=0).remote(shape.processes)
         self._run: Future[None] = Future()  # an executor's thread would keep this process from ending
         threading.Thread(target=self._train, daemon=True).start()
 
@@ -117,7 +118,7 @@ class Crew:
         # Ray Train's own; that it still writes there is not what a run failed with.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as notes:
             trainer = TorchTrainer(
-                take_orders,
+                worker_loop,
                 train_loop_config={"desk": self._desk},
                 scaling_config=scaling,
                 run_config=RunConfig(name="team", storage_path=notes, failure_config=never_again),
@@ -125,7 +126,7 @@ class Crew:
             trainer.fit()
 
 
-class Hand:
+class Worker:
     """One process: opens a pair's learner, on `device` with others or by itself, then calls its methods, as ordered."""
 
     def __init__(self, device: Any = None) -> None:
@@ -143,32 +144,30 @@ class Hand:
         try:
             return getattr(self._learner, name)(*arguments)
         except RuntimeError as fault:
-            from trainables.training.oom import lost_device
+            from trainables.training.oom import is_device_lost
 
-            if self._device is None and lost_device(fault):  # else Ray Train ends all of them
+            if self._device is None and is_device_lost(fault):  # else Ray Train ends all of them
                 os._exit(1)  # the trial goes on in another process
             raise
 
     def _opened(self, pair: Pair, seed: int, strategy: Any, halvings: int) -> Any:
         if pair.learner.needs_base:
-            from trainables.runtime.base_transfer import brought
+            from trainables.runtime.base_transfer import fetch_base
 
-            brought(pair.base)
+            fetch_base(pair.base)
         if self._device is None:
-            from trainables.runtime.trial import open_learner
+            return open_in_process(pair, seed)
+        from trainables.training.distributed import open_distributed
 
-            return open_learner(pair, seed)
-        from trainables.training.distributed import open_spread
-
-        return open_spread(pair, seed, strategy, halvings, device=self._device)
+        return open_distributed(pair, seed, strategy, halvings, device=self._device)
 
 
-def take_orders(config: dict[str, Any]) -> None:
+def worker_loop(config: dict[str, Any]) -> None:
     """What every process of a crew does."""
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    desk, rank, hand = config["desk"], get_context().get_world_rank(), Hand(get_device())
+    desk, rank, hand = config["desk"], get_context().get_world_rank(), Worker(get_device())
     while True:
         name, *arguments = ray.get(desk.next.remote(rank))
         if name == "end":
@@ -191,12 +190,12 @@ def _cause(error: BaseException | None) -> BaseException | None:
     return next(iter([*died, *own]), None)
 
 
-class Team:
+class WorkerGroup:
     """A `Learner` whose work a crew does. Processes that die, or run out of memory, cost the round they were in."""
 
-    _crew: Crew | Loner | None = None  # of this process: it is kept from trial to trial
+    workers: RayTrainWorkers | SingleWorker | None = None  # of this process: it is kept from trial to trial
 
-    def __init__(self, shape: TeamShape, pair: Pair, seed: int) -> None:
+    def __init__(self, shape: WorkerGroupShape, pair: Pair, seed: int) -> None:
         self._shape, self._pair, self._seed, self._halvings = shape, pair, seed, 0
         self._past: list[tuple[Any, ...]] | None = None  # the orders that lead from the beginning to here
         self._order(*self._open())
@@ -223,16 +222,16 @@ class Team:
         write_files(folder, self._order("files"))
 
     def close(self) -> None:
-        if Team._crew is not None and Team._crew.alive:
+        if WorkerGroup.workers is not None and WorkerGroup.workers.alive:
             with suppress(RayActorError):  # then there is nothing to close
-                Team._crew.order("close")
+                WorkerGroup.workers.order("close")
 
     @staticmethod
     def dismiss() -> None:
         """Let the processes go, where no trial is to follow."""
-        if Team._crew is not None and Team._crew.alive:
-            Team._crew.end()
-        Team._crew = None
+        if WorkerGroup.workers is not None and WorkerGroup.workers.alive:
+            WorkerGroup.workers.end()
+        WorkerGroup.workers = None
 
     def _open(self) -> tuple[Any, ...]:
         return "open", self._pair, self._seed, self._shape.strategy, self._halvings
@@ -242,12 +241,12 @@ class Team:
         restarts = 0
         while True:
             try:
-                if Team._crew is None or not Team._crew.alive:
-                    Team._crew = (Crew if self._shape.processes > 1 else Loner)(self._shape)
+                if WorkerGroup.workers is None or not WorkerGroup.workers.alive:
+                    WorkerGroup.workers = (RayTrainWorkers if self._shape.processes > 1 else SingleWorker)(self._shape)
                     if self._past is not None:
                         for past in (self._open(), *self._past):
-                            Team._crew.order(*past)
-                return Team._crew.order(*(order if order[0] != "open" else self._open()))
+                            WorkerGroup.workers.order(*past)
+                return WorkerGroup.workers.order(*(order if order[0] != "open" else self._open()))
             except RayActorError:
                 restarts += 1
                 if restarts > MAX_RESTARTS:
@@ -255,8 +254,8 @@ class Team:
             except Exception as fault:
                 if self._shape.processes == 1:  # it has seen to that itself
                     raise
-                from trainables.training.oom import HALVINGS, ran_out
+                from trainables.training.oom import MAX_HALVINGS, is_out_of_memory
 
-                if not ran_out(fault) or self._halvings == HALVINGS:
+                if not is_out_of_memory(fault) or self._halvings == MAX_HALVINGS:
                     raise
                 self._halvings += 1

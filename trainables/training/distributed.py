@@ -25,16 +25,16 @@ from torch.nn.parallel import DistributedDataParallel
 from trainables.core import Pair, RoundResult, Row
 from trainables.models.loading import BaseName, load
 from trainables.models.peft_adapters import lora_config
-from trainables.training.standalone import OwnModel, with_peft
+from trainables.training.standalone import StandaloneLearner, with_peft
 
 Strategy = Literal["auto", "ddp", "fsdp"]
 MEMORY_SHARE = 0.6  # of a device, for weights, gradients and moments; the rest is activations
 TRAINED_BYTES = 12  # of a trained parameter, beside its weight: a gradient and two moments in float32
 
 
-def open_spread(
+def open_distributed(
     pair: Pair, seed: int, strategy: Strategy = "auto", halvings: int = 0, *, device: torch.device
-) -> Spread:
+) -> DistributedLearner:
     """This process's part of a pair's learner. All processes of the group call it alike.
 
     `auto` shards what takes more than `MEMORY_SHARE` of a device. `halvings`: start with so many times half as many
@@ -47,26 +47,28 @@ def open_spread(
     torch.cuda.empty_cache()
     base = load(pair.base, device if four_bit else torch.device("cpu"))
     own: Any = pair.learner.build(base, pair.task, seed)
-    if not isinstance(own, OwnModel):  # a learner that could share its base: PEFT's modules give the same numbers
+    if not isinstance(
+        own, StandaloneLearner
+    ):  # a learner that could share its base: PEFT's modules give the same numbers
         own = with_peft(base, lora_config(base, own.adapter), own, seed)
     if strategy == "auto":
         fits = [True] * dist.get_world_size()
         dist.all_gather_object(fits, four_bit or _fits(own.model, device))  # devices may differ
         strategy = "ddp" if all(fits) else "fsdp"
-    return Spread(own, device, strategy, halvings)
+    return DistributedLearner(own, device, strategy, halvings)
 
 
-class Spread(OwnModel):
+class DistributedLearner(StandaloneLearner):
     """A `Learner` whose methods are called in all processes of a group alike; all return the same."""
 
-    def __init__(self, own: OwnModel, device: torch.device, strategy: Strategy, halvings: int = 0) -> None:
+    def __init__(self, own: StandaloneLearner, device: torch.device, strategy: Strategy, halvings: int = 0) -> None:
         self._rank, self._world, self.strategy = dist.get_rank(), dist.get_world_size(), strategy
         if strategy == "fsdp":
             self._root = _shard(own.model, device, self._world)
         else:
             own.model.to(device)
         super().__init__(own.base, own.model, own.learner, own.seed, own.give_back, own.optim)
-        self.device, self._halvings, self._in_step = device, halvings, strategy == "fsdp"
+        self.device, self.halvings, self._in_step = device, halvings, strategy == "fsdp"
         if strategy != "fsdp":
             self._forward = DistributedDataParallel(own.model, forward_sync_buffers=False)
 
@@ -93,12 +95,12 @@ class Spread(OwnModel):
         elif not getattr(self.base.model, "is_quantized", False):
             self.base.model.to("cpu")
 
-    def _backward(self, rows: Sequence[Row], micro: int, share: float) -> Tensor:
+    def backward(self, rows: Sequence[Row], micro: int, share: float) -> Tensor:
         """As of one process, from this one's part. The last parts are filled with rows that count for nothing."""
         part = -(-len(rows) // self._world)
         places = range(self._rank * part, (self._rank + 1) * part)
         mine = [rows[i] if i < len(rows) else rows[0] for i in places]
-        at_once = max(1, part >> self._halvings)
+        at_once = max(1, part >> self.halvings)
         spans = [slice(first, first + at_once) for first in range(0, part, at_once)]
 
         def forward(span: slice) -> list[Tensor]:

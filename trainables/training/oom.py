@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-HALVINGS = 3  # of the rows at a time; a device that has no room for an eighth lacks room for the trial
+MAX_HALVINGS = 3  # of the rows at a time; a device that has no room for an eighth lacks room for the trial
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Torch has a class for it on GPUs; the CPU's allocator and cuBLAS only say so."""
     words = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
     said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     return isinstance(error, torch.OutOfMemoryError) or said
 
 
-def lost_device(error: BaseException) -> bool:
+def is_device_lost(error: BaseException) -> bool:
     """Whether a GPU failed in a way that its process does not survive, as by a read outside its memory: whatever this
     process asks of it next fails, too (CUDA's sticky errors)."""
-    return isinstance(error, torch.AcceleratorError) and not ran_out(error)
+    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
 
 
 def gradients(

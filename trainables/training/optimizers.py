@@ -35,7 +35,7 @@ def open_adamw(optim: Optim, parameters: Sequence[Tensor], settings: Optimizer) 
     return bitsandbytes.optim.AdamW(parameters, rate, betas, eps, decay, optim_bits=bits, is_paged=on_gpu)
 
 
-def restore(optimizer: Any, state: dict[str, Any]) -> None:
+def load_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
     """Load a state dict. bitsandbytes alone would not page again what was paged."""
     optimizer.load_state_dict(state)
     if not getattr(optimizer, "is_paged", False):

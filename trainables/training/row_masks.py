@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from trainables.training.hash_dropout import LEVELS, hashed
 
 
-class RowMasks(TorchFunctionMode):
+class RowDropout(TorchFunctionMode):
     """Inside, in one forward pass, `torch.nn.functional`'s dropout and that of its attention take their masks from
     `key_R`, a key per row; the n-th call takes the n-th stream of each.
 

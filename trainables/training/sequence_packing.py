@@ -25,7 +25,7 @@ from trainables.training.packing_plan import window_of
 _TRIED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # model -> whether it keeps documents apart
 
 
-def outline(padding: int, tokens: int, starts: Sequence[int]) -> tuple[list[int], list[int]]:
+def document_outline(padding: int, tokens: int, starts: Sequence[int]) -> tuple[list[int], list[int]]:
     """Of so many padded columns and then a row: the number of each token's document, from 1 on, and its place in it.
 
     Padding is document 0.
@@ -37,7 +37,7 @@ def outline(padding: int, tokens: int, starts: Sequence[int]) -> tuple[list[int]
     return documents, places
 
 
-def attention(documents_R_T: Tensor, model: Any) -> Tensor:
+def document_attention(documents_R_T: Tensor, model: Any) -> Tensor:
     """(R, 1, T, T): each token sees itself and what stands before it in its own document. Never an empty line.
 
     Booleans for `sdpa`, and what is added to scores for `eager`.
@@ -54,16 +54,16 @@ def padded_right(rows: Sequence[Row], eos: int, model: Any, device: torch.device
     """What a model takes of rows of one trial: by document, and with positions, where any row holds several."""
     width = max(len(row.tokens) for row in rows)
     padding = [[0] * (width - len(row.tokens)) for row in rows]
-    outlines = [outline(0, len(row.tokens), row.starts) for row in rows]
+    outlines = [document_outline(0, len(row.tokens), row.starts) for row in rows]
     ids = [[*row.tokens, *(eos for _ in pad)] for row, pad in zip(rows, padding, strict=True)]
     documents, places = ([own[i] + pad for own, pad in zip(outlines, padding, strict=True)] for i in range(2))
     packed = torch.tensor([ids, documents, places], device=device)
     if not any(row.starts for row in rows):
         return {"input_ids": packed[0], "attention_mask": packed[1]}
-    return {"input_ids": packed[0], "attention_mask": attention(packed[1], model), "position_ids": packed[2]}
+    return {"input_ids": packed[0], "attention_mask": document_attention(packed[1], model), "position_ids": packed[2]}
 
 
-def check(rows: Sequence[Row], virtual: int, base: Base) -> None:
+def check_packed_rows(rows: Sequence[Row], virtual: int, base: Base) -> None:
     """Whether rows of several documents, if there are any, are sound and can be run on a base, after so many virtual
     tokens.
 
@@ -120,10 +120,10 @@ def _keeps_apart(model: Any) -> bool:
     was_training = model.training
     model.eval()
     device, (first, second) = model.device, ([3, 2, 1, 3, 2], [0, 2, 1, 3])
-    documents, places = outline(0, len(first + second), [len(first)])
+    documents, places = document_outline(0, len(first + second), [len(first)])
     behind = model(
         input_ids=torch.tensor([first + second], device=device),
-        attention_mask=attention(torch.tensor([documents], device=device), model),
+        attention_mask=document_attention(torch.tensor([documents], device=device), model),
         position_ids=torch.tensor([places], device=device),
         use_cache=False,
     ).logits[0, len(first) :]

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from trainables.core import Complete, Completion, Read, Row
-from trainables.models.hf_generate import continued
+from trainables.models.hf_generate import generate_completions
 from trainables.models.loading import Base
-from trainables.training.dialogue import check_ask
-from trainables.training.oom import HALVINGS, ran_out
+from trainables.training.dialogue import check_query
+from trainables.training.oom import MAX_HALVINGS, is_out_of_memory
 from trainables.training.sequence_packing import padded_right
 
 EVALUATION_ROWS = 128  # prompts, or rows, at a time
 
 
-class Answers:
+class StandaloneAnswers:
     """A model and how it is asked. `halvings`: how often memory ran out, and half as many rows go at a time since."""
 
     base: Base
@@ -27,11 +27,11 @@ class Answers:
     device: torch.device
     _forward: Any  # the model, or what stands for it with others (`spread.py`)
     _in_step = False  # with others, when decoding
-    _halvings = 0
+    halvings = 0
 
     def _answer(self, ask: Complete | Read) -> Any:
         """What the learner asks for (`core.Asking`)."""
-        check_ask(ask, 0, self.base)
+        check_query(ask, 0, self.base)
         self.model.eval()
         with self.model.disable_adapter() if ask.untouched else nullcontext():
             return self._read(ask.rows) if isinstance(ask, Read) else self._said_to(ask)
@@ -40,7 +40,7 @@ class Answers:
         prompts = ask.prompts
 
         def some(own: Sequence[Sequence[int]]) -> list[Completion]:
-            return continued(self.model, own, self.base.eos, ask.max_new_tokens, synced_gpus=self._in_step)
+            return generate_completions(self.model, own, self.base.eos, ask.max_new_tokens, synced_gpus=self._in_step)
 
         made = self._in_parts(some, prompts, sorted(range(len(prompts)), key=lambda i: len(prompts[i])))
         return [made[i] for i in range(len(prompts))]
@@ -50,7 +50,7 @@ class Answers:
 
         @torch.no_grad()
         def some(own: Sequence[Row]) -> list[list[float]]:
-            return [row.tolist() for row in self._logprobs(own)]
+            return [row.tolist() for row in self.logprobs(own)]
 
         found = self._in_parts(some, rows, sorted(range(len(rows)), key=lambda i: len(rows[i].tokens)))
         return [found[i] for i in range(len(rows))]
@@ -60,7 +60,7 @@ class Answers:
         found: dict[int, Any] = {}
 
         def some() -> dict[int, Any]:
-            own = order[len(found) :][: EVALUATION_ROWS >> self._halvings]
+            own = order[len(found) :][: EVALUATION_ROWS >> self.halvings]
             return dict(zip(own, do([things[i] for i in own]), strict=True))
 
         while len(found) < len(order):
@@ -73,11 +73,11 @@ class Answers:
             try:
                 return do()
             except RuntimeError as error:
-                if not ran_out(error) or self._halvings == HALVINGS:
+                if not is_out_of_memory(error) or self.halvings == MAX_HALVINGS:
                     raise
-                self._halvings += 1
+                self.halvings += 1
 
-    def _logprobs(self, rows: Sequence[Row]) -> list[Tensor]:
+    def logprobs(self, rows: Sequence[Row]) -> list[Tensor]:
         """Per row, the log-probability (nats) of each label; rows are padded on the right."""
         inputs = padded_right(rows, self.base.eos, self.model, self.device)
         places = [[i for i, label in enumerate(row.labels) if label] for row in rows]

@@ -19,6 +19,7 @@ from sweeps.report.plots_space import parallel, slices
 from sweeps.report.plots_trials import _spans, pareto
 from sweeps.report.searched_axes import Group, groups
 from sweeps.results.run_folder import Run
+from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import (
     SPACE,
     folder,
@@ -29,15 +30,14 @@ from tests.support.report_kit import (
 
 
 def two_learners(n):
-    """Each learner's axes with its name before them, as a sweep of several joins them."""
+    """Trials of two learners, and their joined space."""
     space = Space({"learner": CategoricalDistribution(("lora", "soft_prompt"))})
     for name in ("lora", "soft_prompt"):
         space = space | SPACE.when(learner=name)
     records = []
     for one in several(n):
         name = ("lora", "soft_prompt")[one.number % 2]
-        params = {"learner": name} | {f"{name}.{axis}": value for axis, value in one.params.items()}
-        records.append(replace(one, learner=name, params=params))
+        records.append(replace(one, params=replace(one.params, learner=name)))
     return records, space, [pair("lora"), pair("soft_prompt")]
 
 
@@ -96,7 +96,9 @@ def test_axes_of_a_learner_that_has_no_trial_yet_are_not_those_of_all(tmp_path):
 
 def test_a_value_s_place_is_that_of_its_scale(tmp_path):
     space = Space({"rate": FloatDistribution(1e-4, 1e-2, log=True), "decay": FloatDistribution(0.0, 0.1)})
-    records = [replace(trial(n, 0.5 + n / 10), params={"rate": 1e-3, "decay": 0.025}) for n in range(2)]
+    records = [
+        replace(trial(n, 0.5 + n / 10), params=TrialParams("lora", {"rate": 1e-3, "decay": 0.025})) for n in range(2)
+    ]
     figure = parallel(groups(Run.read(folder(tmp_path / "sweep", records, space=space)))[0])
     assert figure.axes[0].lines[-1].get_xdata() == pytest.approx([0.5, 0.25, 1.0])
 
@@ -133,7 +135,10 @@ def test_a_lesser_axis_is_not_called_luck_beside_a_great_one():
 def test_axes_without_numbers_are_drawn(tmp_path):
     modes = ("a", "b$c$d", None)
     space = Space({"mode": CategoricalDistribution(modes), "flag": CategoricalDistribution((False, True))})
-    records = [replace(one, params={"mode": modes[one.number % 3], "flag": one.number > 1}) for one in several(4)]
+    records = [
+        replace(one, params=TrialParams("lora", {"mode": modes[one.number % 3], "flag": one.number > 1}))
+        for one in several(4)
+    ]
     run = Run.read(folder(tmp_path / "sweep", records, space=space))
     page = write_report(run.folder)
     made = {path.stem: path.read_bytes() for path in page.with_name(PLOTS).iterdir()}

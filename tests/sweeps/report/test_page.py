@@ -16,11 +16,12 @@ from sweeps.report.arc_grids import PALETTE, drawn
 from sweeps.report.headline import headline
 from sweeps.report.page import write_report
 from sweeps.report.tables import comparison
-from sweeps.results.files import BESIDE, FINALISTS
-from sweeps.results.finals import UNTOUCHED, Final, verdict
+from sweeps.results.finals import verdict
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import percent, write_all
+from sweeps.results.records import UNTOUCHED, Final
 from sweeps.results.run_folder import Run
+from sweeps.results.tables import BESIDE, FINALISTS
 from sweeps.tuning.summary import gain_lines
 from tests.support.report_kit import (
     confirmed,
@@ -69,7 +70,7 @@ def test_every_trial_and_every_verdict_is_on_the_page(whole):
 def test_nothing_on_the_page_is_code_or_comes_from_elsewhere(tmp_path):
     attack = "<script>alert(1)</script><img src=http://evil.example/x>"
     learner = "<b>lora</b>"
-    records = [replace(one, learner=learner, notes=("<i>note</i>",)) for one in several(4)]
+    records = [replace(one, params=replace(one.params, learner=learner), notes=("<i>note</i>",)) for one in several(4)]
     path = confirmed(tmp_path / "sweep", attack, 4, space=Space({}), pairs=[pair(learner)], guards=["<u>guard</u>"])
     write_all(path, records, baselines={}, rounds=4)
     text = page(path)

@@ -206,13 +206,11 @@ def test_the_search_ends_when_no_further_trial_may_start(tmp_path):
     from optuna.distributions import FloatDistribution
 
     from search_spaces.space import Space
-    from sweeps.tuning.optuna_searcher import OptunaSearcher
+    from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 
     room = [True]
-    searcher = OptunaSearcher(
-        Space({"x": FloatDistribution(0, 1)}), storage=f"sqlite:///{tmp_path}/o.db", study_name="s", seed=0, rounds=1,
-        may_start=lambda: room[0],
-    )  # fmt: skip
+    settings = SearchSettings(Space({"x": FloatDistribution(0, 1)}), "s", seed=0, rounds=1)
+    searcher = OptunaSearcher(settings, f"sqlite:///{tmp_path}/o.db", lambda: room[0])
     first = searcher.suggest("a")
     room[0] = False
     assert searcher.suggest("b") == Searcher.FINISHED

@@ -140,7 +140,8 @@ def test_for_a_sweep_tags_say_what_ran_and_parameters_carry_their_own_names(data
     sweep = SimpleNamespace(
         name="arena-2",
         pairs=(pair,),
-        resolve=lambda params: (pair, {"r": params["lora.r"]}),
+        learners=["lora", "soft_prompt"],
+        resolve=lambda params: pair,
         effective_grace_period=lambda: 1,
         **numbers,
     )

@@ -15,11 +15,13 @@ from search_spaces import models
 from search_spaces.space import Space
 from sweeps.commands.steering import clone
 from sweeps.persistence.lock import driving
+from sweeps.persistence.study import TUNE_ID, opened, storage_of
 from sweeps.resources.placement import Machine, seating
-from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import TrialRecord
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.tuning.study import TUNE_ID, opened, storage_of
 from tests.support.toys import Letters
 from trainables.core import Adapter, Pair
 from trainables.learners.lm.lora import LoraConfig
@@ -70,7 +72,7 @@ def running_sweep(tmp_path):
     params = {"learning_rate": 1e-2, "r": 2, "extra_rank": 3}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"sweep": SWEEP.to_dict()}))
     entry = {"round": 1, "score": 0.5, "loss": 1.0, "time_s": 1.0, "seconds": 1.0, "at": 1e9, "diverged": False}
-    record = TrialRecord("t0", 0, "wider_lora", params, "running", TrialHistory((entry,)), 12)
+    record = TrialRecord("t0", 0, TrialParams("wider_lora", params), "running", TrialHistory((entry,)), 12)
     write_all(tmp_path, [record], baselines={"chance": 0.1}, rounds=3)
     checkpoint = tmp_path / "tune/t0/checkpoint_000000"
     checkpoint.mkdir(parents=True)
@@ -84,7 +86,8 @@ def running_sweep(tmp_path):
 
 def test_a_sweep_accepts_its_axes_and_refuses_what_it_refuses():
     SWEEP.validate()
-    assert SWEEP.resolve({"learning_rate": 1e-2, "r": 4, "extra_rank": 5})[0].learner.adapter().r == 9
+    params = TrialParams("wider_lora", {"learning_rate": 1e-2, "r": 4, "extra_rank": 5})
+    assert SWEEP.resolve(params).learner.adapter().r == 9
     with pytest.raises(BadInput, match="extra_rank"):
         replace(SWEEP, space=SPACE.replace(extra_rank=IntDistribution(-1, 12))).validate()
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trainables.core import Asking, Example, Row, Split, Task
+from trainables.core import Example, Queries, Row, Split, Task
 from trainables.learners.lm.cot_drafts import ablated
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import SupervisedLearner
@@ -67,7 +67,7 @@ class CotLearner(SupervisedLearner):
         total = sum(self._weights[row] * own.sum() for row, own in zip(rows, logprobs, strict=True))
         return -total / sum(len(own) for own in logprobs)
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         evaluation = yield from super().evaluate(split)
         if self._ablates:
             scores = yield from ablated(self._task, self._tokenizer, split, evaluation.completions)

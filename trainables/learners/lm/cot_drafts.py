@@ -12,13 +12,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from trainables.core import Asking, Example, Read, Row, Split
+from trainables.core import Example, Queries, Read, Row, Split
 from trainables.models.tokenization import row_of
 
 ANSWERS = ("Yes", "No")
 
 
-def ablated(task: Any, tokenizer: Any, split: Split, completions: Sequence[str]) -> Asking:
+def ablated(task: Any, tokenizer: Any, split: Split, completions: Sequence[str]) -> Queries:
     """Scores in [0, 1] under `score.own_draft`, `score.no_draft` and `score.shuffled_draft`."""
     examples = task.split(split)
     own = [task.draft(text) for text in completions]

@@ -14,7 +14,7 @@ from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import AloneConfig, SupervisedLearner
 
 if TYPE_CHECKING:
-    from trainables.training.standalone import OwnModel
+    from trainables.training.standalone import StandaloneLearner
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class DoraConfig(LoraConfig, AloneConfig):
     name: ClassVar[str] = "dora"
     packs: ClassVar[bool] = False
 
-    def build(self, base: Any, task: Task, seed: int) -> OwnModel:  # type: ignore[override]
+    def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:  # type: ignore[override]
         from trainables.models.peft_adapters import lora_config
         from trainables.training.standalone import with_peft
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
-from trainables.core import Asking, Complete, Completion, Example, Read, Row, Split, Task
+from trainables.core import Complete, Completion, Example, Queries, Read, Row, Split, Task
 from trainables.learners.lm.cot import with_rationale
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import SupervisedLearner
@@ -103,7 +103,7 @@ class DpoLearner(SupervisedLearner):
         self._places: dict[Row, int] = {}  # of a chosen row
         self._seen: dict[tuple[int, ...], dict[str, float]] = {}  # of a micro-batch: its loss may be asked for again
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         """Pairs and their reference, once."""
         if self._known:
             return
@@ -142,7 +142,7 @@ class DpoLearner(SupervisedLearner):
         weights = chosen.new_tensor([self._factors[self._train[i].answer] for i in places])
         return preference_losses.dr_dpo(losses, config.beta_prime, weights)
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         """Also the means of `rewards/...` and `logps/...` over the pairs trained on since the last evaluation."""
         evaluation = yield from super().evaluate(split)
         seen, self._seen = [*self._seen.values()], {}

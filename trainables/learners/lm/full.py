@@ -15,7 +15,7 @@ from trainables.learners.lm.supervised import AloneConfig, SupervisedLearner
 from trainables.options import option
 
 if TYPE_CHECKING:
-    from trainables.training.standalone import OwnModel
+    from trainables.training.standalone import StandaloneLearner
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class FullConfig(AloneConfig):
 
     learning_rate: float = option(5e-4, limit="learning_rate")  # a tenth of what adapters bear
 
-    def build(self, base: Any, task: Task, seed: int) -> OwnModel:
+    def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:
         """Raises ValueError for a base in 4 bits, whose weights take no gradient."""
-        from trainables.training.standalone import OwnModel
+        from trainables.training.standalone import StandaloneLearner
 
         if getattr(base.model, "is_quantized", False):
             raise ValueError(
                 f"learner 'full' cannot train the 4-bit weights of {base.name!r}; drop its :nf4, or use lora"
             )
         model = copy.deepcopy(base.model).float().requires_grad_(True)
-        return OwnModel(base, model, SupervisedLearner(self, Adapter(), self.optimizer(), base, task, seed), seed)
+        return StandaloneLearner(
+            base, model, SupervisedLearner(self, Adapter(), self.optimizer(), base, task, seed), seed
+        )

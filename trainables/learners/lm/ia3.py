@@ -12,7 +12,7 @@ from trainables.core import Adapter, Task
 from trainables.learners.lm.supervised import AloneConfig, SupervisedLearner
 
 if TYPE_CHECKING:
-    from trainables.training.standalone import OwnModel
+    from trainables.training.standalone import StandaloneLearner
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ia3Config(AloneConfig):
                 " leave it at 0 (--set lora.weight_decay sets another learner's alone)"
             )
 
-    def build(self, base: Any, task: Task, seed: int) -> OwnModel:
+    def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:
         """Raises ValueError for an architecture whose targets PEFT does not know."""
         import peft
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as known

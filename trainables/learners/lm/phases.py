@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from trainables.core import Asking, Row, Split, Task
+from trainables.core import Queries, Row, Split, Task
 from trainables.learners.lm.cot import CotConfig, CotLearner
 from trainables.learners.lm.dpo import DpoConfig, DpoLearner, Loss
 from trainables.learners.lm.lora import LoraConfig
@@ -104,7 +104,7 @@ class PhasesLearner:
     def _now(self) -> SupervisedLearner:
         return self._phases[self.phase]
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         self._rounds += 1
         yield from self._now.prepare()
 
@@ -117,7 +117,7 @@ class PhasesLearner:
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         return self._now.loss(logprobs, rows)
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         """In the format of the phase, and which it is."""
         evaluation = yield from self._now.evaluate(split)
         return evaluation.with_metrics({"phase": self.phase})

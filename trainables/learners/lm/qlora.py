@@ -17,7 +17,7 @@ from trainables.learners.lm.supervised import AloneConfig, SupervisedLearner
 from trainables.options import option
 
 if TYPE_CHECKING:
-    from trainables.training.standalone import OwnModel
+    from trainables.training.standalone import StandaloneLearner
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class QloraConfig(LoraConfig, AloneConfig):
     def adapter(self) -> Adapter:
         return replace(super().adapter(), target_modules=tuple(self.target_modules) or ("all-linear",))
 
-    def build(self, base: Any, task: Task, seed: int) -> OwnModel:  # type: ignore[override]
+    def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:  # type: ignore[override]
         """Raises ValueError for a base that is not in 4 bits."""
         from trainables.models.peft_adapters import lora_config
         from trainables.training.standalone import with_peft

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from trainables.core import Asking, Complete, Completion, Evaluation, Example, Read, Row, Split, Task
+from trainables.core import Complete, Completion, Evaluation, Example, Queries, Read, Row, Split, Task
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import SupervisedLearner
 from trainables.models.tokenization import encode_dialogue
@@ -139,14 +139,14 @@ class SftLearner(SupervisedLearner):
         warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total)
         self.optimizer = replace(self.optimizer, total_steps=total, warmup_steps=warmup)
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         """Says how many steps this round has."""
         taken = self._draws // self.config.gradient_accumulation_steps
         behind = taken // self._steps_a_round  # rounds
         self.steps_per_round = math.ceil((behind + 1) * self._steps_a_round) - taken
         yield from ()
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         """Beside the score: `nll` (nats per token of all replies) and `perplexity`; `too_long`, the share of
         conversations that the base cannot read, which score 0; `epoch`, passes over the training data so far;
         `rows_left_out`, training conversations that were too long; `forgetting_score` and `forgetting_lenient`: how the

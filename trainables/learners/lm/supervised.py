@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-from trainables.core import Adapter, Asking, Complete, Completion, Evaluation, LearnerConfig, Row, Split, Task
+from trainables.core import Adapter, Complete, Completion, Evaluation, LearnerConfig, Queries, Row, Split, Task
 from trainables.learners.lm.calibration import calibration_error, confidence
 from trainables.models.tokenization import decode, encode_prompt, encode_row
 from trainables.optimizer import Optimizer, OptimizerConfig
@@ -110,7 +110,7 @@ class SupervisedLearner:
         self._position = 0  # training examples drawn so far
         self._draws = 0  # micro-batches so far
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         yield from ()
 
     def next_rows(self) -> list[Row]:
@@ -143,7 +143,7 @@ class SupervisedLearner:
             self._prompts[split] = [encode_prompt(self._tokenizer, example.prompt) for example in examples]
         return self._prompts[split]
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         completions = yield Complete(self.prompts(split), self.max_new_tokens)
         return self.judge(split, completions)
 

@@ -17,7 +17,7 @@ from functools import cache
 from random import Random
 from typing import ClassVar
 
-from trainables.core import Example, Said, Split, Task
+from trainables.core import Example, ParsedAnswer, Split, Task
 from trainables.tasks.files.records import from_anywhere
 from trainables.tasks.strategyqa.data import Entry, Item, load, split_of
 from trainables.tasks.strategyqa.rationale_files import load_pairs, load_rationales
@@ -155,7 +155,7 @@ class StrategyQaTask(Task):
         bare = BARE.match(completion)
         return CONCLUSION.sub("", completion[bare.end() if bare else 0 :]).strip()
 
-    def said(self, completion: str) -> Said | None:
+    def said(self, completion: str) -> ParsedAnswer | None:
         return said(completion)
 
     def _examples(self, split: Split, size: int) -> Sequence[Example]:
@@ -164,13 +164,13 @@ class StrategyQaTask(Task):
         return collected(self.data, split, size, self.seed, self.facts_in_prompt)
 
 
-def said(completion: str) -> Said | None:
+def said(completion: str) -> ParsedAnswer | None:
     """The one parser. Its first line that is not empty is yes or no in any letter case, with a full stop or without;
     or the completion ends with "the answer is yes" or "... no". Both at once, and different: no answer."""
     found = [match for match in (BARE.match(completion), ENDS_WITH.search(completion)) if match]
     if len({match.group(1).lower() for match in found}) != 1:
         return None
-    return Said(found[-1].group(1).capitalize(), *found[-1].span(1))
+    return ParsedAnswer(found[-1].group(1).capitalize(), *found[-1].span(1))
 
 
 def concluded(draft: str, answer: str) -> str:

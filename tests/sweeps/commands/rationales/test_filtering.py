@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.commands.rationales.filtering import Sieve, read
+from sweeps.commands.rationales.filtering import RationaleFilter, read
 from trainables.core import Example
 from trainables.tasks.strategyqa.task import said
 
@@ -12,7 +12,7 @@ from trainables.tasks.strategyqa.task import said
 def test_weights_by_hand():
     """60 % Yes of all, 40 % of the kept: 0.6/0.4 and 0.4/0.6; weighted, the kept are 60 % Yes again."""
     examples = [Example("", "Yes" if place < 6 else "No", "", str(place)) for place in range(10)]
-    sieve = Sieve(examples, said)
+    sieve = RationaleFilter(examples, said)
     for place in (0, 1, 6, 7, 8):
         sieve.add(examples[place], f"It is so. So the answer is {examples[place].answer}.")
     found = sieve.weights()

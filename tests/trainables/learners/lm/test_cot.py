@@ -16,7 +16,7 @@ from trainables.learners.lm.cot_drafts import ablated, concluding, others
 from trainables.models.tokenization import encode_prompt
 from trainables.packed.solo import Solo
 from trainables.tasks.strategyqa.task import StrategyQaTask
-from trainables.training.dialogue import answered
+from trainables.training.dialogue import run_queries
 
 YES = [e for e in TASK.train() if e.answer == "Yes"]
 NO = [e for e in TASK.train() if e.answer == "No"]
@@ -134,7 +134,7 @@ def of_draft(example, draft):
 def ablations(likelier, completions):
     base = tiny()
     answer, seen = planted(base, likelier)
-    return answered(ablated(TASK, base.tokenizer, "search", completions), answer), seen
+    return run_queries(ablated(TASK, base.tokenizer, "search", completions), answer), seen
 
 
 def test_an_answer_that_follows_the_draft_loses_by_another_draft():
@@ -187,5 +187,5 @@ def test_a_rationale_that_is_cut_off_scores_nothing():
     tokens = [base.tokenizer(TASK.rationale_answer(e), add_special_tokens=False).input_ids for e in search]
     for ended, score in ((True, 1.0), (False, 0.0)):
         said = [Completion(own, ended, [-0.1] * (len(own) + ended)) for own in tokens]
-        evaluation = answered(learner.evaluate("search"), lambda ask, said=said: said)
+        evaluation = run_queries(learner.evaluate("search"), lambda ask, said=said: said)
         assert (evaluation.score, evaluation.metrics["truncated"]) == (score, 1.0 - score)

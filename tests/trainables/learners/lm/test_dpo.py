@@ -13,7 +13,7 @@ from trainables.learners.lm.dpo import DpoConfig, Known
 from trainables.learners.lm.preference_losses import cal_dpo, dpo, dr_dpo
 from trainables.models.tokenization import row_of
 from trainables.tasks.strategyqa.task import StrategyQaTask
-from trainables.training.dialogue import answered
+from trainables.training.dialogue import run_queries
 
 FIRST = TASK.train()[:4]  # Yes, Yes, No, No
 
@@ -27,7 +27,7 @@ def prepared(config, task, said=(), reference=lambda place: [-1.0 * place]):
         asked.append(ask)
         return said if isinstance(ask, Complete) else [reference(place) for place in range(len(ask.rows))]
 
-    answered(learner.prepare(), answer)
+    run_queries(learner.prepare(), answer)
     return base, learner, asked
 
 
@@ -146,10 +146,10 @@ def test_beta_rises_with_optimizer_steps_and_a_loss_asked_twice_counts_once():
             micro()
     said = [saying(tiny(), "Perhaps.")] * 8
     said = [type(one)(one.tokens, True, [-1.0] * (len(one.tokens) + 1)) for one in said]
-    metrics = answered(learner.evaluate("search"), lambda ask: said)
+    metrics = run_queries(learner.evaluate("search"), lambda ask: said)
     assert metrics["logps/chosen"] == pytest.approx((0.5 + 1.5) / 2)
     assert metrics["rewards/margins"] == pytest.approx((0.5 * 1 + 0.5 * 5) / 2), "margins of 4 and -2, then 14 and -4"
-    assert "logps/chosen" not in answered(learner.evaluate("test"), lambda ask: said), "of these pairs, once"
+    assert "logps/chosen" not in run_queries(learner.evaluate("test"), lambda ask: said), "of these pairs, once"
 
 
 @pytest.mark.parametrize(

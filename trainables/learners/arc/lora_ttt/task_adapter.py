@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.core import Asking, Complete, Completion, Evaluation, Read, Row, Split
+from trainables.core import Complete, Completion, Evaluation, Queries, Read, Row, Split
 from trainables.learners.arc.answers import counted, seed_of, two_best
 from trainables.learners.arc.lora_ttt.hyperparameters import LoraTttHyperparameters
 from trainables.learners.arc.lora_ttt.text import Scribe, most_tokens
@@ -48,7 +48,7 @@ class Pupil:
         """About as many tokens as its longest row: seats of like lengths share batches."""
         return max(sum(grid.size for pair in seen.demonstrations for grid in pair) for seen in self.puzzles)
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         yield from ()
 
     def next_rows(self) -> list[Row]:
@@ -62,14 +62,14 @@ class Pupil:
         """Mean negative log-likelihood per label token of the micro-batch, in nats."""
         return -sum(row.sum() for row in logprobs) / sum(len(row) for row in logprobs)
 
-    def evaluate(self, split: Split) -> Asking:
+    def evaluate(self, split: Split) -> Queries:
         """Return `attempts`, the two best grids for each test input, on whatever split. It cannot score them."""
         attempts = []
         for test, grids in enumerate(self.found((yield Complete(self.prompts(), self.room)))):
             attempts.append((yield from self.chosen(test, grids)))
         return Evaluation(math.nan, [], metrics={"attempts": attempts})
 
-    def chosen(self, test: int, found: Sequence[Grid | None]) -> Asking:
+    def chosen(self, test: int, found: Sequence[Grid | None]) -> Queries:
         """Of what the views found for a test input, the two best: by votes, or by their probability under all views."""
         grids, scores = counted(found)
         if self._config.selection == "logprob" and len(grids) > 1:

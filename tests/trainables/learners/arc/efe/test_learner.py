@@ -120,7 +120,7 @@ def test_useful_retrievals_are_those_that_solve_what_was_not_solved(planted):
 def test_without_a_memory_there_are_no_probes_and_no_neighbours(planted):
     config = replace(SHORT, memory_capacity=0)
     both, alone = built(config, planted), built(config, replace(planted, limit_search=1))
-    assert not any(name.startswith("memory") for name in both.round())
+    assert not any(name.startswith("memory") for name in both.round().metrics)
     alone.round()
     (batch,) = both._agent.batches.values()
     assert [len(own.demonstrations) for own in batch.canvases] == [4, 4]

@@ -20,7 +20,7 @@ from trainables.models.loading import Base
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
 from trainables.tasks.arc.task import ArcTask, puzzle
-from trainables.training.dialogue import answered
+from trainables.training.dialogue import run_queries
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def test_log_probabilities_of_all_views_decide_against_votes(base, tmp_path):
         return [row.tolist() for row in host.logprobs(ask.rows)]
 
     assert len(own.views) == 3
-    attempts = answered(own.chosen(0, [worse, better, worse]), read)
+    attempts = run_queries(own.chosen(0, [worse, better, worse]), read)
     assert [grid.tolist() for grid in attempts] == [better.tolist(), worse.tolist()]
-    attempts = answered(voting.chosen(0, [worse, better, worse]), read)
+    attempts = run_queries(voting.chosen(0, [worse, better, worse]), read)
     assert [grid.tolist() for grid in attempts] == [worse.tolist(), better.tolist()]
 
 
