@@ -25,7 +25,7 @@ import trainables.packed.hosted_trial
 from benchmarks.packing_device import QWEN
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models.loading import Base, load
-from trainables.packed.decoding import prompts_of
+from trainables.packed.decoding import decode_prompts
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
 from trainables.tasks.arena.task import ArenaTask
@@ -74,9 +74,9 @@ def compared(base: Base, modules: tuple[str, ...], rank: int) -> tuple[float, fl
 
 def timed(host: Host, alone: bool) -> float:
     def by_row(*request: Any) -> Any:
-        return [replace(prompt, block=1) for prompt in prompts_of(*request)]
+        return [replace(prompt, block=1) for prompt in decode_prompts(*request)]
 
-    trainables.packed.hosted_trial.prompts_of = by_row if alone else prompts_of
+    trainables.packed.hosted_trial.prompts_of = by_row if alone else decode_prompts
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     start = clock()
     host.run({str(index): "evaluate" for index in range(SEATS)})

@@ -24,7 +24,7 @@ from trainables.models.loading import Base, load
 from trainables.models.peft_adapters import lora_config
 from trainables.packed.host import Host, Work
 from trainables.packed.specs import Shape
-from trainables.training.standalone import OwnModel, with_peft
+from trainables.training.standalone import StandaloneLearner, with_peft
 
 QWEN = {
     "hidden_size": 896,
@@ -157,7 +157,7 @@ def opened(shape: str) -> Base:
     return Base(shape, model.requires_grad_(False).eval(), tiny.tokenizer)
 
 
-def plain(base: Base, pair: Pair, seed: int) -> OwnModel:
+def plain(base: Base, pair: Pair, seed: int) -> StandaloneLearner:
     """A trial as people write it, through PEFT's own modules; its rows and its judge are those of a packed one."""
     learner: Any = pair.learner.build(base, pair.task, seed)
     return with_peft(base, lora_config(base, learner.adapter), learner, seed)

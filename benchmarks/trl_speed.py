@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from benchmarks.packing import BASE, Solved
 from benchmarks.packing_device import opened
-from trainables.core import Adapter, Asking, Example, Row
+from trainables.core import Adapter, Example, Queries, Row
 from trainables.learners.lm.preference_losses import dpo, mean, sums_of_pairs
 from trainables.models.loading import Base
 from trainables.models.peft_adapters import lora_config
@@ -56,7 +56,7 @@ class Given:
     def __init__(self, rows: Sequence[Row], batch: int, steps: int) -> None:
         self.rows, self.rows_per_batch, self.steps_per_round, self.place = rows, batch, steps, 0
 
-    def prepare(self) -> Asking:
+    def prepare(self) -> Queries:
         yield from ()
 
     def next_rows(self) -> list[Row]:

@@ -1,6 +1,6 @@
-"""The settings of AdamW, of its schedule and of what else happens in an optimizer step.
+"""The settings of AdamW, of its schedule and of other parts of an optimizer step.
 
-Learners inherit the fields, so that each is an axis and a flag of theirs; whoever trains reads the same fields from
+Learners inherit the fields, so that each is one of their axes and flags; training reads the fields from
 an `Optimizer`. A new setting is a line here, and its use. Names as in `transformers.TrainingArguments`.
 """
 
@@ -63,14 +63,24 @@ class OptimizerConfig(AdamWConfig):
 
 @dataclass(frozen=True)
 class Optimizer(OptimizerConfig):
-    """An `OptimizerConfig` with what only a training knows."""
+    """An `OptimizerConfig` for one training run."""
 
     prompt_learning_rate: float | None = None  # for the soft prompt; None: learning_rate
     total_steps: int = 0  # optimizer steps after which linear and cosine reach zero
 
+    def lr_factor(self, step: int) -> float:
+        """Return the learning rate's factor in [0, 1] at an optimizer step, counted from 0: warm-up, then schedule."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.lr_scheduler_type == "constant":
+            return 1.0
+        span = max(1, self.total_steps - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / span)
+        return 1.0 - progress if self.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+
     @classmethod
     def of(cls, config: AdamWConfig, total_steps: int = 0, prompt_learning_rate: float | None = None) -> Optimizer:
-        """The fields of a learner's configuration that are settings of its optimizer."""
+        """Take the settings of the optimizer out of a learner's configuration."""
         kind = OptimizerConfig if isinstance(config, OptimizerConfig) else AdamWConfig
         shared = {field.name: getattr(config, field.name) for field in fields(kind)}
         return cls(**shared, total_steps=total_steps, prompt_learning_rate=prompt_learning_rate)

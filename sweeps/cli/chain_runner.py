@@ -73,7 +73,7 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path,
                     return ended
             if budget and not _has_ended(folder):
                 phase = folder.name.removeprefix(f"{name}-")
-                print(f"the budget is used up, and {phase} has no score yet: continue with --resume and a larger one")
+                print(f"the budget is used up, and {phase} has no score yet: go on with --resume and a larger one")
                 return "interrupted"
         if folder != folders[-1]:
             base = merge_winner(folder)

@@ -1,4 +1,4 @@
-"""The flags that every sweep script shares, and what they make of its sweep."""
+"""The flags that every sweep script shares, and how they change its sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tyro
 
 from search_spaces.axis import SpaceError
 from search_spaces.models import fit
-from sweeps.cli.tyro_support import asked
+from sweeps.cli.tyro_support import parse_with
 from sweeps.spec.config_fields import read_value
 from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput, Sweep
@@ -65,15 +65,15 @@ class Flags(RunOptions, SweepFlags):  # dataclasses order fields from the last b
 
 
 def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
-    """Flags, and the sweep with them applied. Raises BadInput."""
+    """Return the flags, and the sweep with them applied. Raises BadInput."""
     flags, task = read(sweep, argv)
     return flags, apply(sweep, flags, task)
 
 
 def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = None) -> tuple[Flags, Any]:
-    """Flags, and the sweep's task, of which `--task.FIELD` sets a field, and `--data` its data. Raises BadInput.
+    """Return the flags and the task, with fields from `--task.FIELD` and `--data`. Raises BadInput.
 
-    `phases`: of a script with several sweeps, of which this is the first.
+    `phases` are the sweeps of a script that has several; `sweep` is the first of them.
     """
     _check_lists(argv)
     task = sweep.pairs[0].task
@@ -86,41 +86,40 @@ def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = Non
     )
     program, description = f"python {sys.argv[0]}", sys.modules["__main__"].__doc__
     try:
-        given = asked(tyro.cli, every, args=argv, prog=program, description=description)
-    except ValueError as error:  # a task refuses its fields in one line, and knows nothing of flags
+        given = parse_with(tyro.cli, every, args=argv, prog=program, description=description)
+    except ValueError as error:  # a task refuses its fields in one line, but not with BadInput
         raise BadInput(str(error)) from error
     return given.flags, given.task
 
 
 def _check_lists(argv: list[str]) -> None:
-    """Of a list given twice the parser keeps the last, and it takes one without anything in it, without a word."""
+    """Refuse lists that are given twice or are empty: the parser would drop the first, and accept the second."""
     lists = [f"--{field.name}" for field in dataclasses.fields(Flags) if field.default == ()]
     given = Counter(word.partition("=")[0] for word in argv)
     for name in lists:
         if given[name] > 1:
-            raise BadInput(f"{name} is given {given[name]} times; give it once, with all that it lists behind it")
+            raise BadInput(f"{name} is given {given[name]} times; give it once, with all its values after it")
     for word, after in pairwise([*argv, "--"]):
         if word in lists and after.startswith("--"):
-            raise BadInput(f"{word}: nothing follows it; say what, or leave it out")
+            raise BadInput(f"{word} has no value; give one, or leave it out")
 
 
 def _as_in_script(sweeps: Mapping[str, Sweep]) -> Flags:
-    """What a script says by itself, for `--help`: empty flags keep it, but do not show it. What its sweeps say
-    differently stays empty."""
+    """Return the script's own values as flags, for `--help`. Flags in which its sweeps differ stay empty."""
     names = {field.name for field in dataclasses.fields(Sweep)} & {field.name for field in dataclasses.fields(Flags)}
-    said: list[dict[str, Any]] = []
+    own: list[dict[str, Any]] = []
     for one in sweeps.values():
-        said.append({name: getattr(one, name) for name in names - {"name"}})
-        said[-1] |= {"grace_period": one.effective_grace_period()}
-        said[-1]["base"] = next((pair.base for pair in one.pairs if pair.learner.needs_base), None)
-        said[-1]["resources"] = Resources(**one.resources_per_trial)
-    alike = {name: value for name, value in said[0].items() if all(other[name] == value for other in said)}
+        own.append({name: getattr(one, name) for name in names - {"name"}})
+        own[-1] |= {"grace_period": one.effective_grace_period()}
+        own[-1]["base"] = next((pair.base for pair in one.pairs if pair.learner.needs_base), None)
+        own[-1]["resources"] = Resources(**one.resources_per_trial)
+    alike = {name: value for name, value in own[0].items() if all(other[name] == value for other in own)}
     learners = tuple(dict.fromkeys(pair.learner.name for one in sweeps.values() for pair in one.pairs))
     return Flags(**alike, learner=learners, phase=tuple(sweeps) if len(sweeps) > 1 else ())
 
 
 def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
-    """The sweep that the flags ask for. Raises BadInput for a learner or axis that it does not have."""
+    """Return the sweep with the flags applied. Raises BadInput for a learner or axis that it does not have."""
     pairs = {pair.learner.name: pair for pair in (*sweep.pairs, *sweep.optional)}
     for name in flags.learner:
         if name not in pairs:
@@ -151,7 +150,7 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
 
 
 def _absolute(base: str) -> str:
-    """A folder's base with its whole path: hosts may have another working directory."""
+    """Return the base with an absolute path if it is a folder: hosts may have another working directory."""
     source, colon, options = base.partition(":")
     folder = source not in ("", "builtin") and Path(source).is_dir()
     return f"{Path(source).absolute()}{colon}{options}" if folder else base

@@ -19,7 +19,7 @@ import tyro  # noqa: E402
 
 from search_spaces.axis import SpaceError  # noqa: E402
 from sweeps.cli.flags import Flags, parse, read  # noqa: E402
-from sweeps.cli.tyro_support import asked  # noqa: E402
+from sweeps.cli.tyro_support import parse_with  # noqa: E402
 from sweeps.persistence.interrupt import ignore_interrupts  # noqa: E402
 from sweeps.spec.chain import Chain  # noqa: E402
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended  # noqa: E402
@@ -150,7 +150,7 @@ def console() -> None:
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
         verbs |= {"attribute": attribute, "judge": judge, "version": _version}
         later = {name: _later(verb) for name, verb in verbs.items()}
-        asked(tyro.extras.subcommand_cli_from_dict, later, prog="espalier")()
+        parse_with(tyro.extras.subcommand_cli_from_dict, later, prog="espalier")()
 
 
 def _later(verb: Callable[..., Any]) -> Callable[..., Any]:

@@ -77,7 +77,7 @@ def drafted(run: Run, record: TrialRecord, task: Any) -> list[Drafted]:
     found = []
     for row in own.to_dict("records"):
         text, example = row["completion"], Example(row["prompt"], row["answer"], row["kind"], row["key"])
-        draft, answer = task.draft(text), task.said(text)
+        draft, answer = task.draft(text), task.parse_answer(text)
         if draft and answer and answer.start >= len(draft):  # the whole of a bare "Yes." is the answer
             found.append(Drafted(int(row["item"]), example, draft, answer.answer))
     if not found:

@@ -14,7 +14,7 @@ from sweeps.results.run_folder import BEST, Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run, trial_of
 from sweeps.spec.sweep import BadInput
-from trainables.atomic import copy_standing
+from trainables.atomic import copy_folder
 
 NOT_EXPORTED = {"config.yaml"}  # files of best/ that do not belong to the model
 
@@ -88,7 +88,7 @@ def _complete_or_absent(to: Path) -> Iterator[Path]:
 def _write_adapter(run: Run, job: Job, folder: Path) -> None:
     """Write the trained weights to a new folder: a copy of best/, or another trial, which is trained again."""
     if run.trial("best") is job.record:
-        copy_standing(run.folder / BEST, folder, *NOT_EXPORTED)
+        copy_folder(run.folder / BEST, folder, *NOT_EXPORTED)
         return
     learner = train(run, job)
     folder.mkdir()

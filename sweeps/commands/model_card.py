@@ -56,14 +56,14 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
 
 def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
     """Return a block of Python that is run in the parent of `folder`."""
-    from trainables.models.chat_template import turn
+    from trainables.models.chat_template import assistant_turn
     from trainables.models.loading import UnknownBase, tokenizer
     from trainables.models.peft_adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
 
     try:
         reader = tokenizer(pair.base)
         prompting = _prompting(run, job, pair, reader)
-        end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(turn(reader).end)}")'
+        end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(assistant_turn(reader).end)}")'
     except UnknownBase:  # the base is not on this machine
         prompting, end = ["", f"# {NO_TOKENIZER}"], "tokenizer.eos_token_id"
     name, source = folder.name, BaseName.parse(pair.base).source

@@ -27,7 +27,7 @@ from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import from_axes
 from sweeps.tracking.event_queue import Event, EventQueue, read_events
 from sweeps.tracking.events import metrics_of, round_of
-from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, public, store_uri, told
+from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, error_line, public, store_uri
 
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "lost": "KILLED"}  # others: FAILED
 LONGEST_FLUSH_S = 600.0  # an attempt at a silent server ends earlier: see the timeout in mlflow_store.ENVIRONMENT
@@ -239,8 +239,8 @@ class MLflowTracking(Callback):
             return
         self._warn_once(
             "unreachable",
-            f"MLflow at {public(self.uri)} cannot be reached ({told(error, self.uri)}); the sweep goes on; what it"
-            f" reports is kept in {self._queue.path} and sent when MLflow is back",
+            f"MLflow at {public(self.uri)} cannot be reached ({error_line(error, self.uri)}); the sweep goes on; its"
+            f" events are kept in {self._queue.path} and sent when MLflow is back",
         )
 
     def _warn_once(self, kind: str, text: str) -> None:

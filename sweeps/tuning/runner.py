@@ -34,10 +34,10 @@ from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import SweepStopper
 from trainables.core import Task
-from trainables.packed.specs import TeamShape
+from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
-from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeats
-from trainables.runtime.trial import Asked, Hosts, Trial
+from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
+from trainables.runtime.trial import Hosts, TaskWithSearchSplit, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
@@ -64,7 +64,7 @@ class Prepared:
     placement: Placement
     threads: int  # of each process that trains
     hosts: Hosts
-    workers: TeamShape | None  # processes that train each trial, if not its own process or a host does
+    workers: WorkerGroupShape | None  # processes that train each trial, if not its own process or a host does
     trials_at_once: int | None
     untouched: dict[str, Any]  # learner -> Ray's reference to the metrics of its base before training
     baselines: dict[str, float]  # the recorder shares it
@@ -130,7 +130,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     progress = Progress(
         sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values(), sweep.learners
     )
-    free = FreeSeats([host for of_base in hosts.values() for host in of_base])
+    free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
         threads=threads,
@@ -148,7 +148,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     )
 
 
-def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> TeamShape | None:
+def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> WorkerGroupShape | None:
     """Return the processes that train each trial; None if its own process or a host does.
 
     On several nodes a trial without a host gets a worker process: the trial's own then stays on the driver's node,
@@ -157,7 +157,7 @@ def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> TeamSh
     if placement.team is not None or placement.shape is not None or capacity.nodes == 1:
         return placement.team
     resources = sweep.resources_per_trial
-    return TeamShape(1, resources.get("cpu", 0), resources.get("gpu", 0))
+    return WorkerGroupShape(1, resources.get("cpu", 0), resources.get("gpu", 0))
 
 
 def trials_at_once(sweep: Sweep, placement: Placement, capacity: Capacity) -> int | None:
@@ -317,7 +317,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if confirmed is None:
         return False
     task = sweep.pairs[0].task
-    on_test = replace(sweep.pairs[0], task=cast(Task, Asked(task, task.test())))
+    on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
     recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
     for final in recorder.finals:
         if final.trial_id is not None:

@@ -79,14 +79,14 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     try:
         sweep.validate()
         if based := [pair for pair in sweep.pairs if pair.learner.needs_base]:
-            from trainables.models.loading import exists, outline
+            from trainables.models.loading import base_sizes, check_base
 
             for base in {pair.base for pair in based}:  # may ask the hub
-                exists(base)
+                check_base(base)
         for pair in based:
             adapter = pair.learner.adapter()
             if adapter and adapter.r:
-                outline(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
+                base_sizes(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
         unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
         team_of(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases know nothing of sweeps; their messages are one line, too
@@ -155,13 +155,13 @@ def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -
     Raises BadInput if no cluster answers, or if it has no room for a trial.
     """
     from sweeps.resources.ray_cluster import cluster
-    from trainables.runtime.base_transfer import offered
+    from trainables.runtime.base_transfer import serve_bases
 
     capacity = cleanup.enter_context(cluster(options.address, options.verbose, dashboard=team_of(sweep) is not None))
     sweep = with_devices(sweep, capacity.gpus)
     capacity.check(sweep.resources_per_trial)
     if capacity.nodes > 1:
-        cleanup.enter_context(offered(pair.base for pair in sweep.pairs if pair.learner.needs_base))
+        cleanup.enter_context(serve_bases(pair.base for pair in sweep.pairs if pair.learner.needs_base))
     return sweep, capacity
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from tests.cluster.pods import PRIVATE, ROOT, Pods, run, why_not
 from tests.support.driving import MINIATURES, contents
-from trainables.runtime.base_transfer import COPY
+from trainables.runtime.base_transfer import COPY_MARKER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
@@ -60,7 +60,7 @@ def test_machines_of_ones_own_become_a_cluster(tmp_path):
         ray("submit", file, ROOT / "sweeps/strategyqa.py", *CHAIN)
         merged = Path("root/chain/strategyqa/strategyqa-sft/merged")
         first, second = (contents(pods.folder / machine["id"] / merged) for machine in machines)
-        assert second == first | {COPY: b""}, "the other machine's host has the first phase's winner"
+        assert second == first | {COPY_MARKER: b""}, "the other machine's host has the first phase's winner"
         table = pd.read_parquet(pods.folder / "pod101" / merged.parents[1] / "strategyqa-cot/trials.parquet")
         assert {*table["status"]} <= {"finished", "pruned"}, "as ASHA says"
         ray("down", "-y", file)

@@ -13,7 +13,7 @@ import ray
 from tests.support.driving import contents
 from trainables.models.loading import BUILTIN
 from trainables.runtime import base_transfer
-from trainables.runtime.base_transfer import COPY, brought, copy, offered
+from trainables.runtime.base_transfer import COPY_MARKER, copy, fetch_base, serve_bases
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -24,32 +24,32 @@ def origin(tmp_path):
     folder = tmp_path / "merged"
     shutil.copytree(BUILTIN["tiny"], folder)
     (folder / "more").mkdir()
-    (folder / "more/large.bin").write_bytes(os.urandom(base_transfer.AT_ONCE + 10))
+    (folder / "more/large.bin").write_bytes(os.urandom(base_transfer.CHUNK_BYTES + 10))
     return folder
 
 
 def test_a_copy_is_the_folder_and_is_kept_up_to_date(origin, tmp_path):
     target = tmp_path / "elsewhere/merged"
-    with offered([f"{origin}:float32", "builtin:tiny"]):
-        shelf = ray.get_actor(base_transfer.SHELF)
-        copy(shelf, str(origin), target)
-        assert contents(target) == contents(origin) | {COPY: b""}
+    with serve_bases([f"{origin}:float32", "builtin:tiny"]):
+        server = ray.get_actor(base_transfer.SERVER)
+        copy(server, str(origin), target)
+        assert contents(target) == contents(origin) | {COPY_MARKER: b""}
         before = {path: path.stat().st_ino for path in target.rglob("*")}
-        copy(shelf, str(origin), target)
+        copy(server, str(origin), target)
         assert {path: path.stat().st_ino for path in target.rglob("*")} == before, "nothing was written again"
         (origin / "config.json").write_text("{}")
         (origin / "model.safetensors").rename(origin / "model-00001-of-00001.safetensors")
-        copy(shelf, str(origin), target)
-        assert contents(target) == contents(origin) | {COPY: b""}, "and what is gone is gone"
+        copy(server, str(origin), target)
+        assert contents(target) == contents(origin) | {COPY_MARKER: b""}, "and what is gone is gone"
         secret = origin.parent / "private/secret"
         secret.parent.mkdir()
         secret.write_text("x")
         (origin / "link").symlink_to(secret.parent)
         for folder, path in ((origin, f"../private/{secret.name}"), (origin, str(secret)), (origin, "link/secret"),
                              (secret.parent, "secret")):  # fmt: skip
-            with pytest.raises(FileNotFoundError, match="is not offered"):
-                ray.get(shelf.read.remote(str(folder), path, 0))
-        assert ray.get(shelf.files.remote(str(tmp_path))) == {}, "no folder but those of the bases"
+            with pytest.raises(FileNotFoundError, match="is not served"):
+                ray.get(server.read.remote(str(folder), path, 0))
+        assert ray.get(server.files.remote(str(tmp_path))) == {}, "no folder but those of the bases"
 
 
 def test_processes_that_start_at_once_and_one_that_was_killed(origin, tmp_path):
@@ -64,31 +64,31 @@ def test_processes_that_start_at_once_and_one_that_was_killed(origin, tmp_path):
             if target.is_dir():
                 seen.add(tuple(sorted(contents(target))))
 
-    with offered([str(origin)]), ThreadPoolExecutor() as pool:
+    with serve_bases([str(origin)]), ThreadPoolExecutor() as pool:
         watching = pool.submit(look)
-        shelf = ray.get_actor(base_transfer.SHELF)
-        list(pool.map(lambda _: copy(shelf, str(origin), target), range(3)))
+        server = ray.get_actor(base_transfer.SERVER)
+        list(pool.map(lambda _: copy(server, str(origin), target), range(3)))
         over.set()
         watching.result()
-    assert seen <= {tuple(sorted(contents(origin) | {COPY: b""}))}
-    assert contents(target) == contents(origin) | {COPY: b""}
+    assert seen <= {tuple(sorted(contents(origin) | {COPY_MARKER: b""}))}
+    assert contents(target) == contents(origin) | {COPY_MARKER: b""}
 
 
 def test_a_folder_of_the_machines_own_is_left_alone(origin, tmp_path):
     kept = contents(origin)
-    with offered([str(origin)]):
-        assert brought(str(origin)) == str(origin)
+    with serve_bases([str(origin)]):
+        assert fetch_base(str(origin)) == str(origin)
     assert contents(origin) == kept
-    assert brought("builtin:tiny") == "builtin:tiny"
-    assert brought("owner/on-the-hub:nf4") == "owner/on-the-hub:nf4"
+    assert fetch_base("builtin:tiny") == "builtin:tiny"
+    assert fetch_base("owner/on-the-hub:nf4") == "owner/on-the-hub:nf4"
 
 
 def test_what_cannot_be_written_or_read_is_named(origin, tmp_path):
     (tmp_path / "file").touch()
-    with offered([str(origin)]):
-        shelf = ray.get_actor(base_transfer.SHELF)
+    with serve_bases([str(origin)]):
+        server = ray.get_actor(base_transfer.SERVER)
         with pytest.raises(OSError, match=r"/file cannot be written on this one \(File exists\); use a --storage-path"):
-            copy(shelf, str(origin), tmp_path / "file/merged")
-        ray.kill(shelf)
+            copy(server, str(origin), tmp_path / "file/merged")
+        ray.kill(server)
         with pytest.raises(OSError, match="merged of the driver's machine cannot be read there"):
-            copy(shelf, str(origin), tmp_path / "merged-2")
+            copy(server, str(origin), tmp_path / "merged-2")

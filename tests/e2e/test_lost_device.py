@@ -5,11 +5,11 @@ from __future__ import annotations
 import ray
 
 from tests.support.team_kit import SEED, assert_same, pair
-from trainables.packed.specs import Shape, TeamShape
+from trainables.packed.specs import Shape, WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
-from trainables.runtime.host_client import Seat
+from trainables.runtime.host_client import HostClient
 from trainables.runtime.trial import open_learner
-from trainables.runtime.worker_group import Team
+from trainables.runtime.worker_group import WorkerGroup
 
 
 def losses(learner):
@@ -20,7 +20,7 @@ def test_the_trials_of_a_host_go_on_in_its_successor(ray_session, tmp_path):
     """The one whose work failed, and its neighbour."""
     hosts = start_hosts("builtin:tiny", Shape(seats=2, lanes=16, max_rank=16, max_prompt=0), 1)
     seats = {
-        name: Seat(hosts, pair(*planted, marks=tmp_path), SEED, name)
+        name: HostClient(hosts, pair(*planted, marks=tmp_path), SEED, name)
         for name, planted in (("x", ["device"]), ("y", []))
     }
     first, seen = ray.get(hosts[0].pid.remote()), {name: losses(seat) for name, seat in seats.items()}
@@ -28,7 +28,7 @@ def test_the_trials_of_a_host_go_on_in_its_successor(ray_session, tmp_path):
     assert ray.get(hosts[0].pid.remote()) != first
     for seat in seats.values():
         seat.close()
-    unharmed = Seat(hosts, pair(), SEED, "again")
+    unharmed = HostClient(hosts, pair(), SEED, "again")
     assert seen == dict.fromkeys(seats, losses(unharmed))
     ray.kill(hosts[0])
 
@@ -37,7 +37,7 @@ def test_a_trial_with_a_process_of_its_own_goes_on_in_another(ray_session, tmp_p
     alone = open_learner(pair(), SEED)
     expected = [(alone.round().loss, alone.evaluate().items) for _ in range(3)]
     alone.close()
-    team = Team(TeamShape(1), pair("device", marks=tmp_path), SEED)
+    team = WorkerGroup(WorkerGroupShape(1), pair("device", marks=tmp_path), SEED)
     assert_same(team, expected)
     assert (tmp_path / "device").exists()
-    team.dismiss()
+    team.shut_down()

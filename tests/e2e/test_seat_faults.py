@@ -16,7 +16,7 @@ from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.packed.specs import Shape
 from trainables.runtime.host_actor import HostProcess
-from trainables.runtime.host_client import FreeSeats, Seat, answers
+from trainables.runtime.host_client import FreeSeatsCallback, HostClient, answers
 from trainables.tasks.arena.task import ArenaTask
 
 PAIR = Pair(LoraConfig(steps_per_round=3), ArenaTask(train_size=20, search_size=10, test_size=10), "builtin:tiny")
@@ -44,7 +44,7 @@ class NoDiskForOne(HostProcess):
 
 def test_a_reply_that_cannot_be_made_is_one_trial_s_fault(ray_session):
     host = started(NoDiskForOne)
-    seats = {name: Seat([host], PAIR, 0, name) for name in ("unlucky", "lucky")}
+    seats = {name: HostClient([host], PAIR, 0, name) for name in ("unlucky", "lucky")}
     asked = {name: host.advance.remote(name) for name in seats}
     with pytest.raises(OSError, match="No space left"):
         ray.get(asked["unlucky"], timeout=60)
@@ -74,7 +74,7 @@ class BreaksOnce(HostProcess):
 def test_a_host_whose_thread_breaks_is_restarted(ray_session, tmp_path, how):
     broken = tmp_path / "broken"
     host = started(BreaksOnce, broken)
-    seat = Seat([host], PAIR, 0, "a")
+    seat = HostClient([host], PAIR, 0, "a")
     losses, first = [seat.round().loss], ray.get(host.pid.remote())
     broken.write_text(how)
     with pytest.raises(ray.exceptions.RayActorError):
@@ -82,7 +82,7 @@ def test_a_host_whose_thread_breaks_is_restarted(ray_session, tmp_path, how):
     losses += [seat.round().loss, seat.round().loss]
     assert ray.get(host.pid.remote()) != first
     seat.close()
-    unharmed = Seat([host], PAIR, 0, "b")
+    unharmed = HostClient([host], PAIR, 0, "b")
     assert [unharmed.round().loss for _ in range(3)] == losses
     ray.kill(host)
 
@@ -97,15 +97,15 @@ class WithoutBase(HostProcess):
 def test_a_host_that_is_gone_for_good_sends_trials_to_the_others(ray_session):
     """Where it never came up, and where it goes after a round: the trial goes on elsewhere from that round."""
     missing, well, other = started(WithoutBase), started(HostProcess, *PLAIN), started(HostProcess, *PLAIN)
-    seat = Seat([missing, well, other], PAIR, 0, "a")
+    seat = HostClient([missing, well, other], PAIR, 0, "a")
     losses = [seat.round().loss]
-    ray.kill(well if seat._host == well else other)
+    ray.kill(well if seat.host == well else other)
     losses += [seat.round().loss]
     seat.close()
-    unharmed = Seat([missing, well, other], PAIR, 0, "b")
+    unharmed = HostClient([missing, well, other], PAIR, 0, "b")
     assert [unharmed.round().loss for _ in range(2)] == losses
     with pytest.raises(ray.exceptions.RayActorError, match="no such base"):
-        Seat([missing], PAIR, 0, "c")
+        HostClient([missing], PAIR, 0, "c")
     for host in (well, other):
         ray.kill(host)
 
@@ -116,14 +116,14 @@ def test_a_trial_waits_until_another_has_ended(ray_session, monkeypatch):
     host = started(HostProcess, "builtin:tiny", Shape(seats=1, lanes=16, max_rank=16, max_prompt=0), 1)
     while not answers(host):
         pass
-    Seat([host], PAIR, 0, "first")
+    HostClient([host], PAIR, 0, "first")
     with ThreadPoolExecutor() as pool:
         try:
-            waiting = pool.submit(Seat, [host], PAIR, 0, "second")
+            waiting = pool.submit(HostClient, [host], PAIR, 0, "second")
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=3)
             assert not waiting.done()
-            FreeSeats([host]).on_trial_complete(0, [], SimpleNamespace(trial_id="first"))
+            FreeSeatsCallback([host]).on_trial_complete(0, [], SimpleNamespace(trial_id="first"))
             assert waiting.result(timeout=60).round().metrics["steps"] == 3
         finally:
             ray.kill(host)  # and nobody waits any more

@@ -19,7 +19,7 @@ from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.packed.specs import HostFull, SeatLost, Shape
 from trainables.runtime.host_actor import HostProcess, start_hosts
-from trainables.runtime.host_client import Seat
+from trainables.runtime.host_client import HostClient
 from trainables.runtime.trial import open_learner
 from trainables.tasks.arena.task import ArenaTask
 
@@ -40,7 +40,7 @@ def hosts(ray_session):
 
 def test_a_seat_is_a_learner_like_any_other(hosts, tmp_path):
     """The same numbers as in a host of one's own, but for the last bits; checkpoints and adapters travel as bytes."""
-    alone, seat = open_learner(PAIR, 0), Seat(hosts, PAIR, 0, "a")
+    alone, seat = open_learner(PAIR, 0), HostClient(hosts, PAIR, 0, "a")
     for _ in range(2):
         assert seat.round().loss == pytest.approx(alone.round().loss, rel=1e-4)
         assert seat.evaluate().items == alone.evaluate().items
@@ -50,11 +50,11 @@ def test_a_seat_is_a_learner_like_any_other(hosts, tmp_path):
     seat.save(str(folder))
     model = transformers.AutoModelForCausalLM.from_pretrained(ROOT / "trainables/builtin/tiny")
     assert peft.PeftModel.from_pretrained(model, folder).peft_config["default"].r == 16
-    again = Seat(hosts, PAIR, 0, "b")
+    again = HostClient(hosts, PAIR, 0, "b")
     again.load(seat.state())
     assert again.round().loss == seat.round().loss, "the state goes on in another seat, bit for bit"
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(Seat, hosts, PAIR, 0, "c")
+        waiting = pool.submit(HostClient, hosts, PAIR, 0, "c")
         with pytest.raises(TimeoutError):
             waiting.result(timeout=2)
         seat.close()
@@ -75,14 +75,14 @@ class SlowToReturn(HostProcess):
 def test_a_killed_host_costs_a_round_and_nothing_else(ray_session, tmp_path):
     actor = ray.remote(SlowToReturn).options(num_cpus=0, max_restarts=-1, max_concurrency=6)
     hosts = [actor.remote(tmp_path / "left")]
-    seats = {name: Seat(hosts, PAIR, seed, name) for seed, name in enumerate(("x", "y"))}
+    seats = {name: HostClient(hosts, PAIR, seed, name) for seed, name in enumerate(("x", "y"))}
     losses = {name: [seat.round().loss] for name, seat in seats.items()}
     os.kill(ray.get(hosts[0].pid.remote()), signal.SIGKILL)
     for name, seat in seats.items():
         losses[name] += [seat.round().loss, seat.round().loss]
         seat.close()
     for seed, name in enumerate(seats):
-        unharmed = Seat(hosts, PAIR, seed, f"{name} again")
+        unharmed = HostClient(hosts, PAIR, seed, f"{name} again")
         assert [unharmed.round().loss for _ in range(3)] == losses[name]
         unharmed.close()
     ray.kill(hosts[0])
@@ -92,16 +92,16 @@ def test_a_fault_reaches_the_trial_that_made_it(hosts):
     with pytest.raises(SeatLost, match="nobody"):
         ray.get(hosts[0].advance.remote("nobody"))
     with pytest.raises(HostFull, match="max_rank"):
-        Seat(hosts, Pair(LoraConfig(r=17), TASK, "builtin:tiny"), 0, "large")
-    assert Seat(hosts, PAIR, 0, "after").round().metrics["steps"] == 3
+        HostClient(hosts, Pair(LoraConfig(r=17), TASK, "builtin:tiny"), 0, "large")
+    assert HostClient(hosts, PAIR, 0, "after").round().metrics["steps"] == 3
     ray.get(hosts[0].close.remote("after"))
 
 
 def test_a_trial_that_opens_again_ends_the_call_of_its_dead_process(hosts):
     """The process of a trial is killed in the middle of a round; its successor takes the seat, and no call hangs."""
-    Seat(hosts, PAIR, 0, "again")
+    HostClient(hosts, PAIR, 0, "again")
     left = hosts[0].advance.remote("again")
-    successor = Seat(hosts, PAIR, 0, "again")
+    successor = HostClient(hosts, PAIR, 0, "again")
     with pytest.raises(SeatLost, match=r"left its seat|has no seat"):  # the latter: `close` overtook it
         ray.get(left, timeout=60)
     assert successor.round().metrics["steps"] == 3

@@ -27,8 +27,8 @@ from trainables.models.loading import BUILTIN, load
 from trainables.models.peft_adapters import lora_config
 from trainables.tasks.strategyqa.task import StrategyQaTask
 from trainables.tasks.style.task import StyleTask
-from trainables.training.distributed import open_spread
-from trainables.training.standalone import OwnModel, with_peft
+from trainables.training.distributed import open_distributed
+from trainables.training.standalone import StandaloneLearner, with_peft
 
 PROCESSES, SEED, ROUNDS = 2, 3, 2
 # Five rows in two processes: one of them has a row that counts for nothing.
@@ -83,7 +83,7 @@ def alone(kind):
     own = pair(kind)
     base = load(own.base)
     learner = own.learner.build(base, own.task, SEED)
-    if not isinstance(learner, OwnModel):
+    if not isinstance(learner, StandaloneLearner):
         learner = with_peft(base, lora_config(base, learner.adapter), learner, SEED)
     return learner
 
@@ -102,7 +102,7 @@ def process(rank, address, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=PROCESSES)
     for number, (kind, strategy, halvings) in enumerate(RUNS):
-        learner = open_spread(pair(kind), SEED, strategy, halvings, device=torch.device("cpu"))
+        learner = open_distributed(pair(kind), SEED, strategy, halvings, device=torch.device("cpu"))
         own = folder / str(number)
         own.mkdir(exist_ok=True)
         seen, state = train(learner), learner.state()

@@ -14,9 +14,9 @@ import transformers
 from tests.support.driving import sweep
 from tests.support.team_kit import SEED, SHAPE, assert_same, pair
 from trainables.models.loading import BUILTIN
-from trainables.packed.specs import TeamShape
+from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.trial import open_learner
-from trainables.runtime.worker_group import Team
+from trainables.runtime.worker_group import WorkerGroup
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def alone():
 @pytest.fixture(scope="module")
 def crew(ray_session):
     yield
-    assert Team._crew is None
+    assert WorkerGroup.workers is None
     end = time.monotonic() + 60  # Ray tells of it a while later, on a busy machine
     while (free := ray.available_resources().get("CPU")) != 2 and time.monotonic() < end:
         time.sleep(0.1)
@@ -40,16 +40,16 @@ def crew(ray_session):
 
 def test_a_team_is_a_learner_like_any_other(crew, alone, tmp_path):
     """Against a host's numbers; one crew serves trial after trial; a state goes from one trial to the next."""
-    first = Team(SHAPE, pair(), SEED)
+    first = WorkerGroup(SHAPE, pair(), SEED)
     assert_same(first, alone[:1])
     state = first.state()
     first.save(str(tmp_path))
     first.close()
-    crew = Team._crew
-    second = Team(SHAPE, pair(), SEED)
+    crew = WorkerGroup.workers
+    second = WorkerGroup(SHAPE, pair(), SEED)
     second.load(state)
     assert_same(second, alone[1:])
-    assert Team._crew is crew
+    assert WorkerGroup.workers is crew
     model = transformers.AutoModelForCausalLM.from_pretrained(BUILTIN["tiny"])
     assert peft.PeftModel.from_pretrained(model, tmp_path).peft_config["default"].r == 16
     second.close()
@@ -57,33 +57,33 @@ def test_a_team_is_a_learner_like_any_other(crew, alone, tmp_path):
 
 def test_processes_that_are_lost_cost_the_round_they_were_in(crew, alone, tmp_path):
     """Killed in the second round, out of memory in the third: new processes go on, to the same numbers."""
-    team = Team(SHAPE, pair("killed", "memory", marks=tmp_path), SEED)
+    team = WorkerGroup(SHAPE, pair("killed", "memory", marks=tmp_path), SEED)
     assert_same(team, alone[:1])
     team.state()
     assert_same(team, alone[1:])
     assert {mark.name for mark in tmp_path.iterdir()} == {"killed", "memory"}
     assert team.evaluate().metrics["memory_halvings"] == 1
-    team.dismiss()
+    team.shut_down()
 
 
 def test_a_process_that_only_says_that_it_lost_another_costs_a_round(crew, alone, tmp_path):
     """Which one is not told where Ray Train hears of the survivor first."""
-    team = Team(SHAPE, pair("peer", marks=tmp_path), SEED)
+    team = WorkerGroup(SHAPE, pair("peer", marks=tmp_path), SEED)
     assert_same(team, alone[:2])
     assert (tmp_path / "peer").exists()
-    team.dismiss()
+    team.shut_down()
 
 
 def test_a_team_of_one(ray_session, alone, tmp_path):
     """An actor on any node: it is killed in the second round, and the next goes on from the first."""
-    team = Team(TeamShape(1), pair("killed", marks=tmp_path), SEED)
+    team = WorkerGroup(WorkerGroupShape(1), pair("killed", marks=tmp_path), SEED)
     assert_same(team, alone[:1])
     team.state()
     assert_same(team, alone[1:])
     assert (tmp_path / "killed").exists()
     team.save(str(tmp_path))
     assert peft.PeftConfig.from_pretrained(tmp_path).r == 16
-    wrong = Team(TeamShape(1), pair("error", marks=tmp_path), SEED)
+    wrong = WorkerGroup(WorkerGroupShape(1), pair("error", marks=tmp_path), SEED)
     wrong.round()
     with pytest.raises(KeyError, match="planted"):
         wrong.round()
@@ -92,11 +92,11 @@ def test_a_team_of_one(ray_session, alone, tmp_path):
 
 def test_a_learners_own_error_is_told(crew, tmp_path):
     """Not that of the process which lost another."""
-    team = Team(SHAPE, pair("error", marks=tmp_path), SEED)
+    team = WorkerGroup(SHAPE, pair("error", marks=tmp_path), SEED)
     team.round()
     with pytest.raises(KeyError, match="planted"):
         team.round()
-    team.dismiss()
+    team.shut_down()
 
 
 def test_a_sweep_of_trials_in_two_processes(tmp_path):

@@ -11,8 +11,8 @@ import ray.train.torch  # noqa: F401  # before the test switches it off
 from tests.support.toys import Letters
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
-from trainables.packed.specs import TeamShape
-from trainables.runtime.worker_group import Team
+from trainables.packed.specs import WorkerGroupShape
+from trainables.runtime.worker_group import WorkerGroup
 
 LIMIT_S = 60.0  # an actor's start takes seconds on a busy machine; a trial that hangs never ends
 
@@ -35,7 +35,7 @@ def test_what_fails_before_the_processes_start_is_told(ray_session, monkeypatch,
 
     def ask() -> None:
         try:
-            Team(TeamShape(2, cpus=1), Pair(LoraConfig(), Letters(), "builtin:tiny"), 0)
+            WorkerGroup(WorkerGroupShape(2, cpus=1), Pair(LoraConfig(), Letters(), "builtin:tiny"), 0)
         except BaseException as error:
             raised.append(error)
 
@@ -45,6 +45,6 @@ def test_what_fails_before_the_processes_start_is_told(ray_session, monkeypatch,
     assert not trial.is_alive(), "it still waits for an answer"
     assert isinstance(raised[0], kind)
     assert told in str(raised[0])
-    assert Team._crew is not None
-    assert not Team._crew.alive
-    Team.dismiss()
+    assert WorkerGroup.workers is not None
+    assert not WorkerGroup.workers.alive
+    WorkerGroup.shut_down()

@@ -68,9 +68,9 @@ def ended(host: Host, *trial_ids: str) -> dict[str, Any]:
 
 def nan(host: Host, trial_id: str) -> None:
     """Make everything that a trial trains NaN."""
-    seat = host._seats[trial_id]
+    seat = host.trials[trial_id]
     for name in seat.made.values:
-        seat._own(name, None).fill_(math.nan)
+        seat.tensor(name, None).fill_(math.nan)
 
 
 def alone(config: Any, rounds: int, seed: int = 0, on: Base = BASE) -> Trial:

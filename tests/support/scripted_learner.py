@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from trainables.core import Adapter, Asking, Complete, Evaluation, Row
+from trainables.core import Adapter, Complete, Evaluation, Queries, Row
 from trainables.optimizer import Optimizer
 
 PROMPTS = [[5, 6, 7], [5, 6, 7, 8, 9, 10, 11], [12], [*range(5, 19)]]  # of two padded widths
 ROWS = [Row((*p, 20, 21, 1), (False,) * len(p) + (True,) * 3) for p in PROMPTS]
 
 
-def completing(prompts: Sequence[Sequence[int]] = PROMPTS) -> Asking:
+def completing(prompts: Sequence[Sequence[int]] = PROMPTS) -> Queries:
     """An evaluation that has prompts completed, and keeps all that was said."""
     said = yield Complete(prompts, 8)
     return judged(**{name: [getattr(one, name) for one in said] for name in ("tokens", "ended", "logprobs")})
@@ -24,14 +24,14 @@ def judged(**metrics: Any) -> Evaluation:
     return Evaluation(0.0, [], metrics=metrics)
 
 
-def nothing() -> Asking:
+def nothing() -> Queries:
     yield from ()
 
 
 def scripted(
     adapter: Adapter,
     rows: Sequence[Row] = ROWS,
-    evaluation: Callable[[], Asking] = completing,
+    evaluation: Callable[[], Queries] = completing,
     watch_updates: bool = False,
     steps: int = 1,
 ) -> SimpleNamespace:

@@ -15,9 +15,9 @@ from tests.support.toys import Letters
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import SupervisedLearner
-from trainables.packed.specs import TeamShape
+from trainables.packed.specs import WorkerGroupShape
 
-SHAPE, SEED = TeamShape(2, cpus=1), 3
+SHAPE, SEED = WorkerGroupShape(2, cpus=1), 3
 
 
 @dataclass(frozen=True)

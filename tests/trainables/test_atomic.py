@@ -16,7 +16,7 @@ from sweeps.results.run_folder import BEST
 from sweeps.tuning.recorder import Recorder
 from tests.support.knobs import ONE
 from trainables import atomic
-from trainables.atomic import copy_standing, replace_file, replacing, replacing_folder, standing
+from trainables.atomic import copy_folder, current_path, replace_file, replacing, replacing_folder
 from trainables.runtime.trial import ADAPTER_FOLDER
 
 KILLED, DONE = 9, 0
@@ -69,7 +69,7 @@ def test_the_winners_folder_survives_a_kill_at_any_moment(tmp_path: Path, disk: 
     recorder._keep(checkpoints[0])
     moment, kept, seen = 0, checkpoints[1], set[str]()
     while killed_at(moment, lambda: recorder._keep(kept)):
-        found = texts(standing(tmp_path / BEST))
+        found = texts(current_path(tmp_path / BEST))
         assert found in (["first"] * 2, ["second"] * 2), f"after {moment} calls"
         if disk == "exchanged":
             assert texts(tmp_path / BEST) == found, "under its own name"
@@ -120,17 +120,17 @@ def test_a_copy_is_of_one_moment(tmp_path: Path, disk: str) -> None:
     writer.start()
     try:
         for number in range(100):
-            copy_standing(target, tmp_path / str(number), NAMES[0])
+            copy_folder(target, tmp_path / str(number), NAMES[0])
             assert [path.name for path in (tmp_path / str(number)).iterdir()] == [NAMES[1]]
-            copy_standing(target, tmp_path / f"whole-{number}")
+            copy_folder(target, tmp_path / f"whole-{number}")
             assert len({*texts(tmp_path / f"whole-{number}")}) == 1
     finally:
         over.set()
         writer.join()
     with pytest.raises(FileNotFoundError):
-        copy_standing(tmp_path / "nowhere", tmp_path / "copy")
+        copy_folder(tmp_path / "nowhere", tmp_path / "copy")
     with pytest.raises(FileExistsError):
-        copy_standing(target, tmp_path / "0")
+        copy_folder(target, tmp_path / "0")
     assert (tmp_path / "0").is_dir(), "what was there is not ours to delete"
 
 

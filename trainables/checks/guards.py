@@ -42,7 +42,7 @@ Guard = Literal[
 
 
 @dataclass(frozen=True)
-class Finding:
+class GuardFinding:
     """What a guard found: its name, whether it stops the sweep, and one line with the evidence and the remedy."""
 
     guard: Guard
@@ -50,12 +50,12 @@ class Finding:
     what: str
 
 
-def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Finding]:
+def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[GuardFinding]:
     """All that the guards find in a task. `smallest_difference(n)`: what n examples show at 80 % power, in [0, 1]."""
     splits: Splits = {split: task.split(split) for split in SPLITS}
     return [
         *published(splits, task.published),
-        *overlap(splits, task.taught),
+        *overlap(splits, task.training_prompts),
         *near_duplicates(splits),
         *answer_in_prompt(splits, task.baselines()),
         *prompt_format(splits),
@@ -64,7 +64,7 @@ def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Fin
     ]
 
 
-def published(splits: Splits, official_set: Callable[[Example], str | None]) -> Iterator[Finding]:
+def published(splits: Splits, official_set: Callable[[Example], str | None]) -> Iterator[GuardFinding]:
     """Official evaluation tasks to learn from, of a set that the test split asks (stops) or that others report."""
     learned = [*splits["train"], *splits["search"]]
     asked = {official_set(example) for example in splits["test"]}
@@ -77,22 +77,23 @@ def published(splits: Splits, official_set: Callable[[Example], str | None]) -> 
         keys = ", ".join(repr(example.key) for example in examples[:2])
         if name in asked:
             remedy = "use one official set alone (data=arc1 or data=arc2), or take them out"
-            yield Finding("published", True, f"{what}, which test asks too: keys {keys}; {remedy}")
+            yield GuardFinding("published", True, f"{what}, which test asks too: keys {keys}; {remedy}")
         else:
             remedy = f"do not report {name} evaluation for what this trains"
-            yield Finding("published", False, f"{what}: keys {keys}; {remedy}")
+            yield GuardFinding("published", False, f"{what}: keys {keys}; {remedy}")
 
 
-def overlap(splits: Splits, taught: Callable[[Example], Sequence[str]]) -> Iterator[Finding]:
-    """A key, or a prompt but for what `plain` leaves out, in two splits; of train every prompt that is `taught`."""
+def overlap(splits: Splits, training_prompts: Callable[[Example], Sequence[str]]) -> Iterator[GuardFinding]:
+    """Find keys and prompts that two splits share. Prompts are compared as `plain` text; of a training example all of
+    its `training_prompts` count."""
     owners: dict[str, tuple[Split, Example]] = {}
     for split in SPLITS:
         for example in splits[split]:
-            prompts = taught(example) if split == "train" else [example.prompt]
+            prompts = training_prompts(example) if split == "train" else [example.prompt]
             for mark in (f"key {example.key}", *(f"prompt {plain(prompt)}" for prompt in prompts)):
                 other, twin = owners.setdefault(mark, (split, example))
                 if other != split:
-                    yield Finding(
+                    yield GuardFinding(
                         "overlap",
                         True,
                         f"splits {other} and {split} overlap: {_shown(twin)} and {_shown(example)};"
@@ -101,7 +102,7 @@ def overlap(splits: Splits, taught: Callable[[Example], Sequence[str]]) -> Itera
                     return
 
 
-def near_duplicates(splits: Splits) -> Iterator[Finding]:
+def near_duplicates(splits: Splits) -> Iterator[GuardFinding]:
     """Prompts that hold, or lie in, one of an earlier split, and long answers that do (`likeness.py`)."""
     earlier: list[tuple[Split, Example]] = []
     for before, split in pairwise(SPLITS):
@@ -115,7 +116,7 @@ def near_duplicates(splits: Splits) -> Iterator[Finding]:
             if len(twins) > max(1, TOO_MANY * len(own)):
                 place, origin = next(iter(twins.items()))
                 first, twin = earlier[origin]
-                yield Finding(
+                yield GuardFinding(
                     "near_duplicates",
                     True,
                     f"{len(twins)} of {len(own)} {split} {what} are nearly in {first}: {_shown(twin, text(twin))} and"
@@ -124,7 +125,7 @@ def near_duplicates(splits: Splits) -> Iterator[Finding]:
                 break
 
 
-def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator[Finding]:
+def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator[GuardFinding]:
     """The answer behind a marker ("the answer is Paris"), or at a fixed place where no baseline would find it.
 
     Where other answers stand at that place, too, it is a rule of thumb that no baseline has, and does not stop.
@@ -134,7 +135,7 @@ def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator
         examples = splits[split]
         told = [e for e in examples if re.search(TELLS + re.escape(e.answer) + NO_CHOICE, e.prompt, re.I)]
         if len(told) > TOO_MANY * len(examples):
-            yield Finding(
+            yield GuardFinding(
                 "answer_in_prompt",
                 True,
                 f"{len(told)} of {len(examples)} {split} prompts say their answer: {_shown(told[0])}"
@@ -152,7 +153,7 @@ def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator
         for sure, share, place in sorted(found)[-1:]:
             where = f"word {place + 1} of" if place >= 0 else f"word {-place} from the end of"
             remedy = "take it out of the prompt" if sure else "repeating it is a baseline, which the task has not"
-            yield Finding(
+            yield GuardFinding(
                 "answer_in_prompt",
                 sure,
                 f"{where} a prompt is the answer in {share:.0%} of {split}, and the best baseline is {trivial:.0%}:"
@@ -160,14 +161,14 @@ def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator
             )
 
 
-def prompt_format(splits: Splits) -> Iterator[Finding]:
+def prompt_format(splits: Splits) -> Iterator[GuardFinding]:
     """Training and evaluation prompts that begin, end or break lines in different ways."""
     train = Counter(_format(e.prompt) for e in splits["train"])
     for split in SPLITS[1:]:
         own = Counter(_format(e.prompt) for e in splits[split])
         if _distance(train, own) > 0.5:
             strange = next(e for e in splits[split] if _format(e.prompt) == own.most_common(1)[0][0])
-            yield Finding(
+            yield GuardFinding(
                 "prompt_format",
                 True,
                 f"{split} prompts have another format than train: {_shown(splits['train'][0])} and {_shown(strange)};"
@@ -175,7 +176,7 @@ def prompt_format(splits: Splits) -> Iterator[Finding]:
             )
 
 
-def label_balance(splits: Splits) -> Iterator[Finding]:
+def label_balance(splits: Splits) -> Iterator[GuardFinding]:
     """Of a task with few answers: one that dominates, or whose share differs between training and evaluation."""
     answers = {split: Counter(e.answer.lower() for e in splits[split]) for split in SPLITS}
     if len(answers["train"] | answers["search"] | answers["test"]) > FEW_ANSWERS:
@@ -184,7 +185,7 @@ def label_balance(splits: Splits) -> Iterator[Finding]:
         answer, count = counted.most_common(1)[0]
         share = count / len(splits[split])
         if share > LOPSIDED:
-            yield Finding(
+            yield GuardFinding(
                 "label_balance",
                 share == 1,
                 f"{share:.0%} of {split} answers are {answer!r}, so always saying it scores as much; balance the split",
@@ -194,21 +195,21 @@ def label_balance(splits: Splits) -> Iterator[Finding]:
             and len(splits[split]) >= 50
             and _differ(answers["train"], counted)
         ):
-            yield Finding(
+            yield GuardFinding(
                 "label_balance",
                 False,
                 f"answers of train and {split} differ in {moved:.0%} of their mass; filter both alike, or weight them",
             )
 
 
-def small_split(splits: Splits, smallest_difference: Callable[[int], float]) -> Iterator[Finding]:
+def small_split(splits: Splits, smallest_difference: Callable[[int], float]) -> Iterator[GuardFinding]:
     """A split on which only large differences show."""
     for split in SPLITS[1:]:
         count, independent = len(splits[split]), len({example.key for example in splits[split]})
         shows = smallest_difference(independent)
         if shows > SMALL:
             known = f" ({independent} independent)" if independent < count else ""
-            yield Finding(
+            yield GuardFinding(
                 "small_split",
                 False,
                 f"{split} has {count} examples{known}, which show differences from {100 * shows:.0f} points up"

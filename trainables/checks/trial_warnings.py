@@ -12,7 +12,7 @@ TRUNCATED = 0.1  # of completions that never end: the score then measures the bu
 NAMED = 3  # modules that are named
 
 
-def unreached(gradients: Mapping[str, bool]) -> list[str]:
+def modules_without_gradient(gradients: Mapping[str, bool]) -> list[str]:
     """Parameter -> whether a gradient ever reached it; the modules in which none was reached. A prompt is itself."""
     modules: dict[str, bool] = {}
     for name, reached in gradients.items():
@@ -21,14 +21,14 @@ def unreached(gradients: Mapping[str, bool]) -> list[str]:
     return [module for module, reached in modules.items() if not reached]
 
 
-def watch_first(metrics: Mapping[str, Any]) -> Iterator[str]:
+def first_round_warnings(metrics: Mapping[str, Any]) -> Iterator[str]:
     """What the first round gives away: parts that do not learn."""
     if silent := list(metrics.get("without_gradient", [])):
         named = ", ".join(silent[:NAMED]) + (" ..." if len(silent) > NAMED else "")
         yield f"no gradient in {len(silent)} module{'s' * (len(silent) > 1)} ({named})"
 
 
-def watch_best(metrics: Mapping[str, Any], baselines: Mapping[str, float]) -> Iterator[str]:
+def best_round_warnings(metrics: Mapping[str, Any], baselines: Mapping[str, float]) -> Iterator[str]:
     """What the best round gives away. `baselines`: `chance`, `copy`, `constant`, `majority`, `untouched`, in [0, 1]."""
     if metrics.get("memory_writes") == 0:
         yield "nothing was written into the memory"

@@ -11,9 +11,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-TODAY = datetime(2024, 7, 26)  # of all prompts: what Llama 3's template says where it is told of none
+TEMPLATE_DATE = datetime(2024, 7, 26)  # of all prompts: what Llama 3's template says where it is told of none
 CODES = ("d", "-d", "b", "B", "m", "y", "Y", "a", "A", "j", "H", "I", "M", "S", "p")  # of strftime's format
-SAID = "espalier-said-this"  # what no template writes by itself
+REPLY_MARKER = "espalier-said-this"  # what no template writes by itself
 
 
 def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool = True) -> str:
@@ -26,18 +26,18 @@ def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool
         chat_template=template,
         add_generation_prompt=asking,
         tokenize=False,
-        date_string=TODAY.strftime("%d %b %Y"),
+        date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
         enable_thinking=False,  # Qwen3's and SmolLM3's word: the answer itself is asked for, and has room for no more
     )
 
 
 def _on_that_day() -> str:
     """A macro in the place of transformers' `strftime_now`, which cannot be given another clock."""
-    filters = "".join(f" | replace('%{code}', '{TODAY.strftime(f'%{code}')}')" for code in CODES)
+    filters = "".join(f" | replace('%{code}', '{TEMPLATE_DATE.strftime(f'%{code}')}')" for code in CODES)
     return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro %}}{{{{ '' }}}}"
 
 
-class Turn(NamedTuple):
+class AssistantTurn(NamedTuple):
     """How the assistant's turn is written: space before what it says and behind it, and the token that ends it."""
 
     before: str
@@ -46,7 +46,7 @@ class Turn(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def turn(tokenizer: Any) -> Turn:
+def assistant_turn(tokenizer: Any) -> AssistantTurn:
     """As the chat template writes it, which may put spaces around what is said (Llama 2's and Mistral's do).
 
     It ends with the token that the template puts behind it, if that is one token by itself, otherwise with the
@@ -54,17 +54,17 @@ def turn(tokenizer: Any) -> Turn:
     say their end token after an answer. Without a template a space separates an answer from `Answer:`.
     """
     if not tokenizer.chat_template:
-        return Turn(" ", "", tokenizer.eos_token_id)
+        return AssistantTurn(" ", "", tokenizer.eos_token_id)
     asked = [{"role": "user", "content": "?"}]
     try:
         prompt = rendered(tokenizer, asked)
-        said = rendered(tokenizer, [*asked, {"role": "assistant", "content": SAID}], asking=False)
+        said = rendered(tokenizer, [*asked, {"role": "assistant", "content": REPLY_MARKER}], asking=False)
     except Exception:  # a template raises what it likes; where it matters, `prompts` tells of it
         prompt = said = ""
-    until, _, behind = said.rpartition(SAID)
+    until, _, behind = said.rpartition(REPLY_MARKER)
     before = until.removeprefix(prompt) if until.startswith(prompt) else ""
     after = behind[: len(behind) - len(behind.lstrip())]
     first = tokenizer(behind.lstrip(), add_special_tokens=False).input_ids[:1] if until else []
     if not first or first[0] not in tokenizer.added_tokens_decoder:
         after, first = "", [tokenizer.eos_token_id]
-    return Turn("" if before.strip() else before, after, first[0])
+    return AssistantTurn("" if before.strip() else before, after, first[0])

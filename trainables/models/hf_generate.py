@@ -29,7 +29,7 @@ class _Likeliest(LogitsProcessor):
 
 
 @torch.no_grad()
-def continued(
+def generate_completions(
     model: Any, prompts: Sequence[Sequence[int]], eos: int, max_new_tokens: int, temperature: float = 0.0, **others: Any
 ) -> list[Completion]:
     """What follows each prompt (token ids); log-probabilities of it at temperature 0 alone. Prompts are padded on the

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from trainables.models.chat_template import turn
+from trainables.models.chat_template import assistant_turn
 
 BUILTIN = {"tiny": Path(__file__).parents[1] / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -106,7 +106,7 @@ class Base:
     @functools.cached_property
     def eos(self) -> int:
         """The token that ends an answer, see `chat.turn`."""
-        return turn(self.tokenizer).end
+        return assistant_turn(self.tokenizer).end
 
     def readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
         """Whether it has a vector for every token, and a place, with so many `more` tokens beside each text. One bad
@@ -152,7 +152,7 @@ class Base:
         return {name: m for name, m in self.model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)}
 
 
-def exists(name: str) -> None:
+def check_base(name: str) -> None:
     """Check a base without loading its weights. Raises UnknownBase in one line."""
     from transformers import AutoConfig
 
@@ -164,7 +164,7 @@ def exists(name: str) -> None:
 
 
 @functools.cache
-def outline(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[int, int, int]:
+def base_sizes(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[int, int, int]:
     """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights.
 
     `target_modules` None: the defaults. Raises UnknownBase where there are none, or no such modules."""
@@ -226,7 +226,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
         )
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
-    if turn(tokenizer).end is None:
+    if assistant_turn(tokenizer).end is None:
         raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked

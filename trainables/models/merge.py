@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from trainables.models.chat_template import turn
+from trainables.models.chat_template import assistant_turn
 from trainables.models.loading import BaseName, load, tokenizer
-from trainables.models.peft_adapters import PROMPT_FOLDER, parts_of
+from trainables.models.peft_adapters import PROMPT_FOLDER, adapter_folders
 
 
 def merge(base: str, adapter: Path, target: Path) -> None:
@@ -28,7 +28,7 @@ def merge(base: str, adapter: Path, target: Path) -> None:
         return
     import peft
 
-    folder, *prompt = parts_of(adapter)
+    folder, *prompt = adapter_folders(adapter)
     if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
         raise ValueError("a soft prompt is input, not weights, and cannot be merged; leave --merge out")
     whole = load(name, torch.device("cpu"))  # a device may have no room, and is to be free for trials
@@ -48,7 +48,7 @@ def _finish(target: Path, reader: Any) -> None:
     config = json.loads(path.read_text()) if path.is_file() else {}
     own = config.get("eos_token_id")
     ends = own if isinstance(own, list) else [] if own is None else [own]
-    if (end := turn(reader).end) not in ends:
+    if (end := assistant_turn(reader).end) not in ends:
         path.write_text(json.dumps(config | {"eos_token_id": [*ends, end]}, indent=2))
 
 

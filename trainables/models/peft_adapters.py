@@ -23,7 +23,7 @@ LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
 CONFIG_FILE = "adapter_config.json"
 
 
-def parts_of(folder: Path) -> list[Path]:
+def adapter_folders(folder: Path) -> list[Path]:
     """Folders in PEFT's format of a saved adapter: itself, or a hybrid's LoRA and then its soft prompt.
 
     Raises ValueError where there is none.
@@ -35,7 +35,7 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 @dataclass
-class Fresh:
+class InitialAdapter:
     """An adapter before its first step, as PEFT makes it.
 
     `values`: `prompt` (num_virtual_tokens, hidden_size), and `<module>.A` (r, in) and `<module>.B` (out, r) of every
@@ -68,12 +68,12 @@ class Fresh:
         return {part: _written(config) for part, config in self.configs.items()}
 
 
-def fresh(base: Base, adapter: Adapter, seed: int) -> Fresh:
+def initial_adapter(base: Base, adapter: Adapter, seed: int) -> InitialAdapter:
     """Let PEFT make the adapter on the base, take its values, and give the base back as it was, also where it fails.
 
     Raises ValueError for a module that cannot be adapted.
     """
-    made = Fresh()
+    made = InitialAdapter()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -82,13 +82,13 @@ def fresh(base: Base, adapter: Adapter, seed: int) -> Fresh:
             if adapter.r:
                 _lora(base, adapter, made)
     finally:
-        give_back(base.model)
+        remove_peft(base.model)
     for config in made.configs.values():
         config.inference_mode = True  # what PEFT writes of an adapter that is saved for use
     return made
 
 
-def _prompt(base: Base, adapter: Adapter, made: Fresh) -> Tensor:
+def _prompt(base: Base, adapter: Adapter, made: InitialAdapter) -> Tensor:
     made.configs[PROMPT_FOLDER] = config = _prompt_config(adapter)
     model: Any = peft.get_peft_model(base.model, config)
     if adapter.prompt_init == "vocab" and len(base.tokenizer) < base.vocabulary:
@@ -98,7 +98,7 @@ def _prompt(base: Base, adapter: Adapter, made: Fresh) -> Tensor:
     return model.prompt_encoder["default"].embedding.weight.detach().clone()
 
 
-def _lora(base: Base, adapter: Adapter, made: Fresh) -> None:
+def _lora(base: Base, adapter: Adapter, made: InitialAdapter) -> None:
     made.configs[LORA_FOLDER] = config = lora_config(base, adapter)
     model: Any = peft.get_peft_model(base.model, config)
     for name, module in model.base_model.model.named_modules():
@@ -114,7 +114,7 @@ def _lora(base: Base, adapter: Adapter, made: Fresh) -> None:
         made.scale = module.scaling["default"]
 
 
-def give_back(model: Any) -> None:
+def remove_peft(model: Any) -> None:
     """Take PEFT's modules out of a model, however many of them PEFT came to put into it."""
     for name, module in [*model.named_modules()]:
         if isinstance(module, BaseTunerLayer):

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from trainables.core import Completion
-from trainables.models.hf_generate import continued
+from trainables.models.hf_generate import generate_completions
 from trainables.models.loading import Base, load
-from trainables.models.peft_adapters import parts_of
+from trainables.models.peft_adapters import adapter_folders
 
 
 def with_adapter(name: str, folder: Path | None) -> Base:
@@ -25,7 +25,7 @@ def with_adapter(name: str, folder: Path | None) -> Base:
         return base
     import peft
 
-    parts = parts_of(folder)
+    parts = adapter_folders(folder)
     load.cache_clear()  # PEFT changes the model that it adapts
     model: Any = base.model
     try:
@@ -48,4 +48,4 @@ def sample(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return continued(base.model, prompts, base.eos, max_new_tokens, temperature)
+        return generate_completions(base.model, prompts, base.eos, max_new_tokens, temperature)

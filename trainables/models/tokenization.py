@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from trainables.core import Example, Row
-from trainables.models.chat_template import SAID, rendered, turn
+from trainables.models.chat_template import REPLY_MARKER, assistant_turn, rendered
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
@@ -22,7 +22,7 @@ def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
 
 def asking_form(tokenizer: Any) -> tuple[list[int], str, str]:
     """What `encode_prompt` puts around a question: tokens that all begins with, and text before it and behind it."""
-    before, _, after = _until(tokenizer, [("user", SAID)]).partition(SAID)
+    before, _, after = _until(tokenizer, [("user", REPLY_MARKER)]).partition(REPLY_MARKER)
     return _Writer(tokenizer).tokens, before, after
 
 
@@ -79,7 +79,7 @@ class _Writer:
 
     def end(self) -> _Writer:
         """The token that ends a reply, a label."""
-        end = turn(self._tokenizer).end
+        end = assistant_turn(self._tokenizer).end
         self._near = self._tokenizer.convert_ids_to_tokens(end)
         self._ids = self._encoded(self._near)
         return self._add([end], True)
@@ -99,7 +99,7 @@ class _Writer:
 def _one_row(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> Row | None:
     """Turn by turn, so that the place of every label is known; None if the template does not keep earlier turns."""
     said, writer = "", _Writer(tokenizer)  # the text that is behind us
-    end = tokenizer.convert_ids_to_tokens(turn(tokenizer).end)
+    end = tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end)
     for place, (role, text) in enumerate(messages):
         if role != "assistant":
             continue
@@ -122,13 +122,13 @@ def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
             return rendered(tokenizer, [{"role": role, "content": text} for role, text in messages])
         except Exception as error:  # a template raises what it likes, and says why
             raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
-    end = tokenizer.convert_ids_to_tokens(turn(tokenizer).end)
+    end = tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end)
     form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{end}\n"}
     return "".join(form[role].format(text) for role, text in messages)
 
 
 def _reply(tokenizer: Any, text: str) -> str:
-    before, after, _ = turn(tokenizer)
+    before, after, _ = assistant_turn(tokenizer)
     return f"{before}{text}{after}"
 
 

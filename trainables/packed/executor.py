@@ -1,7 +1,7 @@
-"""How requests of many seats are answered together on one base.
+"""Execute the requests of many trials together on one base.
 
-A seat is a generator: it yields a request, waits, and goes on with the answer. `Bench` answers requests of one
-kind for all seats at once: a batch of rows forward and backward, an optimizer step, or decoding.
+A trial is a generator: it yields a request, waits, and continues with the answer. `BatchExecutor` answers requests of
+one kind for all trials at once: a batch of rows forward and backward, an optimizer step, or decoding.
 """
 
 from __future__ import annotations
@@ -14,43 +14,44 @@ import torch
 from torch import Tensor
 
 from trainables.core import Completion, Row
-from trainables.packed.adapter_stack import Stack
-from trainables.packed.batching import Batch, Lane, batch, size_of, training_lanes
+from trainables.packed.adapter_stack import AdapterStack
+from trainables.packed.batching import Lane, ModelInputs, batch_size_of, build_batch
 from trainables.packed.decoding import Prompt, generate
-from trainables.packed.determinism import blocks_stand_alone, rows_stand_alone
-from trainables.packed.requests import Decode, Measure, Step, Train
+from trainables.packed.determinism import blocks_are_independent, rows_are_independent
+from trainables.packed.requests import DecodeRequest, LogprobRequest, StepRequest, TrainRequest
 from trainables.packed.stacked_adamw import StackedAdamW
-from trainables.packed.time_meter import Meter, parts
-from trainables.training.oom import HALVINGS, gradients, ran_out
-from trainables.training.sequence_packing import check
+from trainables.packed.time_meter import TimeMeter, work_by_request
+from trainables.training.oom import MAX_HALVINGS, gradients, is_out_of_memory
+from trainables.training.sequence_packing import check_packed_rows
 
 
-class Bench:
-    """Answers requests on a stack of adapters, in batches of `lanes` rows, decoding `decode_lanes` at a time.
+class BatchExecutor:
+    """Answers requests on stacked adapters, in batches of `lanes` rows; decodes `decode_lanes` prompts at a time.
 
-    None: 128 on a CPU, whose caches hold no more, and 1024 on a GPU, where a token costs as many launches for one.
+    `decode_lanes` None means 128 on a CPU, whose caches hold no more, and 1024 on a GPU, where a token of many rows
+    takes as many kernel launches as a token of one.
     """
 
-    def __init__(self, stack: Stack, optimizer: StackedAdamW, lanes: int, decode_lanes: int | None) -> None:
+    def __init__(self, stack: AdapterStack, optimizer: StackedAdamW, lanes: int, decode_lanes: int | None) -> None:
         self.stack, self.optimizer = stack, optimizer
-        # Where products of other sizes have other bits, batches are always full: a GPU picks its kernels by shape, and
-        # other processors may. In decoding a GPU is spared that: there, only a near-tie of two tokens could change.
+        # Where the size of a matrix product changes a row's bits, every batch is filled up to `lanes` rows: a GPU picks
+        # its kernels by shape, as some CPUs do. A GPU decodes without that: only a near-tie of two tokens could change.
         on_cpu = stack.base.device.type == "cpu"
-        self.full = not (on_cpu and rows_stand_alone(stack))
+        self.full = not (on_cpu and rows_are_independent(stack))
         self.full_decoding = self.full and on_cpu
-        self.blocks = not on_cpu or (not self.full and blocks_stand_alone(stack))
+        self.blocks = not on_cpu or (not self.full and blocks_are_independent(stack))
         self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes or (128 if on_cpu else 1024), 0
-        self._untouched: dict[Any, Any] = {}
-        self.meter = Meter(stack.base.device)
-        self._spoilt: set[int] = set()  # slots whose gradient was cleared before their own step, as it was not finite
+        self._base_answers: dict[Any, Any] = {}  # prompt or row -> the untouched base's answer
+        self.meter = TimeMeter(stack.base.device)
+        self._nonfinite: set[int] = set()  # slots whose gradient was not finite and was cleared before their own step
 
     def open(self, slot: int) -> None:
-        """A slot changes hands."""
-        self._spoilt.discard(slot)
+        """Forget what is known of a slot, as a new trial takes it."""
+        self._nonfinite.discard(slot)
 
-    def choose(self, requests: Mapping[str, Train]) -> dict[str, Train]:
-        """Which go next, by trial: the oldest, and those of its size that fit beside it."""
-        chosen: dict[str, Train] = {}
+    def choose(self, requests: Mapping[str, TrainRequest]) -> dict[str, TrainRequest]:
+        """Choose the next requests, by trial id: the oldest, and those of its size that fit beside it."""
+        chosen: dict[str, TrainRequest] = {}
         size, used = next(iter(requests.values())).size, 0
         for trial_id, request in requests.items():
             if request.size == size and (not chosen or used + len(request.rows) <= self.lanes):
@@ -59,8 +60,10 @@ class Bench:
         return chosen
 
     def halve(self, decoding: bool) -> bool:
-        """Go on with half as many rows at a time of what ran out of memory; whether that is possible. Decoding may as
-        often as there are lanes to halve: it begins with as many as may ever fit."""
+        """Halve the rows of a batch after running out of memory; return False if that is no longer allowed.
+
+        Training allows `MAX_HALVINGS`. Decoding halves down to one lane, as it begins with a guess of what fits.
+        """
         if decoding:
             possible, self.decode_lanes = self.decode_lanes > 1, max(1, self.decode_lanes // 2)
             return possible
@@ -72,14 +75,14 @@ class Bench:
 
     @property
     def _may_halve(self) -> bool:
-        return self.halvings < HALVINGS and self.lanes > 1
+        return self.halvings < MAX_HALVINGS and self.lanes > 1
 
-    def train(self, requests: Sequence[Train]) -> list[float | Exception]:
-        """Add each request's gradient to its slot's; its loss counts its share of the step's.
+    def train(self, requests: Sequence[TrainRequest]) -> list[float | Exception]:
+        """Add the gradient of `share` times each request's loss to its slot; return the losses.
 
-        A learner whose loss cannot be computed gets its own exception for an answer.
+        A learner whose loss raises gets the exception as its answer.
         """
-        lanes = [lane for request in requests for lane in _lanes(request)]
+        lanes = [lane for request in requests for lane in request.lanes()]
         rows = [row for request in requests for row in request.rows]
         losses: list[Any] = []
 
@@ -102,106 +105,115 @@ class Bench:
         if good:
             for i, value in zip(good, torch.stack([losses[i].detach() for i in good]).tolist(), strict=True):
                 losses[i] = value
-        # Last, as whatever ran out of memory after it would be done again, and these be added twice.
+        # Accumulate last: if memory ran out after it, the whole batch would be repeated and be added twice.
         self.optimizer.accumulate({name: g for name, g in zip(leaves, found, strict=True) if g is not None})
-        self.meter.charge(parts((len(request.rows) * request.size[0], [i]) for i, request in enumerate(requests)))
+        self.meter.charge(
+            work_by_request((len(request.rows) * request.size[0], [i]) for i, request in enumerate(requests))
+        )
         return losses
 
-    def _loss(self, request: Train, logprobs: list[Tensor]) -> Any:
+    def _loss(self, request: TrainRequest, logprobs: list[Tensor]) -> Any:
         try:
             return request.learner.loss(logprobs, request.rows)
         except Exception as fault:
-            if ran_out(fault) and self._may_halve:  # no fault of the learner's
+            if is_out_of_memory(fault) and self._may_halve:  # not the learner's fault: the batch is repeated
                 raise
             return fault
 
     @torch.no_grad()
     def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
-        """Per row, the log-probabilities of its labels under a slot's adapter. Rows of one size go together: what is
-        asked beside a row must not change its bits."""
-        check(rows, prompt, self.stack.base)
+        """Return, per row, the log-probabilities of its labels under a slot's adapter.
+
+        Only rows of one size share a batch, so that a row's bits do not depend on the other rows.
+        """
+        check_packed_rows(rows, prompt, self.stack.base)
         groups: dict[tuple[int, int, bool], list[int]] = {}
         for index, row in enumerate(rows):
-            groups.setdefault(size_of([row], prompt), []).append(index)
+            groups.setdefault(batch_size_of([row], prompt), []).append(index)
         found: dict[int, Tensor] = {}
         for size, indices in groups.items():
             for first in range(0, len(indices), self.lanes):
                 places = indices[first : first + self.lanes]
                 own = [rows[i] for i in places]
-                lanes = training_lanes(slot, own, prompt, 0.0, 0, 0, 0)
+                lanes = [Lane(slot, row.tokens, prompt, starts=row.starts) for row in own]
                 found |= zip(places, self._forward(lanes, own, *size), strict=True)
         return [found[i] for i in range(len(rows))]
 
-    def measure(self, requests: Sequence[Measure]) -> list[list[list[float]]]:
+    def logprob_lists(self, requests: Sequence[LogprobRequest]) -> list[list[list[float]]]:
         empty = self.stack.seats
-        untouched = _askers((i, row) for i, one in enumerate(requests) if one.slot == empty for row in one.rows)
+        """Return, per request and row, the log-probabilities of the labels as floats."""
+        untouched = _requests_by_item(
+            (i, row) for i, one in enumerate(requests) if one.slot == empty for row in one.rows
+        )
 
-        def read(slot: int, rows: Sequence[Row], virtual: int, whose: Sequence[Sequence[int]]) -> list[list[float]]:
+        def read(slot: int, rows: Sequence[Row], virtual: int, payers: Sequence[Sequence[int]]) -> list[list[float]]:
             found = [row.tolist() for row in self.logprobs(slot, rows, virtual)]
-            sizes = [size_of([row], virtual)[0] for row in rows]
-            self.meter.charge(parts(zip(sizes, whose, strict=True)))
+            sizes = [batch_size_of([row], virtual)[0] for row in rows]
+            self.meter.charge(work_by_request(zip(sizes, payers, strict=True)))
             return found
 
-        self._once([*untouched], lambda rows: read(empty, rows, 0, [untouched[row] for row in rows]))
+        self._answer_once([*untouched], lambda rows: read(empty, rows, 0, [untouched[row] for row in rows]))
         return [
-            [self._untouched[row] for row in one.rows]
+            [self._base_answers[row] for row in one.rows]
             if one.slot == empty
             else read(one.slot, one.rows, one.virtual, [[i]] * len(one.rows))
             for i, one in enumerate(requests)
         ]
 
-    def _once(self, things: Iterable[Any], do: Callable[[list[Any]], list[Any]]) -> None:
-        """Keep what `do` makes of these things, which differ; of each only the first time."""
-        new = [thing for thing in things if thing not in self._untouched]
-        self._untouched |= zip(new, do(new) if new else [], strict=True)
+    def _answer_once(self, items: Iterable[Any], answer: Callable[[list[Any]], list[Any]]) -> None:
+        """Cache the base's answers to those of these distinct items that have none yet."""
+        new = [item for item in items if item not in self._base_answers]
+        self._base_answers |= zip(new, answer(new) if new else [], strict=True)
 
     def _forward(
         self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int, several: bool
     ) -> list[Tensor]:
-        """Log-probabilities of the labels of rows in lanes."""
-        filled = batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens, several)
-        return _of_labels(_label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
+        """Return the log-probabilities of the labels of rows in lanes, in one forward pass."""
+        filled = build_batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens, several)
+        return _select_labels(_label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
 
-    def step(self, requests: Sequence[Step]) -> list[float]:
-        norms, asked = self.optimizer.norms(), {r.slot for r in requests}
+    def step(self, requests: Sequence[StepRequest]) -> list[float]:
+        """Step the optimizer of each request's slot if its gradient is finite; return the norms before clipping."""
+        norms, stepped = self.optimizer.norms(), {r.slot for r in requests}
         bad = {slot for slot, norm in enumerate(norms) if not math.isfinite(norm)}
-        for slot in self._spoilt & asked:
+        for slot in self._nonfinite & stepped:
             norms[slot] = math.nan
         good = {r.slot: r.settings for r in requests if r.finite and math.isfinite(norms[r.slot])}
-        self.optimizer.step(good, norms, bad | asked)
-        self._spoilt = (self._spoilt | bad) - asked  # once the step is taken: one that runs out of memory comes again
+        self.optimizer.step(good, norms, bad | stepped)
+        self._nonfinite = (self._nonfinite | bad) - stepped  # after the step: one that runs out of memory is repeated
         self.meter.charge(dict.fromkeys(range(len(requests)), 1.0))  # all slots are stepped, whatever their adapters
         return [norms[r.slot] for r in requests]
 
-    def decode(self, requests: Sequence[Decode]) -> list[list[Completion]]:
+    def decode(self, requests: Sequence[DecodeRequest]) -> list[list[Completion]]:
+        """Return, per request, a completion of each prompt."""
         flat = [(i, prompt) for i, request in enumerate(requests) for prompt in request.prompts]
         mine = [(i, prompt) for i, prompt in flat if prompt.lane.slot != self.stack.seats]
         completions = iter(self._generated([prompt for _, prompt in mine], [[i] for i, _ in mine]))
-        untouched = _askers((i, prompt) for i, prompt in flat if prompt.lane.slot == self.stack.seats)
-        self._once([*untouched], lambda prompts: self._generated(prompts, [untouched[one] for one in prompts]))
-        return [[self._untouched[p] if p in untouched else next(completions) for p in r.prompts] for r in requests]
+        untouched = _requests_by_item((i, prompt) for i, prompt in flat if prompt.lane.slot == self.stack.seats)
+        self._answer_once([*untouched], lambda prompts: self._generated(prompts, [untouched[one] for one in prompts]))
+        return [[self._base_answers[p] if p in untouched else next(completions) for p in r.prompts] for r in requests]
 
-    def _generated(self, prompts: Sequence[Prompt], whose: Sequence[Sequence[int]]) -> list[Completion]:
-        """Completions of prompts, each with the requests that asked for it."""
+    def _generated(self, prompts: Sequence[Prompt], payers: Sequence[Sequence[int]]) -> list[Completion]:
+        """Complete prompts, and charge the time of each to its `payers`: the requests that it is in."""
 
-        def spent(work: Mapping[int, float]) -> None:
-            self.meter.charge(parts((amount, whose[i]) for i, amount in work.items()))
+        def charge(work: Mapping[int, float]) -> None:
+            self.meter.charge(work_by_request((amount, payers[i]) for i, amount in work.items()))
 
-        return generate(self.stack, prompts, self.decode_lanes, self.full_decoding, self.blocks, spent)
+        return generate(self.stack, prompts, self.decode_lanes, self.full_decoding, self.blocks, charge)
 
 
-def _askers(asked: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:
-    """Thing -> the requests that it is in, of pairs of both."""
+def _requests_by_item(pairs: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:
+    """Group pairs of a request's number and an item: item -> the numbers of the requests that it is in."""
     found: dict[Any, list[int]] = {}
-    for request, thing in asked:
-        found.setdefault(thing, []).append(request)
+    for request, item in pairs:
+        found.setdefault(item, []).append(request)
     return found
 
 
-def _label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
-    """(R, L): log-probability (nats, at least float32) of each of the last `labels` tokens given all before it.
+def _label_logprobs(stack: AdapterStack, rows: ModelInputs, labels: int) -> Tensor:
+    """Return (R, L): the log-probability (nats, float32 or wider) of each of the last `labels` tokens of every row.
 
-    Rows end with their labels: no others get logits.
+    Labels stand at the end of the rows, so logits are computed only there.
     """
     output = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False)
     logits = output.logits[:, :-1]
@@ -209,22 +221,8 @@ def _label_logprobs(stack: Stack, rows: Batch, labels: int) -> Tensor:
     return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
 
 
-def _lanes(request: Train) -> list[Lane]:
-    adapter = request.learner.adapter
-    return training_lanes(
-        request.slot,
-        request.rows,
-        adapter.num_virtual_tokens,
-        adapter.lora_dropout,
-        request.seed,
-        request.step,
-        request.micro,
-        request.learner.optimizer.neftune_noise_alpha,
-    )
-
-
-def _of_labels(logprobs_R_L: Tensor, rows: Sequence[Row]) -> list[Tensor]:
-    """Per row, the log-probabilities of its labels, in order."""
+def _select_labels(logprobs_R_L: Tensor, rows: Sequence[Row]) -> list[Tensor]:
+    """Return, per row, the log-probabilities of its labels, in order."""
     count = logprobs_R_L.shape[1]
     places, sizes = [], []
     for lane, row in enumerate(rows):

@@ -1,9 +1,11 @@
-"""A host owns a base, the adapters on it and their optimizers; callers know trial ids, never what lies behind them.
+"""A host trains many trials on one frozen base. It owns the base, the adapters of all trials and their optimizers.
 
-Each open trial has a seat. A learner says what to train on and how log-probabilities become a loss (`LanguageLearner`);
-the host runs the frozen base on the rows of all seats at once, steps their optimizers together, and decodes for all
-of them. A seat's numbers do not depend on its neighbours: batches have a fixed shape and rows never meet.
-Plain Python and torch, one thread: it works without Ray.
+Each open trial has a *seat*: one row (a *slot*) of the stacked adapters and of the optimizer state. Callers know trial
+ids, never slots. A learner says what to train on and how log-probabilities become a loss (`LanguageLearner`). The host
+runs the base on the rows of all seats at once, steps their optimizers together, and decodes for all of them. A trial's
+numbers do not depend on the other seats: batches have a fixed shape, and rows never attend to each other.
+
+Plain Python and torch in one thread: it works without Ray.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import torch
 
 from trainables.core import Evaluation, LanguageLearner, RoundResult, Row, Split
 from trainables.models.loading import Base
-from trainables.models.peft_adapters import fresh
-from trainables.packed.adapter_stack import Stack
-from trainables.packed.executor import Bench
-from trainables.packed.hosted_trial import Requesting, Sitting, dialogue
-from trainables.packed.requests import Decode, Measure, Request, Step, Train
+from trainables.models.peft_adapters import initial_adapter
+from trainables.packed.adapter_stack import AdapterStack
+from trainables.packed.executor import BatchExecutor
+from trainables.packed.hosted_trial import HostedTrial, Requests, host_requests
+from trainables.packed.requests import DecodeRequest, LogprobRequest, Request, StepRequest, TrainRequest
 from trainables.packed.specs import HostFull, Shape, write_files
 from trainables.packed.stacked_adamw import StackedAdamW
-from trainables.training.oom import ran_out
+from trainables.training.oom import is_out_of_memory
 from trainables.training.round_metrics import timed_evaluation, timed_round
 
 Work = Literal["round", "evaluate"]
@@ -31,34 +33,35 @@ Answers = TypeVar("Answers")
 
 
 class Host:
-    """`open`, then `round` and `evaluate` as often as wanted, `state`/`load` at a round's end, `close`. Idempotent.
+    """Call `open`, then `round` and `evaluate` any number of times, `state` or `load` between rounds, and `close`.
 
-    `run` does work of many trials together; `start` and `tick` are its parts, for a caller with a loop of its own.
+    `open` and `close` are idempotent. `run` works for many trials together; a caller with a loop of its own uses its
+    parts, `start` and `tick`.
     """
 
     def __init__(self, base: Base, shape: Shape | None = None) -> None:
         self.base, self.shape = base, shape or Shape()
-        stack = Stack(base, self.shape.seats, self.shape.max_rank, self.shape.max_prompt)
-        self._stack, self._optimizer = stack, StackedAdamW(stack)
-        self._bench = Bench(stack, self._optimizer, self.shape.lanes, self.shape.decode_lanes)
-        self._seats: dict[str, Sitting] = {}
+        stack = AdapterStack(base, self.shape.seats, self.shape.max_rank, self.shape.max_prompt)
+        self.stack, self.optimizer = stack, StackedAdamW(stack)
+        self.executor = BatchExecutor(stack, self.optimizer, self.shape.lanes, self.shape.decode_lanes)
+        self.trials: dict[str, HostedTrial] = {}
         self._jobs: dict[str, _Job] = {}
 
     @property
     def trial_ids(self) -> list[str]:
-        """Whose seats are taken, in the order in which they were opened."""
-        return list(self._seats)
+        """The open trials, in the order in which they were opened."""
+        return list(self.trials)
 
     def open(self, trial_id: str, learner: LanguageLearner, seed: int = 0) -> None:
-        """Give a trial a fresh adapter. A trial that is already here starts again (a restarted process may reopen).
+        """Give a trial a seat and a new adapter. An open trial starts again, as its process may have been restarted.
 
-        Raises HostFull when there is no free seat, or when the adapter is larger than this host's seats.
+        Raise HostFull if no seat is free or the adapter is larger than a seat, ValueError for one without parameters.
         """
         self.close(trial_id)
         adapter, shape = learner.adapter, self.shape
-        if len(self._seats) >= shape.seats:
+        if len(self.trials) >= shape.seats:
             raise HostFull(
-                f"trial {trial_id!r}: all {shape.seats} seats are held by {sorted(self._seats)}; close one", True
+                f"trial {trial_id!r}: all {shape.seats} seats are held by {sorted(self.trials)}; close one", True
             )
         if adapter.r > shape.max_rank or adapter.num_virtual_tokens > shape.max_prompt:
             raise HostFull(
@@ -67,30 +70,30 @@ class Host:
             )
         if not adapter.r and not adapter.num_virtual_tokens:
             raise ValueError(f"trial {trial_id!r} has no trainable parameter; give it a rank or virtual tokens")
-        taken = {seat.slot for seat in self._seats.values()}
+        taken = {seat.slot for seat in self.trials.values()}
         slot = next(slot for slot in range(shape.seats) if slot not in taken)
-        made = fresh(self.base, adapter, seed)
-        self._stack.adapt(made.modules)
-        self._stack.fill(slot, made.values, made.scale)
-        self._optimizer.open(slot)
-        self._bench.open(slot)
-        self._seats[trial_id] = Sitting(slot, learner, seed, made, self._stack, self._optimizer)
+        made = initial_adapter(self.base, adapter, seed)
+        self.stack.adapt(made.modules)
+        self.stack.fill(slot, made.values, made.scale)
+        self.optimizer.open(slot)
+        self.executor.open(slot)
+        self.trials[trial_id] = HostedTrial(slot, learner, seed, made, self.stack, self.optimizer)
 
     def round(self, trial_id: str) -> RoundResult:
-        """Train `steps_per_round` optimizer steps. Metrics: `loss` (mean, nats per label token; NaN at divergence),
-        `grad_norm` (before clipping, mean), `steps` so far, `trainable_parameters`, `peak_memory_mib`; `train_seconds`,
-        what the round took of the host's time; `tokens_per_second`, the tokens of the rows that were trained on,
-        prompts included and padding not, by those; after the first round `without_gradient`, the modules that no
-        gradient reached, if any.
+        """Train `steps_per_round` optimizer steps. The loss is the mean in nats per label token, NaN at divergence.
 
-        A batch's time is shared out among its seats by the tokens, with padding, that each had computed; an optimizer
-        step's equally; a decoded token's by the rows that go on; what a seat's own learner does is its own. So seats'
-        seconds add up to the time that the host is at work, and a seat by itself has all of it."""
+        Metrics: `grad_norm` (mean before clipping), `steps` (so far), `peak_memory_mib`, `train_seconds` (the round's
+        share of the host's time), `tokens_per_second` (tokens of the trained rows without padding, per such second),
+        and after the first round `without_gradient`, the modules that no gradient reached, if any.
+
+        The time of a batch is divided among its trials by their tokens, padding included; that of an optimizer step
+        equally; that of a decoding step by the rows still decoding; a learner's own code is charged to its trial. So
+        the seconds of all trials add up to the time that the host works.
+        """
         return self.run({trial_id: "round"})[trial_id]
 
     def evaluate(self, trial_id: str, split: Split = "search") -> Evaluation:
-        """Greedy completions of every prompt of the split, judged by the learner; metrics with `score`, and
-        `evaluation_seconds`, counted as those of `round`."""
+        """Let the learner score the split. Metrics: the learner's, and `evaluation_seconds`, counted as in `round`."""
         return self.run({trial_id: "evaluate"}, split)[trial_id]
 
     def run(self, work: Mapping[str, Work], split: Split = "search") -> dict[str, Any]:
@@ -105,20 +108,20 @@ class Host:
                         raise result
                     results[trial_id] = result
         finally:
-            for trial_id in work:  # that another's fault has cut short
+            for trial_id in work:  # after an exception, the work of the other trials is dropped too
                 self.drop(trial_id)
         return results
 
     def start(self, trial_id: str, what: Work, split: Split = "search") -> None:
-        """Begin a round or an evaluation; `tick` takes it further. Raises KeyError for a trial without a seat."""
-        seat, meter = self._seats[trial_id], self._bench.meter
+        """Begin a round or an evaluation, which `tick` continues. Raise KeyError for a trial without a seat."""
+        seat, meter = self.trials[trial_id], self.executor.meter
         generator = seat.round() if what == "round" else seat.evaluate(split)
         meter.begin()
         self._jobs[trial_id] = job = _Job(generator, what)
         job.seconds += meter.lap()
 
     def drop(self, trial_id: str) -> None:
-        """Forget what a trial was doing."""
+        """Abandon a trial's current round or evaluation."""
         self._jobs.pop(trial_id, None)
 
     @property
@@ -126,26 +129,30 @@ class Host:
         return bool(self._jobs)
 
     def tick(self) -> dict[str, Any]:
-        """Do one thing for as many seats as possible; the results, or faults, of what ended with it."""
-        for kind in (Step, Train, Measure, Decode):  # decoding last: who is behind catches up, and all decode together
+        """Execute one request for as many trials as possible; return the results, or exceptions, of finished work."""
+        for kind in (
+            StepRequest,
+            TrainRequest,
+            LogprobRequest,
+            DecodeRequest,
+        ):  # decoding last, so that trials that are behind catch up and all decode together
             if waiting := {name: job for name, job in self._jobs.items() if type(job.request) is kind}:
                 self._answer(waiting)
                 break
-        over = {trial_id: job for trial_id, job in self._jobs.items() if job.request is None}
-        for trial_id, job in over.items():
+        finished = {trial_id: job for trial_id, job in self._jobs.items() if job.request is None}
+        for trial_id, job in finished.items():
             del self._jobs[trial_id]
             if isinstance(job.result, RoundResult):
                 job.result = timed_round(job.result, job.seconds)
             elif isinstance(job.result, Evaluation):
                 job.result = timed_evaluation(job.result, job.seconds)
-            if self._bench.halvings and isinstance(job.result, RoundResult | Evaluation):
-                job.result = job.result.with_metrics({"memory_halvings": self._bench.halvings})
-        return {trial_id: job.result for trial_id, job in over.items()}
+            if self.executor.halvings and isinstance(job.result, RoundResult | Evaluation):
+                job.result = job.result.with_metrics({"memory_halvings": self.executor.halvings})
+        return {trial_id: job.result for trial_id, job in finished.items()}
 
     def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> Evaluation:
-        """What the base scores by itself, under the same prompts and the same scorer. Needs no seat."""
-
-        job = _Job(dialogue(learner.evaluate(split), self._stack, self.shape.seats, 0), "evaluate")
+        """Evaluate the base without an adapter, with the learner's prompts and scorer. Needs no seat."""
+        job = _Job(host_requests(learner.evaluate(split), self.stack, self.shape.seats, 0), "evaluate")
         while job.request is not None:
             self._answer({"untouched": job})
         if isinstance(job.result, Exception):
@@ -153,30 +160,30 @@ class Host:
         return job.result
 
     def logprobs(self, rows: Sequence[Row], trial_id: str | None = None) -> list[torch.Tensor]:
-        """Per row, the log-probability (nats) of each label under a trial's adapter, or under the untouched base."""
+        """Return, per row, the log-probability (nats) of each label, with a trial's adapter or (None) without any."""
         slot, virtual = self.shape.seats, 0
         if trial_id is not None:
-            seat = self._seats[trial_id]
+            seat = self.trials[trial_id]
             slot, virtual = seat.slot, seat.learner.adapter.num_virtual_tokens
-        return self._in_memory(lambda: self._bench.logprobs(slot, rows, virtual))
+        return self._retry_smaller(lambda: self.executor.logprobs(slot, rows, virtual))
 
     def state(self, trial_id: str) -> bytes:
-        """All that is needed to go on, here or in another host: adapter, moments, step, place in the data."""
+        """Return a checkpoint for this or another host: adapter, optimizer moments, step, position in the data."""
         buffer = io.BytesIO()
-        torch.save(self._seats[trial_id].state(), buffer)
+        torch.save(self.trials[trial_id].state(), buffer)
         return buffer.getvalue()
 
     def load(self, trial_id: str, state: bytes) -> None:
         loaded = torch.load(io.BytesIO(state), map_location=self.base.device, weights_only=False)
-        self._seats[trial_id].load(loaded)
+        self.trials[trial_id].load(loaded)
 
     def values(self, trial_id: str) -> dict[str, torch.Tensor]:
-        """A copy of a trial's parameters: `prompt`, and `<module>.A` (r, in) and `<module>.B` (out, r)."""
-        return self._seats[trial_id].values()
+        """Return a copy of a trial's parameters: `prompt`, and `<module>.A` (r, in) and `<module>.B` (out, r)."""
+        return self.trials[trial_id].values()
 
     def files(self, trial_id: str) -> dict[str, bytes]:
-        """The adapter in PEFT's format, path -> content (see `adapters.Fresh.files`)."""
-        seat = self._seats[trial_id]
+        """Return the adapter in PEFT's format, path -> content (see `InitialAdapter.files`)."""
+        seat = self.trials[trial_id]
         return seat.made.files(seat.values())
 
     def save(self, trial_id: str, folder: str) -> None:
@@ -184,68 +191,75 @@ class Host:
         write_files(folder, self.files(trial_id))
 
     def close(self, trial_id: str) -> None:
-        """Free the seat and clear what it held; unknown ids are fine."""
+        """Free the seat and clear its slot; unknown ids are ignored."""
         self.drop(trial_id)
-        seat = self._seats.pop(trial_id, None)
+        seat = self.trials.pop(trial_id, None)
         if seat:
-            self._stack.fill(seat.slot, {}, 0.0)
-            self._optimizer.open(seat.slot)
+            self.stack.fill(seat.slot, {}, 0.0)
+            self.optimizer.open(seat.slot)
 
     def shut(self) -> None:
-        """Give the base back as it was."""
-        for trial_id in list(self._seats):
+        """Close all trials and remove the hooks from the base."""
+        for trial_id in list(self.trials):
             self.close(trial_id)
-        self._stack.remove()
+        self.stack.remove()
 
     def _answer(self, jobs: Mapping[str, _Job]) -> None:
-        """Answer requests of one kind, of training as many as fit beside the oldest, and share out what that took."""
-        bench, meter = self._bench, self._bench.meter
-        do: Mapping[type, Callable[[list[Any]], list[Any]]] = {
-            Step: bench.step, Train: bench.train, Measure: bench.measure, Decode: bench.decode,
-        }  # fmt: skip
-        asked: dict[str, Any] = {name: job.request for name, job in jobs.items()}
-        kind = type(next(iter(asked.values())))
+        """Answer requests of one kind (of training requests as many as fit in a batch) and divide the time."""
+        executor, meter = self.executor, self.executor.meter
+        methods: Mapping[type, Callable[[list[Any]], list[Any]]] = {
+            StepRequest: executor.step,
+            TrainRequest: executor.train,
+            LogprobRequest: executor.logprob_lists,
+            DecodeRequest: executor.decode,
+        }
+        requests: dict[str, Any] = {name: job.request for name, job in jobs.items()}
+        kind = type(next(iter(requests.values())))
 
-        def some() -> dict[str, Any]:
-            meter.again()
-            chosen = bench.choose(asked) if kind is Train else asked
-            return dict(zip(chosen, do[kind](list(chosen.values())), strict=True))
+        def execute() -> dict[str, Any]:
+            meter.restart_charges()
+            chosen = executor.choose(requests) if kind is TrainRequest else requests
+            return dict(zip(chosen, methods[kind](list(chosen.values())), strict=True))
 
         meter.begin()
-        answers = self._in_memory(some, decoding=kind is Decode)
+        answers = self._retry_smaller(execute, decoding=kind is DecodeRequest)
         for name, seconds in zip(answers, meter.shares(len(answers)), strict=True):
             jobs[name].seconds += seconds
         for name, answer in answers.items():
-            jobs[name].go_on(answer)
+            jobs[name].send(answer)
             jobs[name].seconds += meter.lap()
 
-    def _in_memory(self, do: Callable[[], Answers], decoding: bool = False) -> Answers:
-        """Again with half as many rows at a time where memory runs out, as often as that is possible. Everything that
-        has the base compute goes through here: what fails has changed nothing."""
+    def _retry_smaller(self, do: Callable[[], Answers], decoding: bool = False) -> Answers:
+        """Call `do`, and after running out of memory again with half as many rows at a time, as often as allowed.
+
+        Every forward pass of the base is made through here. A failed call has changed nothing.
+        """
         while True:
             try:
                 return do()
             except RuntimeError as error:
-                if not ran_out(error) or not self._bench.halve(decoding):
+                if not is_out_of_memory(error) or not self.executor.halve(decoding):
                     raise
 
 
 class _Job:
-    """A seat's generator, what it asks for now, and, once it has ended, what it returned or raised; and the seconds of
-    the host that it has had."""
+    """A round or an evaluation in progress: a generator, its current request, and the seconds charged to it.
 
-    def __init__(self, generator: Requesting, what: Work) -> None:
+    Once it has ended, `request` is None and `result` is what the generator returned or raised.
+    """
+
+    def __init__(self, generator: Requests, what: Work) -> None:
         self._generator = generator
         self.request: Request | None = None
         self.result: Any = None
         self.what, self.seconds = what, 0.0
-        self.go_on(None)
+        self.send(None)
 
-    def go_on(self, answer: Any) -> None:
+    def send(self, answer: Any) -> None:
         try:
-            fault = isinstance(answer, Exception)
-            self.request = self._generator.throw(answer) if fault else self._generator.send(answer)
+            failed = isinstance(answer, Exception)
+            self.request = self._generator.throw(answer) if failed else self._generator.send(answer)
         except StopIteration as end:
             self.request, self.result = None, end.value
-        except Exception as fault:  # this trial's own: its learner, its data
-            self.request, self.result = None, fault
+        except Exception as error:  # raised by this trial's learner or data: it ends this trial alone
+            self.request, self.result = None, error

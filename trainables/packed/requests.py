@@ -1,4 +1,4 @@
-"""What seats ask a host for."""
+"""The requests that the trials of a host yield. A host answers equal requests of many trials in one batch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from trainables.core import LanguageLearner, Optimizer, Row
-from trainables.packed.batching import size_of
+from trainables.packed.batching import Lane, batch_size_of
 from trainables.packed.decoding import Prompt
+from trainables.training.hash_dropout import lane_key
 
 
 @dataclass(frozen=True)
-class Train:
-    """Run a micro-batch forward and backward. Answer: its loss, a float."""
+class TrainRequest:
+    """Run a micro-batch forward and backward. The answer is its loss, a float."""
 
     slot: int
     learner: LanguageLearner
@@ -21,17 +22,30 @@ class Train:
     seed: int
     step: int
     micro: int
-    share: float  # of this loss in its step's
+    share: float  # weight of this loss in the loss of the optimizer step
 
     @cached_property
     def size(self) -> tuple[int, int, bool]:
-        """Of its lanes (`size_of`): requests of one size can share a batch."""
-        return size_of(self.rows, self.learner.adapter.num_virtual_tokens)
+        """The size of its lanes (`batch_size_of`). Requests of one size can share a batch."""
+        return batch_size_of(self.rows, self.learner.adapter.num_virtual_tokens)
+
+    def lanes(self) -> list[Lane]:
+        """Return the rows as lanes, each with its own key for dropout and noise."""
+        adapter, noise = self.learner.adapter, self.learner.optimizer.neftune_noise_alpha
+        place, is_random = (self.seed, self.step, self.micro), bool(adapter.lora_dropout or noise)
+        keys = [lane_key(*place, i) if is_random else 0 for i in range(len(self.rows))]
+        return [
+            Lane(self.slot, row.tokens, adapter.num_virtual_tokens, adapter.lora_dropout, key, row.starts, noise)
+            for row, key in zip(self.rows, keys, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
-class Step:
-    """Clip and step, unless a loss or the gradient is not finite. Answer: the norm before clipping."""
+class StepRequest:
+    """Clip the gradient and take an optimizer step, unless a loss or the gradient is not finite.
+
+    The answer is the gradient norm before clipping.
+    """
 
     slot: int
     finite: bool
@@ -39,17 +53,17 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Decode:
-    """Complete prompts greedily. Answer: a `Completion` each."""
+class DecodeRequest:
+    """Complete prompts greedily. The answer is one `Completion` for each prompt."""
 
     prompts: Sequence[Prompt]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Read rows, after so many virtual tokens. Answer: per row, the log-probabilities of its labels, as floats.
+class LogprobRequest:
+    """Compute the log-probabilities of each row's labels, behind `virtual` virtual tokens. The answer is floats.
 
-    What the slot of no seat answers is the base's own, and is kept: all seats may ask for the same.
+    Answers of the empty slot are those of the untouched base. They are cached, as all trials may request the same.
     """
 
     slot: int
@@ -57,4 +71,4 @@ class Measure:
     virtual: int
 
 
-Request = Train | Step | Decode | Measure
+Request = TrainRequest | StepRequest | DecodeRequest | LogprobRequest

@@ -1,6 +1,6 @@
-"""A language learner in a host of its own, seen as a `Learner`: one seat, just as large as it needs.
+"""A language learner in a host of its own, as a `Learner`. The host has one seat of the size that the learner needs.
 
-A `shape` of its own makes its numbers, to the last bit, those of a seat in a host of that shape.
+With the `shape` of a larger host, its numbers equal those of a seat in that host to the last bit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trainables.packed.specs import Shape
 
 
 class Solo:
-    """Forwards to the host under the trial's id."""
+    """Forwards every call to a host with one trial."""
 
     def __init__(
         self, base: Base, learner: LanguageLearner, seed: int, trial_id: str = "solo", shape: Shape | None = None
@@ -40,9 +40,9 @@ class Solo:
         self.host.save(self._id, folder)
 
     def values(self) -> dict[str, torch.Tensor]:
-        """A copy of the trained parameters by name."""
+        """Return a copy of the trained parameters by name."""
         return self.host.values(self._id)
 
     def close(self) -> None:
-        """Give the base back untouched."""
+        """Remove the host's hooks from the base."""
         self.host.shut()

@@ -1,6 +1,6 @@
-"""Sizes that are known before any base is loaded: of a host's seats, of a trial's team. Needs no torch.
+"""Sizes of hosts and worker groups, and the errors and replies of hosts.
 
-So the process of a trial that holds a seat stays small.
+No torch is imported, so that the process of a trial whose work is done in a host takes little memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trainables.core import Evaluation, RoundResult
 
 
 class HostFull(RuntimeError):
-    """Every seat is taken (`may_wait`), or the trial is larger than the seats that there are."""
+    """All seats are taken (`may_wait`), or the trial is larger than the host's seats."""
 
     def __init__(self, message: str, may_wait: bool = False) -> None:
         super().__init__(message, may_wait)
@@ -24,7 +24,7 @@ class HostFull(RuntimeError):
 
 
 class SeatLost(RuntimeError):
-    """The trial has no seat here: this host took the place of one that died."""
+    """The trial has no seat in this host, which was restarted after it died."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SeatReply:
 
 
 def write_files(folder: str, files: Mapping[str, bytes]) -> None:
-    """Path -> content, below a folder."""
+    """Write files, path -> content, below a folder."""
     for path, content in files.items():
         target = Path(folder) / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,24 +46,24 @@ def write_files(folder: str, files: Mapping[str, bytes]) -> None:
 
 
 def read_files(folder: str) -> dict[str, bytes]:
-    """The same, of all files below a folder."""
+    """Read all files below a folder, path -> content."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What never changes while a host lives, so that no trial's numbers depend on who else is there."""
+    """The sizes of a host. They never change, so that a trial's numbers do not depend on the other trials."""
 
     seats: int = 1
     lanes: int = 16  # rows of one training batch, all seats together
-    decode_lanes: int | None = None  # prompts decoded at a time; None: what suits the device (`Bench`)
+    decode_lanes: int | None = None  # prompts decoded at a time; None: by the device (`BatchExecutor`)
     max_rank: int = 32
     max_prompt: int = 32  # virtual tokens
 
 
 @dataclass(frozen=True)
-class TeamShape:
-    """Processes that train one trial, and what each of them takes. `strategy`: auto, ddp or fsdp, of several."""
+class WorkerGroupShape:
+    """Processes that train one trial together, and the resources of each. `strategy`: auto, ddp or fsdp."""
 
     processes: int
     cpus: float = 1

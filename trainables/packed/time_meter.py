@@ -1,4 +1,4 @@
-"""Whose a host's time is: what a batch of several seats takes is shared out by what each of them had computed."""
+"""Measure a host's time, and divide the time of a batch among the trials in it by their computation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 
-class Meter:
-    """A stopwatch over answers to several requests at once: `begin`, `charge` after each part, and `shares` at the end.
+class TimeMeter:
+    """A stopwatch over the execution of several requests: `begin`, `charge` after each part, and `shares` at the end.
 
-    Requests go by their place among those that are answered together.
+    Requests are numbered by their place among those that are executed together.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -20,43 +20,42 @@ class Meter:
         self.begin()
 
     def begin(self) -> None:
-        """From now on; what was charged is forgotten."""
+        """Start the clock, and clear all charges."""
         self._began = self._last = time.perf_counter()
         self._seconds: dict[int, float] = defaultdict(float)
 
-    def again(self) -> None:
-        """All is done again, in smaller parts: the time that it took so far will go to those who are charged."""
+    def restart_charges(self) -> None:
+        """Clear the charges but not the clock, as the work is repeated in smaller parts after memory ran out."""
         self._seconds.clear()
 
     def charge(self, weights: Mapping[int, float]) -> None:
-        """What has passed since the last charge goes to these requests, by weight. Waits for the device."""
+        """Charge the time since the last charge to these requests, by weight. Waits for the device."""
         seconds, whole = self.lap(), sum(weights.values())
         for request, weight in weights.items():
             self._seconds[request] += seconds * weight / whole
 
     def lap(self) -> float:
-        """Seconds since the last look. Waits for the device."""
+        """Return the seconds since the last lap or charge. Waits for the device."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         last, self._last = self._last, time.perf_counter()
         return self._last - last
 
     def shares(self, requests: int) -> list[float]:
-        """Seconds of each of so many requests; they add up to the time since `begin`, which what was charged divides.
-        Where nothing was, as all answers were known, it is divided equally."""
+        """Divide the time since `begin` among so many requests in proportion to their charges; return seconds.
+
+        Without charges, as all answers were cached, it is divided equally.
+        """
         self.lap()
         charged = [self._seconds[request] for request in range(requests)]
         whole, passed = sum(charged), self._last - self._began
         return [passed * own / whole if whole else passed / requests for own in charged]
 
 
-def parts(work: Iterable[tuple[float, Sequence[int]]]) -> dict[int, float]:
-    """Request -> how much it has had computed, of amounts of work and the requests that asked for each, which share it.
-
-    Work is counted in tokens, with padding.
-    """
+def work_by_request(work: Iterable[tuple[float, Sequence[int]]]) -> dict[int, float]:
+    """Sum amounts of work (tokens, padding included) by request. Requests in need of the same work share it equally."""
     found: dict[int, float] = defaultdict(float)
-    for amount, whose in work:
-        for request in whose:
-            found[request] += amount / len(whose)
+    for amount, requests in work:
+        for request in requests:
+            found[request] += amount / len(requests)
     return found

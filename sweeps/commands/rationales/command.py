@@ -24,7 +24,7 @@ from sweeps.commands.rationales.filtering import RationaleFilter
 from sweeps.spec.exit_codes import EXIT_STATUS
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
-from trainables.tasks.strategyqa.task import StrategyQaTask, said
+from trainables.tasks.strategyqa.task import StrategyQaTask, parse_answer
 
 BLOCK = 64  # questions between two lines about the progress
 
@@ -107,7 +107,7 @@ def rationales(
     options.check()
     _check_source_of_existing(to, options.source)
     sampler = _open_sampler(options, to.parent)
-    kept = RationaleFilter(task.train(), said)
+    kept = RationaleFilter(task.train(), parse_answer)
     try:
         truncated = gather(kept, sampler, options.samples, options.pairs is not None)
         if (dollars := _dollars_spent(sampler)) is not None:

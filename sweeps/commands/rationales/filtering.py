@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from trainables.core import Example
-from trainables.tasks.strategyqa.task import concluded
+from trainables.tasks.strategyqa.task import with_answer
 from trainables.training.label_weights import label_factors
 
 LEAD = re.compile(r"\bSo,?\s+the\s+answer\s+is\s+\Z", re.IGNORECASE)
@@ -41,7 +41,7 @@ class Sample:
 
     @property
     def completion(self) -> str:
-        return concluded(self.rationale, self.answer)
+        return with_answer(self.rationale, self.answer)
 
 
 def read(text: str, said: Callable[[str], ParsedAnswer | None]) -> Sample | None:

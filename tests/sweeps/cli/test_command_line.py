@@ -116,8 +116,8 @@ def test_a_wrong_command_is_one_line(argv, words, capsys, monkeypatch):
         (["--search", "grid"], "'--search'. Expected one of ('tpe', 'random', 'nsga2'); see"),
         (["--set", "r=8", "--set", "lora_alpha=16"], "--set is given 2 times; give it once"),
         (["--learner=lora", "--rounds", "2", "--learner=hybrid"], "--learner is given 2 times"),
-        (["--set", "--rounds", "2"], "--set: nothing follows it"),
-        (["--rounds", "2", "--learner"], "--learner: nothing follows it"),
+        (["--set", "--rounds", "2"], "--set has no value"),
+        (["--rounds", "2", "--learner"], "--learner has no value"),
     ],
 )
 def test_a_wrong_flag_is_one_line_with_its_value_and_a_remedy(argv, words):

@@ -16,7 +16,7 @@ from tests.support.report_kit import items
 from trainables.core import Pair
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.lm.lora import LoraConfig
-from trainables.runtime.trial import Asked, Finalist, open_learner, untouched_scores
+from trainables.runtime.trial import Finalist, TaskWithSearchSplit, open_learner, untouched_scores
 from trainables.tasks.arc.task import ArcTask
 from trainables.tasks.arena.task import ArenaTask, baselines
 
@@ -143,7 +143,7 @@ def test_items_that_belong_together_are_counted_once():
 def test_trivial_strategies_are_measured_on_the_split_that_was_asked():
     task = ArenaTask(train_size=40, search_size=20, test_size=30)
     test = baselines(task.train(), task.test())
-    assert Asked(task, task.test()).baselines() == test
+    assert TaskWithSearchSplit(task, task.test()).baselines() == test
     assert test != task.baselines()
 
 
@@ -181,6 +181,6 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
     by_hand._rounds = 2
     assert result["items"] == by_hand.evaluate("test").items
     assert len(result["items"]) == len(task.test())
-    copy = pickle.loads(pickle.dumps(Asked(task, task.test())))
+    copy = pickle.loads(pickle.dumps(TaskWithSearchSplit(task, task.test())))
     assert copy.search() == task.test()
     assert copy.chance == task.chance

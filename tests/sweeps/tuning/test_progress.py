@@ -15,7 +15,7 @@ from rich.console import Console
 from sweeps.results.records import Status, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning.progress import Progress, Seen, State, minutes, render
+from sweeps.tuning.progress import Progress, SweepProgress, TrialProgress, minutes, render
 
 
 @dataclass
@@ -143,18 +143,18 @@ def reached(rounds: int, score: float, best: int) -> TrialHistory:
     return TrialHistory(tuple(rows))
 
 
-def block(state: State) -> list[str]:
+def block(state: SweepProgress) -> list[str]:
     console = Console(width=80, file=io.StringIO())
     console.print(render(state))
     return console.file.getvalue().splitlines()
 
 
 def test_the_block_says_what_there_is():
-    state = State(total=10, rounds=4, chance=0.25, elapsed=60.0)
+    state = SweepProgress(total=10, rounds=4, chance=0.25, elapsed=60.0)
     state.trials = {
-        "a": Seen(0, TrialParams("toy", {"r": 8, "lr": 0.001}), "finished", reached(4, 0.5, 3)),
-        "b": Seen(1, TrialParams("toy", {"r": 8, "lr": 0.01}), "pruned", reached(1, 0.2, 1)),
-        "c": Seen(2, TrialParams("toy", {"r": 8, "lr": 0.1}), "running", reached(2, 0.3, 2)),
+        "a": TrialProgress(0, TrialParams("toy", {"r": 8, "lr": 0.001}), "finished", reached(4, 0.5, 3)),
+        "b": TrialProgress(1, TrialParams("toy", {"r": 8, "lr": 0.01}), "pruned", reached(1, 0.2, 1)),
+        "c": TrialProgress(2, TrialParams("toy", {"r": 8, "lr": 0.1}), "running", reached(2, 0.3, 2)),
     }
     state.events.append("   0:59  trial 2 started")
     lines = block(state)
@@ -166,11 +166,11 @@ def test_the_block_says_what_there_is():
 
 
 def test_the_block_fits_80_columns_whatever_the_names():
-    state = State(total=1000, rounds=40, chance=1 / 3, elapsed=99999.0)
+    state = SweepProgress(total=1000, rounds=40, chance=1 / 3, elapsed=99999.0)
     names = [f"gradient_accumulation_steps_{i}" for i in range(8)]
     for i in range(20):
         status = ["running", "diverged", "failed", "interrupted", "pruned"][i % 5]
-        state.trials[f"t{i}"] = Seen(
+        state.trials[f"t{i}"] = TrialProgress(
             i, TrialParams("toy", dict.fromkeys(names, i + 0.123456)), status, reached(40, 0.9 if i == 5 else 0.5, 40)
         )
         state.events.append(f"  1:00:00  {'an event with a long story ' * 6}")
@@ -181,7 +181,7 @@ def test_the_block_fits_80_columns_whatever_the_names():
 
 
 def test_an_empty_sweep_draws():
-    assert block(State(total=0, rounds=1, chance=0.0))[0] == "0 of 0 trials, 0:00 elapsed"
+    assert block(SweepProgress(total=0, rounds=1, chance=0.0))[0] == "0 of 0 trials, 0:00 elapsed"
 
 
 class Terminal(io.StringIO):

@@ -11,6 +11,7 @@ from sweeps.resources.placement import Placement
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.records import Final, TrialRecord
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.runner import (
     SearchEnd,
     due_finalists,
@@ -20,11 +21,11 @@ from sweeps.tuning.runner import (
     workers_of,
 )
 from tests.support.toy_sweep import SWEEP as TOY
-from trainables.packed.specs import Shape, TeamShape
+from trainables.packed.specs import Shape, WorkerGroupShape
 
 ALONE, SHARED = Placement(1, 1), Placement(4, 2, Shape(seats=4))
 ONE_NODE, THREE_NODES = Capacity(8, 0, 8), Capacity(24, 0, 8, nodes=3)
-TEAM = Placement(1, 1, team=TeamShape(2, 3.0, 1.0))
+TEAM = Placement(1, 1, team=WorkerGroupShape(2, 3.0, 1.0))
 TWO_CORES = replace(TOY, resources_per_trial={"cpu": 2}, max_concurrent_trials=None)
 
 
@@ -37,6 +38,7 @@ TWO_CORES = replace(TOY, resources_per_trial={"cpu": 2}, max_concurrent_trials=N
         (SHARED, ONE_NODE, 3, 3),
         (SHARED, ONE_NODE, 30, 8),
         (ALONE, THREE_NODES, None, 24 // 2),  # their own processes ask Ray for nothing
+        (ALONE, THREE_NODES, 3, 3),
         (TEAM, ONE_NODE, None, 8 // 2),
         (SHARED, THREE_NODES, None, 4 * 2),
     ],
@@ -48,7 +50,7 @@ def test_trials_run_at_once_where_seats_and_cores_allow(placement, capacity, lim
 def test_only_trials_without_a_host_on_several_nodes_get_a_worker_process():
     assert workers_of(TWO_CORES, ALONE, ONE_NODE) is None
     assert workers_of(TWO_CORES, SHARED, THREE_NODES) is None
-    assert workers_of(TWO_CORES, ALONE, THREE_NODES) == TeamShape(1, 2, 0)
+    assert workers_of(TWO_CORES, ALONE, THREE_NODES) == WorkerGroupShape(1, 2, 0)
     assert workers_of(TWO_CORES, TEAM, ONE_NODE) == TEAM.team
 
 
@@ -62,7 +64,7 @@ def test_hosts_share_the_cores_and_none_spans_two_nodes():
 def record(number, status="finished", score=0.5):
     row = {"round": 1, "score": score, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}
     params = {"quality": score, "planted": "nothing"}
-    return TrialRecord(f"t{number}", number, "toy", params, status, TrialHistory((row,)), n_items=10)
+    return TrialRecord(f"t{number}", number, TrialParams("toy", params), status, TrialHistory((row,)), n_items=10)
 
 
 def test_a_search_is_complete_when_every_trial_has_ended():

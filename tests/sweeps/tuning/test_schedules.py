@@ -16,7 +16,6 @@ from sweeps.spec.sweep import Sweep
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.sft import SftConfig, SftLearner
 from trainables.models.loading import load
-from trainables.packed.stacked_adamw import schedule
 from trainables.tasks.style.task import StyleTask
 
 SWEEPS = {"arena": arena.SWEEP, "style": style.SWEEP, **strategyqa.SWEEP.phases}
@@ -32,8 +31,8 @@ def test_it_falls_to_zero_with_the_last_round_that_was_asked_for(name: str, roun
         pair = asked.resolve(params)
         learner: Any = pair.learner.build(load("builtin:tiny"), pair.task, 0)
         settings, steps = learner.optimizer, learner.steps_per_round
-        assert 0.01 < schedule(settings, (rounds - 1) * steps) < 0.4
-        assert schedule(settings, rounds * steps) == pytest.approx(0, abs=1e-9)
+        assert 0.01 < settings.lr_factor((rounds - 1) * steps) < 0.4
+        assert settings.lr_factor(rounds * steps) == pytest.approx(0, abs=1e-9)
         assert written(asked).resolve(params) == pair, "`espalier reproduce` trains by the same schedule"
 
 
@@ -53,12 +52,11 @@ def test_who_says_how_long_is_believed() -> None:
     assert [learner.schedule_rounds for learner in learners] == [20, 20, 20]
 
 
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [(LoraConfig(lr_scheduler_type="linear"), "say after how many"), (SftConfig(warmup_ratio=0.1), "say of how many")],
-)
-def test_outside_a_sweep_somebody_must_say(config: LoraConfig, said: str) -> None:
-    with pytest.raises(ValueError, match=f"schedule_rounds 0, which a sweep fills in; outside of one, {said}"):
+@pytest.mark.parametrize("config", [LoraConfig(lr_scheduler_type="linear"), SftConfig(warmup_ratio=0.1)])
+def test_outside_a_sweep_a_schedule_needs_its_rounds(config: LoraConfig) -> None:
+    with pytest.raises(
+        ValueError, match="schedule_rounds is 0, which a sweep sets; outside of a sweep, set schedule_rounds"
+    ):
         config.optimizer()
 
 
@@ -84,7 +82,7 @@ def test_few_rows_are_seen_as_often_in_large_batches_as_in_small_ones(rows: int,
     one, taken = built(replace(CORPUS, train_size=rows), **fields), 0
     for _ in range(8):
         list(one.prepare())
-        assert schedule(one.optimizer, taken) > 0
+        assert one.optimizer.lr_factor(taken) > 0
         for _ in range(one.steps_per_round):
             one.next_rows()
         taken += one.steps_per_round

@@ -12,14 +12,14 @@ from sweeps.results.rungs import agreements, in_words
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import items
-from trainables.checks.trial_warnings import watch_best, watch_first
+from trainables.checks.trial_warnings import best_round_warnings, first_round_warnings
 from trainables.core import Adapter
 from trainables.learners.lm.full import FullConfig
 from trainables.learners.lm.hybrid import HybridConfig
 from trainables.models.loading import Base, load
 from trainables.packed.host import Host
 from trainables.tasks.arena.task import ArenaTask
-from trainables.training.standalone import OwnModel
+from trainables.training.standalone import StandaloneLearner
 
 TASK = ArenaTask(train_size=20, search_size=10, test_size=10)
 
@@ -45,20 +45,20 @@ def test_a_module_without_gradient_is_named_and_only_that(base):
     first = host.round("a")
     assert first.metrics["without_gradient"] == [name]
     assert "without_gradient" not in host.round("a").metrics, "once is enough"
-    assert list(watch_first(first.metrics)) == [f"no gradient in 1 module ({name})"]
+    assert list(first_round_warnings(first.metrics)) == [f"no gradient in 1 module ({name})"]
 
 
 def test_a_healthy_trial_is_not_marked(base):
     host = Host(base)
     host.open("a", HybridConfig(steps_per_round=1).build(base, TASK, 0))  # A has none in the first step, as B is zero
     trained = host.round("a")
-    assert list(watch_first(trained.metrics)) == []
+    assert list(first_round_warnings(trained.metrics)) == []
 
 
 def test_a_model_of_ones_own_is_watched_too(base):
     name = deafen(base)
     learner = FullConfig(steps_per_round=1).build(base, TASK, 0)
-    assert isinstance(learner, OwnModel)
+    assert isinstance(learner, StandaloneLearner)
     assert learner.round().metrics["without_gradient"] == [name]
 
 
@@ -70,18 +70,20 @@ def test_nothing_to_train_is_refused(base):
         host.open("a", learner)
     base.model.requires_grad_(False)
     with pytest.raises(ValueError, match=r"no parameter of .* is to be trained"):
-        OwnModel(base, base.model, learner, 0)
+        StandaloneLearner(base, base.model, learner, 0)
 
 
 def test_marks_are_for_what_is_no_result():
     baselines = {"chance": 0.2, "constant": 0.25, "constant.logic": 0.9, "untouched": 0.3}
-    assert list(watch_best({"score": 0.31, "truncated": 0.05}, baselines)) == []
-    assert list(watch_best({"score": 0.3}, baselines)) == ["no better than untouched (30.0 %)"]
-    assert list(watch_best({"score": 0.5, "truncated": 0.4}, baselines)) == ["40 % of completions were cut off"]
-    assert list(watch_best({"score": 0.5, "memory_writes": 0}, {})) == ["nothing was written into the memory"]
-    assert list(watch_best({"score": 0.5, "memory_writes": 3}, {})) == []
+    assert list(best_round_warnings({"score": 0.31, "truncated": 0.05}, baselines)) == []
+    assert list(best_round_warnings({"score": 0.3}, baselines)) == ["no better than untouched (30.0 %)"]
+    assert list(best_round_warnings({"score": 0.5, "truncated": 0.4}, baselines)) == [
+        "40 % of completions were cut off"
+    ]
+    assert list(best_round_warnings({"score": 0.5, "memory_writes": 0}, {})) == ["nothing was written into the memory"]
+    assert list(best_round_warnings({"score": 0.5, "memory_writes": 3}, {})) == []
     many = {"without_gradient": ["a", "b", "c", "d"]}
-    assert list(watch_first(many)) == ["no gradient in 4 modules (a, b, c ...)"]
+    assert list(first_round_warnings(many)) == ["no gradient in 4 modules (a, b, c ...)"]
 
 
 def record(number, early, late=None, status="finished"):

@@ -9,7 +9,7 @@ import torch
 from tests.support.miniatures import BLOOM, CONFIGS, base
 from tests.support.scripted_learner import PROMPTS, completing, scripted
 from trainables.core import Adapter
-from trainables.models.hf_generate import continued
+from trainables.models.hf_generate import generate_completions
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
 
@@ -56,11 +56,11 @@ def test_a_bases_own_generation_config_is_set_aside():
     said = {token for tokens in wanted.metrics["tokens"] for token in tokens}
     config = ours.model.generation_config
     config.update(repetition_penalty=9.0, eos_token_id=[1, min(said)], suppress_tokens=[max(said)], min_new_tokens=5)
-    found = continued(ours.model, PROMPTS * 2, ours.eos, 8)
+    found = generate_completions(ours.model, PROMPTS * 2, ours.eos, 8)
     for own, *alone in zip(found, *columns(wanted), strict=True):
         assert (own.tokens, own.ended) == (alone[0], alone[1])
         assert own.logprobs == pytest.approx(alone[2], abs=1e-5)
     assert ours.model.generation_config is config
     adapted = peft.get_peft_model(ours.model, peft.LoraConfig(target_modules=["q_proj"]))
-    assert continued(adapted, PROMPTS * 2, ours.eos, 8)[3].tokens == found[3].tokens
+    assert generate_completions(adapted, PROMPTS * 2, ours.eos, 8)[3].tokens == found[3].tokens
     assert adapted.generation_config is config

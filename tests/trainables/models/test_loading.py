@@ -10,7 +10,7 @@ from tests.support.toys import Letters
 from trainables.core import Row
 from trainables.learners.lm.ia3 import Ia3Config
 from trainables.learners.lm.lora import LoraConfig
-from trainables.models.loading import Base, BaseName, UnknownBase, exists, load
+from trainables.models.loading import Base, BaseName, UnknownBase, check_base, load
 from trainables.packed.host import Host
 
 ROWS = [Row((5, 6, 7, 20, 1), (False, False, False, True, True))]
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def test_a_local_folder_loads_frozen(folder):
-    exists(str(folder))
+    check_base(str(folder))
     base = load(str(folder))
     assert base.model.dtype == torch.float32
     assert not any(p.requires_grad for p in base.model.parameters())
@@ -85,10 +85,10 @@ def test_bad_names_say_what_to_do(name, words):
 def test_missing_bases_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UnknownBase, match="neither a local folder nor a model") as error:
-        exists("nobody/has-this-model")
+        check_base("nobody/has-this-model")
     assert "\n" not in str(error.value)
     with pytest.raises(UnknownBase, match=r"no config.json"):
-        exists(str(tmp_path))
+        check_base(str(tmp_path))
 
 
 def test_an_unknown_architecture_names_its_modules():

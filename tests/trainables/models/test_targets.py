@@ -23,8 +23,8 @@ from trainables.learners.lm.hybrid import HybridConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.qlora import QloraConfig
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
-from trainables.models.loading import outline
-from trainables.models.peft_adapters import fresh
+from trainables.models.loading import base_sizes
+from trainables.models.peft_adapters import initial_adapter
 
 ROOT = Path(__file__).parents[3]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
@@ -68,7 +68,7 @@ def test_all_linear_layers_are_all_but_the_head(tmp_path):
     PersimmonConfig(vocab_size=64, **SHAPE).save_pretrained(tmp_path / "persimmon")
     for kind, inner in (("gpt2", 4 * 32), ("persimmon", 48)):
         sizes = (32 + 3 * 32) + (32 + 32) + 2 * (32 + inner)
-        assert outline(str(tmp_path / kind), ("all-linear",))[1] == sizes
+        assert base_sizes(str(tmp_path / kind), ("all-linear",))[1] == sizes
     assert not any("head" in name for name in made("qwen2", "all-linear"))
     assert made("qwen2", "all-linear") == {
         f"model.layers.{layer}.{name}"
@@ -81,7 +81,7 @@ def test_all_linear_layers_are_all_but_the_head(tmp_path):
 
 
 def made(family, *targets):
-    return set(fresh(base(family), Adapter(r=2, lora_alpha=2, target_modules=targets), 0).modules)
+    return set(initial_adapter(base(family), Adapter(r=2, lora_alpha=2, target_modules=targets), 0).modules)
 
 
 def test_a_base_with_code_of_its_own_is_outlined_by_that_code(tmp_path):
@@ -92,7 +92,9 @@ def test_a_base_with_code_of_its_own_is_outlined_by_that_code(tmp_path):
     where = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.OwnForCausalLM"}
     facts = {"model_type": "own", "vocab_size": 64, "auto_map": where}
     (tmp_path / "config.json").write_text(json.dumps(facts | SHAPE))
-    call = "import sys; from trainables.models.loading import outline; print(outline(sys.argv[1], ('q_proj',))[1])"
+    call = (
+        "import sys; from trainables.models.loading import base_sizes; print(base_sizes(sys.argv[1], ('q_proj',))[1])"
+    )
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     command = [sys.executable, "-c", call, f"{tmp_path}:remote-code"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

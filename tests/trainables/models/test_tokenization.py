@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.support.miniatures import tokenizer
 from trainables.learners.lm.lora import LoraConfig
-from trainables.models.chat_template import turn
+from trainables.models.chat_template import assistant_turn
 from trainables.models.loading import BUILTIN, load
 from trainables.models.merge import merge
 from trainables.models.tokenization import asking_form, encode_dialogue, encode_prompt, row_of
@@ -91,7 +91,7 @@ def test_plain_generate_of_a_merged_model_stops_where_its_answers_end(clone, tmp
 def test_without_such_a_token_answers_end_with_the_tokenizers_own(template, end):
     reader = tokenizer()
     reader.chat_template = template
-    assert reader.convert_ids_to_tokens(turn(reader).end) == end
+    assert reader.convert_ids_to_tokens(assistant_turn(reader).end) == end
 
 
 def sentencepiece(normalizer=None, pre_tokenizer=None):

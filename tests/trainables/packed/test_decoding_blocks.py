@@ -13,7 +13,7 @@ from tests.support.scripted_learner import completing, scripted
 from tests.support.toys import untimed
 from trainables.core import Adapter
 from trainables.models.loading import Base
-from trainables.packed.determinism import FEWEST_LANES
+from trainables.packed.determinism import MIN_LANES
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
 
@@ -40,22 +40,22 @@ def seated(*names: str, rank: int = 4, on: Base = BASE, modules: tuple[str, ...]
         adapter = Adapter(r=rank, lora_alpha=8.0, target_modules=modules)
         host.open(name, scripted(adapter, evaluation=lambda own=name: completing(SEATS[own])))
         generator = torch.Generator().manual_seed(len(name) + sum(map(ord, name)))
-        for part in host._seats[name].made.values:
-            own = host._seats[name]._own(part, None)
+        for part in host.trials[name].made.values:
+            own = host.trials[name].tensor(part, None)
             own.copy_(torch.randn(own.shape, generator=generator) * 0.1)
     return host
 
 
 def watched(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Slots and rows of every step of decoding from now on."""
-    steps, run = [], host._stack.run
+    steps, run = [], host.stack.run
 
     def counted(lanes: torch.Tensor, *args: Any, **inputs: Any) -> Any:
         if "past_key_values" in inputs:
             steps.append((len(lanes), len(inputs["input_ids"])))
         return run(lanes, *args, **inputs)
 
-    monkeypatch.setattr(host._stack, "run", counted)
+    monkeypatch.setattr(host.stack, "run", counted)
     return steps
 
 
@@ -95,7 +95,7 @@ def test_a_and_b_are_copied_once_for_a_block_of_a_seats_rows(monkeypatch: pytest
     steps = watched(host, monkeypatch)
     in_blocks = host.run({"some": "evaluate", "block": "evaluate"})
     assert steps
-    assert all(rows == blocks * FEWEST_LANES for blocks, rows in steps)
+    assert all(rows == blocks * MIN_LANES for blocks, rows in steps)
     for name in ("some", "block"):  # a row by itself has an A and B of its own
         for row, prompt in enumerate(SEATS[name]):
             monkeypatch.setitem(SEATS, name, [prompt])
@@ -121,15 +121,15 @@ def test_decoding_that_runs_out_of_memory_halves_itself_alone(monkeypatch: pytes
     """A device with room for 20 rows: no bit changes, and training goes on with all of its lanes."""
     wanted = untimed(seated("all").evaluate("all"))
     host = seated("all", lanes=1024)
-    before, run = host._bench.lanes, host._stack.run
+    before, run = host.executor.lanes, host.stack.run
 
     def limited(lanes: torch.Tensor, *args: Any, **inputs: Any) -> Any:
         if len(inputs["input_ids"]) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return run(lanes, *args, **inputs)
 
-    monkeypatch.setattr(host._stack, "run", limited)
+    monkeypatch.setattr(host.stack, "run", limited)
     assert untimed(host.evaluate("all")) == wanted
-    assert (host._bench.lanes, host._bench.halvings) == (before, 0)
+    assert (host.executor.lanes, host.executor.halvings) == (before, 0)
     few = untimed(seated("all", lanes=5).evaluate("all"))
     assert few == wanted, "a block stays whole where fewer lanes are asked for"

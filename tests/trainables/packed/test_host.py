@@ -13,9 +13,9 @@ import torch
 from tests.support.miniatures import BLOOM, CONFIGS, base, linear_modules, model
 from tests.support.scripted_learner import PROMPTS, ROWS, scripted
 from trainables.core import Adapter, Read
-from trainables.models.peft_adapters import fresh
+from trainables.models.peft_adapters import initial_adapter
 from trainables.packed.host import Host
-from trainables.packed.requests import Train
+from trainables.packed.requests import TrainRequest
 from trainables.packed.solo import Solo
 from trainables.packed.specs import Shape
 from trainables.training.hash_dropout import _mix, _mixed, keep_mask, lane_key
@@ -31,9 +31,9 @@ ADAPTERS = {
 def scrambled(host):
     """Give B and the prompt of trial `a` values that matter; B is zero at the start."""
     torch.manual_seed(1)
-    seat = host._seats["a"]
+    seat = host.trials["a"]
     for name, value in seat.made.values.items():
-        seat._own(name, None).copy_(torch.randn(value.shape) * 0.2)
+        seat.tensor(name, None).copy_(torch.randn(value.shape) * 0.2)
     return {name: value.clone() for name, value in host.values("a").items()}
 
 
@@ -41,10 +41,12 @@ def stock(family, adapter, values, dtype=torch.float32):
     """PEFT's own model with these values; its prompt stands before every row. (model, {our name: its parameter})"""
     made, parameters = model(family, dtype), {}
     if adapter.num_virtual_tokens:
-        prompted = peft.get_peft_model(made, next(iter(fresh(base(family, dtype), adapter, 0).configs.values())))
+        prompted = peft.get_peft_model(
+            made, next(iter(initial_adapter(base(family, dtype), adapter, 0).configs.values()))
+        )
         parameters["prompt"] = prompted.prompt_encoder["default"].embedding.weight
     if adapter.r:
-        config = fresh(base(family, dtype), replace(adapter, num_virtual_tokens=0), 0).configs["lora"]
+        config = initial_adapter(base(family, dtype), replace(adapter, num_virtual_tokens=0), 0).configs["lora"]
         config.inference_mode = False
         wrapped = peft.get_peft_model(made, config, autocast_adapter_dtype=False)
         for name, module in wrapped.base_model.model.named_modules():
@@ -73,18 +75,18 @@ def test_gradients_equal_peft_on_unpadded_rows(family, kind):
     learner = scripted(adapter)
     host.open("a", learner)
     values = scrambled(host)
-    (loss,) = host._bench.train([Train(0, learner, ROWS, 0, 0, 0, 1.0)])
+    (loss,) = host.executor.train([TrainRequest(0, learner, ROWS, 0, 0, 0, 1.0)])
 
     wrapped, parameters = stock(family, adapter, values, torch.float64)
     expected = -torch.cat([stock_logprobs(wrapped, row) for row in ROWS]).mean()
     wanted = dict(zip(parameters, torch.autograd.grad(expected, list(parameters.values())), strict=True))
     assert loss == pytest.approx(expected.item(), rel=1e-10)
-    got = host._seats["a"].values(host._optimizer.gradient)
+    got = host.trials["a"].values(host.optimizer.gradient)
     for name, gradient in wanted.items():
         assert gradient.abs().max() > 0, name
         torch.testing.assert_close(got[name], gradient, rtol=0, atol=1e-10)
     inside = sum(gradient.square().sum() for gradient in wanted.values())
-    assert host._optimizer.gradient.square().sum() == pytest.approx(inside.item()), "pads and empty slots get nothing"
+    assert host.optimizer.gradient.square().sum() == pytest.approx(inside.item()), "pads and empty slots get nothing"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -95,7 +97,7 @@ def test_in_bfloat16_an_update_is_rounded_once_as_in_peft(family):
     host.open("a", scripted(ADAPTERS["lora"]))
     wrapped, _ = stock(family, ADAPTERS["lora"], scrambled(host), torch.bfloat16)
     with torch.no_grad():
-        got = host._stack.run(torch.zeros(len(ids), dtype=torch.long), None, 0, input_ids=ids).logits
+        got = host.stack.run(torch.zeros(len(ids), dtype=torch.long), None, 0, input_ids=ids).logits
         wanted = wrapped(input_ids=ids).logits
     assert got.dtype == wanted.dtype == torch.bfloat16
     assert (got == wanted).float().mean() > 0.9
@@ -110,7 +112,7 @@ def test_gradients_equal_peft_under_the_same_dropout_masks(family):
     learner = scripted(adapter)
     host.open("a", learner, seed=9)
     values = scrambled(host)
-    (loss,) = host._bench.train([Train(0, learner, ROWS, seed=9, step=4, micro=1, share=1.0)])
+    (loss,) = host.executor.train([TrainRequest(0, learner, ROWS, seed=9, step=4, micro=1, share=1.0)])
     wrapped, parameters = stock(family, adapter, values, torch.float64)
     row_now = []
     for name, module in wrapped.base_model.model.named_modules():
@@ -126,7 +128,7 @@ def test_gradients_equal_peft_under_the_same_dropout_masks(family):
     plain = -torch.cat(host.logprobs(ROWS, "a")).mean().item()
     assert abs(plain - loss) > 1e-3, "the masks must matter"
     assert loss == pytest.approx(expected.item(), rel=1e-10)
-    got = host._seats["a"].values(host._optimizer.gradient)
+    got = host.trials["a"].values(host.optimizer.gradient)
     for name, gradient in wanted.items():
         torch.testing.assert_close(got[name], gradient, rtol=0, atol=1e-10)
 

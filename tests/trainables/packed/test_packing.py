@@ -141,14 +141,14 @@ def _trials_that_come_and_go(rng: random.Random, on: Base, events: int, by_itsel
 
 def _pads_are_zero(host: Host) -> None:
     """Free slots hold nothing; a seat holds nothing outside its own rank, prompt and modules."""
-    taken = {seat.slot: seat for seat in host._seats.values()}
+    taken = {seat.slot: seat for seat in host.trials.values()}
     for slot in range(SHAPE.seats + 1):
-        for buffer in (host._stack.values, host._optimizer.first, host._optimizer.second):
+        for buffer in (host.stack.values, host.optimizer.first, host.optimizer.second):
             rest = buffer[slot].clone()
             if slot in taken:
                 seat = taken[slot]
                 for name in seat.made.values:
-                    part = host._stack.parts[name]
+                    part = host.stack.parts[name]
                     own = rest[part.start : part.stop].view(part.shape)
                     own[tuple(slice(n) for n in seat.made.values[name].shape)] = 0
             assert not rest.any()

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 from tests.support.miniatures import COMMON, DECODER, base
 from tests.support.packing_kit import BASE, CONFIGS, SHAPE, TASK, alone, ended, opened, same
 from tests.support.scripted_learner import ROWS, judged, scripted
-from trainables.core import Adapter, Asking, Complete, Read, Row
+from trainables.core import Adapter, Complete, Queries, Read, Row
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
 from trainables.models.loading import Base
-from trainables.packed.decoding import generate, prompts_of
+from trainables.packed.decoding import decode_prompts, generate
 from trainables.packed.host import Host
 from trainables.packed.specs import HostFull
 
@@ -80,8 +80,8 @@ def test_rows_longer_than_a_base_has_places_end_their_trial_alone() -> None:
     results = ended(host, "long", "short")
     assert "pass the 128 places" in str(results["long"])
     assert math.isfinite(results["short"].loss)
-    prompts = prompts_of(SHAPE.seats, [[5] * 120, [5] * 20], 0, 24)
-    said = generate(host._stack, prompts, 8)  # the longer one has no place left for 24 tokens, and nobody minds
+    prompts = decode_prompts(SHAPE.seats, [[5] * 120, [5] * 20], 0, 24)
+    said = generate(host.stack, prompts, 8)  # the longer one has no place left for 24 tokens, and nobody minds
     assert len(said[1].tokens) == 24 or said[1].ended
     host.shut()
 
@@ -160,15 +160,15 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch: pytest.Mo
     host = Host(BASE, SHAPE)
     for number in range(3):
         opened(host, f"t{number}", CONFIGS["lora"])
-    forward = host._stack.run
+    forward = host.stack.run
 
     def short_of_memory(lanes: torch.Tensor, *args: Any, **inputs: Any) -> Any:
         if len(lanes) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return forward(lanes, *args, **inputs)
 
-    monkeypatch.setattr(host._stack, "run", short_of_memory)
-    monkeypatch.setattr("trainables.packed.decoding.FEWEST_LANES", 1)
+    monkeypatch.setattr(host.stack, "run", short_of_memory)
+    monkeypatch.setattr("trainables.packed.decoding.MIN_LANES", 1)
     metrics = host.run(dict.fromkeys(host.trial_ids, "round"))
     assert all(one.loss == pytest.approx(wanted.losses[0], rel=1e-5) for one in metrics.values())
     assert all(one.metrics["memory_halvings"] in (1, 2, 3) for one in metrics.values()), "the trials say so"
@@ -182,7 +182,7 @@ def test_what_the_base_is_asked_by_itself_goes_on_where_memory_is_short(monkeypa
     """The untouched base comes first in a sweep, before anything has found out how many rows fit."""
     prompts = [[5, 6, 7]] * 9 + [[8, 9]]
 
-    def asking() -> Asking:
+    def asking() -> Queries:
         said = yield Complete(prompts, 4)
         read = yield Read(ROWS)
         return judged(tokens=[one.tokens for one in said], read=read)
@@ -190,22 +190,22 @@ def test_what_the_base_is_asked_by_itself_goes_on_where_memory_is_short(monkeypa
     learner = scripted(Adapter(r=2), evaluation=asking)
     plenty, host = Host(BASE, SHAPE), Host(BASE, replace(SHAPE, decode_lanes=1024))
     wanted, read = plenty.evaluate_untouched(learner), plenty.logprobs(ROWS * 3)
-    forward = host._stack.run
+    forward = host.stack.run
 
     def short_of_memory(lanes: torch.Tensor, *args: Any, **inputs: Any) -> Any:
         if inputs["attention_mask"].shape[0] > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return forward(lanes, *args, **inputs)
 
-    monkeypatch.setattr(host._stack, "run", short_of_memory)
-    monkeypatch.setattr("trainables.packed.decoding.FEWEST_LANES", 1)
-    monkeypatch.setattr(host._bench, "blocks", False)
+    monkeypatch.setattr(host.stack, "run", short_of_memory)
+    monkeypatch.setattr("trainables.packed.decoding.MIN_LANES", 1)
+    monkeypatch.setattr(host.executor, "blocks", False)
     found = host.evaluate_untouched(learner)
     assert found.metrics["tokens"] == wanted.metrics["tokens"]
     for got, expected in zip(found.metrics["read"], wanted.metrics["read"], strict=True):
         assert got == pytest.approx(expected, abs=1e-5)
     again = Host(BASE, SHAPE)
-    monkeypatch.setattr(again._stack, "run", short_of_memory)
+    monkeypatch.setattr(again.stack, "run", short_of_memory)
     for got, expected in zip(again.logprobs(ROWS * 3), read, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
@@ -251,15 +251,15 @@ def test_a_step_that_runs_out_of_memory_anywhere_is_taken_again_as_if_nothing_ha
         bad.loss = lambda logprobs, rows: loss(logprobs, rows) + (logprobs[0] - logprobs[0].detach()).abs().sum().sqrt()
         host.open("bad", bad)
         host.open("t", replace(CONFIGS["both"], per_device_train_batch_size=2).build(BASE, TASK, 0))
-        modes, step = [FailsAt(failing)], host._optimizer.step
+        modes, step = [FailsAt(failing)], host.optimizer.step
 
         def short_of_memory(*args: Any) -> None:
             with modes.pop() if modes else nullcontext():
                 step(*args)
 
-        host._optimizer.step = short_of_memory  # type: ignore[method-assign]
+        host.optimizer.step = short_of_memory  # type: ignore[method-assign]
         mode = modes[0]
-        found = host.run(dict.fromkeys(host._seats, "round"))
+        found = host.run(dict.fromkeys(host.trials, "round"))
         assert found["bad"].metrics["steps"] == 0
         assert math.isnan(found["bad"].loss)
         return (found["t"].loss, found["t"].metrics["grad_norm"], host.values("t"), host.values("bad")), mode.left <= 0

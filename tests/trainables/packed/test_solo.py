@@ -20,7 +20,6 @@ from trainables.optimizer import Optimizer
 from trainables.packed.host import Host
 from trainables.packed.solo import Solo
 from trainables.packed.specs import HostFull, Shape
-from trainables.packed.stacked_adamw import schedule
 from trainables.training.standalone import with_peft
 
 LEARNERS = {"lora": LoraConfig, "soft_prompt": SoftPromptConfig, "hybrid": HybridConfig}
@@ -105,7 +104,7 @@ def test_steps_are_those_of_torch_in_float32(betas):
     """1 - 0.99999 is 0.14 % off where 0.99999 is rounded first."""
     host = Host(base("qwen2"))
     host.open("a", LoraConfig().build(host.base, Letters(), 0))
-    values, optimizer = host._stack.values, host._optimizer
+    values, optimizer = host.stack.values, host.optimizer
     parameter = torch.nn.Parameter(values[0].clone())
     theirs = torch.optim.AdamW([parameter], 1e-2, betas, weight_decay=0.1)
     settings = Optimizer(1e-2, weight_decay=0.1, adam_beta1=betas[0], adam_beta2=betas[1], max_grad_norm=float("inf"))
@@ -244,4 +243,4 @@ def test_untouched_equals_lora_before_training():
 )  # fmt: skip
 def test_schedules_by_hand(kind, step, factor):
     settings = Optimizer(1.0, lr_scheduler_type=kind, warmup_steps=4, total_steps=14)
-    assert schedule(settings, step) == pytest.approx(factor)
+    assert settings.lr_factor(step) == pytest.approx(factor)

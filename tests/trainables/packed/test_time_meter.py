@@ -16,7 +16,7 @@ import torch
 from tests.support.packing_kit import BASE, CONFIGS, SHAPE, opened
 from tests.support.scripted_learner import ROWS, judged, scripted
 from tests.support.toys import Letters
-from trainables.core import Adapter, Asking, Complete, Evaluation, Pair, Read, RoundResult
+from trainables.core import Adapter, Complete, Evaluation, Pair, Queries, Read, RoundResult
 from trainables.learners.lm.full import FullConfig
 from trainables.packed.host import Host
 from trainables.runtime.trial import Trial
@@ -51,8 +51,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def timed_host(clock: Clock, **sizes: int) -> Host:
     host = Host(BASE, replace(SHAPE, **sizes))
-    host._stack.run = clock.slow(host._stack.run, FORWARD)  # type: ignore[method-assign]
-    host._optimizer.step = clock.slow(host._optimizer.step, STEP)  # type: ignore[method-assign]
+    host.stack.run = clock.slow(host.stack.run, FORWARD)  # type: ignore[method-assign]
+    host.optimizer.step = clock.slow(host.optimizer.step, STEP)  # type: ignore[method-assign]
     return host
 
 
@@ -75,7 +75,7 @@ def test_a_batch_is_shared_by_rows_a_step_equally_and_a_learner_s_own_time_is_it
 def test_a_decoded_token_is_paid_by_the_rows_that_go_on(clock: Clock) -> None:
     """Both prompts are read in one pass; the longer completion then has the base to itself."""
 
-    def completing(tokens: int) -> Asking:
+    def completing(tokens: int) -> Queries:
         said = yield Complete([[5, 6, 7]], tokens)
         assert len(said[0].tokens) == tokens, "no end token may come"
         return judged()
@@ -89,7 +89,7 @@ def test_a_decoded_token_is_paid_by_the_rows_that_go_on(clock: Clock) -> None:
 
 
 def test_what_the_untouched_base_answers_once_is_paid_by_those_who_ask_first(clock: Clock) -> None:
-    def reading() -> Asking:
+    def reading() -> Queries:
         yield Read([SHORT], untouched=True)
         yield Complete([[5, 6, 7]], 1, untouched=True)
         return judged()
@@ -108,7 +108,7 @@ def test_seats_seconds_add_up_to_the_time_that_the_host_is_at_work(
 ) -> None:
     """Of rows of many lengths, accumulation, watched updates and soft prompts; also where batches are tried again."""
     host = timed_host(clock, lanes=16)
-    run = host._stack.run
+    run = host.stack.run
 
     def short_of_memory(lanes: torch.Tensor, *args: Any, **inputs: Any) -> Any:
         found = run(lanes, *args, **inputs)
@@ -117,13 +117,13 @@ def test_seats_seconds_add_up_to_the_time_that_the_host_is_at_work(
         return found
 
     if short:
-        host._stack.run = short_of_memory  # type: ignore[method-assign]
-        monkeypatch.setattr("trainables.packed.decoding.FEWEST_LANES", 1)
+        host.stack.run = short_of_memory  # type: ignore[method-assign]
+        monkeypatch.setattr("trainables.packed.decoding.MIN_LANES", 1)
     configs = {name: CONFIGS[name] for name in ("wide", "both", "more rows than lanes")}
     for name, config in configs.items():
         opened(host, name, config)
     host.open("watched", scripted(LORA, [SHORT], watch_updates=True, steps=2))
-    totals = dict.fromkeys(host._seats, 0.0)
+    totals = dict.fromkeys(host.trials, 0.0)
     for number in range(2):
         for what in ("round", "evaluate"):
             work = {name: what for name in totals if what == "round" or name != "watched"}
@@ -140,8 +140,8 @@ def test_by_a_real_clock_seats_seconds_are_not_more_than_what_passes() -> None:
     for name in ("lora", "wide"):
         opened(host, name, CONFIGS[name])
     start = time.perf_counter()
-    trained = host.run(dict.fromkeys(host._seats, "round"))
-    asked = host.run(dict.fromkeys(host._seats, "evaluate"))
+    trained = host.run(dict.fromkeys(host.trials, "round"))
+    asked = host.run(dict.fromkeys(host.trials, "evaluate"))
     passed = time.perf_counter() - start
     own = [one.metrics["train_seconds"] for one in trained.values()]
     own += [one.metrics["evaluation_seconds"] for one in asked.values()]

@@ -27,7 +27,7 @@ from trainables.learners.lm.full import FullConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.sft import SftConfig
 from trainables.models.loading import Base
-from trainables.packed.adapter_stack import Stack
+from trainables.packed.adapter_stack import AdapterStack
 from trainables.packed.host import Host
 from trainables.packed.solo import Solo
 from trainables.tasks.strategyqa.task import StrategyQaTask
@@ -64,13 +64,13 @@ def test_what_stays_on_the_cpu_is_found(gpu, monkeypatch):
     """A planted fault: the adapters' scales, made on the wrong device."""
     with pytest.raises(RuntimeError, match=r"same device|one device"):
         torch.ones(3, device=gpu) + torch.ones(3)
-    opened = Stack.__init__
+    opened = AdapterStack.__init__
 
     def forgetful(self, *arguments):
         opened(self, *arguments)
         self._scale_S = self._scale_S.cpu()
 
-    monkeypatch.setattr(Stack, "__init__", forgetful)
+    monkeypatch.setattr(AdapterStack, "__init__", forgetful)
     there = moved(BASE, gpu)
     host = Host(there, SHAPE)
     host.open("t", CONFIGS["lora"].build(there, TASK, 0), 0)
@@ -92,7 +92,7 @@ def test_seats_learn_and_answer_as_on_the_cpu(name, request):
         for own, value in host.values("t").items():
             assert value.cpu() == pytest.approx(wanted.values[number][own], abs=1e-5)
     assert host.files("t")
-    rows = host._seats["t"].learner.next_rows()
+    rows = host.trials["t"].learner.next_rows()
     assert [row.shape for row in host.logprobs(rows)] == [(sum(row.labels),) for row in rows]
 
 

@@ -16,7 +16,7 @@ from sweeps.arena import SWEEP as ARENA
 from sweeps.resources.placement import Machine, machine, place, with_devices
 from sweeps.resources.worker_groups import team_of
 from sweeps.spec.validation import BadInput
-from trainables.models.loading import outline
+from trainables.models.loading import base_sizes
 from trainables.packed.specs import Shape
 
 ROOT = Path(__file__).parents[3]
@@ -60,7 +60,7 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
     # q and v of four layers, 128 -> 128, at rank 32, and 32 vectors of 128: parameter, gradient, two moments, and a
     # copy for each of the 16 rows of a batch; float32
     per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
-    weights = 4 * outline("builtin:tiny")[2]
+    weights = 4 * base_sizes("builtin:tiny")[2]
     assert place(ARENA, Machine(cores=2, free_bytes=2 * (weights + 3.5 * per_seat / 0.6))).seats == 3
     one = place(ARENA, Machine(cores=2, free_bytes=weights + 7 * per_seat))
     assert (one.seats, one.hosts) == (4, 1), "two copies of the base would leave room for one seat each"
@@ -118,7 +118,7 @@ def test_seats_on_a_gpu_are_chosen_from_its_free_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert machine(wide, cores=16, devices=2) == found, "GPUs that nobody here may use say nothing"
     per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
-    weights = 2 * outline("builtin:tiny")[2]
+    weights = 2 * base_sizes("builtin:tiny")[2]
     assert place(wide, found).seats == int(0.6 * (50 * 2**20 - weights) / per_seat)
     tool.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -11,14 +11,17 @@ from transformers.integrations.neftune import neftune_post_forward_hook
 from tests.support.miniatures import CONFIGS, base
 from tests.support.packing_kit import BASE, SHAPE, alone, opened, said, same
 from tests.support.packing_kit import CONFIGS as KINDS
+from tests.support.scripted_learner import scripted
 from tests.support.toys import Letters
-from trainables.core import Row
+from trainables.core import Adapter, Row
 from trainables.learners.lm.full import FullConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models.peft_adapters import lora_config
-from trainables.packed.adapter_stack import Stack
-from trainables.packed.batching import batch, training_lanes
+from trainables.optimizer import Optimizer
+from trainables.packed.adapter_stack import AdapterStack
+from trainables.packed.batching import build_batch
 from trainables.packed.host import Host
+from trainables.packed.requests import TrainRequest
 from trainables.packed.solo import Solo
 from trainables.training.neftune import amplitude, noised, noisy
 from trainables.training.standalone import with_peft
@@ -58,22 +61,26 @@ def test_the_bound_is_that_of_transformers_hook():
 @pytest.mark.parametrize("prompt", [0, 3])
 def test_only_a_rows_own_tokens_are_moved_and_padding_does_not_matter(prompt):
     """L counts the row's tokens, neither padding nor virtual ones; those and rows without alpha stay as they are."""
-    stack = Stack(BASE, 2, 4, prompt)
+    stack = AdapterStack(BASE, 2, 4, prompt)
     stack.values[0] = 1.0
     short, long = Row((5, 6, 7, 1), (False, True, True, True)), Row((*range(5, 20),), (False,) + (True,) * 14)
-    plain, noise = (training_lanes(0, [short, long], prompt, 0.0, 1, 2, 3, alpha) for alpha in (0.0, 5.0))
-    quiet = BASE.model.get_input_embeddings()(batch(stack, plain, 4, 24).tokens)
+    learner = scripted(Adapter(r=2, num_virtual_tokens=prompt))
+    request = TrainRequest(0, learner, [short, long], seed=1, step=2, micro=3, share=1.0)
+    plain = request.lanes()
+    learner.optimizer = Optimizer(neftune_noise_alpha=5.0)
+    noise = request.lanes()
+    quiet = BASE.model.get_input_embeddings()(build_batch(stack, plain, 4, 24).tokens)
     if prompt:
-        quiet = batch(stack, plain, 4, 24).inputs["inputs_embeds"]
-    moved = batch(stack, noise, 4, 24).inputs["inputs_embeds"] - quiet
+        quiet = build_batch(stack, plain, 4, 24).inputs["inputs_embeds"]
+    moved = build_batch(stack, noise, 4, 24).inputs["inputs_embeds"] - quiet
     for lane, length in ((0, 4), (1, 15)):
         own = moved[lane, -length:].abs().max()
         assert 0.9 * amplitude(5.0, length, 32) < own <= amplitude(5.0, length, 32) * (1 + 1e-4)
         assert not moved[lane, 24 - length - prompt : 24 - length].any(), "virtual tokens"
     assert not moved[2:].any()
-    wider = batch(stack, noise[:1], 1, 32).inputs["inputs_embeds"][0, -4:]
-    assert torch.equal(wider, batch(stack, noise, 4, 24).inputs["inputs_embeds"][0, -4:])
-    mixed = batch(stack, [plain[0], noise[1]], 4, 24).inputs["inputs_embeds"]
+    wider = build_batch(stack, noise[:1], 1, 32).inputs["inputs_embeds"][0, -4:]
+    assert torch.equal(wider, build_batch(stack, noise, 4, 24).inputs["inputs_embeds"][0, -4:])
+    mixed = build_batch(stack, [plain[0], noise[1]], 4, 24).inputs["inputs_embeds"]
     assert torch.equal(mixed[0], quiet[0])
 
 

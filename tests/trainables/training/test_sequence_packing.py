@@ -14,9 +14,9 @@ from tests.support.scripted_learner import judged, scripted
 from trainables.core import Adapter, Read, Row
 from trainables.models.peft_adapters import lora_config
 from trainables.packed.host import Host
-from trainables.packed.requests import Train
+from trainables.packed.requests import TrainRequest
 from trainables.packed.specs import Shape
-from trainables.training.sequence_packing import attention, outline
+from trainables.training.sequence_packing import document_attention, document_outline
 from trainables.training.standalone import with_peft
 
 LORA = Adapter(r=4, lora_alpha=8, lora_dropout=0.0)
@@ -51,9 +51,9 @@ def hosted(ours, rows, adapter=LORA, lanes=5):
     host = Host(ours, Shape(2, lanes=lanes, max_rank=6, max_prompt=3))
     own = learner(rows, adapter)
     host.open("a", own)
-    scramble(host._seats["a"].values(), lambda name, value: host._seats["a"]._own(name, None).copy_(value))
-    (loss,) = host._bench.train([Train(0, own, rows, 0, 0, 0, 1.0)])
-    return host, loss, host._seats["a"].values(host._optimizer.gradient)
+    scramble(host.trials["a"].values(), lambda name, value: host.trials["a"].tensor(name, None).copy_(value))
+    (loss,) = host.executor.train([TrainRequest(0, own, rows, 0, 0, 0, 1.0)])
+    return host, loss, host.trials["a"].values(host.optimizer.gradient)
 
 
 def scramble(values, put):
@@ -87,8 +87,8 @@ def test_a_packed_row_is_its_documents_alone_in_a_model_of_one_trial(family):
         ours = base(family, torch.float64)
         own = with_peft(ours, lora_config(ours, LORA), learner(rows), 0)
         scramble(own.parameters, lambda name, value, own=own: own.parameters[name].data.copy_(value))
-        logprobs = torch.cat(own._logprobs(rows)).detach()
-        loss = own._backward(rows, 0, 1.0)
+        logprobs = torch.cat(own.logprobs(rows)).detach()
+        loss = own.backward(rows, 0, 1.0)
         assert own.evaluate().metrics["logprobs"] == pytest.approx(logprobs.tolist(), rel=1e-10)
         found.append((logprobs, loss, [p.grad.clone() for p in own.parameters.values()]))
         own.close()
@@ -106,10 +106,10 @@ def test_eager_attention_takes_documents_too():
 
 
 def test_who_sees_whom_by_hand():
-    documents, places = outline(2, 5, (3,))
+    documents, places = document_outline(2, 5, (3,))
     assert documents == [0, 0, 1, 1, 1, 2, 2]
     assert places == [0, 0, 0, 1, 2, 0, 1]
-    seen = attention(torch.tensor([documents]), base("qwen2").model)[0, 0].int().tolist()
+    seen = document_attention(torch.tensor([documents]), base("qwen2").model)[0, 0].int().tolist()
     assert seen == [
         [1, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0],
@@ -156,12 +156,12 @@ def test_packed_rows_share_a_batch_with_packed_rows_alone():
     """Another mask is another path through attention, whose bits need not be the same on every machine."""
     unpacked = [Row(r.tokens, r.labels) for r in PACKED]
     requests = {
-        name: Train(slot, learner(rows), rows, 0, 0, 0, 1.0)
+        name: TrainRequest(slot, learner(rows), rows, 0, 0, 0, 1.0)
         for slot, (name, rows) in enumerate({"a": PACKED, "b": unpacked, "c": PACKED, "d": unpacked}.items())
     }
-    bench = Host(base("qwen2"), Shape(4, lanes=8))._bench
-    assert [*bench.choose(requests)] == ["a", "c"]
-    assert [*bench.choose({name: requests[name] for name in "dcba"})] == ["d", "b"]
+    executor = Host(base("qwen2"), Shape(4, lanes=8)).executor
+    assert [*executor.choose(requests)] == ["a", "c"]
+    assert [*executor.choose({name: requests[name] for name in "dcba"})] == ["d", "b"]
 
 
 def refused(rows, ours, adapter=LORA, **fields):

@@ -20,8 +20,8 @@ from trainables.learners.lm.lora import LoraConfig
 from trainables.models.loading import load
 from trainables.models.peft_adapters import lora_config
 from trainables.packed.solo import Solo
-from trainables.training.oom import HALVINGS, gradients
-from trainables.training.row_masks import RowMasks
+from trainables.training.oom import MAX_HALVINGS, gradients
+from trainables.training.row_masks import RowDropout
 from trainables.training.standalone import with_peft
 
 ALONE = {"dora": DoraConfig, "ia3": Ia3Config, "full": FullConfig}
@@ -99,7 +99,7 @@ def test_ia3_is_never_drawn_to_silence():
     """Decoupled decay draws to 0, and its vectors change nothing at 1."""
     Sweep("ia3", (Pair(Ia3Config(), Letters(), "builtin:tiny"),), ia3.SPACE).validate()
     assert "weight_decay" not in ia3.SPACE.axes
-    with pytest.raises(ValueError, match=r"^weight_decay is 0.1; it draws IA3's vectors to 0, .* leave it at 0"):
+    with pytest.raises(ValueError, match=r"^weight_decay is 0.1; it pulls IA3's vectors to 0, .* leave it at 0"):
         Ia3Config(weight_decay=0.1)
 
 
@@ -160,8 +160,8 @@ def test_what_a_row_draws_does_not_depend_on_where_memory_cuts_its_batch(name):
     found = []
     for halvings in range(3):
         learner = drawing(name)
-        learner._halvings = halvings
-        learner._backward(ROWS, 0, 1.0)
+        learner.halvings = halvings
+        learner.backward(ROWS, 0, 1.0)
         found.append([None if p.grad is None else p.grad.clone() for p in learner.parameters.values()])
     for parts in found[1:]:
         for own, whole in zip(parts, found[0], strict=True):
@@ -169,7 +169,7 @@ def test_what_a_row_draws_does_not_depend_on_where_memory_cuts_its_batch(name):
     learner.model.eval()
     learner.model.zero_grad()
     learner.learner.optimizer = replace(learner.learner.optimizer, neftune_noise_alpha=0.0)
-    learner._backward(ROWS, 0, 1.0)
+    learner.backward(ROWS, 0, 1.0)
     quiet = [p.grad for p in learner.parameters.values()]
     assert any(own is not None and not torch.allclose(own, q, rtol=1e-2) for own, q in zip(parts, quiet, strict=True))
 
@@ -187,7 +187,7 @@ def test_a_resumed_round_draws_what_it_would_have_drawn(name):
 
 def test_masks_of_rows_drop_as_many_as_they_should_and_keep_the_mean():
     keys = torch.arange(200, dtype=torch.int32)
-    with RowMasks(keys):
+    with RowDropout(keys):
         first, second = (torch.nn.functional.dropout(torch.ones(200, 30, 40), 0.3) for _ in range(2))
         as_one = torch.nn.functional.dropout(torch.ones(200 * 30, 40), 0.3)
         assert torch.equal(torch.nn.functional.dropout(torch.ones(3), 0.3, training=False), torch.ones(3))
@@ -195,14 +195,14 @@ def test_masks_of_rows_drop_as_many_as_they_should_and_keep_the_mean():
     assert (first == 0).float().mean() == pytest.approx(0.3, abs=0.005)
     for one in (second, as_one.view(200, 30, 40), first.roll(1, 0), first.roll(1, 1), first.roll(1, 2)):
         assert torch.corrcoef(torch.stack([first.flatten(), one.flatten()]))[0, 1].abs() < 0.02
-    with RowMasks(keys[:1]):
+    with RowDropout(keys[:1]):
         assert torch.equal(torch.nn.functional.dropout(torch.ones(1, 50, 40), 0.3)[:, :30], first[:1])
 
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, heads, 6, 8, generator=generator) for heads in (4, 2, 2))
     whole = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
     many = [x.expand(4000, -1, -1, -1) for x in (query, key, value)]
-    with RowMasks(torch.arange(4000, dtype=torch.int32)):
+    with RowDropout(torch.arange(4000, dtype=torch.int32)):
         dropped = torch.nn.functional.scaled_dot_product_attention(
             *many, dropout_p=0.3, is_causal=True, enable_gqa=True
         )
@@ -238,4 +238,4 @@ def test_gradients_in_parts_are_those_of_the_whole():
     torch.testing.assert_close(parts[0], whole[0], rtol=1e-12, atol=1e-14)
     assert whole[1] is parts[1] is None
     assert gradients(forward, lambda rows: None, [w], 10, 3) == [None]
-    assert HALVINGS == 3
+    assert MAX_HALVINGS == 3

@@ -1,7 +1,7 @@
-"""DoRA (Liu et al. 2024, arXiv 2402.09353): LoRA for the direction of a weight, and a trained length for each output.
+"""DoRA (Liu et al. 2024, arXiv 2402.09353): LoRA for the direction of a weight, and a trained magnitude per output.
 
-PEFT's own modules (`use_dora=True`): a weight's norm is computed anew at every step, which rows of other trials cannot
-share, so a trial has a model of its own.
+The base stays frozen. PEFT's modules are used (`use_dora=True`). They compute the norm of the adapted weight at every
+step, which trials on one base cannot share, so each trial has its own model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import AloneConfig, SupervisedLearner
 
 if TYPE_CHECKING:
-    from trainables.training.standalone import OwnModel
+    from trainables.training.standalone import StandaloneLearner
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class DoraConfig(LoraConfig, AloneConfig):
     name: ClassVar[str] = "dora"
     packs: ClassVar[bool] = False
 
-    def build(self, base: Any, task: Task, seed: int) -> OwnModel:  # type: ignore[override]
+    def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:  # type: ignore[override]
         from trainables.models.peft_adapters import lora_config
         from trainables.training.standalone import with_peft
 

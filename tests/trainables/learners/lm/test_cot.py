@@ -11,12 +11,11 @@ import torch
 from tests.support.miniatures import base as miniature
 from tests.support.phases_kit import SMALL, TASK, by_question, draft_of, rationale_file, text_of, tiny
 from trainables.core import Completion, Read
-from trainables.learners.lm.cot import CotConfig
-from trainables.learners.lm.cot_drafts import ablated, concluding, others
+from trainables.learners.lm.cot import CotConfig, ablated, answer_rows, shuffled
 from trainables.models.tokenization import encode_prompt
 from trainables.packed.solo import Solo
 from trainables.tasks.strategyqa.task import StrategyQaTask
-from trainables.training.dialogue import answered
+from trainables.training.dialogue import run_queries
 
 YES = [e for e in TASK.train() if e.answer == "Yes"]
 NO = [e for e in TASK.train() if e.answer == "No"]
@@ -88,23 +87,23 @@ def test_a_lost_label_and_missing_rationales_are_refused(tmp_path):
 
 def test_answers_are_compared_from_the_first_token_that_differs():
     base, example = tiny(), TASK.search()[0]
-    rows = concluding(base.tokenizer, example, [TASK.concluded("It is so.", a) for a in ("Yes", "No")])
+    rows = answer_rows(base.tokenizer, example, [TASK.with_answer("It is so.", a) for a in ("Yes", "No")])
     for row, answer in zip(rows, ("Yes", "No"), strict=True):
         told = [token for token, label in zip(row.tokens, row.labels, strict=True) if label]
         assert base.tokenizer.decode(told[:-1]).strip() == f"{answer}."
         assert told[-1] == base.eos
         assert row.labels == tuple(sorted(row.labels)), "all labels stand at the end"
     with pytest.raises(ValueError, match=r"tokens are the same for '.*Yes.' and '.*No.'; use another base"):
-        concluding(miniature("qwen2").tokenizer, example, ["It is. Yes.", "It is. No."])
+        answer_rows(miniature("qwen2").tokenizer, example, ["It is. Yes.", "It is. No."])
 
 
 @pytest.mark.parametrize("count", [2, 3, 8, 51])
 def test_every_draft_goes_to_another_question(count):
     drafts = [f"draft {i}" for i in range(count)]
-    moved = others(drafts)
+    moved = shuffled(drafts)
     assert sorted(moved) == sorted(drafts)
     assert not any(a == b for a, b in zip(drafts, moved, strict=True))
-    assert others(drafts) == moved
+    assert shuffled(drafts) == moved
 
 
 def planted(base, likelier):
@@ -134,14 +133,14 @@ def of_draft(example, draft):
 def ablations(likelier, completions):
     base = tiny()
     answer, seen = planted(base, likelier)
-    return answered(ablated(TASK, base.tokenizer, "search", completions), answer), seen
+    return run_queries(ablated(TASK, base.tokenizer, "search", completions), answer), seen
 
 
 def test_an_answer_that_follows_the_draft_loses_by_another_draft():
     search = TASK.search()
     found, seen = ablations(of_draft, [TASK.rationale_answer(e) for e in search])
     own = [TASK.rationale(e) for e in search]
-    given = others(own)
+    given = shuffled(own)
     share = sum(of_draft(e, draft) == e.answer for e, draft in zip(search, given, strict=True)) / len(search)
     assert share < 1
     assert found == {"score.own_draft": 1.0, "score.no_draft": 0.5, "score.shuffled_draft": share}
@@ -187,5 +186,5 @@ def test_a_rationale_that_is_cut_off_scores_nothing():
     tokens = [base.tokenizer(TASK.rationale_answer(e), add_special_tokens=False).input_ids for e in search]
     for ended, score in ((True, 1.0), (False, 0.0)):
         said = [Completion(own, ended, [-0.1] * (len(own) + ended)) for own in tokens]
-        evaluation = answered(learner.evaluate("search"), lambda ask, said=said: said)
+        evaluation = run_queries(learner.evaluate("search"), lambda ask, said=said: said)
         assert (evaluation.score, evaluation.metrics["truncated"]) == (score, 1.0 - score)

@@ -36,7 +36,7 @@ def test_trials_of_a_host_share_one_reading_of_the_reference():
         host.run({"b": "round", "c": "round"})
     assert len(first) > config.steps_per_round + 2, "said and read, and trained"
     assert len(second) == config.steps_per_round, "two trials, one pass a step, and nothing asked again"
-    a, b = (host._seats[trial].learner.state()["known"] for trial in "ab")
+    a, b = (host.trials[trial].learner.state()["known"] for trial in "ab")
     assert a == b
     rows = [row_of(base.tokenizer, e.prompt, text) for e, own in zip(FIRST, a, strict=True) for text in own[:2]]
     sums = [float(one.sum()) for one in host.logprobs(rows)]
@@ -68,7 +68,7 @@ def test_running_out_of_memory_in_the_backward_pass_changes_neither_beta_nor_met
     def run(out_of_memory):
         base = tiny()
         _, solo = opened(base, beta_warmup_steps=4)
-        learner = solo.host._seats["solo"].learner
+        learner = solo.host.trials["solo"].learner
         plain, left = learner.loss, [out_of_memory]
 
         def loss(logprobs, rows):

@@ -31,7 +31,7 @@ def opened(**more):
 
 
 def learner_of(solo):
-    return solo.host._seats["solo"].learner
+    return solo.host.trials["solo"].learner
 
 
 def kind_of(base, rows):

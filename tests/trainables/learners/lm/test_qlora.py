@@ -10,7 +10,7 @@ from tests.support.miniatures import base, four_bit_base
 from tests.support.toys import Letters
 from trainables.learners.lm.qlora import QloraConfig
 from trainables.optimizer import Optimizer
-from trainables.training.optimizers import open_adamw, paged_parameters, restore, second_moment
+from trainables.training.optimizers import load_optimizer_state, open_adamw, paged_parameters, second_moment
 
 OPTIMS = ["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"]
 QUICK = {"steps_per_round": 4, "r": 4, "learning_rate": 1e-2}
@@ -33,7 +33,7 @@ def test_it_learns_and_goes_on_exactly(optim):
     assert other.evaluate().items == items
     assert [other.round().loss for _ in range(2)] == wanted
     if optim == "paged_adamw_8bit":
-        kept = [own for own in learner._optimizer.state.values() if own["state1"].dtype == torch.uint8]
+        kept = [own for own in learner.optimizer.state.values() if own["state1"].dtype == torch.uint8]
         assert kept
         assert {own["state1"].numel() >= 4096 for own in kept} == {True}
 
@@ -101,7 +101,7 @@ def steps(optim, count, shape=(64, 96), first=None):
             optimizer = open_adamw(
                 optim, [parameter], Optimizer(1e-2, weight_decay=0.1, adam_beta1=0.9, adam_beta2=0.99)
             )
-            restore(optimizer, state)
+            load_optimizer_state(optimizer, state)
         optimizer.step()
     return parameter.detach(), optimizer
 
@@ -140,7 +140,7 @@ def test_moments_are_paged_on_a_gpu_and_again_after_a_restart(optim):
             if number == restart:
                 state = optimizer.state_dict()
                 optimizer = open_adamw(optim, [parameter], Optimizer(1e-2))
-                restore(optimizer, state)
+                load_optimizer_state(optimizer, state)
             parameter.grad = gradient.cuda()
             optimizer.step()
         assert paged_parameters(optimizer) == parameter.numel()
