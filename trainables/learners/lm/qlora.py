@@ -3,7 +3,7 @@
 The base is loaded as NormalFloat, `--base NAME:nf4`; any other is refused, as LoRA on it is `lora`'s. On that base,
 `lora` with target_modules of every linear layer trains the same in a shared host, but with an optimizer of the host's
 own: what needs this learner is the paged optimizer, and one trial that fills the device. Where nothing can be paged (a
-CPU, adapters of small layers), the update is the same and the metric `paged_parameters` says so (see `optim.py`).
+CPU, adapters of small layers), the update is the same and the metric `paged_parameters` says so (see `optimizers.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """sft: a LoRA adapter that learns an assistant's manner from conversations, its loss on the assistant's turns alone.
 
 Instruction tuning as in InstructGPT's first step (Ouyang et al. 2022, arXiv 2203.02155), optionally with packed rows
-(`packs.py`) and noisy embeddings (`neftune.py`). A round is a share of an epoch, whatever the batch size, so that
+(`packing.py`) and noisy embeddings (`neftune.py`). A round is a share of an epoch, whatever the batch size, so that
 trials are compared, and stopped, after as much data. What training costs elsewhere is asked of another task, the arena.
 """
 

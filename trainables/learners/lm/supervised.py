@@ -77,7 +77,7 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
 
 @dataclass(frozen=True)
 class AloneConfig(LanguageConfig):
-    """Fields of learners that need a model of their own, see `own_model.py`."""
+    """Fields of learners that need a model of their own, see `training/standalone.py`."""
 
     needs_base: ClassVar[bool] = True
     packs: ClassVar[bool] = False
