@@ -119,13 +119,13 @@ def alike(examples: Sequence[Example], features: bool) -> str:
 
     from trainables.learners.arc import base_features
     from trainables.learners.arc.efe.agent import key_of
-    from trainables.learners.arc.efe.batch import Sight
+    from trainables.learners.arc.efe.batch import NetworkInput
     from trainables.models.loading import load
 
     seen = {example.key: puzzle(example) for example in examples}
     none = dict.fromkeys(seen, np.zeros(0, dtype=np.float32))
     read = base_features.features(load("builtin:tiny"), seen) if features else none
-    keys = [key_of(Sight(own, read[name])) for name in seen if (own := canvas(seen[name]))]
+    keys = [key_of(NetworkInput(own, read[name])) for name in seen if (own := canvas(seen[name]))]
     cosines = [float(torch.cosine_similarity(one, other, dim=0)) for one, other in combinations(keys, 2)]
     return f"{sum(value > PLAIN.memory_similarity for value in cosines)} of {len(cosines)}"
 

@@ -179,7 +179,7 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
     import ray
     from ray import tune
 
-    from sweeps.cli.environment import quieten, silence_ray
+    from sweeps.resources.environment import quieten, silence_ray
     from sweeps.resources.ray_cluster import seat_resources
 
     quieten()

@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,12 +33,14 @@ from scipy.stats import bootstrap
 
 from search_spaces import hybrid, lora, soft_prompt
 from sweeps.persistence.provenance import describe
-from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams, from_axes, to_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.warm_start import like
-from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from trainables.builtin import pretrain, start, tokenizer
 from trainables.core import Pair
 from trainables.learners.lm.hybrid import HybridConfig
@@ -92,17 +93,11 @@ def sweep_on(base: str, learner: str, seed: int, trials: int) -> Sweep:
     return Sweep("transfer", pairs, spaces, num_samples=trials, rounds=ROUNDS, seed=seed)
 
 
-def search(sweep: Sweep, first: Sequence[Mapping[str, Any]], scratch: Path, luck: int) -> Search:
+def search(sweep: Sweep, first: Sequence[TrialParams], scratch: Path, luck: int) -> Search:
     """`luck`: seed of the sampler, another one for each search, so that none draws what another drew."""
-    searcher = OptunaSearcher(
-        sweep.joined_space(),
-        storage=f"sqlite:///{scratch}/{luck}.db",
-        study_name="transfer",
-        seed=1000 * luck,
-        rounds=ROUNDS,
-        enqueue=first,
-    )
-    return Search(sweep, searcher)
+    queue = [to_axes(params, sweep.learners) for params in first]
+    settings = SearchSettings(sweep.joined_space(), "transfer", 1000 * luck, ROUNDS, queue=queue)
+    return Search(sweep, OptunaSearcher(settings, f"sqlite:///{scratch}/{luck}.db"))
 
 
 def run(searches: Sequence[Search], trials: int) -> None:
@@ -112,14 +107,16 @@ def run(searches: Sequence[Search], trials: int) -> None:
     for number in range(trials):
         asked, trial_id = {}, f"t{number}"
         for place, one in enumerate(searches):
-            params = one.searcher.suggest(trial_id)
-            pair, _ = one.sweep.resolve(params)
+            axes = one.searcher.suggest(trial_id)
+            assert isinstance(axes, dict)
+            params = from_axes(axes, one.sweep.learners[0])
+            pair = one.sweep.resolve(params)
             learner = pair.learner.build(base, pair.task, one.sweep.seed)
             host.open(str(place), learner, one.sweep.seed)
             asked[str(place)] = (one, params, pair, learner)
         trained = host.run(dict.fromkeys(asked, "round"))
         judged = host.run(dict.fromkeys(asked, "evaluate"))
-        for place, (one, params, pair, _) in asked.items():
+        for place, (one, params, _, _) in asked.items():
             diverged = not np.isfinite(trained[place].loss)
             score = 0.0 if diverged else judged[place].score
             result = {"training_iteration": ROUNDS, "score": score, "diverged": diverged}
@@ -128,7 +125,7 @@ def run(searches: Sequence[Search], trials: int) -> None:
             status = "diverged" if diverged else "finished"
             one.records.append(
                 TrialRecord(
-                    trial_id, number, pair.learner.name, params, status,
+                    trial_id, number, params, status,
                     TrialHistory((row | {"time_s": 1.0, "seconds": 1.0, "at": 0.0},)), len(judged[place].items),
                 )
             )  # fmt: skip
@@ -152,7 +149,7 @@ def confirm(host: Host, base: Base, searches: Sequence[Search]) -> None:
     while jobs:
         now, jobs = jobs[: len(searches)], jobs[len(searches) :]
         for place, (one, number, seed) in enumerate(now):
-            pair, _ = one.sweep.resolve(one.records[number].params)
+            pair = one.sweep.resolve(one.records[number].params)
             host.open(str(place), pair.learner.build(base, pair.task, seed), seed)
         host.run({str(place): "round" for place in range(len(now))})
         asked = host.run({str(place): "evaluate" for place in range(len(now))}, "test")

@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from sweeps.cli.main import main
 from search_spaces import cot, dpo, full, lora, phases, qlora
+from sweeps.spec.chain import Chain
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.chain import Chain
 from trainables.core import Pair
-from trainables.learners.lm.cot import CotAnewConfig, CotConfig
+from trainables.learners.lm.cot import CotConfig, CotFromBaseConfig
 from trainables.learners.lm.dpo import DpoConfig
 from trainables.learners.lm.full import FullConfig
 from trainables.learners.lm.lora import LoraConfig
@@ -34,7 +34,7 @@ SIZE: Any = {"num_samples": 8, "rounds": 8, "finalists": 1}
 
 SWEEP = Chain(
     name="strategyqa",
-    anew=("cot_anew",),
+    from_base=("cot_anew",),
     phases={
         "sft": Sweep(
             name="sft",
@@ -45,13 +45,13 @@ SWEEP = Chain(
         ),
         "cot": Sweep(
             name="cot",
-            pairs=(Pair(CotConfig(**LORA), TASK, BASE), Pair(CotAnewConfig(**LORA), TASK, BASE)),
+            pairs=(Pair(CotConfig(**LORA), TASK, BASE), Pair(CotFromBaseConfig(**LORA), TASK, BASE)),
             space={"cot": cot.SPACE, "cot_anew": cot.SPACE},
             **SIZE,
         ),
         "dpo": Sweep(name="dpo", pairs=(Pair(DpoConfig(**LORA), TASK, BASE),), space=dpo.SPACE, **SIZE),
     },
-    apart={"joint": Sweep(name="joint", pairs=(Pair(PhasesConfig(**LORA), TASK, BASE),), space=phases.SPACE, **SIZE)},
+    optional={"joint": Sweep("joint", pairs=(Pair(PhasesConfig(**LORA), TASK, BASE),), space=phases.SPACE, **SIZE)},
 )
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def _place(name: str) -> int:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One small local Ray for all tests that need it, sweeps among them: starting it takes seconds."""
-    from sweeps.cli import environment
+    from sweeps.resources import environment
 
     environment.quieten()  # before Ray is imported
     import ray

@@ -56,7 +56,16 @@ ONLY: dict[str, set[str]] = {
 
 # A third-party package -> where alone it may be imported.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "ray": ("sweeps/tuning/", "sweeps/resources/", "trainables/runtime/", "cluster/"),
+    "ray": (
+        "sweeps/tuning/",
+        "sweeps/resources/",
+        "sweeps/persistence/snapshot.py",  # callbacks of Tune, and what its results and snapshots look like
+        "sweeps/tracking/events.py",
+        "sweeps/tracking/mlflow_callback.py",
+        "sweeps/cli/doctor.py",  # runs a task, to see whether Ray works
+        "trainables/runtime/",
+        "cluster/",
+    ),
     "mlflow": ("sweeps/tracking/mlflow_store.py", "sweeps/tracking/registry.py"),
     "optuna": (
         "search_spaces/",
@@ -66,7 +75,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "sweeps/commands/",
         "sweeps/report/",
     ),
-    "tyro": ("sweeps/cli/",),
+    "tyro": ("sweeps/cli/", "sweeps/commands/"),
     "rich": ("sweeps/tuning/progress.py", "sweeps/results/leaderboard.py"),
     "scipy": (
         "sweeps/results/",

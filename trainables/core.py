@@ -91,15 +91,15 @@ class Task(ABC):
         """Lines about the data that are printed before anything starts."""
         return []
 
-    def learned(self, example: Example) -> str:
+    def extra_training_text(self, example: Example) -> str:
         """Further text of a training example that learners read; it enters the data's fingerprint."""
         return ""
 
-    def taught(self, example: Example) -> Sequence[str]:
+    def training_prompts(self, example: Example) -> Sequence[str]:
         """The prompts of all replies that a training example teaches; a conversation has one for each reply."""
         return [example.prompt]
 
-    def said(self, completion: str) -> ParsedAnswer | None:
+    def parse_answer(self, completion: str) -> ParsedAnswer | None:
         """Parse the answer in a completion; None if there is none."""
         return None
 

@@ -1,4 +1,4 @@
-"""`espalier doctor`: a line for everything that a sweep needs of this machine, and what to do where it is not there."""
+"""`espalier doctor`: check what a sweep needs from this machine, and print a remedy for what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sweeps.cli.environment import quieten
+from sweeps.resources.environment import quieten
 from sweeps.spec.checkout import ROOT  # which imports nothing that may be missing
 
 LIMIT_S = 60.0  # seconds for one check; Ray's start on a busy machine takes half of them
@@ -27,8 +27,8 @@ PIP = f"run {sys.executable} -m pip install"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a check found. `wrong` hinders sweeps, `warn` does not; without a remedy of its own it has the check's."""
+class CheckResult:
+    """The result of a check. `wrong` prevents sweeps, `warn` does not. Without a remedy it has the check's."""
 
     name: str
     state: str  # ok, warn or wrong
@@ -41,19 +41,21 @@ class Finding:
 
 
 def doctor() -> None:
-    """Check the installation, GPU, Ray, MLflow and disk, and say what is wrong. Exit status 1 if anything is."""
+    """Check the installation, GPU, Ray, MLflow and disk, and print what is wrong. Exit status 1 if anything is."""
     states = []
     for finding in examine(CHECKS):
         print(finding, flush=True)
         states.append(finding.state)
-    print(f"{len(states)} checks: {states.count('wrong')} wrong, {states.count('warn')} to be warned of")
+    print(f"{len(states)} checks: {states.count('wrong')} wrong, {states.count('warn')} warnings")
     if "wrong" in states:
         raise SystemExit(1)
 
 
-def examine(names: Iterable[str], limit_s: float = LIMIT_S) -> Iterator[Finding]:
-    """These checks' findings, as they come. Another process makes them, and is replaced when a check crashes it or
-    gives no answer in `limit_s` seconds: a broken library takes its own line with it, and no other."""
+def examine(names: Iterable[str], limit_s: float = LIMIT_S) -> Iterator[CheckResult]:
+    """Yield the results of these checks. Another process makes the checks.
+
+    It is replaced if a check crashes it or takes more than `limit_s` seconds, so a broken library costs one line only.
+    """
     waiting = list(names)
     context = multiprocessing.get_context("spawn")
     while waiting:
@@ -70,11 +72,11 @@ def examine(names: Iterable[str], limit_s: float = LIMIT_S) -> Iterator[Finding]
             fault = "Python itself crashed"
         worker.kill()
         if waiting:
-            yield Finding(waiting.pop(0), "wrong", fault)
+            yield CheckResult(waiting.pop(0), "wrong", fault)
 
 
 def _work(names: Sequence[str], answers: multiprocessing.connection.Connection) -> None:
-    """Make checks one after the other, without what libraries print meanwhile."""
+    """Make checks one after the other, and hide what libraries print meanwhile."""
     for printed in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), printed)
     quieten()
@@ -82,21 +84,21 @@ def _work(names: Sequence[str], answers: multiprocessing.connection.Connection) 
         answers.send(judge(name))
 
 
-def judge(name: str) -> Finding:
-    """One check's finding; whatever it raises is wrong, too."""
+def judge(name: str) -> CheckResult:
+    """Return the result of a check. An exception is `wrong`, too."""
     try:
         return CHECKS[name][0]()
     except Exception as error:
-        return Finding(name, "wrong", (str(error).strip() or type(error).__name__).splitlines()[0][:240])
+        return CheckResult(name, "wrong", (str(error).strip() or type(error).__name__).splitlines()[0][:240])
 
 
-def python(own: str = sys.version.split()[0]) -> Finding:
+def python(own: str = sys.version.split()[0]) -> CheckResult:
     asked = Requirement(f"python{metadata('espalier')['Requires-Python']}").specifier
-    return Finding("python", "ok" if own in asked else "wrong", f"{own} in {sys.prefix}, of {asked}")
+    return CheckResult("python", "ok" if own in asked else "wrong", f"{own} in {sys.prefix}, of {asked}")
 
 
 def _unmet(requirements: Iterable[str]) -> Iterator[tuple[Requirement, str]]:
-    """The requirements that the installed packages do not meet, with the version that is here, or an empty one."""
+    """Yield the requirements that are not met, with the installed version, or an empty string if there is none."""
     here = {canonicalize_name(one.name): one.version for one in distributions()}
     for one in map(Requirement, requirements):
         own = here.get(canonicalize_name(one.name), "")
@@ -105,64 +107,72 @@ def _unmet(requirements: Iterable[str]) -> Iterator[tuple[Requirement, str]]:
             yield one, own
 
 
-def packages(asked: Sequence[str] = ()) -> Finding:
+def packages(asked: Sequence[str] = ()) -> CheckResult:
     if not (unmet := list(_unmet(asked or requires("espalier") or ()))):
-        return Finding("packages", "ok", "all that Espalier asks for are here")
+        return CheckResult("packages", "ok", "all required packages are installed")
     what = [f"{one.name} {own} is not {one.specifier}" if own else f"{one.name} is missing" for one, own in unmet]
-    return Finding("packages", "wrong", ", ".join(what), f"{PIP} {' '.join(repr(str(one)) for one, _ in unmet)}")
+    return CheckResult("packages", "wrong", ", ".join(what), f"{PIP} {' '.join(repr(str(one)) for one, _ in unmet)}")
 
 
-def versions(constraints: Path = ROOT / "constraints.txt") -> Finding:
-    """Whether packages have the versions that were tested together; those that are not installed are no matter."""
+def versions(constraints: Path = ROOT / "constraints.txt") -> CheckResult:
+    """Check that installed packages have the versions that were tested together."""
     if not constraints.is_file():
-        return Finding("versions", "ok", f"no {constraints.name} here to compare with")
+        return CheckResult("versions", "ok", f"no {constraints.name} here to compare with")
     lines = [line.partition("#")[0].strip() for line in constraints.read_text().splitlines()]
     differ = [f"{one.name} {own} (tested with {one.specifier})" for one, own in _unmet(filter(None, lines)) if own]
-    what = ", ".join(differ) or f"those of {constraints.name}, which were tested together"
-    return Finding("versions", "warn" if differ else "ok", what, f"if anything fails, {PIP} -e {ROOT} -c {constraints}")
+    what = ", ".join(differ) or f"as in {constraints.name}, tested together"
+    return CheckResult(
+        "versions", "warn" if differ else "ok", what, f"if anything fails, {PIP} -e {ROOT} -c {constraints}"
+    )
 
 
-def multiplies() -> Finding:
+def multiplies() -> CheckResult:
     import torch
 
     matrix = torch.full((64, 64), 2.0, device="cuda" if torch.cuda.is_available() else "cpu")
     how = "multiplies" if bool((matrix @ matrix == 256).all()) else "multiplies wrongly"
-    return Finding("torch", "ok" if how == "multiplies" else "wrong", f"{torch.__version__} {how} on {matrix.device}")
+    return CheckResult(
+        "torch", "ok" if how == "multiplies" else "wrong", f"{torch.__version__} {how} on {matrix.device}"
+    )
 
 
-def gpu() -> Finding:
-    """Whether torch sees the GPUs that the driver sees, and their free memory."""
+def gpu() -> CheckResult:
+    """Check that torch sees the GPUs that the driver sees, and has free memory on them."""
     import torch
 
     if torch.cuda.is_available():
         cards = [(torch.cuda.get_device_name(i), *torch.cuda.mem_get_info(i)) for i in range(torch.cuda.device_count())]
         what = ", ".join(f"{name}: {free / GB:.1f} of {total / GB:.1f} GB free" for name, free, total in cards)
         full = min(free for _, free, _ in cards) < 2 * GB
-        return Finding("gpu", "warn" if full else "ok", what, "nvidia-smi shows which process holds the memory")
+        return CheckResult("gpu", "warn" if full else "ok", what, "nvidia-smi shows which process holds the memory")
     if shutil.which("nvidia-smi") is None:
-        return Finding("gpu", "ok", "none of NVIDIA's; trials run on the CPU")
+        return CheckResult("gpu", "ok", "none of NVIDIA's; trials run on the CPU")
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     said = (listed.stdout + listed.stderr).strip().partition("\n")[0].partition(" (UUID")[0]
     if listed.returncode or not said.startswith("GPU "):
-        return Finding("gpu", "warn", f"nvidia-smi finds none ({said}); trials run on the CPU", "see to the driver")
+        return CheckResult("gpu", "warn", f"nvidia-smi finds none ({said}); trials run on the CPU", "see to the driver")
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return Finding("gpu", "warn", f"{said} is hidden by CUDA_VISIBLE_DEVICES={visible}", "unset it to use the GPU")
+        return CheckResult(
+            "gpu", "warn", f"{said} is hidden by CUDA_VISIBLE_DEVICES={visible}", "unset it to use the GPU"
+        )
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs only"
-    return Finding("gpu", "wrong", f"{said}, which torch {torch.__version__} cannot use: it was built for {built}")
+    return CheckResult("gpu", "wrong", f"{said}, which torch {torch.__version__} cannot use: it was built for {built}")
 
 
-def nf4() -> Finding:
-    """Numbers to 4 bits and back: neighbours among NF4's levels are at most 0.31 apart, so none is off by 0.16."""
+def nf4() -> CheckResult:
+    """Quantize to 4 bits and back. NF4's levels are at most 0.31 apart, so an error is below 0.16."""
     import torch
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     values = torch.linspace(-1, 1, 256, device="cuda" if torch.cuda.is_available() else "cpu")
     error = float((dequantize_4bit(*quantize_4bit(values, quant_type="nf4")) - values).abs().max())
-    return Finding("nf4", "ok" if error < 0.16 else "wrong", f"4 bits and back on {values.device}: off by {error:.2f}")
+    return CheckResult(
+        "nf4", "ok" if error < 0.16 else "wrong", f"4 bits and back on {values.device}: off by {error:.2f}"
+    )
 
 
-def cluster_runs() -> Finding:
-    """A task through Ray, started or found as by a sweep."""
+def cluster_runs() -> CheckResult:
+    """Run a task on Ray, which is started or joined as by a sweep."""
     import ray
 
     from sweeps.resources.ray_cluster import cluster
@@ -172,28 +182,28 @@ def cluster_runs() -> Finding:
         ray.get(ray.remote(lambda: None).remote())
         took, has = time.monotonic() - began, ray.cluster_resources()
     what = f"ran a task after {took:.1f} s, with {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
-    return Finding("ray", "ok", f"{os.environ.get('RAY_ADDRESS') or 'this machine'} {what}")
+    return CheckResult("ray", "ok", f"{os.environ.get('RAY_ADDRESS') or 'this machine'} {what}")
 
 
-def tracking() -> Finding:
-    """Whether MLflow's store answers. One that the first sweep would make is not made."""
+def tracking() -> CheckResult:
+    """Check that MLflow's store answers. A database that does not exist yet is not created."""
     from sweeps.tracking.mlflow_store import Store, public, store_uri
 
     uri = store_uri(Path.cwd())
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and not file.exists():
         _room(file.parent)
-        return Finding("mlflow", "ok", f"the first sweep makes {file}")
+        return CheckResult("mlflow", "ok", f"the first sweep makes {file}")
     try:
         Store(uri, "Default", "", refused=print).send([])  # every store has this experiment
     except Exception as error:
         cause = str(error).rpartition('("')[2].partition('")')[0]  # the cause in an HTTP client's long message
         raise ConnectionError(f"{uri}: {cause}".replace(uri, public(uri))) from error
-    return Finding("mlflow", "ok", f"{public(uri)} answers")
+    return CheckResult("mlflow", "ok", f"{public(uri)} answers")
 
 
 def _room(folder: Path) -> tuple[Path, float]:
-    """The nearest folder that exists, and the GB free in it. Raises OSError where no file can be made."""
+    """Return the nearest folder that exists, and the GB free in it. Raises OSError if it cannot be written to."""
     folder = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -202,47 +212,49 @@ def _room(folder: Path) -> tuple[Path, float]:
         raise OSError(f"cannot write to {folder} ({error.strerror})") from error
 
 
-def disk(few: float = 5.0, least: float = 1.0) -> Finding:
-    """Room for `runs`: bounds in GB, below which is a warning, and below which a sweep may not end."""
+def disk(few: float = 5.0, least: float = 1.0) -> CheckResult:
+    """Check the free disk for `runs`: a warning below `few` GB, and wrong below `least`."""
     folder, free = _room(Path("runs"))
     state = "wrong" if free < least else "warn" if free < few else "ok"
-    return Finding("disk", state, f"{free:.1f} GB free in {folder}")
+    return CheckResult("disk", state, f"{free:.1f} GB free in {folder}")
 
 
-def machine(few: float = 4.0, shared: Path = Path("/dev/shm")) -> Finding:
-    """Cores, and memory: `few` in GB. Ray is slow where its objects do not fit into shared memory."""
+def machine(few: float = 4.0, shared: Path = Path("/dev/shm")) -> CheckResult:
+    """Check cores and memory (`few` in GB). Ray is slow if its objects do not fit into shared memory."""
     from sweeps.resources.ray_cluster import OBJECT_STORE
 
     memory, common = psutil.virtual_memory(), shutil.disk_usage(shared).free
     state = "warn" if memory.available < few * GB or common < OBJECT_STORE else "ok"
     free = f"{memory.available / GB:.1f} of {memory.total / GB:.1f} GB memory free, {common / GB:.1f} GB in {shared}"
-    return Finding("machine", state, f"{len(os.sched_getaffinity(0))} cores, {free}")
+    return CheckResult("machine", state, f"{len(os.sched_getaffinity(0))} cores, {free}")
 
 
-def hub() -> Finding:
+def hub() -> CheckResult:
     from huggingface_hub import constants
 
     _room(Path(constants.HF_HUB_CACHE))
-    offline = ", and offline no others are asked for" if constants.HF_HUB_OFFLINE else ""
-    return Finding("hub", "ok", f"models are kept in {constants.HF_HUB_CACHE}{offline}")
+    offline = ", and no others are downloaded (offline)" if constants.HF_HUB_OFFLINE else ""
+    return CheckResult("hub", "ok", f"models are kept in {constants.HF_HUB_CACHE}{offline}")
 
 
-def statistics() -> Finding:
+def statistics() -> CheckResult:
     off = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true 1", "HF_HUB_DISABLE_TELEMETRY": "true 1"}
     on = [f"{name}={own}" for name in off if (own := os.environ.get(name, "").lower()) not in off[name].split()]
-    return Finding("statistics", "warn" if on else "ok", f"sent, as {', '.join(on)}" if on else "nothing phones home")
+    return CheckResult(
+        "statistics", "warn" if on else "ok", f"sent, as {', '.join(on)}" if on else "nothing phones home"
+    )
 
 
-CHECKS: dict[str, tuple[Callable[[], Finding], str]] = {  # with the remedy of findings that have none of their own
+CHECKS: dict[str, tuple[Callable[[], CheckResult], str]] = {  # name -> check, and its remedy
     "python": (python, "run `make clean`, then `make test PYTHON=/path/to/python`"),
     "packages": (packages, f"{PIP} -e {ROOT}"),
-    "versions": (versions, "mend constraints.txt"),
+    "versions": (versions, "correct constraints.txt"),
     "torch": (multiplies, f"{PIP} --force-reinstall torch"),
     "gpu": (gpu, f"{PIP} --force-reinstall torch, of a build with CUDA, or update the driver of one that has it"),
     "nf4": (nf4, f"{PIP} --force-reinstall --no-deps bitsandbytes, or use no base with :nf4"),
     "ray": (cluster_runs, "unset RAY_ADDRESS to run on this machine alone, or add --verbose to a sweep to see why"),
     "mlflow": (tracking, "start that server, or unset MLFLOW_TRACKING_URI for a database in this folder"),
-    "disk": (disk, "make room, or move away what is in the way, or give sweeps another --storage-path"),
+    "disk": (disk, "make room, or remove the file that is in the way, or give sweeps another --storage-path"),
     "machine": (machine, "end other programs, and give containers --shm-size=1g"),
     "hub": (hub, "set HF_HOME to a folder that can be written to"),
     "statistics": (statistics, "unset that to send nothing"),

@@ -1,4 +1,4 @@
-"""The flags that every sweep script shares, and what they make of its sweep."""
+"""The flags that every sweep script shares, and how they change its sweep."""
 
 from __future__ import annotations
 
@@ -14,74 +14,66 @@ import tyro
 
 from search_spaces.axis import SpaceError
 from search_spaces.models import fit
-from sweeps.cli.tyro_support import asked
+from sweeps.cli.tyro_support import parse_with
 from sweeps.spec.config_fields import read_value
+from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput, Sweep
-from trainables.checks.guards import Guard
 from trainables.options import limits
 
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What one trial takes."""
+    """The resources of one trial."""
 
     cpu: float | None = None  # cores
-    gpu: float | None = None  # devices; a fraction shares one; none: one, where there are any and trials have a base
+    gpu: float | None = None  # GPUs, or a share of one; none: one, if there are any and trials have a base
 
 
 @dataclasses.dataclass(frozen=True)
-class Flags:
-    """Empty values keep what the sweep's script says."""
+class SweepFlags:
+    """Flags that change the script's sweep. An empty value keeps what the script has."""
 
     base: str | None = None  # builtin:tiny, a hub name or a folder; options after colons, as in NAME:nf4
     learner: tuple[str, ...] = ()  # only these learners
-    phase: tuple[str, ...] = ()  # of a script with several sweeps: only these, in order
+    phase: tuple[str, ...] = ()  # only these phases of a script with several sweeps, in the script's order
     num_samples: int | None = None  # trials
     rounds: int | None = None  # rounds of a trial that is not stopped early
     grace_period: int | None = None  # rounds before ASHA may stop a trial; none: one pass over the training data
-    max_concurrent_trials: int | None = None  # trials side by side; none: as many as there is room for
+    max_concurrent_trials: int | None = None  # trials that run at the same time; none: as many as there is room for
     resources: Resources = dataclasses.field(default_factory=Resources)
     num_workers: int | None = None  # processes that train one trial together (Ray Train); none: one per GPU of it
-    parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # of theirs; auto: fsdp where the base does not fit
-    finalists: int | None = None  # of the best, trained again and scored on the test split; 0: none
-    seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each loads its own
-    hosts: int | Literal["auto"] | None = None  # processes that hold the base, each with its seats
+    parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # auto: fsdp if the model does not fit one GPU
+    finalists: int | None = None  # how many of the best are trained again and scored on the test split; 0: none
+    seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each trial loads its own
+    hosts: int | Literal["auto"] | None = None  # processes that hold a base, each with its own seats
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AXIS=VALUE [...]")] = ()  # fixed, not searched
-    allow: tuple[Guard, ...] = ()  # guards that may not stop the sweep; what they found goes into its leaderboard
-    objectives: tuple[
-        str, ...
-    ] = ()  # score, trainable_parameters, seconds (a trial's own), loss, out_of_domain; several: no ASHA
-    search: Literal["tpe", "random", "nsga2"] | None = None  # how configurations are suggested
-    like: Path | None = None  # a sweep's folder: its space, narrowed, and its best configurations first
-    seed: int | None = None  # of the search and of every trial
-    name: str | None = None  # of the sweep and its folder; none: the script's, or the next free NAME-2, NAME-3 ...
-    storage_path: Path = Path("runs")  # where the sweep's folder goes
-    mirror: str | None = None  # s3://, gs://, file://: where a copy of its folder is kept current; --resume takes it
-    address: str | None = None  # of a running Ray cluster (RAY_ADDRESS is respected too)
-    cluster: Path | None = None  # a cluster's file: run there, watch here, and bring the sweep's folder home
-    time_budget_s: float | None = None  # seconds after which it ends as by Ctrl-C; --resume goes on
-    max_cost: float | None = None  # dollars; no trial is started that would pass it, by the provider's own prices
-    resume: bool = False  # go on with the sweep called --name, or with the latest
-    report: bool = True  # write report.html and its plots at the end
-    plan: bool = False  # print what it would cost, and start nothing
-    verbose: bool = False  # Ray's own messages too
+    # score, and beside it trainable_parameters, seconds (a trial's own), loss, out_of_domain; with several ASHA is off
+    objectives: tuple[str, ...] = ()
+    search: Literal["tpe", "random", "nsga2"] | None = None  # the algorithm that suggests configurations
+    like: Path | None = None  # a sweep's folder: search its space, narrowed, and try its best configurations first
+    seed: int | None = None  # random seed of the search and of every trial
+    time_budget_s: float | None = None  # seconds after which the sweep ends as by Ctrl-C; --resume continues it
+    max_cost: float | None = None  # dollars; start no trial that would exceed this sum at the provider's prices
 
 
-def has_name(argv: list[str]) -> bool:
-    """Whether these arguments name the sweep."""
-    return any(one.partition("=")[0] == "--name" for one in argv)
+@dataclasses.dataclass(frozen=True)
+class Flags(RunOptions, SweepFlags):  # dataclasses order fields from the last base class to the first
+    """All flags of a sweep script."""
+
+    cluster: Path | None = None  # a cluster's file: run there, watch from here, and copy the sweep's folder here
+    plan: bool = False  # print what the sweep would cost, and start nothing
 
 
 def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
-    """Flags, and the sweep with them applied. Raises BadInput."""
+    """Return the flags, and the sweep with them applied. Raises BadInput."""
     flags, task = read(sweep, argv)
     return flags, apply(sweep, flags, task)
 
 
 def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = None) -> tuple[Flags, Any]:
-    """Flags, and the sweep's task, of which `--task.FIELD` sets a field, and `--data` its data. Raises BadInput.
+    """Return the flags and the task, with fields from `--task.FIELD` and `--data`. Raises BadInput.
 
-    `phases`: of a script with several sweeps, of which this is the first.
+    `phases` are the sweeps of a script that has several; `sweep` is the first of them.
     """
     _check_lists(argv)
     task = sweep.pairs[0].task
@@ -94,41 +86,40 @@ def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = Non
     )
     program, description = f"python {sys.argv[0]}", sys.modules["__main__"].__doc__
     try:
-        given = asked(tyro.cli, every, args=argv, prog=program, description=description)
-    except ValueError as error:  # a task refuses its fields in one line, and knows nothing of flags
+        given = parse_with(tyro.cli, every, args=argv, prog=program, description=description)
+    except ValueError as error:  # a task refuses its fields in one line, but not with BadInput
         raise BadInput(str(error)) from error
     return given.flags, given.task
 
 
 def _check_lists(argv: list[str]) -> None:
-    """Of a list given twice the parser keeps the last, and it takes one without anything in it, without a word."""
+    """Refuse lists that are given twice or are empty: the parser would drop the first, and accept the second."""
     lists = [f"--{field.name}" for field in dataclasses.fields(Flags) if field.default == ()]
     given = Counter(word.partition("=")[0] for word in argv)
     for name in lists:
         if given[name] > 1:
-            raise BadInput(f"{name} is given {given[name]} times; give it once, with all that it lists behind it")
+            raise BadInput(f"{name} is given {given[name]} times; give it once, with all its values after it")
     for word, after in pairwise([*argv, "--"]):
         if word in lists and after.startswith("--"):
-            raise BadInput(f"{word}: nothing follows it; say what, or leave it out")
+            raise BadInput(f"{word} has no value; give one, or leave it out")
 
 
 def _as_in_script(sweeps: Mapping[str, Sweep]) -> Flags:
-    """What a script says by itself, for `--help`: empty flags keep it, but do not show it. What its sweeps say
-    differently stays empty."""
+    """Return the script's own values as flags, for `--help`. Flags in which its sweeps differ stay empty."""
     names = {field.name for field in dataclasses.fields(Sweep)} & {field.name for field in dataclasses.fields(Flags)}
-    said: list[dict[str, Any]] = []
+    own: list[dict[str, Any]] = []
     for one in sweeps.values():
-        said.append({name: getattr(one, name) for name in names - {"name"}})
-        said[-1] |= {"grace_period": one.effective_grace_period()}
-        said[-1]["base"] = next((pair.base for pair in one.pairs if pair.learner.needs_base), None)
-        said[-1]["resources"] = Resources(**one.resources_per_trial)
-    alike = {name: value for name, value in said[0].items() if all(other[name] == value for other in said)}
+        own.append({name: getattr(one, name) for name in names - {"name"}})
+        own[-1] |= {"grace_period": one.effective_grace_period()}
+        own[-1]["base"] = next((pair.base for pair in one.pairs if pair.learner.needs_base), None)
+        own[-1]["resources"] = Resources(**one.resources_per_trial)
+    alike = {name: value for name, value in own[0].items() if all(other[name] == value for other in own)}
     learners = tuple(dict.fromkeys(pair.learner.name for one in sweeps.values() for pair in one.pairs))
     return Flags(**alike, learner=learners, phase=tuple(sweeps) if len(sweeps) > 1 else ())
 
 
 def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
-    """The sweep that the flags ask for. Raises BadInput for a learner or axis that it does not have."""
+    """Return the sweep with the flags applied. Raises BadInput for a learner or axis that it does not have."""
     pairs = {pair.learner.name: pair for pair in (*sweep.pairs, *sweep.optional)}
     for name in flags.learner:
         if name not in pairs:
@@ -159,7 +150,7 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
 
 
 def _absolute(base: str) -> str:
-    """A folder's base with its whole path: hosts may have another working directory."""
+    """Return the base with an absolute path if it is a folder: hosts may have another working directory."""
     source, colon, options = base.partition(":")
     folder = source not in ("", "builtin") and Path(source).is_dir()
     return f"{Path(source).absolute()}{colon}{options}" if folder else base

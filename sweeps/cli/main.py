@@ -1,8 +1,8 @@
-"""What happens when a sweep script is run, and the verbs of `espalier`."""
+"""The entry points: `main` runs a sweep script, `console` is the `espalier` command."""
 
 from __future__ import annotations
 
-from sweeps.cli.environment import quieten
+from sweeps.resources.environment import quieten
 
 quieten()  # before anything imports Ray, MLflow or the hub
 
@@ -13,20 +13,17 @@ import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+from typing import Any  # noqa: E402
 
 import tyro  # noqa: E402
 
 from search_spaces.axis import SpaceError  # noqa: E402
 from sweeps.cli.flags import Flags, parse, read  # noqa: E402
-from sweeps.cli.tyro_support import asked  # noqa: E402
-from sweeps.persistence.interrupt import at_once  # noqa: E402
+from sweeps.cli.tyro_support import parse_with  # noqa: E402
+from sweeps.persistence.interrupt import ignore_interrupts  # noqa: E402
+from sweeps.spec.chain import Chain  # noqa: E402
+from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended  # noqa: E402
 from sweeps.spec.sweep import BadInput, Sweep  # noqa: E402
-
-if TYPE_CHECKING:
-    from sweeps.tuning.chain import Chain
-
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(sweep: Sweep | Chain, argv: list[str] | None = None) -> None:
@@ -35,39 +32,40 @@ def main(sweep: Sweep | Chain, argv: list[str] | None = None) -> None:
     with one_line_errors():
         ended = _main(sweep, argv, Path(sys.argv[0]))
     if ended == "interrupted":
-        at_once()
-        sys.exit(EXIT_INTERRUPTED)
-    if ended == "failed":
-        sys.exit(EXIT_FAILED)
+        ignore_interrupts()
+    if EXIT_STATUS[ended]:
+        sys.exit(EXIT_STATUS[ended])
 
 
-def _main(given: Sweep | Chain, argv: list[str], script: Path) -> str:
-    """How it ended. Raises BadInput."""
+def _main(given: Sweep | Chain, argv: list[str], script: Path) -> Ended:
+    """Do what the flags ask for, and return how it ended. Raises BadInput."""
     if isinstance(given, Sweep):
         flags, sweep = parse(given, argv)
         if flags.phase:
             raise BadInput(f"--phase {flags.phase[0]}: {given.name} has no phases; leave --phase out")
         sweeps = [sweep]
     else:
-        from sweeps.tuning.chain import parsed, run_chain
+        from sweeps.cli.chain_runner import phase_sweeps
 
         flags, task = read(given.first, argv, given.phases)
-        sweeps = parsed(given, flags, task)
+        sweeps = phase_sweeps(given, flags, task)
     if flags.like is not None:
         sweeps = [_like(sweep, flags.like) for sweep in sweeps]
     if flags.plan:
         return _plan(sweeps, flags)
     if flags.cluster is not None:
         return _submit(given.name, sweeps, flags, flags.cluster, script, argv)
-    if not isinstance(given, Sweep):
+    if isinstance(given, Chain):
+        from sweeps.cli.chain_runner import run_chain
+
         return run_chain(given, sweeps, flags, script, argv)
     from sweeps.tuning.session import session
 
     return session(sweeps[0], flags, script, argv)
 
 
-def _plan(sweeps: list[Sweep], flags: Flags) -> str:
-    """Print what they would cost. Whatever can be refused is, before anything is measured."""
+def _plan(sweeps: list[Sweep], flags: Flags) -> Ended:
+    """Print what the sweeps would cost. All checks of the input come before the first measurement."""
     from sweeps.tuning.estimate import plan
     from sweeps.tuning.session import check
 
@@ -77,8 +75,8 @@ def _plan(sweeps: list[Sweep], flags: Flags) -> str:
         from sweeps.resources.ray_job import hourly
 
         rates = hourly(flags.cluster)
-        told = "{:.2f} dollars an hour for the head alone, {:.2f} with all workers".format(*rates) if rates else ""
-        print(f"{flags.cluster}: {told or 'machines without a price'}", flush=True)
+        price = "{:.2f} dollars an hour for the head alone, {:.2f} with all workers".format(*rates) if rates else ""
+        print(f"{flags.cluster}: {price or 'machines without a price'}", flush=True)
     hours = 0.0
     for sweep, own in zip(sweeps, remarks, strict=True):
         hours += plan(sweep)
@@ -89,8 +87,8 @@ def _plan(sweeps: list[Sweep], flags: Flags) -> str:
     return "finished"
 
 
-def _submit(name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script: Path, argv: list[str]) -> str:
-    """Run on a cluster, and watch."""
+def _submit(name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script: Path, argv: list[str]) -> Ended:
+    """Start the script as a job on a cluster, and watch it."""
     if flags.like is not None or flags.address is not None:
         raise BadInput("--cluster goes with neither --like nor --address; on the head they work")
     if flags.resume and flags.name is None:
@@ -105,7 +103,7 @@ def _submit(name: str, sweeps: list[Sweep], flags: Flags, cluster: Path, script:
 
 
 def _like(sweep: Sweep, folder: Path) -> Sweep:
-    """The sweep with what an earlier one found; says what that is. Raises BadInput where there is nothing to take."""
+    """Return the sweep with the space and the first trials of `--like`, and print them. Raises BadInput."""
     from sweeps.spec.open_run import open_run
     from sweeps.spec.warm_start import in_words, like
 
@@ -120,24 +118,24 @@ def _like(sweep: Sweep, folder: Path) -> Sweep:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Bad input and Ctrl-C are told in one line, without a traceback. Anything else is our fault and keeps its own."""
+    """End with one line and an exit status for bad input and Ctrl-C. Other exceptions keep their traceback."""
     try:
         yield
     except BadInput as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        sys.exit(BAD_INPUT_STATUS)
     except KeyboardInterrupt as stop:
-        at_once()
+        ignore_interrupts()
         print(f"\n{Path(sys.argv[0]).name}: {'; '.join(filter(None, ['interrupted', str(stop)]))}", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(EXIT_STATUS["interrupted"])
 
 
 def console() -> None:
-    """The `espalier` command: what can be done with the folder that a sweep leaves, and with this installation."""
+    """Run the `espalier` command, which works on the folders of sweeps and on this installation."""
     with one_line_errors():
         from sweeps.cli.doctor import doctor
 
-        if sys.argv[1:] == ["doctor"]:  # where the imports below may fail, too
+        if sys.argv[1:] == ["doctor"]:  # it must run even if the imports below fail
             doctor()
             return
         from sweeps.commands.attribute import attribute
@@ -152,11 +150,11 @@ def console() -> None:
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
         verbs |= {"attribute": attribute, "judge": judge, "version": _version}
         later = {name: _later(verb) for name, verb in verbs.items()}
-        asked(tyro.extras.subcommand_cli_from_dict, later, prog="espalier")()
+        parse_with(tyro.extras.subcommand_cli_from_dict, later, prog="espalier")()
 
 
 def _later(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """The verb with its arguments, not called yet: what it says and how it ends is its own, and not the parser's."""
+    """Return the command bound to its arguments, for a call after parsing: the parser would catch its output."""
 
     @functools.wraps(verb)
     def bound(*values: Any, **named: Any) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""Command lines as tyro reads them: help without Python's None, and what cannot be read as one line of BadInput."""
+"""Parse command lines with tyro: help says `none` for None, and an error is one line of BadInput."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from sweeps.spec.validation import BadInput
 
 NONE = "none"
-EXPLAINED = 8  # columns by which tyro indents what it adds to the options that it names
+EXPLAINED = 8  # columns by which tyro indents explanations of the options that it names
 
 registry = ConstructorRegistry()
 
 
-def asked(parser: Callable[..., Any], *what: Any, **options: Any) -> Any:
-    """What a command line asks for, as `parser`, one of tyro's, makes it of `what`. Raises BadInput; `--help` exits."""
+def parse_with(parser: Callable[..., Any], *what: Any, **options: Any) -> Any:
+    """Call `parser`, a function of tyro, and return its result. Raises BadInput; `--help` exits."""
     said = io.StringIO()
     named = (tyro.conf.PositionalMetavarFromFieldName,)
     try:
@@ -36,7 +36,7 @@ def asked(parser: Callable[..., Any], *what: Any, **options: Any) -> Any:
 
 @registry.primitive_rule
 def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """`int | None` is an int on a command line, or, where no choice is listed, the word none."""
+    """Read `int | None` as an int, or as None for the word `none`."""
     kinds = get_args(info.type) if info.type_origin in (Union, UnionType) else ()
     if NoneType not in kinds:
         return None
@@ -61,7 +61,7 @@ def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 @registry.primitive_rule
 def several(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """`tuple[int, ...]`, of which the help says where it is empty."""
+    """Read `tuple[int, ...]`; the help shows `none` for an empty one."""
     kind, *more = get_args(info.type) if info.type_origin is tuple else (None,)
     if more != [...]:
         return None
@@ -75,8 +75,10 @@ def several(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 
 def _unboxed(text: str) -> str:
-    """The parser's message without its frame, in one line: what is wrong, what may be meant, and where help is. The
-    frame is drawn in lines, or on a plainer terminal in blanks; on one with colours it is coloured."""
+    """Return tyro's error message in one line, without its frame and colours.
+
+    tyro draws the frame with lines or, on plain terminals, with blanks.
+    """
     parts: list[list[str]] = [[]]
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\u2502", " ")
     for line in (line[2:].rstrip() for line in plain.splitlines() if line.startswith("  ")):

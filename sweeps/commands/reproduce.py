@@ -16,7 +16,7 @@ from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
-from trainables.core import START, Example, Task
+from trainables.core import Example, Task
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import TaskWithSearchSplit, load_start_state, open_learner
 
@@ -27,7 +27,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     `examples`: what it is asked, if not the job's split.
     """
     sweep = rebuild(run.facts)
-    pair = sweep.resolve(job.record.params)[0]
+    pair = sweep.resolve(job.record.params)
     then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
     if then != now:
         raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
@@ -41,7 +41,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     torch.set_num_threads(seating.get("threads", 1))
     shape = Shape(**seating["shape"]) if seating.get("shape") else None
     learner = open_learner(pair, job.seed, shape=shape)
-    start = job.record.params.get(START)
+    start = job.record.params.start
     for number in range(load_start_state(learner, run.folder / start) if start else 0, job.rounds):
         loss = learner.round().loss
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)

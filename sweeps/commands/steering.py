@@ -11,18 +11,19 @@ import optuna
 
 from search_spaces.space import SpaceError
 from sweeps.persistence.lock import driver
+from sweeps.persistence.study import enqueue, storage_of, taken
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
-from sweeps.results.run_folder import SWEEP_FILE, Run, winner
+from sweeps.results.records import winner
+from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.trial_params import TrialParams, to_axes
 from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run, trial_of
-from sweeps.spec.sweep import LEARNER, BadInput, Sweep
+from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.tuning.stopping import STOP_FOLDER
-from sweeps.tuning.study import storage_of, taken
 from sweeps.tuning.summary import gain_lines, resume_command
 from trainables.atomic import replacing
-from trainables.core import START
 from trainables.options import weight_shapes
 from trainables.runtime.trial import ROUND_FILE, STATE_FILE
 
@@ -100,7 +101,7 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) 
     """
     left = _running(run)
     record, sweep = trial_of(left, trial), rebuild(left.facts)
-    params = _changed(sweep, dict(record.params), values)
+    fields = _changed(sweep, record.params, values)
     study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
     if len(taken(study)) >= sweep.num_samples:
         raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
@@ -114,7 +115,7 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) 
     (left.folder / kept).parent.mkdir(exist_ok=True)
     with replacing(left.folder / kept) as fresh:  # a clone before this one may be starting from it
         shutil.copy(checkpoint / STATE_FILE, fresh)
-    study.enqueue_trial(params, user_attrs={START: kept})
+    enqueue(study, to_axes(TrialParams(record.learner, fields, kept), sweep.learners))
     print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
 
 
@@ -144,25 +145,24 @@ def _running(run: Path | None) -> Run:
     return left
 
 
-def _changed(sweep: Sweep, params: dict[str, Any], values: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters with these values, by plain names. BadInput for what is no axis, or outside its range."""
-    params.pop(START, None)
+def _changed(sweep: Sweep, params: TrialParams, values: tuple[str, ...]) -> dict[str, Any]:
+    """Return a trial's fields with other values. Raise BadInput for a name that is no axis, or a value out of range."""
     if not values:
         raise BadInput("say what is to change, as in: espalier clone 3 learning_rate=3e-4")
-    prefix = f"{params[LEARNER]}." if LEARNER in params else ""
-    learner = sweep.resolve(params)[0].learner
+    pair, fields = sweep.resolve(params), dict(params.fields)
     for text in values:
-        name, equals, value = text.partition("=")
-        axis = prefix + name.removeprefix(prefix)
-        if not equals or axis not in params:
-            known = [one.removeprefix(prefix) for one in params if one != LEARNER]
-            raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(known)}")
-        if name.removeprefix(prefix) in weight_shapes(learner):
-            raise BadInput(f"{text}: what trial was trained has the shape of its own {name}; start a trial of its own")
-        params[axis] = cast(learner, axis.removeprefix(prefix), read_value(text, value))
+        label, equals, value = text.partition("=")
+        name = label.removeprefix(f"{params.learner}.")  # as the flags of a sweep of several learners have it
+        if not equals or name not in fields:
+            raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(fields)}")
+        if name in weight_shapes(pair.learner):
+            raise BadInput(
+                f"{text}: the trial's trained weights have the shape of its own {name}; start a trial of its own"
+            )
+        fields[name] = cast(pair.learner, name, read_value(text, value))
     try:
-        sweep.joined_space().validate(params)
+        sweep.space_of(pair).validate(fields)
     except SpaceError as error:
         raise BadInput(str(error)) from error
-    sweep.resolve(params)  # refuses what the learner does
-    return params
+    sweep.resolve(TrialParams(params.learner, fields))  # raises BadInput where the learner refuses them
+    return fields

@@ -1,4 +1,4 @@
-"""What ends a sweep from outside, Ctrl-C or a full disk: in order where that can be, and with how to go on."""
+"""Ctrl-C and full disks: end a sweep with all work kept, and print the command that resumes it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from typing import Any
 
 from sweeps.spec.validation import BadInput
 
-SAID = ("stopping; everything done so far is kept", "still stopping; once more leaves at once, with what is on disk")
+NOTICES = ("stopping; everything done so far is kept", "still stopping; once more leaves at once, with what is on disk")
 
 
 @contextmanager
-def in_order() -> Iterator[Callable[[], bool]]:
-    """While Tune runs. The first Ctrl-C ends it with all its work kept, the second is told to wait, the third waits for
-    nothing. Once it was pressed that goes for all that is written afterwards, too.
+def graceful_interrupt() -> Iterator[Callable[[], bool]]:
+    """Handle Ctrl-C while Tune runs, and afterwards if it was pressed. Yield a function that returns whether it was.
 
-    Yields whether it was pressed: Tune itself does not say, and does not hear of it once its last trial has ended."""
+    The first Ctrl-C makes Tune stop and keep all work, the second prints a notice, the third raises KeyboardInterrupt.
+    Tune itself does not report an interrupt, and ignores one that comes after its last trial has ended.
+    """
     before, pressed = signal.getsignal(signal.SIGINT), 0
 
     def press(*_: Any) -> None:
         nonlocal pressed
         pressed += 1
-        mine = pressed  # the next may come before this one is through
-        if mine > len(SAID) or signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        count = pressed  # the next signal may come before this function returns
+        if count > len(NOTICES) or signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             raise KeyboardInterrupt
-        os.write(2, f"\n{SAID[mine - 1]}\n".encode())  # `print` may be what was interrupted
-        if mine == 1:
-            signal.raise_signal(signal.SIGUSR1)  # which Tune takes for Ctrl-C
+        os.write(2, f"\n{NOTICES[count - 1]}\n".encode())  # the signal may have interrupted a `print`
+        if count == 1:
+            signal.raise_signal(signal.SIGUSR1)  # Tune handles it as Ctrl-C
 
-    signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # until Tune listens to it
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # until Tune installs its handler
     signal.signal(signal.SIGINT, press)
     try:
         yield lambda: pressed > 0
@@ -45,22 +46,22 @@ def in_order() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def going_on_with(command: str, folder: Path) -> Iterator[None]:
-    """With something in `folder` to go on with, a Ctrl-C that Tune did not take says how, as does a full disk."""
+def explain_resume(command: str, folder: Path) -> Iterator[None]:
+    """Add the command that resumes the sweep to the error of a Ctrl-C outside Tune, and to that of a full disk."""
     try:
         yield
     except KeyboardInterrupt:
-        at_once()
+        ignore_interrupts()
         raise KeyboardInterrupt(f"everything done so far is kept. Go on with:\n  {command}") from None
     except Exception as error:
-        if not full(error):
+        if not is_disk_full(error):
             raise
         where = min((folder, Path(tempfile.gettempdir())), key=lambda one: shutil.disk_usage(one).free)
         raise BadInput(f"no space left in {where}; free some, then: {command}") from None
 
 
-def full(error: BaseException | None) -> bool:
-    """Whether this, or what it is wrapped around, is a disk without space; SQLite says so in words."""
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether this error, or one that caused it, is a full disk. SQLite reports that only in its message."""
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in str(error):
             return True
@@ -68,6 +69,6 @@ def full(error: BaseException | None) -> bool:
     return False
 
 
-def at_once() -> None:
-    """From here on this process only cleans up, and no Ctrl-C may tear that."""
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C from now on: this process only cleans up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

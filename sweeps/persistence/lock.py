@@ -1,8 +1,8 @@
-"""Who runs a sweep: a lock on a file of its folder, which the system frees when its process dies.
+"""A lock on a sweep's folder, held by the process that runs the sweep. The system frees it when that process dies.
 
-It is an open file description lock (https://man7.org/linux/man-pages/man2/F_GETLK.2const.html), as the system then says
-whether there is one without taking it. With `flock`, and so with the package `filelock`, who looks has to try to take
-it, and a driver that starts at that moment is refused.
+It is an open file description lock (https://man7.org/linux/man-pages/man2/F_GETLK.2const.html), which can be tested
+without being taken. With `flock`, and so with the package `filelock`, `espalier status` would have to take the lock to
+test it, and a driver that starts at that moment would be refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FLOCK = struct.Struct("hhqqi0q")  # C's `struct flock`: type, whence, start, len
 
 @contextmanager
 def driving(folder: Path) -> Iterator[None]:
-    """Hold the sweep. BadInput if another process does."""
+    """Hold the lock. Raises BadInput if another process has it."""
     with (folder / LOCK_FILE).open("a") as file:
         while not _locked(file):
             if holder := driver(folder):  # else it has just ended
@@ -32,7 +32,7 @@ def driving(folder: Path) -> Iterator[None]:
 
 
 def driver(folder: Path) -> int | None:
-    """The process that runs the sweep; None if nobody does."""
+    """Return the id of the process that runs the sweep; None if none does."""
     try:
         with (folder / LOCK_FILE).open() as file:
             held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
@@ -43,8 +43,11 @@ def driver(folder: Path) -> int | None:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Take the lock, if it is free. It covers as many bytes as the owner's process id: so the lock itself says whose it
-    is, at once, and no text can be older than it."""
+    """Take the lock if it is free.
+
+    It covers as many bytes as the owner's process id, so that the lock itself names its owner. An id that was written
+    into the file could be that of an earlier owner.
+    """
     try:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, os.getpid(), 0))
     except BlockingIOError:

@@ -1,8 +1,8 @@
-"""`--mirror URI`: a copy of the sweep's folder that outlives this machine, and that `--resume` goes on from elsewhere.
+"""`--mirror URI`: a copy of the sweep's folder on other storage, from which `--resume` can continue on another machine.
 
-The URI is of any file system that pyarrow has: s3://bucket/runs, gs://, abfs://, hdfs://, or a folder. A thread brings
-over what has changed: first what is only added, then Optuna's database and Tune's snapshot as they were before, so that
-the copy never names a checkpoint that it lacks.
+The URI may name any file system that pyarrow supports: s3://bucket/runs, gs://, abfs://, hdfs://, or a folder. A thread
+copies changes. It reads Optuna's database and Tune's snapshot first and writes them last, so that the copy never names
+a checkpoint that it does not have.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from sweeps.results.run_folder import DATABASE, SWEEP_FILE
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.validation import one_line
 
-EVERY_S = 10.0  # between two looks at what has changed: the most that a lost disk costs, beside the time of copying
-WHOLE_AT_ONCE = {"s3", "gcs", "abfs"}  # stores where a file is there when all of it is
+EVERY_S = 10.0  # between two copies: a lost disk costs this much work, and the time of copying
+WHOLE_AT_ONCE = {"s3", "gcs", "abfs"}  # stores that show a file only when it is complete
 FAULTS = (OSError, ArrowException, sqlite3.Error)
-DRIVER, HELD = "mirror.id", ".held-"  # which driver has written last; what is on its way
-# What means nothing elsewhere: who drives it, transactions and files that are being made, what this MLflow has got.
-NOT_KEPT = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new(/.*)?|\.best\.old/.*|mlflow/delivered|\.held-.*")
+DRIVER, HELD = "mirror.id", ".held-"  # the id of the driver that wrote last; prefix of a temporary folder
+# Not copied: the lock, open transactions, unfinished files, and how many events this machine's MLflow has received.
+NOT_COPIED = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new(/.*)?|\.best\.old/.*|mlflow/delivered|\.held-.*")
 
 
 class Mirror:
-    """Keeps `folder` at `uri`/<its name>. Raises BadInput where that cannot be."""
+    """A copy of `folder` at `uri`/<name of the folder>. Raises BadInput if the address cannot be used."""
 
     def __init__(self, uri: str, folder: Path) -> None:
         self.uri, self.folder = uri, folder
@@ -51,29 +51,31 @@ class Mirror:
         here, there = folder.resolve(), Path(self._root).resolve()
         if self._there.type_name == "local" and (here.is_relative_to(there) or there.is_relative_to(here)):
             raise BadInput(f"--mirror {uri} is where {folder} is itself; give another place")
-        self._kept: dict[str, tuple[int, int]] = {}  # of each file there, as it was here: bytes, time of change
+        self._kept: dict[str, tuple[int, int]] = {}  # copied files -> size in bytes and time of change
         self._warned = False
 
     def exists(self) -> bool:
-        """Whether a sweep of this name is there. Raises BadInput where nobody can tell."""
+        """Return whether the mirror has a sweep of this name. Raises BadInput if it cannot be read."""
         with self._explained():
             return self._there.get_file_info(f"{self._root}/{SWEEP_FILE}").type == FileType.File
 
     def fetch(self) -> None:
-        """All that is there, as the folder, which is there when all of it is."""
-        coming = self.folder.with_name(f".{self.folder.name}.coming")
-        shutil.rmtree(coming, ignore_errors=True)
+        """Copy the mirror to the folder, which appears when the copy is complete."""
+        incoming = self.folder.with_name(f".{self.folder.name}.incoming")
+        shutil.rmtree(incoming, ignore_errors=True)
         with self._explained():
             for name in self._listed():
-                target = coming / name
+                target = incoming / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with self._there.open_input_stream(f"{self._root}/{name}") as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
-            coming.rename(self.folder)
+            incoming.rename(self.folder)
 
     def check_ours(self) -> None:
-        """Raises BadInput where to follow this folder would delete what is not its own: what another driver has
-        written there since, or what is no sweep's at all."""
+        """Raise BadInput if the mirror has files that are not this sweep's: `copy` would delete them.
+
+        That is so if another driver has written there since, or if the files belong to no sweep.
+        """
         own = self.folder / DRIVER
         with self._explained():
             if not self.exists():
@@ -90,11 +92,11 @@ class Mirror:
 
     @contextlib.contextmanager
     def following(self) -> Iterator[None]:
-        """Keep the copy current inside, and once more at the end. Raises BadInput where it cannot be begun."""
+        """Copy changes in a thread, and once more at the end. Raises BadInput if the first copy fails."""
         with self._explained():
             self._there.create_dir(self._root)
             (self.folder / DRIVER).write_text(uuid.uuid4().hex)
-            self._kept = dict.fromkeys(self._listed(), (-1, -1))  # so that what is gone here goes there
+            self._kept = dict.fromkeys(self._listed(), (-1, -1))  # so that `copy` deletes what is not here
             self.copy()
         over = threading.Event()
         thread = threading.Thread(target=self._follow, args=(over,), daemon=True)
@@ -107,18 +109,18 @@ class Mirror:
             self._try(last=True)
 
     def copy(self) -> None:
-        """Bring over what has changed since. Raises one of FAULTS."""
-        # The snapshot first: a trial that only the database knows is tried again, the opposite is not provided for.
-        stamps = self._files()  # before: what is written while it is frozen is new at the next look
+        """Copy what has changed since the last copy. Raises one of FAULTS."""
+        # The snapshot first: a trial that only the database knows is run again; the opposite is not handled.
+        stamps = self._files()  # taken first: a file that changes meanwhile is copied again next time
         new = [name for name in (SNAPSHOT, DATABASE) if name in stamps and stamps[name] != self._kept.get(name)]
         state = {name: _frozen(self.folder / name) for name in new}
         found = self._files()
         changed = [name for name in found.keys() - {SNAPSHOT, DATABASE} if found[name] != self._kept.get(name)]
-        changed.sort(key=lambda name: (name not in (DRIVER, SWEEP_FILE), name))  # whose it is stands there at once
+        changed.sort(key=lambda name: (name not in (DRIVER, SWEEP_FILE), name))  # so that the owner is known first
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=HELD) as held:
             try:
                 sources = {name: _held(self.folder / name, Path(held) / str(i)) for i, name in enumerate(changed)}
-            except FileNotFoundError:  # tidied away this very moment: at the next look
+            except FileNotFoundError:  # deleted this very moment: copy next time
                 return
             for name, source in sources.items():
                 with source.open("rb") as file:
@@ -134,16 +136,16 @@ class Mirror:
 
     def _files(self) -> dict[str, tuple[int, int]]:
         found = {}
-        for folder, _, names in os.walk(self.folder):  # which does not mind that folders go meanwhile
+        for folder, _, names in os.walk(self.folder):  # `os.walk` tolerates folders that vanish
             for path in (Path(folder) / name for name in names):
                 name = path.relative_to(self.folder).as_posix()
                 with contextlib.suppress(FileNotFoundError):
-                    if not NOT_KEPT.fullmatch(name):
+                    if not NOT_COPIED.fullmatch(name):
                         found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
         return found
 
     def _listed(self) -> list[str]:
-        """The names of all files there."""
+        """Return the names of all files in the mirror."""
         infos = self._there.get_file_info(FileSelector(self._root, recursive=True, allow_not_found=True))
         names = [info.path[len(self._root) + 1 :] for info in infos if info.type == FileType.File]
         return [name for name in names if not name.endswith(".part")]
@@ -166,12 +168,11 @@ class Mirror:
             self._try()
 
     def _try(self, last: bool = False) -> None:
-        """Copy; where that fails, the sweep goes on: one warning, and the next look tries again. At the `last` it says
-        that the mirror is behind."""
+        """Copy, and warn if that fails: once until it works again, and at the `last` copy in any case."""
         try:
             self.copy()
             self._warned = False
-        except Exception as error:  # what nobody thought of would end the thread, and with it the mirror
+        except Exception as error:  # an unforeseen error would end the thread, and with it the mirror
             then = f"it lacks what {self.folder} has" if last else "trying again"
             if last or not self._warned:
                 self._warned = True
@@ -189,7 +190,7 @@ class Mirror:
 
 
 def bring(uri: str, folder: Path) -> None:
-    """The folder from its mirror, where it is not here. Raises BadInput where it is in neither."""
+    """Fetch the folder from its mirror unless it is here. Raises BadInput if it is in neither place."""
     mirror = Mirror(uri, folder)
     if (folder / SWEEP_FILE).is_file():
         mirror.check_ours()
@@ -201,7 +202,7 @@ def bring(uri: str, folder: Path) -> None:
 
 
 def _held(file: Path, name: Path) -> Path:
-    """A second name for a file, under which it stays when it is tidied away; itself, on a disk that knows no such."""
+    """Return a hard link to a file, which outlives its deletion; the file itself if the disk has no hard links."""
     try:
         os.link(file, name)
     except FileNotFoundError:
@@ -212,7 +213,7 @@ def _held(file: Path, name: Path) -> Path:
 
 
 def _frozen(file: Path) -> bytes:
-    """A file that is replaced as a whole, or a database as of one moment."""
+    """Return the content of a file that is only ever replaced as a whole, or a consistent copy of a database."""
     if file.suffix != ".db":
         return file.read_bytes()
     with tempfile.TemporaryDirectory() as scratch:

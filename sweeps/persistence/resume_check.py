@@ -1,4 +1,4 @@
-"""What `--resume` may not go on with: another sweep than the one that was started, told as the flags that differ."""
+"""`--resume` continues only the sweep that was started. Otherwise it is refused, with the flags that differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
 
-# Flags that say how to run, not what.
+# Fields that change how a sweep runs, not what it searches.
 HOW = {
     "time_budget_s",
     "max_cost",
@@ -23,12 +23,12 @@ HOW = {
     "parallel_strategy",
 }
 MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
-PARTS = {"pairs", "optional", "space"}  # of a sweep, which are looked into
-SHOWN, WIDTH = 4, 40  # of what may not: how many are named, and characters of each value
+PARTS = {"pairs", "optional", "space"}  # compared in detail
+SHOWN, WIDTH = 4, 40  # differences in a message, and characters of each value
 
 
 def check_same(folder: Path, facts: dict[str, Any]) -> None:
-    """A resumed sweep must be the one that was started. Raises BadInput naming what differs."""
+    """Raise BadInput, with the differing flags, unless these are the facts of the sweep in the folder."""
     changed = changes(Run.read(folder).facts, yaml.safe_load(yaml.safe_dump(facts)))
     if changed:
         more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
@@ -39,11 +39,11 @@ def check_same(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between the facts of a sweep and of one that would go on with it: each as its flag, old -> new."""
+    """Return the differences between a sweep's facts and those of its resumption, each as `FLAG OLD -> NEW`."""
     old, new = before["sweep"], now["sweep"]
     learners = [[pair["learner"]["name"] for pair in sweep["pairs"]] for sweep in (old, new)]
-    if learners[0] != learners[1]:  # and with them their spaces
-        return [_told("--learner", *(" ".join(names) for names in learners))]
+    if learners[0] != learners[1]:  # their spaces differ, too
+        return [_change("--learner", *(" ".join(names) for names in learners))]
     whole = _differing(old, new, old.keys() - MAY_CHANGE)
     found = [(f"--{name}", *values) for name, *values in whole if name not in PARTS]
     for one, other in zip(old["pairs"], new["pairs"], strict=True):
@@ -55,7 +55,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found += [(f"--set {name}", *values) for name, *values in _differing(axes, others, axes | others)]
     data = _differing(before["data_fingerprints"], now["data_fingerprints"], before["data_fingerprints"])
     return (
-        [*dict.fromkeys(_told(*one) for one in found)]
+        [*dict.fromkeys(_change(*one) for one in found)]
         or [f"its {name} changed" for name, *_ in whole]
         or [f"the data of {name} itself changed" for name, *_ in data]
     )
@@ -65,7 +65,7 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any], names: Iterable[s
     return [(name, old.get(name), new.get(name)) for name in sorted(names) if old.get(name) != new.get(name)]
 
 
-def _told(name: str, old: Any, new: Any) -> str:
+def _change(name: str, old: Any, new: Any) -> str:
     def short(value: Any) -> str:
         if isinstance(value, dict):  # an axis
             value = " or ".join(map(str, value["choices"])) if "choices" in value else f"{value['low']}-{value['high']}"

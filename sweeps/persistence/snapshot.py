@@ -1,10 +1,10 @@
-"""Tune's state on disk, whole at every moment: what `--resume` goes on from.
+"""A snapshot of Tune's state that is complete at every moment, for `--resume`.
 
-Tune copies the several files of its snapshot one by one, in place and in the background. A driver killed meanwhile
-leaves a torn one, of which Tune says "Failed to restore" in its log only, and starts the whole sweep anew (read in
-`experiment_state.py` of 2.60, and seen).
+Tune copies the files of its own snapshot one by one, in place and in the background. A driver that is killed meanwhile
+leaves a mixture. Tune then writes "Failed to restore" to its log only, and starts the whole sweep again
+(`experiment_state.py` of Ray 2.60).
 
-The names of its files and what stands in them are private to Ray: tests/e2e/test_private_names.py checks them, and
+The names and contents of these files are private to Ray: tests/e2e/test_private_names.py checks them, and
 pyproject.toml caps the version.
 """
 
@@ -21,11 +21,11 @@ from ray.tune import Callback
 from trainables.atomic import replacing
 
 SNAPSHOT = "snapshot.zip"  # in a sweep's folder
-STATE = ("*.json", "*.pkl")  # what Tune's own `sync_down_experiment_state` takes for its snapshot
+STATE = ("*.json", "*.pkl")  # the files that Tune's `sync_down_experiment_state` restores
 
 
 class Snapshot(Callback):
-    """Keeps the newest complete snapshot in one file, replaced in one rename, after every step that wrote one."""
+    """Keeps the newest complete snapshot in one file. It is replaced by a rename after each step that changed it."""
 
     def __init__(self, file: Path) -> None:
         self.file, self._seen = file, 0
@@ -37,7 +37,7 @@ class Snapshot(Callback):
         self._keep(trials)
 
     def restore(self, folder: Path) -> bool:
-        """Put the snapshot where Tune reads it, in place of what it left. False if there was none yet."""
+        """Put the snapshot where Tune reads it, in place of Tune's own. Return False if there is none."""
         if not self.file.is_file():
             return False
         for left in _state_files(folder):
@@ -45,13 +45,13 @@ class Snapshot(Callback):
         with zipfile.ZipFile(self.file) as whole:
             whole.extractall(folder)
         for file in folder.glob("search_gen_state-*.json"):
-            _moved(file)
+            _update_searcher(file)
         for file in folder.glob("experiment_state-*.json"):
-            _freed(file)
+            _remove_stopper(file)
         return True
 
     def _keep(self, trials: list[Any]) -> None:
-        """Between two steps nobody writes into the folder where Tune prepares its snapshots."""
+        """Copy Tune's snapshot if it is new. Between two steps Tune does not write into its staging folder."""
         files = _state_files(Path(trials[0].storage.experiment_driver_staging_path)) if trials else []
         newest = max((file.stat().st_mtime_ns for file in files), default=0)
         if newest == self._seen:
@@ -62,11 +62,11 @@ class Snapshot(Callback):
         self._seen = newest
 
 
-def _moved(file: Path) -> None:
-    """New trials go where the sweep is now: Tune's restore moves those that it has, and lets others go where it was.
+def _update_searcher(file: Path) -> None:
+    """Adapt the saved state of Tune's search to this run.
 
-    And there may be new ones, although a cost has told the searcher that there are none; as many at once as there are
-    seats now, of which there may be fewer.
+    New trials are stored where the sweep's folder is now: Tune's restore changes only the paths of existing trials.
+    New trials may start, even if a cost limit ended the search before. The limit of concurrent trials is this run's.
     """
     state = cloudpickle.loads(file.read_bytes())
     state["finished"] = False
@@ -75,8 +75,8 @@ def _moved(file: Path) -> None:
     file.write_bytes(cloudpickle.dumps(state))
 
 
-def _freed(file: Path) -> None:
-    """Of the old stopper, which Tune would go on to ask: it looks for `espalier stop` where the sweep was."""
+def _remove_stopper(file: Path) -> None:
+    """Remove the saved stopper. Tune would use it, and it looks for `espalier stop` where the folder was before."""
     state = json.loads(file.read_text())
     del state["runner_data"]["_stopper"]
     file.write_text(json.dumps(state))

@@ -1,9 +1,8 @@
-"""`--max-cost`: what a sweep has cost on rented machines, and when no further trial may start.
+"""`--max-cost`: count what a sweep costs on rented machines, and start no trial that would exceed the limit.
 
-The cluster's price per hour, as its provider bills it, is asked every minute and summed up; pods that stand idle or
-serve another sweep count too, as they are paid for. What a second of a trial costs is all that was spent over all
-seconds of trials, both since this driver started; a trial is expected to take as long as those that have ended did in
-the mean.
+The cluster's price per hour is asked from its provider every minute and summed up. Pods that are idle or serve another
+sweep count, too, because they are paid for. The price of a trial's second is all dollars divided by all seconds of
+trials, both since this driver started. A trial is expected to take as long as the mean of those that have ended.
 """
 
 from __future__ import annotations
@@ -29,31 +28,31 @@ SPENT = "dollars.txt"  # in a sweep's folder
 HOUR_S = 3600.0
 
 
-class Spending(tune.Callback):
-    """`rate` gives dollars an hour; where it fails, the last figure stands until it works again."""
+class CostLimit(tune.Callback):
+    """Sums up the dollars spent. `rate` returns dollars per hour; while it fails, its last value is used."""
 
     def __init__(self, rate: Callable[[], float], limit: float | None, every_s: float = EVERY_S) -> None:
         self.dollars, self.stopped = 0.0, False
-        self._before = 0.0  # dollars of an interrupted sweep, whose trials' seconds nobody has counted
+        self._before = 0.0  # dollars before the sweep was interrupted: the seconds of its trials are not known
         self._rate, self._limit, self._every_s = rate, limit, every_s
         self._hourly = rate()
         self._at = time.monotonic()
         self._lock = threading.Lock()
         self._running: dict[str, float] = {}  # trial id -> when it started
-        self._ended: list[float] = []  # seconds of each
+        self._ended: list[float] = []  # seconds of the trials that have ended
         self._file: Path | None = None
         self._over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def keep_in(self, file: Path) -> None:
-        """Write what is spent into a file, and begin with what an interrupted sweep has left there."""
+        """Write the sum to a file, and add what the file has from before an interruption."""
         with suppress(FileNotFoundError):
             self._before = float(file.read_text())
         self.dollars += self._before
         self._file = file
 
     def may_start(self) -> bool | None:
-        """Whether the limit has room for one trial more; None: not while those run that do."""
+        """Return whether another trial fits the limit; None if that depends on the trials that run now."""
         if self._limit is None:
             return True
         self._add()
@@ -80,7 +79,7 @@ class Spending(tune.Callback):
         self.on_trial_complete(iteration, trials, trial)
 
     def _to_come(self) -> float:
-        """Dollars that the trials at work and one more are expected to cost; 0 while none has ended."""
+        """Return the dollars that the running trials and another one are expected to cost; 0 while none has ended."""
         if not self._ended:
             return 0.0
         now, mean = time.monotonic(), sum(self._ended) / len(self._ended)
@@ -89,7 +88,7 @@ class Spending(tune.Callback):
         return per_second * (mean + sum(max(0.0, mean - seconds) for seconds in elapsed))
 
     def _watch(self) -> None:
-        """The thread's work. What goes wrong once does not end it: the price would stand for the rest of the sweep."""
+        """Update the sum and the price until `close`. An error must not end the thread."""
         while not self._over.wait(self._every_s):
             try:
                 self._add()
@@ -97,8 +96,8 @@ class Spending(tune.Callback):
                 logger.warning("what the sweep has cost cannot be written to %s (%s)", self._file, error)
             try:
                 self._hourly = self._rate()
-            except Exception as error:  # whatever the API answers, its pods cost something
-                logger.warning("the price of the cluster is not to be had (%s); the last one stands", error)
+            except Exception as error:  # the pods cost something, whatever the API answers
+                logger.warning("the price of the cluster is not available (%s); the last one is used", error)
 
     def _add(self) -> None:
         with self._lock:
@@ -109,17 +108,17 @@ class Spending(tune.Callback):
                 replace_file(self._file, f"{self.dollars:.6f}\n".encode())
 
 
-def spending(autoscaler: Mapping[str, Any] | None, limit: float | None) -> Spending | None:
-    """Of a cluster with this configuration; None where nobody knows its prices.
+def cost_limit_of(autoscaler: Mapping[str, Any] | None, limit: float | None) -> CostLimit | None:
+    """Return the cost limit of a cluster with this configuration; None if its prices are not known.
 
-    Raises BadInput where there is a limit and no price.
+    Raises BadInput if there is a limit and no price.
     """
-    if autoscaler is None or not prices.priced(autoscaler):
+    if autoscaler is None or not prices.has_prices(autoscaler):
         if limit is not None:
             raise BadInput(f"--max-cost {limit}: prices are known on a RunPod cluster only; drop it, or add --cluster")
         return None
     try:
-        return Spending(lambda: prices.rate(autoscaler), limit)
+        return CostLimit(lambda: prices.current_rate(autoscaler), limit)
     except click.ClickException as error:
         if limit is None:
             return None

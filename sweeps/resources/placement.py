@@ -1,7 +1,7 @@
-"""How many trials share a base, and how large their seats are: decided by the driver before any host starts.
+"""Decide how many trials share a base, and how large their seats are, before any host starts.
 
-A host's shape comes from the sweep alone (its spaces' largest rank, prompt and batch), never from who happens to sit in
-it, so a trial's numbers can be had again.
+A host's shape depends on the sweep alone (the largest rank, prompt and batch of its spaces) and not on the trials that
+happen to be in it, so a trial can be reproduced.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
-from optuna.distributions import CategoricalDistribution
 
+from search_spaces.axis import to_entry
 from sweeps.resources.worker_groups import team_of
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
@@ -25,13 +25,13 @@ from trainables.packed.specs import Shape, WorkerGroupShape
 
 CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/results/packing.md
 CPU_LANES, GPU_LANES = 32, 256  # rows of a training batch; a CPU is busy with fewer
-RANDOM_TRIALS = 10  # TPE's first, which learn from nobody; of more, a third at a time, or it learns nothing
+RANDOM_TRIALS = 10  # TPE draws these at random; beyond them it learns only if at most a third of all trials run at once
 MEMORY_SHARE = 0.6  # of what is free, for seats; the rest is the base, activations and other processes
 
 
 @dataclass(frozen=True)
-class Seating:
-    """Seats in each host, hosts for each base, and the shape of a host; or why every trial runs by itself, or how."""
+class Placement:
+    """Where trials run: seats in each host, hosts for each base, and the shape of a host; without a shape, why not."""
 
     seats: int
     hosts: int
@@ -51,16 +51,18 @@ class Seating:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the driver knows of where hosts will run."""
+    """The hardware on which hosts will run, as far as the driver knows it."""
 
     cores: float = 1
     gpus: float = 0
-    free_bytes: float = float("inf")  # of main memory, or of the device with the least
+    free_bytes: float = float("inf")  # of main memory, or of the GPU with the least
 
 
 def with_devices(sweep: Sweep, gpus: float) -> Sweep:
-    """The sweep on so many GPUs: where nobody has said otherwise, a trial on a base asks for one, or for a share of one
-    where there are more bases than GPUs."""
+    """Return the sweep with a GPU for each trial that has a base, or a share if there are more bases than GPUs.
+
+    A number of GPUs or workers that was given stays.
+    """
     asked, bases = sweep.resources_per_trial, {pair.base for pair in sweep.pairs if pair.learner.needs_base}
     if not gpus or "gpu" in asked or sweep.num_workers is not None or not bases:
         return sweep
@@ -68,7 +70,7 @@ def with_devices(sweep: Sweep, gpus: float) -> Sweep:
 
 
 def machine(sweep: Sweep, cores: float, devices: float) -> Machine:
-    """This many cores and GPUs. Seats live in a GPU's memory where trials ask for one, else in this main memory."""
+    """Return the machine as hosts see it: seats are in GPU memory if trials ask for GPUs, else in main memory."""
     gpu = sweep.resources_per_trial.get("gpu", 0)
     if gpu:
         return Machine(
@@ -78,7 +80,7 @@ def machine(sweep: Sweep, cores: float, devices: float) -> Machine:
 
 
 def _free_on_gpu() -> float:
-    """Bytes, of the GPU with the least, as its driver's own tool says; without one here, all is thought to fit."""
+    """Return the free bytes of the GPU with the least, from nvidia-smi; infinity without a GPU on this machine."""
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         query.append(f"--id={visible}")
@@ -89,31 +91,31 @@ def _free_on_gpu() -> float:
         return math.inf
 
 
-def loner(sweep: Sweep) -> str | None:
-    """The first learner that cannot share its base. Raises BadInput where seats are asked for and there is one."""
+def unshareable_learner(sweep: Sweep) -> str | None:
+    """Return the first learner that cannot share its base. Raises BadInput if there is one and --seats was given."""
     name = next((pair.learner.name for pair in sweep.pairs if not pair.learner.packs), None)
     if name is not None and sweep.seats not in (1, "auto"):
         raise BadInput(f"--seats {sweep.seats}: learner {name!r} cannot share a base; use --seats 1")
     return name
 
 
-def seating(sweep: Sweep, machine: Machine) -> Seating:
-    """What `seats` and `hosts` of the sweep come to; `auto` is as many as device, memory and trials allow.
+def place(sweep: Sweep, machine: Machine) -> Placement:
+    """Decide on seats and hosts; `auto` takes as many as the device, its memory and the trials allow.
 
-    Raises BadInput where seats are asked for and a learner cannot share its base, or LoRA has no targets in it.
+    Raises BadInput if seats were given and a learner cannot share its base, or if LoRA's targets are not in the base.
     """
     if team := team_of(sweep):
-        return Seating(1, 1, team=team)
-    alone = loner(sweep)
+        return Placement(1, 1, team=team)
+    alone = unshareable_learner(sweep)
     if sweep.seats == 1:
-        return Seating(1, 1)
+        return Placement(1, 1)
     if alone is not None:
         bases = any(pair.learner.needs_base for pair in sweep.pairs)
-        return Seating(1, 1, why=f"learner {alone!r} cannot share one" if bases else "")
+        return Placement(1, 1, why=f"learner {alone!r} cannot share one" if bases else "")
     if lacking := _too_few(sweep, machine):
         if sweep.seats != "auto" or sweep.hosts != "auto":
             raise BadInput(f"{lacking}; leave --seats and --hosts out, or use --seats 1")
-        return Seating(1, 1, why=lacking)
+        return Placement(1, 1, why=lacking)
     largest = [_largest(sweep, pair) for pair in sweep.pairs]
     most_lanes = GPU_LANES if machine.gpus else CPU_LANES
     adapters = [config.adapter() for config in largest]
@@ -125,24 +127,24 @@ def seating(sweep: Sweep, machine: Machine) -> Seating:
     trials = min(sweep.num_samples, at_once)
     seats, hosts = _counts(sweep, machine, trials, per_seat)
     if seats == 1:
-        return Seating(1, 1, why="one at a time" if trials == 1 else "no memory for more")
+        return Placement(1, 1, why="one at a time" if trials == 1 else "no memory for more")
     shape = Shape(seats, lanes=max(rows, min(seats * rows, most_lanes)), max_rank=rank, max_prompt=prompt)
-    return Seating(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, copies for a batch, optimizer")
+    return Placement(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, copies for a batch, optimizer")
 
 
 def _too_few(sweep: Sweep, machine: Machine) -> str:
-    """What is lacking for hosts that all want a core or a device: Ray would wait for ever for the last ones' place."""
+    """Return what is missing if not every host can have a core or GPU: Ray would wait for ever. Empty if all can."""
     bases = len({pair.base for pair in sweep.pairs})
     hosts = bases * (1 if sweep.hosts == "auto" else sweep.hosts)
     there = machine.gpus or machine.cores
     if hosts <= there:
         return ""
-    kind = "shares of a GPU as large as asked for" if machine.gpus else "cores"
+    kind = "shares of a GPU of the requested size" if machine.gpus else "cores"
     return f"{hosts} hosts of {bases} base{'s' * (bases > 1)} need one each of {there:g} {kind}"
 
 
 def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tuple[int, int]:
-    """Seats of a host, and hosts of a base."""
+    """Return the seats of a host and the hosts of a base."""
     bases = len({pair.base for pair in sweep.pairs})
     seats = min(GPU_SEATS if machine.gpus else CPU_SEATS, trials) if sweep.seats == "auto" else sweep.seats
     if sweep.hosts != "auto":
@@ -165,20 +167,20 @@ def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tup
 
 
 def _largest(sweep: Sweep, pair: Any) -> Any:
-    """The pair's configuration with every size at the top of its range."""
+    """Return the pair's configuration with every size at the top of its range."""
     tops = {}
     sizes, axes = reserved(pair.learner), sweep.space_of(pair).axes
     for name in sizes.keys() & axes.keys():
-        axis, order = axes[name], sizes[name]
-        if isinstance(axis, CategoricalDistribution):
-            tops[name] = max(axis.choices, key=order.index if isinstance(order, tuple) else None)  # type: ignore
+        axis, order = to_entry(axes[name]), sizes[name]
+        if "choices" in axis:
+            tops[name] = max(axis["choices"], key=order.index if isinstance(order, tuple) else None)
         else:
-            tops[name] = axis.high  # type: ignore[attr-defined]
+            tops[name] = axis["high"]
     return dataclasses.replace(pair.learner, **tops)
 
 
 def _weights(base: str, machine: Machine) -> float:
-    """Bytes of a base once it is loaded; 4 bits and their scales take 0.6 of a byte."""
+    """Return the bytes of a loaded base; a weight in 4 bits takes 0.6 bytes with its scale."""
     from trainables.models.loading import BaseName, base_sizes
 
     options = BaseName.parse(base).options
@@ -187,9 +189,11 @@ def _weights(base: str, machine: Machine) -> float:
 
 
 def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, prompt: int) -> int:
-    """Of one seat, by the base's configuration, without weights: it spans the modules that any pair on this base
-    adapts, at the largest rank. In float32 each takes 4 bytes for its value, gradient, two moments, and the copy that
-    each lane of a training batch holds until its gradient is known."""
+    """Return the parameters of one seat: those of the modules that any pair on this base adapts, at the largest rank.
+
+    This reads only the base's configuration. In float32 a parameter takes 4 bytes for each of: its value, its gradient,
+    two moments, and the copy that each lane of a training batch holds until its gradient is known.
+    """
     from trainables.models.loading import UnknownBase, base_sizes
 
     own = [a for pair, a in zip(sweep.pairs, adapters, strict=True) if pair.base == base]

@@ -1,4 +1,4 @@
-"""The cluster that a sweep runs on: how it is reached, how large it may become, and where trials run."""
+"""Connect to the Ray cluster of a sweep, and find out how large it can become."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import ray
 import yaml
 
-from sweeps.cli.environment import NO_DEVICE, silence_ray
 from sweeps.persistence.provenance import python_path
+from sweeps.resources.environment import NO_DEVICE, silence_ray
 from sweeps.spec.sweep import BadInput
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves it on the head, for the autoscaler
@@ -24,28 +24,28 @@ OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
 
 @dataclass(frozen=True)
 class Capacity:
-    """Cores and GPUs of all nodes that may be there, cores of the smallest, and how many nodes."""
+    """The size that a cluster can reach: cores and GPUs of all nodes, cores of the smallest node, number of nodes."""
 
     cores: float
     gpus: float
     smallest: float
     nodes: int = 1
-    autoscaler: Mapping[str, Any] | None = None  # its configuration, where there is one
+    autoscaler: Mapping[str, Any] | None = None  # its configuration, if there is one
 
     def trials(self, resources: Mapping[str, float]) -> int:
-        """How many trials of these resources it holds at its largest."""
+        """Return how many trials with these resources fit on the cluster at its largest."""
         sizes = {"cpu": self.cores, "gpu": self.gpus}
         return max(1, min((int(sizes[name] // n) for name, n in resources.items() if n and name in sizes), default=1))
 
     def check(self, resources: Mapping[str, float]) -> None:
-        """Raises BadInput where not even one trial has room: Ray would wait for ever, without a word."""
+        """Raise BadInput if not even one trial fits: Ray would wait for ever, without a message."""
         for name, there in (("cpu", self.cores), ("gpu", self.gpus)):
             if resources.get(name, 0) > there:
                 raise BadInput(f"--resources.{name} {resources[name]:g}: there are {there:g} here; ask for no more")
 
 
 def capacity(bootstrap: Path | None) -> Capacity:
-    """Of the cluster that Ray is connected to; with the file of its autoscaler, if it has one."""
+    """Return the capacity of the connected cluster. `bootstrap` is the file of its autoscaler, if it has one."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     total = ray.cluster_resources()
     cores, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
@@ -67,16 +67,16 @@ def capacity(bootstrap: Path | None) -> Capacity:
 
 
 def worker_environment() -> dict[str, Any]:
-    """Ray's `runtime_env` of a sweep: its workers run this checkout, quietly, and see no device unless they ask."""
+    """Return Ray's `runtime_env`: workers run this checkout, print little, and see no GPU unless they ask for one."""
     return {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}}
 
 
 @contextmanager
 def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iterator[Capacity]:
-    """A cluster of this machine alone, or the one that `address` or RAY_ADDRESS names; how large it may become.
+    """Connect to the cluster at `address` or RAY_ADDRESS, or start one on this machine. Yield its capacity.
 
-    Where neither does, a process that has called `ray.init` before, as a notebook may have, keeps its Ray.
-    `dashboard`: with Ray's, which Ray Train asks who lives. Raises BadInput if it is away.
+    If neither is set and this process is connected already, as in a notebook, that connection is used and kept.
+    `dashboard` starts Ray's dashboard, which Ray Train needs. Raises BadInput if no cluster answers.
     """
     silence_ray(verbose)
     address = address or os.environ.get("RAY_ADDRESS")
@@ -92,7 +92,7 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
     if address == "local":
         settings |= {"include_dashboard": dashboard, "object_store_memory": OBJECT_STORE}
     try:
-        _knock(address)
+        _check_port(address)
         ray.init(address=address, **settings)
     except Exception as error:  # Ray raises plain exceptions here
         if address == "local":
@@ -109,17 +109,17 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Ray waits minutes for a head that is not there; a refused connection says so at once. Raises OSError."""
+def _check_port(address: str) -> None:
+    """Raise OSError if nothing listens at the address. Ray itself would wait for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def seat_resources() -> dict[str, float]:
-    """Of a trial whose work is done by a host, or a team: it runs on this node, whose disk keeps its checkpoints.
+    """Return the resources of a trial whose work is done by a host or by worker processes.
 
-    So those may be anywhere without a disk that all nodes share, and may vanish. It takes no core: they may have them
-    all, and no trial of theirs must wait for one.
+    It runs on this node, whose disk keeps its checkpoints, so no disk must be shared and other nodes may vanish. It
+    takes no core: hosts may have all of them, and their trials must not wait for one.
     """
     return {"cpu": 0, f"node:{ray.util.get_node_ip_address()}": 0.0001}

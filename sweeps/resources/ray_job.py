@@ -1,7 +1,7 @@
-"""`--cluster cluster.yaml`: the same sweep as a Ray job on the cluster's head, watched from here through SSH.
+"""`--cluster cluster.yaml`: run the sweep as a Ray job on the cluster's head, and watch it from here through SSH.
 
-The job has the checkout as it is on this disk. Nothing depends on this machine once it has begun: it may sleep, lose
-its network, or leave; `espalier status NAME --cluster cluster.yaml` joins again. At its end `runs/<sweep>` comes home.
+The job gets a copy of this checkout. Once it runs it does not depend on this machine, which may sleep or lose its
+network: `espalier status NAME --cluster cluster.yaml` watches again. At the end `runs/<sweep>` is copied here.
 """
 
 from __future__ import annotations
@@ -13,36 +13,34 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import click
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from sweeps.cli.main import EXIT_BAD_INPUT, EXIT_FAILED
 from cluster import prices
-from cluster.api import Passing
+from cluster.api import TransientError
 from cluster.head import Head, answers, read
-from sweeps.cli.environment import silence_ray
 from sweeps.persistence.provenance import commit
 from sweeps.report.page import PAGE
+from sweeps.resources.environment import silence_ray
 from sweeps.spec.checkout import ROOT
+from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended
 from sweeps.spec.sweep import BadInput
 
-Ended = Literal["finished", "interrupted", "failed", "left"]
-DASHBOARD, MLFLOW = 8265, 5000  # ports of the head's own 127.0.0.1
+DASHBOARD, MLFLOW = 8265, 5000  # ports on the head's 127.0.0.1
 PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
-STAYS = [".venv", ".git", "/runs", "/mlruns", "mlflow.db", "*.egg-info", "**/__pycache__"]  # of the checkout
+NOT_SENT = [".venv", ".git", "/runs", "/mlruns", "mlflow.db", "*.egg-info", "**/__pycache__"]  # of the checkout
 RUNS = "if mountpoint -q /workspace; then echo /workspace/runs; else echo ~/espalier/runs; fi"
-OURS = {"--cluster", "--name", "--storage-path"}  # flags that are for this machine, each with a value
-EVERY_S, AGAIN_S = 2.0, 10.0  # between looks at a job, and between attempts to reach its head
-# Of a connection. `requests`' errors are OSErrors; the job client raises plain RuntimeErrors.
-FAULTS = (OSError, RuntimeError, Passing)
+LOCAL_FLAGS = {"--cluster", "--name", "--storage-path"}  # for this machine, each with a value
+EVERY_S, AGAIN_S = 2.0, 10.0  # seconds between queries of a job, and between attempts to reach its head
+# Errors of a connection: those of `requests` are OSErrors, and the job client raises plain RuntimeErrors.
+FAULTS = (OSError, RuntimeError, TransientError)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a job's sweep is, there and here."""
+class JobFolders:
+    """A job, and its sweep's folder on the cluster and here."""
 
     job: str
     there: str
@@ -59,23 +57,23 @@ def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence
         job = f"{name}.{time.strftime('%H%M%S')}"
         flags = ["--address", "auto", "--name", name, "--storage-path", str(Path(there).parent)]
         client.submit_job(
-            entrypoint=f"{PYTHON} {shlex.join([str(_in_checkout(script)), *_without_ours(argv), *flags])}",
+            entrypoint=f"{PYTHON} {shlex.join([str(_in_checkout(script)), *_remote_flags(argv), *flags])}",
             submission_id=job,
             metadata={"there": there, "home": str(home)},
             runtime_env={
                 "working_dir": str(ROOT),
-                "excludes": STAYS,
+                "excludes": NOT_SENT,
                 "env_vars": {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{MLFLOW}", "ESPALIER_COMMIT": commit()},
             },
         )
         print(f"job {job} on the head of {cluster}; Ctrl-C leaves it running", flush=True)
-    return follow(cluster, Place(job, there, home))
+    return follow(cluster, JobFolders(job, there, home))
 
 
 def rejoin(cluster: Path, run: Path | None = None) -> Ended:
-    """Watch a sweep of the cluster to its end, from its beginning: the one of this name or folder, else the latest.
+    """Watch a sweep of the cluster to its end: the one with this name or folder, or the latest. Prints all its output.
 
-    Raises BadInput where there is none.
+    Raises BadInput if there is none.
     """
     with reached(cluster) as (_, client):
         known = _by_name(client.list_jobs())
@@ -89,8 +87,8 @@ def rejoin(cluster: Path, run: Path | None = None) -> Ended:
     return follow(cluster, known[name])
 
 
-def follow(cluster: Path, place: Place) -> Ended:
-    """Print what the job prints until it ends, however often the connection is lost; then fetch its folder."""
+def follow(cluster: Path, place: JobFolders) -> Ended:
+    """Print the job's output until it ends, reconnecting as often as needed; then fetch its folder."""
     seen, lost = 0, False
     while True:
         try:
@@ -100,13 +98,13 @@ def follow(cluster: Path, place: Place) -> Ended:
                 lost, addresses = False, head.run("hostname -I").split()
                 while True:
                     details = client.get_job_info(place.job)
-                    if _went_with(details, addresses):
-                        return _brought_home(head, cluster, place, details)
+                    if _head_is_gone(details, addresses):
+                        return _fetch_folder(head, cluster, place, details)
                     said = client.get_job_logs(place.job)
                     print(said[seen:], end="", flush=True)
                     seen = max(seen, len(said))
                     if details.status.is_terminal():
-                        return _brought_home(head, cluster, place, details)
+                        return _fetch_folder(head, cluster, place, details)
                     time.sleep(EVERY_S)
         except KeyboardInterrupt:
             print(f"\nleft: {place.job} goes on; join again with: {_joining(cluster, place.home.name)}", flush=True)
@@ -124,26 +122,26 @@ def follow(cluster: Path, place: Place) -> Ended:
             raise BadInput(error.message) from error
 
 
-def _brought_home(head: Head, cluster: Path, place: Place, details: JobDetails) -> Ended:
+def _fetch_folder(head: Head, cluster: Path, place: JobFolders, details: JobDetails) -> Ended:
     ended: Ended = "finished" if details.status == JobStatus.SUCCEEDED else "failed"
     if head.run(f"if [ -d {shlex.quote(place.there)} ]; then echo there; fi").strip() != "there":
         print(f"\njob {place.job} {details.status.lower()} and left no folder: {details.message or ''}", flush=True)
         return ended
     head.fetch(place.there, place.home)
     print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
-    if ended == "failed" and details.driver_exit_code not in (EXIT_FAILED, EXIT_BAD_INPUT):  # or killed, with its head
+    if ended == "failed" and details.driver_exit_code not in (EXIT_STATUS["failed"], BAD_INPUT_STATUS):
         print(_how_to_go_on(cluster, place), flush=True)
         return "interrupted"
     return ended
 
 
-def _went_with(details: JobDetails, addresses: Sequence[str]) -> bool:
-    """Whether it ran on a head that is no more: a new one, to which Redis has told of it, takes it for alive."""
+def _head_is_gone(details: JobDetails, addresses: Sequence[str]) -> bool:
+    """Return whether the job ran on a head that is gone. A new head reads the job from Redis as running."""
     ran_at = urlsplit(details.driver_agent_http_address or "").hostname
     return ran_at is not None and ran_at not in addresses and not details.status.is_terminal()
 
 
-def _how_to_go_on(cluster: Path, place: Place) -> str:
+def _how_to_go_on(cluster: Path, place: JobFolders) -> str:
     return f"Go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume"
 
 
@@ -153,7 +151,7 @@ def _joining(cluster: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def reached(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
-    """The cluster's head and its jobs, for the first time. Raises BadInput for whatever is in the way."""
+    """Connect to the cluster's head and its jobs for the first time. Raises BadInput if that fails."""
     try:
         with _connected(cluster) as both:
             yield both
@@ -166,22 +164,22 @@ def reached(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
 @contextlib.contextmanager
 def _connected(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
     silence_ray(verbose=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that tunnels are closed, as by Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that tunnels are closed, as after Ctrl-C
     head = Head(cluster)
     with head.tunnel(DASHBOARD) as port:
         yield head, JobSubmissionClient(f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {head.token()}"})
 
 
 def hourly(cluster: Path) -> tuple[float, float] | None:
-    """What the cluster costs an hour, at its smallest and at its largest; None of machines without a price.
+    """Return the cluster's dollars per hour at its smallest and at its largest; None if its machines have no price.
 
     Raises BadInput.
     """
     try:
         config = read(cluster)
-        if not prices.priced(config):
+        if not prices.has_prices(config):
             return None
-        each = prices.expected(config)
+        each = prices.price_per_node(config)
     except click.ClickException as error:
         raise BadInput(error.message) from error
     head = config["head_node_type"]
@@ -196,7 +194,7 @@ def hourly(cluster: Path) -> tuple[float, float] | None:
 
 @contextlib.contextmanager
 def _mlflow(head: Head) -> Iterator[None]:
-    """The head's MLflow page at the usual address here, unless something else has the port."""
+    """Forward the head's MLflow page to the usual address here, unless the port is taken."""
     if answers(MLFLOW):
         yield
         return
@@ -205,16 +203,16 @@ def _mlflow(head: Head) -> Iterator[None]:
         yield
 
 
-def _place(job: JobDetails) -> Place | None:
+def _place(job: JobDetails) -> JobFolders | None:
     said = job.metadata or {}
     if job.submission_id is None or not {"there", "home"} <= said.keys():
         return None
-    return Place(job.submission_id, said["there"], Path(said["home"]))
+    return JobFolders(job.submission_id, said["there"], Path(said["home"]))
 
 
-def _by_name(jobs: Sequence[JobDetails]) -> dict[str, Place]:
-    """The sweeps among a cluster's jobs by name, the latest last; of one that was resumed its last job."""
-    found: dict[str, Place] = {}
+def _by_name(jobs: Sequence[JobDetails]) -> dict[str, JobFolders]:
+    """Return the sweeps among the jobs by name, the latest last. A resumed sweep has its last job."""
+    found: dict[str, JobFolders] = {}
     for job in sorted(jobs, key=lambda job: job.start_time or 0):
         if place := _place(job):
             found.pop(place.home.name, None)
@@ -229,14 +227,14 @@ def _in_checkout(script: Path) -> Path:
         raise BadInput(f"--cluster: {script} is not in {ROOT}, and only the checkout goes to the cluster") from error
 
 
-def _without_ours(argv: Sequence[str]) -> list[str]:
-    """Flags for the head: all but those of this machine, as `--flag value` or `--flag=value`."""
+def _remote_flags(argv: Sequence[str]) -> list[str]:
+    """Return the flags without those for this machine, which are `--flag value` or `--flag=value`."""
     kept, skip = [], 0
     for word in argv:
         name, equals, _ = word.partition("=")
         if skip:
             skip -= 1
-        elif name in OURS:
+        elif name in LOCAL_FLAGS:
             skip = 0 if equals else 1
         else:
             kept.append(word)

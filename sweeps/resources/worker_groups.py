@@ -1,4 +1,4 @@
-"""Trials on several devices: how many processes train one together, and which learners can be trained so."""
+"""Trials on several GPUs: how many processes train one trial, and which learners can be trained by several."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from trainables.packed.specs import WorkerGroupShape
 
 
 def team_of(sweep: Sweep) -> WorkerGroupShape | None:
-    """What a trial asks for, shared among its processes; None for trials of one process.
+    """Return how many processes train a trial, and the share of its resources for each; None for one process.
 
-    Raises BadInput where a learner cannot be trained so, and for seats.
+    Raises BadInput if a learner cannot be trained by several processes, or if seats were given.
     """
     cpus, gpus = (sweep.resources_per_trial.get(name, 0) for name in ("cpu", "gpu"))
     processes = sweep.num_workers or max(1, int(gpus))
@@ -41,8 +41,10 @@ def team_of(sweep: Sweep) -> WorkerGroupShape | None:
 
 
 def check_states(before: Sweep, now: Sweep) -> None:
-    """Raises BadInput where a resumed trial's state is not one that it can go on from: a host's adapters have other
-    names than PEFT's, which several processes train."""
+    """Raise BadInput if resumed trials could not load their states.
+
+    The adapters in a host have other names than PEFT's, which several processes train.
+    """
     if (team_of(before) is None) != (team_of(now) is None) and any(pair.learner.packs for pair in now.pairs):
         was = "one process" if team_of(before) is None else "several processes"
         raise BadInput(

@@ -1,67 +1,33 @@
-"""Finalists: what is left of a sweep's best scores when they are trained again and asked new questions.
-
-Shapes: S seeds, N items of the test split.
-"""
+"""Finalists: who becomes one, and what their scores on the test split show."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sweeps.results.comparison import LEVEL, Comparison, compare, first_group, in_words
-from sweeps.results.leaderboard import TrialRecord, by_score, percent, span
+from sweeps.results.leaderboard import percent, span
+from sweeps.results.records import UNTOUCHED, Candidate, Final, TrialRecord, by_score, ranked
 from sweeps.results.statistics import Interval
+from sweeps.results.trial_params import TrialParams
 from sweeps.results.uncertainty import intervals
-from trainables.core import START
 
-UNTOUCHED = "untouched base"
 SEEDS = 3  # of each finalist; none is the search's own, whose luck chose them
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A configuration to be confirmed: its trial, how many rounds it is trained, and the search's score that chose it,
-    if one did."""
-
-    trial_id: str
-    name: str
-    params: Mapping[str, Any]
-    rounds: int
-    searched: float | None
-
-
-@dataclass(frozen=True)
-class Final:
-    """A candidate's scores in [0, 1] on the test split, (S, N); the untouched base has one row."""
-
-    name: str
-    searched: float | None
-    scores: np.ndarray
-    trial_id: str | None = None  # of the search
-    rounds: int | None = None  # that it was trained for
-    completions: tuple[Sequence[str], ...] = ()  # (S, N), where the learner says something
-
-    @property
-    def score(self) -> float:
-        return float(self.scores.mean())
-
-
 def candidates(
-    records: Sequence[TrialRecord], top: int, defaults: Sequence[Mapping[str, Any]], rounds: int
+    records: Sequence[TrialRecord], top: int, defaults: Sequence[TrialParams], rounds: int
 ) -> list[Candidate]:
-    """The `top` configurations of the search, trained for as many rounds as gave their best score, and the defaults: of
-    each the first trial that has it, as one that is given in part fits later ones, too.
+    """Choose the finalists: the `top` configurations of the search, and the defaults.
 
-    Where ASHA stopped a default, it gets all `rounds` here. Clones are left out: they were not trained in one go.
+    A configuration of the search is trained for the number of rounds that gave its best score, a default that ASHA
+    stopped for all `rounds`. A default may be given in part and so match later trials, too: the first that matches is
+    meant. Clones are left out, as they were not trained in one go.
     """
-    records = [one for one in records if START not in one.params]  # a clone cannot be had again from scratch
+    records = [one for one in records if one.params.start is None]
     best = _distinct(by_score(records))[:top]
-    first = (
-        next((one for one in records if given and given.items() <= one.params.items()), None) for given in defaults
-    )
+    first = (next((one for one in records if _has(one.params, given)), None) for given in defaults)
     own = [one for one in first if one is not None]
     chosen = []
     for one in _distinct([*best, *own]):
@@ -70,6 +36,12 @@ def candidates(
         trained = rounds if full else one.history.best_round or rounds
         chosen.append(Candidate(one.trial_id, name, one.params, trained, one.score if one in best else None))
     return chosen
+
+
+def _has(params: TrialParams, given: TrialParams) -> bool:
+    """Whether a trial has all the fields of a default; a default with no field left in its range matches none."""
+    known = bool(given.fields) or not params.fields
+    return known and given.learner == params.learner and given.fields.items() <= params.fields.items()
 
 
 def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -81,21 +53,12 @@ def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return found
 
 
-def clusters_of(keys: Sequence[str]) -> list[str]:
-    """What each item of a split belongs to, where several share a key; else empty."""
-    return list(keys) if len(set(keys)) < len(keys) else []
-
-
 def left_out(finals: Sequence[Final], lost: Mapping[str, str]) -> list[str]:
     """Which configurations were to be finalists and have no score, and why. Where all are, nothing is confirmed."""
     if lost and not finals:
         told = "; ".join(f"{name} {why}" for name, why in lost.items())
         return [f"No finalist finished, so nothing is confirmed: {told}. --resume trains them again"]
     return [f"{name} is left out of the finalists: it {why}" for name, why in lost.items()]
-
-
-def ranked(finals: Sequence[Final]) -> list[Final]:
-    return sorted(finals, key=lambda one: -one.score)
 
 
 def told_apart(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]:

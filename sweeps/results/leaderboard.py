@@ -1,96 +1,21 @@
-"""The leaderboard: what differs between trials, how sure a score is, and who cannot be told apart."""
+"""The leaderboard: ranks, the axes in which trials differ, and conclusions, as Markdown and for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.results.files import TRIALS, parquet, table
+from sweeps.results.records import Row, TrialRecord, can_win
 from sweeps.results.search_comparison import POWER, against_trivial, level
-from sweeps.results.statistics import Interval, interval, wilson
-from sweeps.results.trial_history import TrialHistory, has_diverged
-from sweeps.results.uncertainty import of_clusters
+from sweeps.results.statistics import Interval
+from sweeps.results.tables import TRIALS, leaderboard_csv, trials_parquet
+from sweeps.results.trial_params import TrialParams
 from trainables.atomic import replace_file
-
-Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
-UNRANKED = ("diverged", "failed")  # a diverged trial has no usable weights, a failed one may have none
-Params = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One trial so far. `items` are the per-example scores of its best round, if known."""
-
-    trial_id: str
-    number: int
-    learner: str
-    params: dict[str, Any]
-    status: Status
-    history: TrialHistory = field(default_factory=TrialHistory, repr=False)
-    n_items: int = 0
-    notes: tuple[str, ...] = ()
-    items: tuple[float, ...] = field(default=(), repr=False)
-    clusters: tuple[str, ...] = field(default=(), repr=False)  # what each item belongs to; empty: all are independent
-
-    @property
-    def rounds(self) -> int:
-        """Rounds that were completed."""
-        return self.history.rounds
-
-    @property
-    def score(self) -> float | None:
-        """The best round's."""
-        return self.history.score
-
-    @property
-    def last_score(self) -> float | None:
-        return self.history.last_score
-
-    @property
-    def seconds(self) -> float:
-        return self.history.seconds
-
-    @property
-    def independent(self) -> int:
-        """Items that no other is a copy of."""
-        return len({*self.clusters}) or self.n_items
-
-    def interval(self) -> Interval | None:
-        """95 % interval of the score over its examples; None without examples or a score in [0, 1]."""
-        if self.score is None or not 0 <= self.score <= 1 or self.n_items < 1:
-            return None
-        if self.items and self.clusters:
-            return of_clusters(self.items, self.clusters)
-        return interval(self.items) if self.items else wilson(self.score * self.n_items, self.n_items)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the leaderboard. `rank` is None for trials that cannot win; equal scores share a rank."""
-
-    rank: int | None
-    record: TrialRecord
-    differs: str
-    interval: Interval | None
-
-
-def how_ended(result: Mapping[str, Any], rounds: int, error: bool = False) -> Status:
-    """How a trial ended, from its last result. Tune sets `done` on the result after which it stops a trial.
-
-    Without `done` the trial was cut short from outside (Ctrl-C, a time budget).
-    """
-    if error:
-        return "failed"
-    if has_diverged(result):
-        return "diverged"
-    if result.get("training_iteration", 0) >= rounds:
-        return "finished"
-    return "pruned" if result.get("done") else "interrupted"
+from trainables.core import START
 
 
 def status_words(record: TrialRecord) -> str:
@@ -99,22 +24,31 @@ def status_words(record: TrialRecord) -> str:
     return ", ".join([words, *record.notes])
 
 
-def varying_axes(params: Sequence[Params]) -> list[str]:
-    """The axes that do not have the same value in all of `params`, in order of first appearance; absent is a value."""
-    axes = dict.fromkeys(axis for one in params for axis in one)
-    return [axis for axis in axes if len({repr(one.get(axis, ...)) for one in params}) > 1]
+def varying_axes(params: Sequence[TrialParams]) -> list[tuple[str, str]]:
+    """Return the (learner, field) pairs whose value differs between some of `params`, in order of first appearance.
+
+    An absent field is a value of its own: a field of one learner differs from all trials of another.
+    """
+    known = [_by_learner(one) for one in params]
+    axes = dict.fromkeys(axis for one in known for axis in one)
+    return [axis for axis in axes if len({repr(one.get(axis, ...)) for one in known}) > 1]
+
+
+def _by_learner(params: TrialParams) -> dict[tuple[str, str], Any]:
+    """Fields under (learner, field); the start of a clone has no learner."""
+    fields = {(params.learner, name): value for name, value in params.fields.items()}
+    return fields if params.start is None else fields | {("", START): params.start}
 
 
 def shown(value: Any) -> str:
-    """A parameter as people write it: three significant digits for floats, a file's name without its folder."""
+    """Format a parameter: three significant digits for floats, a file's name without its folder."""
     return f"{value:.3g}" if isinstance(value, float) else str(value).rpartition("/")[2]
 
 
-def differences(params: Params, axes: Sequence[str], learner: str = "") -> str:
-    """`learning_rate=0.0003 r=8`: the given axes that this configuration has; `lora.r` is `r` for `lora`."""
-    return " ".join(
-        f"{a.removeprefix(f'{learner}.')}={shown(params[a])}" for a in axes if a in params and a != "learner"
-    )
+def differences(params: TrialParams, axes: Sequence[tuple[str, str]]) -> str:
+    """`learning_rate=0.0003 r=8`: the fields of this configuration that are among `axes` (from `varying_axes`)."""
+    own = _by_learner(params)
+    return " ".join(f"{axis[1]}={shown(own[axis])}" for axis in axes if axis in own)
 
 
 def rank(records: Sequence[TrialRecord]) -> list[Row]:
@@ -123,28 +57,20 @@ def rank(records: Sequence[TrialRecord]) -> list[Row]:
     learners = len({record.learner for record in records}) > 1
 
     def place(record: TrialRecord) -> tuple[bool, float, int]:
-        return (not _ranked(record), -(record.score or 0.0), record.number)
+        return (not can_win(record), -(record.score or 0.0), record.number)
 
     rows: list[Row] = []
     for position, record in enumerate(sorted(records, key=place), start=1):
         tied = bool(rows) and rows[-1].record.score == record.score
-        own = (rows[-1].rank if tied else position) if _ranked(record) else None
-        text = f"{record.learner if learners else ''} {differences(record.params, axes, record.learner)}".strip()
+        own = (rows[-1].rank if tied else position) if can_win(record) else None
+        text = f"{record.learner if learners else ''} {differences(record.params, axes)}".strip()
         rows.append(Row(own, record, text or "-", record.interval()))
     return rows
 
 
-def _ranked(record: TrialRecord) -> bool:
-    return record.score is not None and record.status not in UNRANKED
-
-
-def by_score(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Those that can win, the highest score of any round first; the earlier trial on a tie."""
-    return sorted(filter(_ranked, records), key=lambda one: (-(one.score or 0.0), one.number))
-
-
 def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
-    """What may be concluded: who cannot be told from the best, what n can show, and whether the trivial is beaten."""
+    """Conclude which trials tie with the best, which difference n items can show, and whether the best beats trivial
+    strategies."""
     ranked = [row for row in rows if row.rank is not None]
     trivial = {name: value for name, value in baselines.items() if "." not in name}  # `constant.<kind>` are details
     lines = [", ".join(f"{name} {percent(value)}" for name, value in trivial.items())] if trivial else []
@@ -207,27 +133,28 @@ def write_all(
     *,
     baselines: Mapping[str, float],
     rounds: int,
-    title: str = "",
+    learners: Sequence[str] = (),
     remarks: Sequence[str] = (),
     section: str = "",
 ) -> None:
     """Write `leaderboard.md`, `leaderboard.csv` and `trials.parquet` into `folder`, each replaced in one rename.
 
-    `baselines` holds `chance` and trivial scores in [0, 1]; `rounds` is what a finished trial has run; `remarks` are
-    added to what may be concluded, `section` stands at the end.
+    `baselines` holds `chance` and trivial scores in [0, 1]; `rounds` is the length of a finished trial; `learners` are
+    those of the sweep, whose names prefix the axes where there are several; `remarks` are added to the conclusions;
+    `section` is appended.
     """
     rows = rank(records)
-    title = title or f"{folder.name}: {len(records)} trials of up to {rounds} rounds"
+    title = f"{folder.name}: {len(records)} trials of up to {rounds} rounds"
     sections = [markdown(rows, baselines, title, remarks), *([section] if section else [])]
     replace_file(folder / "leaderboard.md", "\n".join(sections).encode())
-    replace_file(folder / "leaderboard.csv", table(rows).encode())
-    replace_file(folder / TRIALS, parquet(records))
+    replace_file(folder / "leaderboard.csv", leaderboard_csv(rows, learners).encode())
+    replace_file(folder / TRIALS, trials_parquet(records, learners))
 
 
 def print_table(
     records: Sequence[TrialRecord], baselines: Mapping[str, float], top: int = 10, console: Console | None = None
 ) -> None:
-    """The first `top` rows and the verdict, for a terminal; long configurations are folded."""
+    """Print the first `top` rows and the verdict; long configurations are folded."""
     console, rows = console or Console(), rank(records)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("rank", "trial", "score %", "95 %", "rounds"):

@@ -6,14 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from sweeps.results.leaderboard import TrialRecord, by_score, percent
+from sweeps.results.leaderboard import percent
+from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.trial_history import TrialHistory
 
 # What can be optimized: which way is better, and where a round has it. What is to be large lies in [0, 1].
 OBJECTIVES: dict[str, tuple[Literal["maximize", "minimize"], str]] = {
     "score": ("maximize", "score"),
     "trainable_parameters": ("minimize", "trainable_parameters"),
-    "seconds": ("minimize", "total_seconds"),
+    "seconds": ("minimize", "seconds"),
     "loss": ("minimize", "loss"),
     "out_of_domain": ("maximize", "forgetting_score"),
 }
@@ -23,7 +24,9 @@ WORST = {"maximize": 0.0, "minimize": math.inf}
 def values(history: TrialHistory, objectives: Sequence[str]) -> list[float]:
     """What a trial reached, all in the round with the best score, whose checkpoint a person takes away; `seconds` are
     the trial's own, up to that round's end. A missing value, NaN, and all of a diverged trial count as the worst."""
-    best = history.best or {}
+    best = dict(history.best or {})
+    if best:
+        best["seconds"] = sum(row.get("seconds", math.inf) for row in history.up_to(best["round"]))
     found = ((way, float(best.get(key, WORST[way]))) for way, key in (OBJECTIVES[name] for name in objectives))
     return [WORST[way] if math.isnan(value) else value for way, value in found]
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sweeps.results.files import BESIDE, FINALISTS, FIXED, TRIALS
-from sweeps.results.finals import Final, clusters_of, ranked
-from sweeps.results.leaderboard import TrialRecord, by_score
+from sweeps.results.records import Final, TrialRecord, clusters_of, ranked, winner
+from sweeps.results.tables import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import from_axes
 from trainables.atomic import current_path
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
@@ -115,13 +115,6 @@ class Run:
         )
 
 
-def winner(records: list[TrialRecord], finals: list[Final]) -> TrialRecord | None:
-    """The finalists' first, where there are finalists: a search's best score is luck in part."""
-    known = {one.trial_id: one for one in records}
-    confirmed = [known[one.trial_id] for one in ranked(finals) if one.trial_id in known]
-    return next(iter(confirmed or by_score(records)), None)
-
-
 def _record(rows: pd.DataFrame) -> TrialRecord:
     rows = rows.sort_values("round")
     last = rows.iloc[-1]
@@ -132,8 +125,7 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
     return TrialRecord(
         trial_id=last.trial_id,
         number=int(last.number),
-        learner=last.learner,
-        params=json.loads(last.params),
+        params=from_axes(json.loads(last.params), last.learner),
         status=last.status,
         history=TrialHistory(tuple(history)),
         n_items=int(last.n_items),

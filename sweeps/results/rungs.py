@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sweeps.results.finals import Final
-    from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import Final, TrialRecord
 
 ENOUGH = 6  # trials that reached the later rung; of fewer, tau says nothing
 WEAK = 0.3  # tau below which an order of trials hardly predicts the next

@@ -10,9 +10,10 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
+import optuna
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -20,7 +21,6 @@ from search_spaces.axis import describe, same
 from search_spaces.space import Space
 from sweeps.results.leaderboard import shown
 from sweeps.spec.validation import BadInput, one_line
-from sweeps.tuning.sampler import drawn
 
 DRAWS, MOST_REFUSED = 200, 0.5  # of configurations; the search draws others in place of those that a learner refuses
 
@@ -75,6 +75,14 @@ def check_draws(learner: Any, space: Space) -> None:
             f"{learner.name} refuses {len(refused) / DRAWS:.0%} of the configurations that its space gives, such as"
             f" {example} ({why}); narrow an axis, or fix one with --set"
         )
+
+
+def drawn(space: Space, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Draw configurations as random search does; equal seeds give equal ones."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # Optuna logs a line for every study
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    for _ in range(count):
+        yield space.suggest(study.ask())
 
 
 def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:

@@ -1,15 +1,28 @@
-"""What is said of a pair's data before anything is trained on it, and what trivial strategies score on it."""
+"""Lines about a task's data that are printed before anything is trained on it."""
 
 from __future__ import annotations
+
+import functools
+from typing import Any
 
 from trainables.core import Pair
 
 
 def data_of(pair: Pair) -> list[str]:
-    """The task's own lines, where it has some, with tokens as the base counts them, or words where there is none."""
-    if not pair.learner.needs_base:
-        return pair.task.describe(lambda text: len(text.split()))
-    from trainables.models.loading import tokenizer
+    """Return the task's own lines about its data.
 
-    own = tokenizer(pair.base)
-    return pair.task.describe(lambda text: len(own(text, add_special_tokens=False).input_ids))
+    They measure texts in tokens of the base, or in words where the pair has no base.
+    """
+
+    @functools.cache
+    def tokenizer() -> Any:  # loaded for tasks that measure something
+        from trainables.models.loading import tokenizer as load
+
+        return load(pair.base)
+
+    def count_tokens(text: str) -> int:
+        if not pair.learner.needs_base:
+            return len(text.split())
+        return len(tokenizer()(text, add_special_tokens=False).input_ids)
+
+    return pair.task.describe(count_tokens)

@@ -1,61 +1,114 @@
-"""A `Sweep` again from what `sweep.yaml` says of it, whichever script made it."""
+"""Reads a `Sweep` back from the facts in `sweep.yaml`.
+
+Learners and tasks of the project are found by the name of their class, so a file made before a class moved to another
+module stays readable. A user's own class is imported by its module path.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import pkgutil
+import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import trainables.learners
+import trainables.tasks
 from search_spaces.space import Space
+from sweeps.results.trial_params import from_axes
 from sweeps.spec.checkout import ROOT
-from sweeps.spec.sweep import LEARNER, BadInput, Sweep
+from sweeps.spec.sweep import BadInput, Sweep
 from trainables.core import Pair
+
+PACKAGES = (trainables.learners, trainables.tasks)
 
 
 def rebuild(facts: Mapping[str, Any]) -> Sweep:
-    """The sweep that was started, from the `sweep` part of its facts. BadInput where a class of it is not to be had."""
+    """Make the sweep from the `sweep` entry of its facts.
+
+    Raises BadInput, in one line, for a class or a field that this version of the code does not have.
+    """
     plain = dict(facts["sweep"])
-    pairs, optional = (tuple(map(_pair, plain.pop(name))) for name in ("pairs", "optional"))
+    commit = str(facts.get("commit") or "").removesuffix("-dirty")
+    pairs, optional = (tuple(_pair(one, commit) for one in plain.pop(name)) for name in ("pairs", "optional"))
+    first = tuple(from_axes(axes, pairs[0].learner.name) for axes in plain.pop("first", ()))
     joined = Space.from_dict(plain.pop("space"))
-    space: Space | dict[str, Space] = joined
-    if len(pairs) > 1:
-        space = {pair.learner.name: _own(joined, pair.learner.name) for pair in pairs}
-    return Sweep(pairs=pairs, optional=optional, space=space, **{name: _frozen(v) for name, v in plain.items()})
+    names = [pair.learner.name for pair in pairs]
+    space = joined if len(names) == 1 else {name: joined.branch(learner=name) for name in names}
+    fields = {name: _frozen(value) for name, value in plain.items()}
+    if unknown := fields.keys() - {field.name for field in dataclasses.fields(Sweep)}:
+        raise BadInput(f"sweep.yaml: a sweep has no {min(unknown)!r} in this version; {_remedy(commit)}")
+    return Sweep(pairs=pairs, optional=optional, first=first, space=space, **fields)
 
 
-def _pair(said: Mapping[str, Any]) -> Pair:
-    return Pair(_made(said["learner"]), _made(said["task"]), said["base"])
+def _pair(entry: Mapping[str, Any], commit: str) -> Pair:
+    return Pair(_made(entry["learner"], commit), _made(entry["task"], commit), entry["base"])
 
 
-def _made(said: Mapping[str, Any]) -> Any:
-    module, _, name = said["class"].rpartition(".")
+def _made(entry: Mapping[str, Any], commit: str) -> Any:
+    kind = _class(entry["class"], commit)
+    known = {field.name for field in dataclasses.fields(kind) if field.init}
+    if unknown := [name for name in entry["fields"] if name not in known]:
+        value = entry["fields"][unknown[0]]
+        raise BadInput(
+            f"sweep.yaml: {kind.__name__} has no field {unknown[0]!r} in this version, and the sweep has it at"
+            f" {value!r}; {_remedy(commit)}"
+        )
+    try:
+        return kind(**{name: _frozen(value) for name, value in entry["fields"].items()})
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(
+            f"sweep.yaml: {kind.__name__} refuses the fields of the sweep ({reason}); {_remedy(commit)}"
+        ) from error
+
+
+def _class(path: str, commit: str) -> type:
+    """Import a class by its path, `package.module.Class`; a class of the project from wherever it is now."""
+    module, _, name = path.rpartition(".")
+    if module.startswith(tuple(f"{package.__name__}." for package in PACKAGES)):
+        found = _module_of(name)
+        if found is None:
+            raise BadInput(f"sweep.yaml: this version has no learner or task {name} ({path}); {_remedy(commit)}")
+        module = found
     for folder in (str(ROOT), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.append(folder)
     try:
         kind = getattr(importlib.import_module(module), name)
-        return kind(**{field: _frozen(value) for field, value in said["fields"].items()})
-    except (ImportError, AttributeError, TypeError) as error:
+    except (ImportError, AttributeError) as error:
         raise BadInput(
-            f"{said['class']} cannot be made as the sweep had it ({error}); start from the folder that holds it, at"
-            " the sweep's commit"
+            f"sweep.yaml: {path} cannot be imported ({error}); start from the folder that holds it, or"
+            f" {_remedy(commit)}"
         ) from error
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+        raise BadInput(f"sweep.yaml: {path} is not the dataclass of a learner or a task; {_remedy(commit)}")
+    return kind
 
 
-def _own(joined: Space, learner: str) -> Space:
-    """One learner's part of a joined space, names without prefix: `Space.when` undone."""
-    prefix = f"{learner}."
-    axes = {name.removeprefix(prefix): axis for name, axis in joined.axes.items() if name.startswith(prefix)}
-    conditions = {
-        name.removeprefix(prefix): {p.removeprefix(prefix): v for p, v in parents.items() if p != LEARNER}
-        for name, parents in joined.conditions.items()
-        if name.startswith(prefix)
-    }
-    return Space(axes, conditions)
+@lru_cache
+def _module_of(name: str) -> str | None:
+    """Find the module of the project that defines a class. It reads source files, and imports packages only, as many
+    modules import torch."""
+    for package in PACKAGES:
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            spec = None if module.ispkg else find_spec(module.name)
+            if spec and spec.origin:
+                text = Path(spec.origin).read_text(encoding="utf-8")
+                if re.search(rf"^class {re.escape(name)}\b", text, re.MULTILINE):
+                    return module.name
+    return None
+
+
+def _remedy(commit: str) -> str:
+    return f"git checkout {commit} to read it" if commit else "its commit is not recorded: use the code that made it"
 
 
 def _frozen(value: Any) -> Any:
-    """Lists as tuples, as frozen dataclasses hold them."""
+    """Turn lists into tuples, as frozen dataclasses hold them."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -6,7 +6,7 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.statistics import interval, wilson
 from sweeps.results.uncertainty import of_clusters

@@ -15,14 +15,13 @@ from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.rungs import decided_at
+from sweeps.results.trial_params import LEARNER, TrialParams, to_axes
 from sweeps.spec import validation
 from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
 from sweeps.spec.validation import BadInput
-from trainables.core import START, Pair, Split, Task
+from trainables.core import Pair, Split, Task
 
 __all__ = ["BadInput", "Sweep", "data_fingerprint"]
-
-LEARNER = "learner"  # the axis that says which pair a trial is, where there are several
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Sweep:
     reduction_factor: int = 3  # ASHA keeps one trial in so many at each rung
     seed: int = 0  # of the search and of every trial, so that trials differ only in what is searched
     search: Literal["tpe", "random", "nsga2"] = "tpe"
-    first: tuple[Mapping[str, Any], ...] = ()  # parameters that are tried before the defaults, as of an earlier sweep
+    first: tuple[TrialParams, ...] = ()  # tried before the defaults, such as the best of an earlier sweep
     objectives: tuple[str, ...] = ("score",)  # several: a Pareto front, and no trial is stopped early
     max_concurrent_trials: int | None = None  # None: as many as the resources allow
     resources_per_trial: Mapping[str, float] = field(
@@ -54,7 +53,7 @@ class Sweep:
     hosts: int | Literal["auto"] = "auto"  # hosts of each base; auto: one per device, or per core without one
 
     def validate(self) -> None:
-        """Raises BadInput, one line naming value and remedy, for whatever would fail or mislead later."""
+        """Raise BadInput, one line with value and remedy, for all that would fail or mislead later."""
         validation.check_numbers(self, OBJECTIVES)
         validation.check_grace_period(self.grace_period, self.rounds)
         validation.check_pairs(self.pairs, self.optional)
@@ -75,6 +74,11 @@ class Sweep:
         for task in self.tasks():
             validation.check_splits(task)
 
+    @property
+    def learners(self) -> list[str]:
+        """The names of the pairs' learners."""
+        return [pair.learner.name for pair in self.pairs]
+
     def tasks(self) -> list[Task]:
         """The pairs' tasks, each once."""
         return _distinct(pair.task for pair in self.pairs)
@@ -84,43 +88,35 @@ class Sweep:
         return self.space if isinstance(self.space, Space) else self.space[pair.learner.name]
 
     def joined_space(self) -> Space:
-        """What the searcher sees: the pair's space; of several, each prefixed, and an axis `learner`."""
+        """The searcher's space: the pair's own; of several pairs each with a prefix, and the axis `learner`."""
         if len(self.pairs) == 1:
             return self.space_of(self.pairs[0])
-        space = Space({LEARNER: CategoricalDistribution([pair.learner.name for pair in self.pairs])})
+        space = Space({LEARNER: CategoricalDistribution(self.learners)})
         for pair in self.pairs:
             space = space | self.space_of(pair).when(**{LEARNER: pair.learner.name})
         return space
 
-    def resolve(self, params: Mapping[str, Any]) -> tuple[Pair, dict[str, Any]]:
-        """A trial's parameters -> its pair, with the learner's fields set, and those fields by their own names.
+    def resolve(self, params: TrialParams) -> Pair:
+        """Return a trial's pair, with its parameters as the learner's fields.
 
-        Whoever trains one, be it a trial, a finalist or `espalier reproduce`, asks here, and so gets the same schedule.
+        Trials, finalists and `espalier reproduce` all get their pair here, and with it the same schedule.
 
         Raises BadInput for a learner that the sweep does not have, or fields that the learner refuses.
         """
-        pair, prefix = self.pairs[0], ""
-        if len(self.pairs) > 1:
-            names = {pair.learner.name: pair for pair in self.pairs}
-            if params.get(LEARNER) not in names:
-                raise BadInput(f"learner {params.get(LEARNER)!r} is not in this sweep; learners are {list(names)}")
-            pair, prefix = names[params[LEARNER]], f"{params[LEARNER]}."
-        ours = {LEARNER, START}
-        fields = {n.removeprefix(prefix): v for n, v in params.items() if n.startswith(prefix) and n not in ours}
-        learner = with_fields(pair.learner, fields).for_rounds(self.rounds)
-        return dataclasses.replace(pair, learner=learner), fields
+        pair = next((one for one in self.pairs if one.learner.name == params.learner), None)
+        if pair is None:
+            raise BadInput(f"learner {params.learner!r} is not in this sweep; learners are {self.learners}")
+        learner = with_fields(pair.learner, params.fields).for_rounds(self.rounds)
+        return dataclasses.replace(pair, learner=learner)
 
-    def defaults(self) -> list[dict[str, Any]]:
-        """Each pair's own configuration as parameters, to be tried first, less the axes whose range excludes it."""
-        space = self.joined_space()
-        suggestions = []
+    def defaults(self) -> list[TrialParams]:
+        """Return each pair's own configuration, to be tried first, without the axes whose range excludes it."""
+        found = []
         for pair in self.pairs:
-            prefix = f"{pair.learner.name}." if len(self.pairs) > 1 else ""
-            given: dict[str, Any] = {LEARNER: pair.learner.name} if prefix else {}
-            for name in self.space_of(pair).axes:
-                given[prefix + name] = getattr(pair.learner, name)
-            suggestions.append(_admissible(space, given))
-        return suggestions
+            space = self.space_of(pair)
+            own = {name: getattr(pair.learner, name) for name in space.axes}
+            found.append(TrialParams(pair.learner.name, _admissible(space, own)))
+        return found
 
     def fix(self, values: Mapping[str, Any]) -> Sweep:
         """Constants instead of searched axes: a field (of every learner that has it), or `lora.r` for one learner.
@@ -167,26 +163,28 @@ class Sweep:
         return decided_at(self.effective_grace_period(), self.reduction_factor, self.rounds)
 
     def to_dict(self) -> dict[str, Any]:
-        """All that is needed to repeat the sweep, as plain lists, dicts and numbers."""
+        """Return all that is needed to repeat the sweep, as plain lists, dicts and numbers."""
         plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         plain |= {"pairs": [_pair(pair) for pair in self.pairs], "optional": [_pair(pair) for pair in self.optional]}
+        plain["first"] = [_plain(to_axes(params, self.learners)) for params in self.first]
         plain["space"] = self.joined_space().to_dict()
         return plain | {"grace_period": self.effective_grace_period()}
 
 
 def data_fingerprint(task: Task) -> str:
-    """12 hex digits that change if any split's keys, prompts, answers or their order do, or what else is learned."""
+    """Return 12 hex digits that change with any split's keys, prompts, answers or their order, or with what else
+    learners read of a training example (`Task.learned`)."""
     digest = hashlib.sha256()
     for split in get_args(Split):
         rows = [(example.key, example.prompt, example.answer) for example in task.split(split)]
         digest.update(json.dumps([split, rows], ensure_ascii=False).encode())
-    if any(learned := [task.learned(example) for example in task.train()]):
-        digest.update(json.dumps(learned, ensure_ascii=False).encode())
+    if any(extra := [task.extra_training_text(example) for example in task.train()]):
+        digest.update(json.dumps(extra, ensure_ascii=False).encode())
     return digest.hexdigest()[:12]
 
 
 def _admissible(space: Space, given: dict[str, Any]) -> dict[str, Any]:
-    """What of `given` lies in range, and whose parents do: a child whose parent is left out is the sampler's too."""
+    """Return the values in range whose parents are in range, too: the sampler draws the others."""
     kept: dict[str, Any] = {}
     names = list(given)
     while names:
@@ -211,7 +209,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
 
 
 def _described(value: Any) -> dict[str, Any]:
-    """A configuration as its class and fields: enough to make it again."""
+    """Describe a configuration by its class and fields: enough to make it again."""
     kind = type(value)
     fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return {"name": value.name, "class": f"{kind.__module__}.{kind.__qualname__}", "fields": fields}

@@ -22,10 +22,12 @@ from scipy.stats import hypergeom, ks_2samp
 from search_spaces.axis import describe, inside, same
 from search_spaces.models import fit
 from search_spaces.space import Space
-from sweeps.results.leaderboard import TrialRecord, by_score, shown
+from sweeps.results.leaderboard import shown
+from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.run_folder import Run
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.sweep import LEARNER, BadInput, Sweep
+from sweeps.spec.sweep import BadInput, Sweep
 from trainables.options import limits
 
 FIRST = 4  # one of so many trials of the new sweep, shared by its learners, is one of the earlier sweep's best
@@ -34,7 +36,7 @@ LUCK = 0.1  # lenient: a needless cut leaves what was good, a missing one costs 
 MARGIN = 1 / 8  # of the range, beside the good: on two decades of learning rate a factor of 1.8, as between two widths
 
 
-def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[dict[str, Any]]]:
+def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
     """`sweep` with the spaces of the sweep in `run`, fitted to its base and narrowed; parameters to be tried first.
 
     These are the best of each learner, finalists before others, learners taking turns. A learner that the earlier
@@ -52,14 +54,12 @@ def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[dict[str, Any]]]:
         trials = [one for one in run.records if one.learner == name]
         best = _best(space, trials, run)[:count]
         spaces[name] = _narrowed(space, trials, best)
-        first.append([one for one in best if spaces[name].contains(one)])
-        if len(sweep.pairs) > 1:
-            first[-1] = [{LEARNER: name} | {f"{name}.{axis}": v for axis, v in one.items()} for one in first[-1]]
+        first.append([TrialParams(name, one) for one in best if spaces[name].contains(one)])
     turns = [one for turn in zip_longest(*first) for one in turn if one is not None]
     return dataclasses.replace(sweep, space=spaces), turns
 
 
-def in_words(asked: Sweep, sweep: Sweep, first: Sequence[Mapping[str, Any]], run: Run) -> list[str]:
+def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run) -> list[str]:
     """What `like` took and narrowed: `asked` as it was given, `sweep` and `first` as it returned them."""
     lines = [f"like {run.folder}: its best {len(first)} configurations are tried first"]
     earlier = _earlier(sweep, run)
@@ -112,15 +112,10 @@ def _best(space: Space, trials: Sequence[TrialRecord], run: Run) -> list[dict[st
     confirmed = sorted((one for one in trials if one.trial_id in ids), key=lambda one: ids.index(one.trial_id))
     best: list[dict[str, Any]] = []
     for one in [*confirmed, *by_score(trials)]:
-        fields = _clipped(space, _fields(one))
+        fields = _clipped(space, one.params.fields)
         if fields not in best and space.contains(fields):
             best.append(fields)
     return best
-
-
-def _fields(one: TrialRecord) -> dict[str, Any]:
-    """A trial's parameters by the learner's own names."""
-    return {name.removeprefix(f"{one.learner}."): v for name, v in one.params.items() if name != LEARNER}
 
 
 def _clipped(space: Space, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +145,7 @@ def _only(axis: BaseDistribution) -> Any:
 
 def _narrowed(space: Space, trials: Sequence[TrialRecord], best: Sequence[Mapping[str, Any]]) -> Space:
     """The space less what `Axis` cuts away; it still holds the configurations that are tried first."""
-    ordered = [_fields(one) for one in _in_order(trials)]
+    ordered = [one.params.fields for one in _in_order(trials)]
     good = max(LEAST_GOOD, math.ceil(len(ordered) / GOOD))
     axes = {}
     for name, axis in space.axes.items():

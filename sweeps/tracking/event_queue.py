@@ -1,8 +1,8 @@
-"""Events on disk, delivered in order by one thread: whoever appends never waits for whoever receives.
+"""A queue of events on disk. One thread delivers them in order, so `append` never waits for the receiver.
 
-`append` writes a line and returns. The thread reads lines from the file, not from the caller's memory, so what was not
-delivered when a process died is delivered by the next one that opens the folder. Delivery is at least once: after a
-failure the same events come again, so a receiver must take an event twice without harm.
+`append` writes a line and returns. The thread reads the file, so events that were not delivered when a process died are
+delivered by the next process that opens the folder. Delivery is at least once: after a failure the same events are sent
+again, so a receiver must handle an event twice without harm.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BATCH = 500  # events handed over at once
 LONGEST_WAIT_S = 15.0  # between two attempts while the receiver is down
 
 
-class Spool:
-    """A folder with `events.jsonl` and `delivered` (how many bytes of it have arrived, and where). One owner at a time.
+class EventQueue:
+    """A folder with `events.jsonl` and `delivered` (how many bytes were delivered, and where). One owner at a time.
 
-    `deliver` gets a list of events and raises if they did not all arrive; `trouble` gets what it raised. `receiver` is
-    an address: where it is another than last time, nothing has arrived yet.
+    `deliver` gets a list of events and raises if they did not all arrive; `trouble` gets the exception. `receiver` is
+    an address: if it has changed since the folder was last opened, all events are delivered again.
     """
 
     def __init__(
@@ -37,20 +37,20 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self._mark = folder / "events.jsonl", folder / "delivered"
         self._receiver, self._deliver, self._trouble = receiver, deliver, trouble
-        read_events(self.path)  # cuts off a half-written line
-        self._file = self.path.open("ab", buffering=0)  # a buffer would keep what a full disk refused, for later
+        read_events(self.path)  # removes a half-written line
+        self._file = self.path.open("ab", buffering=0)  # a buffer would keep bytes that a full disk refused
         self._written = self.path.stat().st_size
         arrived, _, where = self._mark.read_text().partition(" ") if self._mark.exists() else ("0", "", receiver)
         self._delivered = min(int(arrived), self._written) if where == receiver else 0
         self._changed = threading.Condition()
-        self._begun = self._failed = 0  # attempts begun, and which of them was the last to fail
-        self._asked = self._heard = 0  # flushes asked for, and how many of them the present attempt knows of
+        self._begun = self._failed = 0  # number of attempts, and the number of the last one that failed
+        self._flushes = self._seen_flushes = 0  # calls of `flush`, and how many of them preceded the current attempt
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
 
     def append(self, event: Event) -> None:
-        """Keep an event. Returns once it is in the file; OSError if it cannot be written, and then none of it is."""
+        """Write an event to the file. Raises OSError if that fails; the file is then as before."""
         line = rest = json.dumps(event, default=str).encode() + b"\n"
         with self._changed:
             try:
@@ -64,21 +64,21 @@ class Spool:
 
     @property
     def waiting(self) -> bool:
-        """Whether something has not been delivered yet."""
+        """Return whether there are undelivered events."""
         with self._changed:
             return self._delivered < self._written
 
     def flush(self, timeout_s: float) -> bool:
-        """Try now, and wait until all is delivered, an attempt fails or time is up. Whether all was delivered."""
+        """Deliver now. Return whether all was delivered when an attempt failed or the time was up."""
         with self._changed:
             begun = self._begun
-            self._asked += 1
+            self._flushes += 1
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._delivered >= self._written or self._failed > begun, timeout_s)
             return self._delivered >= self._written
 
     def close(self, timeout_s: float) -> bool:
-        """`flush`, then end the thread. What was not delivered stays on disk."""
+        """Flush, and end the thread. Return whether all was delivered; the rest stays on disk."""
         done = self.flush(timeout_s)
         with self._changed:
             self._closing = True
@@ -96,20 +96,20 @@ class Spool:
                 self._deliver(events)
                 self._remember(end)
                 wait_s = 1.0
-            except Exception as error:  # whatever a receiver raises: it is down, and the events are safe
-                with suppress(Exception):  # standard error may be closed: events are delivered all the same
+            except Exception as error:  # the receiver is down, and the events are safe
+                with suppress(Exception):  # standard error may be closed; deliver the events nevertheless
                     self._trouble(error)
                 with self._changed:
                     self._failed = self._begun
                     self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._closing or self._asked > self._heard, wait_s)
+                    self._changed.wait_for(lambda: self._closing or self._flushes > self._seen_flushes, wait_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     def _next(self) -> bool:
-        """Wait until there is something to deliver; False when it is time to end."""
+        """Wait for events to deliver. Return False if the queue is closing."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._delivered < self._written)
-            self._begun, self._heard = self._begun + 1, self._asked
+            self._begun, self._seen_flushes = self._begun + 1, self._flushes
             return not self._closing
 
     def _read(self) -> tuple[list[Event], int]:
@@ -128,7 +128,7 @@ class Spool:
 
 
 def read_events(path: Path) -> list[Event]:
-    """All events of a file. A line that a killed process left half-written is cut off."""
+    """Return all events of a file. Remove a line that a killed process left half-written."""
     if not path.exists():
         return []
     content = path.read_bytes()

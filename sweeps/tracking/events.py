@@ -1,4 +1,4 @@
-"""What tracking keeps of a trial, as events, and many events of one run as one update. Pure: no server, no files.
+"""Events that tracking logs, and their merging into one update per run. Without server or files.
 
 An event is a dictionary: `trial` (its id; None is the sweep itself), `at` (milliseconds), and any of `params`, `tags`,
 `metrics` with `step`, `status` (of an MLflow run), `folder` to upload as `artifact`.
@@ -17,7 +17,7 @@ from ray.tune.utils import flatten_dict
 
 from sweeps.results.trial_history import has_diverged
 
-# What Tune adds to every result, and what is not a metric.
+# Keys of a result that Tune adds, and those that are no metrics.
 NOT_METRICS = {
     *AUTO_RESULT_KEYS,
     "config",
@@ -33,7 +33,7 @@ LONGEST_VALUE = 1000  # characters of a parameter or tag; MLflow takes 6,000, an
 
 @dataclass
 class Update:
-    """What is new about one run. `metrics` are (name, value, milliseconds, step); `status` is the last one."""
+    """Changes of one run. `metrics` are (name, value, milliseconds, step); `status` is the latest."""
 
     trial: str | None
     began: int
@@ -46,7 +46,7 @@ class Update:
 
 
 def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
-    """Events in order -> one update per run, in order of first appearance. Later tags and status win."""
+    """Merge events into one update per run, in order of first appearance. Later tags and status win."""
     updates: dict[str | None, Update] = {}
     for event in events:
         update = updates.setdefault(event["trial"], Update(event["trial"], event["at"]))
@@ -61,13 +61,13 @@ def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a Tune result that a learner reported; nested ones as `outer/inner`; no flags, no texts."""
+    """Return the numbers that a learner reported in a Tune result, nested ones as `outer/inner`; no flags, no texts."""
     own = flatten_dict({k: v for k, v in result.items() if k not in NOT_METRICS})
     return {k: float(v) for k, v in own.items() if isinstance(v, numbers.Real) and not isinstance(v, bool)}
 
 
 def round_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A Tune result as a row of a `TrialHistory`; `time_s` counts from the trial's start."""
+    """Return a Tune result as a row of a `TrialHistory`; `time_s` counts from the trial's start."""
     timed = {"round": result[TRAINING_ITERATION], "time_s": result.get(TIME_TOTAL_S, 0.0)}
     return timed | metrics_of(result) | {"diverged": has_diverged(result)}
 

@@ -1,8 +1,8 @@
 """MLflow: a parent run per sweep, a child per trial.
 
-The driver only appends events to a `Spool`; a thread of it hands them to MLflow in batches. So a server that is slow,
-dead or away neither slows nor ends a sweep: there is one warning, and the events are sent when it is back, at the end,
-or when the sweep is opened again. Runs are found by their tags before they are made, so nothing is there twice.
+The driver appends events to an `EventQueue`, whose thread sends them to MLflow in batches. So a server that is slow or
+unreachable neither slows nor ends a sweep: the driver warns once, and the events are sent when the server is back, at
+the end, or when the sweep is resumed. Runs are found by their tags before they are created, so none exists twice.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,16 @@ from urllib.parse import quote
 
 from ray.tune import Callback
 
-from sweeps.persistence.interrupt import full
-from sweeps.results.leaderboard import how_ended
+from sweeps.persistence.interrupt import is_disk_full
+from sweeps.results.records import how_ended
 from sweeps.results.trial_history import TrialHistory
-from sweeps.tracking.event_queue import Event, Spool, read_events
+from sweeps.results.trial_params import from_axes
+from sweeps.tracking.event_queue import Event, EventQueue, read_events
 from sweeps.tracking.events import metrics_of, round_of
-from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, public, store_uri, told
+from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, error_line, public, store_uri
 
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "lost": "KILLED"}  # others: FAILED
-LONGEST_FLUSH_S = (
-    600.0  # a bound only: an attempt at a dead or silent server ends by itself, see ENVIRONMENT of the store
-)
+LONGEST_FLUSH_S = 600.0  # an attempt at a silent server ends earlier: see the timeout in mlflow_store.ENVIRONMENT
 BEST_FIRST = "orderByKey=metrics.%60best_score%60&orderByAsc=false"  # of a page's address
 Describe = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 
@@ -39,12 +39,12 @@ def _print_warning(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def _as_they_are(params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _all_parameters(params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return params, {}
 
 
 def _never_raises(hook: Callable[..., None]) -> Callable[..., None]:
-    """A sweep does not end because its log cannot be written (a full disk): one warning, then silence."""
+    """Warn once instead of raising: a sweep must not end because its log cannot be written, as on a full disk."""
 
     @functools.wraps(hook)
     def safe(self: MLflowTracking, *args: Any, **info: Any) -> None:
@@ -56,50 +56,55 @@ def _never_raises(hook: Callable[..., None]) -> Callable[..., None]:
     return safe
 
 
-class MLflowTracking(Callback):
-    """Tells MLflow what happens. `folder` holds the spool; `describe` splits a configuration into parameters and tags.
+@dataclass(frozen=True)
+class TrackedSweep:
+    """The facts of a sweep that tracking logs."""
 
-    `parent_tags` (task, base, seed, commit, data fingerprint ...) are set on every run, `parent_params` on the parent.
-    """
+    name: str  # of the parent run
+    rounds: int  # of a trial that is not stopped early
+    tags: Mapping[str, Any] = field(default_factory=dict)  # of every run: task, base, seed, commit ...
+    params: Mapping[str, Any] = field(default_factory=dict)  # of the parent run
+    describe: Describe = _all_parameters  # splits a trial's configuration into parameters and tags
+
+
+class MLflowTracking(Callback):
+    """Logs a sweep and its trials to an experiment of the MLflow store at `uri`. `folder` holds the event queue."""
 
     def __init__(
         self,
-        sweep_name: str,
-        tracking_uri: str,
+        sweep: TrackedSweep,
+        uri: str,
         experiment: str,
         folder: Path,
-        rounds: int,
-        parent_tags: Mapping[str, Any] | None = None,
-        parent_params: Mapping[str, Any] | None = None,
-        describe: Describe = _as_they_are,
         warn: Callable[[str], None] = _print_warning,
     ) -> None:
-        self.uri, self.rounds = tracking_uri, rounds
-        self._tags, self._describe, self._warn, self._warned = dict(parent_tags or {}), describe, warn, set[str]()
+        self.uri, self.rounds = uri, sweep.rounds
+        self._tags, self._describe, self._warn, self._warned = dict(sweep.tags), sweep.describe, warn, set[str]()
         history = read_events(folder / "events.jsonl")
         sweep_id = history[0]["tags"][SWEEP_TAG] if history else uuid.uuid4().hex
-        self._store = Store(tracking_uri, experiment, sweep_id, functools.partial(self._warn_once, "refused"))
-        self._spool = Spool(folder, f"{public(tracking_uri)} {experiment}", self._store.send, self._unreachable)
+        self._store = Store(uri, experiment, sweep_id, functools.partial(self._warn_once, "refused"))
+        self._queue = EventQueue(folder, f"{public(uri)} {experiment}", self._store.send, self._unreachable)
         self._seen = {(e["trial"], e["step"]) for e in history if "step" in e}  # rounds of trials, once each
-        self._going: dict[str, bool] = {}  # every trial that ever started, and whether its run is open
+        self._open: dict[str, bool] = {}  # trials that were started, and whether their runs are open
         self._histories: dict[str, TrialHistory] = {}
         for event in history:
             self._follow(event)
         if not history:
-            tags = self._tags | {SWEEP_TAG: sweep_id, "mlflow.runName": sweep_name}
-            self._append(None, tags=tags, params=dict(parent_params or {}))
+            tags = self._tags | {SWEEP_TAG: sweep_id, "mlflow.runName": sweep.name}
+            self._append(None, tags=tags, params=dict(sweep.params))
 
     @classmethod
     def for_sweep(cls, sweep: Any, facts: Mapping[str, Any], folder: Path) -> MLflowTracking:
-        """Tracking of a `Sweep` in its folder (`runs/<sweep>`); `facts` is what `sweep.yaml` holds.
+        """Return the tracking of a `Sweep` in its folder (`runs/<sweep>`); `facts` is the content of `sweep.yaml`.
 
         The store is MLFLOW_TRACKING_URI, or mlflow.db in the present folder; the experiment is MLFLOW_EXPERIMENT_NAME
         or `espalier`. Raises BadInput for a store that MLflow does not have.
         """
 
         def describe(params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-            pair, own = sweep.resolve(params)
-            return own, {"learner": pair.learner.name, "task": pair.task.name, "base": pair.base}
+            own = from_axes(params, sweep.learners[0])
+            pair = sweep.resolve(own)
+            return own.fields, {"learner": pair.learner.name, "task": pair.task.name, "base": pair.base}
 
         of_all = {"learner": "learner.name", "task": "task.name", "base": "base"}
         tags = {
@@ -112,24 +117,24 @@ class MLflowTracking(Callback):
         }
         params["grace_period"] = sweep.effective_grace_period()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "espalier"
-        uri = store_uri(Path.cwd())
-        return cls(sweep.name, uri, experiment, folder / "mlflow", sweep.rounds, tags, params, describe)
+        tracked = TrackedSweep(sweep.name, sweep.rounds, tags, params, describe)
+        return cls(tracked, store_uri(Path.cwd()), experiment, folder / "mlflow")
 
     @_never_raises
     def setup(self, **info: Any) -> None:
-        if len(self._going) > 0:  # going on after an interruption
+        if len(self._open) > 0:  # resumed
             self._append(None, status="RUNNING", tags={"restored": True})
 
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.trial_id in self._going:
+        if trial.trial_id in self._open:
             self._append(trial.trial_id, status="RUNNING", tags={"restored": True})
         else:
             self._begin(trial)
 
     def _begin(self, trial: Any) -> None:
         params, tags = self._describe(trial.config)
-        name = {"mlflow.runName": " ".join(filter(None, [f"{len(self._going):04d}", tags.get("learner")]))}
+        name = {"mlflow.runName": " ".join(filter(None, [f"{len(self._open):04d}", tags.get("learner")]))}
         self._append(
             trial.trial_id, params=dict(params), tags=self._tags | dict(tags) | name | {TRIAL_TAG: trial.trial_id}
         )
@@ -140,7 +145,7 @@ class MLflowTracking(Callback):
     ) -> None:
         step, row, metrics = result["training_iteration"], round_of(result), metrics_of(result)
         history = self._histories.get(trial.trial_id, TrialHistory()).with_round(row)
-        if (trial.trial_id, step) in self._seen:  # run again after a restart
+        if (trial.trial_id, step) in self._seen:  # repeated after a restart
             self._histories[trial.trial_id] = history
             return
         self._seen.add((trial.trial_id, step))
@@ -157,15 +162,15 @@ class MLflowTracking(Callback):
 
     @_never_raises
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.trial_id not in self._going:  # its set-up failed, so Tune never said that it starts
+        if trial.trial_id not in self._open:  # its set-up failed, so Tune did not call on_trial_start
             self._begin(trial)
         self._end(trial.trial_id, "failed")
 
     @_never_raises
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Leave no run going: Tune tells nothing of trials that a time budget or Ctrl-C ended, or that a crash lost."""
+        """End all open runs: Tune does not report trials that a time budget or Ctrl-C ended, or that a crash lost."""
         known = {trial.trial_id: trial for trial in trials}
-        for trial_id in [trial_id for trial_id, going in self._going.items() if going]:
+        for trial_id in [trial_id for trial_id, going in self._open.items() if going]:
             trial = known.get(trial_id)
             self._end(trial_id, how_ended(trial.last_result, self.rounds, trial.status == "ERROR") if trial else "lost")
         whole = all(trial.status in {"TERMINATED", "ERROR"} for trial in trials)
@@ -189,18 +194,18 @@ class MLflowTracking(Callback):
         self._append(trial_id, tags=dict(tags))
 
     def flush(self, timeout_s: float = LONGEST_FLUSH_S) -> bool:
-        """Send what waits. False, at once, if the server is away: what is left stays on disk."""
-        return self._spool.flush(timeout_s)
+        """Send the waiting events. Return False, at once, if the server is unreachable: the events stay on disk."""
+        return self._queue.flush(timeout_s)
 
     def close(self, timeout_s: float = LONGEST_FLUSH_S) -> bool:
         """`flush`, and end the thread. Nothing can be logged afterwards."""
-        if done := self._spool.close(timeout_s):
+        if done := self._queue.close(timeout_s):
             return done
-        self._warn(f"MLflow has not got everything; it is kept in {self._spool.path} and sent when --resume opens it")
+        self._warn(f"MLflow has not got everything; it is kept in {self._queue.path} and sent when --resume opens it")
         return False
 
     def address(self, port: int = 5000) -> str:
-        """What a person opens: a page of this sweep's trials, after the command that serves it for a database."""
+        """Return the address of a page with this sweep's trials; for a database also the command that serves it."""
         own = quote(f"tags.`{PARENT_TAG}` = '{self._store.parent}'")
         page = f"/#/experiments/{self._store.experiment_id}/runs?searchFilter={own}&{BEST_FIRST}"
         page = page if self._store.parent else ""
@@ -209,33 +214,33 @@ class MLflowTracking(Callback):
         return f"`make ui` (or `espalier ui`), then http://127.0.0.1:{port}{page}"
 
     def _end(self, trial_id: str, ended: str) -> None:
-        if self._going.get(trial_id):
+        if self._open.get(trial_id):
             self._append(trial_id, status=RUN_STATUS.get(ended, "FAILED"), tags={"ended": ended})
 
     def _append(self, trial: str | None, **event: Any) -> None:
         whole = {"trial": trial, "at": int(1000 * time.time()), **event}
         self._follow(whole)
-        self._spool.append(whole)
+        self._queue.append(whole)
 
     def _follow(self, event: Event) -> None:
-        """Keep up with an event, a new one or one of the last driver's."""
+        """Update the state of a trial from an event, a new one or one of an earlier driver."""
         if (trial := event["trial"]) is None:
             return
         if "status" in event or "params" in event:
-            self._going[trial] = event.get("status", "RUNNING") == "RUNNING"
+            self._open[trial] = event.get("status", "RUNNING") == "RUNNING"
         if "step" in event:
             row = event["metrics"] | {"round": event["step"], "diverged": event.get("diverged", False)}
             self._histories[trial] = self._histories.get(trial, TrialHistory()).with_round(row)
 
     def _unreachable(self, error: Exception) -> None:
-        if full(error):  # the spool's own disk, or that of MLflow's database
-            where = self._spool.path.parent if isinstance(error, OSError) else public(self.uri)
+        if is_disk_full(error):  # the disk of the event queue, or of MLflow's database
+            where = self._queue.path.parent if isinstance(error, OSError) else public(self.uri)
             self._warn_once("full", f"no space left in {where}; the sweep goes on, and MLflow waits until some is free")
             return
         self._warn_once(
             "unreachable",
-            f"MLflow at {public(self.uri)} cannot be reached ({told(error, self.uri)}); the sweep goes on; what it"
-            f" reports is kept in {self._spool.path} and sent when MLflow is back",
+            f"MLflow at {public(self.uri)} cannot be reached ({error_line(error, self.uri)}); the sweep goes on; its"
+            f" events are kept in {self._queue.path} and sent when MLflow is back",
         )
 
     def _warn_once(self, kind: str, text: str) -> None:

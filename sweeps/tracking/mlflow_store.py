@@ -1,4 +1,4 @@
-"""Where tracked runs are kept: an MLflow database or server. The only file that imports mlflow."""
+"""The MLflow database or server that keeps the runs. Only this file and `registry.py` import mlflow."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sweeps.tracking.events import Update, merge
 
 SWEEP_TAG, TRIAL_TAG, PARENT_TAG = "espalier.sweep_id", "espalier.trial_id", "mlflow.parentRunId"
 ITEMS = 100  # parameters, tags and metrics in one request; MLflow takes at most 100, 100 and 1,000, and 1 MB
-REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # the server is there, and will never take this
-DATABASE = "mlflow.db"  # in the folder that a sweep is started in
+REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # the server answers, and will never accept this
+DATABASE = "mlflow.db"  # in the folder in which a sweep is started
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the spool tries again; the default of 7 takes four minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the event queue retries; the default of 7 takes four minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds without an answer; the default is 120
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that only MLflow's LLM judges need
@@ -34,10 +34,10 @@ ENVIRONMENT = {
 
 
 class Store:
-    """Receives a sweep's events. Used by one thread; may take seconds, and raises if the store is away.
+    """Writes a sweep's events to MLflow. Used by one thread; may take seconds, and raises if the store is unreachable.
 
-    Taking the same events twice changes nothing: runs are looked for by their tags before they are made, and MLflow
-    keeps equal parameters, tags and metrics once. `refused` is told what MLflow will never take.
+    Sending the same events twice changes nothing: runs are found by their tags before they are created, and MLflow
+    keeps equal parameters, tags and metrics once. `refused` is called with what MLflow will never accept.
     """
 
     def __init__(self, uri: str, experiment: str, sweep_id: str, refused: Callable[[str], None]) -> None:
@@ -48,7 +48,7 @@ class Store:
 
     @property
     def parent(self) -> str | None:
-        """The sweep's own run, once something has arrived."""
+        """The id of the sweep's own run; None before the first events have arrived."""
         return self._runs.get(None)
 
     def send(self, events: Iterable[Event]) -> None:
@@ -57,7 +57,7 @@ class Store:
             for update in merge(events):
                 self._send(update)
         except Exception:
-            self._client = None  # look everything up again: it may be another server that comes back
+            self._client = None  # look up all runs again: another server may answer next time
             self._runs.clear()
             raise
 
@@ -68,7 +68,7 @@ class Store:
         from mlflow import MlflowClient  # 2 s, and on this thread rather than the driver's
 
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what it raises is told in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # its exceptions are reported in one line
         client = MlflowClient(self.uri)
         found = client.get_experiment_by_name(self._experiment)
         if found is not None and found.lifecycle_stage != "active":
@@ -97,7 +97,7 @@ class Store:
             self._client.set_terminated(run, update.status, update.ended)
 
     def _run(self, update: Update) -> str:
-        """The run of a trial, or of the sweep: known, found by its tags, or made."""
+        """Return the id of a trial's run, or of the sweep's: cached, found by its tags, or created."""
         if update.trial in self._runs:
             return self._runs[update.trial]
         own = {SWEEP_TAG: self._sweep_id}
@@ -110,7 +110,7 @@ class Store:
         return run.info.run_id
 
     def _log(self, run: str, items: list[Any]) -> None:
-        """Log items, or, where MLflow refuses some for good (a name it cannot store), all the others."""
+        """Log items. If MLflow refuses some for good, such as names that it cannot store, log all others."""
         from mlflow import MlflowException
         from mlflow.entities import Metric, Param, RunTag
 
@@ -121,29 +121,29 @@ class Store:
             if error.error_code not in REFUSED:
                 raise
             if len(items) == 1:
-                self._refused(f"MLflow refused {items[0].key!r}: {told(error, self.uri)}")
+                self._refused(f"MLflow refused {items[0].key!r}: {error_line(error, self.uri)}")
                 return
             self._log(run, items[: len(items) // 2])
             self._log(run, items[len(items) // 2 :])
 
     def _upload(self, run: str, folder: str, artifact: str) -> None:
-        """A folder as an artifact. If only the artifact store fails, waiting would not help."""
+        """Upload a folder as an artifact. If only the artifact store fails, a retry would not help: warn."""
         try:
             self._client.log_artifacts(run, folder, artifact)
         except Exception as error:
             self._client.get_run(run)
-            why = told(error, self.uri)
+            why = error_line(error, self.uri)
             self._refused(f"MLflow did not take the files of {folder}: {why}; they are still there")
 
 
 def set_environment() -> None:
-    """MLflow as we want it, unless the user said otherwise; to be called before it is imported."""
+    """Set MLflow's environment variables that the user has not set. Call this before mlflow is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def store_uri(folder: Path) -> str:
-    """MLFLOW_TRACKING_URI, or a database in `folder`. BadInput for a store that MLflow no longer has."""
+    """Return MLFLOW_TRACKING_URI, or a database in `folder`. Raises BadInput for a store that MLflow no longer has."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / DATABASE}"
     if uri.split(":")[0].split("+")[0] not in (*DATABASES, "http", "https", "databricks"):
         raise BadInput(
@@ -154,12 +154,12 @@ def store_uri(folder: Path) -> str:
 
 
 def public(uri: str) -> str:
-    """An address without the password that it may hold."""
+    """Return an address without its password."""
     return _without_password(uri, uri)
 
 
-def told(error: Exception, uri: str) -> str:
-    """The first line of what went wrong with a store, which may quote its address, without the password in that."""
+def error_line(error: Exception, uri: str) -> str:
+    """Return the first line of a store's error, without the password of the address that it may quote."""
     lines = _without_password(str(error), uri).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
 
@@ -170,7 +170,7 @@ def _without_password(text: str, uri: str) -> str:
 
 
 def _artifacts(uri: str) -> str | None:
-    """`mlartifacts` beside a SQLite file: MLflow's default depends on the folder one happens to be in."""
+    """Return `mlartifacts` beside a SQLite file: MLflow's default depends on the working directory."""
     return (
         (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
         if uri.startswith("sqlite")
@@ -179,7 +179,7 @@ def _artifacts(uri: str) -> str | None:
 
 
 def ui_command(uri: str, port: int) -> list[str]:
-    """The command that serves a database's pages on this machine only. BadInput if `uri` is a server itself."""
+    """Return the command that serves a database on this machine only. Raises BadInput if `uri` is a server."""
     if uri.split(":")[0].split("+")[0] not in DATABASES:
         raise BadInput(f"MLFLOW_TRACKING_URI={public(uri)} is a server already: open it in a browser")
     where = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

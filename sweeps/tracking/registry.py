@@ -10,9 +10,9 @@ from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, publi
 
 
 def register(run: Path, trial_id: str, name: str, folder: Path) -> str:
-    """Upload `folder` to the trial's MLflow run and register it as the next version of `name`; says so in a line.
+    """Upload `folder` to the trial's MLflow run, register it as the next version of `name`, and return a line about it.
 
-    BadInput where the store is away or does not know the trial.
+    Raises BadInput if the store is unreachable or does not have the trial.
     """
     uri = store_uri(Path.cwd())
     set_environment()

@@ -1,4 +1,4 @@
-"""`--plan`: what a sweep would cost, from one measured round in a process of its own. Starts no Ray."""
+"""`--plan`: estimate what a sweep would cost, from one measured round per learner. Starts no Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sweeps.persistence.provenance import python_path
-from sweeps.resources.placement import machine, seating, with_devices
+from sweeps.resources.placement import machine, place, with_devices
 from sweeps.results.finals import SEEDS
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
@@ -23,7 +23,7 @@ MIB = 2**20
 
 
 def plan(sweep: Sweep) -> float:
-    """Print what is known at once, then each probe as it ends; the hours of this machine that it comes to.
+    """Print what is known without measuring, then each probe. Return the expected hours on this machine.
 
     Raises BadInput when a probe's round fails.
     """
@@ -34,13 +34,13 @@ def plan(sweep: Sweep) -> float:
         _say(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
         sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))
         named = {n: v for n, v in pair.baselines().items() if "." not in n}
-        told = ", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"
-        _say(f"    splits: {sizes}; chance {pair.task.chance:.1%}", f"    baselines: {told}")
+        baselines = ", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"
+        _say(f"    splits: {sizes}; chance {pair.task.chance:.1%}", f"    baselines: {baselines}")
         _say(*(f"    {line}" for line in data_of(pair)))
     gpus = torch.cuda.device_count()
     sweep = with_devices(sweep, gpus)
-    plan = seating(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
-    _say(str(plan), "trials per rung (ASHA, expected):")
+    placement = place(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
+    _say(str(placement), "trials per rung (ASHA, expected):")
     _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
     probes = []
     for index, pair in enumerate(sweep.pairs):
@@ -52,7 +52,7 @@ def plan(sweep: Sweep) -> float:
         )
     rounds_total = _expected_rounds(sweep)
     per_round = sum(cost["round_s"] for cost in probes) / len(probes)
-    side_by_side = plan.hosts if plan.shape else sweep.max_concurrent_trials or 1
+    side_by_side = placement.hosts if placement.shape else sweep.max_concurrent_trials or 1
     hours = rounds_total * per_round / side_by_side / HOUR_S
     memory = max(cost["peak_rss"] for cost in probes) * side_by_side / MIB
     checkpoints = max(cost["checkpoint"] for cost in probes)
@@ -75,7 +75,7 @@ def _say(*lines: str) -> None:
 
 
 def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:
-    """(round, trials that are expected to reach it): each rung keeps 1 in `reduction_factor`."""
+    """Yield (round, expected trials that reach it): each rung keeps one in `reduction_factor`."""
     count = sweep.num_samples
     for rung in sweep.rungs()[:-1]:
         yield rung, count
@@ -84,7 +84,7 @@ def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:
 
 
 def probe(sweep: Sweep, index: int) -> dict[str, float]:
-    """One round and evaluation of a pair's default configuration -> seconds, bytes, parameters."""
+    """Measure one round and evaluation of a pair's default in a process of its own: seconds, bytes, parameters."""
     done = subprocess.run(
         [sys.executable, "-m", "sweeps.tuning.estimate"],
         input=pickle.dumps((sweep.pairs[index], sweep.seed)),
@@ -107,7 +107,7 @@ def _expected_rounds(sweep: Sweep) -> float:
 
 
 def _environment(sweep: Sweep) -> dict[str, str]:
-    """As a trial's: one that asks for no GPU sees none."""
+    """Return the environment of a trial's process: without a GPU in its resources it sees none."""
     unseen = {} if sweep.resources_per_trial.get("gpu") else {"CUDA_VISIBLE_DEVICES": ""}
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": threads} | unseen

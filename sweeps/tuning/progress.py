@@ -1,10 +1,10 @@
-"""What a person sees during a sweep: one block redrawn on a terminal, one line per event anywhere else."""
+"""The progress display: a block that is redrawn on a terminal, or a line per event elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -13,31 +13,25 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from sweeps.results.leaderboard import (
-    UNRANKED,
-    Status,
-    TrialRecord,
-    differences,
-    how_ended,
-    percent,
-    varying_axes,
-)
+from sweeps.results.leaderboard import differences, percent, varying_axes
+from sweeps.results.records import UNRANKED, Status, TrialRecord, how_ended
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams, from_axes
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import cause_of, error_of
 
-UNDER_WAY = ("running", "interrupted")  # the latter go on when there is room
+UNDER_WAY = ("running", "interrupted")  # interrupted trials continue when there is room
 STATES: tuple[Status, ...] = ("running", "finished", "pruned", "diverged", "failed", "interrupted")
 LAST_EVENTS = 5  # lines of the block
 REDRAWS_PER_S = 2
 
 
 @dataclass
-class Seen:
-    """One trial as the display knows it."""
+class TrialProgress:
+    """One trial in the display."""
 
     number: int
-    params: Mapping[str, Any]
+    params: TrialParams
     status: Status = "running"
     history: TrialHistory = field(default_factory=TrialHistory)
 
@@ -47,62 +41,61 @@ class Seen:
 
     @property
     def score(self) -> float | None:
-        """Of its best round."""
+        """The score of the best round."""
         return self.history.score
-
-    @property
-    def name(self) -> str:
-        """With its learner, where a sweep has several."""
-        learner = self.params.get("learner")
-        return f"trial {self.number} ({learner})" if learner else f"trial {self.number}"
 
 
 @dataclass
-class State:
-    """All that the display shows. Times are seconds since the sweep started or was resumed."""
+class SweepProgress:
+    """The content of the display. Times are seconds since the sweep started or was resumed."""
 
     total: int  # trials
     rounds: int  # of a trial that is not stopped early
     chance: float
+    several_learners: bool = False
     elapsed: float = 0.0
-    before: float = 0.0  # trials' worth of work that was done before this start
-    trials: dict[str, Seen] = field(default_factory=dict)
+    before: float = 0.0  # work that was done before this start, in trials
+    trials: dict[str, TrialProgress] = field(default_factory=dict)
     events: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_EVENTS))
 
-    def seen(self) -> list[Seen]:
-        """A copy in one step: the block is drawn by a thread while the driver adds trials."""
+    def snapshot(self) -> list[TrialProgress]:
+        """Return a copy, made in one step: a thread draws the block while the driver adds trials."""
         return list(self.trials.values())
 
     @property
-    def best(self) -> Seen | None:
-        """The one that leads the leaderboard; the earlier trial on a tie."""
-        able = [t for t in self.seen() if t.history.best and t.status not in UNRANKED]
+    def best(self) -> TrialProgress | None:
+        """The trial that leads the leaderboard; on a tie the earlier one."""
+        able = [t for t in self.snapshot() if t.history.best and t.status not in UNRANKED]
         return max(able, key=lambda t: t.score or 0.0, default=None)
 
+    def name(self, trial: TrialProgress) -> str:
+        """Return the trial's number, with its learner if the sweep has several."""
+        return f"trial {trial.number} ({trial.params.learner})" if self.several_learners else f"trial {trial.number}"
+
     def ended(self) -> int:
-        return sum(t.status not in UNDER_WAY for t in self.seen())
+        return sum(t.status not in UNDER_WAY for t in self.snapshot())
 
     def done(self) -> float:
-        """Trials that ended, and what the others have done, in trials."""
-        return sum(min(1.0, t.round / self.rounds) if t.status in UNDER_WAY else 1.0 for t in self.seen())
+        """Return the work that is done, in trials: a running trial counts by its share of rounds."""
+        return sum(min(1.0, t.round / self.rounds) if t.status in UNDER_WAY else 1.0 for t in self.snapshot())
 
     def time_left(self) -> float | None:
-        """Seconds, from the pace so far; None until half a trial has been done. Pruning is in the pace."""
+        """Return the expected seconds left, at the pace so far, pruning included; None before half a trial is done."""
         fresh = self.done() - self.before
         return self.elapsed * (self.total - self.done()) / fresh if fresh >= 0.5 else None
 
     def best_line(self) -> str:
         if (best := self.best) is None:
             return f"no score yet (chance {percent(self.chance)})"
-        axes = varying_axes([t.params for t in self.seen()])
+        axes = varying_axes([t.params for t in self.snapshot()])
         score = f"best {percent(best.score)} (chance {percent(self.chance)})"
-        where = f"{score}: {best.name}, round {best.history.best_round}"
-        return f"{where}  {differences(best.params, axes, str(best.params.get('learner', '')))}".rstrip()
+        where = f"{score}: {self.name(best)}, round {best.history.best_round}"
+        return f"{where}  {differences(best.params, axes)}".rstrip()
 
 
-def render(state: State) -> Group:
-    """The block. No line is wider than the console: long ones are folded, the last events are cut."""
-    counts = Counter(trial.status for trial in state.seen())
+def render(state: SweepProgress) -> Group:
+    """Return the block. No line is wider than the console: long ones are folded, the last events are cut."""
+    counts = Counter(trial.status for trial in state.snapshot())
     pending = max(0, state.total - len(state.trials))
     left = state.time_left()
     words = [f"{counts[name]} {name}" for name in STATES if counts[name] or name in ("running", "finished", "pruned")]
@@ -122,15 +115,16 @@ def bar(share: float, width: int = 40) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """75 -> `1:15`, 3,700 -> `1:01:40`."""
+    """Format seconds: 75 is `1:15`, 3,700 is `1:01:40`."""
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 class Progress(Callback):
-    """Follows a sweep of `total` trials of up to `rounds` rounds and shows it on `stream`.
+    """Shows a sweep of `total` trials of up to `rounds` rounds on `stream`.
 
-    `earlier` gives the trials of a sweep that is resumed, under the numbers that they have in the leaderboard.
+    `earlier` returns the trials of a resumed sweep, with their numbers in the leaderboard. `learners` are the names of
+    the sweep's learners.
     """
 
     def __init__(
@@ -140,8 +134,10 @@ class Progress(Callback):
         chance: float,
         stream: TextIO,
         earlier: Callable[[], Iterable[TrialRecord]] = tuple,
+        learners: Sequence[str] = ("",),
     ) -> None:
-        self.state, self._earlier = State(total, rounds, chance), earlier
+        self.state = SweepProgress(total, rounds, chance, len(learners) > 1)
+        self._earlier, self._learners = earlier, learners
         self._stream, self._live = stream, None  # type: TextIO, Live | None
         self._start, self._first_step = time.monotonic(), True
 
@@ -154,13 +150,13 @@ class Progress(Callback):
             self._live.start()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """On the first step of a resumed sweep, take in what there is."""
+        """On the first step of a resumed sweep, add the trials that it has."""
         if not self._first_step:
             return
         self._first_step = False
         for one in self._earlier():
             status: Status = "interrupted" if one.status == "running" else one.status
-            self.state.trials[one.trial_id] = Seen(one.number, one.params, status, one.history)
+            self.state.trials[one.trial_id] = TrialProgress(one.number, one.params, status, one.history)
         self.state.before = self.state.done()
         if self.state.trials:
             self._event(f"resumed with {self.state.ended()} trials done")
@@ -169,7 +165,7 @@ class Progress(Callback):
         again = trial.trial_id in self.state.trials
         seen = self._seen(trial)
         seen.status = "running"
-        self._event(f"{seen.name} {'restored' if again else 'started'}")
+        self._event(f"{self.state.name(seen)} {'restored' if again else 'started'}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -185,20 +181,20 @@ class Progress(Callback):
         seen = self._seen(trial)
         seen.status = how_ended(trial.last_result, self.state.rounds)
         where = f" at round {seen.round}" if seen.status in ("pruned", "diverged") else ""
-        score = "" if seen.status == "diverged" else f", {percent(seen.score)}"  # what it was before is of no use
-        self._event(f"{seen.name} {seen.status}{where}{score}")
+        score = "" if seen.status == "diverged" else f", {percent(seen.score)}"  # its earlier score does not count
+        self._event(f"{self.state.name(seen)} {seen.status}{where}{score}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         why = cause_of(error_of(trial))
-        self._event(f"{self._seen(trial).name} goes on from its last checkpoint after {why}")
+        self._event(f"{self.state.name(self._seen(trial))} goes on from its last checkpoint after {why}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         seen = self._seen(trial)
         seen.status = "failed"
-        self._event(f"{seen.name} failed after round {seen.round}: {cause_of(error_of(trial))}")
+        self._event(f"{self.state.name(seen)} failed after round {seen.round}: {cause_of(error_of(trial))}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        for trial in trials:  # a time budget and Ctrl-C end trials without a word
+        for trial in trials:  # Tune does not report trials that a time budget or Ctrl-C ended
             seen = self.state.trials.get(trial.trial_id)
             if seen is not None and seen.status == "running":
                 seen.status = how_ended(trial.last_result, self.state.rounds, error=trial.status == "ERROR")
@@ -206,9 +202,9 @@ class Progress(Callback):
             self._live.stop()
             self._live = None
 
-    def _seen(self, trial: Any) -> Seen:
+    def _seen(self, trial: Any) -> TrialProgress:
         known = self.state.trials
-        return known.setdefault(trial.trial_id, Seen(len(known), dict(trial.config)))
+        return known.setdefault(trial.trial_id, TrialProgress(len(known), from_axes(trial.config, self._learners[0])))
 
     def _event(self, text: str) -> None:
         line = f"{minutes(time.monotonic() - self._start):>7}  {text}"

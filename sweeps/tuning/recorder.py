@@ -15,10 +15,13 @@ import yaml
 from ray.tune import Callback, Checkpoint
 
 from sweeps.results import pareto, rungs
-from sweeps.results.files import BESIDE, FINALISTS, checkpoint_hash, finalists_parquet
-from sweeps.results.finals import Final, clusters_of, left_out, markdown
-from sweeps.results.leaderboard import TrialRecord, by_score, how_ended, write_all
-from sweeps.results.run_folder import BEST, winner
+from sweeps.results.checkpoint_hash import checkpoint_hash
+from sweeps.results.finals import left_out, markdown
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import Final, TrialRecord, by_score, clusters_of, how_ended, winner
+from sweeps.results.run_folder import BEST
+from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
+from sweeps.results.trial_params import from_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import STOP_FOLDER
@@ -62,8 +65,7 @@ class Recorder(Callback):
         self.records[trial.trial_id] = TrialRecord(
             trial_id=trial.trial_id,
             number=len(self.records),
-            learner=self._sweep.resolve(trial.config)[0].learner.name,
-            params=dict(trial.config),
+            params=from_axes(trial.config, self._sweep.learners[0]),
             status="running",
         )
 
@@ -175,6 +177,7 @@ class Recorder(Callback):
             records,
             baselines=self._baselines,
             rounds=self.rounds,
+            learners=self._sweep.learners,
             remarks=[*self._remarks, *self.conclusions()],
             section=section,
         )

@@ -1,11 +1,11 @@
-"""From a `Sweep` to finished trials: Ray, the searcher, ASHA, tracking, progress, and resuming."""
+"""Run a sweep's trials: prepare hosts and callbacks, search with Ray Tune, train the finalists, and sum up."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,21 +17,22 @@ from ray.tune import CheckpointConfig
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
-from sweeps.persistence.interrupt import in_order
+from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.persistence.snapshot import SNAPSHOT, Snapshot
-from sweeps.resources.cost_limit import Spending
-from sweeps.resources.placement import Seating, machine, seating
+from sweeps.persistence.study import storage_of
+from sweeps.resources.cost_limit import CostLimit
+from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.finals import candidates
+from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
-from sweeps.spec.sweep import LEARNER, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable
-from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
-from sweeps.tuning.stopping import Stops
-from sweeps.tuning.study import storage_of
+from sweeps.tuning.stopping import SweepStopper
 from trainables.core import Task
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
@@ -39,189 +40,163 @@ from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsC
 from trainables.runtime.trial import Hosts, TaskWithSearchSplit, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
-SMALL_SWEEP = 200  # trials up to which every event is snapshotted at once
+SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a run is given: the sweep, its folder, the cluster, and where to report."""
+
+    sweep: Sweep
+    folder: Path  # runs/<sweep>
+    capacity: Capacity
+    tracking: MLflowTracking
+    cost_limit: CostLimit | None = None  # None: the prices of the machines are not known
+    remarks: Sequence[str] = ()  # findings of guards, for the leaderboard
+    resume: bool = False
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the search and the finalists share."""
+
+    placement: Placement
+    threads: int  # of each process that trains
+    hosts: Hosts
+    workers: WorkerGroupShape | None  # processes that train each trial, if not its own process or a host does
+    trials_at_once: int | None
+    untouched: dict[str, Any]  # learner -> Ray's reference to the metrics of its base before training
+    baselines: dict[str, float]  # the recorder shares it
+    recorder: Recorder
+    searcher: OptunaSearcher
+    stopper: SweepStopper
+    callbacks: list[tune.Callback]
+
+
+@dataclass(frozen=True)
+class SearchEnd:
+    """How the search ended."""
+
+    trials: list[Any]  # Tune's
+    over_budget: bool = False  # the time or the money was used up
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep left: its records, how long it took, and whether it was interrupted before the end."""
+    """The results of a run, for the summary."""
 
     recorder: Recorder
     tracking: MLflowTracking
-    baselines: dict[str, float]  # of the first pair's task, with `chance` and, once measured, `untouched`
+    baselines: dict[str, float]  # of the first pair's task: also `chance` and, if it was measured, `untouched`
     untouched: dict[str, dict[str, Any]]  # learner -> metrics of its base before training
     seconds: float
-    interrupted: bool
-    cause: str | None  # what trial after trial failed with, which ended the sweep
-    dollars: float | None  # that its machines cost meanwhile, where that is known
-    seating: dict[str, Any]  # `threads` of a trial's process and the `shape` of its host: what its last bits depend on
+    interrupted: bool  # before the search or the finalists were done
+    cause: str | None  # the failure of several trials in a row that ended the sweep
+    dollars: float | None  # cost of the machines; None if it is not known
+    placement: dict[str, Any]  # `threads` of a process and `shape` of a host: the last bits of a score depend on them
 
 
-def run(
-    sweep: Sweep,
-    folder: Path,
-    tracking: MLflowTracking,
-    largest: Capacity,
-    held: ExitStack,
-    costs: Spending | None = None,
-    remarks: Sequence[str] = (),
-    resume: bool = False,
-    verbose: bool = False,
-) -> Outcome:
-    """Run or resume a validated sweep in `folder` (`runs/<sweep>`), inside `cluster`, which yields `largest`.
+def run(context: RunContext, cleanup: ExitStack) -> Outcome:
+    """Run or resume a validated sweep on a connected Ray cluster. `cleanup` will end its hosts.
 
-    Its hosts end with `held`. `costs` counts dollars where machines are rented; `remarks` are what guards found, for
-    the leaderboard. Ctrl-C ends it in order; all work is kept.
+    Ctrl-C ends the run early and keeps all work.
     """
     start = time.monotonic()
+    prepared = prepare(context, cleanup)
+    end = search(context, prepared)
+    untouched = measure_untouched_bases(prepared, end.interrupted)
+    record_search(context, prepared, end)
+    confirmed = confirm_finalists(context, prepared, end)
+    return summarise(context, prepared, untouched, not confirmed or end.interrupted, time.monotonic() - start)
+
+
+def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
+    """Start the hosts, begin to measure untouched bases, and build what Tune calls."""
+    sweep, capacity = context.sweep, context.capacity
     task = sweep.pairs[0].task
+    placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
+    if placement.shape is not None or placement.why or placement.team:
+        print(placement, flush=True)
+    threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
+    hosts = _start_hosts(sweep, placement, threads)
+    cleanup.callback(_end_hosts, hosts)
+    untouched = measure_bases(sweep, hosts, placement.team)
     baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
-    plan = seating(sweep, machine(sweep, largest.cores, largest.gpus))
-    if plan.shape is not None or plan.why or plan.team:
-        print(plan, flush=True)
-    threads = _threads(sweep, plan, largest)
-    hosts = _hosts(sweep, plan, threads)
-    held.callback(_end, hosts)
-    measuring = measure_bases(sweep, hosts, plan.team)
-    recorder = Recorder(folder, sweep, baselines, remarks)
-    searcher = _searcher(sweep, folder, costs.may_start if costs else None)
-    progress = Progress(sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values())
-    free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
-    stops = Stops(folder, sweep.rounds, sweep.time_budget_s)
-    team = plan.team or _elsewhere(sweep, hosts, largest)
-    own = sweep.max_concurrent_trials
-    if own is None and team:  # Tune sees only the trials' own processes, which take nothing
-        own = largest.trials(sweep.resources_per_trial)
-    seats = plan.seats * plan.hosts if hosts else None
-    side_by_side = min(filter(None, (seats, own)), default=None)
-    callbacks = [recorder, tracking, progress, free, *([costs] if costs else [])]
-    with in_order() as pressed:
-        trials = _tune(sweep, side_by_side, hosts, team, folder, searcher, stops, callbacks, resume, verbose)
-    recorder.tidy_ended()
-
-    over = stops.over or bool(costs and costs.stopped)
-    if stops.over:
-        print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume goes on with every trial")
-    if costs and costs.stopped:
-        print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
-    unfinished = [trial for trial in trials if trial.status not in ("TERMINATED", "ERROR")]
-    broken_off = any(record.status == "interrupted" for record in recorder.records.values())  # Tune: "TERMINATED"
-    interrupted = not over and (pressed() or bool(unfinished) or broken_off or len(trials) < sweep.num_samples)
-    within_s = ANSWER_S if interrupted else WAIT_FOR_HOST_S
-    before = {name: metrics for name, reference in measuring.items() if (metrics := measured(reference, within_s))}
-    if before:
-        baselines["untouched"] = max(metrics["score"] for metrics in before.values())
-    recorder.judge()
-    for record in recorder.records.values():
-        if record.notes:
-            tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
-    if resume:  # the test split is asked once
-        left = Run.read(folder)
-        recorder.finals, recorder.clusters, recorder.trivial = left.finals, left.clusters, left.trivial
-        recorder.lost = left.lost
-    if not recorder.finals:
-        recorder.keep_best(trials)
-    recorder.write()
-    chosen = candidates(list(recorder.records.values()), sweep.finalists, sweep.defaults(), sweep.rounds)
-    if sweep.finalists and chosen and not (interrupted or over or recorder.finals):
-        print(f"finalists: {len(chosen)} configurations are trained again, with other seeds, and asked the test split")
-        confirmed = confirm(sweep, chosen, hosts, team, side_by_side, folder)
-        if confirmed is None:
-            interrupted = True
-        else:
-            on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
-            trivial = {"chance": task.chance, **on_test.baselines()}
-            recorder.confirm(*confirmed, task.test(), trivial)
-        for one in recorder.finals:
-            if one.trial_id is not None:
-                tracking.tag(one.trial_id, {"finalist": True, "test_score": f"{one.score:.4f}"})
-    bits = {"threads": threads, "shape": asdict(plan.shape) if plan.shape else None}
-    if costs:
-        costs.close()
-    spent, seconds = costs.dollars if costs else None, time.monotonic() - start
-    return Outcome(recorder, tracking, baselines, before, seconds, interrupted, stops.cause, spent, bits)
-
-
-def _tune(
-    sweep: Sweep,
-    side_by_side: int | None,
-    hosts: Hosts,
-    team: WorkerGroupShape | None,
-    folder: Path,
-    searcher: OptunaSearcher,
-    stops: Stops,
-    callbacks: list[tune.Callback],
-    resume: bool,
-    verbose: bool,
-) -> list[Any]:
-    """`tune.run` rather than `Tuner`, whose restore brings back pickled callbacks. Returns Tune's trials."""
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0" if sweep.num_samples <= SMALL_SWEEP else "10"
-    snapshot = Snapshot(folder / SNAPSHOT)
-    restored = resume and snapshot.restore(folder / "tune")
-    if resume and not restored:  # killed in its first moments
-        searcher.settle()
-    analysis = tune.run(
-        trainable(Trial, sweep, hosts, team),
-        name="tune",
-        storage_path=str(folder.resolve()),
-        metric="score",
-        mode="max",
-        num_samples=sweep.num_samples,
-        stop=stops,
-        search_alg=searcher,
-        scheduler=_asha(sweep),
-        max_concurrent_trials=side_by_side,
-        reuse_actors=True,
-        max_failures=MAX_FAILURES,
-        raise_on_failed_trial=False,
-        # Not num_to_keep: Tune deletes before it writes the snapshot that no longer needs what it deletes, and a driver
-        # killed in between cannot be resumed. The recorder tidies up later instead.
-        checkpoint_config=CheckpointConfig(
-            checkpoint_score_attribute="score", checkpoint_score_order="max", checkpoint_frequency=1
-        ),
-        resume_config=ResumeConfig() if restored else None,
-        callbacks=[*callbacks, stops, snapshot],
-        trial_dirname_creator=lambda trial: trial.trial_id,
-        verbose=2 if verbose else 0,
+    recorder = Recorder(context.folder, sweep, baselines, context.remarks)
+    costs = context.cost_limit
+    stopper = SweepStopper(context.folder, sweep.rounds, sweep.time_budget_s)
+    progress = Progress(
+        sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values(), sweep.learners
     )
-    return analysis.trials
+    free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
+    return Prepared(
+        placement=placement,
+        threads=threads,
+        hosts=hosts,
+        workers=workers,
+        trials_at_once=trials_at_once(sweep, placement, capacity),
+        untouched=untouched,
+        baselines=baselines,
+        recorder=recorder,
+        searcher=OptunaSearcher(
+            SearchSettings.of_sweep(sweep), storage_of(context.folder), costs.may_start if costs else None
+        ),
+        stopper=stopper,
+        callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
+    )
 
 
-def _threads(sweep: Sweep, plan: Seating, largest: Capacity) -> int:
-    """Of the process that trains: hosts share the cores that there may be, and other trials have what they ask for."""
-    if plan.team is not None:
-        return max(1, int(plan.team.cpus))
-    if plan.shape is None:
+def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> WorkerGroupShape | None:
+    """Return the processes that train each trial; None if its own process or a host does.
+
+    On several nodes a trial without a host gets a worker process: the trial's own then stays on the driver's node,
+    whose disk keeps the checkpoints.
+    """
+    if placement.team is not None or placement.shape is not None or capacity.nodes == 1:
+        return placement.team
+    resources = sweep.resources_per_trial
+    return WorkerGroupShape(1, resources.get("cpu", 0), resources.get("gpu", 0))
+
+
+def trials_at_once(sweep: Sweep, placement: Placement, capacity: Capacity) -> int | None:
+    """Return how many trials may run at the same time; None if Ray finds out from their resources."""
+    limit = sweep.max_concurrent_trials
+    if limit is None and workers_of(sweep, placement, capacity):  # the trials' own processes ask Ray for nothing
+        limit = capacity.trials(sweep.resources_per_trial)
+    seats = placement.seats * placement.hosts if placement.shape is not None else None
+    return min(filter(None, (seats, limit)), default=None)
+
+
+def threads_per_process(sweep: Sweep, placement: Placement, capacity: Capacity) -> int:
+    """Return the threads of a process that trains: hosts share the cores, other trials have those that they ask for."""
+    if placement.team is not None:
+        return max(1, int(placement.team.cpus))
+    if placement.shape is None:
         return max(1, int(sweep.resources_per_trial.get("cpu", 1)))  # as Ray sets OMP_NUM_THREADS
     bases = len({pair.base for pair in sweep.pairs})
-    return max(1, int(min(largest.smallest, largest.cores // (bases * plan.hosts))))
+    return max(1, int(min(capacity.smallest, capacity.cores // (bases * placement.hosts))))
 
 
-def _hosts(sweep: Sweep, plan: Seating, threads: int) -> Hosts:
-    """Actors for every base of the sweep; none where trials do not share bases."""
-    if plan.shape is None:
+def _start_hosts(sweep: Sweep, placement: Placement, threads: int) -> Hosts:
+    """Start actors for every base of the sweep; none if trials do not share bases."""
+    if placement.shape is None:
         return {}
     bases = sorted({pair.base for pair in sweep.pairs})
     gpus = sweep.resources_per_trial.get("gpu", 0)
-    return {base: start_hosts(base, plan.shape, plan.hosts, threads, gpus) for base in bases}
+    return {base: start_hosts(base, placement.shape, placement.hosts, threads, gpus) for base in bases}
 
 
-def _end(hosts: Hosts) -> None:
-    """Tune holds what trials were given as long as Ray lives, and with it hosts and their cores."""
+def _end_hosts(hosts: Hosts) -> None:
+    """Kill the hosts. Tune keeps a reference to them, and so their cores, as long as Ray runs."""
     for of_base in hosts.values():
         for host in of_base:
             ray.kill(host)
 
 
-def _elsewhere(sweep: Sweep, hosts: Hosts, largest: Capacity) -> WorkerGroupShape | None:
-    """Of trials without a host, where there are several nodes: so their own processes are on this one's disk."""
-    if hosts or largest.nodes == 1:
-        return None
-    asked = sweep.resources_per_trial
-    return WorkerGroupShape(1, asked.get("cpu", 0), asked.get("gpu", 0))
-
-
-def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:
+def scheduler_of(sweep: Sweep) -> AsyncHyperBandScheduler:
+    """Return ASHA with the sweep's rounds, grace period and reduction factor."""
     return AsyncHyperBandScheduler(
         time_attr="training_iteration",
         max_t=sweep.rounds,
@@ -230,17 +205,141 @@ def _asha(sweep: Sweep) -> AsyncHyperBandScheduler:
     )
 
 
-def _searcher(sweep: Sweep, folder: Path, may_start: Callable[[], bool | None] | None) -> OptunaSearcher:
-    return OptunaSearcher(
-        sweep.joined_space(),
-        storage=storage_of(folder),
-        study_name=sweep.name,
-        seed=sweep.seed,
-        sampler=sweep.search,
-        accept=sweep.resolve,
-        may_start=may_start,
-        objectives=sweep.objectives,
-        rounds=sweep.rounds,
-        enqueue=[*sweep.first, *sweep.defaults()],
-        shared=LEARNER if len(sweep.pairs) > 1 else None,
+def search(context: RunContext, prepared: Prepared) -> SearchEnd:
+    """Run all trials. Prints which budget ended the search, if one did."""
+    sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
+    with graceful_interrupt() as was_pressed:
+        trials = _tune(context, prepared)
+    recorder.tidy_ended()
+    over_time, over_cost = prepared.stopper.over, bool(costs and costs.stopped)
+    if over_time:
+        print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume continues every trial")
+    if costs and over_cost:
+        print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
+    if over_time or over_cost:
+        return SearchEnd(trials, over_budget=True)
+    states = [trial.status for trial in trials]
+    return SearchEnd(
+        trials, interrupted=was_pressed() or is_incomplete(states, recorder.records.values(), sweep.num_samples)
+    )
+
+
+def is_incomplete(states: Sequence[str], records: Iterable[TrialRecord], num_samples: int) -> bool:
+    """Return whether some of `num_samples` trials have not ended. `states` are Tune's, of those that were started."""
+    unfinished = any(state not in ("TERMINATED", "ERROR") for state in states)
+    cut_off = any(record.status == "interrupted" for record in records)  # Tune calls these TERMINATED, too
+    return unfinished or cut_off or len(states) < num_samples
+
+
+def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
+    """Call `tune.run` and return Tune's trials. `Tuner` would restore pickled callbacks on resume."""
+    sweep, folder = context.sweep, context.folder
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0" if sweep.num_samples <= SMALL_SWEEP else "10"
+    snapshot = Snapshot(folder / SNAPSHOT)
+    restored = context.resume and snapshot.restore(folder / "tune")
+    if context.resume and not restored:  # the driver was killed before Tune's first snapshot
+        prepared.searcher.settle()
+    analysis = tune.run(
+        trainable(Trial, sweep, prepared.hosts, prepared.workers),
+        name="tune",
+        storage_path=str(folder.resolve()),
+        metric="score",
+        mode="max",
+        num_samples=sweep.num_samples,
+        stop=prepared.stopper,
+        search_alg=prepared.searcher,
+        scheduler=scheduler_of(sweep),
+        max_concurrent_trials=prepared.trials_at_once,
+        reuse_actors=True,
+        max_failures=MAX_FAILURES,
+        raise_on_failed_trial=False,
+        # Not num_to_keep: Tune deletes checkpoints before it writes a snapshot that does not name them, and a driver
+        # that is killed in between cannot be resumed. The recorder deletes them later instead.
+        checkpoint_config=CheckpointConfig(
+            checkpoint_score_attribute="score", checkpoint_score_order="max", checkpoint_frequency=1
+        ),
+        resume_config=ResumeConfig() if restored else None,
+        callbacks=[*prepared.callbacks, snapshot],  # last, so that it keeps what the others have written
+        trial_dirname_creator=lambda trial: trial.trial_id,
+        verbose=2 if context.verbose else 0,
+    )
+    return analysis.trials
+
+
+def measure_untouched_bases(prepared: Prepared, interrupted: bool) -> dict[str, dict[str, Any]]:
+    """Return, by learner, the metrics of its base before training; add the best score to the baselines.
+
+    After an interruption this waits only a moment for a measurement that is not done.
+    """
+    within_s = ANSWER_S if interrupted else WAIT_FOR_HOST_S
+    found = {name: metrics for name, wait in prepared.untouched.items() if (metrics := measured(wait, within_s))}
+    if found:
+        prepared.baselines["untouched"] = max(metrics["score"] for metrics in found.values())
+    return found
+
+
+def record_search(context: RunContext, prepared: Prepared, end: SearchEnd) -> None:
+    """Write the search's results, and tag warnings in MLflow. A resumed sweep keeps the finalists that it had."""
+    recorder = prepared.recorder
+    recorder.judge()
+    for record in recorder.records.values():
+        if record.notes:
+            context.tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
+    if context.resume:
+        earlier = Run.read(context.folder)
+        recorder.finals, recorder.clusters, recorder.trivial = earlier.finals, earlier.clusters, earlier.trivial
+        recorder.lost = earlier.lost
+    if not recorder.finals:
+        recorder.keep_best(end.trials)
+    recorder.write()
+
+
+def due_finalists(
+    sweep: Sweep, records: Sequence[TrialRecord], end: SearchEnd, earlier: Sequence[Final]
+) -> list[Candidate]:
+    """Return the configurations to train again: none before the search is done, and none after `earlier` finalists.
+
+    The test split is scored only once.
+    """
+    if not sweep.finalists or end.interrupted or end.over_budget or earlier:
+        return []
+    return candidates(list(records), sweep.finalists, sweep.defaults(), sweep.rounds)
+
+
+def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -> bool:
+    """Train the finalists and record their scores on the test split. Return False if Ctrl-C came first."""
+    sweep, recorder = context.sweep, prepared.recorder
+    chosen = due_finalists(sweep, list(recorder.records.values()), end, recorder.finals)
+    if not chosen:
+        return True
+    print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
+    confirmed = confirm(sweep, chosen, prepared.hosts, prepared.workers, prepared.trials_at_once, context.folder)
+    if confirmed is None:
+        return False
+    task = sweep.pairs[0].task
+    on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
+    recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
+    for final in recorder.finals:
+        if final.trial_id is not None:
+            context.tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})
+    return True
+
+
+def summarise(
+    context: RunContext, prepared: Prepared, untouched: dict[str, dict[str, Any]], interrupted: bool, seconds: float
+) -> Outcome:
+    """Stop counting dollars, and collect the outcome."""
+    costs, shape = context.cost_limit, prepared.placement.shape
+    if costs:
+        costs.close()
+    return Outcome(
+        recorder=prepared.recorder,
+        tracking=context.tracking,
+        baselines=prepared.baselines,
+        untouched=untouched,
+        seconds=seconds,
+        interrupted=interrupted,
+        cause=prepared.stopper.cause,
+        dollars=costs.dollars if costs else None,
+        placement={"threads": prepared.threads, "shape": asdict(shape) if shape else None},
     )

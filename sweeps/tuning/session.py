@@ -1,4 +1,4 @@
-"""One run of a sweep script: its folder, what is checked first, the run, and what is said at the end."""
+"""One run of a sweep script: check the input, choose the folder, connect to Ray, run, and print the result."""
 
 from __future__ import annotations
 
@@ -6,92 +6,75 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sweeps.cli.flags import Flags
-from sweeps.persistence.interrupt import going_on_with
+from sweeps.persistence.interrupt import explain_resume
 from sweeps.persistence.lock import driving
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.persistence.provenance import describe
 from sweeps.persistence.resume_check import check_same
-from sweeps.resources.placement import loner, with_devices
+from sweeps.resources.placement import unshareable_learner, with_devices
 from sweeps.resources.worker_groups import check_states, team_of
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.statistics import smallest_difference
 from sweeps.spec.data_summary import data_of
+from sweeps.spec.deserialize import rebuild
+from sweeps.spec.exit_codes import Ended
+from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput, Sweep
 from trainables.atomic import replace_file
 from trainables.checks.guards import inspect
 
-Ended = Literal["finished", "interrupted", "failed"]
+if TYPE_CHECKING:  # these import Ray, which takes seconds, and bad input is refused before
+    from sweeps.resources.ray_cluster import Capacity
+    from sweeps.tuning.runner import RunContext
 
 
-def session(sweep: Sweep, flags: Flags, script: Path, argv: list[str]) -> Ended:
-    """Check, run, show. Returns how the sweep ended. Raises BadInput before anything is started."""
-    remarks = check(sweep, flags.allow)
-    if flags.mirror and flags.resume:
-        bring(flags.mirror, flags.storage_path / (flags.name or sweep.name))
-    folder, sweep = choose_folder(sweep, flags)
-    mirror = Mirror(flags.mirror, folder) if flags.mirror else None
-    if mirror and not flags.resume:
-        if mirror.exists():
-            raise BadInput(
-                f"--mirror {flags.mirror} has a {folder.name!r} already; give another --name, or add --resume"
-            )
-        mirror.check_ours()
+def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]) -> Ended:
+    """Check and run a sweep, print the result, and return how it ended. Raises BadInput before anything starts."""
+    remarks = check(sweep, options.allow)
+    folder, sweep, mirror = choose_folder(sweep, options)
     facts = describe(sweep) | {"guards": remarks}
-    if flags.resume:
+    if options.resume:
         check_same(folder, facts)
-        from sweeps.spec.deserialize import rebuild
-
         check_states(rebuild(Run.read(folder).facts), sweep)
 
-    from sweeps.resources.cost_limit import SPENT, spending
-    from sweeps.resources.ray_cluster import cluster
+    from sweeps.resources.cost_limit import SPENT, cost_limit_of
     from sweeps.tracking.mlflow_callback import MLflowTracking
     from sweeps.tracking.mlflow_store import store_uri
-    from sweeps.tuning.runner import run
+    from sweeps.tuning.runner import RunContext, run
     from sweeps.tuning.summary import resume_command, show
-    from trainables.runtime.base_transfer import serve_bases
 
-    store_uri(Path.cwd())  # refuses a store that MLflow does not have, before anything is made
+    store_uri(Path.cwd())  # refuses a kind of store that MLflow does not have, before a folder is made
 
-    with contextlib.ExitStack() as held:
-        if flags.resume:
-            held.enter_context(driving(folder))
-        largest = held.enter_context(cluster(flags.address, flags.verbose, dashboard=team_of(sweep) is not None))
-        sweep = with_devices(sweep, largest.gpus)
-        largest.check(sweep.resources_per_trial)
-        if largest.nodes > 1:
-            held.enter_context(serve_bases(pair.base for pair in sweep.pairs if pair.learner.needs_base))
-        costs = spending(largest.autoscaler, sweep.max_cost)
-        if not flags.resume:
+    with contextlib.ExitStack() as cleanup:
+        if options.resume:
+            cleanup.enter_context(driving(folder))
+        sweep, capacity = _connect(sweep, options, cleanup)
+        costs = cost_limit_of(capacity.autoscaler, sweep.max_cost)
+        if not options.resume:
             create(folder, facts | {"command": [str(script), *argv]})
-            held.enter_context(driving(folder))
-        held.enter_context(going_on_with(resume_command(sweep, script, argv), folder))
+            cleanup.enter_context(driving(folder))
+        cleanup.enter_context(explain_resume(resume_command(sweep, script, argv), folder))
         if mirror:
-            held.enter_context(mirror.following())
+            cleanup.enter_context(mirror.following())
         if costs:
             costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
-        print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {folder}", flush=True)
-        if largest.gpus:
-            each = sweep.resources_per_trial.get("gpu", 0)
-            print(f"GPUs: {largest.gpus:g}; each trial or host gets {each:g} (--resources.gpu; 0: cores)")
-        for line in (*dict.fromkeys(line for pair in sweep.pairs for line in data_of(pair)), *remarks):
-            print(line, flush=True)
-        outcome = run(sweep, folder, tracking, largest, held, costs, remarks, flags.resume, flags.verbose)
-        show(outcome, sweep, folder, script, argv, flags.report)
+        context = RunContext(sweep, folder, capacity, tracking, costs, remarks, options.resume, options.verbose)
+        announce(context)
+        outcome = run(context, cleanup)
+        show(outcome, sweep, folder, script, argv, options.report)
         tracking.close()
     return "failed" if outcome.cause else "interrupted" if outcome.interrupted else "finished"
 
 
 def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
-    """Everything that can be known before anything starts; what the guards found but do not stop for, in words.
+    """Make every check that needs no Ray, and return the findings of guards that do not stop the sweep.
 
-    Raises BadInput, also for what a guard stops that is not in `allow`.
+    Raises BadInput, also for a finding that stops it, unless the guard is in `allow`.
     """
     try:
         sweep.validate()
@@ -104,9 +87,9 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
             adapter = pair.learner.adapter()
             if adapter and adapter.r:
                 base_sizes(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
-        loner(sweep)  # refuses seats for learners that cannot share a base
+        unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
         team_of(sweep)  # refuses several processes for learners that train in one
-    except ValueError as error:  # tasks and bases explain themselves in one line; they know nothing of sweeps
+    except ValueError as error:  # tasks and bases know nothing of sweeps; their messages are one line, too
         raise BadInput(str(error)) from error
     remarks = []
     for finding in (found for task in sweep.tasks() for found in inspect(task, smallest_difference)):
@@ -116,25 +99,38 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     return remarks
 
 
-def choose_folder(sweep: Sweep, flags: Flags) -> tuple[Path, Sweep]:
-    """The sweep's folder, and the sweep under its final name.
+def choose_folder(sweep: Sweep, options: RunOptions) -> tuple[Path, Sweep, Mirror | None]:
+    """Return the sweep's folder, the sweep under its final name, and the mirror of the folder if there is one.
 
-    A name that was asked for must be free; otherwise the next free one of NAME, NAME-2, NAME-3 is taken. `--resume`
-    takes the one that was asked for, or the latest. Raises BadInput.
+    --name must be free; without it, the first free name of NAME, NAME-2, NAME-3 is taken. --resume takes --name or
+    the latest, from the mirror if it is not here. Raises BadInput.
     """
-    root = flags.storage_path
-    taken = [n for n in _names(sweep.name) if (root / n / SWEEP_FILE).is_file()] if flags.name is None else [sweep.name]
-    if flags.resume:
-        name = taken[-1] if taken else sweep.name
-        if not (root / name / SWEEP_FILE).is_file():
-            raise BadInput(f"--resume: there is no sweep in {root / name}; start it without --resume")
-    elif flags.name:
-        name = flags.name
+    if options.mirror and options.resume:
+        bring(options.mirror, options.storage_path / (options.name or sweep.name))
+    folder = options.storage_path / _choose_name(sweep.name, options)
+    mirror = Mirror(options.mirror, folder) if options.mirror else None
+    if mirror and not options.resume:
+        if mirror.exists():
+            raise BadInput(
+                f"--mirror {options.mirror} has a {folder.name!r} already; give another --name, or add --resume"
+            )
+        mirror.check_ours()
+    return folder, dataclasses.replace(sweep, name=folder.name), mirror
+
+
+def _choose_name(stem: str, options: RunOptions) -> str:
+    root, name = options.storage_path, options.name
+    if options.resume:
+        begun = [n for n in _names(stem) if (root / n / SWEEP_FILE).is_file()] if name is None else [name]
+        latest = begun[-1] if begun else stem
+        if not (root / latest / SWEEP_FILE).is_file():
+            raise BadInput(f"--resume: there is no sweep in {root / latest}; start it without --resume")
+        return latest
+    if name:
         if (root / name).exists():
-            raise BadInput(f"--name {name}: {root / name} exists; choose another, or add --resume to go on with it")
-    else:
-        name = next(n for n in _names(sweep.name) if not (root / n).exists())
-    return root / name, dataclasses.replace(sweep, name=name)
+            raise BadInput(f"--name {name}: {root / name} exists; choose another, or add --resume to continue it")
+        return name
+    return next(n for n in _names(stem) if not (root / n).exists())
 
 
 def _names(stem: str) -> list[str]:
@@ -142,12 +138,39 @@ def _names(stem: str) -> list[str]:
 
 
 def create(folder: Path, facts: dict[str, Any]) -> None:
-    """Write `sweep.yaml` into a new folder. Raises BadInput where nothing can be written."""
+    """Write `sweep.yaml` into a new folder. Raises BadInput if the folder exists or cannot be written to."""
     try:
         folder.mkdir(parents=True)
         replace_file(folder / SWEEP_FILE, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True).encode())
-    except FileExistsError as error:  # another sweep of this name was started beside this one
+    except FileExistsError as error:  # another sweep took the name while this one connected to Ray
         free = next(name for name in _names(folder.name) if not (folder.parent / name).exists())
         raise BadInput(f"{folder} was begun meanwhile by another sweep; start again with --name {free}") from error
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
+
+
+def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -> tuple[Sweep, Capacity]:
+    """Connect to Ray until `cleanup`. Return the sweep with the GPUs that its trials get, and the cluster's capacity.
+
+    Raises BadInput if no cluster answers, or if it has no room for a trial.
+    """
+    from sweeps.resources.ray_cluster import cluster
+    from trainables.runtime.base_transfer import serve_bases
+
+    capacity = cleanup.enter_context(cluster(options.address, options.verbose, dashboard=team_of(sweep) is not None))
+    sweep = with_devices(sweep, capacity.gpus)
+    capacity.check(sweep.resources_per_trial)
+    if capacity.nodes > 1:
+        cleanup.enter_context(serve_bases(pair.base for pair in sweep.pairs if pair.learner.needs_base))
+    return sweep, capacity
+
+
+def announce(context: RunContext) -> None:
+    """Print what is about to run: trials, GPUs, data, and the guards' findings."""
+    sweep, capacity = context.sweep, context.capacity
+    print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {context.folder}", flush=True)
+    if capacity.gpus:
+        each = sweep.resources_per_trial.get("gpu", 0)
+        print(f"GPUs: {capacity.gpus:g}; each trial or host gets {each:g} (--resources.gpu; 0: CPU only)")
+    for line in (*dict.fromkeys(line for pair in sweep.pairs for line in data_of(pair)), *context.remarks):
+        print(line, flush=True)

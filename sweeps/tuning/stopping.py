@@ -1,4 +1,4 @@
-"""When a trial stops: the last round, a person's word. When the sweep does: time, one failure again and again."""
+"""When a trial stops (last round, `espalier stop`), and when the sweep does (time, repeated failures)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayActorError
 
-STOP_FOLDER = "stop"  # of a sweep's folder: a file for each trial that `espalier stop` named
-SAME = 3  # failures alike in a row, of more than one trial: the next would be, too
+STOP_FOLDER = "stop"  # in a sweep's folder; `espalier stop` writes a file for a trial into it
+SAME = 3  # equal failures in a row, in more than one trial, that end the sweep
 
 
-class Stops(tune.Stopper, tune.Callback):
-    """Asked after every round. `cause` is what trials failed with `SAME` times in a row, before any ended well.
+class SweepStopper(tune.Stopper, tune.Callback):
+    """Tells Tune after every round whether a trial stops, and ends the sweep on repeated failures or when time is up.
 
-    A process or node that dies is none of their doing: such a trial counts only when it has used up its restarts. A
-    set-up that fails is, although Ray calls it a dead actor, too.
-    With a cause, or when the time is `over`, the sweep ends as by Ctrl-C, so that `--resume` goes on with every trial.
-    Tune's own budget and `stop_all` would end the trials, too, and for ever: healthy ones beside those that fail.
+    `cause` is the failure that came `SAME` times in a row. A process or node that dies is not the trial's fault: such
+    a trial counts only when it has used up its restarts. A failed set-up counts, although Ray calls it a dead actor.
+    With a cause, or when the time is `over`, the sweep ends as by Ctrl-C, so that `--resume` continues every trial.
+    Tune's own budget and `stop_all` would end all trials for good, also healthy ones.
     """
 
     def __init__(self, folder: Path, rounds: int, time_budget_s: float | None = None) -> None:
         self._folder, self._rounds = folder / STOP_FOLDER, rounds
         self._end = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
         self.over = False
-        self._row: list[tuple[str, str]] = []  # trial, what it failed with
+        self._row: list[tuple[str, str]] = []  # failures since the last trial that ended well: trial id, cause
         self.cause: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -42,7 +42,7 @@ class Stops(tune.Stopper, tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.over = time.monotonic() > self._end
         if self.over or self.cause:
-            signal.raise_signal(signal.SIGUSR1)  # which Tune takes like Ctrl-C
+            signal.raise_signal(signal.SIGUSR1)  # Tune handles it as Ctrl-C
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = error_of(trial)
@@ -64,17 +64,17 @@ class Stops(tune.Stopper, tune.Callback):
 
 
 def error_of(trial: Any) -> BaseException:
-    """What a trial last failed with, from its own folder: Tune's copy may not be whole yet."""
+    """Return the last error of a trial, read from its own folder: Tune's copy may be incomplete."""
     try:
         return pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except Exception as unreadable:  # an error that cannot be unpickled here is a cause like any other
+    except Exception as unreadable:  # if the error cannot be unpickled here, report that
         return unreadable
 
 
 def cause_of(error: BaseException) -> str:
-    """`RuntimeError: what it said`, of the error inside Ray's wrapping, in one line."""
+    """Return `RuntimeError: message` in one line, for the error inside Ray's wrapper."""
     inner = getattr(error, "cause", None) or error
     said = str(inner).strip().splitlines() or [""]
-    if getattr(inner, "actor_init_failed", False):  # Ray has only the text of what a set-up raised, under its trace
+    if getattr(inner, "actor_init_failed", False):  # of a set-up's error Ray keeps only the text, after the traceback
         return said[-1].strip()
     return f"{type(inner).__name__}: {said[0]}"

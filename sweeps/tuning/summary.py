@@ -1,30 +1,32 @@
-"""What is said when a sweep ends: the leaderboard, the gain as format and as skill, and what to do next."""
+"""The summary at the end of a sweep: leaderboard, gain by format and by skill, and the next commands."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sweeps.cli.flags import has_name
 from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
-from sweeps.results.leaderboard import TrialRecord, print_table
+from sweeps.results.leaderboard import print_table
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, END_FILE, Run
+from sweeps.results.trial_params import to_axes
 from sweeps.spec.open_run import job_of
+from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.runner import Outcome
 from sweeps.tuning.stopping import SAME
 from trainables.atomic import replace_file
 
 
-def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[str], report: bool) -> None:
-    """Print the end of a sweep; write `end.yaml`, `best/config.yaml` and, if asked to, a `report`; tell MLflow."""
+def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Sequence[str], report: bool) -> None:
+    """Print the summary; write `end.yaml`, `best/config.yaml` and, with `report`, report.html; log them in MLflow."""
     keep_end(folder, outcome)
     records, best = list(outcome.recorder.records.values()), outcome.recorder.best()
     print()
@@ -43,31 +45,31 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: list[
     if best is None:
         print(f"no trial has a score yet; see {folder}")
     else:
-        command = shlex.join([called("espalier"), "reproduce", str(folder)])
+        command = shlex.join([program_path("espalier"), "reproduce", str(folder)])
         for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
             print(line)
-        keep_config(folder, best, command)
+        keep_config(folder, sweep, best, command)
         outcome.tracking.log_winner(best.trial_id, folder / BEST)
         print(f"train the winner again:\n  {command}")
     page = make_report(folder) if report else None
     if page is not None:
         outcome.tracking.log_plots(page.with_name("plots"))
-    outcome.tracking.flush()  # the page's address is known once the first events have arrived
+    outcome.tracking.flush()  # the address of the page is known only after the first events have arrived
     if outcome.dollars is not None:
         print(f"cost: {outcome.dollars:.2f} dollars for {len(records)} trials; the cluster costs until `ray down`")
     print(f"report: {page or folder / 'leaderboard.md'}; {outcome.seconds / 60:.1f} min")
     print(f"MLflow: {outcome.tracking.address()}")
 
 
-def resume_command(sweep: Sweep, script: Path, argv: list[str]) -> str:
-    """The same flags with this run's name, and `--resume`."""
+def resume_command(sweep: Sweep, script: Path, argv: Sequence[str]) -> str:
+    """Return the command that resumes the sweep: its flags, with its name and `--resume`."""
     named = [] if has_name(argv) else ["--name", sweep.name]
-    python = called(Path(sys.executable).name)
+    python = program_path(Path(sys.executable).name)
     return shlex.join([python, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"])
 
 
 def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
-    """The gain over the untouched base in its two parts, in points of score."""
+    """Return lines about the gain over the untouched base, in points of score: answer format and skill."""
     won = gain(best.score, untouched)
     if won is None or best.score is None:
         return []
@@ -80,18 +82,19 @@ def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def keep_config(folder: Path, best: TrialRecord, command: str) -> None:
-    """Beside the adapter in `best/`: which trial it is, what it scored, and the command that trains it again."""
+def keep_config(folder: Path, sweep: Sweep, best: TrialRecord, command: str) -> None:
+    """Write `best/config.yaml`: the trial, its score, and the command that trains it again."""
     target = folder / BEST
     target.mkdir(exist_ok=True)
     job = job_of(Run.read(folder), best.trial_id)
-    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": dict(best.params)}
+    params = to_axes(best.params, sweep.learners)
+    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": params}
     facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
     replace_file(target / "config.yaml", yaml.safe_dump(facts, sort_keys=False).encode())
 
 
 def make_report(folder: Path) -> Path | None:
-    """Write `report.html` and its plots. What goes wrong there must not hide what the sweep found."""
+    """Write `report.html` and its plots. An error is printed, so that it does not hide the sweep's results."""
     from sweeps.report.page import write_report  # matplotlib takes a second to import
 
     try:
@@ -102,7 +105,7 @@ def make_report(folder: Path) -> Path | None:
 
 
 def keep_end(folder: Path, outcome: Outcome) -> None:
-    """`end.yaml`: what is known only at the end, for `Run`."""
+    """Write `end.yaml`, which `Run` reads: facts that are known only at the end."""
     untouched = {
         learner: {name: value for name, value in metrics.items() if isinstance(value, float | int)}
         for learner, metrics in outcome.untouched.items()
@@ -112,14 +115,14 @@ def keep_end(folder: Path, outcome: Outcome) -> None:
         "untouched": untouched,
         "seconds": round(outcome.seconds, 1),
     }
-    facts |= {"interrupted": outcome.interrupted, "seating": outcome.seating}
+    facts |= {"interrupted": outcome.interrupted, "seating": outcome.placement}
     if outcome.dollars is not None:
         facts["dollars"] = round(outcome.dollars, 4)
     replace_file(folder / END_FILE, yaml.safe_dump(facts, sort_keys=False).encode())
 
 
-def called(program: str) -> str:
-    """How a program of this environment is called from here: by its name alone where that is the one on PATH."""
+def program_path(program: str) -> str:
+    """Return how to call a program of this environment: by its name if PATH finds it, else by its path."""
     beside, found = Path(sys.executable).with_name(program), shutil.which(program)
     if not beside.is_file() or (found and Path(found).parent.samefile(beside.parent)):
         return program

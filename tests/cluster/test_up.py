@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from cluster.head import Head
-from sweeps.results.files import TRIALS
 from sweeps.results.run_folder import Run
+from sweeps.results.tables import TRIALS
 from sweeps.tracking.mlflow_store import TRIAL_TAG
 from tests.cluster.api_server import KEY, Account, wait_until
 from tests.cluster.pods import PUBLIC, ROOT, Pods, why_not

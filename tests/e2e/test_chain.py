@@ -14,10 +14,10 @@ import torch
 import transformers
 import yaml
 
+from sweeps.cli.chain_runner import merge_winner, phase_budget
 from sweeps.cli.flags import read
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import BadInput
-from sweeps.tuning.chain import become, share
 from tests.support.chain_script import SWEEP, TASK
 from tests.support.driving import environment, sweep_here
 from trainables.models.loading import load
@@ -122,7 +122,7 @@ def test_a_budget_is_the_chains(tmp_path, finished):
     """Of 90 seconds and 6 dollars, 30 and 1.5 are gone, and two phases are left; then nothing is."""
     flags, _ = read(SWEEP.first, ["--time-budget-s", "90", "--max-cost", "6"])
     (tmp_path / "dollars.txt").write_text("1.5")
-    assert share(flags, 30.0, [tmp_path], left=2) == {"time_budget_s": 30.0, "max_cost": 2.25}
+    assert phase_budget(flags, 30.0, [tmp_path], left=2) == {"time_budget_s": 30.0, "max_cost": 2.25}
     shutil.copytree(finished[0] / "runs/mini/mini-one", tmp_path / "runs/mini/mini-one")
     (tmp_path / "runs/mini/mini-one/dollars.txt").write_text("5.0")
     done = sweep_here(tmp_path, *FLAGS, "--resume", "--max-cost", "5", script=SCRIPT, check=False)
@@ -153,10 +153,10 @@ def test_a_merge_that_broke_off_is_made_again(finished, tmp_path):
     shutil.copytree(finished[0] / "runs/mini/mini-one", copy)
     (copy / "merged/README.md").unlink()
     (copy / "merged/model.safetensors").write_bytes(b"half")
-    assert become(copy) == str((copy / "merged").resolve())
+    assert merge_winner(copy) == str((copy / "merged").resolve())
     transformers.AutoModelForCausalLM.from_pretrained(copy / "merged")
     before = (copy / "merged/model.safetensors").stat().st_mtime_ns
-    become(copy)
+    merge_winner(copy)
     assert (copy / "merged/model.safetensors").stat().st_mtime_ns == before, "once"
 
 
@@ -165,4 +165,4 @@ def test_without_a_winner_there_is_no_next_phase(finished, tmp_path):
     copy.mkdir()
     shutil.copy(finished[0] / "runs/mini/mini-one/sweep.yaml", copy)
     with pytest.raises(BadInput, match=r"no trial of .* has a score yet"):
-        become(copy)
+        merge_winner(copy)

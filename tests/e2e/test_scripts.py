@@ -12,7 +12,7 @@ import transformers
 
 from sweeps.commands.export import export
 from sweeps.commands.judging.command import judge
-from sweeps.results.files import checkpoint_hash
+from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.recorder import hashes_of

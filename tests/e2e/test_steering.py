@@ -16,7 +16,6 @@ from sweeps.results.finals import candidates
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
 from tests.support.driving import SCRIPT, environment, study, sweep_here, wait_for
-from trainables.core import START
 
 FLAGS = ["--num-samples", "4", "--rounds", "12", "--grace-period", "12", "--set", "seconds=0.6", "planted=nothing"]
 
@@ -73,10 +72,11 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
     assert stopped.rounds < 12
     assert "stopped by hand" in stopped.notes
     assert parent.status == "finished"
-    (cloned,) = [one for one in left.records if START in one.params]
-    start = int(Path(cloned.params[START]).stem.rpartition("-")[2])
-    assert cloned.params[START].startswith("clones/"), "wherever the folder is"
-    assert cloned.params["quality"] == 0.9
+    (cloned,) = [one for one in left.records if one.params.start]
+    assert cloned.params.start
+    start = int(Path(cloned.params.start).stem.rpartition("-")[2])
+    assert cloned.params.start.startswith("clones/"), "wherever the folder is"
+    assert cloned.params.fields["quality"] == 0.9
     assert [row["round"] for row in cloned.history] == list(range(start + 1, 13)), "rounds count on from the parent's"
     assert cloned.history[0]["score"] == round(20 * 0.9 * min(1, 0.4 + 0.2 * (start + 1))) / 20, "from its state"
     assert f"start_from=trial-1-round-{start}.pt" in (run / "leaderboard.md").read_text()

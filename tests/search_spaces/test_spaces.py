@@ -236,3 +236,13 @@ def test_fit_leaves_unknown_bases_alone(base: str) -> None:
 def test_the_first_matching_row_is_the_most_particular() -> None:
     names = list(models.BASES)
     assert not [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if a in b]
+
+
+def test_a_branch_of_a_joined_space_is_the_space_that_was_joined() -> None:
+    own = Space({"mode": CategoricalDistribution(("a", "b")), "x": FloatDistribution(0, 1)}).given("x", mode="a")
+    other = Space({"x": FloatDistribution(2, 3)})
+    joined = Space({"learner": CategoricalDistribution(("lora", "lora2"))})
+    joined = joined | own.when(learner="lora") | other.when(learner="lora2")
+    assert (joined.branch(learner="lora"), joined.branch(learner="lora2")) == (own, other)
+    with pytest.raises(SpaceError, match="branch takes one axis"):
+        joined.branch()

@@ -9,8 +9,8 @@ from optuna.distributions import FloatDistribution
 
 from sweeps.cli.main import main
 from search_spaces.space import Space
+from sweeps.spec.chain import Chain
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.chain import Chain
 from trainables.core import Pair
 from trainables.learners.lm.cot import CotConfig
 from trainables.learners.lm.dpo import DpoConfig
@@ -40,7 +40,7 @@ def phase(name, learner):
 SWEEP = Chain(
     name="mini",
     phases={"one": phase("one", ANSWERS), "two": phase("two", PAIRS)},
-    apart={"alone": phase("alone", CotConfig(r=2, steps_per_round=4))},
+    optional={"alone": phase("alone", CotConfig(r=2, steps_per_round=4))},
 )
 
 if __name__ == "__main__":

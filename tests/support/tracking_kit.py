@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.tracking.mlflow_callback import MLflowTracking
+from sweeps.tracking.mlflow_callback import MLflowTracking, TrackedSweep
 
 ROUNDS = 3
 
@@ -31,7 +31,7 @@ def shared_database(tmp_path_factory) -> str:
 
 def track(uri, experiment, folder, warnings=None, **more) -> MLflowTracking:
     warn = (warnings if warnings is not None else []).append
-    return MLflowTracking(experiment, uri, experiment, folder / "spool", ROUNDS, warn=warn, **more)
+    return MLflowTracking(TrackedSweep(experiment, ROUNDS, **more), uri, experiment, folder / "spool", warn)
 
 
 def report(tracking, trial, round_, score, **more):

@@ -55,7 +55,7 @@ def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Gua
     splits: Splits = {split: task.split(split) for split in SPLITS}
     return [
         *published(splits, task.published),
-        *overlap(splits, task.taught),
+        *overlap(splits, task.training_prompts),
         *near_duplicates(splits),
         *answer_in_prompt(splits, task.baselines()),
         *prompt_format(splits),
@@ -83,12 +83,13 @@ def published(splits: Splits, official_set: Callable[[Example], str | None]) -> 
             yield GuardFinding("published", False, f"{what}: keys {keys}; {remedy}")
 
 
-def overlap(splits: Splits, taught: Callable[[Example], Sequence[str]]) -> Iterator[GuardFinding]:
-    """Find a key or a prompt (normalised by `plain`) in two splits; in train, among all prompts that are `taught`."""
+def overlap(splits: Splits, training_prompts: Callable[[Example], Sequence[str]]) -> Iterator[GuardFinding]:
+    """Find keys and prompts that two splits share. Prompts are compared as `plain` text; of a training example all of
+    its `training_prompts` count."""
     owners: dict[str, tuple[Split, Example]] = {}
     for split in SPLITS:
         for example in splits[split]:
-            prompts = taught(example) if split == "train" else [example.prompt]
+            prompts = training_prompts(example) if split == "train" else [example.prompt]
             for mark in (f"key {example.key}", *(f"prompt {plain(prompt)}" for prompt in prompts)):
                 other, twin = owners.setdefault(mark, (split, example))
                 if other != split:

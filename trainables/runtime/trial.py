@@ -114,12 +114,12 @@ class Trial(tune.Trainable):
     ) -> None:
         assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
         self._resolve, self._seed, self._hosts, self._team = resolve, seed, hosts, team
-        self._open(config)
+        self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._learner.close()
         self._learner = None  # before there is a second model
-        self._open(new_config)
+        self._start(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -161,9 +161,12 @@ class Trial(tune.Trainable):
 
                 WorkerGroup.shut_down()  # the processes outlive a trial, but not this process
 
+    def _start(self, config: dict[str, Any]) -> None:
+        self._began, self._seconds = 0, 0.0
+        self._open(config)
+
     def _open(self, config: dict[str, Any]) -> None:
         self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
-        self._began, self._seconds = 0, 0.0
         if START in config:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
             assert self._storage is not None, "Tune gives a trial one"
             self._began = load_start_state(self._learner, Path(self._storage.storage_fs_path) / config[START])
@@ -219,3 +222,4 @@ class Finalist(Trial):
         pair = self._resolve(job["params"])
         pair = replace(pair, task=cast(Task, TaskWithSearchSplit(pair.task, pair.task.test())))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)
+        self._seconds = 0.0  # which `save_checkpoint` writes

@@ -1,7 +1,7 @@
-"""What language models have answered, in one SQLite file: nothing is asked, paid for or sampled twice.
+"""A cache of language models' answers in one SQLite file, so that no answer is requested, paid for or sampled twice.
 
-An answer is on the disk before anybody reads it (SQLite's rollback journal with `synchronous=FULL`,
-https://www.sqlite.org/atomiccommit.html), so that a run that is killed at any moment goes on where it was.
+An answer is on the disk before it is used (SQLite's rollback journal with `synchronous=FULL`,
+https://www.sqlite.org/atomiccommit.html). So a run that is killed at any moment continues where it was.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 FILE = "answers.sqlite"
 TABLE = """create table if not exists answers (hash text primary key, source text not null, text text not null,
            prompt_tokens integer not null, completion_tokens integer not null, truncated integer not null)"""
-PATIENCE_S = 60.0  # for another process that is writing
+LOCK_TIMEOUT_S = 60.0  # while another process writes
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. `truncated`: it was cut off at the most tokens that it could have."""
+    """One answer. `truncated`: it reached the bound on its tokens before its end."""
 
     text: str
     prompt_tokens: int
@@ -31,18 +31,18 @@ class Reply:
     truncated: bool = False
 
 
-def hash_of(asked: dict[str, Any]) -> str:
-    """The name of an answer: a SHA-256 of all that decides it."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def hash_of(request: dict[str, Any]) -> str:
+    """Return the key of an answer: a SHA-256 of everything that it depends on."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-class Answers:
-    """The file `answers.sqlite` of a folder, which is made. Safe in threads, and between processes of one machine."""
+class AnswerCache:
+    """The file `answers.sqlite` in a folder, which is created. Safe for threads and processes of one machine."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._file = sqlite3.connect(folder / FILE, timeout=PATIENCE_S, check_same_thread=False)
+        self._file = sqlite3.connect(folder / FILE, timeout=LOCK_TIMEOUT_S, check_same_thread=False)
         with self._lock, self._file:
             self._file.execute("pragma synchronous = full")
             self._file.execute(TABLE)
@@ -54,19 +54,19 @@ class Answers:
         return Reply(row[0], row[1], row[2], cached=True, truncated=bool(row[3])) if row else None
 
     def put(self, key: str, source: str, reply: Reply) -> Reply:
-        """Keep an answer of `source`. If another process was faster, its answer is the one that counts."""
+        """Store an answer of `source`, and return the stored one: of another process, if that was faster."""
         row = (key, source, reply.text, reply.prompt_tokens, reply.completion_tokens, reply.truncated)
         with self._lock, self._file:
             self._file.execute("insert or ignore into answers values (?, ?, ?, ?, ?, ?)", row)
-        kept = self.get(key)
-        return replace(kept, cached=False) if kept else reply
+        stored = self.get(key)
+        return replace(stored, cached=False) if stored else reply
 
     def tokens(self, source: str) -> tuple[int, int]:
-        """Prompt and completion tokens of all answers that `source` has given, in this run and earlier ones."""
+        """Return the prompt and completion tokens of all answers of `source`, in this run and earlier ones."""
         wanted = "select total(prompt_tokens), total(completion_tokens) from answers where source = ?"
         with self._lock:
-            read, written = self._file.execute(wanted, (source,)).fetchone()
-        return int(read), int(written)
+            prompt, completion = self._file.execute(wanted, (source,)).fetchone()
+        return int(prompt), int(completion)
 
     def close(self) -> None:
         self._file.close()

@@ -1,7 +1,8 @@
-"""Whether judges agree beyond chance: Krippendorff's alpha.
+"""Inter-rater agreement of the judges: Krippendorff's alpha.
 
-Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section E: any number of judges, missing ratings. 1
-is perfect agreement, 0 what chance gives, less is worse. He asks for 0.8, or 0.667 for tentative conclusions.
+Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section E, for any number of judges and with missing
+ratings. 1 is perfect agreement, 0 is chance, below 0 is systematic disagreement. Krippendorff requires 0.8, or 0.667
+for tentative conclusions.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Level = Literal["nominal", "ordinal"]
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Alpha with its 95 % bootstrap interval over the items, of so many judges; NaN where alpha is undefined."""
+class JudgeAgreement:
+    """Krippendorff's alpha with its 95 % bootstrap interval over the items. All three are NaN if alpha is undefined."""
 
     alpha: float
     low: float
@@ -31,22 +32,22 @@ class Agreement:
 
 
 def alpha(counts_U_V: np.ndarray, level: Level) -> float:
-    """Alpha from how many judges gave each value to each unit. (Capitals: U units, V values in order.)
+    """Return alpha, given how many judges gave each value to each unit. (Suffixes: U units, V values in order.)
 
-    NaN if no unit has two ratings, or if all are the same: there is then no disagreement that chance could explain.
+    NaN if no unit has two ratings, or if all ratings are the same: chance would then produce no disagreement.
     """
-    paired_U_V = counts_U_V[counts_U_V.sum(1) >= 2]  # a lone rating pairs with nothing
+    paired_U_V = counts_U_V[counts_U_V.sum(1) >= 2]  # a single rating has nothing to agree with
     if np.count_nonzero(paired_U_V.sum(0)) < 2:
         return math.nan
     return float(krippendorff.alpha(value_counts=paired_U_V, level_of_measurement=level))
 
 
-def agreement(verdicts: Sequence[Verdict], level: Level = "ordinal", resamples: int = 1000) -> Agreement:
-    """Alpha between the judges of the same replies; unparsed verdicts are missing ratings. Equal replies are left out:
-    nobody was asked about them, and all judges would seem to agree.
+def agreement(verdicts: Sequence[Verdict], level: Level = "ordinal", resamples: int = 1000) -> JudgeAgreement:
+    """Return alpha between the judges of the same replies. Unparsed verdicts count as missing ratings.
 
-    Units are items with a pair of checkpoints, and the interval resamples items, as one item's pairs are not
-    independent. Ordinal by default: loss < tie < win.
+    Equal replies are left out: no judge saw them, and all judges would seem to agree on them. A unit is an item with a
+    pair of checkpoints. The interval resamples items, because the pairs of one item are not independent. The values are
+    ordinal by default: loss < tie < win.
     """
     judges = {v.judge for v in verdicts}
     verdicts = [v for v in verdicts if v.rulings]
@@ -65,4 +66,4 @@ def agreement(verdicts: Sequence[Verdict], level: Level = "ordinal", resamples: 
     known = [one for one in found if not math.isnan(one)]
     low, high = np.quantile(known, (0.025, 0.975)) if known else (math.nan, math.nan)
     shared = int((counts_U_V.sum(1) >= 2).sum())
-    return Agreement(alpha(counts_U_V, level), float(low), float(high), len(judges), shared)
+    return JudgeAgreement(alpha(counts_U_V, level), float(low), float(high), len(judges), shared)

@@ -1,8 +1,8 @@
-"""`espalier judge`: which of two trials replies better, by judges that see no names, on the test split of a sweep.
+"""`espalier judge`: judges say which of two trials replies better. They see no names, and only the test split.
 
-The replies lie in the run's folder since its finalists were asked (`results/run.py`), so nothing is generated again.
-Verdicts go to `verdicts.jsonl` there, one by one: the same command goes on after an interruption, and a further judge
-is only asked for its own.
+The replies already lie in the run's folder, because its finalists answered the test split. Nothing is generated again.
+Each verdict is appended to `verdicts.jsonl` there. So the same command continues after an interruption, and a judge
+that is added later answers only what it has not answered yet.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+import tyro
 
 from sweeps.commands.endpoint.client import Endpoint
 from sweeps.commands.judging.comparisons import Judge, judge_all
-from sweeps.commands.judging.findings import judged
 from sweeps.commands.judging.judges import LikelihoodJudge, LlmJudge
+from sweeps.commands.judging.markdown_report import markdown_report
 from sweeps.commands.judging.win_rates import ENOUGH
-from sweeps.results.files import checkpoint_hash
-from sweeps.results.finals import UNTOUCHED
+from sweeps.results.checkpoint_hash import checkpoint_hash
+from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
@@ -32,101 +34,102 @@ LIKELIHOOD = "likelihood"
 
 
 @dataclass(frozen=True)
+class JudgeOptions:
+    """The flags of `espalier judge`."""
+
+    judge: tuple[str, ...] = (LIKELIHOOD,)  # likelihood, or the address of an OpenAI-compatible endpoint, or several
+    model: tuple[str, ...] = ()  # the model at each endpoint, in the order of --judge
+    trials: tuple[str, ...] = ("best", "untouched")  # best, untouched (the base), or a finalist's number or id
+    base: str | None = None  # the model whose likelihoods the likelihood judge compares; none: the sweep's own base
+    margin: float = 0.05  # nats per token; the likelihood judge calls a smaller difference a tie
+    key_variable: str = "OPENAI_API_KEY"  # the environment variable with an endpoint's key
+    temperature: float = 0.0  # sampling temperature of an endpoint's answers
+    max_tokens: int = 1024  # tokens in an endpoint's answer, at most
+    price_in: float | None = None  # dollars per million tokens of prompts
+    price_out: float | None = None  # dollars per million tokens of answers
+    max_cost: float | None = None  # the most that may be spent on each model, in dollars
+
+
+@dataclass(frozen=True)
 class Replies:
-    """What one checkpoint said. `items`: a row per question, with `key`, `prompt` and `completion`, in their order."""
+    """The replies of one checkpoint. `items` has a row per question with `key`, `prompt` and `completion`, in order."""
 
     checkpoint: str  # a hash of its weights, or the untouched base's name
     name: str
     items: pd.DataFrame
 
 
-def judge(
-    run: Path,
-    /,
-    judge: tuple[str, ...] = (LIKELIHOOD,),
-    model: tuple[str, ...] = (),
-    trials: tuple[str, ...] = ("best", "untouched"),
-    base: str | None = None,
-    margin: float = 0.05,
-    key_variable: str = "OPENAI_API_KEY",
-    temperature: float = 0.0,
-    max_tokens: int = 1024,
-    price_in: float | None = None,
-    price_out: float | None = None,
-    max_cost: float | None = None,
-) -> None:
+def judge(run: Path, /, options: Annotated[JudgeOptions, tyro.conf.arg(name="")] = JudgeOptions()) -> None:
     """Have judges compare the replies of finalists of runs/X to the test split, in both orders, and say who wins.
 
     Args:
         run: the sweep's folder
-        judge: likelihood, or the address of an OpenAI-compatible endpoint, or several of either
-        model: of each endpoint, in the same order
-        trials: best, untouched (the base), or a finalist's number or id
-        base: by which the likelihood judge reads; none: the sweep's own
-        margin: what is a tie to the likelihood judge, in nats per token
-        key_variable: the environment variable with an endpoint's key
-        temperature: of an endpoint's answers
-        max_tokens: of an endpoint's answers
-        price_in: dollars per million tokens of prompts
-        price_out: dollars per million tokens of answers
-        max_cost: dollars that are spent at most with each model
     """
-    left = open_run(run)
-    said = [replies(left, which) for which in dict.fromkeys(trials)]
-    said = list({one.checkpoint: one for one in said}.values())
-    if len(said) < 2:
-        raise BadInput(f"--trials {' '.join(trials)}: one checkpoint has nothing to be compared with; name two or more")
-    prompts = asked(said)
+    found = open_run(run)
+    compared = _compared_replies(found, options)
+    prompts = prompts_by_item(compared)
     if len(prompts) < ENOUGH:
         print(f"only {len(prompts)} items: at least {ENOUGH} are needed for a verdict to mean much", flush=True)
-    own = base_of(left)
-    if LIKELIHOOD in judge and base in (None, own):
+    own_base = base_of_first_pair(found)
+    if LIKELIHOOD in options.judge and options.base in (None, own_base):
         print(
-            f"the likelihood judge reads by {own}, the trials' own base: it prefers what that would say, and knows"
-            " nothing of right or good; ask another judge too, or give another --base",
+            f"the likelihood judge uses {own_base}, the trials' own base: it prefers what that model would write, and"
+            " cannot tell whether a reply is right or good; add another judge, or give another --base",
             flush=True,
         )
-    endpoints = (key_variable, temperature, max_tokens, price_in, price_out, max_cost)
-    texts = {one.checkpoint: one.items.completion.tolist() for one in said}
+    texts = {one.checkpoint: one.items.completion.tolist() for one in compared}
     try:
-        with judges_of(judge, model, base or own, margin, left.folder, endpoints) as judges:
-            verdicts = judge_all(judges, texts, prompts, left.folder / VERDICTS)
-        text = judged(verdicts, {one.checkpoint: one.name for one in said})
+        with open_judges(options, own_base, found.folder) as judges:
+            verdicts = judge_all(judges, texts, prompts, found.folder / VERDICTS)
+        text = markdown_report(verdicts, {one.checkpoint: one.name for one in compared})
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error)) from error
-    text = f"# {left.facts['sweep']['name']}: replies to {len(prompts)} questions of the test split, judged\n\n{text}"
-    replace_file(left.folder / REPORT, text.encode())
-    print(f"{text}\nverdicts: {left.folder / VERDICTS}; this page: {left.folder / REPORT}")
+    text = f"# {found.facts['sweep']['name']}: replies to {len(prompts)} questions of the test split, judged\n\n{text}"
+    replace_file(found.folder / REPORT, text.encode())
+    print(f"{text}\nverdicts: {found.folder / VERDICTS}; this page: {found.folder / REPORT}")
 
 
-def replies(run: Run, which: str) -> Replies:
-    """What a finalist, with the first of its seeds, or the untouched base said. BadInput where it was not asked."""
+def _compared_replies(run: Run, options: JudgeOptions) -> list[Replies]:
+    """Return the replies of each checkpoint that `--trials` names, once. Raise BadInput for fewer than two."""
+    named = [read_replies(run, which) for which in dict.fromkeys(options.trials)]
+    unique = list({one.checkpoint: one for one in named}.values())
+    if len(unique) < 2:
+        raise BadInput(
+            f"--trials {' '.join(options.trials)}: one checkpoint has nothing to be compared with; name two or more"
+        )
+    return unique
+
+
+def read_replies(run: Run, which: str) -> Replies:
+    """Return the replies of the untouched base, or of a finalist with its first seed.
+
+    Raise BadInput if it did not answer the test split, or did not answer in text.
+    """
     answers = run.answers
     if answers.empty:
-        raise BadInput(f"{run.folder} has no finalists, so nobody was asked the test split; run it with --finalists 1")
+        raise BadInput(f"{run.folder} has no answers to the test split; run the sweep with --finalists 1 or more")
     trial = None if which == "untouched" else trial_of(run, which)
-    asked = answers.name == UNTOUCHED if trial is None else answers.trial_id == trial.trial_id
-    rows = answers[asked & (answers.seed == 0)].sort_values("item")
+    own = answers.name == UNTOUCHED if trial is None else answers.trial_id == trial.trial_id
+    rows = answers[own & (answers.seed == 0)].sort_values("item")
     if rows.empty:
         names = [one.name for one in run.finals]
-        raise BadInput(f"--trials {which}: it was not asked the test split; who was: {', '.join(names)}")
+        raise BadInput(f"--trials {which}: it did not answer the test split; these did: {', '.join(names)}")
     if rows.completion.isna().any():
-        raise BadInput(f"--trials {which}: it says nothing in words that could be judged")
+        raise BadInput(f"--trials {which}: its answers are not text, so they cannot be judged")
     if trial is None:
-        return Replies(base_of(run), UNTOUCHED, rows)
+        return Replies(base_of_first_pair(run), UNTOUCHED, rows)
     name = f"trial {trial.number}"
-    return Replies(_checkpoint(run, trial.trial_id, name), name, rows)
+    return Replies(_weights_hash(run, trial.trial_id, name), name, rows)
 
 
-def base_of(run: Run) -> str:
-    """What the first pair is trained on."""
+def base_of_first_pair(run: Run) -> str:
     return str(run.facts["sweep"]["pairs"][0]["base"])
 
 
-def _checkpoint(run: Run, trial_id: str, name: str) -> str:
-    """The hash of the first seed's weights: of best/ itself, or as it was when they were at hand."""
+def _weights_hash(run: Run, trial_id: str, name: str) -> str:
+    """Return the hash of the first seed's weights: of best/ itself, or the one recorded when they were trained."""
     if run.trial("best").trial_id == trial_id:
         return checkpoint_hash(run.best)
     known = hashes_of(run.folder).get(trial_id)
@@ -135,44 +138,47 @@ def _checkpoint(run: Run, trial_id: str, name: str) -> str:
     return known
 
 
-def asked(said: Sequence[Replies]) -> Mapping[str, str]:
-    """Item -> prompt; BadInput where not all were asked the same."""
-    prompts = [dict(zip(_names(one.items), one.items.prompt, strict=True)) for one in said]
+def prompts_by_item(compared: Sequence[Replies]) -> Mapping[str, str]:
+    """Return item -> prompt. Raise BadInput if the checkpoints answered different questions."""
+    prompts = [dict(zip(_item_names(one.items), one.items.prompt, strict=True)) for one in compared]
     if any(other != prompts[0] for other in prompts):
-        raise BadInput(f"{said[0].name} and others were asked different questions; judge trials of one task")
+        raise BadInput(f"{compared[0].name} and others answered different questions; judge trials of one task")
     return prompts[0]
 
 
-def _names(items: pd.DataFrame) -> list[str]:
-    """Of questions: their places too, as several may share a key."""
+def _item_names(items: pd.DataFrame) -> list[str]:
+    """Return a name for each question. It holds the question's place, because several questions may share a key."""
     return [f"{item} {key}" for item, key in zip(items["item"], items.key, strict=True)]
 
 
 @contextmanager
-def judges_of(
-    names: Sequence[str], models: Sequence[str], base: str, margin: float, folder: Path, of_endpoints: tuple
-) -> Iterator[list[Judge]]:
-    """Opened, and closed afterwards. BadInput where addresses and models do not go together."""
-    addresses = [name for name in names if name != LIKELIHOOD]
-    if len(addresses) != len(models):
+def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[list[Judge]]:
+    """Open the judges that `--judge` names, and close them afterwards. The answers of endpoints are kept in `folder`.
+
+    Raise BadInput if there are not as many models as endpoints.
+    """
+    addresses = [name for name in options.judge if name != LIKELIHOOD]
+    if len(addresses) != len(options.model):
         raise BadInput(
-            f"--judge names {len(addresses)} endpoints and --model {len(models)} models; give an address such as"
+            f"--judge names {len(addresses)} endpoints and --model {len(options.model)} models; give an address such as"
             " http://localhost:8000/v1 and a model for each, or --judge likelihood alone"
         )
-    key_variable, *others = of_endpoints
-    model_of = iter(models)
-    with ExitStack() as held:
+    models = iter(options.model)
+    with ExitStack() as opened:
         judges: list[Judge] = []
-        for name in names:
+        for name in options.judge:
             if name == LIKELIHOOD:
-                from trainables.models.loading import load  # here: torch
+                from trainables.models.loading import load  # imports torch
                 from trainables.packed.host import Host
 
-                host = Host(load(base))
-                held.callback(host.shut)
-                judges.append(LikelihoodJudge(host, margin))
+                host = Host(load(options.base or own_base))
+                opened.callback(host.shut)
+                judges.append(LikelihoodJudge(host, options.margin))
             else:
-                endpoint = Endpoint(name, next(model_of), folder, key_variable, *others)
-                held.callback(endpoint.close)
+                endpoint = Endpoint(
+                    name, next(models), folder, options.key_variable, options.temperature, options.max_tokens,
+                    options.price_in, options.price_out, options.max_cost,
+                )  # fmt: skip
+                opened.callback(endpoint.close)
                 judges.append(LlmJudge(endpoint))
         yield judges

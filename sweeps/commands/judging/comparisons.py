@@ -1,6 +1,7 @@
-"""Have judges compare the replies of checkpoints: every pair, both orders, every verdict on disk before the next.
+"""Pairwise comparison: judges compare the replies of every pair of checkpoints, in both orders.
 
-A judge is anything callable with a `name`; `judges.py` has two. What verdicts come to: `win_rates.py`.
+A judge is a callable with a `name`; `judges.py` has two. Verdicts are on disk before the next batch is judged.
+`win_rates.py` counts them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ Prompt = str | Sequence[Mapping[str, str]]  # text, or messages of `role` and `c
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What a judge sees, and all that it sees: no name, no hash, no order."""
+class BlindPair:
+    """A prompt and two replies to it. A judge sees nothing else: no name, no hash and no order."""
 
     prompt: Prompt
     a: str
@@ -28,15 +29,15 @@ class Shown:
 
 
 class Judge(Protocol):
-    """Rules on replies shown as A and B, one ruling each, in order.
+    """Returns one ruling for each pair of replies, in order.
 
-    `name` stands in every verdict and must change with all that may change a ruling: model, question, margin.
+    Every verdict records `name`. It must change with everything that may change a ruling: model, question, margin.
     """
 
     @property
     def name(self) -> str: ...
 
-    def __call__(self, shown: Sequence[Shown]) -> list[Ruling]: ...
+    def __call__(self, pairs: Sequence[BlindPair]) -> list[Ruling]: ...
 
 
 def judge_all(
@@ -46,15 +47,18 @@ def judge_all(
     file: Path,
     at_a_time: int = 8,
 ) -> list[Verdict]:
-    """Verdicts of every judge on every pair of checkpoints and every item: those in `file`, and the rest, appended.
+    """Return the verdicts of every judge on every pair of checkpoints and every item. Append the new ones to `file`.
 
-    `prompts`: item key -> prompt; `replies`: checkpoint (`checkpoint_hash`, or the untouched base's name) -> its
-    replies in the order of `prompts`. After a kill it asks only what is missing: at most `at_a_time` items twice.
-    Equal replies are a tie that nobody is asked about. ValueError if replies are missing or judges share a name.
+    `prompts`: item key -> prompt. `replies`: checkpoint (`checkpoint_hash`, or the untouched base's name) -> its
+    replies, in the order of `prompts`. After a kill only missing verdicts are judged; at most `at_a_time` items are
+    judged twice. Equal replies are a tie that no judge sees. Raise ValueError if replies are missing or if two judges
+    have the same name.
     """
-    for checkpoint, said in replies.items():
-        if len(said) != len(prompts):
-            raise ValueError(f"checkpoint {checkpoint} has {len(said)} replies to {len(prompts)} prompts; give as many")
+    for checkpoint, texts in replies.items():
+        if len(texts) != len(prompts):
+            raise ValueError(
+                f"checkpoint {checkpoint} has {len(texts)} replies to {len(prompts)} prompts; give as many"
+            )
     if len(replies) < 2 or len({judge.name for judge in judges}) < len(judges) or not judges:
         raise ValueError(
             f"judging needs two or more checkpoints and judges of different names; got {list(replies)}"
@@ -64,30 +68,31 @@ def judge_all(
     found = []
     for judge, (first, second) in itertools.product(judges, itertools.combinations(replies, 2)):
         rows = zip(prompts.items(), replies[first], replies[second], strict=True)
-        asked = [
-            (Verdict(judge.name, item, first, second, _said(prompt, a, b)), Shown(prompt, a, b))
+        wanted = [
+            (Verdict(judge.name, item, first, second, _content_hash(prompt, a, b)), BlindPair(prompt, a, b))
             for (item, prompt), a, b in rows
         ]
-        missing = [(verdict, shown) for verdict, shown in asked if verdict.key not in known]
+        missing = [(verdict, pair) for verdict, pair in wanted if verdict.key not in known]
         for start in range(0, len(missing), at_a_time):
-            made = _judged(judge, missing[start : start + at_a_time])
+            made = _judge_batch(judge, missing[start : start + at_a_time])
             append_verdicts(file, made)
             known |= {verdict.key: verdict for verdict in made}
-        found += [known[verdict.key] for verdict, _ in asked]
+        found += [known[verdict.key] for verdict, _ in wanted]
     return found
 
 
-def _judged(judge: Judge, missing: Sequence[tuple[Verdict, Shown]]) -> list[Verdict]:
-    both = [
-        order for _, shown in missing if shown.a != shown.b for order in (shown, Shown(shown.prompt, shown.b, shown.a))
+def _judge_batch(judge: Judge, missing: Sequence[tuple[Verdict, BlindPair]]) -> list[Verdict]:
+    """Return the verdicts with their rulings: none for equal replies, else one for each order."""
+    orders = [
+        order for _, pair in missing if pair.a != pair.b for order in (pair, BlindPair(pair.prompt, pair.b, pair.a))
     ]
-    rulings = iter(zip(both, judge(both) if both else [], strict=True))
+    rulings = iter(zip(orders, judge(orders) if orders else [], strict=True))
     return [
-        Verdict(**vars(verdict) | {"rulings": (next(rulings)[1], next(rulings)[1]) if shown.a != shown.b else ()})
-        for verdict, shown in missing
+        Verdict(**vars(verdict) | {"rulings": (next(rulings)[1], next(rulings)[1]) if pair.a != pair.b else ()})
+        for verdict, pair in missing
     ]
 
 
-def _said(prompt: Prompt, a: str, b: str) -> str:
-    """The same whichever reply comes first."""
+def _content_hash(prompt: Prompt, a: str, b: str) -> str:
+    """Return a hash that does not depend on the order of the replies."""
     return hashlib.sha256(json.dumps([prompt, *sorted((a, b))]).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Two judges: a language model's likelihood, which needs no network, and a language model that is asked."""
+"""Two judges: the likelihood of a reply under a language model, and a language model that is prompted to choose."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeps.commands.judging.comparisons import Prompt, Shown
+from sweeps.commands.judging.comparisons import BlindPair, Prompt
 from sweeps.commands.judging.verdicts import Ruling
-from sweeps.results.files import checkpoint_hash
+from sweeps.results.checkpoint_hash import checkpoint_hash
 
 if TYPE_CHECKING:
     from trainables.packed.host import Host
 
-# The five criteria: name -> what it asks.
+# name of a criterion -> its definition in the prompt
 CRITERIA = {
     "originality": "ideas, images and turns of thought of its own rather than the expected ones",
     "coherence": "each sentence follows from what stands before it, and the whole goes somewhere",
@@ -46,47 +46,47 @@ is a digit, and the last one A, B or Tie:
 Winner: _"""
 
 
-class Asked(Protocol):
-    """A language model that answers: `sweeps.commands.endpoint.client.Endpoint`."""
+class ChatModel(Protocol):
+    """A language model behind a chat interface, as `sweeps.commands.endpoint.client.Endpoint` is."""
 
     model: str
     temperature: float | None
     max_tokens: int
 
     def ask_all(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> Sequence[Any]:
-        """Messages -> a reply each, with `text`."""
+        """Return a reply with a `text` to each conversation, in order."""
 
 
 @dataclass(frozen=True)
 class LlmJudge:
-    """Asks a model for scores on five criteria and a winner. An answer that lacks any of them is `unparsed`.
+    """LLM as a judge: prompts a model for scores on five criteria and a winner. An incomplete answer is `unparsed`.
 
-    Its weaknesses are known (Zheng et al. 2023): a favoured place, which asking twice turns into ties; a taste for long
-    replies and for its own family's style, which nothing here corrects. Take judges of several families.
+    Known weaknesses (Zheng et al. 2023): position bias, which judging both orders turns into ties; verbosity bias and
+    self-enhancement bias, which nothing here corrects. Use judges of several model families.
     """
 
-    endpoint: Asked
+    endpoint: ChatModel
 
     @property
     def name(self) -> str:
-        """With a hash of what is asked and how, so that another question is another judge."""
-        asked = [question(Shown("", "", "")), self.endpoint.temperature, self.endpoint.max_tokens]
-        return f"llm:{self.endpoint.model}:{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:6]}"
+        """The model with a hash of the question and the sampling settings: another question makes another judge."""
+        settings = [question(BlindPair("", "", "")), self.endpoint.temperature, self.endpoint.max_tokens]
+        return f"llm:{self.endpoint.model}:{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
-    def __call__(self, shown: Sequence[Shown]) -> list[Ruling]:
-        conversations = [[{"role": "user", "content": question(one)}] for one in shown]
+    def __call__(self, pairs: Sequence[BlindPair]) -> list[Ruling]:
+        conversations = [[{"role": "user", "content": question(one)}] for one in pairs]
         return [parse(reply.text) for reply in self.endpoint.ask_all(conversations)]
 
 
 @dataclass(frozen=True)
 class LikelihoodJudge:
-    """Prefers the reply with the higher mean log-probability per token, its end token included, under a host's base.
+    """Prefers the reply with the higher mean log-probability per token, including the end token, under a host's base.
 
-    It measures how expected a reply is for that model: fluency in its eyes, and, under a model that was tuned on an
-    author, nearness to that author. It does not know whether a reply is right, good or about the question, it likes
-    dull and repetitive text, and it prefers what the model itself would say: never judge a checkpoint by its own base
-    alone. Differences below `margin` (nats per token) are a tie. To judge by an adapter, merge it (`espalier export
-    --merge`) and load that folder as the base.
+    It measures how likely that model finds a reply: its fluency, and under a model that was tuned on an author, the
+    similarity to that author. It cannot tell whether a reply is right, good or relevant. It favours dull and repetitive
+    text, and text that the model itself would write, so never judge a checkpoint by its own base alone. A difference
+    below `margin` (nats per token) is a tie. To judge by an adapter, merge it (`espalier export --merge`) and load that
+    folder as the base.
     """
 
     host: Host
@@ -99,38 +99,38 @@ class LikelihoodJudge:
         where = base.split(":")[0]
         return f"likelihood:{checkpoint_hash(where) if Path(where).is_dir() else base}:{self.margin:g}"
 
-    def __call__(self, shown: Sequence[Shown]) -> list[Ruling]:
-        said = [(transcript(one.prompt), reply) for one in shown for reply in (one.a, one.b)]
-        unique = list(dict.fromkeys(said))  # both orders see the same number: no place can be favoured
+    def __call__(self, pairs: Sequence[BlindPair]) -> list[Ruling]:
+        texts = [(transcript(one.prompt), reply) for one in pairs for reply in (one.a, one.b)]
+        unique = list(dict.fromkeys(texts))  # both orders use the same number, so there is no position bias
         mean = dict(zip(unique, self._means(unique), strict=True))
         rulings = []
-        for one in shown:
+        for one in pairs:
             prompt = transcript(one.prompt)
             a, b = mean[prompt, one.a], mean[prompt, one.b]
             scores = {"mean_logprob": (a, b)}
             rulings.append(Ruling("tie" if abs(a - b) < self.margin else "A" if a > b else "B", scores))
         return rulings
 
-    def _means(self, said: Sequence[tuple[str, str]]) -> list[float]:
+    def _means(self, texts: Sequence[tuple[str, str]]) -> list[float]:
         from trainables.models.tokenization import row_of
 
-        rows = [row_of(self.host.base.tokenizer, prompt, reply) for prompt, reply in said]
+        rows = [row_of(self.host.base.tokenizer, prompt, reply) for prompt, reply in texts]
         return [float(logprobs.mean()) for logprobs in self.host.logprobs(rows)]
 
 
-def question(shown: Shown) -> str:
-    """What an `LlmJudge` asks of one order."""
+def question(pair: BlindPair) -> str:
+    """Return the prompt of an `LlmJudge` for one order of the replies."""
     return QUESTION.format(
-        request=transcript(shown.prompt),
-        a=shown.a,
-        b=shown.b,
+        request=transcript(pair.prompt),
+        a=pair.a,
+        b=pair.b,
         criteria="\n".join(f"- {name}: {meaning}" for name, meaning in CRITERIA.items()),
         form="\n".join(f"{name}: A=_ B=_" for name in CRITERIA),
     )
 
 
 def transcript(prompt: Prompt) -> str:
-    """A prompt as text: a line `role: text` per message; a lone message by itself."""
+    """Return a prompt as text: a line `role: text` per message, or the text alone if there is one message."""
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1:
@@ -139,9 +139,9 @@ def transcript(prompt: Prompt) -> str:
 
 
 def parse(text: str) -> Ruling:
-    """The winner and all scores, or `unparsed`: if any is missing, out of 1 to 5, or said twice and differently.
+    """Return the winner and all scores, or `unparsed` if any is missing, not in 1 to 5, or given twice and differently.
 
-    Only whole lines count, so that "Winner: A" within a sentence is none; stars around words (bold) are forgiven.
+    Only whole lines count, so "Winner: A" inside a sentence does not. Markdown around words (bold) is ignored.
     """
     lines = [re.sub(r"[*_`]", "", line).strip().lower() for line in text.splitlines()]
     winners = {found[1] for line in lines if (found := re.fullmatch(r"winner:\s*(a|b|tie)\.?", line))}

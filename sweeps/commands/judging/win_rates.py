@@ -1,4 +1,4 @@
-"""Who wins: win rates with intervals, Bradley-Terry strengths of many checkpoints, and how much the place decides."""
+"""Statistics of verdicts: win rates with intervals, Bradley-Terry strengths, and position bias."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ import numpy as np
 from sweeps.commands.judging.verdicts import Verdict
 from sweeps.results.statistics import Interval, win_interval
 
-ENOUGH = 30  # judged items; with fewer, an interval is so wide that only a landslide leaves 50 %
+ENOUGH = 30  # judged items; with fewer, the interval excludes 50 % only if one checkpoint wins nearly always
 
 
 @dataclass(frozen=True)
 class WinRate:
-    """How often one checkpoint beat another, by one judge. `rate` and `interval` in [0, 1], NaN without a verdict."""
+    """The win rate of one checkpoint against another, by one judge. `rate` and `interval` are in [0, 1], or NaN."""
 
     wins: int
     ties: int
     losses: int
-    equal: int  # of the ties, those of equal replies: nobody was asked
-    unparsed: int  # in no rate: what the judge meant is not known
+    equal: int  # ties because the replies are equal; no judge saw them
+    unparsed: int  # counted in no rate
     interval: Interval
 
     @property
     def n(self) -> int:
-        """Items with a verdict."""
+        """Return the number of items with a verdict."""
         return self.wins + self.ties + self.losses
 
     @property
     def rate(self) -> float:
-        """Ties count one half."""
+        """Return the win rate. A tie counts one half; NaN without a verdict."""
         return (self.wins + self.ties / 2) / self.n if self.n else math.nan
 
     @property
     def p(self) -> float:
-        """Of the exact sign test, two-sided, on the items that were won or lost: it holds for a handful of them too."""
+        """Return the two-sided p-value of the exact sign test on the items that were won or lost."""
         from scipy.stats import binomtest
 
         decided = self.wins + self.losses
         return float(binomtest(self.wins, decided).pvalue) if decided else 1.0
 
     def warning(self) -> str:
-        """What makes the rate less than it looks; empty if nothing does."""
-        said, judged = [], self.n - self.equal
+        """Return what limits the evidence behind the rate, or an empty string."""
+        remarks, judged = [], self.n - self.equal
         items = f"{self.n} items"
         if self.equal:
             items = f"{judged} of {items} judged, as the other replies are equal"
         if judged < ENOUGH:
-            said.append(f"only {items}, at least {ENOUGH} are needed")
+            remarks.append(f"only {items}, at least {ENOUGH} are needed")
         elif self.equal:
-            said.append(items)
+            remarks.append(items)
         if self.unparsed:
-            said.append(f"{self.unparsed} of {self.n + self.unparsed} verdicts could not be read")
-        return "; ".join(said)
+            remarks.append(f"{self.unparsed} of {self.n + self.unparsed} verdicts could not be parsed")
+        return "; ".join(remarks)
 
 
 @dataclass(frozen=True)
 class Strength:
-    """Log-odds against the average checkpoint, which has 0: `a` beats `b` with probability 1 / (1 + exp(b - a))."""
+    """A Bradley-Terry strength, in log-odds. The mean is 0; `a` beats `b` with probability 1 / (1 + exp(b - a))."""
 
     checkpoint: str
     strength: float
@@ -71,22 +71,25 @@ class Strength:
 
 @dataclass(frozen=True)
 class PositionBias:
-    """Shares, in [0, 1], of the `asked` items that were read in both orders; equal replies were never shown."""
+    """Shares, in [0, 1], of the `n` items with two parsed rulings. Equal replies are not among them."""
 
-    asked: int
-    first_shown: float  # A in both orders, whoever that was
-    second_shown: float  # B in both orders
-    consistent: float  # the same reply in both orders, or a tie in both
+    n: int
+    first_shown: float  # the reply shown first won in both orders
+    second_shown: float  # the reply shown second won in both orders
+    consistent: float  # the same reply won in both orders, or both orders were a tie
 
 
 def win_rate(verdicts: Sequence[Verdict], checkpoint: str, level: float = 0.95) -> WinRate:
-    """How often `checkpoint` won, of one judge's verdicts on one pair, one per item.
+    """Return the win rate of `checkpoint`, given one judge's verdicts on one pair, one per item.
 
-    ValueError for several judges or pairs, whose verdicts on an item are not independent, and for an item judged twice.
+    Raise ValueError for an item judged twice, and for several judges or pairs, because their verdicts on one item are
+    not independent.
     """
     if len(groups := {(v.judge, frozenset((v.first, v.second))) for v in verdicts}) > 1:
-        raise ValueError(f"a win rate is of one judge and one pair, got {len(groups)}; select their verdicts first")
-    _once(verdicts)
+        raise ValueError(
+            f"a win rate needs the verdicts of one judge on one pair, got {len(groups)}; select them first"
+        )
+    _check_judged_once(verdicts)
     counts = Counter(v.points(checkpoint) for v in verdicts if v.winner != "unparsed")
     wins, ties, losses = counts[1.0], counts[0.5], counts[0.0]
     n = wins + ties + losses
@@ -96,18 +99,19 @@ def win_rate(verdicts: Sequence[Verdict], checkpoint: str, level: float = 0.95) 
 
 
 def bradley_terry(verdicts: Sequence[Verdict], resamples: int = 1000) -> list[Strength]:
-    """Strengths of all checkpoints, the strongest first, with 95 % bootstrap intervals over the items.
+    """Return the strengths of all checkpoints, the strongest first, with 95 % bootstrap intervals over the items.
 
-    Bradley and Terry 1952, by the iteration of Maystre and Grossglauser 2015 (`choix`); ties are half a win each. Every
-    pair that was compared has one more tie, so that strengths stay finite (for two: Haldane 1956). Resampling cannot
-    see beyond a checkpoint that won, or lost, all of its items: its interval is open on that side. Several judges'
-    verdicts may be pooled, as an item is resampled with all of them. ValueError, by name, if comparisons fall apart.
+    Bradley and Terry (1952), fitted with the iteration of Maystre and Grossglauser (2015) from `choix`. A tie is half a
+    win for each. Every pair that was compared gets one more tie, so that strengths stay finite (for two: Haldane 1956).
+    If a checkpoint won, or lost, all of its items, resampling cannot bound its strength: its interval is open on that
+    side. The verdicts of several judges may be pooled, because an item is resampled with all of its verdicts. Raise
+    ValueError if the comparisons do not connect all checkpoints.
     """
-    _once(verdicts)
+    _check_judged_once(verdicts)
     wins_I_K_K, names = _wins(verdicts)
     total_K_K = wins_I_K_K.sum(0)
     compared_K_K = total_K_K + total_K_K.T > 0
-    _connected(compared_K_K, names)
+    _check_connected(compared_K_K, names)
     strengths = _strengths(total_K_K + compared_K_K / 2)
     rng, n = np.random.default_rng(0), len(wins_I_K_K)
     drawn_R_I = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
@@ -120,7 +124,7 @@ def bradley_terry(verdicts: Sequence[Verdict], resamples: int = 1000) -> list[St
 
 
 def position_bias(verdicts: Sequence[Verdict]) -> PositionBias:
-    """How often the place decided. A fair judge contradicts itself at times too, but towards either place."""
+    """Return how often the position decided. An unbiased judge contradicts itself too, but equally to both sides."""
     orders = Counter(tuple(r.winner for r in v.rulings) for v in verdicts if v.rulings and v.winner != "unparsed")
     if not orders:
         return PositionBias(0, math.nan, math.nan, math.nan)
@@ -130,12 +134,12 @@ def position_bias(verdicts: Sequence[Verdict]) -> PositionBias:
 
 
 def _wins(verdicts: Sequence[Verdict]) -> tuple[np.ndarray, list[str]]:
-    """Wins of row over column, per item (items, checkpoints, checkpoints), and the checkpoints' names."""
-    read = [v for v in verdicts if v.winner != "unparsed"]
+    """Return wins of row over column, shape (items, checkpoints, checkpoints), and the checkpoints' names."""
+    parsed = [v for v in verdicts if v.winner != "unparsed"]
     names = sorted({name for v in verdicts for name in (v.first, v.second)})
-    items = {item: place for place, item in enumerate(sorted({v.item for v in read}))}
+    items = {item: place for place, item in enumerate(sorted({v.item for v in parsed}))}
     wins_I_K_K = np.zeros((len(items), len(names), len(names)))
-    for v in read:
+    for v in parsed:
         first, second = names.index(v.first), names.index(v.second)
         wins_I_K_K[items[v.item], first, second] += v.points(v.first)
         wins_I_K_K[items[v.item], second, first] += v.points(v.second)
@@ -149,7 +153,7 @@ def _strengths(wins_K_K: np.ndarray) -> np.ndarray:
     return found_K - found_K.mean()
 
 
-def _once(verdicts: Sequence[Verdict]) -> None:
+def _check_judged_once(verdicts: Sequence[Verdict]) -> None:
     if not verdicts:
         raise ValueError("there are no verdicts to count; judge some replies first")
     twice, count = Counter((v.judge, v.item, frozenset((v.first, v.second))) for v in verdicts).most_common(1)[0]
@@ -160,7 +164,7 @@ def _once(verdicts: Sequence[Verdict]) -> None:
         )
 
 
-def _connected(compared_K_K: np.ndarray, names: Sequence[str]) -> None:
+def _check_connected(compared_K_K: np.ndarray, names: Sequence[str]) -> None:
     from scipy.sparse.csgraph import connected_components
 
     count, part_K = connected_components(compared_K_K, directed=False)

@@ -1,1 +1,1 @@
-"""`espalier rationales`: reasoning for training questions."""
+"""`espalier rationales`: rationales for training questions."""

@@ -1,8 +1,8 @@
-"""`espalier rationales`: reasoning for the training questions of StrategyQA, by a teacher or by the base itself.
+"""`espalier rationales`: rationales for the training questions of StrategyQA, by a teacher or by the base itself.
 
-A file of rows {"key", "rationale", "answer", "weight", "source"}, which `StrategyQaTask.rationales` takes. The answer
-never stands in a prompt: a request is made of a question alone. Which samples are kept, and what the weights are for,
-is in `sieve.py`.
+It writes a file of rows {"key", "rationale", "answer", "weight", "source"}, which `StrategyQaTask.rationales` reads.
+The answer is never in a prompt: a request is made from the question alone. `filtering.py` says which samples are kept
+and what the weights are for.
 """
 
 from __future__ import annotations
@@ -11,31 +11,74 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+import tyro
 
 from sweeps.commands.endpoint.answer_cache import FILE, Reply
 from sweeps.commands.endpoint.client import Endpoint
-from sweeps.commands.rationales.filtering import Sieve
-from sweeps.commands.rationales.own_answers import OwnWords
+from sweeps.commands.rationales.base_sampler import BaseSampler
+from sweeps.commands.rationales.filtering import RationaleFilter
+from sweeps.spec.exit_codes import EXIT_STATUS
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
-from trainables.tasks.strategyqa.task import StrategyQaTask, said
+from trainables.tasks.strategyqa.task import StrategyQaTask, parse_answer
 
 BLOCK = 64  # questions between two lines about the progress
-INTERRUPTED = 130  # exit status
 
 
-class Voice(Protocol):
-    """Who answers."""
+@dataclass(frozen=True)
+class RationaleOptions:
+    """The flags of `espalier rationales`."""
+
+    teacher: str | None = None  # the endpoint's address
+    model: str | None = None  # the endpoint's model
+    key_variable: str = "OPENAI_API_KEY"  # the environment variable with the endpoint's key
+    workers: int = 8  # concurrent requests to the endpoint
+    price_in: float | None = None  # dollars per million tokens of prompts
+    price_out: float | None = None  # dollars per million tokens of answers
+    max_cost: float | None = None  # the most that may be spent, in dollars
+    base: str | None = None  # the model that answers instead of a teacher
+    adapter: Path | None = None  # the folder of an adapter on --base
+    instruct: bool | None = None  # whether prompts tell the base to reason; none: only without an adapter
+    batch_size: int = 16  # questions in a batch of the base
+    samples: int = 4  # answers to a question, at most
+    temperature: float = 0.7  # sampling temperature
+    max_tokens: int = 256  # tokens in an answer, at most
+    sentences: int = 4  # sentences in an answer, at most; prompts say so
+    seed: int = 0  # random seed of the samples of a base
+    pairs: Path | None = None  # a file for pairs of a right and a wrong answer to one question, as preferences
+
+    def check(self) -> None:
+        """Raise BadInput for flags that contradict each other."""
+        if (self.teacher is None) == (self.base is None):
+            raise BadInput("give either --teacher URL and --model NAME, or --base NAME")
+        if (self.teacher is None) != (self.model is None):
+            raise BadInput("--teacher URL and --model NAME go together")
+        if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
+            raise BadInput(
+                f"--samples {self.samples} at --temperature {self.temperature}: every sample would be the same;"
+                " raise the temperature, or give --samples 1"
+            )
+
+    @property
+    def source(self) -> str:
+        """The author of the rationales, as the file names it."""
+        return f"teacher {self.model}" if self.teacher else f"self {self.base}"
+
+
+class Sampler(Protocol):
+    """A model that answers questions."""
 
     def ask_all(self, questions: Sequence[str], sample: int = 0) -> list[Reply]: ...
 
     def close(self) -> None: ...
 
 
-class Teacher:
-    """An endpoint that is asked for reasoning."""
+class TeacherSampler:
+    """A teacher behind an endpoint, which is prompted to reason."""
 
     def __init__(self, endpoint: Endpoint, sentences: int, workers: int) -> None:
         self.endpoint, self._sentences, self._workers = endpoint, sentences, workers
@@ -49,82 +92,56 @@ def rationales(
     to: Path,
     /,
     task: StrategyQaTask = StrategyQaTask(),  # noqa: B008  # frozen
-    teacher: str | None = None,
-    model: str | None = None,
-    key_variable: str = "OPENAI_API_KEY",
-    workers: int = 8,
-    price_in: float | None = None,
-    price_out: float | None = None,
-    max_cost: float | None = None,
-    base: str | None = None,
-    adapter: Path | None = None,
-    instruct: bool | None = None,
-    batch_size: int = 16,
-    samples: int = 4,
-    temperature: float = 0.7,
-    max_tokens: int = 256,
-    sentences: int = 4,
-    seed: int = 0,
-    pairs: Path | None = None,
+    options: Annotated[RationaleOptions, tyro.conf.arg(name="")] = RationaleOptions(),
 ) -> None:
-    """Write a JSONL file with a rationale for each training question that could be answered right with reasoning.
+    """Write a JSONL file with a rationale for each training question that the model answered right by reasoning.
 
-    Either `--teacher URL --model NAME` writes them, an OpenAI-compatible endpoint, or `--base NAME`, the model itself.
-    Answers are kept in answers.sqlite beside the file, so that the same command goes on after an interruption.
+    The model is either a teacher behind an OpenAI-compatible endpoint (`--teacher URL --model NAME`), or a local base
+    (`--base NAME`). Answers are kept in answers.sqlite beside the file, so the same command continues after an
+    interruption.
 
     Args:
         to: the file
         task: the data whose questions are asked
-        teacher: the endpoint's address
-        model: the endpoint's model
-        key_variable: the environment variable with the endpoint's key
-        workers: questions that the endpoint is asked at a time
-        price_in: dollars per million tokens of prompts
-        price_out: dollars per million tokens of answers
-        max_cost: dollars that are spent at most
-        base: the model whose own samples are taken
-        adapter: of the base, a folder
-        instruct: whether the base is told to reason; none: unless an adapter has taught it to
-        batch_size: questions that the base answers side by side
-        samples: of a question, at most
-        temperature: of the answers
-        max_tokens: of an answer
-        sentences: of an answer
-        seed: of the samples
-        pairs: a file for right and wrong answers to the same question, as preferences
     """
-    if (teacher is None) == (base is None):
-        raise BadInput("give either --teacher URL and --model NAME, or --base NAME")
-    if (teacher is None) != (model is None):
-        raise BadInput("--teacher URL and --model NAME go together")
-    if samples < 1 or (samples > 1 and temperature == 0):
-        raise BadInput(
-            f"--samples {samples} at --temperature {temperature}: the same answer again; raise one, or --samples 1"
-        )
-    source = f"teacher {model}" if teacher else f"self {base}"
-    _refuse_another(to, source)
-    voice: Voice
+    options.check()
+    _check_source_of_existing(to, options.source)
+    sampler = _open_sampler(options, to.parent)
+    kept = RationaleFilter(task.train(), parse_answer)
     try:
-        if teacher and model:
-            endpoint = Endpoint(teacher, model, to.parent, key_variable, temperature, max_tokens, price_in, price_out,
-                                max_cost)  # fmt: skip
-            voice = Teacher(endpoint, sentences, workers)
-        else:
-            told = instructions(sentences) if (adapter is None if instruct is None else instruct) else ""
-            voice = OwnWords(str(base), adapter, to.parent, told, temperature, max_tokens, seed, batch_size)
-    except ValueError as error:  # of the base's name
-        raise BadInput(str(error)) from error
-    sieve = Sieve(task.train(), said)
-    try:
-        cut = gather(sieve, voice, samples, pairs is not None)
-        if isinstance(voice, Teacher) and (dollars := voice.endpoint.spent()) is not None:
-            print(f"spent on {model}: ${dollars:.4f}")
+        truncated = gather(kept, sampler, options.samples, options.pairs is not None)
+        if (dollars := _dollars_spent(sampler)) is not None:
+            print(f"spent on {options.model}: ${dollars:.4f}")
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on, with what {to.parent / FILE} holds", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        print(f"interrupted; the same command continues from the answers in {to.parent / FILE}", file=sys.stderr)
+        sys.exit(EXIT_STATUS["interrupted"])
     finally:
-        voice.close()
-    write(sieve, to, source, pairs, cut)
+        sampler.close()
+    write(kept, to, options.source, options.pairs, truncated)
+
+
+def _open_sampler(options: RationaleOptions, folder: Path) -> Sampler:
+    """Open the endpoint or the base. Its answers are kept in `folder`. Raise BadInput for a name that is refused."""
+    try:
+        if options.teacher and options.model:
+            endpoint = Endpoint(
+                options.teacher, options.model, folder, options.key_variable, options.temperature, options.max_tokens,
+                options.price_in, options.price_out, options.max_cost,
+            )  # fmt: skip
+            return TeacherSampler(endpoint, options.sentences, options.workers)
+        instruct = options.adapter is None if options.instruct is None else options.instruct
+        return BaseSampler(
+            str(options.base),
+            options.adapter,
+            folder,
+            instructions=instructions(options.sentences) if instruct else "",
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+            seed=options.seed,
+            batch_size=options.batch_size,
+        )
+    except ValueError as error:  # an unknown base
+        raise BadInput(str(error)) from error
 
 
 def instructions(sentences: int) -> str:
@@ -135,46 +152,53 @@ def instructions(sentences: int) -> str:
 
 
 def messages(question: str, sentences: int) -> list[dict[str, str]]:
-    """What a teacher is asked: of an example it sees the prompt alone."""
+    """Return the conversation that a teacher sees. It holds the question alone, never the answer."""
     return [{"role": "system", "content": instructions(sentences)}, {"role": "user", "content": question}]
 
 
-def gather(sieve: Sieve, voice: Voice, samples: int, pairs: bool, tell: Callable[[str], Any] = print) -> int:
-    """Ask until every question has what it can get, or `samples` samples. How many answers were cut off."""
-    cut = 0
+def gather(
+    kept: RationaleFilter, sampler: Sampler, samples: int, pairs: bool, tell: Callable[[str], Any] = print
+) -> int:
+    """Sample at most `samples` answers to each question that needs one. Return the number of truncated answers."""
+    truncated = 0
     for number in range(samples):
-        left = [example for example in sieve.examples if sieve.wants(example, pairs)]
+        left = [example for example in kept.examples if kept.wants(example, pairs)]
         for start in range(0, len(left), BLOCK):
             block = left[start : start + BLOCK]
-            for example, reply in zip(block, voice.ask_all([e.prompt for e in block], number), strict=True):
-                sieve.add(example, reply.text)
-                cut += reply.truncated
-            spent = voice.endpoint.spent() if isinstance(voice, Teacher) else None
+            for example, reply in zip(block, sampler.ask_all([e.prompt for e in block], number), strict=True):
+                kept.add(example, reply.text)
+                truncated += reply.truncated
+            spent = _dollars_spent(sampler)
             money = "" if spent is None else f", ${spent:.4f} so far"
             tell(
                 f"sample {number + 1} of {samples}: {start + len(block)} of {len(left)} questions,"
-                f" {len(sieve.right)} of {len(sieve.examples)} have a rationale{money}"
+                f" {len(kept.right)} of {len(kept.examples)} have a rationale{money}"
             )
-    return cut
+    return truncated
 
 
-def write(sieve: Sieve, to: Path, source: str, pairs: Path | None, cut: int) -> None:
-    """The files, each whole or not at all, and what is in them. BadInput if an answer is lost."""
-    for answer, found in sieve.counts().items():
+def _dollars_spent(sampler: Sampler) -> float | None:
+    """Return the dollars spent on a teacher; None without prices, and for a base."""
+    return sampler.endpoint.spent() if isinstance(sampler, TeacherSampler) else None
+
+
+def write(kept: RationaleFilter, to: Path, source: str, pairs: Path | None, truncated: int) -> None:
+    """Write the files atomically and print what is in them. Raise BadInput if no rationale concludes some answer."""
+    for answer, found in kept.counts().items():
         print(f"{answer}: {', '.join(f'{found[fate]} {fate}' for fate in ('kept', 'wrong', 'unparsed'))}")
-    if cut:
-        print(f"{cut} answers were cut off; with a greater --max-tokens they could have ended")
+    if truncated:
+        print(f"{truncated} answers were truncated; raise --max-tokens to let them end")
     try:
-        rows, weight = sieve.rows(source), sieve.weights()
+        rows, weight = kept.rows(source), kept.weights()
     except ValueError as error:
         raise BadInput(
-            f"{error}: raise --samples or --temperature, or ask another model. {to} is not written"
+            f"{error}: raise --samples or --temperature, or use another model. {to} is not written"
         ) from None
     _write(to, rows)
     shown = ", ".join(f"{answer} {value:.3g}" for answer, value in weight.items())
-    print(f"{to}: {len(rows)} rationales for {len(sieve.examples)} questions; weights: {shown}")
+    print(f"{to}: {len(rows)} rationales for {len(kept.examples)} questions; weights: {shown}")
     if pairs:
-        both, gold = sieve.pairs(), {e.key: e.answer for e in sieve.examples}
+        both, gold = kept.pairs(), {e.key: e.answer for e in kept.examples}
         _write(pairs, both)
         chosen = Counter(gold[one["key"]] for one in both)
         print(f"{pairs}: {len(both)} pairs; chosen: {', '.join(f'{answer} {chosen[answer]}' for answer in weight)}")
@@ -188,8 +212,8 @@ def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
         raise BadInput(f"{file} cannot be written: {error.strerror}") from error
 
 
-def _refuse_another(file: Path, source: str) -> None:
-    """A file with somebody else's rationales in it, or with anything else, is not overwritten."""
+def _check_source_of_existing(file: Path, source: str) -> None:
+    """Raise BadInput for a file that holds rationales from another source, or anything else."""
     if not file.exists():
         return
     try:

@@ -44,8 +44,8 @@ def test_help_shows_what_the_script_itself_says(script, capsys):
     assert "(default: builtin:tiny)" in told
     assert "--resources.cpu FLOAT cores (default: 1)" in told
     assert (
-        f"--finalists INT of the best, trained again and scored on the test split; 0: none (default: {sweep.finalists})"
-        in told
+        "--finalists INT how many of the best are trained again and scored on the test split; 0: none"
+        f" (default: {sweep.finalists})" in told
     )
 
 
@@ -53,7 +53,7 @@ def test_help_of_several_sweeps_shows_what_they_agree_on(capsys):
     phases = strategyqa.SWEEP.phases
     told = helped(capsys, read, strategyqa.SWEEP.first, ["-h"], phases)
     assert "--num-samples INT trials (default: 8)" in told
-    assert "only these, in order (default: sft cot dpo)" in told
+    assert "in the script's order (default: sft cot dpo)" in told
     assert "only these learners (default: lora cot cot_anew dpo)" in told
     assert len({one.effective_grace_period() for one in phases.values()}) > 1
     assert "one pass over the training data (default: none)" in told
@@ -116,8 +116,8 @@ def test_a_wrong_command_is_one_line(argv, words, capsys, monkeypatch):
         (["--search", "grid"], "'--search'. Expected one of ('tpe', 'random', 'nsga2'); see"),
         (["--set", "r=8", "--set", "lora_alpha=16"], "--set is given 2 times; give it once"),
         (["--learner=lora", "--rounds", "2", "--learner=hybrid"], "--learner is given 2 times"),
-        (["--set", "--rounds", "2"], "--set: nothing follows it"),
-        (["--rounds", "2", "--learner"], "--learner: nothing follows it"),
+        (["--set", "--rounds", "2"], "--set has no value"),
+        (["--rounds", "2", "--learner"], "--learner has no value"),
     ],
 )
 def test_a_wrong_flag_is_one_line_with_its_value_and_a_remedy(argv, words):

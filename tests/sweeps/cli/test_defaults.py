@@ -12,7 +12,7 @@ from sweeps.strategyqa import SWEEP as STRATEGYQA
 from sweeps.style import SWEEP as STYLE
 from trainables.options import limits
 
-SWEEPS = [ARC, ARENA, *STRATEGYQA.phases.values(), *STRATEGYQA.apart.values(), STYLE]
+SWEEPS = [ARC, ARENA, *STRATEGYQA.phases.values(), *STRATEGYQA.optional.values(), STYLE]
 PAIRS = [(sweep, pair) for sweep in SWEEPS for pair in (*sweep.pairs, *sweep.optional)]
 
 

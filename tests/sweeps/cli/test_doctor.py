@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sweeps.cli import doctor
-from sweeps.cli.doctor import CHECKS, Finding, disk, examine, judge, machine, packages, python, versions
+from sweeps.cli.doctor import CHECKS, CheckResult, disk, examine, judge, machine, packages, python, versions
 
 
-def line(finding: Finding, state: str, *words: str) -> None:
+def line(finding: CheckResult, state: str, *words: str) -> None:
     """The finding has this state, and its line all of these words."""
     assert finding.state == state, finding
     assert all(word in str(finding) for word in words), finding

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from sweeps import arc, arena, strategyqa, style
+from sweeps.cli.chain_runner import phase_sweeps
 from sweeps.cli.flags import parse, read
+from sweeps.spec.chain import Chain
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
-from sweeps.tuning.chain import Chain, parsed
 from tests.support.arc_files import recolour, write_all_splits
 from tests.support.driving import environment
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 def test_scripts_are_short_and_valid(module):
     assert len(Path(module.__file__).read_text().splitlines()) < 60
     given = module.SWEEP
-    for one in [given] if isinstance(given, Sweep) else [*given.phases.values(), *given.apart.values()]:
+    for one in [given] if isinstance(given, Sweep) else [*given.phases.values(), *given.optional.values()]:
         one.validate()
 
 
@@ -57,7 +58,7 @@ def test_readme_flags_exist(command, tmp_path):
         flags[flags.index("my_tasks.json")] = write_all_splits(tmp_path / "mine", recolour())
     if isinstance(module.SWEEP, Chain):
         given, task = read(module.SWEEP.first, flags)
-        assert parsed(module.SWEEP, given, task)
+        assert phase_sweeps(module.SWEEP, given, task)
     else:
         given, changed = parse(module.SWEEP, flags)
         assert changed.name == module.SWEEP.name

@@ -19,10 +19,10 @@ from search_spaces import cot
 from sweeps.commands.attribute import attribute as attribute_run
 from sweeps.commands.attribute import drafted
 from sweeps.persistence.provenance import describe
-from sweeps.results.files import FINALISTS, finalists_parquet
-from sweeps.results.finals import Final
-from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import Final, TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
 from sweeps.spec.sweep import BadInput, Sweep
 from tests.support import miniatures
@@ -169,7 +169,7 @@ def run(tmp_path_factory):
     sweep = Sweep("drafts", (PAIR,), cot.SPACE)
     (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(sweep), sort_keys=False))
     history = [{"round": 1, "score": 0.5, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}]
-    record = TrialRecord("t0", 0, "cot", sweep.defaults()[0], "finished", TrialHistory(tuple(history)), 8)
+    record = TrialRecord("t0", 0, sweep.defaults()[0], "finished", TrialHistory(tuple(history)), 8)
     write_all(folder, [record], baselines={}, rounds=1)
     said = [TASK.rationale_answer(example) for example in TASK.test()]
     final = Final("trial 0", 0.5, np.ones((1, len(said))), "t0", 1, (said,))
@@ -225,7 +225,7 @@ def test_what_cannot_be_attributed_is_told_in_one_line(run, tmp_path, capsys, mo
     folder = said_instead(run, tmp_path, "Ann is a girl. So the answer is Yes.")
     for flags, told in (
         ({"questions": 0}, "--questions 0: give 1 or more"),
-        ({"base": str(tmp_path / "gone")}, "--base says where the base is"),
+        ({"base": str(tmp_path / "gone")}, "give the base's present place with --base"),
     ):
         with pytest.raises(BadInput, match=told):
             attribute_run(folder, **flags)

@@ -15,7 +15,7 @@ from ray.exceptions import ActorDiedError
 from sweeps.commands.steering import latest
 from sweeps.spec.open_run import open_run
 from sweeps.spec.validation import BadInput
-from sweeps.tuning.stopping import Stops, cause_of
+from sweeps.tuning.stopping import SweepStopper, cause_of
 from tests.support.driving import study, sweep_here
 
 
@@ -47,7 +47,7 @@ class Failed:
 
 def test_only_failures_of_their_own_count_and_only_in_a_row(tmp_path):
     def cause(*failures, well_after=None):
-        stops = Stops(tmp_path, 4)
+        stops = SweepStopper(tmp_path, 4)
         for number, (trial_id, error) in enumerate(failures):
             stops.on_trial_recover(0, [], Failed(tmp_path, trial_id, error))
             if number == well_after:
@@ -72,7 +72,7 @@ def test_a_set_up_that_fails_is_a_failure_of_its_own(tmp_path, ray_session):
         def pid(self):
             return 0
 
-    stops = Stops(tmp_path, 4)
+    stops = SweepStopper(tmp_path, 4)
     for name in ("a", "b", "a"):
         with pytest.raises(ActorDiedError) as died:
             ray.get(Unborn.remote().pid.remote())

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from sweeps.cli.main import one_line_errors
-from sweeps.persistence.interrupt import going_on_with, in_order
+from sweeps.persistence.interrupt import explain_resume, graceful_interrupt
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def handlers():
 
 def test_while_tune_listens_the_first_ends_it_and_the_third_waits_for_nothing(capfd):
     heard = []
-    with in_order():
+    with graceful_interrupt():
         signal.signal(signal.SIGUSR1, lambda *_: heard.append("stop"))
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -47,14 +47,19 @@ def test_two_at_once_end_it_too(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("os.write", impatient)
-    with in_order():
+    with graceful_interrupt():
         signal.signal(signal.SIGUSR1, lambda *_: heard.append("stop"))
         signal.raise_signal(signal.SIGINT)
     assert (heard, len(written)) == (["stop"], 2)
 
 
 def test_outside_tune_it_is_one_line_with_the_command_that_goes_on(capsys, tmp_path):
-    with pytest.raises(SystemExit) as end, one_line_errors(), going_on_with("x.py --resume", tmp_path), in_order():
+    with (
+        pytest.raises(SystemExit) as end,
+        one_line_errors(),
+        explain_resume("x.py --resume", tmp_path),
+        graceful_interrupt(),
+    ):
         signal.raise_signal(signal.SIGINT)  # Tune has not begun, and would not hear of it
     assert end.value.code == 130
     said = capsys.readouterr().err
@@ -63,7 +68,7 @@ def test_outside_tune_it_is_one_line_with_the_command_that_goes_on(capsys, tmp_p
 
 
 def test_it_is_the_usual_one_again_when_nobody_pressed():
-    with in_order():
+    with graceful_interrupt():
         pass
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
@@ -82,9 +87,9 @@ def test_a_full_disk_is_one_line_however_deep_it_is_wrapped(capsys, tmp_path, mo
 
     free = {tmp_path: 0, Path(tempfile.gettempdir()): 10**9}
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
-    with pytest.raises(SystemExit) as end, one_line_errors(), going_on_with("x.py --resume", tmp_path):
+    with pytest.raises(SystemExit) as end, one_line_errors(), explain_resume("x.py --resume", tmp_path):
         wrapped()
     assert end.value.code == 2
     assert capsys.readouterr().err.endswith(f": no space left in {tmp_path}; free some, then: x.py --resume\n")
-    with pytest.raises(RuntimeError, match="of ours"), going_on_with("x.py --resume", tmp_path):
+    with pytest.raises(RuntimeError, match="of ours"), explain_resume("x.py --resume", tmp_path):
         raise RuntimeError("a fault of ours keeps its traceback")

@@ -17,11 +17,12 @@ from sweeps.commands.export import export
 from sweeps.commands.judging.command import REPORT, VERDICTS, judge
 from sweeps.commands.reproduce import reproduce
 from sweeps.persistence.provenance import describe
-from sweeps.results.files import FINALISTS, finalists_parquet
-from sweeps.results.finals import UNTOUCHED, Final
-from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import UNTOUCHED, Final, TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.open_run import open_run
 from sweeps.spec.sweep import BadInput, Sweep
 from trainables.core import Pair
@@ -45,10 +46,10 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     learner.close()
     load.cache_clear()
     sweep = Sweep("one", (PAIR,), cot.SPACE)
-    params = sweep.defaults()[0] | {"steps_per_round": 1}
+    params = TrialParams("cot", {**sweep.defaults()[0].fields, "steps_per_round": 1})
     (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(sweep), sort_keys=False))
     history = [{"round": 1, "score": 0.5, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}]
-    record = TrialRecord("t0", 0, "cot", params, "finished", TrialHistory(tuple(history)), n_items=4)
+    record = TrialRecord("t0", 0, params, "finished", TrialHistory(tuple(history)), 4)
     write_all(folder, [record], baselines={}, rounds=1)
     said = [TASK.rationale_answer(example) for example in TASK.test()]
     final = Final("trial 0", 0.5, np.ones((1, len(said))), "t0", 1, (said,))

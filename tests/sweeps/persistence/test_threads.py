@@ -12,9 +12,9 @@ import pytest
 
 from sweeps.persistence import mirror
 from sweeps.persistence.mirror import Mirror
-from sweeps.resources.cost_limit import Spending
+from sweeps.resources.cost_limit import CostLimit
 from sweeps.results.run_folder import SWEEP_FILE
-from sweeps.tracking.event_queue import Spool
+from sweeps.tracking.event_queue import EventQueue
 
 LIMIT_S = 20.0  # for what takes tenths
 
@@ -39,7 +39,7 @@ def test_events_arrive_although_nobody_can_be_told_of_a_failure(tmp_path):
     def trouble(error):
         raise BrokenPipeError("nobody reads this")
 
-    spool = Spool(tmp_path, "receiver", deliver, trouble)
+    spool = EventQueue(tmp_path, "receiver", deliver, trouble)
     spool.append({"n": 1})
     assert comes_true(lambda: arrived == ["refused", 1])
     assert spool.close(LIMIT_S)
@@ -83,7 +83,7 @@ def test_a_mirror_that_is_behind_at_the_end_says_so(sweep_folder, tmp_path, caps
 def test_prices_are_asked_for_although_a_disk_was_full(tmp_path, caplog):
     """What was spent could not be written once: the price of the machines is still looked at, or a limit is none."""
     prices = [1.0]
-    costs = Spending(lambda: prices[0], limit=None, every_s=0.02)
+    costs = CostLimit(lambda: prices[0], limit=None, every_s=0.02)
     missing = tmp_path / "gone"
     with caplog.at_level(logging.WARNING):
         costs.keep_in(missing / "dollars.txt")

@@ -12,7 +12,7 @@ from sweeps.cli.main import main
 from cluster.api import RunPodError
 from cluster.tags import CLUSTER
 from sweeps.report.tables import cost
-from sweeps.resources.cost_limit import Spending, spending
+from sweeps.resources.cost_limit import CostLimit, cost_limit_of
 from sweeps.resources.ray_job import hourly
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import BadInput
@@ -40,19 +40,19 @@ class OneTrial:
         self.trial_id = trial_id
 
 
-def begin(costs: Spending, *names: str) -> None:
+def begin(costs: CostLimit, *names: str) -> None:
     for name in names:
         costs.on_trial_start(0, [], OneTrial(name))
 
 
-def end(costs: Spending, *names: str) -> None:
+def end(costs: CostLimit, *names: str) -> None:
     for name in names:
         costs.on_trial_complete(0, [], OneTrial(name))
 
 
 def test_trials_start_while_the_running_ones_and_one_more_stay_within_the_limit(clock):
     """Two dollars an hour. Four of six trials ended after half an hour: a dollar for three hours of trials."""
-    costs = Spending(lambda: 2.0, limit=1.7, every_s=1e6)
+    costs = CostLimit(lambda: 2.0, limit=1.7, every_s=1e6)
     assert costs.may_start(), "nothing is known of a trial's length yet"
     begin(costs, *"abcdef")
     clock.now = 0.5 * HOUR
@@ -72,7 +72,7 @@ def test_trials_start_while_the_running_ones_and_one_more_stay_within_the_limit(
 
 def test_many_at_once_do_not_end_a_sweep_early(clock):
     """A dollar an hour, twelve at once: the first to end has used a twelfth of what was spent."""
-    costs = Spending(lambda: 1.0, limit=5.0, every_s=1e6)
+    costs = CostLimit(lambda: 1.0, limit=5.0, every_s=1e6)
     begin(costs, *"abcdefghijkl")
     clock.now = 0.5 * HOUR
     end(costs, "a")
@@ -83,7 +83,7 @@ def test_many_at_once_do_not_end_a_sweep_early(clock):
 def test_a_resumed_sweep_goes_on_counting(clock, tmp_path):
     file = tmp_path / "dollars.txt"
     for hours in (1, 2):
-        costs = Spending(lambda: 3.0, limit=None, every_s=1e6)
+        costs = CostLimit(lambda: 3.0, limit=None, every_s=1e6)
         costs.keep_in(file)
         clock.now += HOUR
         costs.close()
@@ -95,7 +95,7 @@ def test_what_was_spent_before_does_not_make_trials_dear(clock, tmp_path):
     """A dollar an hour, a trial takes a tenth: of ten dollars five are left, which is fifty trials."""
     file = tmp_path / "dollars.txt"
     file.write_text("5.0")
-    costs, started = Spending(lambda: 1.0, limit=10.0, every_s=1e6), 0
+    costs, started = CostLimit(lambda: 1.0, limit=10.0, every_s=1e6), 0
     costs.keep_in(file)
     while costs.may_start():
         begin(costs, f"{started}")
@@ -108,7 +108,7 @@ def test_what_was_spent_before_does_not_make_trials_dear(clock, tmp_path):
 
 def test_what_is_spent_is_the_price_of_each_moment(clock):
     prices = [1.0]
-    costs = Spending(lambda: prices[0], limit=None, every_s=1e6)
+    costs = CostLimit(lambda: prices[0], limit=None, every_s=1e6)
     clock.now = HOUR
     costs._add()
     prices[0] = 4.0  # three workers came
@@ -129,7 +129,7 @@ def test_an_api_that_is_away_leaves_the_last_price_standing_until_it_is_back():
             raise RunPodError("no answer")
         return asked[-1]
 
-    costs = Spending(rate, limit=None, every_s=0.2)
+    costs = CostLimit(rate, limit=None, every_s=0.2)
     while len(asked) < 4:
         time.sleep(0.05)
     costs.close()
@@ -139,10 +139,10 @@ def test_an_api_that_is_away_leaves_the_last_price_standing_until_it_is_back():
 
 def test_a_limit_without_prices_is_refused():
     with pytest.raises(BadInput, match=r"--max-cost 3.0: prices are known on a RunPod cluster only"):
-        spending({"provider": {"type": "local"}}, 3.0)
+        cost_limit_of({"provider": {"type": "local"}}, 3.0)
     with pytest.raises(BadInput, match="prices are known on a RunPod cluster only"):
-        spending(None, 3.0)
-    assert spending(None, None) is None
+        cost_limit_of(None, 3.0)
+    assert cost_limit_of(None, None) is None
 
 
 def test_prices_are_those_the_provider_bills(monkeypatch):
@@ -157,7 +157,7 @@ def test_prices_are_those_the_provider_bills(monkeypatch):
         account.rent(
             {"name": "n", "image": "i", "gpu": {"id": "NVIDIA RTX A5000", "count": 2}, "env": env, "ports": []}
         )
-    costs = spending(config, 5.0)
+    costs = cost_limit_of(config, 5.0)
     assert costs is not None
     assert costs._hourly == pytest.approx(2 * 2 * 0.30)
     costs.close()
@@ -206,13 +206,11 @@ def test_the_search_ends_when_no_further_trial_may_start(tmp_path):
     from optuna.distributions import FloatDistribution
 
     from search_spaces.space import Space
-    from sweeps.tuning.optuna_searcher import OptunaSearcher
+    from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 
     room = [True]
-    searcher = OptunaSearcher(
-        Space({"x": FloatDistribution(0, 1)}), storage=f"sqlite:///{tmp_path}/o.db", study_name="s", seed=0, rounds=1,
-        may_start=lambda: room[0],
-    )  # fmt: skip
+    settings = SearchSettings(Space({"x": FloatDistribution(0, 1)}), "s", seed=0, rounds=1)
+    searcher = OptunaSearcher(settings, f"sqlite:///{tmp_path}/o.db", lambda: room[0])
     first = searcher.suggest("a")
     room[0] = False
     assert searcher.suggest("b") == Searcher.FINISHED

@@ -61,5 +61,5 @@ def test_who_leaves_is_told_how_to_join_this_sweep_again(monkeypatch, capsys, tm
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ray_job, "_connected", interrupted)
-    assert ray_job.follow(FILE, ray_job.Place("two.2", "/r/two", tmp_path / "two")) == "left"
+    assert ray_job.follow(FILE, ray_job.JobFolders("two.2", "/r/two", tmp_path / "two")) == "left"
     assert "join again with: espalier status two --cluster cluster.yaml\n" in capsys.readouterr().out

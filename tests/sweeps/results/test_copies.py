@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweeps.results.leaderboard import TrialRecord, rank, verdict
+from sweeps.results.leaderboard import rank, verdict
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.search_comparison import against_trivial
 from sweeps.results.statistics import smallest_difference, wilson

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeps.results.finals import UNTOUCHED, Final, bounds_of, candidates, harm, markdown, verdict
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.finals import bounds_of, candidates, harm, markdown, verdict
+from sweeps.results.records import UNTOUCHED, Final, TrialRecord
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import items
 from trainables.core import Pair
 from trainables.learners.arc.percell.learner import PercellConfig
@@ -22,7 +23,9 @@ from trainables.tasks.arena.task import ArenaTask, baselines
 
 def record(number, scores, status="finished", diverged=()):
     history = [{"round": i, "score": s, "diverged": i in diverged} for i, s in enumerate(scores, start=1)]
-    return TrialRecord(f"t{number}", number, "lora", {"r": number}, status, TrialHistory(tuple(history)), 100)
+    return TrialRecord(
+        f"t{number}", number, TrialParams("lora", {"r": number}), status, TrialHistory(tuple(history)), 100
+    )
 
 
 def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
@@ -34,7 +37,9 @@ def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
         record(4, [], "failed"),
         record(5, [0.5, 0.6, 0.1, 0.1]),
     ]
-    chosen = candidates(records, top=2, defaults=[{"r": 1}, {"r": 0}], rounds=4)
+    chosen = candidates(
+        records, top=2, defaults=[TrialParams("lora", {"r": 1}), TrialParams("lora", {"r": 0})], rounds=4
+    )
     assert [(c.trial_id, c.name, c.rounds, c.searched) for c in chosen] == [
         ("t2", "trial 2", 2, 0.9),
         ("t1", "trial 1 (default)", 1, 0.6),
@@ -45,11 +50,15 @@ def test_candidates_are_the_best_at_their_best_round_and_the_defaults():
 
 def test_a_configuration_is_one_candidate_and_a_default_is_one_trial():
     """--set left out what the default differs in, so that all trials have what is left of it."""
-    records = [replace(record(n, [0.1 * n]), params={"r": min(n, 3), "lora_alpha": 16}) for n in range(6)]
-    chosen = candidates(records, top=2, defaults=[{"lora_alpha": 16}], rounds=4)
+    records = [
+        replace(record(n, [0.1 * n]), params=TrialParams("lora", {"r": min(n, 3), "lora_alpha": 16})) for n in range(6)
+    ]
+    chosen = candidates(records, top=2, defaults=[TrialParams("lora", {"lora_alpha": 16})], rounds=4)
     assert [one.name for one in chosen] == ["trial 5", "trial 2", "trial 0 (default)"], "3 to 5 are one configuration"
-    same = [replace(one, params={"lora_alpha": 16}) for one in records]
-    assert [one.name for one in candidates(same, 3, [{"lora_alpha": 16}], 4)] == ["trial 5 (default)"]
+    same = [replace(one, params=TrialParams("lora", {"lora_alpha": 16})) for one in records]
+    assert [one.name for one in candidates(same, 3, [TrialParams("lora", {"lora_alpha": 16})], 4)] == [
+        "trial 5 (default)"
+    ]
 
 
 def test_a_clear_winner_is_named_and_the_search_is_corrected():

@@ -10,17 +10,17 @@ import optuna
 import pytest
 import yaml
 
+from sweeps.persistence.study import storage_of
 from sweeps.results.finals import candidates
 from sweeps.results.pareto import front, in_words
 from sweeps.results.run_folder import Run
 from sweeps.spec.open_run import job_of
 from sweeps.spec.warm_start import _best
 from sweeps.tracking.event_queue import read_events
-from sweeps.tracking.mlflow_callback import MLflowTracking
-from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tracking.mlflow_callback import MLflowTracking, TrackedSweep
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
-from sweeps.tuning.study import storage_of
 from tests.support.knobs import ONE
 
 # Score, loss and what is kept elsewhere, by round. The second of trial 0's four rounds is the best, and a later one as
@@ -54,12 +54,14 @@ class Driver:
         """As a driver does, and as the next one does with --resume."""
         self.stream = io.StringIO()
         self.recorder = Recorder(self.folder, dataclasses.replace(FULL, objectives=self.objectives), {})
-        self.tracking = MLflowTracking("one", "http://127.0.0.1:9", "one", self.folder / "mlflow", 4, warn=print)
+        self.tracking = MLflowTracking(
+            TrackedSweep("one", 4), "http://127.0.0.1:9", "one", self.folder / "mlflow", warn=print
+        )
         self.progress = Progress(3, 4, 0.0, self.stream, lambda: self.recorder.records.values())
-        self.search = OptunaSearcher(
-            FULL.joined_space(), storage=storage_of(self.folder), study_name="one", seed=0, rounds=4,
-            sampler="random", objectives=self.objectives,
-        )  # fmt: skip
+        settings = SearchSettings(
+            FULL.joined_space(), "one", seed=0, rounds=4, sampler="random", objectives=self.objectives
+        )
+        self.search = OptunaSearcher(settings, storage_of(self.folder))
 
     @property
     def callbacks(self):
@@ -117,16 +119,16 @@ def test_all_who_say_best_mean_the_same_round(driven):
         assert (chosen.trial_id, chosen.rounds, chosen.searched) == ("t0", 2, 0.75)
         assert [one.number for one in front(known, OBJECTIVES)] == [0, 1]
         (line,) = in_words(known, OBJECTIVES)
-        assert line.endswith("trial 0 (75.0 %, 3, 0.2, 20); trial 1 (60.0 %, 0.5, 0.5, 10)")
+        assert line.endswith("trial 0 (75.0 %, 3, 0.2, 18); trial 1 (60.0 %, 0.5, 0.5, 9)")
     told = optuna.load_study(study_name="one", storage=storage_of(driven.folder)).trials
     worst = [0.0, float("inf"), 0.0, float("inf")]
-    assert [one.values for one in told] == [[0.75, 3.0, 0.2, 20.0], [0.6, 0.5, 0.5, 10.0], worst]
+    assert [one.values for one in told] == [[0.75, 3.0, 0.2, 18.0], [0.6, 0.5, 0.5, 9.0], worst]
     assert {one.number for one in driven.search.study.best_trials} == {0, 1}, "Optuna's own Pareto front"
     assert "| 1 | 0 | 75.0 % |" in (driven.folder / "leaderboard.md").read_text()
     job = job_of(run, "best")
     assert (job.record.number, job.rounds, job.score, job.items) == (0, 2, 0.75, records[0].items)
     space = FULL.space_of(FULL.pairs[0])
-    assert _best(space, run.records, run)[0] == records[0].params
+    assert _best(space, run.records, run)[0] == records[0].params.fields
     assert driven.progress.state.best_line().startswith("best 75.0 % (chance 0.0 %): trial 0, round 2")
 
 

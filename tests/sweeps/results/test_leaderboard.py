@@ -9,17 +9,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from sweeps.results.leaderboard import (
-    TrialRecord,
-    by_score,
-    how_ended,
-    print_table,
-    rank,
-    varying_axes,
-    write_all,
-)
+from sweeps.results.leaderboard import print_table, rank, varying_axes, write_all
+from sweeps.results.records import TrialRecord, by_score, how_ended
 from sweeps.results.search_comparison import against_trivial
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 
 BASELINES = {"chance": 0.25, "constant": 0.3, "constant.sequence": 0.9}
 
@@ -28,7 +22,7 @@ def record(number, score, status="finished", rounds=4, n=60, learner="lora", his
     params = {"r": 8, "learning_rate": 0.0003} | params
     fixed = {"score": score, "loss": 1.5, "diverged": status == "diverged"}
     history = [{"round": i + 1, "time_s": 2.0 * i} | fixed for i in range(rounds)]
-    return TrialRecord(f"t{number}", number, learner, params, status, TrialHistory(tuple(history)), n)
+    return TrialRecord(f"t{number}", number, TrialParams(learner, params), status, TrialHistory(tuple(history)), n)
 
 
 FOUR = [
@@ -40,10 +34,12 @@ FOUR = [
 
 
 def test_markdown_to_the_letter(tmp_path):
-    write_all(tmp_path, FOUR, baselines=BASELINES, rounds=4, title="arena")
+    folder = tmp_path / "arena"
+    folder.mkdir()
+    write_all(folder, FOUR, baselines=BASELINES, rounds=4)
     # Wilson at n = 60: 48 right 68.2-88.2, 42 right 57.5-80.1, 18 right 19.9-42.5, none 0-6.0.
-    assert (tmp_path / "leaderboard.md").read_text().splitlines() == [
-        "# arena",
+    assert (folder / "leaderboard.md").read_text().splitlines() == [
+        "# arena: 4 trials of up to 4 rounds",
         "",
         "| rank | trial | score | 95 % interval | rounds | status | what differs |",
         "|---:|---:|---:|---:|---:|---|---|",
@@ -81,12 +77,22 @@ def test_partial_credit_items_decide_the_interval():
 
 
 def test_only_what_varies_is_shown_and_an_axis_that_one_learner_lacks_varies():
-    assert varying_axes([{"r": 8, "lr": 1.0}, {"r": 8, "lr": 2.0}]) == ["lr"]
-    assert varying_axes([{"r": 8}, {}]) == ["r"]
-    assert varying_axes([{"r": 8}]) == []
+    def varying(*fields):
+        return varying_axes([TrialParams("lora", one) for one in fields])
+
+    assert varying({"r": 8, "lr": 1.0}, {"r": 8, "lr": 2.0}) == [("lora", "lr")]
+    assert varying({"r": 8}, {}) == [("lora", "r")]
+    assert varying({"r": 8}) == []
     assert rank([record(0, 0.5)])[0].differs == "-"
-    mixed = [record(0, 0.5, **{"learner": "lora", "lora.alpha": 16}), record(1, 0.4, learner="percell")]
+    mixed = [
+        dataclasses.replace(record(number, 0.5 - number / 10), params=TrialParams(learner, fields))
+        for number, (learner, fields) in enumerate([("lora", {"alpha": 16}), ("percell", {})])
+    ]
     assert [row.differs for row in rank(mixed)] == ["lora alpha=16", "percell"]
+    clone = dataclasses.replace(
+        mixed[0], number=2, params=TrialParams("lora", {"alpha": 16}, "clones/trial-0-round-3.pt")
+    )
+    assert rank([mixed[0], clone])[1].differs == "start_from=trial-0-round-3.pt"
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import pytest
 
 from sweeps.report.headline import headline
 from sweeps.results.comparison import corrected, pairs_of
-from sweeps.results.leaderboard import TrialRecord, rank, verdict
+from sweeps.results.leaderboard import rank, verdict
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import folder
 
 
@@ -20,7 +22,8 @@ def trial(number, items, rounds=1, clusters=()):
     fixed = {"loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}
     rows = tuple({"round": i, "score": score if i == 1 else 0.0} | fixed for i in range(1, rounds + 1))
     items = tuple(map(float, items))
-    return TrialRecord(f"t{number}", number, "lora", {"r": number}, "finished", TrialHistory(rows), len(items),
+    params = TrialParams("lora", {"r": number})
+    return TrialRecord(f"t{number}", number, params, "finished", TrialHistory(rows), len(items),
                        items=items, clusters=tuple(clusters))  # fmt: skip
 
 

@@ -12,10 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import Space
 from sweeps.arc import SWEEP as ARC
+from sweeps.persistence.study import storage_of, taken
 from sweeps.spec.validation import BadInput
-from sweeps.tuning.optuna_searcher import OptunaSearcher
-from sweeps.tuning.runner import _searcher
-from sweeps.tuning.study import taken
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 
 X = FloatDistribution(0, 1)
 SPACE = Space({"kind": CategoricalDistribution(("a", "b")), "x": X})
@@ -29,7 +28,7 @@ def up_to_half(params: Any) -> None:
 def searched(folder: Path, trials: int, **options: Any) -> tuple[OptunaSearcher, list[dict[str, Any]]]:
     """A search for the largest x, and what it suggested, all of which ran to its end."""
     storage = f"sqlite:///{folder / 'optuna.db'}"
-    search = OptunaSearcher(SPACE, storage=storage, study_name="s", seed=0, rounds=1, accept=up_to_half, **options)
+    search = OptunaSearcher(SearchSettings(SPACE, "s", seed=0, rounds=1, accept=up_to_half, **options), storage)
     given = []
     for number in range(trials):
         given.append(search.suggest(str(number)))
@@ -44,7 +43,7 @@ def refused(search: OptunaSearcher) -> list[FrozenTrial]:
 @pytest.mark.parametrize("options", [{}, {"sampler": "random"}, {"objectives": ("score", "seconds")}], ids=str)
 def test_refused_combinations_take_no_trial(tmp_path: Path, options: dict[str, Any]) -> None:
     """Nor the share of their choice: the two kinds get as many trials each."""
-    search, given = searched(tmp_path, 12, shared="kind", enqueue=[{"kind": "a", "x": 0.75}], **options)
+    search, given = searched(tmp_path, 12, shared="kind", queue=[{"kind": "a", "x": 0.75}], **options)
     for params in given:
         up_to_half(params)
     assert [params["kind"] for params in given].count("a") == 6
@@ -55,12 +54,12 @@ def test_refused_combinations_take_no_trial(tmp_path: Path, options: dict[str, A
 
 def test_the_sampler_learns_what_is_refused(tmp_path: Path) -> None:
     """The best of kind a lies beside what is refused; the sampler would ask for more for ever."""
-    search, _ = searched(tmp_path, 30, enqueue=[{"kind": "a", "x": 0.5}])
+    search, _ = searched(tmp_path, 30, queue=[{"kind": "a", "x": 0.5}])
     assert len(refused(search)) < 30
 
 
 def test_a_sweep_s_learners_are_asked(tmp_path: Path) -> None:
     sweep = replace(ARC, pairs=ARC.pairs[:1], optional=(), space={"percell": ARC.space_of(ARC.pairs[0])})
     sweep = sweep.fix({"recurrent_steps": 2})
-    search = _searcher(sweep, tmp_path, None)
+    search = OptunaSearcher(SearchSettings.of_sweep(sweep), storage_of(tmp_path))
     assert {search.suggest(str(number))["supervised_steps"] for number in range(9)} == {1, 2}

@@ -16,6 +16,7 @@ from search_spaces import efe, lora
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
 from sweeps.persistence.provenance import describe
+from sweeps.results.trial_params import TrialParams, from_axes, to_axes
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput, Sweep, data_fingerprint
 from tests.support.knobs import ONE, RATE, TWO, Dial, Knob
@@ -28,28 +29,32 @@ from trainables.tasks.style.task import StyleTask
 
 
 def test_one_pair_keeps_plain_names() -> None:
-    pair, fields = ONE.resolve({"rate": 0.3})
+    params = from_axes({"rate": 0.3}, "knob")
+    pair = ONE.resolve(params)
     assert ONE.joined_space() == RATE
-    assert (pair.learner, fields) == (Knob(rate=0.3), {"rate": 0.3})
+    assert (pair.learner, params) == (Knob(rate=0.3), TrialParams("knob", {"rate": 0.3}))
     assert ONE.pairs[0].learner.rate == 0.1
 
 
 def test_several_pairs_are_told_apart_by_an_axis() -> None:
     assert list(TWO.joined_space().axes) == ["learner", "knob.rate", "dial.rate", "dial.depth"]
-    pair, fields = TWO.resolve({"learner": "dial", "dial.rate": 0.3, "dial.depth": 2})
-    assert (pair.learner, fields) == (Dial(rate=0.3, depth=2), {"rate": 0.3, "depth": 2})
-    assert TWO.defaults() == [
+    axes = {"learner": "dial", "dial.rate": 0.3, "dial.depth": 2}
+    params = from_axes(axes, "knob")
+    assert (TWO.resolve(params).learner, params.fields) == (Dial(rate=0.3, depth=2), {"rate": 0.3, "depth": 2})
+    assert to_axes(params, TWO.learners) == axes
+    defaults = [to_axes(params, TWO.learners) for params in TWO.defaults()]
+    assert defaults == [
         {"learner": "knob", "knob.rate": 0.1},
         {"learner": "dial", "dial.rate": 0.2, "dial.depth": 1},
     ]
-    assert all(TWO.joined_space().contains(params) for params in TWO.defaults())
+    assert all(TWO.joined_space().contains(params) for params in defaults)
 
 
 def test_a_default_outside_its_range_is_left_to_the_sampler_with_what_hangs_on_it() -> None:
     space = RATE | Space({"size": IntDistribution(8, 16), "mode": CategoricalDistribution(("a", "b"))}).given(
         "mode", size=8
     )
-    assert replace(ONE, space=space).defaults() == [{"rate": 0.1}]
+    assert replace(ONE, space=space).defaults() == [TrialParams("knob", {"rate": 0.1})]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +67,7 @@ def test_a_default_outside_its_range_is_left_to_the_sampler_with_what_hangs_on_i
 )
 def test_parameters_that_fit_no_pair_are_refused(params: dict[str, Any], text: str) -> None:
     with pytest.raises(BadInput, match=text):
-        TWO.resolve(params)
+        TWO.resolve(from_axes(params, "knob"))
 
 
 def test_fix_sets_a_field_everywhere_or_for_one_learner() -> None:
@@ -203,7 +208,7 @@ def test_what_leaves_nothing_of_an_axis_is_bad_input_and_a_fixed_value_is_not() 
     with pytest.raises(BadInput, match=r"'learning_rate' in .* has nothing at or below 0.003.*--set learning_rate=VAL"):
         parse(sweep, base)
     _, fixed = parse(sweep, [*base, "--set", "learning_rate=5e-3"])
-    assert fixed.defaults()[0].get("learning_rate") is None
+    assert fixed.defaults()[0].fields.get("learning_rate") is None
     assert fixed.space_of(fixed.pairs[0]).axes["learning_rate"].choices == (5e-3,)
     with pytest.raises(BadInput, match=r"^--set r=\{: '\{' is no value of an axis; give a number") as error:
         parse(sweep, ["--set", "r={"])

@@ -13,10 +13,11 @@ from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
+from sweeps.results.trial_params import TrialParams, to_axes
+from sweeps.spec.config_fields import drawn
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.strategyqa import SWEEP as STRATEGYQA
 from sweeps.style import SWEEP as STYLE
-from sweeps.tuning.sampler import drawn
 from tests.support.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.support.toys import Letters
 from trainables.core import Adapter, Pair
@@ -196,10 +197,10 @@ def test_good_sweeps_pass(sweep: Sweep, grace: int, first: list[dict[str, Any]])
     """They pass, ASHA spares every trial for `grace` rounds, and each learner is tried as it was configured."""
     sweep.validate()
     assert sweep.effective_grace_period() == grace
-    assert sweep.defaults() == first
+    assert [to_axes(params, sweep.learners) for params in sweep.defaults()] == first
     axes = sweep.joined_space().axes
     assert all(inside(axes[name], value) for params in first for name, value in params.items())
-    assert [sweep.resolve(params)[0] for params in first] == list(sweep.pairs)
+    assert [sweep.resolve(params) for params in sweep.defaults()] == list(sweep.pairs)
 
 
 @pytest.mark.parametrize("config", [LoraConfig, SoftPromptConfig, HybridConfig])
@@ -207,10 +208,10 @@ def test_the_shipped_spaces_fit_their_learners(config: Any) -> None:
     spaces = {"lora": lora.SPACE, "soft_prompt": soft_prompt.SPACE, "hybrid": hybrid.SPACE}
     sweep = replace(ONE, pairs=(Pair(config(), Odd(), "builtin:tiny"),), space=spaces[config.name])
     sweep.validate()
-    assert set(sweep.defaults()[0]) == set(spaces[config.name].axes)  # the default configuration lies inside
+    assert set(sweep.defaults()[0].fields) == set(spaces[config.name].axes)  # the default configuration lies inside
 
 
-SHIPPED = [ARC, ARENA, STYLE, *STRATEGYQA.phases.values(), *STRATEGYQA.apart.values()]
+SHIPPED = [ARC, ARENA, STYLE, *STRATEGYQA.phases.values(), *STRATEGYQA.optional.values()]
 
 
 @pytest.mark.parametrize("sweep", SHIPPED, ids=lambda one: one.name)
@@ -219,5 +220,5 @@ def test_every_draw_of_a_shipped_script_is_a_configuration(sweep: Sweep) -> None
     for pair in (*sweep.pairs, *sweep.optional):
         one = replace(sweep, pairs=(pair,), optional=())
         configurations = list(drawn(one.joined_space(), 200))
-        assert all(one.resolve(params)[0].learner for params in configurations)
+        assert all(one.resolve(TrialParams(pair.learner.name, params)).learner for params in configurations)
         assert {name for params in configurations for name in params} == {*one.joined_space().axes}

@@ -16,12 +16,13 @@ from optuna.samplers import RandomSampler
 from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.persistence.provenance import describe
-from sweeps.results.files import FINALISTS, finalists_parquet
-from sweeps.results.finals import Final
-from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import Final, TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
-from sweeps.spec.sweep import LEARNER, BadInput, Sweep
+from sweeps.results.trial_params import TrialParams, from_axes, to_axes
+from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.warm_start import Axis, in_words, like
 from tests.support.toys import Digits, Letters
 from trainables.core import Example, Pair
@@ -70,7 +71,7 @@ def trial(number, params, score, status="finished", rounds=4, learner="lora", hi
     scores = history or [score] * rounds
     fixed = {"loss": 1.0, "diverged": status == "diverged", "time_s": 1.0, "seconds": 1.0, "at": 1.0}
     rows = [{"round": i, "score": s} | fixed for i, s in enumerate(scores, 1)]
-    return TrialRecord(f"t{number}", number, learner, params, status, TrialHistory(tuple(rows)), 10)
+    return TrialRecord(f"t{number}", number, TrialParams(learner, params), status, TrialHistory(tuple(rows)), 10)
 
 
 def trials(n=40, seed=3, space=SPACE, score=rate_matters):
@@ -81,7 +82,7 @@ def past(folder, records, made=None, finals=()):
     """The folder of a sweep that has ended."""
     folder.mkdir(exist_ok=True)
     (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(made or sweep(base="mini-a")), sort_keys=False))
-    write_all(folder, records, baselines={}, rounds=4)
+    write_all(folder, records, baselines={}, rounds=4, learners=(made or sweep()).learners)
     if finals:
         (folder / FINALISTS).write_bytes(finalists_parquet(finals, [Example("?", "a", "kind", "key")]))
     return Run.read(folder)
@@ -94,7 +95,7 @@ def test_what_mattered_is_narrowed_and_what_did_not_keeps_its_range(tmp_path):
     assert 1e-4 < rate.low < 3e-3 < rate.high < 1e-1
     assert np.log(rate.high / rate.low) < 0.7 * np.log(1e3)
     assert {name: axis for name, axis in space.axes.items() if axis != SPACE.axes[name]}.keys() == {"learning_rate"}
-    assert [new.joined_space().contains(params) for params in first] == [True] * FIRST
+    assert [new.joined_space().contains(to_axes(params, new.learners)) for params in first] == [True] * FIRST
 
 
 def test_a_choice_that_was_worse_is_dropped(tmp_path):
@@ -107,7 +108,7 @@ def test_the_best_come_first_and_finalists_before_them(tmp_path):
     ranked = sorted(records, key=lambda one: -one.score)
     _, first = like(sweep(), past(tmp_path / "run", records))
     assert first == [one.params for one in ranked[:FIRST]]
-    again = trial(99, ranked[0].params, ranked[0].score)
+    again = trial(99, ranked[0].params.fields, ranked[0].score)
     assert like(sweep(), past(tmp_path / "run", [*records, again]))[1] == first  # equal ones are tried once
     won = ((ranked[5], 1.0), (ranked[2], 0.5))
     finals = [Final(f"trial {one.number}", 0.5, np.full((1, 1), score), one.trial_id, 4) for one, score in won]
@@ -142,12 +143,12 @@ def test_a_stopped_trial_is_compared_at_its_own_rounds(tmp_path):
 
 def test_diverged_trials_are_the_worst(tmp_path):
     records = [
-        trial(one.number, one.params, 0.0, "diverged") if one.params["learning_rate"] > 3e-3 else one
+        trial(one.number, one.params.fields, 0.0, "diverged") if one.params.fields["learning_rate"] > 3e-3 else one
         for one in trials(score=lambda params: 0.5 + params["weight_decay"])
     ]
     new, first = like(sweep(), past(tmp_path / "run", records))
     assert new.space["lora"].axes["learning_rate"].high < 1e-1
-    assert all(params["learning_rate"] <= 3e-3 for params in first)
+    assert all(params.fields["learning_rate"] <= 3e-3 for params in first)
 
 
 def test_the_space_is_fitted_to_the_new_base(tmp_path):
@@ -156,24 +157,25 @@ def test_the_space_is_fitted_to_the_new_base(tmp_path):
     new, first = like(sweep(base="Qwen/Qwen2.5-0.5B"), run)
     assert new.space["lora"].axes["r"].choices == (4, 8)
     assert new.space["lora"].axes["learning_rate"].high == 1e-2
-    assert first[0] == best | {"learning_rate": 1e-2, "r": 8}
-    assert [new.space["lora"].contains(params) for params in first] == [True] * FIRST
+    assert first[0].fields == best | {"learning_rate": 1e-2, "r": 8}
+    assert [new.space["lora"].contains(params.fields) for params in first] == [True] * FIRST
 
 
 def test_learners_take_turns_and_a_new_one_keeps_its_space(tmp_path):
     both = sweep(LORA, PROMPT)
-    records = [trial(i, p, i / 40, learner=p[LEARNER]) for i, p in enumerate(drawn(both.joined_space(), 40, 3))]
+    params = [from_axes(axes, "lora") for axes in drawn(both.joined_space(), 40, 3)]
+    records = [trial(i, one.fields, i / 40, learner=one.learner) for i, one in enumerate(params)]
     run = past(tmp_path / "both", records, both)
     new, first = like(both, run)
-    assert [params[LEARNER] for params in first] == ["lora", "soft_prompt"] * (FIRST // 2)
-    assert all(new.joined_space().contains(params) for params in first)
+    assert [params.learner for params in first] == ["lora", "soft_prompt"] * (FIRST // 2)
+    assert all(new.joined_space().contains(to_axes(params, new.learners)) for params in first)
     _, first = like(sweep(PROMPT), run)
     best = next(one.params for one in reversed(records) if one.learner == "soft_prompt")
-    assert first[0] == {name: best[f"soft_prompt.{name}"] for name in PROMPTS.axes}
+    assert first[0] == best
     mixed, first = like(both, past(tmp_path / "one", trials()))
     assert mixed.space["soft_prompt"] == PROMPTS
-    assert [params[LEARNER] for params in first] == ["lora"] * (FIRST // 2)
-    assert all(mixed.joined_space().contains(params) for params in first)
+    assert [params.learner for params in first] == ["lora"] * (FIRST // 2)
+    assert all(mixed.joined_space().contains(to_axes(params, mixed.learners)) for params in first)
 
 
 def test_what_flags_have_fixed_stays_fixed(tmp_path):
@@ -181,8 +183,8 @@ def test_what_flags_have_fixed_stays_fixed(tmp_path):
     run = past(tmp_path / "run", trials())
     new, first = like(asked, run)
     assert new.space["lora"].axes["r"].choices == (4,)
-    assert {(params["r"], params["steps_per_round"]) for params in first} == {(4, 10)}
-    assert all(new.space["lora"].contains(params) for params in first)
+    assert {(params.fields["r"], params.fields["steps_per_round"]) for params in first} == {(4, 10)}
+    assert all(new.space["lora"].contains(params.fields) for params in first)
     assert "r: {4} (fixed)" in in_words(asked, new, first, run)
 
 
@@ -194,7 +196,7 @@ def test_conditions_stay_valid(tmp_path):
     new, first = like(sweep(), past(tmp_path / "run", records, sweep(lora=space)))
     assert "warmup_steps" not in new.space["lora"].axes
     assert new.space["lora"].conditions["weight_decay"] == {"lr_scheduler_type": ("constant",)}
-    assert [new.space["lora"].contains(params) for params in first] == [True] * FIRST
+    assert [new.space["lora"].contains(params.fields) for params in first] == [True] * FIRST
 
 
 @pytest.mark.parametrize(

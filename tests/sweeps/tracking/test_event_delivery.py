@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from sweeps.tracking.event_queue import Spool
+from sweeps.tracking.event_queue import EventQueue
 from tests.support.tracking_kit import FakeTrial, report, runs_of, shared_database, steps, track
 
 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "300"  # seconds; a busy machine's server is slow, not away
@@ -32,7 +32,7 @@ def test_a_killed_driver_goes_on_with_the_same_runs(database, tmp_path):
     with (tmp_path / "spool" / "events.jsonl").open("a") as file:
         file.write('{"trial": "a", "at": 17')  # half a line
 
-    again = track(database, "resumed", tmp_path, parent_params={"num_samples": 9})
+    again = track(database, "resumed", tmp_path, params={"num_samples": 9})
     again.setup()
     again.on_trial_start(0, [], trial)
     report(again, trial, 2, 0.4)  # from the checkpoint of round 1: the same round once more
@@ -64,7 +64,7 @@ def test_another_store_gets_everything(tmp_path):
     """Also what the first one has got; the first one, asked again, what it has missed."""
     got: dict[str, list[int]] = {"one": [], "two": []}
     for at, receiver in enumerate(("one", "two", "one")):
-        spool = Spool(
+        spool = EventQueue(
             tmp_path, receiver, lambda events, to=receiver: got[to].extend(one["at"] for one in events), pytest.fail
         )
         spool.append({"at": at})
@@ -77,7 +77,7 @@ def test_a_sweep_that_goes_on_with_another_store_is_whole_there(database, tmp_pa
     other, trial = f"sqlite:///{tmp_path}/other.db", FakeTrial("a")
     shutil.copy(database.removeprefix("sqlite:///"), tmp_path / "other.db")  # with its tables
     for uri, round_ in ((database, 1), (other, 2)):
-        tracking = track(uri, "moved", tmp_path, parent_params={"rounds": 3})
+        tracking = track(uri, "moved", tmp_path, params={"rounds": 3})
         tracking.on_trial_start(0, [], trial)
         report(tracking, trial, round_, 0.5)
         assert tracking.close()
@@ -94,7 +94,7 @@ def test_callbacks_do_not_wait_for_a_receiver_that_hangs(tmp_path):
         free.wait()
         got.extend(events)
 
-    spool = Spool(tmp_path, "there", hang, pytest.fail)
+    spool = EventQueue(tmp_path, "there", hang, pytest.fail)
     for i in range(1200):  # all of them return while the first delivery still hangs
         spool.append({"trial": None, "at": i})
     assert not got
@@ -106,7 +106,7 @@ def test_callbacks_do_not_wait_for_a_receiver_that_hangs(tmp_path):
 
 def test_an_event_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path):
     got: list[dict] = []
-    spool = Spool(tmp_path, "there", got.extend, pytest.fail)
+    spool = EventQueue(tmp_path, "there", got.extend, pytest.fail)
     spool.append({"at": 0})
     size, limits = spool.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))

@@ -31,7 +31,7 @@ def database(tmp_path_factory) -> str:
 
 def test_every_end_of_a_trial_is_a_status_and_a_tag(database, tmp_path):
     tags = {"task": "arena", "seed": 3, "commit": "abc"}
-    tracking = track(database, "ends", tmp_path, parent_tags=tags, parent_params={"num_samples": 5})
+    tracking = track(database, "ends", tmp_path, tags=tags, params={"num_samples": 5})
     trials = {name: FakeTrial(name) for name in ("full", "cut", "nan", "bad", "late", "lost")}
     tracking.setup()
     for trial in trials.values():
@@ -140,7 +140,8 @@ def test_for_a_sweep_tags_say_what_ran_and_parameters_carry_their_own_names(data
     sweep = SimpleNamespace(
         name="arena-2",
         pairs=(pair,),
-        resolve=lambda params: (pair, {"r": params["lora.r"]}),
+        learners=["lora", "soft_prompt"],
+        resolve=lambda params: pair,
         effective_grace_period=lambda: 1,
         **numbers,
     )

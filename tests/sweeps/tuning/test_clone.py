@@ -7,13 +7,14 @@ import yaml
 
 from sweeps.commands.steering import clone
 from sweeps.persistence.lock import driving
-from sweeps.results.files import TRIALS, parquet
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.persistence.study import storage_of
+from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.results.tables import TRIALS, trials_parquet
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.validation import BadInput
-from sweeps.tuning.optuna_searcher import OptunaSearcher
-from sweeps.tuning.study import storage_of
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from tests.support.toy_sweep import SWEEP as TOY
 from trainables.core import START
 from trainables.runtime.trial import ROUND_FILE, STATE_FILE
@@ -26,14 +27,14 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
     checkpoint.mkdir(parents=True)
     (checkpoint / ROUND_FILE).write_text("1 5")
     (checkpoint / STATE_FILE).write_bytes(b"whole")
-    search = OptunaSearcher(TOY.joined_space(), storage=storage_of(tmp_path), study_name="toy", seed=0, rounds=4)
+    search = OptunaSearcher(SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4), storage_of(tmp_path))
     params = [search.suggest(f"t{number}") for number in range(4)]
     search.suggest("lost")
     search.settle(alive=[f"t{number}" for number in range(4)])
     search.suggest("t4")
     rounds = [{"round": 1, "score": 0.5, "diverged": False, "seconds": 1.0}]
-    record = TrialRecord("t0", 0, "toy", params[0], "running", TrialHistory(tuple(rounds)), 20)
-    (tmp_path / TRIALS).write_bytes(parquet([record]))
+    record = TrialRecord("t0", 0, TrialParams("toy", params[0]), "running", TrialHistory(tuple(rounds)), 20)
+    (tmp_path / TRIALS).write_bytes(trials_parquet([record]))
     (tmp_path / SWEEP_FILE).write_text(yaml.safe_dump({"sweep": TOY.to_dict()}))
     halves = {"b_round": ("", b"whole"), "c_state": ("2 5", b"wh"), "d_nothing_yet": ("2 5", None)}
     for name, (round_, state) in halves.items():
@@ -55,7 +56,7 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
 
 def test_a_clone_that_a_killed_driver_loses_is_a_clone_again(tmp_path):
     def opened():
-        return OptunaSearcher(TOY.joined_space(), storage=storage_of(tmp_path), study_name="toy", seed=0, rounds=4)
+        return OptunaSearcher(SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4), storage_of(tmp_path))
 
     search, begun = opened(), {START: "clones/trial-3-round-4.pt"}
     search.study.enqueue_trial({"quality": 0.25, "planted": "nan"}, user_attrs=begun)

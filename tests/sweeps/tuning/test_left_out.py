@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sweeps.report.headline import headline
-from sweeps.results.files import FINALISTS
-from sweeps.results.finals import UNTOUCHED, Candidate, Final
+from sweeps.results.records import UNTOUCHED, Candidate, Final
 from sweeps.results.run_folder import Run
+from sweeps.results.tables import FINALISTS
+from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.finalists import confirm
 from sweeps.tuning.recorder import Recorder
 from tests.support.report_kit import final, folder, page, questions, several
@@ -21,7 +22,7 @@ BASE = Final(UNTOUCHED, None, np.ones((1, len(ASKED))))
 
 
 def candidate(number, planted):
-    return Candidate(f"t{number}", f"trial {number}", {"quality": 0.5, "planted": planted}, 2, 0.5)
+    return Candidate(f"t{number}", f"trial {number}", TrialParams("toy", {"quality": 0.5, "planted": planted}), 2, 0.5)
 
 
 @pytest.fixture(scope="module")

@@ -13,21 +13,23 @@ from optuna.trial import TrialState
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
 from sweeps.cli.flags import parse
-from sweeps.results.leaderboard import TrialRecord
 from sweeps.results.pareto import costs, front, in_words
+from sweeps.results.records import TrialRecord
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.validation import BadInput
 from sweeps.style import SWEEP as STYLE
-from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from tests.support.driving import study, sweep_here
 
 BOTH = ("score", "trainable_parameters")
+SIZE = Space({"size": FloatDistribution(0.0, 1.0)})
 
 
 def record(number, score, parameters, status="finished"):
-    row = {"round": 4, "score": score, "trainable_parameters": parameters, "time_s": 1.0 + number}
+    row = {"round": 4, "score": score, "trainable_parameters": parameters, "seconds": 1.0 + number}
     row |= {"diverged": status == "diverged"}
-    return TrialRecord(f"t{number}", number, "lora", {}, status, TrialHistory((row,)), 100)
+    return TrialRecord(f"t{number}", number, TrialParams("lora", {}), status, TrialHistory((row,)), 100)
 
 
 def test_the_front_is_what_no_other_beats():
@@ -54,8 +56,8 @@ def test_the_front_is_what_no_other_beats():
 def test_a_trial_is_on_the_front_with_one_checkpoint():
     """The round whose adapter is kept forgets more, and has a higher loss, than the last one does."""
     rounds = [
-        {"round": 1, "score": 0.9, "loss": 0.7, "time_s": 3.0, "trainable_parameters": 8, "forgetting_score": 0.1},
-        {"round": 2, "score": 0.4, "loss": 0.2, "time_s": 6.0, "trainable_parameters": 8, "forgetting_score": 0.8},
+        {"round": 1, "score": 0.9, "loss": 0.7, "seconds": 3.0, "trainable_parameters": 8, "forgetting_score": 0.1},
+        {"round": 2, "score": 0.4, "loss": 0.2, "seconds": 3.0, "trainable_parameters": 8, "forgetting_score": 0.8},
     ]
     one = replace(record(0, 0.9, 8), history=TrialHistory(tuple(rounds)))
     assert costs(one, (*BOTH, "seconds", "loss", "out_of_domain")) == pytest.approx((0.1, 8, 3.0, 0.7, 0.9))
@@ -63,15 +65,9 @@ def test_a_trial_is_on_the_front_with_one_checkpoint():
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
 def test_optuna_is_told_all_objectives_and_finds_the_small_and_good(tmp_path, sampler):
-    search = OptunaSearcher(
-        Space({"size": FloatDistribution(0.0, 1.0), "noise": FloatDistribution(0.0, 1.0)}),
-        storage=f"sqlite:///{tmp_path}/optuna.db",
-        study_name="two",
-        seed=0,
-        rounds=2,
-        sampler=sampler,
-        objectives=BOTH,
-    )
+    space = Space({"size": FloatDistribution(0.0, 1.0), "noise": FloatDistribution(0.0, 1.0)})
+    settings = SearchSettings(space, "two", seed=0, rounds=2, sampler=sampler, objectives=BOTH)
+    search = OptunaSearcher(settings, f"sqlite:///{tmp_path}/optuna.db")
     for number in range(12):
         params = search.suggest(f"t{number}")
         size = 1 + round(100 * params["size"])
@@ -92,11 +88,11 @@ def test_optuna_is_told_all_objectives_and_finds_the_small_and_good(tmp_path, sa
 
 
 def test_seconds_are_a_trials_own_and_not_those_that_pass_beside_its_neighbours(tmp_path):
-    search = OptunaSearcher(Space({"size": FloatDistribution(0.0, 1.0)}), storage=f"sqlite:///{tmp_path}/optuna.db",
-                            study_name="quick", seed=0, rounds=2, objectives=("score", "seconds"))  # fmt: skip
+    settings = SearchSettings(SIZE, "quick", seed=0, rounds=2, objectives=("score", "seconds"))
+    search = OptunaSearcher(settings, f"sqlite:///{tmp_path}/optuna.db")
     search.suggest("t0")
     for round_ in (1, 2):
-        result = {"training_iteration": round_, "score": 0.5, "seconds": 3.0, "total_seconds": 3.0 * round_}
+        result = {"training_iteration": round_, "score": 0.25 * round_, "seconds": 3.0}
         told = search.on_trial_complete if round_ == 2 else search.on_trial_result
         told("t0", result | {"time_total_s": 60.0 * round_})
     (trial,) = optuna.load_study(study_name="quick", storage=f"sqlite:///{tmp_path}/optuna.db").trials
@@ -109,8 +105,8 @@ def test_what_was_not_trained_on_is_an_objective_that_is_to_be_large(tmp_path):
     for one, kept in zip(records, (0.1, 0.4, 0.3), strict=True):
         one.history[-1]["forgetting_score"] = kept
     assert [one.number for one in front(records, both)] == [0, 1], "2 is beaten by 1 in both"
-    search = OptunaSearcher(Space({"size": FloatDistribution(0.0, 1.0)}), storage=f"sqlite:///{tmp_path}/optuna.db",
-                            study_name="kept", seed=0, rounds=1, objectives=both)  # fmt: skip
+    settings = SearchSettings(SIZE, "kept", seed=0, rounds=1, objectives=both)
+    search = OptunaSearcher(settings, f"sqlite:///{tmp_path}/optuna.db")
     search.suggest("t0")
     search.on_trial_complete("t0", {"training_iteration": 1, "score": 0.5, "forgetting_score": 0.25})
     search.suggest("t1")
@@ -124,9 +120,8 @@ def test_what_was_not_trained_on_is_an_objective_that_is_to_be_large(tmp_path):
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_a_trial_that_diverged_has_the_worst_loss(tmp_path, sampler):
-    address, both = f"sqlite:///{tmp_path}/optuna.db", ("score", "loss")
-    search = OptunaSearcher(Space({"size": FloatDistribution(0.0, 1.0)}), storage=address, study_name="lost", seed=0,
-                            rounds=1, sampler=sampler, objectives=both)  # fmt: skip
+    settings = SearchSettings(SIZE, "lost", seed=0, rounds=1, sampler=sampler, objectives=("score", "loss"))
+    search = OptunaSearcher(settings, f"sqlite:///{tmp_path}/optuna.db")
     for number in range(24):
         lost = number % 5 == 3
         result = {"training_iteration": 1, "score": 0.0 if lost else 0.5, "loss": float("nan") if lost else 1.0}

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import Space
-from sweeps.tuning.optuna_searcher import OptunaSearcher
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 
 SPACE = Space({"kind": CategoricalDistribution(("a", "b")), "x": FloatDistribution(0, 1)}) | Space(
     {"y": FloatDistribution(0, 1)}
@@ -23,8 +23,8 @@ NAN, INF = float("nan"), float("inf")
 
 
 def searcher(folder: Path, seed: int = 0, **options: Any) -> OptunaSearcher:
-    storage = f"sqlite:///{folder / 'optuna.db'}"
-    return OptunaSearcher(SPACE, storage=storage, study_name="s", seed=seed, rounds=ROUNDS, **options)
+    settings = SearchSettings(SPACE, "s", seed=seed, rounds=ROUNDS, **options)
+    return OptunaSearcher(settings, f"sqlite:///{folder / 'optuna.db'}")
 
 
 def stored(folder: Path) -> list[FrozenTrial]:
@@ -60,7 +60,7 @@ def test_choices_of_a_shared_axis_get_equally_many_trials(tmp_path: Path) -> Non
     enqueue = [{"kind": "b"}]
     kinds = []
     for half in range(2):
-        search = searcher(tmp_path, shared="kind", enqueue=enqueue)
+        search = searcher(tmp_path, shared="kind", queue=enqueue)
         for number in range(10):
             params = search.suggest(f"{half} {number}")
             kinds.append(params["kind"])
@@ -123,15 +123,15 @@ def test_the_same_seed_gives_the_same_sequential_sweep(tmp_path: Path, sampler: 
 
 def test_enqueued_parameters_come_first_and_only_in_a_new_study(tmp_path: Path) -> None:
     defaults = [{"kind": "b", "x": 0.25}, {"kind": "a", "x": 0.5, "a.y": 0.75}, {"x": 0.125}]
-    search = searcher(tmp_path, enqueue=defaults)
+    search = searcher(tmp_path, queue=defaults)
     assert [search.suggest("t0"), search.suggest("t1")] == defaults[:2]
     assert search.suggest("t2")["x"] == 0.125
-    again = searcher(tmp_path, enqueue=defaults)
+    again = searcher(tmp_path, queue=defaults)
     assert again.suggest("t3") not in defaults
 
 
 def test_a_killed_driver_is_resumed_under_the_same_numbers(tmp_path: Path) -> None:
-    dead = searcher(tmp_path, enqueue=[{"kind": "b", "x": 0.25}])
+    dead = searcher(tmp_path, queue=[{"kind": "b", "x": 0.25}])
     for trial_id in ("t0", "t1", "t2"):
         dead.suggest(trial_id)
     for trial_id in ("t0", "t1"):
@@ -213,7 +213,7 @@ def test_tune_and_asha_leave_the_truth_in_the_study(tmp_path: Path, ray_session:
         def load_checkpoint(self, checkpoint: Any) -> None: ...
 
     order = [0.5, 0.25, 0.75, 0.375, 1.0]
-    search = searcher(tmp_path, enqueue=[{"kind": "b", "x": x} for x in order])
+    search = searcher(tmp_path, queue=[{"kind": "b", "x": x} for x in order])
     tune.run(
         Quality,
         name="tune",

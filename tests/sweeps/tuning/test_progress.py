@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweeps.results.leaderboard import Status, TrialRecord
+from sweeps.results.records import Status, TrialRecord
 from sweeps.results.trial_history import TrialHistory
-from sweeps.tuning.progress import Progress, Seen, State, minutes, render
+from sweeps.results.trial_params import TrialParams
+from sweeps.tuning.progress import Progress, SweepProgress, TrialProgress, minutes, render
 
 
 @dataclass
@@ -86,13 +87,15 @@ def test_one_line_per_event_without_a_terminal(tmp_path):
 
 def record(number: int, status: Status, scores: list[float]) -> TrialRecord:
     history = [{"round": i, "score": score} for i, score in enumerate(scores, start=1)]
-    return TrialRecord(f"t{number}", number, "toy", {"r": number}, status, TrialHistory(tuple(history)), 20)
+    return TrialRecord(
+        f"t{number}", number, TrialParams("toy", {"r": number}), status, TrialHistory(tuple(history)), 20
+    )
 
 
 def test_a_resumed_sweep_counts_what_was_done_before_but_not_in_its_pace():
     stream = io.StringIO()
     earlier = [record(0, "finished", [0.1, 0.5]), record(1, "running", [0.1]), record(2, "pruned", [0.2])]
-    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier)
+    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier, learners=["toy"])
     progress.on_step_begin(0, [])
     assert "resumed with 2 trials done" in stream.getvalue()
     assert progress.state.time_left() is None
@@ -107,7 +110,7 @@ def test_a_resumed_sweep_goes_on_with_its_numbers_and_its_best():
     """`espalier stop 2` is of the leaderboard's trial 2, whatever order Tune has its trials in."""
     stream = io.StringIO()
     earlier = [record(0, "finished", [0.9, 0.4]), record(1, "interrupted", [0.1]), record(2, "running", [0.3])]
-    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier)
+    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier, learners=["toy"])
     progress.on_step_begin(0, [])
     assert block(progress.state)[2] == "0 running, 1 finished, 0 pruned, 2 interrupted, 2 pending"
     for name, score in (("t2", 0.5), ("t7", 0.8), ("t1", 0.95)):
@@ -140,18 +143,18 @@ def reached(rounds: int, score: float, best: int) -> TrialHistory:
     return TrialHistory(tuple(rows))
 
 
-def block(state: State) -> list[str]:
+def block(state: SweepProgress) -> list[str]:
     console = Console(width=80, file=io.StringIO())
     console.print(render(state))
     return console.file.getvalue().splitlines()
 
 
 def test_the_block_says_what_there_is():
-    state = State(total=10, rounds=4, chance=0.25, elapsed=60.0)
+    state = SweepProgress(total=10, rounds=4, chance=0.25, elapsed=60.0)
     state.trials = {
-        "a": Seen(0, {"r": 8, "lr": 0.001}, "finished", reached(4, 0.5, 3)),
-        "b": Seen(1, {"r": 8, "lr": 0.01}, "pruned", reached(1, 0.2, 1)),
-        "c": Seen(2, {"r": 8, "lr": 0.1}, "running", reached(2, 0.3, 2)),
+        "a": TrialProgress(0, TrialParams("toy", {"r": 8, "lr": 0.001}), "finished", reached(4, 0.5, 3)),
+        "b": TrialProgress(1, TrialParams("toy", {"r": 8, "lr": 0.01}), "pruned", reached(1, 0.2, 1)),
+        "c": TrialProgress(2, TrialParams("toy", {"r": 8, "lr": 0.1}), "running", reached(2, 0.3, 2)),
     }
     state.events.append("   0:59  trial 2 started")
     lines = block(state)
@@ -163,12 +166,12 @@ def test_the_block_says_what_there_is():
 
 
 def test_the_block_fits_80_columns_whatever_the_names():
-    state = State(total=1000, rounds=40, chance=1 / 3, elapsed=99999.0)
+    state = SweepProgress(total=1000, rounds=40, chance=1 / 3, elapsed=99999.0)
     names = [f"gradient_accumulation_steps_{i}" for i in range(8)]
     for i in range(20):
         status = ["running", "diverged", "failed", "interrupted", "pruned"][i % 5]
-        state.trials[f"t{i}"] = Seen(
-            i, dict.fromkeys(names, i + 0.123456), status, reached(40, 0.9 if i == 5 else 0.5, 40)
+        state.trials[f"t{i}"] = TrialProgress(
+            i, TrialParams("toy", dict.fromkeys(names, i + 0.123456)), status, reached(40, 0.9 if i == 5 else 0.5, 40)
         )
         state.events.append(f"  1:00:00  {'an event with a long story ' * 6}")
     lines = block(state)
@@ -178,7 +181,7 @@ def test_the_block_fits_80_columns_whatever_the_names():
 
 
 def test_an_empty_sweep_draws():
-    assert block(State(total=0, rounds=1, chance=0.0))[0] == "0 of 0 trials, 0:00 elapsed"
+    assert block(SweepProgress(total=0, rounds=1, chance=0.0))[0] == "0 of 0 trials, 0:00 elapsed"
 
 
 class Terminal(io.StringIO):
@@ -203,7 +206,7 @@ def test_minutes(seconds, text):
 def test_trials_of_several_learners_are_named_with_theirs():
     """Which learner wins is what the sweep asks."""
     stream = io.StringIO()
-    progress = Progress(total=2, rounds=1, chance=0.0, stream=stream)
+    progress = Progress(total=2, rounds=1, chance=0.0, stream=stream, learners=["lora", "soft_prompt"])
     for number, learner in enumerate(("lora", "soft_prompt")):
         trial = FakeTrial(f"t{number}", {"learner": learner, f"{learner}.learning_rate": 0.1 * (1 + number)})
         progress.on_trial_start(0, [], trial)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from ray.tune import Checkpoint
 
-from sweeps.results.files import FINALISTS
-from sweeps.results.finals import Final
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import Final, TrialRecord
+from sweeps.results.tables import FINALISTS
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.recorder import Recorder
 from tests.support.knobs import ONE
 from trainables.core import Example
 from trainables.runtime.trial import ADAPTER_FOLDER
 
-RECORD = TrialRecord("t0", 0, "knob", {}, "finished", TrialHistory(({"round": 1, "score": 0.9},)), 1)
+RECORD = TrialRecord("t0", 0, TrialParams("knob", {}), "finished", TrialHistory(({"round": 1, "score": 0.9},)), 1)
 
 
 def test_finalists_are_written_once_the_winners_weights_are_there(tmp_path):

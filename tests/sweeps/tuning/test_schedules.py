@@ -10,6 +10,7 @@ import yaml
 
 from sweeps import arena, strategyqa, style
 from sweeps.cli.flags import parse
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import Sweep
 from trainables.learners.lm.lora import LoraConfig
@@ -27,20 +28,17 @@ SMALL = ["--task.train-size", "64", "--task.search-size", "20", "--task.test-siz
 def test_it_falls_to_zero_with_the_last_round_that_was_asked_for(name: str, rounds: int, kind: str) -> None:
     _, asked = parse(SWEEPS[name], ["--rounds", str(rounds), *SMALL])
     for params in suggested(asked, lr_scheduler_type=kind):
-        pair, _ = asked.resolve(params)
+        pair = asked.resolve(params)
         learner: Any = pair.learner.build(load("builtin:tiny"), pair.task, 0)
         settings, steps = learner.optimizer, learner.steps_per_round
         assert 0.01 < settings.lr_factor((rounds - 1) * steps) < 0.4
         assert settings.lr_factor(rounds * steps) == pytest.approx(0, abs=1e-9)
-        assert written(asked).resolve(params)[0] == pair, "`espalier reproduce` trains by the same schedule"
+        assert written(asked).resolve(params) == pair, "`espalier reproduce` trains by the same schedule"
 
 
-def suggested(sweep: Sweep, **values: Any) -> list[dict[str, Any]]:
-    """Of every learner a trial with these values."""
-    names = [pair.learner.name for pair in sweep.pairs]
-    if len(names) == 1:
-        return [values]
-    return [{"learner": name} | {f"{name}.{axis}": value for axis, value in values.items()} for name in names]
+def suggested(sweep: Sweep, **values: Any) -> list[TrialParams]:
+    """A trial with these values for every learner."""
+    return [TrialParams(name, values) for name in sweep.learners]
 
 
 def written(sweep: Sweep) -> Sweep:
@@ -50,16 +48,15 @@ def written(sweep: Sweep) -> Sweep:
 
 def test_who_says_how_long_is_believed() -> None:
     trials = suggested(arena.SWEEP, schedule_rounds=20)
-    learners: list[Any] = [arena.SWEEP.resolve(params)[0].learner for params in trials]
+    learners: list[Any] = [arena.SWEEP.resolve(params).learner for params in trials]
     assert [learner.schedule_rounds for learner in learners] == [20, 20, 20]
 
 
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [(LoraConfig(lr_scheduler_type="linear"), "say after how many"), (SftConfig(warmup_ratio=0.1), "say of how many")],
-)
-def test_outside_a_sweep_somebody_must_say(config: LoraConfig, said: str) -> None:
-    with pytest.raises(ValueError, match=f"schedule_rounds 0, which a sweep fills in; outside of one, {said}"):
+@pytest.mark.parametrize("config", [LoraConfig(lr_scheduler_type="linear"), SftConfig(warmup_ratio=0.1)])
+def test_outside_a_sweep_a_schedule_needs_its_rounds(config: LoraConfig) -> None:
+    with pytest.raises(
+        ValueError, match="schedule_rounds is 0, which a sweep sets; outside of a sweep, set schedule_rounds"
+    ):
         config.optimizer()
 
 

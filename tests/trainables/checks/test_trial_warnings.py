@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from sweeps.results.finals import Final
-from sweeps.results.leaderboard import TrialRecord
+from sweeps.results.records import Final, TrialRecord
 from sweeps.results.rungs import agreements, in_words
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import items
 from trainables.checks.trial_warnings import best_round_warnings, first_round_warnings
 from trainables.core import Adapter
@@ -88,7 +88,7 @@ def test_marks_are_for_what_is_no_result():
 
 def record(number, early, late=None, status="finished"):
     history = [{"round": r, "score": s} for r, s in ((2, early), (8, late)) if s is not None]
-    return TrialRecord(f"t{number}", number, "lora", {}, status, TrialHistory(tuple(history)), 100)
+    return TrialRecord(f"t{number}", number, TrialParams("lora", {}), status, TrialHistory(tuple(history)), 100)
 
 
 def test_rungs_are_compared_by_kendalls_tau():

@@ -15,11 +15,13 @@ from search_spaces import models
 from search_spaces.space import Space
 from sweeps.commands.steering import clone
 from sweeps.persistence.lock import driving
-from sweeps.resources.placement import Machine, seating
-from sweeps.results.leaderboard import TrialRecord, write_all
+from sweeps.persistence.study import TUNE_ID, opened, storage_of
+from sweeps.resources.placement import Machine, place
+from sweeps.results.leaderboard import write_all
+from sweeps.results.records import TrialRecord
 from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.tuning.study import TUNE_ID, opened, storage_of
 from tests.support.toys import Letters
 from trainables.core import Adapter, Pair
 from trainables.learners.lm.lora import LoraConfig
@@ -70,11 +72,11 @@ def running_sweep(tmp_path):
     params = {"learning_rate": 1e-2, "r": 2, "extra_rank": 3}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"sweep": SWEEP.to_dict()}))
     entry = {"round": 1, "score": 0.5, "loss": 1.0, "time_s": 1.0, "seconds": 1.0, "at": 1e9, "diverged": False}
-    record = TrialRecord("t0", 0, "wider_lora", params, "running", TrialHistory((entry,)), 12)
+    record = TrialRecord("t0", 0, TrialParams("wider_lora", params), "running", TrialHistory((entry,)), 12)
     write_all(tmp_path, [record], baselines={"chance": 0.1}, rounds=3)
     checkpoint = tmp_path / "tune/t0/checkpoint_000000"
     checkpoint.mkdir(parents=True)
-    (checkpoint / ROUND_FILE).write_text("1")
+    (checkpoint / ROUND_FILE).write_text("1 5")  # the round, and the bytes of the state
     (checkpoint / STATE_FILE).write_bytes(b"state")
     study = optuna.create_study(study_name=SWEEP.name, storage=opened(storage_of(tmp_path)))
     study.enqueue_trial(params, user_attrs={TUNE_ID: "t0"})
@@ -84,22 +86,23 @@ def running_sweep(tmp_path):
 
 def test_a_sweep_accepts_its_axes_and_refuses_what_it_refuses():
     SWEEP.validate()
-    assert SWEEP.resolve({"learning_rate": 1e-2, "r": 4, "extra_rank": 5})[0].learner.adapter().r == 9
+    params = TrialParams("wider_lora", {"learning_rate": 1e-2, "r": 4, "extra_rank": 5})
+    assert SWEEP.resolve(params).learner.adapter().r == 9
     with pytest.raises(BadInput, match="extra_rank"):
         replace(SWEEP, space=SPACE.replace(extra_rank=IntDistribution(-1, 12))).validate()
 
 
 def test_a_host_reserves_room_for_the_largest_value_of_its_field():
-    shape = seating(SWEEP, Machine(cores=1, free_bytes=1e12)).shape
+    shape = place(SWEEP, Machine(cores=1, free_bytes=1e12)).shape
     assert shape is not None
     assert shape.max_rank == 4 + 12
     largest = replace(SWEEP.pairs[0].learner, r=4, extra_rank=12)
     host = Host(load(BASE), shape)
     host.open("a", largest.build(load(BASE), Letters(), seed=0), seed=0)
-    metrics = host.round("a")
+    result = host.round("a")
     ranks = {min(value.shape) for value in host.values("a").values()}
     host.shut()
-    assert math.isfinite(metrics["loss"])
+    assert math.isfinite(result.loss)
     assert ranks == {4 + 12}
 
 

@@ -92,7 +92,9 @@ def test_a_base_with_code_of_its_own_is_outlined_by_that_code(tmp_path):
     where = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.OwnForCausalLM"}
     facts = {"model_type": "own", "vocab_size": 64, "auto_map": where}
     (tmp_path / "config.json").write_text(json.dumps(facts | SHAPE))
-    call = "import sys; from trainables.models.loading import outline; print(outline(sys.argv[1], ('q_proj',))[1])"
+    call = (
+        "import sys; from trainables.models.loading import base_sizes; print(base_sizes(sys.argv[1], ('q_proj',))[1])"
+    )
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
     command = [sys.executable, "-c", call, f"{tmp_path}:remote-code"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ import transformers
 
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
-from sweeps.resources.placement import Machine, machine, seating, with_devices
+from sweeps.resources.placement import Machine, machine, place, with_devices
 from sweeps.resources.worker_groups import team_of
 from sweeps.spec.validation import BadInput
 from trainables.models.loading import base_sizes
@@ -42,7 +42,7 @@ def test_a_base_without_default_targets_is_for_whoever_needs_none(tmp_path):
     def found(kind, learner, **fields):
         pairs = tuple(replace(p, base=str(tmp_path / kind)) for p in ARENA.pairs if p.learner.name == learner)
         sweep = replace(ARENA, pairs=pairs, space=ARENA.space_of(pairs[0]))
-        return seating(sweep.fix(fields), Machine(cores=2))
+        return place(sweep.fix(fields), Machine(cores=2))
 
     q_and_v = 4 * (4 + 16) * 32 * (2 * 2 * 64) / 2**20
     assert found("olmo2", "lora").why.startswith(f"{q_and_v:,.1f} MiB a seat")
@@ -54,39 +54,39 @@ def test_a_base_without_default_targets_is_for_whoever_needs_none(tmp_path):
 
 
 def test_seats_are_chosen_from_memory_trials_and_learners():
-    auto = seating(ARENA, Machine(cores=2, free_bytes=8e9))
+    auto = place(ARENA, Machine(cores=2, free_bytes=8e9))
     assert (auto.seats, auto.hosts) == (4, 2)
     assert auto.shape == Shape(seats=4, lanes=32, max_rank=32, max_prompt=32)
     # q and v of four layers, 128 -> 128, at rank 32, and 32 vectors of 128: parameter, gradient, two moments, and a
     # copy for each of the 16 rows of a batch; float32
     per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
     weights = 4 * base_sizes("builtin:tiny")[2]
-    assert seating(ARENA, Machine(cores=2, free_bytes=2 * (weights + 3.5 * per_seat / 0.6))).seats == 3
-    one = seating(ARENA, Machine(cores=2, free_bytes=weights + 7 * per_seat))
+    assert place(ARENA, Machine(cores=2, free_bytes=2 * (weights + 3.5 * per_seat / 0.6))).seats == 3
+    one = place(ARENA, Machine(cores=2, free_bytes=weights + 7 * per_seat))
     assert (one.seats, one.hosts) == (4, 1), "two copies of the base would leave room for one seat each"
-    assert seating(ARENA, Machine(cores=2, free_bytes=weights)).shape is None, "the base alone fills it"
-    few = seating(replace(ARENA, num_samples=5), Machine(cores=64))
+    assert place(ARENA, Machine(cores=2, free_bytes=weights)).shape is None, "the base alone fills it"
+    few = place(replace(ARENA, num_samples=5), Machine(cores=64))
     assert (few.seats, few.hosts) == (3, 2)
-    device = seating(ARENA, Machine(cores=16, gpus=1))
+    device = place(ARENA, Machine(cores=16, gpus=1))
     assert (device.seats, device.hosts) == (10, 1), "not all 24 at once: the sampler must see some results"
-    large = seating(replace(ARENA, num_samples=120), Machine(cores=16, gpus=1))
+    large = place(replace(ARENA, num_samples=120), Machine(cores=16, gpus=1))
     assert (large.seats, large.hosts) == (32, 1)
-    assert seating(replace(ARENA, max_concurrent_trials=1), Machine(cores=2)).shape is None
+    assert place(replace(ARENA, max_concurrent_trials=1), Machine(cores=2)).shape is None
     pair = ARENA.pairs[0]
     two = replace(ARENA, pairs=(pair, replace(pair, base="builtin:tiny:float32", learner=replace(pair.learner))))
     for few in (Machine(cores=16, gpus=1), Machine(cores=1)):  # the second base's host would wait for ever
-        found = seating(two, few)
+        found = place(two, few)
         assert found.shape is None
         assert "2 hosts of 2 bases need one each of 1 " in str(found)
-    assert seating(two, Machine(cores=16, gpus=2)).hosts == 1
+    assert place(two, Machine(cores=16, gpus=2)).hosts == 1
     with pytest.raises(BadInput, match="3 hosts of 1 base need one each of 2 cores; leave --seats"):
-        seating(replace(ARENA, hosts=3), Machine(cores=2))
-    assert seating(replace(ARENA, seats=1), Machine(cores=2)).shape is None
-    alone = seating(replace(ARENA, pairs=ARENA.optional, optional=()), Machine(cores=2))
+        place(replace(ARENA, hosts=3), Machine(cores=2))
+    assert place(replace(ARENA, seats=1), Machine(cores=2)).shape is None
+    alone = place(replace(ARENA, pairs=ARENA.optional, optional=()), Machine(cores=2))
     assert alone.shape is None
     assert "'dora' cannot share one" in str(alone)
     with pytest.raises(BadInput, match="--seats 1"):
-        seating(replace(ARC, seats=4), Machine())
+        place(replace(ARC, seats=4), Machine())
 
 
 def test_trials_on_a_base_take_a_gpu_unless_told_otherwise():
@@ -96,7 +96,7 @@ def test_trials_on_a_base_take_a_gpu_unless_told_otherwise():
     pair = ARENA.pairs[0]
     phase = with_devices(replace(ARENA, pairs=(pair, replace(pair, base="builtin:tiny:float32"))), 1)
     assert phase.resources_per_trial["gpu"] == 0.5
-    assert seating(phase, machine(phase, cores=8, devices=1)).hosts == 1, "one of each base, on half a GPU"
+    assert place(phase, machine(phase, cores=8, devices=1)).hosts == 1, "one of each base, on half a GPU"
     for said in ({"cpu": 1, "gpu": 0}, {"cpu": 1, "gpu": 0.5}):
         assert with_devices(replace(ARENA, resources_per_trial=said), 2).resources_per_trial == said
     assert with_devices(replace(ARENA, num_workers=2), 2).resources_per_trial == {"cpu": 1}
@@ -119,7 +119,7 @@ def test_seats_on_a_gpu_are_chosen_from_its_free_memory(tmp_path, monkeypatch):
     assert machine(wide, cores=16, devices=2) == found, "GPUs that nobody here may use say nothing"
     per_seat = 4 * (4 + 16) * (32 * 4 * 2 * 256 + 32 * 128)
     weights = 2 * base_sizes("builtin:tiny")[2]
-    assert seating(wide, found).seats == int(0.6 * (50 * 2**20 - weights) / per_seat)
+    assert place(wide, found).seats == int(0.6 * (50 * 2**20 - weights) / per_seat)
     tool.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert seating(wide, machine(wide, cores=16, devices=2)).seats == 20, "no such tool: 40 at once, on two hosts"
+    assert place(wide, machine(wide, cores=16, devices=2)).seats == 20, "no such tool: 40 at once, on two hosts"

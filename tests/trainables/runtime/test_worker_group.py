@@ -8,7 +8,7 @@ import pytest
 
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
-from sweeps.resources.placement import Machine, seating
+from sweeps.resources.placement import Machine, place
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.resources.worker_groups import team_of
 from sweeps.spec.validation import BadInput
@@ -29,7 +29,7 @@ def test_a_gpu_is_a_process():
         assert team_of(replace(one, num_workers=2)) == WorkerGroupShape(2, cpus=0.5)
     assert team_of(asked(resources_per_trial={"cpu": 1, "gpu": 1})) is None
     assert team_of(asked(resources_per_trial={"cpu": 1, "gpu": 0.5})) is None
-    assert seating(two, Machine(8, 4)).team == WorkerGroupShape(2, 2, 1)
+    assert place(two, Machine(8, 4)).team == WorkerGroupShape(2, 2, 1)
     assert Capacity(cores=16, gpus=8, smallest=4).trials(two.resources_per_trial) == 4
 
 

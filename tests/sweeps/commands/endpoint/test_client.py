@@ -88,7 +88,7 @@ def test_a_fault_that_stays_ends_it_and_keeps_the_others(opened, server):
     endpoint = opened(max_retries=1)
     endpoint.ask(talk(0))
     server.faults = [429] * 2
-    with pytest.raises(EndpointError, match=r"limits the rate \(429: planted 429.*fewer workers.*goes on") as told:
+    with pytest.raises(EndpointError, match=r"limits the rate \(429: planted 429.*fewer workers.*continues") as told:
         endpoint.ask_all([talk(0), talk(1)])
     assert "\n" not in str(told.value)
     server.faults = [500] * 2
@@ -126,7 +126,7 @@ def test_another_kind_of_server(opened, server):
 
 def test_no_key_and_a_wrong_one(opened, server, monkeypatch):
     server.key = KEY
-    with pytest.raises(EndpointError, match="answered 401: OPENAI_API_KEY is not set, and a key is wanted"):
+    with pytest.raises(EndpointError, match="answered 401: OPENAI_API_KEY is not set, and the server requires a key"):
         opened().ask(talk(0))
     monkeypatch.setenv("MINE", "sk-wrong-9876")
     with pytest.raises(EndpointError, match="401: MINE is refused; set it to a valid key") as told:

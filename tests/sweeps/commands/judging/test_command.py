@@ -7,9 +7,9 @@ import shutil
 import pytest
 import yaml
 
-from sweeps.commands.judging.command import REPORT, VERDICTS, judge
+from sweeps.commands.judging.command import REPORT, VERDICTS, JudgeOptions, judge
 from sweeps.commands.judging.verdicts import read_verdicts
-from sweeps.results.files import checkpoint_hash
+from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import BadInput
 from sweeps.tuning.recorder import HASHES
@@ -40,7 +40,7 @@ def by_length(text):
 
 def test_the_winner_is_judged_against_the_untouched_base_by_its_weights(run, capsys):
     with chat_server(by_length) as (url, asked):
-        judge(run, judge=(url,), model=("m",))
+        judge(run, JudgeOptions(judge=(url,), model=("m",)))
         best, base = checkpoint_hash(run / "best"), "builtin:tiny"
         verdicts = read_verdicts(run / VERDICTS)
         assert {(v.first, v.second) for v in verdicts} == {(best, base)}
@@ -59,16 +59,16 @@ def test_the_winner_is_judged_against_the_untouched_base_by_its_weights(run, cap
         assert f"trial 0 ({best}) is better than untouched base (builtin:tiny)" in report
         assert report in capsys.readouterr().out
         before = len(asked)
-        judge(run, judge=(url,), model=("m",))
+        judge(run, JudgeOptions(judge=(url,), model=("m",)))
         assert len(asked) == before, "what was judged is not judged again"
     assert (run / REPORT).read_text() == report
 
 
 def test_three_checkpoints_and_two_judges_are_compared_with_each_other(run, capsys):
     with chat_server(by_length) as (url, _):
-        judge(run, judge=("likelihood", url), model=("m",), trials=("best", "3", "untouched", "0"))
+        judge(run, JudgeOptions(judge=("likelihood", url), model=("m",), trials=("best", "3", "untouched", "0")))
     out = capsys.readouterr().out
-    assert "reads by builtin:tiny, the trials' own base" in out
+    assert "uses builtin:tiny, the trials' own base" in out
     assert "Bradley-Terry strengths" in out
     assert "Agreement of the 2 judges" in out
     assert "trial 3 (0123456789ab)" in out
@@ -79,7 +79,7 @@ def test_another_base_reads_without_a_warning_and_few_items_are_told(tmp_path, r
     shutil.copytree(BUILTIN["tiny"], tmp_path / "other")
     table = Run.read(run).answers
     table[table["item"] < 12].to_parquet(run / "finalists.parquet")
-    judge(run, base=str(tmp_path / "other"))
+    judge(run, JudgeOptions(base=str(tmp_path / "other")))
     out = capsys.readouterr().out
     assert "own base" not in out
     assert "only 12 items: at least 30 are needed" in out
@@ -93,7 +93,7 @@ def test_another_base_reads_without_a_warning_and_few_items_are_told(tmp_path, r
     [
         ({"trials": ("best",)}, "--trials best: one checkpoint has nothing to be compared with"),
         ({"trials": ("best", "0")}, "--trials best 0: one checkpoint"),
-        ({"trials": ("best", "7")}, "--trials 7: it was not asked the test split; who was: trial 0"),
+        ({"trials": ("best", "7")}, "--trials 7: it did not answer the test split; these did: trial 0"),
         ({"trials": ("best", "99")}, "has no trial '99'"),
         ({"judge": ("http://localhost:1/v1",)}, "--judge names 1 endpoints and --model 0 models"),
         ({"model": ("m",)}, "--judge names 0 endpoints and --model 1 models"),
@@ -103,7 +103,7 @@ def test_another_base_reads_without_a_warning_and_few_items_are_told(tmp_path, r
 )
 def test_what_cannot_be_judged_is_told_in_one_line(run, flags, said):
     with pytest.raises(BadInput, match=said) as told:
-        judge(run, **flags)
+        judge(run, JudgeOptions(**flags))
     assert "\n" not in str(told.value)
     assert not (run / REPORT).exists()
 
@@ -111,8 +111,8 @@ def test_what_cannot_be_judged_is_told_in_one_line(run, flags, said):
 def test_runs_without_answers_or_hashes_are_told(run, tmp_path):
     (run / HASHES).unlink()
     with pytest.raises(BadInput, match="trial 3: the hash of its weights is not in"):
-        judge(run, trials=("best", "3"))
-    with pytest.raises(BadInput, match="has no finalists"):
+        judge(run, JudgeOptions(trials=("best", "3")))
+    with pytest.raises(BadInput, match="has no answers to the test split"):
         judge(left_folder(tmp_path / "searched", several(4)))
     with pytest.raises(BadInput, match="is not a sweep's folder"):
         judge(tmp_path / "nowhere")

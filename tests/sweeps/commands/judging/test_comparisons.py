@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from sweeps.commands.judging.agreement import agreement
-from sweeps.commands.judging.comparisons import Shown, judge_all
+from sweeps.commands.judging.comparisons import BlindPair, judge_all
 from sweeps.commands.judging.verdicts import read_verdicts
 from sweeps.commands.judging.win_rates import position_bias, win_rate
-from sweeps.results.files import checkpoint_hash
+from sweeps.results.checkpoint_hash import checkpoint_hash
 from tests.support.judging_kit import ITEMS, REPLIES, Planted, at_random, longer
 
 
@@ -22,7 +22,7 @@ def test_every_pair_both_orders_and_the_right_winner(tmp_path):
     found = judge_all([judge], REPLIES, ITEMS, tmp_path / "verdicts.jsonl")
     assert len(found) == 3 * 20
     assert len(judge.asked) == 2 * 3 * 20
-    assert sum(Shown(one.prompt, one.b, one.a) in judge.asked for one in judge.asked) == 2 * 3 * 20
+    assert sum(BlindPair(one.prompt, one.b, one.a) in judge.asked for one in judge.asked) == 2 * 3 * 20
     pairs = {pair: [v for v in found if {v.first, v.second} == set(pair)] for pair in [("long", "short")]}
     assert win_rate(pairs["long", "short"], "long").rate == 1
     assert win_rate([v for v in found if {v.first, v.second} == {"mixed", "long"}], "mixed").rate == 0.5
@@ -58,7 +58,7 @@ def test_equal_replies_are_a_tie_that_nobody_is_asked_about(tmp_path):
     found = judge_all([judge], {"x": ["same"] * 20, "y": ["same"] * 20}, ITEMS, tmp_path / "v.jsonl")
     assert not judge.asked
     assert win_rate(found, "x").ties == 20
-    assert position_bias(found).asked == 0, "and no sign of a favoured place"
+    assert position_bias(found).n == 0, "and no sign of a favoured place"
 
 
 def test_a_judge_that_always_says_a_and_one_that_guesses(tmp_path):
@@ -88,7 +88,7 @@ def test_what_cannot_be_judged_is_refused_by_name(tmp_path):
 def test_a_judge_that_fails_loses_only_what_it_was_at(tmp_path):
     count = iter(range(1000))
 
-    def fails(shown: Shown) -> str:
+    def fails(shown: BlindPair) -> str:
         if next(count) == 25:
             raise ConnectionError("gone")
         return longer(shown)

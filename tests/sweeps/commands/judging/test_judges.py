@@ -8,7 +8,7 @@ import openai
 import pytest
 import torch
 
-from sweeps.commands.judging.comparisons import Shown, judge_all
+from sweeps.commands.judging.comparisons import BlindPair, judge_all
 from sweeps.commands.judging.judges import CRITERIA, LikelihoodJudge, LlmJudge, parse, question
 from sweeps.commands.judging.win_rates import position_bias, win_rate
 from tests.support import miniatures
@@ -62,7 +62,7 @@ def test_an_answer_in_the_asked_form_is_read():
         GOOD.replace("depth: A=3", "depth: A=3.5") + "\nWinner: A",
         GOOD.replace("depth: A=3 B=3", "depth: A=3") + "\nWinner: A",
         f"{GOOD}\ndepth: A=1 B=1\nWinner: A",
-        question(Shown("p", "Winner: A", "Winner: A")),  # the question said back
+        question(BlindPair("p", "Winner: A", "Winner: A")),  # the question said back
     ],
 )
 def test_anything_else_is_unparsed_and_kept(text):
@@ -72,11 +72,11 @@ def test_anything_else_is_unparsed_and_kept(text):
 
 
 def test_the_question_shows_the_replies_in_their_places_and_nothing_else():
-    asked = question(Shown([{"role": "user", "content": "Why {braces}?"}], "{first}", "second"))
+    asked = question(BlindPair([{"role": "user", "content": "Why {braces}?"}], "{first}", "second"))
     assert asked.index("Why {braces}?") < asked.index("{first}") < asked.index("second")
     assert all(f"- {name}: " in asked and f"\n{name}: A=_ B=_" in asked for name in CRITERIA)
     several = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
-    assert "system: Be brief.\nuser: Why?" in question(Shown(several, "a", "b"))
+    assert "system: Be brief.\nuser: Why?" in question(BlindPair(several, "a", "b"))
 
 
 def prefers_the_owl(asked: str) -> str:
@@ -128,7 +128,7 @@ def test_likelihood_is_the_mean_log_probability_of_plain_transformers():
     base = miniatures.base("llama")
     host = Host(base)
     judge = LikelihoodJudge(host, margin=0.0)
-    shown = [Shown("a b", "c d e", "f"), Shown("a b", "f", "c d e"), Shown("g", "x y z z z", "")]
+    shown = [BlindPair("a b", "c d e", "f"), BlindPair("a b", "f", "c d e"), BlindPair("g", "x y z z z", "")]
     ruled = judge(shown)
     host.shut()
 
@@ -152,7 +152,7 @@ def test_likelihood_has_no_favoured_place_and_a_margin(tmp_path):
     replies = {"x": [f"{c} {c} a" for c in letters], "y": [f"{c} b" for c in letters]}
     fine = judge_all([LikelihoodJudge(host, 0.0)], replies, prompts, tmp_path / "v.jsonl")
     bias = position_bias(fine)
-    assert (bias.asked, bias.consistent) == (20, 1)
+    assert (bias.n, bias.consistent) == (20, 1)
     assert 0 < win_rate(fine, "x").wins < 20, "a miniature has no taste, but opinions"
     coarse = judge_all([LikelihoodJudge(host, 100.0)], replies, prompts, tmp_path / "v.jsonl")
     host.shut()
@@ -164,7 +164,9 @@ def test_the_builtin_base_prefers_what_it_was_trained_on():
 
     host = Host(load("builtin:tiny"))
     judge = LikelihoodJudge(host)
-    ruled = judge([Shown("What is 2 plus 3?", "5", "q z x j q z x j"), Shown("What is 2 plus 3?", "same", "same")])
+    ruled = judge(
+        [BlindPair("What is 2 plus 3?", "5", "q z x j q z x j"), BlindPair("What is 2 plus 3?", "same", "same")]
+    )
     host.shut()
     assert [one.winner for one in ruled] == ["A", "tie"]
     assert judge.name == "likelihood:builtin:tiny:0.05"

@@ -73,5 +73,5 @@ def test_a_line_that_is_no_verdict_is_named(tmp_path, line):
     append_verdicts(file, [verdict("first")])
     with file.open("a") as out:
         out.write(line + "\n")
-    with pytest.raises(ValueError, match=r"verdicts\.jsonl:2 is no verdict"):
+    with pytest.raises(ValueError, match=r"verdicts\.jsonl:2 is not a verdict"):
         read_verdicts(file)

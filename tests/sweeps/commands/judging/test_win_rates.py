@@ -19,7 +19,7 @@ def test_a_win_rate_by_hand():
     found = win_rate([*verdicts(20, 10, 10), verdict("unparsed", "u")], "x")
     assert (found.wins, found.ties, found.losses, found.unparsed, found.n) == (20, 10, 10, 1, 40)
     assert found.rate == 0.625
-    assert found.warning() == "1 of 41 verdicts could not be read"
+    assert found.warning() == "1 of 41 verdicts could not be parsed"
     other = win_rate(verdicts(20, 10, 10), "y")
     assert other.rate == 0.375
     assert other.interval == pytest.approx((1 - found.interval[1], 1 - found.interval[0]))
@@ -53,7 +53,7 @@ def test_no_readable_verdict_has_no_rate():
 
 
 def test_what_is_not_independent_is_not_pooled():
-    with pytest.raises(ValueError, match="one judge and one pair, got 2"):
+    with pytest.raises(ValueError, match="one judge on one pair, got 2"):
         win_rate([verdict("first", 1), verdict("first", 1, judge="k")], "x")
     with pytest.raises(ValueError, match="item 1 of x and y 2 times"):
         win_rate([verdict("first", 1), verdict("first", 1, first="y", second="x")], "x")
@@ -186,12 +186,12 @@ def test_a_judge_that_always_says_a_decides_nothing():
     assert win_rate(made, "x").rate == 0.5
     assert win_rate(made, "x").ties == 40
     bias = position_bias(made)
-    assert (bias.first_shown, bias.second_shown, bias.consistent, bias.asked) == (1, 0, 0, 40)
+    assert (bias.first_shown, bias.second_shown, bias.consistent, bias.n) == (1, 0, 0, 40)
 
 
 def test_position_bias_by_hand():
     said = ["AB", "BA", "==", "AA", "AA", "BB", "A=", "=B", "A?", ""]
     bias = position_bias([verdict(orders, item) for item, orders in enumerate(said)])
-    assert bias.asked == 8, "neither what was not read nor what was not shown"
+    assert bias.n == 8, "neither what was not read nor what was not shown"
     assert (bias.first_shown, bias.second_shown, bias.consistent) == (2 / 8, 1 / 8, 3 / 8)
-    assert position_bias([verdict("")]).asked == 0
+    assert position_bias([verdict("")]).n == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search_spaces import dpo as space
-from sweeps.resources.placement import Machine, seating
+from sweeps.resources.placement import Machine, place
 from sweeps.spec.sweep import Sweep
 from tests.support.phases_kit import SMALL, TASK, counting_passes, tiny
 from trainables.core import Pair
@@ -123,4 +123,4 @@ def test_seats_have_room_for_both_sides_of_a_pair():
         seats=2,
     )
     machine = Machine(cores=2, gpus=0, free_bytes=2**33)
-    assert seating(sweep, machine).shape.lanes >= 2 * 16
+    assert place(sweep, machine).shape.lanes >= 2 * 16

@@ -1,4 +1,4 @@
-"""Set before Ray, MLflow and the hub are imported: nothing phones home or chatters unless the user says so."""
+"""Turn off telemetry and log noise, unless the user has set it otherwise. Runs before Ray and MLflow are imported."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ DEFAULTS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its tables ignore verbose=0
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_VERBOSITY": "error",  # its retries; what came of them is told in one line
+    "HF_HUB_VERBOSITY": "error",  # it logs retries; their result is reported in one line
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "TRANSFORMERS_VERBOSITY": "error",
     "BITSANDBYTES_NOWELCOME": "1",
     "TOKENIZERS_PARALLELISM": "false",  # worker processes fork
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see `interrupt.py`
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our own recorder and MLflow hold the results
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the recorder and MLflow keep the results
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
 
 def quieten() -> None:
+    """Set environment variables and filter warnings. Ctrl-C during slow imports then prints one line."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which PEFT 0.21 asks for
-    warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)  # `merging.untie` sees to it
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on some CPUs it misses a package that it does not need
-    sys.excepthook = _told  # of a Ctrl-C while all that is still being imported
+    warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)  # `merge.untie` handles it
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on some CPUs it misses a package without need
+    sys.excepthook = _print_error
 
 
-def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     else:
@@ -47,7 +48,7 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 
 def silence_ray(verbose: bool) -> None:
-    """Ray Tune's own log lines; ours say the same in fewer words."""
+    """Turn off the log lines of Ray and Tune, unless `verbose`: the progress display has the same in fewer words."""
     if not verbose:
         for name in ("ray", "ray.tune", "ray.train", "ray._private", "ray.data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

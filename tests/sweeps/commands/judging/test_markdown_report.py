@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from sweeps.commands.judging.findings import in_words, judged
+from sweeps.commands.judging.markdown_report import in_words, markdown_report
 from sweeps.commands.judging.win_rates import win_rate
 from tests.support.judging_kit import verdict, verdicts
 
@@ -15,30 +15,30 @@ NAMES = {"x": "winner", "y": "untouched base"}
 
 
 def test_a_difference_inside_the_noise_is_called_none():
-    report = judged(verdicts(18, 7, 15), NAMES)
+    report = markdown_report(verdicts(18, 7, 15), NAMES)
     assert report.startswith("j: winner (x) is indistinguishable from untouched base (y): 54 % [40, 67] of 40 items.")
 
 
 @pytest.mark.parametrize(("counts", "words"), [((30, 4, 6), "better than"), ((6, 4, 30), "worse than")])
 def test_a_difference_beyond_it_is_called_by_its_name(counts, words):
-    assert f"winner (x) is {words} untouched base (y)" in judged(verdicts(*counts), NAMES)
+    assert f"winner (x) is {words} untouched base (y)" in markdown_report(verdicts(*counts), NAMES)
 
 
 def test_four_wins_among_equal_replies_are_no_proof():
     """The score interval of 52 % leaves out 50 %; the four items that were judged decide nothing."""
-    said = judged([*verdicts(4, 0, 0), *(verdict("", f"equal {item}") for item in range(96))], NAMES)
+    said = markdown_report([*verdicts(4, 0, 0), *(verdict("", f"equal {item}") for item in range(96))], NAMES)
     assert "winner (x) is indistinguishable from untouched base (y): 52 % [50, 55] of 100 items, which" in said
     assert "may be chance: the exact sign test has p = 0.12 (only 4 of 100 items judged" in said
 
 
 def test_few_items_and_unread_verdicts_are_said():
-    said = judged([*verdicts(9, 0, 1), verdict("unparsed", "u")], NAMES)
-    assert "(only 10 items, at least 30 are needed; 1 of 11 verdicts could not be read)" in said
+    said = markdown_report([*verdicts(9, 0, 1), verdict("unparsed", "u")], NAMES)
+    assert "(only 10 items, at least 30 are needed; 1 of 11 verdicts could not be parsed)" in said
     assert "| j | winner (x) | untouched base (y) | 90 % | [60, 98] | 9 / 0 / 1 | 1 |" in said
 
 
 def test_nothing_read_is_nothing_known():
-    said = judged([verdict("unparsed", item) for item in range(3)])
+    said = markdown_report([verdict("unparsed", item) for item in range(3)])
     assert "x and y cannot be compared: only 0 items" in said
     assert "nan" not in said
 
@@ -55,8 +55,8 @@ def test_of_many_comparisons_one_is_bound_to_look_good():
 
 def test_a_report_allows_for_all_of_its_comparisons():
     pair, others = verdicts(28, 0, 13), [*verdicts(20, 0, 20, first="x", second="z"), *verdicts(0, 9, 0, first="z")]
-    assert "x is better than y: 68 % [53, 80]" in judged(pair)
-    assert "x is indistinguishable from y: 68 % [53, 80] of 41 items, which may be chance among 3" in judged(
+    assert "x is better than y: 68 % [53, 80]" in markdown_report(pair)
+    assert "x is indistinguishable from y: 68 % [53, 80] of 41 items, which may be chance among 3" in markdown_report(
         pair + others
     )
 
@@ -85,7 +85,7 @@ def test_three_checkpoints_and_two_judges_have_strengths_and_an_agreement():
         for first, second in ("ab", "bc", "ac")
     ]
     made += [verdict("AA", item, "a", "b", "biased") for item in range(30)]
-    report = judged(made)
+    report = markdown_report(made)
     assert "| biased | 30 | 100 % | 0 % | 0 % |" in report
     assert "| kind | 90 | 0 % | 0 % | 100 % |" in report
     assert re.search(r"Agreement of the 3 judges on 90 verdicts: Krippendorff's alpha -?\d\.\d\d \[", report)
@@ -94,6 +94,6 @@ def test_three_checkpoints_and_two_judges_have_strengths_and_an_agreement():
 
 
 def test_one_judge_is_not_said_to_agree():
-    assert "One judge" in judged(verdicts(3, 3, 3))
+    assert "only one judge" in markdown_report(verdicts(3, 3, 3))
     same = [verdict("tie", i, judge=judge) for i in range(5) for judge in "jk"]
-    assert "undefined" in judged(same)
+    assert "undefined" in markdown_report(same)

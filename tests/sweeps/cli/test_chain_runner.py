@@ -8,9 +8,9 @@ import pytest
 
 from sweeps.cli.main import main
 from sweeps import strategyqa
+from sweeps.cli.chain_runner import on_base, phase_sweeps, summary
 from sweeps.cli.flags import read
 from sweeps.results.run_folder import Run
-from sweeps.tuning.chain import parsed, started, summary
 from tests.support import toy_sweep
 from tests.support.chain_script import SWEEP
 from tests.support.report_kit import confirmed, final, folder, questions, trial
@@ -68,7 +68,7 @@ def test_what_cannot_be_is_refused_in_one_line(capsys, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_phases_are_chosen_and_come_in_the_chains_order(argv, names):
     flags, task = read(SWEEP.first, argv)
-    sweeps = parsed(SWEEP, flags, task)
+    sweeps = phase_sweeps(SWEEP, flags, task)
     assert [one.name for one in sweeps] == names
     for one in sweeps:
         one.validate()
@@ -77,7 +77,8 @@ def test_phases_are_chosen_and_come_in_the_chains_order(argv, names):
 def test_axes_of_one_phase_are_fixed_there_and_shared_ones_everywhere():
     flags, task = read(SWEEP.first, ["--set", "beta=0.3", "dpo.beta_start=0.2", "learning_rate=0.004", "r=4"])
     fixed = [
-        {axis: values.choices for axis, values in one.joined_space().axes.items()} for one in parsed(SWEEP, flags, task)
+        {axis: values.choices for axis, values in one.joined_space().axes.items()}
+        for one in phase_sweeps(SWEEP, flags, task)
     ]
     both = {"learning_rate": (0.004,), "r": (4,)}
     assert fixed == [both, both | {"beta": (0.3,), "beta_start": (0.2,)}]
@@ -107,7 +108,7 @@ def test_a_learner_may_start_anew_beside_those_that_go_on():
     """In the second phase; in a first one there is no other base to start from."""
     chain = strategyqa.SWEEP
     own = chain.phases["cot"]
-    both, alone = (started(own, chain.anew, base) for base in ("merged", None))
+    both, alone = (on_base(own, chain.from_base, base) for base in ("merged", None))
     assert {pair.learner.name: pair.base for pair in both.pairs} == {"cot": "merged", "cot_anew": "builtin:tiny"}
     assert {pair.learner.name: pair.base for pair in alone.pairs} == {"cot": "builtin:tiny"}
     both.validate()

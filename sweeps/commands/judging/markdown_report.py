@@ -1,4 +1,4 @@
-"""What the judges found, as markdown: in words first, then every number behind them."""
+"""The report of `espalier judge` as markdown: conclusions in words, then tables with the numbers behind them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LEVEL = 0.95
 Pair = tuple[str, str, str]  # judge, first checkpoint, second checkpoint
 
 
-def judged(verdicts: Sequence[Verdict], names: Mapping[str, str] | None = None) -> str:
-    """A report of all verdicts. `names`: what to call a checkpoint, by its hash, which stands beside the name.
+def markdown_report(verdicts: Sequence[Verdict], names: Mapping[str, str] | None = None) -> str:
+    """Return a report of all verdicts. `names`: hash of a checkpoint -> the name that the report shows beside it.
 
-    The words call a checkpoint better only where the interval leaves out 50 % and the exact sign test agrees, both
-    corrected for all comparisons of the report (Bonferroni). ValueError if there is no verdict, or an item was judged
-    twice on other replies.
+    The report calls a checkpoint better only if the interval excludes 50 % and the exact sign test agrees, both
+    corrected for all comparisons of the report (Bonferroni). Raise ValueError if there is no verdict, or if an item was
+    judged twice on different replies.
     """
     names = {key: f"{name} ({key})" for key, name in (names or {}).items()}
     pairs = _pairs(verdicts)
@@ -30,7 +30,7 @@ def judged(verdicts: Sequence[Verdict], names: Mapping[str, str] | None = None) 
             (_row(pair, win_rate(own, pair[1], LEVEL), names) for pair, own in pairs.items()),
         ),
         _table(
-            ("judge", "read twice", "first shown won twice", "second shown won twice", "consistent"),
+            ("judge", "items", "first shown won twice", "second shown won twice", "consistent"),
             ((judge, *_position(own)) for judge, own in _grouped(verdicts)),
         ),
         _agreement(verdicts),
@@ -45,9 +45,9 @@ def judged(verdicts: Sequence[Verdict], names: Mapping[str, str] | None = None) 
 
 
 def in_words(first: str, second: str, found: WinRate, corrected: WinRate, comparisons: int = 1) -> str:
-    """One sentence on two checkpoints. `corrected` is the same win rate at a level that allows for all comparisons.
+    """Return one sentence on two checkpoints. `corrected` is the win rate at the Bonferroni-corrected level.
 
-    The score interval is an approximation that many ties make too narrow, so the exact sign test must agree.
+    The score interval is an approximation that is too narrow with many ties, so the exact sign test must agree.
     """
     if not found.n:
         return f"{first} and {second} cannot be compared: {found.warning()}"
@@ -56,12 +56,12 @@ def in_words(first: str, second: str, found: WinRate, corrected: WinRate, compar
     if found.p > (1 - LEVEL) / comparisons:
         verdict = "indistinguishable from"
     numbers = f"{_percent(found.rate)} {_interval(found.interval)} of {found.n} items"
-    said = f"{first} is {verdict} {second}: {numbers}"
+    sentence = f"{first} is {verdict} {second}: {numbers}"
     a, b = found.interval
     if verdict == "indistinguishable from" and not a <= 0.5 <= b:
         exact = f": the exact sign test has p = {found.p:.2g}"
-        said += f", which may be chance{f' among {comparisons} comparisons' if found.p <= 1 - LEVEL else exact}"
-    return said + (f" ({found.warning()})" if found.warning() else "")
+        sentence += f", which may be chance{f' among {comparisons} comparisons' if found.p <= 1 - LEVEL else exact}"
+    return sentence + (f" ({found.warning()})" if found.warning() else "")
 
 
 def _words(pair: Pair, own: Sequence[Verdict], comparisons: int, names: Mapping[str, str]) -> str:
@@ -71,7 +71,7 @@ def _words(pair: Pair, own: Sequence[Verdict], comparisons: int, names: Mapping[
 
 
 def _pairs(verdicts: Sequence[Verdict]) -> dict[Pair, list[Verdict]]:
-    """By judge and pair, named in the order in which the pair was first judged."""
+    """Group verdicts by judge and pair. A pair is named in the order in which it was first judged."""
     order: dict[frozenset[str], tuple[str, str]] = {}
     found: dict[Pair, list[Verdict]] = {}
     for v in verdicts:
@@ -88,13 +88,16 @@ def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[str, list[Verdict]]]:
 def _agreement(verdicts: Sequence[Verdict]) -> str:
     ordinal, nominal = agreement(verdicts, "ordinal"), agreement(verdicts, "nominal", resamples=0)
     if ordinal.judges < 2:
-        return "One judge: whether another would agree is not known."
+        return "There is only one judge, so agreement between judges cannot be measured."
     if math.isnan(ordinal.alpha):
-        return f"Agreement of the {ordinal.judges} judges is undefined: they share no verdicts, or all are the same."
+        return (
+            f"Agreement of the {ordinal.judges} judges is undefined: they share no item, or all their verdicts are the"
+            " same."
+        )
     return (
         f"Agreement of the {ordinal.judges} judges on {ordinal.items} verdicts: Krippendorff's alpha"
         f" {ordinal.alpha:.2f} [{ordinal.low:.2f}, {ordinal.high:.2f}] (loss < tie < win), {nominal.alpha:.2f} nominal;"
-        " 1 is perfect, 0 is chance, below 0.67 no conclusion should rest on it."
+        " 1 is perfect, 0 is chance; draw no conclusion below 0.67."
     )
 
 
@@ -113,7 +116,7 @@ def _row(pair: Pair, found: WinRate, names: Mapping[str, str]) -> tuple[str, ...
 
 def _position(own: Sequence[Verdict]) -> tuple[str, ...]:
     found = position_bias(own)
-    return str(found.asked), *(_percent(share) for share in (found.first_shown, found.second_shown, found.consistent))
+    return str(found.n), *(_percent(share) for share in (found.first_shown, found.second_shown, found.consistent))
 
 
 def _strength(one: Strength, names: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
-"""A base that answers in its own words."""
+"""Samples of a base on this machine."""
 
 from __future__ import annotations
 
 import peft
 import torch
 
-from sweeps.commands.rationales.own_answers import OwnWords
+from sweeps.commands.rationales.base_sampler import BaseSampler
 from tests.support.endpoint_kit import reasoner, save_base
 from trainables.models.loading import load
 from trainables.models.sampling import sample, with_adapter
@@ -25,7 +25,7 @@ def test_an_adapter_that_was_trained_again_is_asked_again(tmp_path):
             if "lora_" in key:
                 parameter.data = torch.randn(parameter.shape, generator=draws)
         model.save_pretrained(str(adapter))
-        words = OwnWords(name, adapter, tmp_path, "", 0.0, 12, 0, batch_size=4)
+        words = BaseSampler(name, adapter, tmp_path, "", temperature=0.0, max_tokens=12, seed=0, batch_size=4)
         said_by.append([reply.text for reply in words.ask_all(prompts)])
         words.close()
         rows = [encode_prompt(base.tokenizer, prompt) for prompt in prompts]

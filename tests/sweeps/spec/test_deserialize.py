@@ -1,0 +1,123 @@
+"""A `sweep.yaml` of an earlier version is read, or refused in one line that says which commit can read it."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweeps.arena import SWEEP as ARENA
+from sweeps.results.trial_params import TrialParams
+from sweeps.spec.deserialize import rebuild
+from sweeps.spec.sweep import BadInput
+from trainables.core import LearnerConfig, Pair, Task
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "configurations-df134d1.yaml"
+OLD: dict[str, list[dict[str, Any]]] = yaml.safe_load(GOLDEN.read_text())
+SPACE = {"axes": {"learning_rate": {"type": "float", "low": 0.001, "high": 0.1, "log": True}}, "conditions": {}}
+
+
+def facts(learner: dict[str, Any], task: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The facts of a sweep of an earlier version."""
+    pair = {"learner": learner, "task": task, "base": "builtin:tiny"}
+    sweep = {"name": "old", "pairs": [pair], "optional": [], "space": SPACE, "num_samples": 4, "rounds": 2, "first": []}
+    return {"sweep": copy.deepcopy(sweep | more), "commit": "df134d1c0ffe-dirty"}
+
+
+def entry(kind: str, name: str) -> dict[str, Any]:
+    return next(one for one in OLD[kind] if one["name"] == name)
+
+
+def made(learner: dict[str, Any], task: dict[str, Any]) -> Pair:
+    (pair,) = rebuild(facts(learner, task)).pairs
+    return pair
+
+
+@pytest.mark.parametrize("learner", OLD["learners"], ids=lambda one: one["name"])
+def test_every_learner_of_before_the_move_is_made_again(learner: dict[str, Any]) -> None:
+    config = made(learner, entry("tasks", "arena")).learner
+    assert isinstance(config, LearnerConfig)
+    assert (config.name, type(config).__name__) == (learner["name"], learner["class"].rpartition(".")[2])
+    held = {name: list(v) if isinstance(v := getattr(config, name), tuple) else v for name in learner["fields"]}
+    assert held == learner["fields"]
+
+
+@pytest.mark.parametrize("task", OLD["tasks"], ids=lambda one: one["name"])
+def test_every_task_of_before_the_move_is_made_again(task: dict[str, Any]) -> None:
+    again = made(entry("learners", "lora"), task).task
+    assert isinstance(again, Task)
+    assert (again.name, type(again).__name__) == (task["name"], task["class"].rpartition(".")[2])
+
+
+def test_a_sweep_of_several_learners_with_first_trials_is_made_again() -> None:
+    """Also what it tried first, whose axes have the learners' names before them."""
+    old = yaml.safe_load(yaml.safe_dump(ARENA.to_dict()))
+    old["first"] = [{"learner": "lora", "lora.r": 8, "lora.learning_rate": 0.01}]
+    for pair in old["pairs"]:
+        pair["learner"]["class"] = entry("learners", pair["learner"]["name"])["class"]
+        pair["task"]["class"] = "trainables.tasks.arena.ArenaTask"
+    again = rebuild({"sweep": old})
+    assert again.pairs == ARENA.pairs
+    assert again.first == (TrialParams("lora", {"r": 8, "learning_rate": 0.01}),)
+    assert again.to_dict()["first"] == old["first"], "named as before"
+    assert {pair.learner.name: again.space_of(pair) for pair in again.pairs} == {
+        name: dict(ARENA.space)[name] for name in ARENA.learners
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "error"),
+    [
+        (
+            "learner",
+            {"fields": {"r": 8, "rang": 4}},
+            "LoraConfig has no field 'rang' in this version, and the sweep has it at 4",
+        ),
+        (
+            "learner",
+            {"class": "trainables.learners.gone.GoneConfig"},
+            r"this version has no learner or task GoneConfig \(trainables.learners.gone.GoneConfig\)",
+        ),
+        ("task", {"class": "my_own.Task"}, r"my_own.Task cannot be imported \(No module named 'my_own'\)"),
+        ("learner", {"fields": {"lora_dropout": 7}}, "LoraConfig refuses the fields of the sweep"),
+    ],
+)
+def test_what_cannot_be_made_again_is_refused_with_the_commit_that_can(part: str, change: Any, error: str) -> None:
+    found = facts(entry("learners", "lora"), entry("tasks", "arena"))
+    found["sweep"]["pairs"][0][part] |= change
+    with pytest.raises(BadInput, match=error) as caught:
+        rebuild(found)
+    assert str(caught.value).endswith("git checkout df134d1c0ffe to read it")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_setting_of_the_sweep_that_is_gone_is_named() -> None:
+    with pytest.raises(BadInput, match="a sweep has no 'pruner' in this version; git checkout df134d1c0ffe"):
+        rebuild(facts(entry("learners", "lora"), entry("tasks", "arena"), pruner="median"))
+
+
+def test_a_user_s_own_class_is_imported_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a learner of the project has the same name."""
+    (tmp_path / "my_learners.py").write_text(
+        "from dataclasses import dataclass\nfrom trainables.learners.lm.lora import LoraConfig as Lora\n"
+        "@dataclass(frozen=True)\nclass LoraConfig(Lora):\n    name = 'mine'\n    extra: int = 0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    mine = {"name": "mine", "class": "my_learners.LoraConfig", "fields": {"extra": 3}}
+    config: Any = made(mine, entry("tasks", "arena")).learner
+    assert (type(config).__module__, config.extra) == ("my_learners", 3)
+
+
+def test_neither_importing_it_nor_reading_a_sweep_of_language_learners_imports_torch() -> None:
+    """Some learners' modules import torch, but those are not the ones that are read."""
+    code = (
+        "import sys, yaml\nfrom sweeps.spec.deserialize import rebuild\nassert 'torch' not in sys.modules\n"
+        "rebuild(yaml.safe_load(sys.stdin))\nassert 'torch' not in sys.modules"
+    )
+    text = yaml.safe_dump(facts(entry("learners", "lora"), entry("tasks", "arena")))
+    subprocess.run([sys.executable, "-c", code], input=text, text=True, check=True)
