@@ -87,7 +87,7 @@ def test_a_team_of_one(ray_session, alone, tmp_path):
     wrong.round()
     with pytest.raises(KeyError, match="planted"):
         wrong.round()
-    wrong.dismiss()
+    wrong.shut_down()
 
 
 def test_a_learners_own_error_is_told(crew, tmp_path):

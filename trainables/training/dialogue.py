@@ -13,10 +13,10 @@ from trainables.training.sequence_packing import check_packed_rows
 def check_query(query: Complete | Read, virtual: int, base: Base) -> None:
     """Raise ValueError if a base cannot answer a query behind `virtual` virtual tokens."""
     if isinstance(query, Read):
-        base.readable([row.tokens for row in query.rows], virtual)
+        base.check_tokens([row.tokens for row in query.rows], virtual)
         check_packed_rows(query.rows, virtual, base)
     else:
-        base.readable(query.prompts, virtual + query.max_new_tokens)
+        base.check_tokens(query.prompts, virtual + query.max_new_tokens)
 
 
 def run_queries(queries: Queries, answer: Callable[[Complete | Read], Any]) -> Any:

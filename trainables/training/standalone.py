@@ -116,7 +116,7 @@ class StandaloneLearner(StandaloneAnswers):
         self.optimizer.zero_grad()
         batches = [self.learner.next_rows() for _ in range(settings.gradient_accumulation_steps)]
         rows = [row for own in batches for row in own]
-        self.base.readable([row.tokens for row in rows], self.learner.adapter.num_virtual_tokens)
+        self.base.check_tokens([row.tokens for row in rows], self.learner.adapter.num_virtual_tokens)
         check_packed_rows(rows, self.learner.adapter.num_virtual_tokens, self.base)
         losses = [
             share * self.backward(own, micro, share)
