@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from sweeps.report.chart_style import finite
 from sweeps.results.comparison import first_group
-from sweeps.results.finals import amount, as_trivial, harm, harmed, left_out, told_apart
+from sweeps.results.finals import amount, as_trivial, compare_with_best, harm, harmed, left_out
 from sweeps.results.leaderboard import percent, rank, span
 from sweeps.results.records import UNRANKED, UNTOUCHED, TrialRecord
 from sweeps.results.run_folder import Run
-from sweeps.results.search_comparison import against_trivial, level
+from sweeps.results.search_comparison import against_trivial, tied_with_best
 
 NAMED = 3  # finalists whose names are given; the others are counted
 
@@ -33,7 +33,7 @@ def _result_sentence(run: Run) -> str:
         if failed and len(failed) == len(run.records):
             return f"There is no winner: all {len(failed)} trials diverged or failed."
         return "No trial has a score yet."
-    best, found = rows[0], level([row.record for row in rows])
+    best, found = rows[0], tied_with_best([row.record for row in rows])
     lead = f"{trial_title(run, best.record)} has the best search score, {percent(best.record.score)}"
     if best.interval:
         lead += f" (95 % interval {span(best.interval)})"
@@ -68,7 +68,7 @@ def _trivial_sentence(run: Run) -> str:
 def _finalists_sentence(run: Run) -> str:
     trials = {one.trial_id: one for one in run.records}
     names = {one.name: trial_title(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
-    best, group = run.finals[0], first_group(told_apart(run.finals, run.clusters))
+    best, group = run.finals[0], first_group(compare_with_best(run.finals, run.clusters))
     base = next((one for one in run.finals if one.name == UNTOUCHED), None)
     worse = harmed(run.finals, run.clusters)
     if base and best.name == UNTOUCHED and len(group) == 1:
