@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,3 +89,45 @@ def alone(config: Any, rounds: int, seed: int = 0, on: Base = BASE) -> Trial:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+BATCHES = ("as this machine is", "always full")  # the latter as where matrix products depend on the size of the batch
+BESIDE: dict[str, list[str]] = {
+    "nobody": [],
+    "everybody": ["both", "lora", "more rows than lanes"],
+    "wild": [*WILD],
+    "NaN": ["wide", "prompt"],
+}
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_bit_identical(wanted: Trial, config: Any, beside: str) -> None:
+    """A trial in a host beside others gives the losses, weights and answers that it gives alone."""
+    host = Host(BASE, SHAPE)
+    if beside != "nobody":  # so that the trial gets another seat than alone
+        opened(host, "first", WILD["learning rate 1e3"])
+    opened(host, "t", config)
+    if beside == "everybody":
+        host.close("first")
+    for other in BESIDE[beside]:
+        opened(host, other, (CONFIGS | WILD)[other], seed=7)
+        if beside == "NaN":
+            nan(host, other)
+    for number in range(2):
+        metrics = host.run(dict.fromkeys(host.trial_ids, "round"))
+        assert metrics["t"].loss == wanted.losses[number]
+        assert same(host.values("t"), wanted.values[number])
+        scored = host.run(dict.fromkeys(host.trial_ids, "evaluate"))
+        assert said(scored["t"]) == wanted.said[number]
+        if beside == "NaN":
+            assert all(math.isnan(metrics[other].loss) for other in BESIDE["NaN"])
+    host.shut()

@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.miniatures import CONFIGS as MINIATURES
 from tests.support.miniatures import base, linear_modules
-from tests.support.packing_kit import BASE, CONFIGS, SHAPE, WILD, Trial, alone, nan, opened, said, same
+from tests.support.packing_kit import (
+    BASE,
+    BATCHES,
+    BESIDE,
+    CONFIGS,
+    SHAPE,
+    WILD,
+    Trial,
+    alone,
+    check_bit_identical,
+    nan,
+    opened,
+    said,
+    same,
+    threads,
+)
 from trainables.models.loading import Base
 from trainables.packed.host import Host
 
-BATCHES = ("as this machine is", "always full")  # the latter as where matrix products depend on the size of the batch
-BESIDE = {"everybody": ["both", "lora", "more rows than lanes"], "wild": [*WILD], "NaN": ["wide", "prompt"]}
-# Every configuration beside each company; and any two of a configuration, a company, a kind of batches and a number of
-# threads, which cut up products, somewhere together.
+# Every configuration beside each company, and any two of the four factors together in some case. All cases with two
+# threads: `tests/e2e/test_packing.py`.
 CASES = [
     (name, beside, BATCHES[(i + j) % 2], 1 + (i // 2 + j) % 2)
     for i, name in enumerate(CONFIGS)
-    for j, beside in enumerate(BESIDE)
+    for j, beside in enumerate(company for company in BESIDE if company != "nobody")
 ]
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @cache
@@ -55,28 +55,7 @@ def test_a_seat_is_bit_identical_whoever_sits_beside_it(
     if batches == "always full":
         monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
     with threads(number):
-        _bit_identical(by_itself(CONFIGS[name], batches, number), CONFIGS[name], beside)
-
-
-def _bit_identical(wanted: Trial, config: Any, beside: str) -> None:
-    host = Host(BASE, SHAPE)
-    opened(host, "first", WILD["learning rate 1e3"])  # so that the trial gets another seat than alone
-    opened(host, "t", config)
-    if beside == "everybody":
-        host.close("first")
-    for other in BESIDE[beside]:
-        opened(host, other, (CONFIGS | WILD)[other], seed=7)
-        if beside == "NaN":
-            nan(host, other)
-    for number in range(2):
-        metrics = host.run(dict.fromkeys(host.trial_ids, "round"))
-        assert metrics["t"].loss == wanted.losses[number]
-        assert same(host.values("t"), wanted.values[number])
-        scored = host.run(dict.fromkeys(host.trial_ids, "evaluate"))
-        assert said(scored["t"]) == wanted.said[number]
-        if beside == "NaN":
-            assert all(math.isnan(metrics[other].loss) for other in BESIDE["NaN"])
-    host.shut()
+        check_bit_identical(by_itself(CONFIGS[name], batches, number), CONFIGS[name], beside)
 
 
 @settings(max_examples=8, deadline=None)

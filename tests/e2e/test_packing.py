@@ -1,0 +1,26 @@
+"""Every configuration beside every company, with two threads: a trial's bits are its own."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from typing import Any
+
+import pytest
+
+from tests.support.packing_kit import BATCHES, BESIDE, CONFIGS, Trial, alone, check_bit_identical, threads
+
+
+@cache
+def by_itself(config: Any, batches: str) -> Trial:
+    return alone(config, rounds=2)
+
+
+@pytest.mark.parametrize(("name", "beside", "batches"), product(CONFIGS, BESIDE, BATCHES))
+def test_a_seat_is_bit_identical_whoever_sits_beside_it(
+    name: str, beside: str, batches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if batches == "always full":
+        monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
+    with threads(2):
+        check_bit_identical(by_itself(CONFIGS[name], batches), CONFIGS[name], beside)
