@@ -16,7 +16,7 @@ from rich.text import Text
 from sweeps.results.leaderboard import differences, percent, varying_axes
 from sweeps.results.records import UNRANKED, Status, TrialRecord, how_ended
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import TrialParams
+from sweeps.results.trial_params import TrialParams, from_axes
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import cause_of, error_of
 
