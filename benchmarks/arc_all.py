@@ -78,6 +78,9 @@ class Chosen:
     def search(self) -> Sequence[Example]:
         return self._examples
 
+    def split(self, name: Split) -> Sequence[Example]:
+        return self._examples if name == "search" else self._task.split(name)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 

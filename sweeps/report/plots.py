@@ -60,7 +60,7 @@ AXIS_FIGURES: dict[str, tuple[Callable[[AxisGroup], Figure | None], str, str]] =
     "slices": (
         slices,
         "Score by hyperparameter value",
-        "Each dot is a trial. The best one has a ring, pruned ones are hollow, and a cross diverged or failed.",
+        "Each dot is a trial. The best has a ring, pruned ones are hollow. A cross is a trial that diverged or failed.",
     ),
     "parallel": (
         parallel,

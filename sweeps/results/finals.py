@@ -128,11 +128,12 @@ def verdict(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[s
         lines.append(told)
     if told := as_trivial(finals, clusters, trivial):
         lines.append(told)
-    searched = [one.searched - one.score for one in finals if one.searched is not None]
-    if searched:
+    gaps = [one.searched - one.score for one in finals if one.searched is not None]
+    if gaps:
+        gap = float(np.mean(gaps))
         lines.append(
-            f"Search scores were {100 * float(np.mean(searched)):+.1f} points above test scores"
-            " (the winner's curse, and what the splits differ in)"
+            f"Search scores were {100 * abs(gap):.1f} points {'above' if gap >= 0 else 'below'} test scores"
+            " (the winner's curse, and differences between the splits)"
         )
     return lines
 

@@ -69,6 +69,7 @@ def _train_again(
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
+    free_seats = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     with graceful_interrupt():
         analysis = tune.run(
             trainable(Finalist, sweep, hosts, team),
@@ -81,10 +82,7 @@ def _train_again(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[
-                FinalistProgress(chosen),
-                FreeSeatsCallback([host for of_base in hosts.values() for host in of_base]),
-            ],
+            callbacks=[FinalistProgress(chosen), free_seats],
             verbose=0,
         )
     return analysis.trials

@@ -30,7 +30,7 @@ class Message(NamedTuple):
     content: str
 
 
-class AssistantTurn(NamedTuple):
+class PromptAndReply(NamedTuple):
     """One assistant turn and all messages before it."""
 
     before: tuple[Message, ...]
@@ -65,10 +65,10 @@ class Conversation:
         return [m.content for m in self.messages if m.role == "user"]
 
     @property
-    def turns(self) -> tuple[AssistantTurn, ...]:
+    def turns(self) -> tuple[PromptAndReply, ...]:
         """All assistant turns, in order; a learner may put its loss on them."""
         spoken = enumerate(self.messages)
-        return tuple(AssistantTurn(self.messages[:place], m.content) for place, m in spoken if m.role == "assistant")
+        return tuple(PromptAndReply(self.messages[:place], m.content) for place, m in spoken if m.role == "assistant")
 
     @property
     def prompt(self) -> str:

@@ -146,10 +146,10 @@ def test_beta_rises_with_optimizer_steps_and_a_loss_asked_twice_counts_once():
             micro()
     said = [saying(tiny(), "Perhaps.")] * 8
     said = [type(one)(one.tokens, True, [-1.0] * (len(one.tokens) + 1)) for one in said]
-    metrics = run_queries(learner.evaluate("search"), lambda ask: said)
+    metrics = run_queries(learner.evaluate("search"), lambda ask: said).metrics
     assert metrics["logps/chosen"] == pytest.approx((0.5 + 1.5) / 2)
     assert metrics["rewards/margins"] == pytest.approx((0.5 * 1 + 0.5 * 5) / 2), "margins of 4 and -2, then 14 and -4"
-    assert "logps/chosen" not in run_queries(learner.evaluate("test"), lambda ask: said), "of these pairs, once"
+    assert "logps/chosen" not in run_queries(learner.evaluate("test"), lambda ask: said).metrics, "of these pairs, once"
 
 
 @pytest.mark.parametrize(

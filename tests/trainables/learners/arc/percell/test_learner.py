@@ -192,7 +192,7 @@ def test_seeds_vote_together(planted):
     seen = canvas(puzzle(planted.search()[0]))
     batch = NetworkBatch([seen], config, [NetworkSpec(0, seed) for seed in (5, 6, 7)])
     batch.train(4)
-    singles = [NetworkBatch([seen], config, [NetworkSpec(0, seed)], room=2) for seed in (5, 6, 7)]
+    singles = [NetworkBatch([seen], config, [NetworkSpec(0, seed)], capacity=2) for seed in (5, 6, 7)]
     total = 0
     for single in singles:
         single.train(4)
