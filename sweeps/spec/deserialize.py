@@ -1,18 +1,18 @@
 """Reads a `Sweep` back from the facts in `sweep.yaml`.
 
-Learners and tasks of the project are found by the name of their class, so a file made before a class moved to another
-module stays readable. A user's own class is imported by its module path.
+Learners and tasks of the project are found by the name of their class, or else by their own `name` (`lora`), so a file
+stays readable after a class has moved or has been renamed. A user's own class is imported by its module path.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import pkgutil
-import re
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def _pair(entry: Mapping[str, Any], commit: str) -> Pair:
 
 
 def _made(entry: Mapping[str, Any], commit: str) -> Any:
-    kind = _class(entry["class"], commit)
+    kind = _class(entry, commit)
     known = {field.name for field in dataclasses.fields(kind) if field.init}
     if unknown := [name for name in entry["fields"] if name not in known]:
         value = entry["fields"][unknown[0]]
@@ -68,14 +68,16 @@ def _made(entry: Mapping[str, Any], commit: str) -> Any:
         ) from error
 
 
-def _class(path: str, commit: str) -> type:
-    """Import a class by its path, `package.module.Class`; a class of the project from wherever it is now."""
+def _class(entry: Mapping[str, Any], commit: str) -> type:
+    """Import the class of a learner or a task; the project's from where it is now, others by their module path."""
+    path = entry["class"]
     module, _, name = path.rpartition(".")
     if module.startswith(tuple(f"{package.__name__}." for package in PACKAGES)):
-        found = _module_of(name)
+        classes = _project_classes()
+        found = classes.get(name) or classes.get(entry.get("name", ""))
         if found is None:
             raise BadInput(f"sweep.yaml: this version has no learner or task {name} ({path}); {_remedy(commit)}")
-        module = found
+        module, name = found
     for folder in (str(ROOT), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.append(folder)
@@ -91,18 +93,33 @@ def _class(path: str, commit: str) -> type:
     return kind
 
 
-@lru_cache
-def _module_of(name: str) -> str | None:
-    """Find the module of the project that defines a class. It reads source files, and imports packages only, as many
-    modules import torch."""
+@cache
+def _project_classes() -> dict[str, tuple[str, str]]:
+    """Map the name of each class, and the `name` of each learner and task, to its module and class.
+
+    This reads source files and imports packages only, as many modules import torch.
+    """
+    found: dict[str, tuple[str, str]] = {}
     for package in PACKAGES:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             spec = None if module.ispkg else find_spec(module.name)
-            if spec and spec.origin:
-                text = Path(spec.origin).read_text(encoding="utf-8")
-                if re.search(rf"^class {re.escape(name)}\b", text, re.MULTILINE):
-                    return module.name
-    return None
+            if spec is None or spec.origin is None:
+                continue
+            for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    for name in (node.name, *_public_name(node)):
+                        found.setdefault(name, (module.name, node.name))
+    return found
+
+
+def _public_name(node: ast.ClassDef) -> list[str]:
+    """Return the value of `name: ClassVar[str] = "..."` in a class."""
+    return [
+        line.value.value
+        for line in node.body
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.target.id == "name"
+        if isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+    ]
 
 
 def _remedy(commit: str) -> str:
