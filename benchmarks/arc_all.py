@@ -9,9 +9,9 @@
     python benchmarks/arc_all.py --learner lora_ttt --splits search --task.max-side 8 --task.limit-search 8
 
 A learner trains on each task's demonstrations at test time, and answers as a finalist of a sweep does. Tasks that it
-cannot answer count as unsolved: nothing is left out. Both attempts count (pass@2); intervals are Wilson's, 95 %.
-`lens` is the input through the lens that fits the demonstrations best, untrained. A sweep searches on the split
-`search`, which is a part of the 400 training tasks; the others it never sees.
+cannot answer count as unsolved: nothing is left out. Both attempts count (pass@2); intervals are Wilson's, 95 %. A lens
+is a fixed transformation of the input that predicts the output's size; `lens` answers with the best one alone. A sweep
+searches on the split `search`, which is a part of the 400 training tasks; the others it never sees.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ SETS: dict[str, tuple[Split, ...]] = {"evaluation": ("test",), "training": ("sea
 
 
 @dataclass(frozen=True)
-class Answers:
-    """`completions` by key; `too_long`: tasks that do not fit into a base's length; `cpu`: seconds, all in all."""
+class LearnerAnswers:
+    """`completions` by key; `too_long`: tasks that do not fit into the base's length; `cpu`: total CPU seconds."""
 
     completions: dict[str, str]
     too_long: int
@@ -66,8 +66,11 @@ class Answers:
 
 
 class Chosen:
-    """The task with these examples in its search split: what a learner trains on and answers, as fresh networks do for
-    a finalist's test split. (A memory of efe begins empty here; a finalist's holds what the search split left.)"""
+    """An ArcTask whose search split is these examples, so that a learner trains on them and answers them.
+
+    A finalist's test split is answered in the same way, by fresh networks. Only efe's memory differs: it is empty here
+    at first, and holds the solved tasks of the search split for a finalist.
+    """
 
     def __init__(self, task: ArcTask, examples: Sequence[Example]) -> None:
         self._task, self._examples = task, examples
@@ -75,12 +78,17 @@ class Chosen:
     def search(self) -> Sequence[Example]:
         return self._examples
 
+    def split(self, name: Split) -> Sequence[Example]:
+        return self._examples if name == "search" else self._task.split(name)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
 
-def answers(examples: Sequence[Example], config: Any, task: ArcTask, rounds: int, seed: int, base: str) -> Answers:
-    """What a learner says after these rounds, in a process of its own."""
+def answers(
+    examples: Sequence[Example], config: Any, task: ArcTask, rounds: int, seed: int, base: str
+) -> LearnerAnswers:
+    """Train a learner for so many rounds and return its answers; runs in a process of its own."""
     import torch
 
     from trainables.models.loading import load
@@ -93,24 +101,24 @@ def answers(examples: Sequence[Example], config: Any, task: ArcTask, rounds: int
     evaluation = learner.evaluate()
     keys = (example.key for example in examples)
     too_long = round(evaluation.metrics.get("too_long", 0.0) * len(examples))
-    return Answers(dict(zip(keys, evaluation.completions, strict=True)), too_long, time.process_time() - start)
+    return LearnerAnswers(dict(zip(keys, evaluation.completions, strict=True)), too_long, time.process_time() - start)
 
 
 def lens_alone(example: Example) -> str:
-    """Plane 0 of the canvas as it is."""
+    """Answer with plane 0 of the canvas, untrained."""
     own = canvas(puzzle(example))
     return submission([(planes[0],) for planes in own.tests]) if own else ""
 
 
 def seen_through(view: View, example: Example) -> Example:
-    """The task, test outputs included, under a view: its rule is the same."""
+    """Return the example, test outputs included, under a view. Its rule stays."""
     parts = (example.data.demonstrations, example.data.tests)
     turned = [tuple((view.apply(source), view.apply(target)) for source, target in part) for part in parts]
     return replace(example, data=ArcPairs(*turned))
 
 
 def viewed(task: ArcTask, number: int) -> dict[Split, list[Example]]:
-    """All splits as they are (0), or every task under a view of its own, drawn from this seed."""
+    """Return all splits as they are (0), or with every task under a random view, drawn from this seed."""
     splits: dict[Split, list[Example]] = {"search": [*task.search()], "train": [*task.train()], "test": [*task.test()]}
     if not number:
         return splits
@@ -129,10 +137,10 @@ def main(
     base: str = "builtin:tiny",
     processes: int = os.cpu_count() or 1,
 ) -> None:
-    """Trains a learner on every task and prints how many it solves.
+    """Train a learner on every task and print how many it solves.
 
     Args:
-        learner: who answers; its configuration follows as --config.*.
+        learner: the learner; its configuration follows as --config.*.
         task: which tasks, all 800 by default.
         splits: `search` and `train` are the training tasks, `test` the evaluation tasks.
         rounds: of `steps_per_round` AdamW steps for every task; 0 asks untrained networks, or the untouched base. With
@@ -161,7 +169,7 @@ def main(
     print(f"{(time.perf_counter() - start) / 60:.1f} minutes in all")
 
 
-def cost(done: Sequence[Answers]) -> str:
+def cost(done: Sequence[LearnerAnswers]) -> str:
     said = [text for own in done for text in own.completions.values()]
     grids, long = sum("[[" in text for text in said), sum(own.too_long for own in done)
     reads = f"{grids} of {len(said)} are answered with grids" + (f", {long} are too long" if long else "")
@@ -169,7 +177,8 @@ def cost(done: Sequence[Answers]) -> str:
 
 
 def known_sizes(examples: Sequence[Example]) -> str:
-    """Of tasks whose outputs have another size than the inputs: how often lenses say it, and say it right."""
+    """Count the tasks whose outputs have another size than the inputs, and those whose sizes lenses predict
+    correctly."""
     other = [e for e in examples if any(a.shape != b.shape for a, b in e.data.demonstrations + e.data.tests)]
     fits = [(own, [target.shape for _, target in e.data.tests]) for e in other if (own := canvas(puzzle(e)))]
     right = sum([planes.shape[1:] for planes in own.tests] == shapes for own, shapes in fits)
@@ -177,7 +186,7 @@ def known_sizes(examples: Sequence[Example]) -> str:
 
 
 def groups(parts: dict[Split, list[Example]]) -> Iterator[tuple[str, list[Example]]]:
-    """By kind, and by split where there are two."""
+    """Yield the examples by kind, and by split if there are several."""
     everyone = [example for examples in parts.values() for example in examples]
     for kind in ("same_size", "other_size"):
         yield kind, [example for example in everyone if example.kind == kind]
@@ -186,8 +195,8 @@ def groups(parts: dict[Split, list[Example]]) -> Iterator[tuple[str, list[Exampl
 
 
 def report(parts: dict[Split, list[Example]], learner: str, said: dict[str, str], task: ArcTask) -> None:
-    """Solved counts of a learner and of trivial strategies, by kind and split; which tasks; and how far lenses know the
-    sizes of outputs."""
+    """Print how many tasks the learner and trivial strategies solve, by kind and split; which tasks; and how often
+    lenses predict the sizes of outputs."""
     examples = [example for own in parts.values() for example in own]
     print(f"  sizes: {known_sizes(examples)}")
     answered = {

@@ -47,7 +47,7 @@ SMALL = ArcTask(data="arc1", same_size=True, max_side=10)
 
 
 @dataclass(frozen=True)
-class Result:
+class VariantResult:
     """`solved`: keys; `sizes`: tasks whose outputs all have the right size; `entries`: in the memory after each round;
     `metrics`: of the last round and evaluation."""
 
@@ -82,7 +82,7 @@ def variants(weights: Sequence[float]) -> dict[str, EfeConfig]:
     return found
 
 
-def run(config: EfeConfig, examples: Sequence[Example], rounds: int, seed: int) -> Result:
+def run(config: EfeConfig, examples: Sequence[Example], rounds: int, seed: int) -> VariantResult:
     """In a process of its own."""
     import torch
 
@@ -100,7 +100,7 @@ def run(config: EfeConfig, examples: Sequence[Example], rounds: int, seed: int) 
     first = round(evaluation.metrics["pass_at_1"] * len(examples))
     sizes = sum(map(right_size, examples, evaluation.completions))
     numbers = {key: value for key, value in (trained.flat() | evaluation.flat()).items() if isinstance(value, float)}
-    return Result(solved, first, sizes, time.process_time() - start, entries, numbers)
+    return VariantResult(solved, first, sizes, time.process_time() - start, entries, numbers)
 
 
 def right_size(example: Example, completion: str) -> bool:
@@ -119,18 +119,18 @@ def alike(examples: Sequence[Example], features: bool) -> str:
 
     from trainables.learners.arc import base_features
     from trainables.learners.arc.efe.agent import key_of
-    from trainables.learners.arc.efe.batch import Sight
+    from trainables.learners.arc.efe.batch import NetworkInput
     from trainables.models.loading import load
 
     seen = {example.key: puzzle(example) for example in examples}
     none = dict.fromkeys(seen, np.zeros(0, dtype=np.float32))
     read = base_features.features(load("builtin:tiny"), seen) if features else none
-    keys = [key_of(Sight(own, read[name])) for name in seen if (own := canvas(seen[name]))]
+    keys = [key_of(NetworkInput(own, read[name])) for name in seen if (own := canvas(seen[name]))]
     cosines = [float(torch.cosine_similarity(one, other, dim=0)) for one, other in combinations(keys, 2)]
     return f"{sum(value > PLAIN.memory_similarity for value in cosines)} of {len(cosines)}"
 
 
-def report(title: str, results: Iterable[tuple[str, Result]], total: int) -> None:
+def report(title: str, results: Iterable[tuple[str, VariantResult]], total: int) -> None:
     """A line per variant, as they come; plain comes first."""
     print(f"\n{title}", flush=True)
     plain = frozenset[str]()

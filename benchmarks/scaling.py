@@ -35,8 +35,8 @@ from trainables.tasks.arena.task import ArenaTask
 TASK = ArenaTask(train_size=5, search_size=20, test_size=20)
 
 
-class Idle:
-    """Nothing is trained; 20 items are scored."""
+class NoOpLearner:
+    """A learner that trains nothing and scores 20 items."""
 
     def __init__(self) -> None:
         self._rounds = 0
@@ -60,19 +60,19 @@ class Idle:
 
 
 @dataclass(frozen=True)
-class IdleConfig(LearnerConfig):
+class NoOpConfig(LearnerConfig):
     name: ClassVar[str] = "idle"
     needs_base: ClassVar[bool] = False
     x: float = 0.5
 
-    def build(self, base: Any, task: Any, seed: int) -> Idle:
-        return Idle()
+    def build(self, base: Any, task: Any, seed: int) -> NoOpLearner:
+        return NoOpLearner()
 
 
 def one(at_once: int, rounds: int) -> None:
     """A sweep in this process; what it took as a line of JSON."""
     space = Space({"x": FloatDistribution(0.0, 1.0)})
-    sweep = Sweep("scaling", (Pair(IdleConfig(), TASK),), space, num_samples=at_once, rounds=rounds)
+    sweep = Sweep("scaling", (Pair(NoOpConfig(), TASK),), space, num_samples=at_once, rounds=rounds)
     flags = ["--max-concurrent-trials", str(at_once), "--resources.cpu", "0.01", "--search", "random", "--no-report"]
     start = time.perf_counter()
     run_sweep(sweep, [*flags, "--grace-period", str(rounds), "--finalists", "0", "--allow", "small_split"])

@@ -1,1 +1,1 @@
-"""Machines for Ray: a RunPod provider for `ray up`. Imports nothing of the house, as the head imports it alone."""
+"""Machines for Ray: a RunPod provider for `ray up`. It imports no other package of the repository."""

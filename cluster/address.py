@@ -1,6 +1,6 @@
-"""Prints this pod's address in RunPod's private network: the one that Ray's other nodes see.
+"""Print this pod's address in RunPod's private network, at which the other nodes reach it.
 
-A pod has several addresses, and Ray would take the first. Its id is in RAY_CLOUD_INSTANCE_ID, which Ray gives to the
+A pod has several addresses, and Ray would take the first. Ray passes the pod's id in RAY_CLOUD_INSTANCE_ID to the
 commands that start it. Standard library only: `python3 cluster/address.py`.
 """
 
@@ -12,7 +12,7 @@ DOMAIN = "runpod.internal"
 
 
 def private_address(pod_id: str) -> str:
-    """Raises OSError where the private network does not know the pod."""
+    """Return the pod's private address. Raise OSError if the private network does not know the pod."""
     return socket.gethostbyname(f"{pod_id}.{DOMAIN}")
 
 

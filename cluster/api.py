@@ -1,7 +1,7 @@
-"""RunPod's public API: pods, prices, and what to do about a call that failed.
+"""A client of RunPod's public API: pods, prices, and error messages with remedies.
 
-REST version 2 (https://docs.runpod.io/api-reference-v2); GraphQL for spot pods, which REST does not rent
-(https://graphql-spec.runpod.io, `podRentInterruptable`). Prices are dollars an hour.
+It uses REST version 2 (https://docs.runpod.io/api-reference-v2), and GraphQL for spot pods, which REST cannot rent
+(https://graphql-spec.runpod.io, `podRentInterruptable`). Prices are dollars per hour.
 """
 
 from __future__ import annotations
@@ -18,72 +18,75 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 URL = "https://api.runpod.io"
 USERS_KEY = "RUNPOD_API_KEY"
-# On a head, where RUNPOD_API_KEY is the pod's own, which may not rent others. In lower case, so that the start scripts
-# of pods, which copy variables in capitals into a file for SSH shells, leave it where it is.
+# On a head, RUNPOD_API_KEY is the pod's own key, which may not rent other pods. This name is in lower case because the
+# start scripts of pods copy variables in capitals into a file for SSH shells.
 HEADS_KEY = "espalier_runpod_api_key"
-ALIVE, DEAD = ("PROVISIONING", "STARTING", "RUNNING"), ("EXITED", "ERROR")  # of a pod; TERMINATED ones are gone
-PATIENCE_S = 180.0  # for one call and its repetitions
+ALIVE, DEAD = ("PROVISIONING", "STARTING", "RUNNING"), ("EXITED", "ERROR")  # states of a pod; TERMINATED is neither
+RETRY_S = 180.0  # for one call with its retries
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds
 SPOT = "mutation($input: PodRentInterruptableInput!) { podRentInterruptable(input: $input) { id } }"
 REMEDIES = {
     401: f"the key is not valid: set {USERS_KEY} to one of https://console.runpod.io/user/settings",
     402: "the account has no credit: add some at https://console.runpod.io/user/billing",
-    403: "the key may not do this: give it the right to write pods, or use another",
-    422: "mend node_config in the cluster's file: its fields are those of POST /v2/pods",
+    403: "the key may not do this: give it permission to write pods, or use another key",
+    422: "correct node_config in the cluster's file: its fields are those of POST /v2/pods",
 }
 
 Answer = TypeVar("Answer")
 
 
 class RunPodError(click.ClickException):
-    """What failed and what to do about it, as `ray up` shows it."""
+    """A call failed. The message has the cause and the remedy; `ray up` shows it."""
 
 
 class NoCapacity(RunPodError):
-    """This GPU is not to be had now; another one may be."""
+    """This GPU is not available now; another one may be."""
 
 
-class Passing(RunPodError):
-    """It may work in a moment, and may have worked already: the answer was lost, late, or the API was busy."""
+class TransientError(RunPodError):
+    """A retry may succeed: the answer was lost or late, or the API was busy. The call may already have taken effect."""
 
     def __init__(self, message: str, wait_s: float = 0.0) -> None:
         super().__init__(message)
         self.wait_s = wait_s
 
 
-def api_key() -> str:
-    """The account's key. On a head its first process has it: what shells there call RUNPOD_API_KEY is the pod's own.
+class RateLimited(TransientError):
+    """Too many calls in a minute."""
 
-    Raises RunPodError for none, and for one that was copied with more than itself, as curly quotes.
+
+def api_key() -> str:
+    """Return the account's key. On a head it is in the environment of the first process; RUNPOD_API_KEY is the pod's.
+
+    Raise RunPodError without a key, and for one that was copied with other characters, such as curly quotes.
     """
-    with suppress(OSError):  # no such file, or not ours to read
+    with suppress(OSError):  # no such file, or no permission to read it
         for variable in Path("/proc/1/environ").read_bytes().decode(errors="replace").split("\0"):
             if variable.startswith(f"{HEADS_KEY}="):
                 return variable.partition("=")[2]
     key = os.environ.get(USERS_KEY, "").strip()
     if not key:
-        raise RunPodError(f"no RunPod key: set {USERS_KEY}, which you get at https://console.runpod.io/user/settings")
+        raise RunPodError(f"no RunPod key: set {USERS_KEY} to a key from https://console.runpod.io/user/settings")
     if odd := next((one for one in key if not "!" <= one <= "~"), None):
-        raise RunPodError(f"{USERS_KEY} holds {odd!r}, which no key does: copy the key alone, without quotes or spaces")
+        raise RunPodError(
+            f"{USERS_KEY} holds {odd!r}, which no key contains: copy the key alone, without quotes or spaces"
+        )
     return key
 
 
-class Busy(Passing):
-    """Too many calls in a minute: a pause is all that is needed."""
-
-
 class RunPod:
-    """The calls that a cluster needs. Safe in threads; never shows the key.
+    """The API calls that a cluster needs. Safe for threads. No error message contains the key.
 
-    429, 5xx and lost connections are repeated, with growing pauses, for `patience_s` seconds. Raises RunPodError.
+    Calls are retried after 429, 5xx and lost connections, with exponential backoff, for `retry_s` seconds. Then they
+    raise RunPodError.
     """
 
-    def __init__(self, key: str, url: str = URL, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, key: str, url: str = URL, retry_s: float = RETRY_S) -> None:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT)
-        self._key, self._patience_s = key, patience_s
+        self._key, self._retry_s = key, retry_s
 
     def pods(self) -> list[dict[str, Any]]:
-        """All pods of the account, whoever rented them, the oldest first."""
+        """Return all pods of the account, the oldest first."""
         page = self._read("/v2/pods")
         found = page["pods"]
         while cursor := page.get("pagination", {}).get("nextCursor"):
@@ -92,14 +95,14 @@ class RunPod:
         return sorted(found, key=lambda pod: (pod.get("createdAt", ""), pod["id"]))
 
     def named(self, name: str) -> list[dict[str, Any]]:
-        """Those alive of a name, the oldest first."""
+        """Return the pods of a name that are alive, the oldest first."""
         return [pod for pod in self.pods() if pod["name"] == name and pod["status"] in ALIVE]
 
     def create(self, body: Mapping[str, Any], bid: float | None = None) -> dict[str, Any]:
-        """One pod of the name in `body`, which must be its own, however often the answer is lost; `bid` for a spot pod.
+        """Rent one pod and return it. Its name in `body` must be unique. `bid` makes it a spot pod.
 
-        A call whose answer was lost may have rented a pod: before a repetition the account's pods are searched for the
-        name, and after one all but the oldest are given back. Raises NoCapacity where this GPU is not to be had.
+        A call whose answer was lost may have rented a pod. So a retry first looks for the name among the account's
+        pods, and after a retry all but the oldest are terminated. Raise NoCapacity if this GPU is not available.
         """
         calls = 0
 
@@ -110,7 +113,7 @@ class RunPod:
             calls += 1
             return self._rent(body, bid)
 
-        pod = self._repeated(rent)
+        pod = self._retried(rent)
         if calls > 1:
             first, *others = self.named(body["name"]) or [pod]
             for other in others:
@@ -119,17 +122,17 @@ class RunPod:
         return pod
 
     def terminate(self, pod_id: str) -> None:
-        """Give a pod back; one that is gone already is no error."""
-        self._repeated(lambda _: self._call("DELETE", f"/v2/pods/{pod_id}", gone_is_fine=True))
+        """Terminate a pod. A pod that no longer exists is not an error."""
+        self._retried(lambda _: self._call("DELETE", f"/v2/pods/{pod_id}", missing_ok=True))
 
     def prices(self, cloud: str, count: int = 1) -> dict[str, float]:
-        """GPU id -> dollars an hour of one GPU, in pods of `count` of them; only what this cloud has."""
+        """Return GPU id -> dollars per hour and GPU, in pods with `count` GPUs, for the GPUs that this cloud has."""
         listed = self._read("/v2/catalog/gpus", product="POD", cloud=cloud, count=str(count))["gpus"]
         where = cloud.lower()
         return {gpu["id"]: float(gpu["price"][where]) for gpu in listed if gpu.get(where) and gpu["price"].get(where)}
 
     def _read(self, path: str, **query: str) -> Any:
-        return self._repeated(lambda _: self._call("GET", path, params=query))
+        return self._retried(lambda _: self._call("GET", path, params=query))
 
     def _rent(self, body: Mapping[str, Any], bid: float | None) -> dict[str, Any]:
         if bid is None:
@@ -139,57 +142,59 @@ class RunPod:
             raise NoCapacity("; ".join(error["message"] for error in errors))
         return self._call("GET", f"/v2/pods/{answer['data']['podRentInterruptable']['id']}")
 
-    def _repeated(self, call: Callable[[int], Answer]) -> Answer:
+    def _retried(self, call: Callable[[int], Answer]) -> Answer:
         backoff = wait_random_exponential(multiplier=0.5, max=20)
 
         def pause(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            return max(error.wait_s if isinstance(error, Passing) else 0.0, backoff(state))
+            return max(error.wait_s if isinstance(error, TransientError) else 0.0, backoff(state))
 
-        def tell(state: RetryCallState) -> None:
+        def warn(state: RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            if state.attempt_number == 1 and isinstance(error, Passing) and not isinstance(error, Busy):
-                click.echo(f"{error.message}; trying for {self._patience_s:.0f} s", err=True)
+            if state.attempt_number == 1 and isinstance(error, TransientError) and not isinstance(error, RateLimited):
+                click.echo(f"{error.message}; retrying for {self._retry_s:.0f} s", err=True)
 
         for attempt in Retrying(
-            retry=retry_if_exception_type(Passing),
-            stop=stop_after_delay(self._patience_s),
+            retry=retry_if_exception_type(TransientError),
+            stop=stop_after_delay(self._retry_s),
             wait=pause,
-            before_sleep=tell,
+            before_sleep=warn,
             reraise=True,
         ):
             with attempt:
                 return call(attempt.retry_state.attempt_number)
         raise AssertionError("tenacity raises what the last attempt raised")
 
-    def _call(self, method: str, path: str, gone_is_fine: bool = False, **how: Any) -> Any:
+    def _call(self, method: str, path: str, missing_ok: bool = False, **options: Any) -> Any:
         try:
-            answer = self._http.request(method, path, **how)
-        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:  # would be the same for ever
+            answer = self._http.request(method, path, **options)
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:  # a retry would fail in the same way
             raise RunPodError(
-                f"{self._http.base_url} cannot be asked ({type(error).__name__}): mend api_url, or {USERS_KEY}"
-            ) from None  # it may show the key
+                f"{self._http.base_url} cannot be called ({type(error).__name__}): correct api_url, or {USERS_KEY}"
+            ) from None  # the cause may contain the key
         except httpx.HTTPError as error:
-            raise Passing(
-                f"no answer to {method} {path} ({type(error).__name__}); is {self._http.base_url} within reach?"
+            raise TransientError(
+                f"no answer to {method} {path} ({type(error).__name__}); is {self._http.base_url} reachable?"
             ) from error
         if answer.is_success:
             return answer.json() if answer.content else None
-        if answer.status_code == 404 and gone_is_fine:
+        if answer.status_code == 404 and missing_ok:
             return None
-        said = f"RunPod answered {answer.status_code} to {method} {path}: {_message(answer)}".replace(self._key, "***")
+        message = f"RunPod answered {answer.status_code} to {method} {path}: {_message(answer)}".replace(
+            self._key, "***"
+        )
         if answer.status_code == 429 or answer.status_code >= 500:
-            kind = Busy if answer.status_code == 429 else Passing
-            raise kind(said, _seconds(answer.headers.get("Retry-After", "")))
+            kind = RateLimited if answer.status_code == 429 else TransientError
+            raise kind(message, _retry_after(answer.headers.get("Retry-After", "")))
         if answer.status_code == 400:
-            raise NoCapacity(said)
-        raise RunPodError(f"{said}\n{REMEDIES[answer.status_code]}" if answer.status_code in REMEDIES else said)
+            raise NoCapacity(message)
+        raise RunPodError(f"{message}\n{REMEDIES[answer.status_code]}" if answer.status_code in REMEDIES else message)
 
 
 def spot_input(body: Mapping[str, Any], bid: float) -> dict[str, Any]:
-    """The body of POST /v2/pods in GraphQL's words, with a bid in dollars an hour for each GPU."""
+    """Translate the body of POST /v2/pods to GraphQL. `bid` is in dollars per hour and GPU."""
     networks = body.get("mounts", {}).get("network", [])
-    kept = body.get("mounts", {}).get("persistent", {})
+    persistent = body.get("mounts", {}).get("persistent", {})
     given = {
         "bidPerGpu": bid,
         "name": body["name"],
@@ -201,9 +206,9 @@ def spot_input(body: Mapping[str, Any], bid: float) -> dict[str, Any]:
         "dataCenterId": next(iter(body.get("dataCenterIds", [])), None),
         "globalNetwork": body.get("globalNetworking"),
         "containerDiskInGb": body.get("disk"),
-        "volumeInGb": kept.get("size", 0),
+        "volumeInGb": persistent.get("size", 0),
         "networkVolumeId": networks[0]["volumeId"] if networks else None,
-        "volumeMountPath": next((one["path"] for one in [*networks, kept] if "path" in one), None),
+        "volumeMountPath": next((one["path"] for one in [*networks, persistent] if "path" in one), None),
         "ports": ",".join(body.get("ports", [])),
         "env": [{"key": name, "value": value} for name, value in body.get("env", {}).items()],
         "dockerArgs": body.get("args"),
@@ -215,11 +220,11 @@ def spot_input(body: Mapping[str, Any], bid: float) -> dict[str, Any]:
 
 def _message(answer: httpx.Response) -> str:
     try:
-        said = answer.json()
+        body = answer.json()
     except ValueError:
         return answer.text[:300]
-    return str(next((said[name] for name in ("detail", "message", "error") if said.get(name)), said))[:300]
+    return str(next((body[name] for name in ("detail", "message", "error") if body.get(name)), body))[:300]
 
 
-def _seconds(header: str) -> float:
+def _retry_after(header: str) -> float:
     return float(header) if header.replace(".", "", 1).isdigit() else 0.0

@@ -1,4 +1,4 @@
-"""What a cluster costs, in dollars an hour, by its provider's own figures."""
+"""The price of a cluster in dollars per hour, according to its provider."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 from cluster.api import ALIVE, URL, RunPod, api_key
 from cluster.node_config import gpus
 from cluster.runpod import RunPodNodeProvider
-from cluster.tags import owned
+from cluster.tags import pods_of
 
-OURS = f"{RunPodNodeProvider.__module__}.{RunPodNodeProvider.__name__}"
-
-
-def priced(config: Mapping[str, Any]) -> bool:
-    """Whether the provider of this cluster's file knows prices."""
-    return config["provider"].get("module") == OURS
+PROVIDER = f"{RunPodNodeProvider.__module__}.{RunPodNodeProvider.__name__}"
 
 
-def rate(config: Mapping[str, Any]) -> float:
-    """Of all pods that the cluster has now, as they are billed. Raises RunPodError."""
-    own = owned(_api(config).pods(), config["cluster_name"])
+def has_prices(config: Mapping[str, Any]) -> bool:
+    """Return whether the provider in this cluster's file has prices."""
+    return config["provider"].get("module") == PROVIDER
+
+
+def current_rate(config: Mapping[str, Any]) -> float:
+    """Return the billed price per hour of all pods that the cluster has now. Raise RunPodError."""
+    own = pods_of(_api(config).pods(), config["cluster_name"])
     return sum(float(pod.get("cost") or 0.0) for pod in own if pod["status"] in ALIVE)
 
 
-def expected(config: Mapping[str, Any]) -> dict[str, float]:
-    """Node type -> what one of its pods costs: the first of its GPUs that is listed, or its bid. Raises RunPodError."""
+def price_per_node(config: Mapping[str, Any]) -> dict[str, float]:
+    """Return node type -> price of a pod: of the first of its GPUs that is listed, or its bid. Raise RunPodError."""
     found = {}
     for name, kind in config["available_node_types"].items():
         node = kind["node_config"]

@@ -1,1 +1,1 @@
-"""What may vary: one small file per learner."""
+"""Search spaces: one small file per learner, and the type `Space`."""

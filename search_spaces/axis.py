@@ -1,4 +1,4 @@
-"""One axis of a space: what an Optuna distribution accepts, how it reads, and its form in a file."""
+"""One axis of a space: the checks of an Optuna distribution, its text, and its form in a file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from optuna.trial import BaseTrial
 
 
 class SpaceError(ValueError):
-    """A space that cannot be, or values that are not in it; the message names the value, the bound and the remedy."""
+    """An invalid space, or values outside it; the message names the value, the bound and the remedy."""
 
 
 def inside(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a distribution can give this value: its type (True is no number), its range and its step."""
+    """Whether a distribution can give this value, by type (True is no number), range and step."""
     if isinstance(distribution, CategoricalDistribution):
         return any(same(choice, value) for choice in distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -28,7 +28,7 @@ def inside(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def describe(distribution: BaseDistribution) -> str:
-    """`[0.0001, 0.02] log` or `{4, 8, 16}`: what errors and plans print."""
+    """Return the text for errors and plans: `[0.0001, 0.02] log` or `{4, 8, 16}`."""
     if isinstance(distribution, CategoricalDistribution):
         return "{" + ", ".join(repr(choice) for choice in distribution.choices) + "}"
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -37,13 +37,13 @@ def describe(distribution: BaseDistribution) -> str:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality of values; 1 == True in Python, not in a space."""
+    """Whether values are equal; 1 and True are, in Python, but not in a space."""
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
 def check_axis(name: Any, distribution: Any) -> None:
-    """Raises `SpaceError` unless the name and the distribution can be an axis."""
-    # "/" in a name would make Tune nest the parameters without a word.
+    """Raise `SpaceError` unless the name and the distribution can be an axis."""
+    # Tune would nest the parameters of a name with "/", without an error.
     if not isinstance(name, str) or not name or "/" in name:
         raise SpaceError(f"axis name {name!r} must be a string that is not empty and has no '/'")
     if type(distribution) not in (FloatDistribution, IntDistribution, CategoricalDistribution):
@@ -68,7 +68,7 @@ def suggest(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
 
 
 def to_entry(distribution: BaseDistribution) -> dict[str, Any]:
-    """What a file says of an axis: `{type: float, low: 0.0001, high: 0.02, log: true}`."""
+    """Return an axis as it is written to a file: `{type: float, low: 0.0001, high: 0.02, log: true}`."""
     if isinstance(distribution, CategoricalDistribution):
         return {"type": "categorical", "choices": list(distribution.choices)}
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -82,7 +82,7 @@ def to_entry(distribution: BaseDistribution) -> dict[str, Any]:
 
 
 def from_entry(name: str, entry: Any) -> BaseDistribution:
-    """The inverse of `to_entry`; raises `SpaceError` naming the axis and the entry."""
+    """Invert `to_entry`. Raise `SpaceError` naming the axis and the entry."""
     fields: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {}
     kind = fields.pop("type", None)
     try:

@@ -1,4 +1,4 @@
-"""What may vary for learning rationales: what may vary for LoRA, but for rows per step, as phases are compared."""
+"""Search space of cot: LoRA's, without rows per step, so that phases can be compared."""
 
 from search_spaces import lora
 

@@ -1,4 +1,4 @@
-"""What may vary for DoRA (Liu et al. 2024): the same as for LoRA, which it extends without a setting of its own."""
+"""Search space of DoRA (Liu et al. 2024): LoRA's, because DoRA adds no hyperparameter."""
 
 from search_spaces import lora
 

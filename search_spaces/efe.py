@@ -1,22 +1,22 @@
-"""What may vary for efe: step sizes of its parts, how far it looks, what its loss adds, and what it remembers.
+"""Search space of efe: learning rates of its parts, horizon, loss terms, and memory.
 
-Steps per round stay fixed: they are time, and rounds of one sweep are compared.
+Steps per round stay fixed, because rounds of different trials are compared.
 """
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search_spaces.space import Space
 
-# A term is off, or weighs what the first system gave it at most; cross-entropy weighs 1.
+# A term is off, or has a weight well below that of cross-entropy, which is 1.
 TERM = CategoricalDistribution((0.0, 0.03, 0.1, 0.3))
 
 SPACE = Space(
     {
         # As for percell: below 1e-3 a few hundred steps do not fit the demonstrations.
         "learning_rate": FloatDistribution(1e-3, 2e-2, log=True),
-        # The encoder learns from other signals than the forward model, so its steps may differ.
+        # The encoder learns from other signals than the forward model, so its best rate may differ.
         "encoder_multiplier": FloatDistribution(0.1, 2.0, log=True),
-        # As for percell: three demonstrations are few, so strong decay is worth a try.
+        # As for percell: with only three demonstrations, strong decay may help.
         "weight_decay": CategoricalDistribution((0.0, 0.01, 0.1, 1.0)),
         # How far information travels, in cells; more costs time in proportion.
         "horizon": CategoricalDistribution((4, 6, 8, 10)),
@@ -27,27 +27,29 @@ SPACE = Space(
         "reversibility": TERM,
         # From one view of the held-out demonstration in two to all of them.
         "success_threshold": CategoricalDistribution((0.5, 0.75, 1.0)),
-        # None, or fewer entries, which forget early tasks; more neighbours blur what is remembered.
+        # No memory, or a small one, which forgets early tasks, or a large one.
         "memory_capacity": CategoricalDistribution((0, 16, 256)),
+        # More neighbours average over more solutions.
         "memory_k": IntDistribution(1, 4),
-        # Right for most rules, wrong for those that know a colour by its name.
+        # Right for most rules, wrong for those that depend on a certain colour.
         "permute_colours": CategoricalDistribution((False, True)),
         # Cosine; the median of two tasks is 0.62, and 0.77 with features.
         "memory_similarity": FloatDistribution(0.5, 0.98),
-        # Who makes room in a memory that fills up.
+        # Matters only for a memory that fills up.
         "eviction": CategoricalDistribution(("oldest", "least_used")),
-        # What a frozen base says of the demonstrations.
+        # Features of a frozen base for the demonstrations.
         "features": CategoricalDistribution((False, True)),
-        # The backward model learns only where a term asks it; the preference acts only through risk.
+        # The backward model is trained only by the term bidirectional; the preference acts only through risk.
         "backward_multiplier": FloatDistribution(0.25, 4.0, log=True),
         "preference_multiplier": FloatDistribution(0.25, 4.0, log=True),
+        # Acts only through the preference.
         "anchor": TERM,
         # Decides where lenses disagree on an output's size: one task in fifteen.
         "size_head": CategoricalDistribution((False, True)),
-        # Both ask for features. LoRA on the base reads all demonstrations anew in every step: a small rank will do.
+        # Both need features. LoRA on the base reads all demonstrations in every step, so the rank is small.
         "alignment": TERM,
         "base_r": CategoricalDistribution((0, 4)),
-        # The base knows something already, so its steps are smaller, or as large at most.
+        # The base is trained already, so its rate is at most that of the networks.
         "base_multiplier": FloatDistribution(0.01, 1.0, log=True),
     }
 )

@@ -1,4 +1,4 @@
-"""What may vary for full fine-tuning: above all the step size, a tenth of what adapters bear."""
+"""Search space of full fine-tuning: above all the learning rate, a tenth of that of adapters."""
 
 from optuna.distributions import FloatDistribution
 

@@ -1,4 +1,4 @@
-"""What may vary for LoRA (Hu et al. 2021): a step size, a capacity, and how strongly the adapter speaks."""
+"""Search space of LoRA (Hu et al. 2021): learning rate, rank, scale and dropout."""
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -7,7 +7,7 @@ from search_spaces.space import Space
 
 SPACE = optimizer.SPACE | Space(
     {
-        # The seeds' 1e-4 hardly moves a small base in 80 steps; adapters bear ten times the rate of full fine-tuning.
+        # 1e-4 hardly changes a small base in 80 steps; adapters take ten times the rate of full fine-tuning.
         "learning_rate": FloatDistribution(1e-4, 2e-2, log=True),
         # Rank: capacity; 4 to 32 spans what task adaptation used in the paper, with few gains beyond.
         "r": CategoricalDistribution((4, 8, 16, 32)),

@@ -1,4 +1,4 @@
-"""Narrow a learner's space to what suits a base. A base that is not in the table here changes nothing."""
+"""Narrow a learner's space to the limits of a base. A base that is not in the table here changes nothing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Limits(NamedTuple):
 
 
 # The wider the base, the more an update of the same size per weight changes its outputs, so the best rate falls with
-# width (Yang et al. 2021, arXiv 2203.03466). The top of each range halves, roughly, with every doubling: a prior, not
-# a measurement, and so only the upper end is touched, and never to below 3e-3, where adapters begin by themselves.
+# width (Yang et al. 2021, arXiv 2203.03466). The upper end roughly halves with every doubling of the width. This is a
+# prior, not a measurement, so only the upper end changes, and never to below 3e-3, the adapters' default.
 # The first row whose text is in the base's name applies.
 BASES: dict[str, Limits] = {
     "gpt2-medium": Limits(1024, 1e-2, 2e-1),
@@ -45,10 +45,10 @@ BASES: dict[str, Limits] = {
 
 
 def fit(space: Space, bounded: Mapping[str, str], base: str) -> Space:
-    """A learner's space with lower upper ends where the base asks for them; fixed axes stay, whatever their value.
+    """Return a learner's space with upper ends no higher than the base's limits; fixed axes stay, whatever their value.
 
-    `bounded`: which field of `Limits` bounds an axis from above; axes that are not in it stay as they are.
-    Raises `SpaceError` if nothing would be left of an axis.
+    `bounded`: axis -> the field of `Limits` that bounds it; other axes stay as they are. Raises `SpaceError` if no
+    value of an axis would be left.
     """
     limits = next((limits for text, limits in BASES.items() if text in base.lower()), None)
     if limits is None:

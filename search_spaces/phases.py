@@ -1,6 +1,6 @@
-"""What may vary where all three phases are one trial: an adapter, a rate for each phase, and DPO's own axes.
+"""Search space of phases: LoRA's axes, a learning rate for each phase, and DPO's own axes.
 
-The schedule stays constant, as phases begin and end inside it.
+The schedule stays constant, because phases begin and end inside it.
 """
 
 from optuna.distributions import IntDistribution
@@ -13,9 +13,10 @@ SPACE = (
     | dpo.PREFERENCES
     | Space(
         {
+            # Each phase has the range of its own learner.
             "cot_learning_rate": cot.SPACE.axes["learning_rate"],
             "dpo_learning_rate": dpo.SPACE.axes["learning_rate"],
-            # Rounds before reasoning is learned: answers first, or reasoning from the start.
+            # Rounds of answers before rationales; 0 begins with rationales.
             "sft_rounds": IntDistribution(0, 4),
         }
     )

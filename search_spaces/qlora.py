@@ -1,4 +1,4 @@
-"""What may vary for QLoRA (Dettmers et al. 2023): what varies for LoRA, and nothing for the sake of 4 bits."""
+"""Search space of QLoRA (Dettmers et al. 2023): LoRA's; 4 bits add no axis."""
 
 from search_spaces import lora
 

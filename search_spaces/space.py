@@ -1,8 +1,8 @@
 """Space: an immutable mapping of axis names to Optuna distributions, with conditions.
 
-A space says what may vary and nothing about how it is searched, so the same value serves TPE, random search, a
-one-off `FixedTrial`, or a new model. Every method returns a new space. Errors are `SpaceError`, one line each.
-What one axis can be is in `axis.py`.
+A space says what may vary and not how it is searched, so one value serves TPE, random search, a `FixedTrial`, or a new
+model. Every method returns a new space. Errors are `SpaceError`, one line each.
+`axis.py` has the checks of one axis.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Conditions = Mapping[str, Mapping[str, tuple[Any, ...]]]  # axis -> {parent axis
 class Space:
     """`axes`: name -> distribution. `conditions`: an axis is active only if every parent is, with one of those values.
 
-    A parent may be missing (as after `when`, before the join that brings it); it must be there to suggest or validate.
+    A parent may be missing, as after `when` and before the join; `suggest` and `validate` need it.
     """
 
     axes: Mapping[str, BaseDistribution]
@@ -62,19 +62,19 @@ class Space:
         return "\n".join(lines)
 
     def __or__(self, other: Space) -> Space:
-        """Both spaces' axes. Raises `SpaceError` on an axis that both have."""
+        """Return both spaces' axes. Raise `SpaceError` for an axis that both have."""
         if twice := [name for name in self.axes if name in other.axes]:
             raise SpaceError(f"axes {twice} are in both spaces; drop one with .without({twice[0]!r}) before joining")
         return Space({**self.axes, **other.axes}, {**self.conditions, **other.conditions})
 
     def replace(self, **distributions: BaseDistribution) -> Space:
-        """Other distributions for existing axes; their conditions stay."""
+        """Return the space with other distributions for existing axes; their conditions stay."""
         for name in distributions:
             self._known(name)
         return Space({**self.axes, **distributions}, self.conditions)
 
     def without(self, *names: str) -> Space:
-        """The space less these axes: the learner's own default applies to them."""
+        """Return the space without these axes; the learner's own defaults apply to them."""
         for name in names:
             self._known(name)
             gated = [axis for axis, parents in self.conditions.items() if name in parents and axis not in names]
@@ -84,19 +84,20 @@ class Space:
         return Space(kept, {axis: parents for axis, parents in self.conditions.items() if axis in kept})
 
     def fix(self, **values: Any) -> Space:
-        """Constants instead of ranges; they stay in the parameters, so that every record of a trial shows them."""
+        """Return the space with constants instead of ranges; every record of a trial still shows them."""
         return self.replace(**{name: CategoricalDistribution((value,)) for name, value in values.items()})
 
     def given(self, axis: str, **parents: Any) -> Space:
-        """`axis` is active only if each parent has that value, or one of those values (tuple or list)."""
+        """Make `axis` active only if each parent has that value, or one of those values (tuple or list)."""
         self._known(axis)
         allowed = {name: tuple(v) if isinstance(v, tuple | list) else (v,) for name, v in parents.items()}
         return Space(self.axes, {**self.conditions, axis: {**self.conditions.get(axis, {}), **allowed}})
 
     def when(self, **gate: str) -> Space:
-        """`.when(learner="lora")`: every axis becomes `lora.<axis>`, active only if the axis `learner` is "lora".
+        """Return the space for one learner of several: `.when(learner="lora")` renames every axis to `lora.<axis>` and
+        makes it active only if the axis `learner` is "lora".
 
-        So two learners in one sweep keep their own ranges; join with `Space({"learner": ...})`.
+        So the learners of a sweep keep their own ranges; join with `Space({"learner": ...})`.
         """
         if len(gate) != 1:
             raise SpaceError(f"when takes one axis, as in .when(learner='lora'), not {sorted(gate)}")
@@ -135,22 +136,24 @@ class Space:
         return not self._gates(axis, values)
 
     def opening(self, axis: str) -> dict[str, tuple[Any, ...]]:
-        """The axes that decide whether `axis` is active, directly or through one another: each with the values in its
-        range for which it is; with none of them where it never is."""
+        """Return the axes that decide, directly or indirectly, whether `axis` is active.
+
+        Each has the values in its range for which `axis` can be active; no values if it never can.
+        """
         self._known(axis)
         self._complete()
         found: dict[str, tuple[Any, ...]] = {}
         waiting = [axis]
         while waiting:
             for parent, values in self.conditions.get(waiting.pop(), {}).items():
-                other = found.get(parent, values)  # several axes on the way may ask the same one
+                other = found.get(parent, values)  # several axes may depend on the same one
                 both = (v for v in values if inside(self.axes[parent], v) and any(same(v, w) for w in other))
                 found[parent] = tuple(both)
                 waiting.append(parent)
         return found
 
     def suggest(self, trial: BaseTrial) -> dict[str, Any]:
-        """The active axes' values, asked of an Optuna trial, parents first."""
+        """Ask an Optuna trial for the values of the active axes, parents first."""
         self._complete()
         values: dict[str, Any] = {}
         for name in self._order():
@@ -159,7 +162,7 @@ class Space:
         return values
 
     def validate(self, values: Mapping[str, Any]) -> None:
-        """Raises `SpaceError` unless `values` has exactly the active axes, each inside its range."""
+        """Raise `SpaceError` unless `values` has exactly the active axes, each inside its range."""
         self._complete()
         for name in values:
             self._known(name)
@@ -178,7 +181,7 @@ class Space:
                 )
 
     def contains(self, values: Mapping[str, Any]) -> bool:
-        """Whether `validate` accepts the values (a past sweep's best trials, before they are suggested again)."""
+        """Whether `validate` accepts the values, such as those of an earlier sweep's best trials."""
         try:
             self.validate(values)
         except SpaceError:
@@ -186,7 +189,7 @@ class Space:
         return True
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts and numbers; `from_dict` gives the same space back."""
+        """Return plain lists, dicts and numbers, from which `from_dict` makes an equal space."""
         return {
             "axes": {name: to_entry(distribution) for name, distribution in self.axes.items()},
             "conditions": {a: {p: list(v) for p, v in parents.items()} for a, parents in self.conditions.items()},
@@ -200,13 +203,13 @@ class Space:
         return cls({name: from_entry(name, entry) for name, entry in data["axes"].items()}, conditions)
 
     def to_yaml(self, path: str | Path) -> None:
-        """Write the space; `from_yaml` reads back an equal one."""
+        """Write the space to a file, from which `from_yaml` makes an equal one."""
         text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=120)
         Path(path).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Space:
-        """Raises `SpaceError` naming the file if it is not a space, `OSError` if it cannot be read."""
+        """Raise `SpaceError` naming the file if it is not a space, `OSError` if it cannot be read."""
         try:
             return cls.from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
         except (SpaceError, yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, AttributeError) as fault:
@@ -218,7 +221,7 @@ class Space:
             raise SpaceError(f"axis {name!r} is not in the space; axes are {list(self.axes)}")
 
     def _check_condition(self, axis: str, parent: str, values: tuple[Any, ...]) -> None:
-        # A fixed parent may leave a condition that never holds; a condition that no range could meet is a slip.
+        # The condition on a fixed parent may never hold. A condition that no value of the range meets is an error.
         distribution = self.axes.get(parent)
         if distribution is None or distribution.single():
             return
@@ -231,7 +234,7 @@ class Space:
                 raise SpaceError(f"axis {axis!r} depends on {missing}, not in the space; join a space that has it")
 
     def _gates(self, name: str, values: Mapping[str, Any]) -> list[str]:
-        """The conditions that keep an axis from being active; empty if it is."""
+        """Return the unmet conditions of an axis; empty if it is active."""
         return [
             f"{parent} in {list(allowed)}"
             for parent, allowed in self.conditions.get(name, {}).items()
@@ -239,7 +242,7 @@ class Space:
         ]
 
     def _order(self) -> list[str]:
-        """Axes in their given order, but each after its parents."""
+        """Return the axes in their given order, but each after its parents."""
         order: list[str] = []
         waiting = list(self.axes)
         while waiting:

@@ -16,7 +16,7 @@ from search_spaces import cot, dpo, full, lora, phases, qlora
 from sweeps.spec.chain import Chain
 from sweeps.spec.sweep import Sweep
 from trainables.core import Pair
-from trainables.learners.lm.cot import CotAnewConfig, CotConfig
+from trainables.learners.lm.cot import CotConfig, CotFromBaseConfig
 from trainables.learners.lm.dpo import DpoConfig
 from trainables.learners.lm.full import FullConfig
 from trainables.learners.lm.lora import LoraConfig
@@ -45,7 +45,7 @@ SWEEP = Chain(
         ),
         "cot": Sweep(
             name="cot",
-            pairs=(Pair(CotConfig(**LORA), TASK, BASE), Pair(CotAnewConfig(**LORA), TASK, BASE)),
+            pairs=(Pair(CotConfig(**LORA), TASK, BASE), Pair(CotFromBaseConfig(**LORA), TASK, BASE)),
             space={"cot": cot.SPACE, "cot_anew": cot.SPACE},
             **SIZE,
         ),

@@ -107,3 +107,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{link}: there is no {target}"
         if anchor and target.suffix == ".md":
             assert anchor in _anchors(target.read_text(encoding="utf-8")), f"{link}: no such heading"
+
+
+def test_the_tree_names_every_module_and_no_other() -> None:
+    named = set(re.findall(r"\w+\.py", (ROOT / "docs/tree.md").read_text()))
+    folders = ("sweeps", "trainables", "search_spaces", "cluster", "tests")
+    there = {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    modules = {p.name for folder in folders[:4] for p in (ROOT / folder).rglob("*.py") if p.name != "__init__.py"}
+    assert modules - named == set()
+    assert named - there == set()

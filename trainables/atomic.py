@@ -1,4 +1,4 @@
-"""Replace a file or a folder as a whole: who reads it, and a writer that is killed, finds the old one or the new.
+"""Replace a file or a folder atomically: readers find the old or the new one, even if the writer is killed.
 
 `os.replace` does that for a file. A folder that is not empty can only be exchanged with another, which Linux can and
 Python does not offer (`renameat2`, https://man7.org/linux/man-pages/man2/rename.2.html).
@@ -19,8 +19,10 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's fcntl.h and fs.h
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write a file to, which takes the place of `path` at the end. Where the block raises, or the disk is
-    full, `path` stays what it was. Several threads and processes may do so at once: the last one wins."""
+    """Give a path to write a file to, which replaces `path` at the end of the block.
+
+    If the block raises or the disk is full, `path` is unchanged. Of several writers at once, the last one wins.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
         yield fresh
@@ -30,18 +32,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file as a whole. Raises OSError, which leaves the old one."""
+    """Replace a file by this content. Raise OSError, which leaves the old one."""
     with replacing(path) as fresh:
         fresh.write_bytes(content)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A path to make a folder at, which takes the place of the folder `path` at the end. Where the block raises, `path`
-    stays what it was.
+    """Give a path to make a folder at, which replaces the folder `path` at the end. If the block raises, `path` stays.
 
-    One writer at a time, which also deletes what an earlier one was killed over. On a disk that cannot exchange two
-    folders there is an instant without `path`, and the old one is what `standing` says.
+    Only one writer at a time is allowed; it also deletes the remains of a killed one. On a disk that cannot exchange
+    two folders there is an instant without `path`, in which `current_path` gives the old folder.
     """
     fresh, old = path.with_name(f".{path.name}.new"), _aside(path)
     restore_folder(path)
@@ -61,16 +62,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def current_path(path: Path) -> Path:
-    """Where the folder `path` is at this moment: under its name, or beside it, where its writer was killed."""
+    """Return the current place of the folder `path`: its name, or a name beside it if its writer was killed."""
     old = _aside(path)
     return old if old.is_dir() and not path.exists() else path
 
 
 def copy_folder(path: Path, target: Path, *but: str) -> None:
-    """Copy the folder `path` as it is at one moment, though another takes its place meanwhile, to a new `target`,
-    without files of these names. Raises OSError, and may leave a part of `target` then."""
+    """Copy the folder `path` to a new `target`, without files of these names, consistently even if it is replaced.
+
+    Raise OSError, which may leave a part of `target`.
+    """
     while True:
-        target.mkdir()  # refuses one that is there: what is deleted below was made here
+        target.mkdir()  # fails if it exists, so that only our own folder is deleted below
         source, before = current_path(path), None
         try:
             with _opened(source) as before:
@@ -79,13 +82,13 @@ def copy_folder(path: Path, target: Path, *but: str) -> None:
                     return
         except OSError:  # also `shutil.Error`
             if not current_path(path).exists() or (before and _is_still(path, source, before)):
-                raise  # nobody has replaced it, so that is not why
+                raise  # the folder was not replaced: the error has another cause
         shutil.rmtree(target)
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[os.stat_result]:
-    """What tells a folder from every other: the system gives its number to no other one while it is open."""
+    """Hold a folder open, so that its inode number stays its own, and give its stat."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         yield os.fstat(descriptor)
@@ -98,8 +101,7 @@ def _is_still(path: Path, source: Path, before: os.stat_result) -> bool:
 
 
 def restore_folder(path: Path) -> None:
-    """Give the folder `path` its name back where its writer was killed. For the next writer: a reader asks
-    `standing`."""
+    """Give the folder `path` its name back if its writer was killed. For writers; readers use `current_path`."""
     if (left := current_path(path)) != path:
         left.rename(path)
 
@@ -109,7 +111,7 @@ def _aside(path: Path) -> Path:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step. False where this system or this disk cannot."""
+    """Exchange two folders atomically; return False if this system or disk cannot."""
     call = getattr(ctypes.CDLL(None), "renameat2", None)
     return call is not None and not call(
         AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), ctypes.c_uint(RENAME_EXCHANGE)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_c
 from trainables.optimizer import Optimizer
 
 Split = Literal["train", "search", "test"]
-START = "start_from"  # among a trial's parameters: a clone's state that it goes on from, a file of the sweep's folder
+START = "start_from"  # a clone's parameter: the state from which it continues, a file in the sweep's folder
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Example:
 
 
 class ParsedAnswer(NamedTuple):
-    """The answer that a completion gives, and the characters `completion[start:end]` where it stands."""
+    """The answer in a completion, and its place `completion[start:end]` in characters."""
 
     answer: str
     start: int
@@ -41,7 +41,7 @@ class ParsedAnswer(NamedTuple):
 class Task(ABC):
     """Examples and a scorer. Subclasses are frozen dataclasses; the same fields give the same examples.
 
-    The methods from `published` on are optional: their defaults say "no such thing".
+    The methods from `published` on are optional.
     """
 
     name: ClassVar[str]
@@ -61,7 +61,7 @@ class Task(ABC):
 
     @abstractmethod
     def search(self) -> Sequence[Example]:
-        """What ASHA and Optuna see."""
+        """The examples that ASHA and Optuna score on."""
 
     @abstractmethod
     def test(self) -> Sequence[Example]:
@@ -77,34 +77,34 @@ class Task(ABC):
 
     @abstractmethod
     def details(self, example: Example, completion: str) -> Mapping[str, float]:
-        """What is reported beside the score and never ranks: `lenient`, `unparsed`, `cell_accuracy` ..., in [0, 1]."""
+        """Further metrics in [0, 1], which never rank: `lenient`, `unparsed`, `cell_accuracy` ..."""
 
     def split(self, name: Split) -> Sequence[Example]:
         """The examples of a split, by its name."""
         return {"train": self.train, "search": self.search, "test": self.test}[name]()
 
     def published(self, example: Example) -> str | None:
-        """The official evaluation set that an example belongs to, by its content. Guards refuse to train on those."""
+        """The official evaluation set to which an example belongs, by its content. Guards refuse to train on it."""
         return None
 
     def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
         """Lines about the data that are printed before anything starts."""
         return []
 
-    def learned(self, example: Example) -> str:
-        """What learners read of a training example beside prompt and answer; it enters the data's fingerprint."""
+    def extra_training_text(self, example: Example) -> str:
+        """Further text of a training example that learners read; it enters the data's fingerprint."""
         return ""
 
-    def taught(self, example: Example) -> Sequence[str]:
-        """The prompts of all replies that a training example teaches: of a conversation, one for each reply."""
+    def training_prompts(self, example: Example) -> Sequence[str]:
+        """The prompts of all replies that a training example teaches; a conversation has one for each reply."""
         return [example.prompt]
 
-    def said(self, completion: str) -> ParsedAnswer | None:
-        """The answer that a completion gives, and where it stands; None where none can be read."""
+    def parse_answer(self, completion: str) -> ParsedAnswer | None:
+        """Parse the answer in a completion; None if there is none."""
         return None
 
     def draft(self, completion: str) -> str:
-        """The reasoning that a completion writes before its answer; empty where it writes none."""
+        """The reasoning before the answer in a completion; empty if there is none."""
         return ""
 
 
@@ -155,13 +155,13 @@ class Learner(Protocol):
     def load(self, state: bytes) -> None: ...
 
     def save(self, folder: str) -> None:
-        """Write what a person takes away (a PEFT adapter, or weights) into an existing folder."""
+        """Write the trained PEFT adapter, or the weights, into an existing folder."""
 
     def close(self) -> None: ...
 
 
 class LearnerConfig(ABC):
-    """What can be set of a learner: subclasses are frozen dataclasses, every field with a default.
+    """The settings of a learner. Subclasses are frozen dataclasses, every field with a default.
 
     The class variables with a value and the methods that are not abstract are optional: their defaults fit most.
     """
@@ -181,15 +181,15 @@ class LearnerConfig(ABC):
         """Rounds that one pass over the training data takes: the default grace period of ASHA."""
 
     def adapter(self) -> Adapter | None:
-        """What is trained on the frozen base, as far as it is LoRA or a soft prompt."""
+        """The LoRA or soft prompt that is trained on the frozen base; None for other learners."""
         return None
 
     def for_rounds(self, rounds: int) -> Self:
-        """The same configuration, told how many rounds a trial has: a learning rate schedule ends with the last."""
+        """Return the configuration for trials of so many rounds: a learning rate schedule ends with the last."""
         return self
 
     def baselines(self, task: Task) -> Mapping[str, float]:
-        """As `Task.baselines`, for a learner whose score is not always the task's."""
+        """Return `Task.baselines`, unless the learner's score is not the task's."""
         return task.baselines()
 
     def max_completion(self, task: Task) -> int:
@@ -198,7 +198,7 @@ class LearnerConfig(ABC):
 
     @property
     def reports_forgetting(self) -> bool:
-        """Whether its rounds report `out_of_domain`: the score on questions that nobody trained on."""
+        """Whether its rounds report `out_of_domain`: the score on questions of another kind than it trains on."""
         return False
 
 
@@ -211,7 +211,7 @@ class Pair:
     base: str = "none"
 
     def baselines(self) -> Mapping[str, float]:
-        """What trivial strategies score, in [0, 1]: see `Task.baselines`."""
+        """The scores of trivial strategies, in [0, 1]: see `Task.baselines`."""
         return self.learner.baselines(self.task)
 
 
@@ -219,8 +219,8 @@ class Pair:
 class Row:
     """One training sequence: `labels[i]` says whether token i is to be predicted (never token 0).
 
-    `starts` are the places, beyond 0 and rising, where a further document begins: it sees nothing of those before it,
-    its positions count from 0 again, and its first token is never a label. See `packs.py` and `documents.py`.
+    `starts`: the rising places (above 0) where further documents begin. A document does not attend to those before it,
+    its positions count from 0 again, and its first token is never a label. See `training/sequence_packing.py`.
     """
 
     tokens: tuple[int, ...]
@@ -230,7 +230,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What is trained on the frozen base: LoRA (`r` > 0), a soft prompt (`num_virtual_tokens` > 0), or both.
+    """The parameters trained on a frozen base: LoRA (`r` > 0), a soft prompt (`num_virtual_tokens` > 0), or both.
 
     LoRA: Hu et al. 2021; names as in `peft.LoraConfig`. Soft prompt: Lester et al. 2021; names as in
     `peft.PromptTuningConfig`. `target_modules` empty means the architecture's default attention projections.
@@ -246,9 +246,9 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Complete:
-    """Asks for greedy completions of prompts (token ids). Answer: a `Completion` each, in order.
+    """A query for greedy completions of prompts (token ids). The answer is a `Completion` for each, in order.
 
-    `untouched`: by the base alone. A host answers such questions once for all of its trials.
+    `untouched`: by the base without an adapter. A host answers such queries once for all of its trials.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -258,7 +258,7 @@ class Complete:
 
 @dataclass(frozen=True)
 class Read:
-    """Asks how likely rows are. Answer: per row the log-probability (nats) of each label, as floats.
+    """A query for the log-probability (nats) of each label of each row. The answer is a list of floats per row.
 
     `untouched`: as for `Complete`.
     """
@@ -269,19 +269,18 @@ class Read:
 
 @dataclass
 class Completion:
-    """What was said: tokens without the end token, whether that came, and each one's log-probability (nats), the end
-    token's last."""
+    """A generated completion."""
 
-    tokens: list[int]
-    ended: bool = False
-    logprobs: list[float] = field(default_factory=list)
+    tokens: list[int]  # without the end token
+    ended: bool = False  # with the end token
+    logprobs: list[float] = field(default_factory=list)  # of each token, and of the end token last; nats
 
 
-Queries = Generator[Complete | Read, Any, Any]  # asks for one thing after another, and returns what it makes of it
+Queries = Generator[Complete | Read, Any, Any]  # yields queries, gets their answers, and returns a result
 
 
 class LanguageLearner(Protocol):
-    """A learner on a frozen language model. It touches neither model nor optimizer: a host does (see `host.py`)."""
+    """A learner on a frozen language model. The model and the optimizer belong to its host (`packed/host.py`)."""
 
     adapter: Adapter
     rows_per_batch: int  # at most so many rows come from one `next_rows()`
@@ -290,16 +289,16 @@ class LanguageLearner(Protocol):
 
     @property
     def optimizer(self) -> Optimizer:
-        """Asked for before every step."""
+        """The settings of the next step; read before every step."""
 
     def prepare(self) -> Queries:
-        """What must be known before a round; returns nothing."""
+        """Make the queries that are needed before a round; the generator returns nothing."""
 
     def next_rows(self) -> list[Row]:
         """The rows of one micro-batch; `gradient_accumulation_steps` of them make one optimizer step."""
 
     def weight(self, rows: Sequence[Row]) -> float:
-        """What a micro-batch counts beside the others of its step: its labels, where `loss` is a mean over labels."""
+        """The weight of a micro-batch in its step: the number of its labels, if `loss` is a mean over labels."""
 
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
         """Per row, the log-probabilities (a 1-D tensor, one entry per label, in order) -> one scalar tensor."""
@@ -308,6 +307,6 @@ class LanguageLearner(Protocol):
         """Request completions and likelihoods on a split; the generator returns an `Evaluation`."""
 
     def state(self) -> dict[str, Any]:
-        """The place in the data: enough to give the same rows after a restart."""
+        """The position in the data, from which a restarted learner gives the rows that would have come."""
 
     def load(self, state: dict[str, Any]) -> None: ...

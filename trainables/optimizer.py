@@ -1,6 +1,6 @@
-"""The settings of AdamW, of its schedule and of what else happens in an optimizer step.
+"""The settings of AdamW, of its schedule and of other parts of an optimizer step.
 
-Learners inherit the fields, so that each is an axis and a flag of theirs; whoever trains reads the same fields from
+Learners inherit the fields, so that each is one of their axes and flags; training reads the fields from
 an `Optimizer`. A new setting is a line here, and its use. Names as in `transformers.TrainingArguments`.
 """
 
@@ -63,7 +63,7 @@ class OptimizerConfig(AdamWConfig):
 
 @dataclass(frozen=True)
 class Optimizer(OptimizerConfig):
-    """An `OptimizerConfig` with what only a training knows."""
+    """An `OptimizerConfig` for one training run."""
 
     prompt_learning_rate: float | None = None  # for the soft prompt; None: learning_rate
     total_steps: int = 0  # optimizer steps after which linear and cosine reach zero
@@ -80,7 +80,7 @@ class Optimizer(OptimizerConfig):
 
     @classmethod
     def of(cls, config: AdamWConfig, total_steps: int = 0, prompt_learning_rate: float | None = None) -> Optimizer:
-        """The fields of a learner's configuration that are settings of its optimizer."""
+        """Take the settings of the optimizer out of a learner's configuration."""
         kind = OptimizerConfig if isinstance(config, OptimizerConfig) else AdamWConfig
         shared = {field.name: getattr(config, field.name) for field in fields(kind)}
         return cls(**shared, total_steps=total_steps, prompt_learning_rate=prompt_learning_rate)

@@ -1,4 +1,4 @@
-"""What a sweep must know about a field of a learner's configuration beside its type and default: metadata of the field.
+"""Metadata of a learner's fields that a sweep needs beside their types and defaults.
 
 So a new learner with a field of its own is known to no table elsewhere.
 """
@@ -15,9 +15,9 @@ Limit = Literal["hidden_size", "learning_rate", "prompt_learning_rate"]
 def option(
     default: Any, *, limit: Limit | None = None, reserve: bool | tuple[Any, ...] = False, shapes_weights: bool = False
 ) -> Any:
-    """A field of a learner's configuration with what the sweep must know about it; plain fields need none of this.
+    """Make a field of a learner's configuration with metadata for the sweep; plain fields need none.
 
-    limit: which limit of a base bounds the field from above (`search_spaces.models`).
+    limit: the limit of a base that bounds the field from above (`search_spaces.models`).
     reserve: a host reserves room for the largest value that the field may take. Where values have no order of their
         own, all of them from the smallest to the largest.
     shapes_weights: trained weights fit only the value that they were trained with, so a clone must keep it.
@@ -41,5 +41,5 @@ def weight_shapes(config: Any) -> set[str]:
 
 
 def _known(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The fields that were made by `option`, and what they say."""
+    """The fields that were made by `option`, with their metadata."""
     return ((one.name, one.metadata) for one in fields(config) if "shapes_weights" in one.metadata)

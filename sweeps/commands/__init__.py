@@ -1,1 +1,1 @@
-"""What `espalier` does with a sweep."""
+"""The commands of `espalier` that work on a sweep's folder."""

@@ -1,7 +1,7 @@
-"""`espalier attribute`: how much of the winner's answers lies on the drafts that it wrote before them.
+"""`espalier attribute`: how much of the winner's answers is attributed to the drafts that it wrote before them.
 
-The third ablation of drafts. The other two are scores, and a trial reports them itself (`ablate_drafts`); this one
-reads the finished adapter in `best/`, and what it said to the test split.
+Two ablations of drafts are scores that a trial reports itself (`ablate_drafts`). This is the third: it applies
+integrated gradients to the finished adapter in `best/` and to its answers to the test split.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REMEDY = "take a sweep whose winner reasons first (cot, dpo, phases)"
 
 
 class Drafted(NamedTuple):
-    """A question of the test split, what stands before the answer to it, and that answer (Yes or No)."""
+    """A question of the test split, the draft that the winner wrote, and its answer after it (Yes or No)."""
 
     item: int
     example: Example
@@ -37,34 +37,34 @@ class Drafted(NamedTuple):
 
 
 def attribute(run: Path, /, questions: int = 50, steps: int = 32, base: str | None = None) -> None:
-    """Say how much of the answers of runs/X's winner lies on its own drafts, by integrated gradients.
+    """Measure how much of the answers of runs/X's winner is attributed to its own drafts, by integrated gradients.
 
     Writes attribution.parquet into the run's folder.
 
     Args:
         run: the sweep's folder
-        questions: of the test split, the first ones that it wrote a draft for
-        steps: of the integral
-        base: where the sweep's own base is no longer where it was
+        questions: number of questions: the first ones of the test split that have a draft
+        steps: number of steps of the integral
+        base: the base, if it has moved since the sweep
     """
     for name, value in (("questions", questions), ("steps", steps)):
         if value < 1:
             raise BadInput(f"--{name} {value}: give 1 or more")
-    left = open_run(run)
-    record = trial_of(left, BEST)
-    pair = rebuild(left.facts).resolve(record.params)
-    said = drafted(left, record, pair.task)
-    table = _measured(base or pair.base, left.best, pair.task, said[:questions], steps)
-    replace_file(left.folder / TABLE, table.to_parquet(index=False))
-    asked = f"{len(table)} of {len(said)} drafted answers to the test split"
-    print(f"trial {record.number} ({record.learner}): integrated gradients of {asked}, {steps} steps")
-    print("\n".join([*in_words(table), f"a row per question: {left.folder / TABLE}"]))
+    source = open_run(run)
+    record = trial_of(source, BEST)
+    pair = rebuild(source.facts).resolve(record.params)
+    answers = drafted(source, record, pair.task)
+    table = _measured(base or pair.base, source.best, pair.task, answers[:questions], steps)
+    replace_file(source.folder / TABLE, table.to_parquet(index=False))
+    share = f"{len(table)} of {len(answers)} drafted answers to the test split"
+    print(f"trial {record.number} ({record.learner}): integrated gradients of {share}, {steps} steps")
+    print("\n".join([*in_words(table), f"a row per question: {source.folder / TABLE}"]))
 
 
 def drafted(run: Run, record: TrialRecord, task: Any) -> list[Drafted]:
-    """What the adapter in best/ said to the test split, where a draft stands before a readable answer.
+    """Return the answers of the adapter in best/ to the test split that parse and follow a draft.
 
-    BadInput where it never does.
+    Raise BadInput if there are none.
     """
     answers = run.answers
     if answers.empty or record.trial_id not in set(answers.trial_id):
@@ -77,54 +77,54 @@ def drafted(run: Run, record: TrialRecord, task: Any) -> list[Drafted]:
     found = []
     for row in own.to_dict("records"):
         text, example = row["completion"], Example(row["prompt"], row["answer"], row["kind"], row["key"])
-        draft, answer = task.draft(text), task.said(text)
-        if draft and answer and answer.start >= len(draft):  # a bare "Yes." is all of it the answer
+        draft, answer = task.draft(text), task.parse_answer(text)
+        if draft and answer and answer.start >= len(draft):  # the whole of a bare "Yes." is the answer
             found.append(Drafted(int(row["item"]), example, draft, answer.answer))
     if not found:
         raise BadInput(f"{run.folder}: its winner ({record.learner}) writes no drafts before its answers; {REMEDY}")
     return found
 
 
-def _measured(base: str, adapter: Path, task: Any, said: Sequence[Drafted], steps: int) -> pd.DataFrame:
-    """A row per question: the texts, the right answer and the one given, and the fields of an `Attribution`.
+def _measured(base: str, adapter: Path, task: Any, answers: Sequence[Drafted], steps: int) -> pd.DataFrame:
+    """Return a row per question: the texts, the right answer, the given one, and the fields of an `Attribution`.
 
-    In float32 whatever the base computes in, as sums of gradients need it; 4-bit weights stay what they are.
+    Computed in float32, because sums of gradients need its precision. 4-bit weights stay in 4 bits.
     """
-    from trainables.learners.lm.attribution import attribute as attributed  # here: torch
+    from trainables.learners.lm.attribution import attribute as attributed  # imports torch
     from trainables.learners.lm.attribution import parts
     from trainables.models.loading import BaseName
     from trainables.models.sampling import with_adapter
 
     try:
-        held = with_adapter(base, adapter)
+        loaded = with_adapter(base, adapter)
     except ValueError as error:
-        raise BadInput(f"{error}; --base says where the base is") from error
+        raise BadInput(f"{error}; give the base's present place with --base") from error
     if "nf4" not in BaseName.parse(base).options:
-        held.model.float()
+        loaded.model.float()
     rows = []
-    for one in said:
+    for one in answers:
         try:
-            asked = parts(task, held.tokenizer, one.example, one.draft, one.answer)
-            found = attributed(held.model, asked, held.eos, steps)
+            pieces = parts(task, loaded.tokenizer, one.example, one.draft, one.answer)
+            found = attributed(loaded.model, pieces, loaded.eos, steps)
         except ValueError as error:
             raise BadInput(f"test question {one.item}: {error}") from error
-        of = one.example
-        what = {"item": one.item, "key": of.key, "kind": of.kind, "prompt": of.prompt, "draft": one.draft}
-        what |= {"answer": of.answer, "given": one.answer}
-        rows.append(what | asdict(found))
+        example = one.example
+        row = {"item": one.item, "key": example.key, "kind": example.kind, "prompt": example.prompt}
+        row |= {"draft": one.draft, "answer": example.answer, "given": one.answer}
+        rows.append(row | asdict(found))
     return pd.DataFrame(rows)
 
 
 def in_words(table: pd.DataFrame) -> list[str]:
-    """A line per kind and one for all, and how far the sums are from what they should be."""
+    """Return a line per kind of question, one for all, and the completeness error of the integral."""
     groups: Iterable[tuple[Any, pd.DataFrame]] = table.groupby("kind", sort=False)
     lines = [_line(str(kind), own) for kind, own in groups]
     error, difference = table.error.abs(), table.difference.abs()
     return [
         *lines,
         *([_line("all", table)] if len(lines) > 1 else []),
-        f"completeness: sums are off by {error.mean():.2g} nats on average ({error.max():.2g} at most), where the"
-        f" log-odds are {difference.mean():.2g} from the baseline's; more --steps bring them closer",
+        f"completeness error: {error.mean():.2g} nats on average ({error.max():.2g} at most), of a mean difference of"
+        f" {difference.mean():.2g} nats from the baseline; more --steps make it smaller",
     ]
 
 

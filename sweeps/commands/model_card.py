@@ -1,4 +1,4 @@
-"""The model card of what is taken away: what was measured, and code that loads it and asks it as it was asked."""
+"""The model card of an export: the measured scores, and code that loads the model and prompts it as in the sweep."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trainables.core import Example, Pair
 from trainables.models.loading import DTYPES, BaseName
 from trainables.models.tokenization import asking_form
 
-OWN_NETWORK = "A learner with a network of its own; its weights are `*.safetensors`."
-UNSAID = "How it was asked is for the base's tokenizer to say, which was not at hand; export where it is."
+OWN_NETWORK = "This learner trains a network of its own; its weights are `*.safetensors`."
+NO_TOKENIZER = "The prompt format depends on the base's tokenizer, which was not on this machine; export where it is."
 
 
 def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
-    """A model card: the hub's front matter, what was measured, how sure that is, how to load and ask it."""
+    """Return a model card: the hub's front matter, scores with intervals, and how to load and prompt the model."""
     pair, fields = sweep.resolve(job.record.params), job.record.params.fields
     answers = pair.learner.needs_base and pair.learner.base_answers
     source = BaseName.parse(pair.base).source if answers else None
@@ -55,24 +55,24 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
 
 
 def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
-    """A block of Python for the folder above `folder`."""
+    """Return a block of Python that is run in the parent of `folder`."""
     from trainables.models.chat_template import assistant_turn
     from trainables.models.loading import UnknownBase, tokenizer
     from trainables.models.peft_adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
 
     try:
         reader = tokenizer(pair.base)
-        asking = _asking(run, job, pair, reader)
+        prompting = _prompting(run, job, pair, reader)
         end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(assistant_turn(reader).end)}")'
-    except UnknownBase:  # it is not on this machine
-        asking, end = ["", f"# {UNSAID}"], "tokenizer.eos_token_id"
+    except UnknownBase:  # the base is not on this machine
+        prompting, end = ["", f"# {NO_TOKENIZER}"], "tokenizer.eos_token_id"
     name, source = folder.name, BaseName.parse(pair.base).source
     whole = merged or (folder / "config.json").is_file()
     weights = f'"{name}"' if whole else f'"{source}", dtype="{_dtype(run, pair)}"'
     words = name if (folder / "tokenizer_config.json").is_file() else source
     load = [f'tokenizer = AutoTokenizer.from_pretrained("{words}")',
             f"model = AutoModelForCausalLM.from_pretrained({weights})",
-            "# The model's own probabilities alone, as they were scored: no repetition penalty, no other end token.",
+            "# As in the sweep: no repetition penalty, and one end token.",
             f"end = {end}",
             "model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)"]  # fmt: skip
     if (folder / LORA_FOLDER).is_dir():
@@ -85,44 +85,43 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
     imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig", ""]
     if any("PeftModel" in line for line in load):
         imports.insert(0, "from peft import PeftModel")
-    if any("torch." in line for line in asking):
+    if any("torch." in line for line in prompting):
         imports.insert(0, "import torch")
-    return ["```python", *imports, *load, *asking, "```"]
+    return ["```python", *imports, *load, *prompting, "```"]
 
 
 def _dtype(run: Run, pair: Pair) -> str:
-    """What the base was computed in. On disk it may have another, in which near-ties of two tokens fall otherwise."""
-    asked = BaseName.parse(pair.base).options & set(DTYPES)
+    """Return the dtype that the sweep used. The base may have another on disk, and near-ties could then differ."""
+    given = BaseName.parse(pair.base).options & set(DTYPES)
     on_gpu = run.facts["sweep"]["resources_per_trial"].get("gpu")
-    return next(iter(asked), "bfloat16" if on_gpu else "float32")
+    return next(iter(given), "bfloat16" if on_gpu else "float32")
 
 
-def _asking(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
-    """A question of the test split, put as `trainables/models/tokenization.py` put it, and what was said to it.
+def _prompting(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
+    """Return lines that ask a question of the test split in the sweep's prompt format, and the recorded answer.
 
-    What its chat template says is written out, as the template itself might write today's date.
-
-    Nothing where a question is more than one message, or an adapter answers one task alone.
+    The rendered chat template is written out, because the template itself might insert today's date. Empty if every
+    question has several messages, or if each adapter answers one task only.
     """
     examples = pair.task.test()
-    alone = [place for place, one in enumerate(examples) if _single(one)]
-    if pair.learner.per_example or not alone:
+    single = [place for place, one in enumerate(examples) if _is_single_prompt(one)]
+    if pair.learner.per_example or not single:
         return []
-    place = min(alone, key=lambda one: len(examples[one].prompt))
+    place = min(single, key=lambda one: len(examples[one].prompt))
     right = f"right: {examples[place].answer!r}"
     final = next((one for one in run.finals if one.trial_id == job.record.trial_id and one.completions), None)
-    told = f"it said {final.completions[0][place].strip()!r}; {right}" if final else right
+    remark = f"it answered {final.completions[0][place].strip()!r}; {right}" if final else right
     most = pair.learner.max_completion(pair.task)
     beginning, before, after = asking_form(tokenizer)
-    begun = f"{beginning} + " if beginning else ""
+    prefix = f"{beginning} + " if beginning else ""
     return ["", f"question = {examples[place].prompt!r}",
             f"text = {before!r} + question + {after!r}",
-            f"asked = torch.tensor([{begun}tokenizer(text, add_special_tokens=False).input_ids])",
-            f'how = {{"attention_mask": torch.ones_like(asked), "max_new_tokens": {most}, "do_sample": False}}',
-            "answer = model.generate(input_ids=asked, **how)[0, asked.shape[1] :]",
-            f"print(tokenizer.decode(answer, skip_special_tokens=True).strip())  # {told}"]  # fmt: skip
+            f"prompt = torch.tensor([{prefix}tokenizer(text, add_special_tokens=False).input_ids])",
+            f'how = {{"attention_mask": torch.ones_like(prompt), "max_new_tokens": {most}, "do_sample": False}}',
+            "answer = model.generate(input_ids=prompt, **how)[0, prompt.shape[1] :]",
+            f"print(tokenizer.decode(answer, skip_special_tokens=True).strip())  # {remark}"]  # fmt: skip
 
 
-def _single(example: Example) -> bool:
-    """Whether its prompt is all that is asked: no conversation of several turns, no system message."""
+def _is_single_prompt(example: Example) -> bool:
+    """Return whether the prompt is the whole question: no conversation of several turns, no system message."""
     return len(getattr(example.data, "messages", ())) <= 2

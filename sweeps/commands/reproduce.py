@@ -22,9 +22,9 @@ from trainables.runtime.trial import TaskWithSearchSplit, load_start_state, open
 
 
 def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
-    """The trained learner, in a host of the same shape and with as many threads. BadInput where the data is other.
+    """Train a job again, in a host of the same shape and with as many threads, and return its learner.
 
-    `examples`: what it is asked, if not the job's split.
+    `examples` replace the job's split for evaluation. Raises BadInput if the data has changed.
     """
     sweep = rebuild(run.facts)
     pair = sweep.resolve(job.record.params)
@@ -74,15 +74,15 @@ def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None
         same = _same(Path(scratch), left.best) if left.trial("best") is job.record else None
         if to is not None:
             shutil.copytree(scratch, to)
-    print(f"again: {percent(score)}{_likeness(evaluation.items, job, same)}")
+    print(f"again: {percent(score)}{_similarity(evaluation.items, job, same)}")
     if not low <= score <= high:
         print(f"not reproduced: {percent(score)} is outside {span((low, high))}; {_changed(left)}")
         raise SystemExit(1)
     print("reproduced: the score lies in the interval")
 
 
-def _likeness(items: Sequence[float], job: Job, same: bool | None) -> str:
-    """How much alike, in words."""
+def _similarity(items: Sequence[float], job: Job, same: bool | None) -> str:
+    """Say how many answers, and whether the weights, are as before."""
     if not job.items:
         return ""
     differ = sum(now != then for now, then in zip(items, job.items, strict=True))
@@ -100,7 +100,7 @@ def _same(one: Path, other: Path) -> bool | None:
 
 
 def _changed(run: Run) -> str:
-    """What is not as it was, as far as can be known."""
+    """Say which versions and commit have changed since."""
     now = describe(rebuild(run.facts))
     changes = [f"{name} was {old}" for name, old in run.facts["versions"].items() if old != now["versions"][name]]
     changes += [f"the commit was {run.facts['commit']}"] if run.facts["commit"] != now["commit"] else []

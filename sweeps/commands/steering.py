@@ -120,7 +120,7 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) 
 
 
 def latest(root: Path = Path("runs")) -> Path:
-    """The folder of the sweep that was started last. BadInput if there is none."""
+    """Return the folder of the sweep that was started last. Raise BadInput if there is none."""
     found = [*root.glob(f"*/{SWEEP_FILE}"), *root.glob(f"*/*/{SWEEP_FILE}")]  # a chain's phases lie deeper
     if not found:
         raise BadInput(f"there is no sweep in {root.resolve()}; start one, or name its folder")

@@ -1,4 +1,4 @@
-"""ARC grids as pictures: a path of unit cells for each colour, which a page draws as SVG, in the usual colours."""
+"""ARC grids as SVG pictures: a path of unit cells for each colour, in ARC's usual colours."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from trainables.tasks.arc.grids import Grid, parse_completion
 
 PALETTE = ("#000000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00", "#aaaaaa", "#f012be", "#ff851b", "#7fdbff", "#870c25")
-CELL, WIDEST = 14, 150  # px: of a cell, and of a grid with so many cells that these must be smaller
+CELL, WIDEST = 14, 150  # px; the size of a cell, unless a grid would become wider than WIDEST
 BLOCK = re.compile(r"^(Input|Output|Test input) \d+:\n([0-9\n]+?)(?=\n\n|\n*\Z|\n[A-Z])", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One grid. `cells`: colour and SVG path; `wrong`: a path of crosses over cells that are not as expected."""
+    """One grid. `cells`: colour and SVG path. `wrong`: a path of crosses over the wrong cells."""
 
     caption: str
     width: int  # cells
@@ -28,15 +28,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A task and an answer to it: demonstrations as pairs, then per test input the input, the output, the attempts."""
+class DrawnTask:
+    """A task with an answer: pairs of demonstration grids, and for each test input its input, output and attempts."""
 
     demonstrations: tuple[tuple[Picture, ...], ...]
     tests: tuple[tuple[Picture, ...], ...]
 
 
-def drawn(prompt: str, answer: str, completion: str) -> Drawn | None:
-    """None where the prompt is not that of an ARC task, or its answer no grids: it is then shown as text."""
+def drawn(prompt: str, answer: str, completion: str) -> DrawnTask | None:
+    """Parse prompt and answers into pictures. None if they contain no ARC grids; the page then shows text."""
     blocks = [(name, parse_completion(text, 1)) for name, text in BLOCK.findall(prompt)]
     if any(parsed is None for _, parsed in blocks):
         return None
@@ -49,11 +49,11 @@ def drawn(prompt: str, answer: str, completion: str) -> Drawn | None:
     tests = []
     for source, (target, *_), attempts in zip(inputs, targets, given, strict=True):
         tests.append((picture(source, "test input"), picture(target, "expected"), *_attempts(attempts, target)))
-    return Drawn(tuple(zip(shown[::2], shown[1::2], strict=False)), tuple(tests))
+    return DrawnTask(tuple(zip(shown[::2], shown[1::2], strict=False)), tuple(tests))
 
 
 def _attempts(attempts: tuple[Grid, ...], target: Grid) -> Iterator[Picture]:
-    """Equal attempts once; one without cells is no answer."""
+    """Return pictures of the different attempts. A grid without cells is no answer."""
     different = [one for i, one in enumerate(attempts) if not any(np.array_equal(one, other) for other in attempts[:i])]
     for number, grid in enumerate(different, start=1):
         name = "given" if len(different) == 1 else f"attempt {number}"
@@ -65,7 +65,7 @@ def _attempts(attempts: tuple[Grid, ...], target: Grid) -> Iterator[Picture]:
 
 
 def picture(grid: Grid, caption: str, expected: Grid | None = None) -> Picture:
-    """Cells of one colour that lie side by side are one rectangle of the path."""
+    """Return a grid as paths. Adjacent cells of one colour in a row are one rectangle."""
     height, width = grid.shape
     runs: dict[int, list[str]] = {}
     for y, row in enumerate(grid.tolist()):

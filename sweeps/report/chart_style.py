@@ -1,4 +1,4 @@
-"""How figures look: one width, one set of colours, legible on paper and on a telephone, nothing on top of anything."""
+"""The style of all figures: one width and palette, legible on paper and on a phone, and no overlapping text."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-WIDTH = 6.6  # inches; the page shows a figure about 650 px wide, and 350 px on a telephone
+WIDTH = 6.6  # inches; the page shows a figure about 650 px wide, and 350 px on a phone
 INK, SOFT, GREY, PALE, ACCENT = "#22282e", "#5c656e", "#a9b0b7", "#e4e7ea", "#1f6f54"
-HUES = (ACCENT, "#4467a8", "#b9791f", "#83508c", "#a34a3f", "#3f8fa3")  # of learners, in the sweep's order
+HUES = (ACCENT, "#4467a8", "#b9791f", "#83508c", "#a34a3f", "#3f8fa3")  # colours of learners, in the sweep's order
 LOST = "#a34a3f"  # trials that diverged or failed
 MARKS = "os^Dvp"
-SMALL = 10  # points, where many labels share a figure
+SMALL = 10  # points, for figures with many labels
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere
     "font.size": 11.5,
     "text.color": INK,
-    "text.parse_math": False,  # a kind or a choice may hold a dollar
+    "text.parse_math": False,  # a label may contain a dollar sign
     "axes.edgecolor": GREY,
     "axes.labelcolor": SOFT,
     "axes.spines.top": False,
@@ -45,24 +45,24 @@ STYLE: Any = {
 }
 
 
-def sheet(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
-    """An empty figure, `height` in inches, and its axes in reading order."""
+def new_figure(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure of `height` inches, and its axes in reading order."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **grid).flat)
 
 
-def image(figure: Figure, form: Literal["png", "svg"]) -> bytes:
-    """The figure as a file, the same bytes for the same figure; PNG at twice the width that the page shows."""
+def render(figure: Figure, form: Literal["png", "svg"]) -> bytes:
+    """Return the figure as a file: equal figures give equal bytes. A PNG has twice the width that the page shows."""
     buffer = io.BytesIO()
     with rc_context(STYLE):
         figure.savefig(buffer, format=form, dpi=190, metadata={"Date": None} if form == "svg" else None)
     return buffer.getvalue()
 
 
-def settle(figure: Figure) -> Figure:
-    """Lay the figure out and leave out what would cover something else: every second tick label, later remarks."""
+def finish_layout(figure: Figure) -> Figure:
+    """Lay the figure out and remove text that would overlap: tick labels in steps, and later annotations."""
     FigureCanvasAgg(figure).draw()
-    figure.set_layout_engine("none")  # it stays as it is; laying out takes longer than drawing
+    figure.set_layout_engine("none")  # a second layout would take longer than drawing
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             _thin(axis)
@@ -96,19 +96,19 @@ def _touching(boxes: Sequence[Bbox]) -> bool:
 
 
 def score_axis(axis: Axis, split: str = "search") -> None:
-    """A score in [0, 1] as per cent."""
+    """Label an axis of scores in [0, 1] in per cent."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
     axis.set_label_text(f"score on the {split} split, %")
 
 
-def whole_axis(axis: Axis, label: str) -> None:
-    """Counts: ticks at whole numbers only."""
+def integer_axis(axis: Axis, label: str) -> None:
+    """Label an axis of counts, with ticks at whole numbers only."""
     axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.set_label_text(label)
 
 
-def plain_log(axis: Axis, low: float, high: float) -> None:
-    """At most five plain numbers: powers of ten, else 1, 2 and 5 times these, else both ends; `low` > 0."""
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Set at most five ticks: powers of ten, else 1, 2 and 5 times these, else both ends. `low` must be above 0."""
     powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
     series = powers, [step * power for power in powers for step in (1, 2, 5)]
     within = [[tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)] for ticks in series]
@@ -119,7 +119,7 @@ def plain_log(axis: Axis, low: float, high: float) -> None:
 
 
 def short(value: Any) -> str:
-    """A value where there is little room: `0.0015`, `1.2k`, `1.1M`."""
+    """Format a value in few characters: `0.0015`, `1.2k`, `1.1M`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return str(value)
     if abs(value) >= 1e4:
@@ -127,28 +127,28 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.4g}"
 
 
-def shortened(text: str, room: int) -> str:
-    """At most `room` characters."""
+def truncated(text: str, room: int) -> str:
+    """Cut a text to at most `room` characters."""
     return text if len(text) <= room else f"{text[: max(room - 1, 1)]}…"
 
 
-def folded(name: str, room: int) -> str:
-    """A name in lines of at most `room` characters, broken after underscores where it can be."""
+def wrapped(name: str, room: int) -> str:
+    """Break a name into lines of at most `room` characters, after underscores if possible."""
     lines = [""]
     for part in name.replace("_", "_\0").split("\0"):
         if lines[-1] and len(lines[-1] + part) > room:
             lines.append("")
         lines[-1] += part
-    return "\n".join(shortened(line, room) for line in lines)
+    return "\n".join(truncated(line, room) for line in lines)
 
 
-LAST = ("pruned", "diverged or failed", "best so far", "none is better for less")
+LAST_IN_LEGEND = ("pruned", "diverged or failed", "best so far", "Pareto front")
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """Outside, where it covers no data, every kind of mark once; none for a single one."""
+    """Put a legend above the axes with each label once. No legend for a single label."""
     unique = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    labels = sorted(unique, key=lambda label: LAST.index(label) if label in LAST else -1)
+    labels = sorted(unique, key=lambda label: LAST_IN_LEGEND.index(label) if label in LAST_IN_LEGEND else -1)
     if len(labels) > 1:
         figure.legend(
             [unique[label] for label in labels],
@@ -161,11 +161,11 @@ def legend_above(figure: Figure, axes: Axes) -> None:
         )
 
 
-def aside(number: int, width: float = 0.3) -> float:
-    """An offset for a trial's point among many at one place, the same every time, so that they can be told apart."""
+def jitter(number: int, width: float = 0.3) -> float:
+    """Return a deterministic offset for a trial's point, so that points at one place do not cover each other."""
     return width * ((number * 0.6180339887) % 1 - 0.5)
 
 
 def finite(values: Sequence[Any]) -> list[float]:
-    """The numbers among them."""
+    """Return the finite numbers among the values."""
     return [float(v) for v in values if isinstance(v, int | float | np.number) and math.isfinite(v)]

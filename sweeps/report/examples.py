@@ -1,4 +1,4 @@
-"""What the winner said to questions of the test split: where it fails, then what it gets right."""
+"""Examples of the winner's answers to the test split: wrong ones, then right ones."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sweeps.report.arc_grids import Drawn, drawn
+from sweeps.report.arc_grids import DrawnTask, drawn
 from sweeps.results.records import UNTOUCHED, Final
 from sweeps.results.run_folder import Run
 
-AT_MOST = 6  # of each
-LONG = 280  # characters of a prompt that are shown unfolded
+AT_MOST = 6  # wrong examples, and as many right ones
+LONG = 280  # characters; a longer prompt is folded
 
 
 @dataclass(frozen=True)
-class Said:
-    """One answered question. `untouched` is what the base said before training; `drawn` an ARC task's grids."""
+class AnsweredQuestion:
+    """One answered question. `untouched` is the base's answer before training, if it differs; `drawn` has ARC grids."""
 
     kind: str
     prompt: str
@@ -24,7 +24,7 @@ class Said:
     completion: str
     score: float
     untouched: str | None
-    drawn: Drawn | None
+    drawn: DrawnTask | None
 
     @property
     def folded(self) -> bool:
@@ -33,20 +33,20 @@ class Said:
 
 @dataclass(frozen=True)
 class Examples:
-    """Of one finalist, with the first of its seeds, which lies in `best/`.
+    """Examples of one finalist with its first seed, whose weights are in `best/`.
 
-    `n` questions were asked, `failed` of them scored below 1.
+    It answered `n` questions; `failed` of them scored below 1.
     """
 
     name: str
     n: int
     failed: int
-    wrong: tuple[Said, ...]
-    right: tuple[Said, ...]
+    wrong: tuple[AnsweredQuestion, ...]
+    right: tuple[AnsweredQuestion, ...]
 
 
 def examples(run: Run) -> Examples | None:
-    """Of the best finalist that was trained; None where nothing was said in words, or there are no finalists."""
+    """Return examples of the best trained finalist. None without finalists, or if none answered in text."""
     best = next((one for one in run.finals if one.name != UNTOUCHED and one.completions), None)
     if best is None:
         return None
@@ -55,22 +55,22 @@ def examples(run: Run) -> Examples | None:
     full = rows.score >= min(1.0, rows.score.max()) if rows.score.max() > 0 else rows.score > 1
     arc = _is_arc(run, best)
 
-    def said(row: pd.Series) -> Said:
+    def answered(row: pd.Series) -> AnsweredQuestion:
         untouched = before.completion.get(row["item"]) if len(before) else None
         own = (str(row.prompt), str(row.answer), str(row.completion))
-        unlike = untouched if isinstance(untouched, str) and untouched != row.completion else None
-        return Said(str(row.kind), *own, float(row.score), unlike, drawn(*own) if arc else None)
+        different = untouched if isinstance(untouched, str) and untouched != row.completion else None
+        return AnsweredQuestion(str(row.kind), *own, float(row.score), different, drawn(*own) if arc else None)
 
-    def some(of: pd.DataFrame) -> tuple[Said, ...]:
-        """Of each kind in turn, the lowest scores first."""
-        turns = of.assign(turn=of.groupby("kind").cumcount()).sort_values(["turn", "score", "item"])
-        return tuple(said(row) for _, row in turns.head(AT_MOST).iterrows())
+    def select(answers: pd.DataFrame) -> tuple[AnsweredQuestion, ...]:
+        """Take the lowest scores first, from each kind in turn."""
+        turns = answers.assign(turn=answers.groupby("kind").cumcount()).sort_values(["turn", "score", "item"])
+        return tuple(answered(row) for _, row in turns.head(AT_MOST).iterrows())
 
-    return Examples(best.name, len(rows), int((rows.score < 1).sum()), some(rows[~full]), some(rows[full]))
+    return Examples(best.name, len(rows), int((rows.score < 1).sum()), select(rows[~full]), select(rows[full]))
 
 
 def _is_arc(run: Run, final: Final) -> bool:
-    """Whether the finalist's pair has a task of ARC's name or class: its prompts then hold grids."""
+    """Return whether the finalist's task is ARC, by name or class. Its prompts then contain grids."""
     learner = {one.trial_id: one.learner for one in run.records}.get(final.trial_id or "")
     for pair in run.facts.get("sweep", {}).get("pairs", []):
         task = pair["task"]

@@ -1,4 +1,4 @@
-"""One plain sentence that says what a sweep found, and one that says how far it has come."""
+"""The headline of the report: one sentence with the result of a sweep, and one with its progress."""
 
 from __future__ import annotations
 
@@ -6,33 +6,35 @@ from collections.abc import Sequence
 
 from sweeps.report.chart_style import finite
 from sweeps.results.comparison import first_group
-from sweeps.results.finals import amount, as_trivial, harm, harmed, left_out, told_apart
+from sweeps.results.finals import amount, as_trivial, compare_with_best, harm, harmed, left_out
 from sweeps.results.leaderboard import percent, rank, span
 from sweeps.results.records import UNRANKED, UNTOUCHED, TrialRecord
 from sweeps.results.run_folder import Run
-from sweeps.results.search_comparison import against_trivial, level
+from sweeps.results.search_comparison import against_trivial, tied_with_best
 
-NAMED = 3  # finalists; more are counted
+NAMED = 3  # finalists whose names are given; the others are counted
 
 
 def headline(run: Run) -> str:
-    """Who won, or that it cannot be told, and the untouched base; if a strategy that learns nothing is as good, and if
-    nothing was confirmed."""
+    """Return the result in words: the winner, if there is one, and the untouched base.
+
+    It also says if a trivial baseline is as good, and if all finalists failed.
+    """
     unconfirmed = "".join(f" {line}." for line in left_out([], run.lost)) if not run.finals else ""
-    return f"{_found(run)}{_as_trivial(run)}{unconfirmed}"
+    return f"{_result_sentence(run)}{_trivial_sentence(run)}{unconfirmed}"
 
 
-def _found(run: Run) -> str:
+def _result_sentence(run: Run) -> str:
     if run.finals:
-        return _of_finals(run)
+        return _finalists_sentence(run)
     rows = [row for row in rank(run.records) if row.rank is not None]
     if not rows:
-        lost = [one for one in run.records if one.status in UNRANKED]
-        if lost and len(lost) == len(run.records):
-            return f"There is no winner: all {len(lost)} trials diverged or failed."
+        failed = [one for one in run.records if one.status in UNRANKED]
+        if failed and len(failed) == len(run.records):
+            return f"There is no winner: all {len(failed)} trials diverged or failed."
         return "No trial has a score yet."
-    best, found = rows[0], level([row.record for row in rows])
-    lead = f"{named(run, best.record)} has the best search score, {percent(best.record.score)}"
+    best, found = rows[0], tied_with_best([row.record for row in rows])
+    lead = f"{trial_title(run, best.record)} has the best search score, {percent(best.record.score)}"
     if best.interval:
         lead += f" (95 % interval {span(best.interval)})"
     if found and len(found.places) > 1:
@@ -46,8 +48,8 @@ def _found(run: Run) -> str:
     return f"{lead}; the untouched base scores {percent(before[0])}{above}."
 
 
-def _as_trivial(run: Run) -> str:
-    """Said where the best is not shown to be better than a strategy that learns nothing."""
+def _trivial_sentence(run: Run) -> str:
+    """Return a sentence if the best trial was not shown to be better than a trivial baseline; else empty."""
     if run.finals:
         told = as_trivial(run.finals, run.clusters, run.trivial)
         return f" {told}." if told else ""
@@ -63,10 +65,10 @@ def _as_trivial(run: Run) -> str:
     return f" No better than the {name} baseline was shown: {best} against {percent(trivial[name])}."
 
 
-def _of_finals(run: Run) -> str:
+def _finalists_sentence(run: Run) -> str:
     trials = {one.trial_id: one for one in run.records}
-    names = {one.name: named(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
-    best, group = run.finals[0], first_group(told_apart(run.finals, run.clusters))
+    names = {one.name: trial_title(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
+    best, group = run.finals[0], first_group(compare_with_best(run.finals, run.clusters))
     base = next((one for one in run.finals if one.name == UNTOUCHED), None)
     worse = harmed(run.finals, run.clusters)
     if base and best.name == UNTOUCHED and len(group) == 1:
@@ -86,8 +88,8 @@ def _of_finals(run: Run) -> str:
     return f"{lead}; the untouched base scores {percent(base.score)}.{too}" if base else f"{lead}."
 
 
-def named(run: Run, record: TrialRecord | None, name: str = "") -> str:
-    """`Trial 3 (lora)`; the learner where there are several."""
+def trial_title(run: Run, record: TrialRecord | None, name: str = "") -> str:
+    """Return a title such as `Trial 3 (lora)`. It names the learner only if there are several."""
     name = name or (f"trial {record.number}" if record else "")
     if record and len({one.learner for one in run.records}) > 1:
         name = name.replace(" (default)", "") + f" ({record.learner}{', default' if '(default)' in name else ''})"
@@ -107,10 +109,10 @@ def _count(n: int, what: str) -> str:
 
 
 def state(run: Run) -> str:
-    """Empty for a sweep that has ended as planned; else how far it has come."""
+    """Return how far a sweep has come; empty if it ended as planned."""
     planned = run.facts.get("sweep", {}).get("num_samples")
     ended = sum(one.status != "running" for one in run.records)
     far = f"{ended} of {planned} trials have ended" if planned else f"{_count(ended, 'trial')} ended"
     if run.end.get("interrupted"):
         return f"This sweep was interrupted: {far}."
-    return "" if run.end else f"This sweep has not finished: {far}. What is below may still change."
+    return "" if run.end else f"This sweep has not finished: {far}. The results below may still change."

@@ -1,4 +1,4 @@
-"""`report.html`: what a sweep found, on one page that opens without a network. Made from what lies in its folder."""
+"""Write `report.html`: the results of a sweep on one page that opens without a network, from the sweep's folder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sweeps.report.chart_style import image
+from sweeps.report.chart_style import render
 from sweeps.report.examples import examples
-from sweeps.report.headline import headline, named, state
+from sweeps.report.headline import headline, state, trial_title
 from sweeps.report.plots import figures
-from sweeps.report.tables import comparison, cost, made
+from sweeps.report.tables import cost, learner_comparison, provenance
 from sweeps.results import pareto, rungs
 from sweeps.results.finals import bounds_of, left_out
 from sweeps.results.finals import verdict as verdict_of_finals
@@ -24,12 +24,12 @@ from sweeps.results.statistics import Interval
 from trainables.atomic import replace_file
 
 PAGE, PLOTS = "report.html", "plots"
-TOP = 20  # rows of the leaderboard; the rest is folded
+TOP = 20  # rows of the leaderboard that are not folded
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score in [0, 1] and its 95 % interval, as text and as places on a scale that a table's rows share."""
+    """A score in [0, 1] with its 95 % interval, as text and as positions on a scale that the rows of a table share."""
 
     value: float | None
     bounds: Interval | None
@@ -45,61 +45,61 @@ class Score:
 
     @property
     def scale(self) -> tuple[float, float, float] | None:
-        """Left end, width, and the score itself, in per cent of the scale."""
+        """Return left end, width and score, in per cent of the scale."""
         if self.bounds is None or self.value is None:
             return None
-        zero, whole = self.ends[0], self.ends[1] - self.ends[0] or 1.0
-        low, high, at = (round(100 * (value - zero) / whole, 2) for value in (*self.bounds, self.value))
+        start, length = self.ends[0], self.ends[1] - self.ends[0] or 1.0
+        low, high, at = (round(100 * (value - start) / length, 2) for value in (*self.bounds, self.value))
         return low, round(high - low, 2), at
 
 
 def _ends(bounds: Iterable[Interval | None]) -> Interval:
-    """Of a scale that holds all these intervals."""
+    """Return the ends of a scale that contains all these intervals."""
     known = [one for one in bounds if one is not None]
     return min((low for low, _ in known), default=0.0), max((high for _, high in known), default=1.0)
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` and `plots/<name>.png` into a sweep's folder, finished or not; returns the page's path.
+    """Write `report.html` and `plots/<name>.png` into the folder of a sweep, finished or not. Return the page's path.
 
-    Raises FileNotFoundError, in one line, for a folder that no sweep has made.
+    Raise FileNotFoundError with a message of one line for a folder that is not a sweep's.
     """
     run = Run.read(folder)
     shown = figures(run)
     (folder / PLOTS).mkdir(exist_ok=True)
     for plot in shown:
-        replace_file(folder / PLOTS / f"{plot.name}.png", image(plot.figure, "png"))
+        replace_file(folder / PLOTS / f"{plot.name}.png", render(plot.figure, "png"))
     drawings = [
-        {"name": plot.name, "title": plot.title, "reading": plot.reading, "data": _encoded(image(plot.figure, "svg"))}
+        {"name": plot.name, "title": plot.title, "caption": plot.caption, "data": _base64(render(plot.figure, "svg"))}
         for plot in shown
     ]
     loader = FileSystemLoader(Path(__file__).parent)
-    # Prompts and completions are anybody's text.
+    # Prompts and completions are untrusted text, so everything is escaped.
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = pages.get_template("report.html.jinja").render(
         title=folder.resolve().name,
         headline=headline(run),
         state=state(run),
         finals=_finals(run),
-        said_of_finals=verdict_of_finals(run.finals, run.clusters, run.trivial) if run.finals else [],
+        finals_conclusions=verdict_of_finals(run.finals, run.clusters, run.trivial) if run.finals else [],
         rows=_rows(run),
         top=TOP,
-        said_of_rows=[*verdict(rank(run.records), run.end.get("baselines", {})), *_conclusions(run)],
-        compared=comparison(run),
+        search_conclusions=[*verdict(rank(run.records), run.end.get("baselines", {})), *_search_conclusions(run)],
+        compared=learner_comparison(run),
         drawings=drawings,
         examples=examples(run),
         guards=run.facts.get("guards"),
         notes=[(one.number, "; ".join(one.notes)) for one in run.records if one.notes],
         cost=cost(run),
-        made=made(run),
+        provenance=provenance(run),
     )
     target = folder / PAGE
     replace_file(target, page.encode())
     return target
 
 
-def _conclusions(run: Run) -> list[str]:
-    """What the leaderboard's file says too: missing finalists, what rungs were worth, and the Pareto front."""
+def _search_conclusions(run: Run) -> list[str]:
+    """Return sentences on missing finalists, on how well early rounds predicted late ones, and on the Pareto front."""
     sweep = run.facts["sweep"]
     at = rungs.decided_at(sweep["grace_period"], sweep["reduction_factor"], sweep["rounds"])
     return [
@@ -109,12 +109,12 @@ def _conclusions(run: Run) -> list[str]:
     ]
 
 
-def _encoded(drawing: bytes) -> str:
+def _base64(drawing: bytes) -> str:
     return base64.b64encode(drawing).decode()
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
-    """The search's leaderboard."""
+    """Return the rows of the search's leaderboard."""
     ranked = rank(run.records)
     ends = _ends(row.interval for row in ranked)
     return [
@@ -131,12 +131,13 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 
 
 def _finals(run: Run) -> list[dict[str, Any]]:
+    """Return the rows of the finalists' table."""
     trials = {one.trial_id: one for one in run.records}
     bounds = bounds_of(run.finals, run.clusters)
     ends = _ends([*bounds.values()])
     return [
         {
-            "name": named(run, trials.get(one.trial_id or ""), one.name),
+            "name": trial_title(run, trials.get(one.trial_id or ""), one.name),
             "score": Score(one.score, bounds[one.name], ends),
             "seeds": ", ".join(f"{100 * value:.1f}" for value in one.scores.mean(1)) if len(one.scores) > 1 else "-",
             "searched": percent(one.searched),

@@ -1,4 +1,4 @@
-"""All figures of a sweep, each with a title and one sentence that says how to read it."""
+"""All figures of a sweep, each with a title and a sentence that says how to read it."""
 
 from __future__ import annotations
 
@@ -8,62 +8,83 @@ from dataclasses import dataclass
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from sweeps.report.chart_style import STYLE, settle
+from sweeps.report.chart_style import STYLE, finish_layout
 from sweeps.report.plots_importance import importance
-from sweeps.report.plots_kinds import kinds
-from sweeps.report.plots_space import parallel, slices
+from sweeps.report.plots_question_kinds import kinds
+from sweeps.report.plots_search_space import parallel, slices
 from sweeps.report.plots_trials import curves, history, pareto, timeline
-from sweeps.report.searched_axes import Group, groups
+from sweeps.report.searched_axes import AxisGroup, axis_groups
 from sweeps.results.run_folder import Run
 
 
 @dataclass(frozen=True)
 class Plot:
-    """`name` is the file's, without its ending; `reading` says how to read the figure."""
+    """A figure with its title. `name` is its file name without the suffix; `caption` says how to read it."""
 
     name: str
     title: str
-    reading: str
+    caption: str
     figure: Figure
 
 
-OF_TRIALS: dict[str, tuple[Callable[[Run], Figure | None], str, str]] = {
-    "kinds": (kinds, "By kind of question", "Mean score of each kind, with its 95 % interval where it is known."),
+TRIAL_FIGURES: dict[str, tuple[Callable[[Run], Figure | None], str, str]] = {
+    "kinds": (
+        kinds,
+        "Score by kind of question",
+        "The mean score on each kind. A line is a 95 % interval; only finalists have one.",
+    ),
     "curves": (
         curves,
         "Learning curves",
-        "A line per trial. Grey ones were pruned, that is, stopped early.",
+        "Each line is a trial. Grey lines are pruned trials, which were stopped early.",
     ),
-    "history": (history, "The search over time", "Each trial's best score, and the best until then."),
-    "pareto": (pareto, "What a score costs", "Numbers are trials on the front: none does better for less."),
-    "timeline": (timeline, "Which trial ran when", "A row per trial, a bar per round."),
+    "history": (
+        history,
+        "Search history",
+        "The best score of each trial, in order of start, and the best score so far.",
+    ),
+    "pareto": (
+        pareto,
+        "Score against cost",
+        "Numbered trials are on the Pareto front: no trial scores more at the same or a lower cost.",
+    ),
+    "timeline": (timeline, "Timeline of the trials", "Each row is a trial, and each bar is a round."),
 }
-OF_SPACE: dict[str, tuple[Callable[[Group], Figure | None], str, str]] = {
+AXIS_FIGURES: dict[str, tuple[Callable[[AxisGroup], Figure | None], str, str]] = {
     "importance": (
         importance,
-        "Which axes matter",
-        "What decides about the top quarter (PED-ANOVA; pruned trials with their best). A bar inside the grey is luck.",
+        "Hyperparameter importance",
+        "How much each hyperparameter decides whether a trial is in the top quarter (PED-ANOVA). A bar inside the grey"
+        " one may be chance.",
     ),
     "slices": (
         slices,
-        "Score by value",
-        "A dot per trial: the best ringed, pruned ones hollow, a cross for lost ones.",
+        "Score by hyperparameter value",
+        "Each dot is a trial. The best has a ring, pruned ones are hollow. A cross is a trial that diverged or failed.",
     ),
-    "parallel": (parallel, "Values together", "A line per trial through its values, down to its score."),
+    "parallel": (
+        parallel,
+        "Parallel coordinates",
+        "Each line is a trial. It passes through the trial's values, down to its score.",
+    ),
 }
 
 
 def figures(run: Run) -> list[Plot]:
-    """In the order of the page; what has nothing to show is left out."""
+    """Return the figures in the order of the page, without those that have nothing to show."""
     with rc_context(STYLE):
-        return [Plot(name, title, reading, settle(figure)) for name, title, reading, figure in _drawn(run) if figure]
+        return [
+            Plot(name, title, caption, finish_layout(figure))
+            for name, title, caption, figure in _draw_all(run)
+            if figure
+        ]
 
 
-def _drawn(run: Run) -> Iterator[tuple[str, str, str, Figure | None]]:
-    for name, (draw, title, reading) in OF_TRIALS.items():
-        yield name, title, reading, draw(run)
-    searched = groups(run)
-    for name, (draw_group, title, reading) in OF_SPACE.items():
+def _draw_all(run: Run) -> Iterator[tuple[str, str, str, Figure | None]]:
+    for name, (draw, title, caption) in TRIAL_FIGURES.items():
+        yield name, title, caption, draw(run)
+    searched = axis_groups(run)
+    for name, (draw_group, title, caption) in AXIS_FIGURES.items():
         for group in searched:
-            suffix, of = (f"-{group.learner}", f": {group.learner}") if group.learner else ("", "")
-            yield name + suffix, title + of, reading, draw_group(group)
+            suffix, learner = (f"-{group.learner}", f": {group.learner}") if group.learner else ("", "")
+            yield name + suffix, title + learner, caption, draw_group(group)

@@ -1,6 +1,6 @@
-"""The figure of parameter importance: which axes decide about a good score, beside what luck alone would show.
+"""The figure of hyperparameter importance, beside the importance that chance alone would show.
 
-All trials with a score count, pruned ones with the best that they had: without them, only what was good is compared.
+It uses all trials with a score, and the best score of pruned ones. Without pruned trials, only good ones are compared.
 """
 
 from __future__ import annotations
@@ -13,53 +13,53 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from sweeps.report.chart_style import ACCENT, INK, PALE, legend_above, sheet, shortened
-from sweeps.report.searched_axes import Group
+from sweeps.report.chart_style import ACCENT, INK, PALE, legend_above, new_figure, truncated
+from sweeps.report.searched_axes import AxisGroup
 
-ENOUGH = 8  # trials: with fewer, importance is noise
-TOP = 0.25  # of the trials: what an axis is important for is to be among them
+ENOUGH = 8  # trials; with fewer, importance is noise
+TOP = 0.25  # share of the trials that count as good
 SHUFFLES = 40
 
 
-def importance(group: Group) -> Figure | None:
-    """How much of being in the top quarter each axis explains (PED-ANOVA: Watanabe et al. 2023), and what chance would.
+def importance(group: AxisGroup) -> Figure | None:
+    """Draw how much each axis decides whether a trial is in the top quarter (PED-ANOVA: Watanabe et al. 2023).
 
-    The grey bar is what an axis reaches, in 19 of 20 cases, with the same configurations and shuffled scores: shorter
-    bars say nothing. Both are in parts of what all axes of this sweep explain: of shuffled scores they explain little
-    together, and a share of that would be compared with a share of much. Nothing for a single axis, for few trials, or
-    where there is nothing to explain.
+    The grey bar is the 95 % quantile of an axis' importance with the same configurations and shuffled scores. A shorter
+    green bar is no evidence. Both are divided by the total importance of this sweep's axes. Dividing shuffled
+    importances by their own, much smaller total would make them look large. None for a single axis, for fewer than
+    `ENOUGH` trials, or if all importances are 0.
     """
     scores = np.array([one.score for one in group.trials])
     if len(scores) < ENOUGH or len(group.axes) < 2 or np.ptp(scores) == 0:
         return None
     rng = np.random.default_rng(0)
     study = _study(group)
-    found = _explained(study, scores)
+    found = _ped_anova(study, scores)
     total = sum(found.values())
     if total == 0:
         return None
-    luck = [_explained(study, rng.permutation(scores)) for _ in range(SHUFFLES)]
+    by_chance = [_ped_anova(study, rng.permutation(scores)) for _ in range(SHUFFLES)]
     names = sorted(found, key=lambda name: found[name])
     bars = [found[name] / total for name in names]
-    chance = [float(np.quantile([one.get(name, 0.0) for one in luck], 0.95)) / total for name in names]
-    figure, (axes,) = sheet(1.3 + 0.36 * len(names))
-    axes.barh(names, chance, height=0.72, color=PALE, label="luck stays below this in 19 of 20 cases")
+    chance = [float(np.quantile([one.get(name, 0.0) for one in by_chance], 0.95)) / total for name in names]
+    figure, (axes,) = new_figure(1.3 + 0.36 * len(names))
+    axes.barh(names, chance, height=0.72, color=PALE, label="chance (95 % quantile)")
     axes.barh(names, bars, height=0.34, color=ACCENT, label="this sweep")
-    axes.set_yticks(range(len(names)), [shortened(name, 30) for name in names], color=INK)
+    axes.set_yticks(range(len(names)), [truncated(name, 30) for name in names], color=INK)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-    axes.set_xlabel(f"importance, % of the total (n={len(scores)} trials)")
-    axes.set_ylabel("axis")
+    axes.set_xlabel(f"importance, % of the total ({len(scores)} trials)")
+    axes.set_ylabel("hyperparameter")
     axes.grid(axis="y", visible=False)
     legend_above(figure, axes)
     return figure
 
 
-def _study(group: Group) -> optuna.Study:
-    """The trials as Optuna's, in memory; an axis that was not active in a trial is not among its parameters."""
-    loud = optuna.logging.get_verbosity()
+def _study(group: AxisGroup) -> optuna.Study:
+    """Return the trials as an Optuna study in memory. A trial's parameters are the axes that were active in it."""
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
-    optuna.logging.set_verbosity(loud)
+    optuna.logging.set_verbosity(verbosity)
     for one in group.trials:
         values = dict(group.values[one.trial_id])
         own = {axis: group.axes[axis] for axis in values}
@@ -67,10 +67,10 @@ def _study(group: Group) -> optuna.Study:
     return study
 
 
-def _explained(study: optuna.Study, scores: np.ndarray) -> dict[str, float]:
-    """Importances in PED-ANOVA's own unit, for these scores in the order of the trials."""
+def _ped_anova(study: optuna.Study, scores: np.ndarray) -> dict[str, float]:
+    """Return the unnormalised PED-ANOVA importances for these scores, which are in the order of the trials."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that low targets are taken as good: hence the minus
+        warnings.simplefilter("ignore")  # it warns that low targets are good; the minus sign makes it so
         return get_param_importances(
             study,
             evaluator=PedAnovaImportanceEvaluator(target_quantile=TOP),

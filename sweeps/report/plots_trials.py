@@ -1,4 +1,4 @@
-"""Figures of what trials did: how they learned, in which order, when, at which cost, and on which kinds of question."""
+"""Figures of the trials: learning curves, search history, timeline, and score against cost."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from sweeps.report.chart_style import (
     MARKS,
     SMALL,
     finite,
+    integer_axis,
     legend_above,
-    plain_log,
+    log_ticks,
+    new_figure,
     score_axis,
-    sheet,
     short,
-    whole_axis,
 )
 from sweeps.results.pareto import costs, front
 from sweeps.results.records import UNRANKED, TrialRecord, by_score, winner
 from sweeps.results.run_folder import Run
 
-Look = Mapping[str, tuple[str, str]]  # learner -> colour, mark
+Styles = Mapping[str, tuple[str, str]]  # learner -> colour, marker
 
 
-def looks(records: Sequence[TrialRecord]) -> Look:
-    """A colour and a mark for each learner, in order of first appearance."""
+def learner_styles(records: Sequence[TrialRecord]) -> Styles:
+    """Return a colour and a marker for each learner, in order of first appearance."""
     learners = list(dict.fromkeys(one.learner for one in records))
     return {name: (HUES[i % len(HUES)], MARKS[i % len(MARKS)]) for i, name in enumerate(learners)}
 
 
 def curves(run: Run) -> Figure | None:
-    """Score after each round, a line per trial; nothing where no trial has two rounds."""
-    lines = {one.trial_id: _course(one) for one in run.records}
+    """Draw the score after each round, a line per trial. None if no trial has two rounds."""
+    lines = {one.trial_id: _score_per_round(one) for one in run.records}
     if max(map(len, lines.values()), default=0) < 2:
         return None
-    figure, (axes,) = sheet(4.6)
-    look, best, many = looks(run.records), winner(run.records, run.finals), len(run.records) > 60
+    figure, (axes,) = new_figure(4.6)
+    styles, best, many = learner_styles(run.records), winner(run.records, run.finals), len(run.records) > 60
     for one in sorted(run.records, key=lambda one: (one is best, one.status != "pruned")):
         if not lines[one.trial_id]:
             continue
         rounds, scores = zip(*lines[one.trial_id], strict=True)
-        colour, wide = look[one.learner][0], 0.8 if many else 1.3
+        colour, wide = styles[one.learner][0], 0.8 if many else 1.3
         if one is best:
             axes.plot(
                 rounds,
@@ -67,44 +67,44 @@ def curves(run: Run) -> Figure | None:
             axes.plot(rounds, scores, color=colour, linewidth=wide, alpha=0.6 if many else 0.9, label=one.learner)
             if one.status in UNRANKED:
                 axes.plot(rounds[-1:], scores[-1:], color=colour, marker="x")
-    whole_axis(axes.xaxis, "round")
+    integer_axis(axes.xaxis, "round")
     score_axis(axes.yaxis)
     legend_above(figure, axes)
     return figure
 
 
-def _course(record: TrialRecord) -> list[tuple[int, float]]:
-    """Round and score, for the rounds that have one."""
+def _score_per_round(record: TrialRecord) -> list[tuple[int, float]]:
+    """Return round and score of each round that has a score."""
     rows = [row for row in record.history if not row.get("diverged")]
     return [(row["round"], row["score"]) for row in rows if finite([row.get("score")])]
 
 
 def history(run: Run) -> Figure | None:
-    """Score by trial number, and the best so far; nothing for a single trial."""
+    """Draw the score by trial number, and the best so far. None for a single trial."""
     shown = [one for one in run.records if one.score is not None and math.isfinite(one.score)]
     if len(shown) < 2:
         return None
-    figure, (axes,) = sheet(4.6)
-    _points(axes, shown, [one.number for one in shown], looks(run.records))
+    figure, (axes,) = new_figure(4.6)
+    _scatter(axes, shown, [one.number for one in shown], learner_styles(run.records))
     usable = [one for one in shown if one.status not in UNRANKED]
     if usable:
         best = np.maximum.accumulate([one.score or 0.0 for one in usable])
         axes.step([one.number for one in usable], best, where="post", color=INK, linewidth=1.4, label="best so far")
-    whole_axis(axes.xaxis, "trial, in the order of their start")
+    integer_axis(axes.xaxis, "trial number, in order of start")
     score_axis(axes.yaxis)
     legend_above(figure, axes)
     return figure
 
 
-def _points(axes: Axes, records: Sequence[TrialRecord], places: Sequence[float], look: Look) -> None:
-    """A mark per trial: filled where it ran to its end, hollow grey where pruned, a cross where it has no use."""
+def _scatter(axes: Axes, records: Sequence[TrialRecord], places: Sequence[float], styles: Styles) -> None:
+    """Draw a marker per trial: filled if it finished, hollow grey if it was pruned, a cross if it failed."""
     size = 22 if len(records) > 60 else 42
     alike: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for one, place in zip(records, places, strict=True):
         kind = "lost" if one.status in UNRANKED else "pruned" if one.status == "pruned" else "kept"
         alike.setdefault((kind, one.learner), []).append((place, one.score or 0.0))
     for (kind, learner), points in alike.items():
-        (colour, mark), (x, y) = look[learner], zip(*points, strict=True)
+        (colour, mark), (x, y) = styles[learner], zip(*points, strict=True)
         if kind == "lost":
             axes.scatter(x, y, s=size, color=LOST, marker="x", label="diverged or failed", zorder=3)
         elif kind == "pruned":
@@ -114,19 +114,19 @@ def _points(axes: Axes, records: Sequence[TrialRecord], places: Sequence[float],
 
 
 def timeline(run: Run) -> Figure | None:
-    """Which trial trained when, a bar per round; nothing for a single trial, or where no times were kept."""
-    bars = {one.number: _spans(one) for one in run.records}
+    """Draw when each trial ran, a bar per round. None for a single trial, or without recorded times."""
+    bars = {one.number: round_spans(one) for one in run.records}
     bars = {number: spans for number, spans in bars.items() if spans}
     if len(bars) < 2:
         return None
     zero = min(start for spans in bars.values() for start, _ in spans)
     length = max(start + wide for spans in bars.values() for start, wide in spans) - zero
     unit, name = (60.0, "minutes") if length > 180 else (1.0, "seconds")
-    figure, (axes,) = sheet(min(6.5, 2.2 + 0.13 * len(run.records)))
-    look, best = looks(run.records), winner(run.records, run.finals)
+    figure, (axes,) = new_figure(min(6.5, 2.2 + 0.13 * len(run.records)))
+    styles, best = learner_styles(run.records), winner(run.records, run.finals)
     for one in run.records:
         if spans := bars.get(one.number):
-            colour = INK if one is best else GREY if one.status == "pruned" else look[one.learner][0]
+            colour = INK if one is best else GREY if one.status == "pruned" else styles[one.learner][0]
             label = (
                 f"trial {one.number}, the best" if one is best else "pruned" if one.status == "pruned" else one.learner
             )
@@ -134,14 +134,14 @@ def timeline(run: Run) -> Figure | None:
             edge = {"edgecolor": "white", "linewidth": 0.6} if len(bars) <= 60 else {"linewidth": 0}
             axes.broken_barh(places, (one.number - 0.4, 0.8), facecolor=colour, label=label, **edge)
     axes.set_ylim(max(bars) + 0.8, min(bars) - 0.8)
-    axes.set_xlabel(f"{name} since the first trial's start; a bar is a round")
-    whole_axis(axes.yaxis, "trial")
+    axes.set_xlabel(f"{name} since the start of the first trial")
+    integer_axis(axes.yaxis, "trial")
     legend_above(figure, axes)
     return figure
 
 
-def _spans(record: TrialRecord) -> list[tuple[float, float]]:
-    """Start (Unix time) and length of every round, in seconds that passed: `seconds` are those of its own work."""
+def round_spans(record: TrialRecord) -> list[tuple[float, float]]:
+    """Return start (Unix time) and duration of each round, in seconds of wall time, not of the trial's own work."""
     passed = [0.0, *(row.get("time_s", 0.0) for row in record.history)]
     spans = zip(record.history, passed[1:], passed, strict=False)
     timed = [finite([row.get("at"), after - before]) for row, after, before in spans]
@@ -152,7 +152,7 @@ COSTS = {"trainable_parameters": "trainable parameters", "seconds": "seconds up 
 
 
 def pareto(run: Run) -> Figure | None:
-    """Score against what it costs; nothing where all trials cost the same."""
+    """Draw the score against each cost, with the Pareto front. None if all trials cost the same."""
     costing = {
         (key, label): {
             one.trial_id: cost for one in by_score(run.records) if 0 < (cost := costs(one, [key])[0]) < math.inf
@@ -162,22 +162,24 @@ def pareto(run: Run) -> Figure | None:
     costing = {one: by_id for one, by_id in costing.items() if len({round(v, 3) for v in by_id.values()}) > 1}
     if not costing:
         return None
-    figure, panes = sheet(4.2, columns=len(costing), sharey=True)
+    figure, panes = new_figure(4.2, columns=len(costing), sharey=True)
     for axes, ((key, label), by_id) in zip(panes, costing.items(), strict=True):
         trials = sorted(
             (one for one in by_score(run.records) if one.trial_id in by_id), key=lambda o: by_id[o.trial_id]
         )
         places = [by_id[one.trial_id] for one in trials]
-        _points(axes, trials, places, looks(run.records))
+        _scatter(axes, trials, places, learner_styles(run.records))
         best = sorted(front(trials, ["score", key]), key=lambda one: by_id[one.trial_id])
         spots = [(by_id[one.trial_id], one.score or 0.0) for one in best]
-        axes.step(*zip(*spots, strict=True), where="post", color=INK, linewidth=1.2, label="none is better for less")
-        for one, spot in list(zip(best, spots, strict=True))[::-1]:  # the best first: what covers one drawn goes
+        axes.step(*zip(*spots, strict=True), where="post", color=INK, linewidth=1.2, label="Pareto front")
+        for one, spot in list(zip(best, spots, strict=True))[
+            ::-1
+        ]:  # the best first: a later label that overlaps is removed
             axes.annotate(f"{one.number}", spot, (0, 7), textcoords="offset points", ha="center", fontsize=SMALL)
         axes.margins(x=0.08, y=0.12)
         if max(places) > 8 * min(places):
             axes.set_xscale("log")
-            plain_log(axes.xaxis, *axes.get_xlim())
+            log_ticks(axes.xaxis, *axes.get_xlim())
         else:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(float(value))))
         axes.set_xlabel(label)

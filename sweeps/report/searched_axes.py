@@ -1,6 +1,6 @@
-"""What a sweep searched: its axes with more than one value, by learner, and the trials that say something of them.
+"""The axes that a sweep searched (those with more than one value), by learner, with the trials of that learner.
 
-A learning rate of one learner says nothing of another's, so each learner's axes are judged by its own trials.
+The learning rates of two learners cannot be compared, so each learner's axes are shown with its own trials.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Axes = Mapping[str, BaseDistribution]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Axes that are judged together, a learner's or those of all trials, by their names without the learner's."""
+class AxisGroup:
+    """The axes of one learner, or of all trials. Names of axes are without the learner's prefix."""
 
-    learner: str  # empty: all
+    learner: str  # empty for all trials
     axes: Axes
     trials: Sequence[TrialRecord]  # with a score, the best first
     lost: Sequence[TrialRecord]  # diverged or failed
     values: Mapping[str, Mapping[str, Any]]  # trial id -> axis -> value, of the axes that were active in the trial
 
 
-def groups(run: Run) -> list[Group]:
-    """The searched axes by learner; empty without a space or trials with a score."""
+def axis_groups(run: Run) -> list[AxisGroup]:
+    """Return the searched axes by learner; empty without a space or without trials that have a score."""
     entry = run.facts.get("sweep", {}).get("space")
     if not entry:
         return []
     space = Space.from_dict(entry)
     searched = {name: one for name, one in space.axes.items() if not one.single()}
-    # From the space: early on, some learners have no trial yet. A single learner is no axis, and its group is "".
+    # Read from the space, because a learner may have no trial yet. A single learner is not an axis; its group is "".
     learners = getattr(space.axes.get(LEARNER), "choices", ())
     parts = {"": {name: one for name, one in searched.items() if name.split(".")[0] not in learners}}
     for learner in learners:
@@ -48,14 +48,14 @@ def groups(run: Run) -> list[Group]:
     for learner, axes in parts.items():
         members = [one for one in run.records if learner in ("", one.learner)]
         trials, lost = by_score(members), [one for one in members if one.status in UNRANKED]
-        values = {one.trial_id: _values(one, axes) for one in members}
+        values = {one.trial_id: _axis_values(one, axes) for one in members}
         if axes and trials:
-            found.append(Group(learner, axes, trials, lost, values))
+            found.append(AxisGroup(learner, axes, trials, lost, values))
     return found
 
 
-def _values(one: TrialRecord, axes: Axes) -> dict[str, Any]:
-    """A choice as the space has it (8 for 8.0); what is outside the space is left out."""
+def _axis_values(one: TrialRecord, axes: Axes) -> dict[str, Any]:
+    """Return axis -> value. A choice is as in the space (8, not 8.0); values outside the space are left out."""
     known = {LEARNER: one.learner, **one.params.fields}
     found: dict[str, Any] = {}
     for axis, distribution in axes.items():

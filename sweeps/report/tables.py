@@ -1,4 +1,4 @@
-"""The small tables of a sweep's page: what training gained for each learner, what it cost, and how it was made."""
+"""The small tables of the report: what training gained for each learner, what it cost, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.run_folder import Run
 
 
-def comparison(run: Run) -> tuple[list[str], list[list[str]]]:
-    """A row per learner and base, as head and rows of a table; columns that nobody has an entry for are left out.
+def learner_comparison(run: Run) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of a table, a row per learner and base. Empty columns are left out.
 
-    Tokens and seconds are of trials' own work: in packed seats, of their share of the host's time (`Host.round`).
+    Tokens per second and seconds count a trial's own work; in a packed seat, its share of the host's time.
     """
     rows = []
     finals = {one.trial_id: one for one in reversed(run.finals) if one.trial_id}
@@ -28,7 +28,7 @@ def comparison(run: Run) -> tuple[list[str], list[list[str]]]:
             continue
         best = next(iter(by_score(trials)), None)
         before = run.end.get("untouched", {}).get(learner, {})
-        won = gain(best.score if best else None, before)
+        gained = gain(best.score if best else None, before)
         tested = [finals[one.trial_id].score for one in trials if one.trial_id in finals]
         rows.append(
             {
@@ -37,15 +37,15 @@ def comparison(run: Run) -> tuple[list[str], list[list[str]]]:
                 "trials": str(len(trials)),
                 "untouched": percent(next(iter(finite([before.get("score")])), None)),
                 "best in search": f"{percent(best.score)} (trial {best.number})" if best else "-",
-                "gain, points": f"{won.total:+.1f}" if won else "-",
-                "of it format": f"{won.form:+.1f}" if won and won.total >= 0 else "-",
-                "of it skill": f"{won.skill:+.1f}" if won and won.total >= 0 else "-",
+                "gain, points": f"{gained.total:+.1f}" if gained else "-",
+                "gain from format": f"{gained.form:+.1f}" if gained and gained.total >= 0 else "-",
+                "gain from skill": f"{gained.skill:+.1f}" if gained and gained.total >= 0 else "-",
                 "best on test": percent(max(tested, default=None)),
                 "trained parameters": _parameters(trials),
-                "tokens per second of training": _middle(trials, "tokens_per_second", "{:,.0f}"),
-                "peak memory, MiB": _middle(trials, "peak_memory_mib", "{:,.0f}"),
-                "training, s a round": _middle(trials, "train_seconds", "{:.3g}"),
-                "evaluation, s a round": _middle(trials, "evaluation_seconds", "{:.3g}"),
+                "training tokens per second": _median(trials, "tokens_per_second", "{:,.0f}"),
+                "peak memory, MiB": _median(trials, "peak_memory_mib", "{:,.0f}"),
+                "training, s per round": _median(trials, "train_seconds", "{:.3g}"),
+                "evaluation, s per round": _median(trials, "evaluation_seconds", "{:.3g}"),
             }
         )
     head = [name for name in (rows[0] if rows else {}) if any(row[name] != "-" for row in rows)]
@@ -53,7 +53,7 @@ def comparison(run: Run) -> tuple[list[str], list[list[str]]]:
 
 
 def _parameters(trials: Sequence[TrialRecord]) -> str:
-    """Of the smallest and the largest trial."""
+    """Return the number of trained parameters, or its range over the trials."""
     found = finite([row.get("trainable_parameters") for one in trials for row in one.history])
     if not found:
         return "-"
@@ -61,21 +61,23 @@ def _parameters(trials: Sequence[TrialRecord]) -> str:
     return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
-def _middle(trials: Sequence[TrialRecord], metric: str, form: str) -> str:
-    """The median over all rounds."""
+def _median(trials: Sequence[TrialRecord], metric: str, form: str) -> str:
+    """Return the median of a metric over all rounds of all trials."""
     found = finite([row.get(metric) for one in trials for row in one.history])
     return form.format(median(found)) if found else "-"
 
 
 def cost(run: Run) -> list[str]:
-    """What the sweep took. A trial's seconds are its own (`trial.Trial`); as several run at once on several cores or
-    devices, they may add up to more than the sweep's."""
+    """Return the cost of the sweep: trials, rounds, seconds, dollars.
+
+    Seconds per trial count a trial's own work. Trials may run in parallel, so their sum may exceed the sweep's time.
+    """
     ends = finite([row.get("at") for one in run.records for row in one.history])
     total = finite([run.end.get("seconds")])
     trained = finite([one.seconds for one in run.records])
     found = [f"{len(run.records)} trials", f"{sum(one.rounds for one in run.records)} rounds"]
     if total and total[0] > 0:
-        found += [f"{total[0]:,.0f} seconds in all", f"{60 * len(run.records) / total[0]:,.1f} trials per minute"]
+        found += [f"{total[0]:,.0f} seconds in total", f"{60 * len(run.records) / total[0]:,.1f} trials per minute"]
     if sum(trained):
         found.append(f"{sum(trained) / len(trained):,.1f} seconds per trial")
     for dollars in finite([run.end.get("dollars")]):
@@ -85,8 +87,8 @@ def cost(run: Run) -> list[str]:
     return found
 
 
-def made(run: Run) -> dict[str, str]:
-    """How to make it again: the command, the code, the data, the libraries."""
+def provenance(run: Run) -> dict[str, str]:
+    """Return what is needed to reproduce the sweep: command, code, data, libraries."""
     sweep, facts = run.facts.get("sweep", {}), run.facts
     found = {
         "command": shlex.join(map(str, facts.get("command", []))),

@@ -113,12 +113,12 @@ def cost_limit_of(autoscaler: Mapping[str, Any] | None, limit: float | None) -> 
 
     Raises BadInput if there is a limit and no price.
     """
-    if autoscaler is None or not prices.priced(autoscaler):
+    if autoscaler is None or not prices.has_prices(autoscaler):
         if limit is not None:
             raise BadInput(f"--max-cost {limit}: prices are known on a RunPod cluster only; drop it, or add --cluster")
         return None
     try:
-        return CostLimit(lambda: prices.rate(autoscaler), limit)
+        return CostLimit(lambda: prices.current_rate(autoscaler), limit)
     except click.ClickException as error:
         if limit is None:
             return None

@@ -19,7 +19,7 @@ import click
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from cluster import prices
-from cluster.api import Passing
+from cluster.api import TransientError
 from cluster.head import Head, answers, read
 from sweeps.persistence.provenance import commit
 from sweeps.report.page import PAGE
@@ -35,7 +35,7 @@ RUNS = "if mountpoint -q /workspace; then echo /workspace/runs; else echo ~/espa
 LOCAL_FLAGS = {"--cluster", "--name", "--storage-path"}  # for this machine, each with a value
 EVERY_S, AGAIN_S = 2.0, 10.0  # seconds between queries of a job, and between attempts to reach its head
 # Errors of a connection: those of `requests` are OSErrors, and the job client raises plain RuntimeErrors.
-FAULTS = (OSError, RuntimeError, Passing)
+FAULTS = (OSError, RuntimeError, TransientError)
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,9 @@ def hourly(cluster: Path) -> tuple[float, float] | None:
     """
     try:
         config = read(cluster)
-        if not prices.priced(config):
+        if not prices.has_prices(config):
             return None
-        each = prices.expected(config)
+        each = prices.price_per_node(config)
     except click.ClickException as error:
         raise BadInput(error.message) from error
     head = config["head_node_type"]

@@ -1,1 +1,1 @@
-"""Judging a sweep: intervals and leaderboards."""
+"""Results of a sweep: records and tables, leaderboards, intervals and tests."""

@@ -45,7 +45,7 @@ def _has(params: TrialParams, given: TrialParams) -> bool:
 
 
 def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The first of each configuration."""
+    """Return the first trial of each configuration."""
     found: list[TrialRecord] = []
     for one in records:
         if all(one.params != other.params for other in found):
@@ -54,25 +54,25 @@ def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def left_out(finals: Sequence[Final], lost: Mapping[str, str]) -> list[str]:
-    """Which configurations were to be finalists and have no score, and why. Where all are, nothing is confirmed."""
+    """Say which finalists have no score, and why; if none has, that nothing is confirmed."""
     if lost and not finals:
         told = "; ".join(f"{name} {why}" for name, why in lost.items())
         return [f"No finalist finished, so nothing is confirmed: {told}. --resume trains them again"]
     return [f"{name} is left out of the finalists: it {why}" for name, why in lost.items()]
 
 
-def told_apart(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]:
-    """The best against each of the others."""
+def compare_with_best(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]:
+    """Compare the best with each of the others."""
     return compare({one.name: one.scores for one in finals}, clusters, untrained=[UNTOUCHED])
 
 
 def bounds_of(finals: Sequence[Final], clusters: Sequence[str]) -> dict[str, Interval]:
-    """95 % intervals of their scores, by name: of other items, and of other seeds."""
+    """Return 95 % intervals of the scores, by name, over other items and other seeds."""
     return intervals({one.name: one.scores for one in finals}, clusters, untrained=[UNTOUCHED])
 
 
 def harmed(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]:
-    """The untouched base against each finalist that it is better than, of which luck is no explanation."""
+    """Compare the untouched base with each finalist that scores significantly below it."""
     scores = {one.name: one.scores for one in finals}
     if UNTOUCHED not in scores:
         return []
@@ -81,14 +81,14 @@ def harmed(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]
 
 
 def amount(worse: Sequence[Comparison]) -> str:
-    """`by 4.0 to 9.0 points (p <= 0.003)`: how much worse, and how sure."""
+    """Format how much worse the finalists are: `by 4.0 to 9.0 points (p <= 0.003)`."""
     least, most = (f"{100 * bound([one.difference for one in worse]):.1f}" for bound in (min, max))
     by = most if len(worse) == 1 else f"{least} to {most}"
     return f"by {by} points (p {'=' if len(worse) == 1 else '<='} {max(one.p for one in worse):.2g})"
 
 
 def harm(finals: Sequence[Final], clusters: Sequence[str], names: Mapping[str, str] | None = None) -> str:
-    """Said where training made finalists, by their `names`, worse than their base; else empty."""
+    """Say which finalists (by their `names`) training made worse than their base; empty if none."""
     worse = harmed(finals, clusters)
     if not worse:
         return ""
@@ -98,8 +98,8 @@ def harm(finals: Sequence[Final], clusters: Sequence[str], names: Mapping[str, s
 
 
 def as_trivial(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> str:
-    """Said where the best that was trained lies within its interval of a strategy that learns nothing, as of saying No
-    to everything; else empty. `trivial`: what such strategies score on the same items."""
+    """Say if the best finalist was not shown to be better than a trivial strategy, such as answering No to everything;
+    else empty. `trivial` has the scores of such strategies on the same items."""
     best = next((one for one in ranked(finals) if one.name != UNTOUCHED), None)
     known = {name: value for name, value in trivial.items() if "." not in name}  # `constant.<kind>` are details
     if best is None or not known:
@@ -112,9 +112,9 @@ def as_trivial(finals: Sequence[Final], clusters: Sequence[str], trivial: Mappin
 
 
 def verdict(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> list[str]:
-    """In words: who cannot be told apart, what the untouched base and trivial strategies are worth, whom training made
-    worse, and how far the search was above the test."""
-    comparisons = told_apart(finals, clusters)
+    """Conclude which finalists differ, how they compare with the untouched base and trivial strategies, and how far
+    search scores were above test scores."""
+    comparisons = compare_with_best(finals, clusters)
     asked = f"{finals[0].scores.shape[1]}" + (f" ({len(set(clusters))} independent)" if clusters else "")
     lines = [in_words(comparisons, asked)] if comparisons else []
     group = first_group(comparisons)
@@ -138,7 +138,7 @@ def verdict(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[s
 
 
 def markdown(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> str:
-    """A section for `leaderboard.md`."""
+    """Write the section of the finalists in `leaderboard.md`."""
     bounds = bounds_of(finals, clusters)
     lines = [
         "## Finalists: trained again, scored on the test split",
@@ -154,7 +154,7 @@ def markdown(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[
 
 
 def print_finals(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> None:
-    """The same for a terminal."""
+    """Print the finalists and the verdict."""
     bounds = bounds_of(finals, clusters)
     print("\nfinalists, trained again with other seeds, on the test split:")
     for rank, one in enumerate(ranked(finals), start=1):

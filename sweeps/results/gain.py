@@ -1,4 +1,4 @@
-"""What training gained over the untouched base, in its two parts. Scores are in [0, 1]."""
+"""The gain of training over the untouched base, in two parts: answer format and skill. Scores are in [0, 1]."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gain:
-    """In points of score. `form`: what the base already said, but not in the asked form; `skill`: the rest, which no
-    reading of the untouched base's completions could have given."""
+    """A gain in points of score. `form`: right answers that the base gave, but in another format than asked; `skill`:
+    the rest, which no reading of the untouched base's completions could give."""
 
     before: float
     lenient: float

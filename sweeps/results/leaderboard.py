@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.results.records import Row, TrialRecord, can_win
-from sweeps.results.search_comparison import POWER, against_trivial, level
+from sweeps.results.records import LeaderboardRow, TrialRecord, can_win
+from sweeps.results.search_comparison import POWER, against_trivial, tied_with_best
 from sweeps.results.statistics import Interval
 from sweeps.results.tables import TRIALS, leaderboard_csv, trials_parquet
 from sweeps.results.trial_params import TrialParams
@@ -51,7 +51,7 @@ def differences(params: TrialParams, axes: Sequence[tuple[str, str]]) -> str:
     return " ".join(f"{axis[1]}={shown(own[axis])}" for axis in axes if axis in own)
 
 
-def rank(records: Sequence[TrialRecord]) -> list[Row]:
+def rank(records: Sequence[TrialRecord]) -> list[LeaderboardRow]:
     """Best first. Trials that cannot win, or have no score yet, come last and carry no rank."""
     axes = varying_axes([record.params for record in records])
     learners = len({record.learner for record in records}) > 1
@@ -59,22 +59,22 @@ def rank(records: Sequence[TrialRecord]) -> list[Row]:
     def place(record: TrialRecord) -> tuple[bool, float, int]:
         return (not can_win(record), -(record.score or 0.0), record.number)
 
-    rows: list[Row] = []
+    rows: list[LeaderboardRow] = []
     for position, record in enumerate(sorted(records, key=place), start=1):
         tied = bool(rows) and rows[-1].record.score == record.score
         own = (rows[-1].rank if tied else position) if can_win(record) else None
         text = f"{record.learner if learners else ''} {differences(record.params, axes)}".strip()
-        rows.append(Row(own, record, text or "-", record.interval()))
+        rows.append(LeaderboardRow(own, record, text or "-", record.interval()))
     return rows
 
 
-def verdict(rows: Sequence[Row], baselines: Mapping[str, float]) -> list[str]:
+def verdict(rows: Sequence[LeaderboardRow], baselines: Mapping[str, float]) -> list[str]:
     """Conclude which trials tie with the best, which difference n items can show, and whether the best beats trivial
     strategies."""
     ranked = [row for row in rows if row.rank is not None]
     trivial = {name: value for name, value in baselines.items() if "." not in name}  # `constant.<kind>` are details
     lines = [", ".join(f"{name} {percent(value)}" for name, value in trivial.items())] if trivial else []
-    found = level([row.record for row in ranked])
+    found = tied_with_best([row.record for row in ranked])
     if found is None or ranked[0].interval is None:
         return lines
     best, places, n = ranked[0], found.places, found.n
@@ -108,7 +108,9 @@ def span(bounds: Interval | None) -> str:
     return "-" if bounds is None else f"{100 * bounds[0]:.1f}-{100 * bounds[1]:.1f}"
 
 
-def markdown(rows: Sequence[Row], baselines: Mapping[str, float], title: str, remarks: Sequence[str] = ()) -> str:
+def markdown(
+    rows: Sequence[LeaderboardRow], baselines: Mapping[str, float], title: str, remarks: Sequence[str] = ()
+) -> str:
     lines = [
         f"# {title}",
         "",

@@ -1,4 +1,4 @@
-"""Several objectives: the trials that no other beats in all of them."""
+"""Several objectives: the Pareto front of trials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps.results.leaderboard import percent
 from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.trial_history import TrialHistory
 
-# What can be optimized: which way is better, and where a round has it. What is to be large lies in [0, 1].
+# Objective -> the better direction, and its metric in a round. Objectives to maximize lie in [0, 1].
 OBJECTIVES: dict[str, tuple[Literal["maximize", "minimize"], str]] = {
     "score": ("maximize", "score"),
     "trainable_parameters": ("minimize", "trainable_parameters"),
@@ -22,8 +22,11 @@ WORST = {"maximize": 0.0, "minimize": math.inf}
 
 
 def values(history: TrialHistory, objectives: Sequence[str]) -> list[float]:
-    """What a trial reached, all in the round with the best score, whose checkpoint a person takes away; `seconds` are
-    the trial's own, up to that round's end. A missing value, NaN, and all of a diverged trial count as the worst."""
+    """Return a trial's objectives in the round with the best score, whose checkpoint is kept.
+
+    `seconds` are the trial's own, up to the end of that round. A missing value, NaN, and every value of a diverged
+    trial count as the worst.
+    """
     best = dict(history.best or {})
     if best:
         best["seconds"] = sum(row.get("seconds", math.inf) for row in history.up_to(best["round"]))
@@ -32,24 +35,24 @@ def values(history: TrialHistory, objectives: Sequence[str]) -> list[float]:
 
 
 def costs(record: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
-    """Its values as what is to be small: of what is to be large, the distance from 1."""
+    """Return a trial's objectives as costs to minimize; an objective to maximize becomes its distance from 1."""
     found = zip(objectives, values(record.history, objectives), strict=True)
     return tuple(1 - value if OBJECTIVES[name][0] == "maximize" else value for name, value in found)
 
 
 def front(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
-    """The trials that no other beats, the best score first; of equals all."""
+    """Return the trials that no other dominates, the best score first; equal ones all stay."""
     ranked = by_score(records)
     known = {one.trial_id: costs(one, objectives) for one in ranked}
 
-    def beaten(own: tuple[float, ...]) -> bool:
+    def dominated(own: tuple[float, ...]) -> bool:
         return any(all(a <= b for a, b in zip(other, own, strict=True)) and other != own for other in known.values())
 
-    return [one for one in ranked if not beaten(known[one.trial_id])]
+    return [one for one in ranked if not dominated(known[one.trial_id])]
 
 
 def in_words(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[str]:
-    """One line with the front and what each trial on it costs; none for a single objective."""
+    """Return a line with the front and the costs of its trials; none for a single objective."""
     if len(objectives) < 2:
         return []
     shown = [

@@ -11,7 +11,7 @@ import numpy as np
 from sweeps.results.statistics import Interval, interval, wilson
 from sweeps.results.trial_history import TrialHistory, has_diverged
 from sweeps.results.trial_params import TrialParams
-from sweeps.results.uncertainty import of_clusters
+from sweeps.results.uncertainty import clustered_interval
 
 Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
 UNRANKED = ("diverged", "failed")  # a diverged trial has no usable weights, a failed one may have none
@@ -64,12 +64,12 @@ class TrialRecord:
         if self.score is None or not 0 <= self.score <= 1 or self.n_items < 1:
             return None
         if self.items and self.clusters:
-            return of_clusters(self.items, self.clusters)
+            return clustered_interval(self.items, self.clusters)
         return interval(self.items) if self.items else wilson(self.score * self.n_items, self.n_items)
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """A line of the leaderboard. `rank` is None for trials that cannot win; equal scores share a rank."""
 
     rank: int | None

@@ -1,4 +1,4 @@
-"""What a sweep left in its folder, read back: all that a report, a reproduction or the next sweep needs."""
+"""Reads the folder of a sweep: all that a report, a reproduction or the next sweep needs of it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ NOT_METRICS = {*FIXED, "params", "items", "clusters", "round_seconds", "diverged
 class Run:
     """A sweep's folder. Tables are read on first use; those that are not there yet are empty.
 
-    Whoever has a `Run` knows its folder by `folder` alone: the path that it was asked for by may be that of a chain.
+    Use `folder` for its path: the path that a user gave may be that of a chain.
     """
 
     folder: Path
-    facts: Mapping[str, Any]  # sweep.yaml: the sweep, versions, commit, data fingerprints, what guards found
+    facts: Mapping[str, Any]  # sweep.yaml: the sweep, versions, commit, data fingerprints, findings of guards
     end: Mapping[str, Any]  # end.yaml: baselines, untouched bases, seconds; empty while the sweep runs
 
     @classmethod
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def clusters(self) -> list[str]:
-        """What each question of the test split belongs to, where several belong together; else empty."""
+        """The cluster of each question of the test split; empty where no two share one."""
         return [] if self.answers.empty else clusters_of(self.questions.key.tolist())
 
     @property
@@ -92,12 +92,12 @@ class Run:
 
     @property
     def trivial(self) -> Mapping[str, float]:
-        """What strategies that learn nothing score on the test split; empty without finalists."""
+        """Scores of trivial strategies on the test split; empty without finalists."""
         return self._beside.get("trivial", {})
 
     @property
     def lost(self) -> Mapping[str, str]:
-        """By name, why configurations that were to be finalists have no score."""
+        """Configurations that failed as finalists, by name, and why."""
         return self._beside.get("lost", {})
 
     def trial(self, which: str) -> TrialRecord:
@@ -136,10 +136,10 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
 
 
 def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A round's metrics as the recorder keeps them; what this learner never reported is left out."""
+    """Return a round's metrics as the recorder keeps them, without those that this learner never reported."""
     metrics = {k: v for k, v in row.items() if k not in NOT_METRICS and not k.startswith("params_") and not pd.isna(v)}
     timed = {"round": int(row["round"]), "loss": row["loss"], "diverged": bool(row["diverged"])}
-    if not pd.isna(row["score"]):  # which is what a column has where there is none
+    if not pd.isna(row["score"]):  # a column has NaN where a round has no score
         timed["score"] = row["score"]
     return metrics | timed | {"time_s": row["seconds"], "seconds": row["round_seconds"], "at": row["at"]}
 

@@ -1,4 +1,4 @@
-"""How well early rounds predicted late ones: what ASHA's decisions were worth. Scores are in [0, 1]."""
+"""Measures how well early rounds predicted late ones, on which ASHA relies. Scores are in [0, 1]."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Agreement:
 
 
 def decided_at(grace_period: int, reduction_factor: int, rounds: int) -> list[int]:
-    """The rounds after which ASHA decides, and the last."""
+    """Return the rounds after which ASHA decides, and the last round."""
     found = [grace_period]
     while found[-1] < rounds:
         found.append(min(found[-1] * reduction_factor, rounds))
@@ -31,9 +31,11 @@ def decided_at(grace_period: int, reduction_factor: int, rounds: int) -> list[in
 
 
 def agreements(records: Sequence[TrialRecord], at: Sequence[int]) -> list[Agreement]:
-    """Between neighbouring rungs `at` which ASHA decides (the last round included), over the trials that reached the
-    later one; only where `ENOUGH` did, with scores that differ. ASHA let these through, so their scores are alike, and
-    tau is lower than it would be among all."""
+    """Measure the agreement of neighbouring rungs `at`, over the trials that reached the later one.
+
+    Rungs that fewer than `ENOUGH` trials reached, or with equal scores, are left out. ASHA let these trials through, so
+    their scores are alike, and tau is lower than it would be among all.
+    """
     found = []
     for early, late in pairwise(at):
         pairs = [
@@ -49,7 +51,7 @@ def agreements(records: Sequence[TrialRecord], at: Sequence[int]) -> list[Agreem
 
 
 def in_words(records: Sequence[TrialRecord], finals: Sequence[Final], at: Sequence[int]) -> list[str]:
-    """What was measured, and advice where ASHA stopped trials on too little."""
+    """Say how well rungs agreed, with advice where ASHA stopped trials too early."""
     lines = []
     for one in agreements(records, at):
         lines.append(

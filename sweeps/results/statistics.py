@@ -1,4 +1,4 @@
-"""How sure one may be of a score: intervals and the smallest difference a sample can show. Scores are in [0, 1]."""
+"""Confidence intervals of scores, and the smallest difference that a sample can show. Scores are in [0, 1]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     """Two-sided Wilson score interval for a proportion of `n` items (Wilson 1927, JASA 22:209).
 
     `successes` may be fractional, which scipy's `binomtest` refuses: partial credit in [0, 1] varies less than a
-    coin of the same mean, so the interval is then on the safe side. ValueError if not 0 <= successes <= n or n < 1.
+    coin of the same mean, so the interval is then on the safe side. Raises ValueError for impossible counts.
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"wilson needs 0 <= successes <= n and n >= 1, got successes={successes}, n={n}")
@@ -28,7 +28,7 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
 
 
 def bootstrap_mean(items: Sequence[float], seed: int = 0, level: float = 0.95) -> Interval:
-    """Bootstrap interval of the mean (BCa, Efron 1987), the same for the same seed. ValueError without items.
+    """Bootstrap interval of the mean (BCa, Efron 1987), deterministic for a seed. Raises ValueError without items.
 
     Percentile for fewer than 5 items, where the jackknife of BCa says nothing, and for more than 1,000, where it
     changes nothing and needs n^2 memory. Equal items have no spread to resample: the interval is then the value itself.
@@ -71,7 +71,7 @@ def win_interval(wins: int, losses: int, n: int, level: float = 0.95) -> Interva
 
     Tango's score interval for a difference of paired proportions (1998, Statistics in Medicine 17:891), moved from
     wins - losses to [0, 1]. Without ties it is Wilson's; ties make it narrower, but never, as with a bootstrap, empty
-    when all items end alike. ValueError for counts that cannot be.
+    when all items end alike. Raises ValueError for impossible counts.
     """
     if n < 1 or min(wins, losses) < 0 or wins + losses > n:
         raise ValueError(f"a win interval needs 0 <= wins + losses <= n, n >= 1; got {wins}, {losses}, n={n}")
@@ -98,7 +98,7 @@ def smallest_difference(n: int, power: float = 0.8, level: float = 0.95) -> floa
     """The smallest difference between two proportions, measured on `n` items each, that is found with `power`.
 
     Unpaired and two-sided, at the worst case p = 1/2 (Cohen 1988, chapter 6, without the arcsine):
-    (z_level + z_power) * sqrt(2 p (1 - p) / n). At most 1. ValueError if n < 1 or power is not in (0, 1).
+    (z_level + z_power) * sqrt(2 p (1 - p) / n). At most 1. Raises ValueError if n < 1 or power is not in (0, 1).
     """
     if n < 1 or not 0 < power < 1:
         raise ValueError(f"smallest_difference needs n >= 1 and 0 < power < 1, got n={n}, power={power}")

@@ -9,7 +9,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.results.records import Final, Row, TrialRecord
+from sweeps.results.records import Final, LeaderboardRow, TrialRecord
 from sweeps.results.trial_params import to_axes
 from trainables.core import Example
 
@@ -63,7 +63,7 @@ def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> b
     return _table(rows, ["name", "trial_id", "searched", "seed", "item", "score", "completion"])
 
 
-def leaderboard_csv(rows: Sequence[Row], learners: Sequence[str] = ()) -> str:
+def leaderboard_csv(rows: Sequence[LeaderboardRow], learners: Sequence[str] = ()) -> str:
     """One line per trial, the best first; axes are named as in `trials_parquet`."""
     params = [to_axes(row.record.params, learners) for row in rows]
     axes = list(dict.fromkeys(axis for one in params for axis in one))

@@ -1,4 +1,4 @@
-"""A trial's rounds, and which of them counts. Whatever says "best so far" asks here, so that all say the same."""
+"""The rounds of a trial, and its best round. All that shows a "best so far" gets it here, so that all agree."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-Round = Mapping[str, Any]  # `round` (from 1), `score` if it has one, `diverged`, and what else was measured in it
+Round = Mapping[str, Any]  # `round` (from 1), `score` if it has one, `diverged`, and other metrics
 
 WORST_SCORE = 0.0  # scores lie in [0, 1]; higher is better
 
 
 def has_diverged(result: Mapping[str, Any]) -> bool:
-    """Whether a round says so, or has a score that is not finite."""
+    """Whether a round is marked as diverged, or has a score that is not finite."""
     score = result.get("score")
     return bool(result.get("diverged")) or (score is not None and not math.isfinite(score))
 
 
 @dataclass(frozen=True)
 class TrialHistory(Sequence[Round]):
-    """The rounds of one trial, in order. It is never changed: `with_round` gives a new one."""
+    """The rounds of one trial, in order. Immutable: `with_round` returns a new history."""
 
     rows: tuple[Round, ...] = ()
 
@@ -38,17 +38,17 @@ class TrialHistory(Sequence[Round]):
         return iter(self.rows)
 
     def with_round(self, row: Round) -> TrialHistory:
-        """With one more. A restored trial repeats rounds: what it had from that round on no longer counts, as its
-        weights are gone."""
+        """Return the history with one more round. A restored trial repeats rounds: those from this number on are
+        dropped, as their weights are gone."""
         return TrialHistory((*self.up_to(row["round"] - 1), row))
 
     def up_to(self, round_: int) -> TrialHistory:
-        """Only what was known after round `round_`."""
+        """Return the history up to round `round_`."""
         return TrialHistory(tuple(row for row in self.rows if row["round"] <= round_))
 
     @property
     def rounds(self) -> int:
-        """The last round's number; 0 before the first."""
+        """The number of the last round; 0 before the first."""
         return self.rows[-1]["round"] if self.rows else 0
 
     @property
@@ -57,7 +57,7 @@ class TrialHistory(Sequence[Round]):
 
     @property
     def seconds(self) -> float:
-        """That all rounds took to train and evaluate."""
+        """The time that all rounds took to train and evaluate."""
         return sum(row.get("seconds", 0.0) for row in self.rows)
 
     @property
@@ -78,12 +78,12 @@ class TrialHistory(Sequence[Round]):
 
     @property
     def best_round(self) -> int | None:
-        """Its number."""
+        """The number of the best round."""
         return None if self.best is None else self.best["round"]
 
     @property
     def score(self) -> float | None:
-        """The best round's; the worst there is for a trial that diverged."""
+        """The score of the best round; the worst possible one for a trial that diverged."""
         if self.diverged:
             return WORST_SCORE
         return None if self.best is None else self.best["score"]

@@ -1,1 +1,1 @@
-"""What to search: the sweep value, its validation, and how it is read from a file or an earlier sweep."""
+"""The sweep value: its fields, its validation, and how it is read from a file or an earlier sweep."""

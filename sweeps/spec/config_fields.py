@@ -1,6 +1,6 @@
-"""Fields of a learner's configuration as axes of a space and flags set them: which there are, and what they take.
+"""Fields of a learner's configuration, as axes of a space and flags set them: names, types and values.
 
-Raises `BadInput`: one line with the value and the remedy.
+Checks raise `BadInput`: one line with the value and the remedy.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def fields_of(learner: Any) -> list[str]:
 
 
 def check_axes(learner: Any, space: Space) -> None:
-    """Every axis is a field of the learner, of its type, and the learner accepts the ends of its range where the axis
-    is active."""
+    """Check that every axis is a field of the learner and has its type, and that the learner accepts the ends of its
+    range where the axis is active."""
     config = type(learner).__name__
     if unknown := [name for name in space.axes if name not in fields_of(learner)]:
         shown = f"{unknown[0]!r} is" if len(unknown) == 1 else f"{unknown} are"
@@ -61,7 +61,7 @@ def check_axes(learner: Any, space: Space) -> None:
 
 
 def check_draws(learner: Any, space: Space) -> None:
-    """The learner accepts most of what the space gives: values that it takes one by one may not go together."""
+    """Check that the learner accepts most draws of the space: values that it accepts alone may not go together."""
     refused = []
     for fields in drawn(space, DRAWS):
         try:
@@ -86,7 +86,7 @@ def drawn(space: Space, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:
-    """The learner's configuration with these fields. Raises BadInput where it has no such field or refuses a value."""
+    """Return the configuration with these fields. Raise BadInput for an unknown field or a value that it refuses."""
     if unknown := [name for name in fields if name not in fields_of(learner)]:
         near = difflib.get_close_matches(unknown[0], fields_of(learner), 1)
         perhaps = f"perhaps {near[0]}; " if near else ""
@@ -100,8 +100,10 @@ def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:
 
 
 def with_axis(learner: Any, space: Space, axis: str, value: Any) -> Any:
-    """The learner's configuration with the axis at this value, and with values of other axes under which it is active:
-    the learner's own where they do. None where no values do. Raises ValueError where the learner refuses."""
+    """Return the configuration with the axis at this value, and with values of other axes under which it is active.
+
+    These are the learner's own, if they activate it. None if no values do. Raises ValueError if the learner refuses.
+    """
     fields = {axis: value}
     for parent, opening in space.opening(axis).items():
         if not opening:
@@ -112,7 +114,7 @@ def with_axis(learner: Any, space: Space, axis: str, value: Any) -> Any:
 
 
 def read_value(text: str, value: str) -> Any:
-    """The value in an AXIS=VALUE of a command line, which is `text`."""
+    """Parse the value of `text`, an AXIS=VALUE of a command line."""
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -122,8 +124,10 @@ def read_value(text: str, value: str) -> Any:
 
 
 def cast(learner: Any, name: str, value: Any) -> Any:
-    """A value as read from a command line, in the field's type: YAML reads 1e-3 as text, and 1 is a fine float. A field
-    of several texts takes a list, or `a,b`."""
+    """Convert a value from a command line to the field's type: YAML reads 1e-3 as text, and a float may be given as 1.
+
+    A field of several texts takes a list, or `a,b`.
+    """
     hint = typing.get_type_hints(type(learner))[name]
     if float in _kinds(hint) and not _accepts(hint, value) and isinstance(value, str):
         with contextlib.suppress(ValueError):  # then it is no number, and is refused below
@@ -139,7 +143,7 @@ def cast(learner: Any, name: str, value: Any) -> Any:
 
 
 def check_fixed(learner: Any, space: Space, name: str) -> None:
-    """An axis that was fixed by hand is one that some trial uses, at a value that the learner accepts."""
+    """Check that some trial uses an axis that was fixed by hand, and that the learner accepts its value."""
     (value,) = _ends(space.axes[name])
     try:
         used = with_axis(learner, space, name, value)
@@ -163,7 +167,7 @@ def _kinds(hint: Any) -> Iterable[Any]:
 
 
 def _accepts(hint: Any, value: Any) -> bool:
-    """Whether a field of this type takes the value. Only what an axis can hold: numbers, text, booleans, None."""
+    """Whether a field of this type takes the value, which is one that an axis can hold: number, text, boolean, None."""
     for kind in _kinds(hint):
         if get_origin(kind) is Literal and any(type(value) is type(a) and value == a for a in get_args(kind)):
             return True

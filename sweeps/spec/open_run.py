@@ -9,7 +9,7 @@ from pathlib import Path
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.statistics import interval, wilson
-from sweeps.results.uncertainty import of_clusters
+from sweeps.results.uncertainty import clustered_interval
 from sweeps.spec.validation import BadInput
 from trainables.core import Split
 
@@ -28,7 +28,7 @@ class Job:
     @property
     def interval(self) -> tuple[float, float]:
         if self.record.clusters and self.split == "search":
-            return of_clusters(self.items, self.record.clusters)
+            return clustered_interval(self.items, self.record.clusters)
         return interval(self.items) if self.items else wilson(self.score * self.record.n_items, self.record.n_items)
 
 

@@ -1,4 +1,4 @@
-"""Sweep: the value that says what to search. Frozen, cheap to make, and checked by `validate` before Ray starts."""
+"""Sweep: a frozen value with all settings of a search. `validate` checks it before Ray starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["BadInput", "Sweep", "data_fingerprint"]
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to search, and for how long. A trial is a configuration of one pair; `space` may be one per learner."""
+    """A search: its pairs, space and length. A trial is a configuration of one pair; `space` may be one per learner."""
 
     name: str  # of the folder, the study and the tracked run
     pairs: tuple[Pair, ...]
@@ -80,11 +80,11 @@ class Sweep:
         return [pair.learner.name for pair in self.pairs]
 
     def tasks(self) -> list[Task]:
-        """The pairs' tasks, each once."""
+        """Return the pairs' tasks, each once."""
         return _distinct(pair.task for pair in self.pairs)
 
     def space_of(self, pair: Pair) -> Space:
-        """One pair's space, names without prefix."""
+        """Return the space of one pair, names without prefix."""
         return self.space if isinstance(self.space, Space) else self.space[pair.learner.name]
 
     def joined_space(self) -> Space:
@@ -119,7 +119,7 @@ class Sweep:
         return found
 
     def fix(self, values: Mapping[str, Any]) -> Sweep:
-        """Constants instead of searched axes: a field (of every learner that has it), or `lora.r` for one learner.
+        """Replace searched axes by constants: a field (of every learner that has it), or `lora.r` for one learner.
 
         A field that is no axis becomes one with a single value, so that every record of a trial shows it; one with
         several values cannot, and is the learner's own.
@@ -147,7 +147,7 @@ class Sweep:
         return dataclasses.replace(self, pairs=changed, space=spaces) if values else self
 
     def effective_grace_period(self) -> int:
-        """Rounds before ASHA may stop a trial: `grace_period`, or the longest learner's pass over its training data.
+        """Return the rounds before ASHA may stop a trial: `grace_period`, or the longest pass over the training data.
 
         With several objectives all `rounds`: stopping by the score would throw away what is good at the others.
         """
@@ -159,7 +159,7 @@ class Sweep:
         return max(1, min(one_pass, self.rounds))
 
     def rungs(self) -> list[int]:
-        """The rounds after which ASHA decides, and the last."""
+        """Return the rounds after which ASHA decides, and the last round."""
         return decided_at(self.effective_grace_period(), self.reduction_factor, self.rounds)
 
     def to_dict(self) -> dict[str, Any]:
@@ -178,8 +178,8 @@ def data_fingerprint(task: Task) -> str:
     for split in get_args(Split):
         rows = [(example.key, example.prompt, example.answer) for example in task.split(split)]
         digest.update(json.dumps([split, rows], ensure_ascii=False).encode())
-    if any(learned := [task.learned(example) for example in task.train()]):
-        digest.update(json.dumps(learned, ensure_ascii=False).encode())
+    if any(extra := [task.extra_training_text(example) for example in task.train()]):
+        digest.update(json.dumps(extra, ensure_ascii=False).encode())
     return digest.hexdigest()[:12]
 
 

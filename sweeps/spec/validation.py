@@ -1,4 +1,4 @@
-"""What is checked of a `Sweep` before Ray starts. Checks raise `BadInput`: one line with the value and the remedy."""
+"""Checks of a `Sweep` before Ray starts. They raise `BadInput`: one line with the value and the remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BadInput(ValueError):
 
 
 def check_numbers(sweep: Any, objectives: Iterable[str]) -> None:
-    """A sweep's name, counts and resources."""
+    """Check a sweep's name, counts and resources."""
     if not isinstance(sweep.name, str) or not NAME.fullmatch(sweep.name):
         raise BadInput(f"name {sweep.name!r} cannot be a folder's; use letters, digits, '.', '_' and '-', at most 100")
     bounds = {"num_samples": 1, "rounds": 1, "reduction_factor": 2, "seed": 0, "max_concurrent_trials": 1}
@@ -52,7 +52,7 @@ def check_numbers(sweep: Any, objectives: Iterable[str]) -> None:
 
 
 def check_grace_period(grace_period: int | None, rounds: int) -> None:
-    """ASHA needs at least one round, and none of them after the last."""
+    """Check that the grace period has at least one round, and not more than a trial."""
     if grace_period is None:
         return
     if not isinstance(grace_period, int) or grace_period < 1:
@@ -62,7 +62,7 @@ def check_grace_period(grace_period: int | None, rounds: int) -> None:
 
 
 def check_pairs(pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
-    """Names that can tell pairs apart, and a base where one is needed."""
+    """Check that names are unique, and that learners which need a base have one."""
     if not pairs:
         raise BadInput("pairs is empty; give at least one Pair(learner, task, base)")
     names = [pair.learner.name for pair in (*pairs, *optional)]
@@ -83,7 +83,7 @@ def check_pairs(pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
 
 
 def check_space_names(space: Any, pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
-    """Either one space, or a space for every learner's name and for no other."""
+    """Check that there is one space, or one for every learner's name and for no other."""
     if isinstance(space, Space):
         return
     names = [pair.learner.name for pair in pairs]
@@ -99,7 +99,7 @@ def check_space_names(space: Any, pairs: tuple[Pair, ...], optional: tuple[Pair,
 
 
 def check_splits(task: Task) -> None:
-    """Every split can be read and has examples; what they are is the guards' business."""
+    """Check that every split can be read and is not empty. Guards check the examples themselves."""
     for split in get_args(Split):
         try:
             examples = task.split(split)

@@ -1,10 +1,10 @@
 """A new sweep from an earlier one: its space, narrowed to where its good trials were, and its best trials first.
 
-A learner's best quarter of trials is good. Two questions are asked of an axis, by tests that know how few trials there
-are. Do good trials begin later than the others, seen from either end (one-sided Kolmogorov-Smirnov)? Then that end is
-cut off up to where they lag most, less a margin. Has a choice fewer good trials than its share (hypergeometric)? Then
-it is dropped. What luck alone shows in one case of ten cuts nothing, nor do five trials; what is tried first always
-stays; and an axis that showed no influence keeps its range, as it may have some on the new base.
+The best quarter of a learner's trials counts as good. Two exact tests narrow an axis. If good trials begin later than
+the others, from either end (one-sided Kolmogorov-Smirnov), that end is cut off up to the largest distance, less a
+margin. If a choice has fewer good trials than its share (hypergeometric), it is dropped. The level of the tests is 0.1,
+so five trials cut nothing. Values of the first trials always stay. An axis without influence keeps its range, as it may
+have some on the new base.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ MARGIN = 1 / 8  # of the range, beside the good: on two decades of learning rate
 
 
 def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
-    """`sweep` with the spaces of the sweep in `run`, fitted to its base and narrowed; parameters to be tried first.
+    """Return `sweep` with the narrowed spaces of the sweep in `run`, fitted to its base, and parameters to try first.
 
-    These are the best of each learner, finalists before others, learners taking turns. A learner that the earlier
-    sweep did not have keeps its space, and an axis that `sweep` has fixed stays fixed. Raises BadInput where there is
-    nothing to take, SpaceError where `fit` leaves nothing of an axis.
+    The parameters are the best of each learner, finalists before others, learners in turn. A learner that the earlier
+    sweep did not have keeps its space, and an axis that `sweep` has fixed stays fixed. Raises BadInput if the earlier
+    sweep has nothing to offer, SpaceError if `fit` leaves nothing of an axis.
     """
     earlier = _earlier(sweep, run)
     count, first = max(1, sweep.num_samples // (FIRST * len(sweep.pairs))), []
@@ -60,7 +60,7 @@ def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
 
 
 def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run) -> list[str]:
-    """What `like` took and narrowed: `asked` as it was given, `sweep` and `first` as it returned them."""
+    """Describe the result of `like`: `asked` is the sweep before it, `sweep` and `first` are its result."""
     lines = [f"like {run.folder}: its best {len(first)} configurations are tried first"]
     earlier = _earlier(sweep, run)
     for pair in sweep.pairs:
@@ -85,7 +85,7 @@ def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run)
 
 
 def _earlier(sweep: Sweep, run: Run) -> dict[str, Space]:
-    """The earlier sweep's spaces by learner, of the learners in common. BadInput where nothing can be taken."""
+    """Return the earlier sweep's spaces of the common learners. Raise BadInput if there are none with a score."""
     before = rebuild(run.facts)
     old, new = before.tasks()[0].name, sweep.tasks()[0].name
     if old != new:
@@ -107,7 +107,7 @@ def _earlier(sweep: Sweep, run: Run) -> dict[str, Space]:
 
 
 def _best(space: Space, trials: Sequence[TrialRecord], run: Run) -> list[dict[str, Any]]:
-    """The trials' fields inside a space, distinct: finalists in their order, then the others by score."""
+    """Return the distinct fields of trials, clipped to a space: finalists in their order, then the others by score."""
     ids = [one.trial_id for one in run.finals]
     confirmed = sorted((one for one in trials if one.trial_id in ids), key=lambda one: ids.index(one.trial_id))
     best: list[dict[str, Any]] = []
@@ -119,7 +119,7 @@ def _best(space: Space, trials: Sequence[TrialRecord], run: Run) -> list[dict[st
 
 
 def _clipped(space: Space, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The nearest configuration inside the space; axes that are not active in it are left out."""
+    """Return the nearest configuration inside the space, without axes that are not active in it."""
     values = {
         name: _only(axis) if axis.single() else _nearest(axis, fields[name])
         for name, axis in space.axes.items()
@@ -144,7 +144,7 @@ def _only(axis: BaseDistribution) -> Any:
 
 
 def _narrowed(space: Space, trials: Sequence[TrialRecord], best: Sequence[Mapping[str, Any]]) -> Space:
-    """The space less what `Axis` cuts away; it still holds the configurations that are tried first."""
+    """Narrow every axis of the space; the configurations to try first stay inside."""
     ordered = [one.params.fields for one in _in_order(trials)]
     good = max(LEAST_GOOD, math.ceil(len(ordered) / GOOD))
     axes = {}
@@ -152,14 +152,14 @@ def _narrowed(space: Space, trials: Sequence[TrialRecord], best: Sequence[Mappin
         parts = (ordered[:good], ordered[good:])
         liked, others = ([one[name] for one in part if inside(axis, one.get(name, math.nan))] for part in parts)
         keep = [one[name] for one in best if name in one]
-        axes[name] = axis if axis.single() or not liked else Axis(axis, liked, others, keep).narrowed()
+        axes[name] = axis if axis.single() or not liked else NarrowedAxis(axis, liked, others, keep).narrowed()
     return _sound(axes, space)
 
 
 def _in_order(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Trials with a score, the best first: by how many of the others each beats, at the rounds that both have run.
+    """Sort trials with a score, the best first, by how many of the others each beats at the rounds that both have run.
 
-    So a trial that ASHA stopped early is not held against the later rounds of another. Diverged ones are last.
+    So a trial that ASHA stopped early is not compared with later rounds of others. Diverged trials are last.
     """
     scored = [*by_score(trials), *(one for one in trials if one.status == "diverged")]
 
@@ -177,8 +177,8 @@ def _in_order(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Axis:
-    """An axis with the values that good trials and the others had, and those that must stay."""
+class NarrowedAxis:
+    """An axis with the values of good trials and of the others, and the values that must stay."""
 
     whole: BaseDistribution
     good: Sequence[Any]
@@ -191,7 +191,7 @@ class Axis:
         assert isinstance(whole, FloatDistribution | IntDistribution)
         good, rest, kept = (np.array(values, float) for values in (self.good, self.rest, self.keep))
         ends = {1: whole.low, -1: whole.high}
-        for end in sorted(ends, key=lambda end: _lag(good, rest, end)[1]):  # what one end explains, the other need not
+        for end in sorted(ends, key=lambda end: _lag(good, rest, end)[1]):  # the other end need not explain it again
             place, luck = _lag(good, rest, end)
             if luck < LUCK:
                 rest = rest[end * rest > end * place]
@@ -205,7 +205,7 @@ class Axis:
 
 
 def _lag(good: np.ndarray, rest: np.ndarray, end: int) -> tuple[float, float]:
-    """Up to where good trials lag most behind the rest, from the low end (1) or the high one (-1), and the chance."""
+    """Return where good trials lag most behind the rest, from the low end (1) or the high one (-1), and the p-value."""
     if not len(rest):
         return math.nan, 1.0
     test = ks_2samp(end * good, end * rest, alternative="less", method="exact")
@@ -213,7 +213,7 @@ def _lag(good: np.ndarray, rest: np.ndarray, end: int) -> tuple[float, float]:
 
 
 def _between(whole: FloatDistribution | IntDistribution, low: float, high: float) -> BaseDistribution:
-    """The part of an axis from `low` to `high` and a margin beside each, on its grid, never beyond its ends."""
+    """Return the axis from `low` to `high` with a margin at each end, on its grid and within its ends."""
     there, back = (math.log, math.exp) if whole.log else (float, float)
     margin = MARGIN * (there(whole.high) - there(whole.low))
     low = whole.low if low == whole.low else max(whole.low, back(there(low) - margin))
@@ -227,7 +227,7 @@ def _between(whole: FloatDistribution | IntDistribution, low: float, high: float
 
 
 def _sound(axes: Mapping[str, BaseDistribution], space: Space) -> Space:
-    """These axes under the space's conditions, less those that no value of a parent opens any more."""
+    """Join axes with the space's conditions; drop axes that no remaining value of a parent activates."""
     conditions = {
         axis: {parent: tuple(v for v in values if inside(axes[parent], v)) for parent, values in parents.items()}
         for axis, parents in space.conditions.items()

@@ -123,8 +123,8 @@ def minutes(seconds: float) -> str:
 class Progress(Callback):
     """Shows a sweep of `total` trials of up to `rounds` rounds on `stream`.
 
-    `earlier` returns the trials of a resumed sweep, with their numbers in the leaderboard.
-    `learners` are the names of the sweep's learners.
+    `earlier` returns the trials of a resumed sweep, with their numbers in the leaderboard. `learners` are the names of
+    the sweep's learners.
     """
 
     def __init__(
@@ -136,11 +136,8 @@ class Progress(Callback):
         earlier: Callable[[], Iterable[TrialRecord]] = tuple,
         learners: Sequence[str] = ("",),
     ) -> None:
-        self.state, self._earlier, self._learners = (
-            SweepProgress(total, rounds, chance, len(learners) > 1),
-            earlier,
-            learners,
-        )
+        self.state = SweepProgress(total, rounds, chance, len(learners) > 1)
+        self._earlier, self._learners = earlier, learners
         self._stream, self._live = stream, None  # type: TextIO, Live | None
         self._start, self._first_step = time.monotonic(), True
 

@@ -1,4 +1,4 @@
-"""What happened to every trial so far, in memory, in Tune's snapshots, and on disk as a leaderboard at every moment."""
+"""Records every trial: in memory, in Tune's snapshots, and on disk as a leaderboard."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class Recorder(Callback):
         self._ended: deque[tuple[float, Any]] = deque()  # when, and which trial, whose checkpoints are to be tidied
         self.finals: list[Final] = []
         self.clusters: Sequence[str] = ()
-        self.trivial: Mapping[str, float] = {}  # what strategies that learn nothing score on the test split
-        self.lost: Mapping[str, str] = {}  # finalists that have no score, by name: why
+        self.trivial: Mapping[str, float] = {}  # scores of trivial strategies on the test split
+        self.lost: Mapping[str, str] = {}  # finalist without a score -> why
         restore_folder(folder / BEST)  # where an earlier driver was killed
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
-        self._set(trial.trial_id, status="running")  # also of one that goes on after an interruption
+        self._set(trial.trial_id, status="running")  # also if it goes on after an interruption
 
     def _begin(self, trial) -> None:
-        """Know a trial. Tune says that one has started when its process is up, and of one whose set-up fails nothing
-        but that."""
+        """Add a trial's record. Tune calls `on_trial_start` when the process is up, and so never for a trial whose
+        set-up fails."""
         if trial.trial_id in self.records:
             return
         self.records[trial.trial_id] = TrialRecord(
@@ -84,7 +84,9 @@ class Recorder(Callback):
         if history.best is entry:
             clusters = self._clusters[record.learner]
             update |= {"items": tuple(items), "clusters": clusters if len(clusters) == len(items) else ()}
-        elif history.best is not record.history.best:  # which was run again, and worse: what was said then is gone
+        elif (
+            history.best is not record.history.best
+        ):  # the best round was repeated with a lower score: its items are gone
             update |= {"items": (), "clusters": ()}
         if history.diverged:
             update |= {"status": "diverged", "items": (), "clusters": (), "n_items": 0}
@@ -113,7 +115,7 @@ class Recorder(Callback):
         self.tidy_ended(SNAPSHOT_LAG_S)
 
     def tidy_ended(self, for_s: float = 0.0) -> None:
-        """Delete what trials that ended at least `for_s` ago no longer need; not at once, see `SNAPSHOT_LAG_S`."""
+        """Delete surplus checkpoints of trials that ended at least `for_s` ago; not at once, see `SNAPSHOT_LAG_S`."""
         while self._ended and time.monotonic() - self._ended[0][0] >= for_s:
             tidy(self._ended.popleft()[1])
 
@@ -123,7 +125,7 @@ class Recorder(Callback):
         self.write()
 
     def on_experiment_end(self, trials, **info) -> None:
-        """A time budget and Ctrl-C end trials without a word."""
+        """Set the status of trials that a time budget or Ctrl-C ended: Tune makes no call for them."""
         for trial in trials:
             record = self.records.get(trial.trial_id)
             if record and record.status == "running":
@@ -136,7 +138,7 @@ class Recorder(Callback):
         self.records = state["records"]
 
     def best(self) -> TrialRecord | None:
-        """The finalists' first, or until then the highest score of any round; the earlier trial on a tie."""
+        """Return the trial of the best finalist, or before that of the highest score; the earlier trial on a tie."""
         return winner(list(self.records.values()), self.finals)
 
     def keep_best(self, trials: list[Any]) -> None:
@@ -147,23 +149,22 @@ class Recorder(Callback):
             self._keep(checkpoint)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
-        """Its adapter to `best/`, which is a whole one at every moment, old or new."""
+        """Copy a checkpoint's adapter to `best/`, which holds a complete one at every moment, old or new."""
         with checkpoint.as_directory() as source, replacing_folder(self.folder / BEST) as fresh:
             shutil.copytree(Path(source) / ADAPTER_FOLDER, fresh)
 
     def judge(self) -> None:
-        """Mark the trials whose best round means little; to be called when all baselines are known."""
+        """Add warnings to trials whose best round means little. Call it when all baselines are known."""
         for record in by_score(self.records.values()):
             if best := record.history.best:
                 for mark in best_round_warnings(best, self._baselines):
                     self._note(record.trial_id, mark)
 
     def conclusions(self) -> list[str]:
-        """Which finalists are missing, what rungs were worth, and the Pareto front, where there is something to say."""
+        """Conclude which finalists are missing, how well rungs predicted, and which trials are on the Pareto front."""
         records, sweep = list(self.records.values()), self._sweep
-        told = left_out(self.finals, self.lost)
         return [
-            *told,
+            *left_out(self.finals, self.lost),
             *rungs.in_words(records, self.finals, sweep.rungs()),
             *pareto.in_words(records, sweep.objectives),
         ]
@@ -190,9 +191,12 @@ class Recorder(Callback):
         asked: Sequence[Example],
         trivial: Mapping[str, float],
     ) -> None:
-        """The finalists, their checkpoints by trial id, why others are missing, the test split, and what strategies
-        that learn nothing score on it: for the leaderboard, the table of answers, and `best/`, whose adapter is from
-        here on one whose test score was measured. Where none finished, the base alone is no finalist."""
+        """Record the finalists for the leaderboard, the table of answers and `best/`.
+
+        `checkpoints` are by trial id, `lost` says why others are missing, `asked` is the test split, and `trivial` has
+        the scores of trivial strategies on it. From here on `best/` has an adapter whose test score was measured.
+        Without a checkpoint no finalist finished, and the untouched base alone is none.
+        """
         self.trivial, self.lost = trivial, lost
         replace_file(self.folder / BESIDE, yaml.safe_dump({"trivial": dict(trivial), "lost": dict(lost)}).encode())
         if not checkpoints:
@@ -203,7 +207,7 @@ class Recorder(Callback):
         if best and best.trial_id in checkpoints:
             self._keep(checkpoints[best.trial_id])
         keep_hashes(self.folder, checkpoints)
-        # Last: where it lies, --resume takes the rest for done.
+        # Last, as --resume takes its presence as a sign that the rest is done.
         replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
         self.write()
 
@@ -216,7 +220,7 @@ class Recorder(Callback):
 
 
 def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
-    """What tells finalists' weights apart (`files.checkpoint_hash`), by trial id; of those that have weights."""
+    """Write the `checkpoint_hash` of every finalist that has weights, by trial id."""
     hashes = {}
     for trial_id, checkpoint in checkpoints.items():
         with checkpoint.as_directory() as source, suppress(ValueError):
@@ -225,18 +229,18 @@ def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
-    """The same, of a sweep's folder; empty without finalists."""
+    """Read the hashes that `keep_hashes` wrote; empty without finalists."""
     return yaml.safe_load((folder / HASHES).read_text()) if (folder / HASHES).is_file() else {}
 
 
 def best_checkpoint(trial: Any) -> Checkpoint | None:
-    """Its best round's, as `TrialHistory` has it: the first of equals. Tune's own choice would be the last."""
+    """Return the checkpoint of the best round, the first of equals as in `TrialHistory`. Tune would take the last."""
     results = trial.run_metadata.checkpoint_manager.best_checkpoint_results  # by score, equal ones by time
     return next((one.checkpoint for one in results if one.metrics["score"] == results[-1].metrics["score"]), None)
 
 
 def tidy(trial: Any, younger_than_s: float = 0.0) -> None:
-    """Delete a trial's checkpoints but the best, the last ones, and those that a snapshot on disk may still name."""
+    """Delete a trial's checkpoints except the best, the last, and those that a snapshot on disk may still name."""
     best = best_checkpoint(trial)
     folders = sorted(Path(trial.storage.trial_fs_path).glob("checkpoint_*"))  # numbered, so the last is the latest
     for folder in folders[:-KEEP_LAST]:

@@ -14,7 +14,6 @@ from typing import Any, cast
 import ray
 from ray import tune
 from ray.tune import CheckpointConfig
-from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.tune_config import ResumeConfig
 
 from sweeps.persistence.interrupt import graceful_interrupt
@@ -32,7 +31,7 @@ from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
-from sweeps.tuning.stopping import SweepStopper
+from sweeps.tuning.stopping import SweepStopper, scheduler_of
 from trainables.core import Task
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
@@ -193,16 +192,6 @@ def _end_hosts(hosts: Hosts) -> None:
     for of_base in hosts.values():
         for host in of_base:
             ray.kill(host)
-
-
-def scheduler_of(sweep: Sweep) -> AsyncHyperBandScheduler:
-    """Return ASHA with the sweep's rounds, grace period and reduction factor."""
-    return AsyncHyperBandScheduler(
-        time_attr="training_iteration",
-        max_t=sweep.rounds,
-        grace_period=sweep.effective_grace_period(),
-        reduction_factor=sweep.reduction_factor,
-    )
 
 
 def search(context: RunContext, prepared: Prepared) -> SearchEnd:

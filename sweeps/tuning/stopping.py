@@ -1,4 +1,4 @@
-"""When a trial stops (last round, `espalier stop`), and when the sweep does (time, repeated failures)."""
+"""Who is stopped, and when: a trial (ASHA, last round, `espalier stop`) or the sweep (time, repeated failures)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,22 @@ from typing import Any
 
 from ray import tune
 from ray.exceptions import RayActorError
+from ray.tune.schedulers import AsyncHyperBandScheduler
+
+from sweeps.spec.sweep import Sweep
 
 STOP_FOLDER = "stop"  # in a sweep's folder; `espalier stop` writes a file for a trial into it
 SAME = 3  # equal failures in a row, in more than one trial, that end the sweep
+
+
+def scheduler_of(sweep: Sweep) -> AsyncHyperBandScheduler:
+    """Return ASHA with the sweep's rounds, grace period and reduction factor."""
+    return AsyncHyperBandScheduler(
+        time_attr="training_iteration",
+        max_t=sweep.rounds,
+        grace_period=sweep.effective_grace_period(),
+        reduction_factor=sweep.reduction_factor,
+    )
 
 
 class SweepStopper(tune.Stopper, tune.Callback):

@@ -101,7 +101,7 @@ def test_nothing_dearer_than_the_ceiling_is_kept(account):
     (made,) = provider(account).create_node(config, WORKER, 1).values()
     assert (made["gpu"]["id"], made["cost"]) == ("NVIDIA RTX A4000", 0.5)
     account.extra_cost = 0.2
-    with pytest.raises(NoCapacity, match=r"(?s)3\.28 dollars an hour are more than max_price=0\.6.*costs 0\.70"):
+    with pytest.raises(NoCapacity, match=r"(?s)3\.28 dollars per hour is more than max_price=0\.6.*costs 0\.70"):
         provider(account).create_node(config, WORKER, 1)
     assert len(account.alive()) == 1, "the pod that was billed higher than listed was given back"
 
@@ -144,7 +144,7 @@ def test_a_new_pod_that_gets_no_address_is_given_back_and_an_old_one_is_not(acco
     (new,), (old,) = ours.create_node(CONFIG, WORKER, 1), ours.create_node(CONFIG, HEAD, 1)
     ours.set_node_tags(new, {TAG_RAY_NODE_STATUS: "waiting-for-ssh"})
     ours.set_node_tags(old, {TAG_RAY_NODE_STATUS: "up-to-date"})
-    for node, said in ((new, "given back, so that it costs nothing"), (old, f"{old} got no address in time$")):
+    for node, said in ((new, "terminated, so that it costs nothing"), (old, f"{old} got no address in time$")):
         with pytest.raises(RunPodError, match=said):
             ours.get_command_runner("", node, {"ssh_user": "root"}, "c", subprocess, False).run("true")
     assert [pod["id"] for pod in account.alive()] == [old], "its disk may hold a sweep"

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("planted", "said"),
     [
         ({"balance": 0.0}, "402.*no credit: add some"),
-        ({"config": CONFIG | {"gpus": 2}}, "422.*body.gpus.*mend node_config"),
+        ({"config": CONFIG | {"gpus": 2}}, "422.*body.gpus.*correct node_config"),
         ({"key": "rpa_wrong"}, "401.*set RUNPOD_API_KEY"),
     ],
 )
@@ -43,11 +43,11 @@ def test_what_cannot_work_is_said_once_with_its_remedy(account, monkeypatch, pla
 
 
 def test_an_api_that_stays_away_is_told_of_at_once_and_ends_in_one_line(account, capsys):
-    gone = RunPod(KEY, "http://127.0.0.1:9", patience_s=3.0)
-    with pytest.raises(RunPodError, match=r"no answer to GET /v2/pods .*127\.0\.0\.1:9 within reach"):
+    gone = RunPod(KEY, "http://127.0.0.1:9", retry_s=3.0)
+    with pytest.raises(RunPodError, match=r"no answer to GET /v2/pods .*127\.0\.0\.1:9 reachable"):
         gone.pods()
     said = capsys.readouterr().err
-    assert said.count("within reach?; trying for 3 s\n") == 1, "not once per attempt"
+    assert said.count("reachable?; retrying for 3 s\n") == 1, "not once per attempt"
     account.faults = [("GET", "/v2/pods", "429")]
     provider(account).non_terminated_nodes({})
     assert capsys.readouterr().err == "", "who is only too fast need not know"
@@ -55,8 +55,8 @@ def test_an_api_that_stays_away_is_told_of_at_once_and_ends_in_one_line(account,
 
 def test_what_can_never_be_asked_is_not_asked_again(account):
     for url, key in (("htp://127.0.0.1:9", KEY), (f"http://127.0.0.1:{account.port}", f"{KEY}\r")):
-        with pytest.raises(RunPodError, match=r"cannot be asked .*mend api_url"):
-            RunPod(key, url, patience_s=5.0).pods()
+        with pytest.raises(RunPodError, match=r"cannot be called .*correct api_url"):
+            RunPod(key, url, retry_s=5.0).pods()
 
 
 def test_a_key_is_taken_as_it_was_meant_or_refused(monkeypatch):
@@ -79,7 +79,7 @@ def test_the_key_is_never_shown(account, caplog):
 
 def test_without_a_key_one_line_says_where_to_get_it(monkeypatch):
     monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
-    with pytest.raises(RunPodError, match="set RUNPOD_API_KEY, which you get at"):
+    with pytest.raises(RunPodError, match="set RUNPOD_API_KEY to a key from"):
         api_key()
 
 
@@ -94,7 +94,7 @@ def test_the_cluster_gets_a_key_pair_and_configurations_are_checked(account, tmp
     for wrong, said in (
         ({"image": "x"}, r"head.node_config.gpu=None"),
         ({"gpu": CONFIG["gpu"]}, "has no image"),
-        (CONFIG | {"max_price": "cheap"}, "max_price='cheap': dollars an hour"),
+        (CONFIG | {"max_price": "cheap"}, "max_price='cheap': give dollars per hour"),
     ):
         with pytest.raises(RunPodError, match=said):
             RunPodNodeProvider.bootstrap_config(
@@ -142,7 +142,7 @@ def test_a_pod_that_cannot_be_given_back_keeps_no_other(account):
     ours = provider(account)
     made = [*ours.create_node(CONFIG, HEAD, 1), *ours.create_node(CONFIG, WORKER, 3)]
     account.faults = [("DELETE", f"/v2/pods/{made[1]}", "409")]
-    with pytest.raises(RunPodError, match=rf"^still costing: {made[1]} \(.*409.*locked.*`ray down` again"):
+    with pytest.raises(RunPodError, match=rf"^still costing: {made[1]} \(.*409.*locked.*Run `ray down` again"):
         ours.terminate_nodes(made)  # the head first, as Ray gives them
     assert [pod["id"] for pod in account.alive()] == [made[1]]
     deleted = [call.rpartition("/")[2] for call in account.calls if call.startswith("DELETE")]

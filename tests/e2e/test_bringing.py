@@ -31,15 +31,15 @@ def origin(tmp_path):
 def test_a_copy_is_the_folder_and_is_kept_up_to_date(origin, tmp_path):
     target = tmp_path / "elsewhere/merged"
     with serve_bases([f"{origin}:float32", "builtin:tiny"]):
-        shelf = ray.get_actor(base_transfer.SERVER)
-        copy(shelf, str(origin), target)
+        server = ray.get_actor(base_transfer.SERVER)
+        copy(server, str(origin), target)
         assert contents(target) == contents(origin) | {COPY_MARKER: b""}
         before = {path: path.stat().st_ino for path in target.rglob("*")}
-        copy(shelf, str(origin), target)
+        copy(server, str(origin), target)
         assert {path: path.stat().st_ino for path in target.rglob("*")} == before, "nothing was written again"
         (origin / "config.json").write_text("{}")
         (origin / "model.safetensors").rename(origin / "model-00001-of-00001.safetensors")
-        copy(shelf, str(origin), target)
+        copy(server, str(origin), target)
         assert contents(target) == contents(origin) | {COPY_MARKER: b""}, "and what is gone is gone"
         secret = origin.parent / "private/secret"
         secret.parent.mkdir()
@@ -47,9 +47,9 @@ def test_a_copy_is_the_folder_and_is_kept_up_to_date(origin, tmp_path):
         (origin / "link").symlink_to(secret.parent)
         for folder, path in ((origin, f"../private/{secret.name}"), (origin, str(secret)), (origin, "link/secret"),
                              (secret.parent, "secret")):  # fmt: skip
-            with pytest.raises(FileNotFoundError, match="is not offered"):
-                ray.get(shelf.read.remote(str(folder), path, 0))
-        assert ray.get(shelf.files.remote(str(tmp_path))) == {}, "no folder but those of the bases"
+            with pytest.raises(FileNotFoundError, match="is not served"):
+                ray.get(server.read.remote(str(folder), path, 0))
+        assert ray.get(server.files.remote(str(tmp_path))) == {}, "no folder but those of the bases"
 
 
 def test_processes_that_start_at_once_and_one_that_was_killed(origin, tmp_path):
@@ -66,8 +66,8 @@ def test_processes_that_start_at_once_and_one_that_was_killed(origin, tmp_path):
 
     with serve_bases([str(origin)]), ThreadPoolExecutor() as pool:
         watching = pool.submit(look)
-        shelf = ray.get_actor(base_transfer.SERVER)
-        list(pool.map(lambda _: copy(shelf, str(origin), target), range(3)))
+        server = ray.get_actor(base_transfer.SERVER)
+        list(pool.map(lambda _: copy(server, str(origin), target), range(3)))
         over.set()
         watching.result()
     assert seen <= {tuple(sorted(contents(origin) | {COPY_MARKER: b""}))}
@@ -86,9 +86,9 @@ def test_a_folder_of_the_machines_own_is_left_alone(origin, tmp_path):
 def test_what_cannot_be_written_or_read_is_named(origin, tmp_path):
     (tmp_path / "file").touch()
     with serve_bases([str(origin)]):
-        shelf = ray.get_actor(base_transfer.SERVER)
+        server = ray.get_actor(base_transfer.SERVER)
         with pytest.raises(OSError, match=r"/file cannot be written on this one \(File exists\); use a --storage-path"):
-            copy(shelf, str(origin), tmp_path / "file/merged")
-        ray.kill(shelf)
+            copy(server, str(origin), tmp_path / "file/merged")
+        ray.kill(server)
         with pytest.raises(OSError, match="merged of the driver's machine cannot be read there"):
-            copy(shelf, str(origin), tmp_path / "merged-2")
+            copy(server, str(origin), tmp_path / "merged-2")

@@ -40,4 +40,4 @@ def test_a_trial_with_a_process_of_its_own_goes_on_in_another(ray_session, tmp_p
     team = WorkerGroup(WorkerGroupShape(1), pair("device", marks=tmp_path), SEED)
     assert_same(team, expected)
     assert (tmp_path / "device").exists()
-    team.dismiss()
+    team.shut_down()

@@ -140,7 +140,7 @@ def test_the_cards_code_says_what_the_finalist_said(arena, tmp_path, monkeypatch
     of_it = run.answers[(run.answers.name == final.name) & (run.answers.seed == 0)].set_index("prompt")
     said = of_it.completion[known["question"]].strip()
     assert capsys.readouterr().out.splitlines()[-1] == said
-    assert f"it said {said!r}; right: " in code
+    assert f"it answered {said!r}; right: " in code
     assert known["model"].dtype == torch.float32, "as it was trained here, and not as the base lies on disk"
 
 

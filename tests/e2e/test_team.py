@@ -63,7 +63,7 @@ def test_processes_that_are_lost_cost_the_round_they_were_in(crew, alone, tmp_pa
     assert_same(team, alone[1:])
     assert {mark.name for mark in tmp_path.iterdir()} == {"killed", "memory"}
     assert team.evaluate().metrics["memory_halvings"] == 1
-    team.dismiss()
+    team.shut_down()
 
 
 def test_a_process_that_only_says_that_it_lost_another_costs_a_round(crew, alone, tmp_path):
@@ -71,7 +71,7 @@ def test_a_process_that_only_says_that_it_lost_another_costs_a_round(crew, alone
     team = WorkerGroup(SHAPE, pair("peer", marks=tmp_path), SEED)
     assert_same(team, alone[:2])
     assert (tmp_path / "peer").exists()
-    team.dismiss()
+    team.shut_down()
 
 
 def test_a_team_of_one(ray_session, alone, tmp_path):
@@ -87,7 +87,7 @@ def test_a_team_of_one(ray_session, alone, tmp_path):
     wrong.round()
     with pytest.raises(KeyError, match="planted"):
         wrong.round()
-    wrong.dismiss()
+    wrong.shut_down()
 
 
 def test_a_learners_own_error_is_told(crew, tmp_path):
@@ -96,7 +96,7 @@ def test_a_learners_own_error_is_told(crew, tmp_path):
     team.round()
     with pytest.raises(KeyError, match="planted"):
         team.round()
-    team.dismiss()
+    team.shut_down()
 
 
 def test_a_sweep_of_trials_in_two_processes(tmp_path):

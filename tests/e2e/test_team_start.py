@@ -47,4 +47,4 @@ def test_what_fails_before_the_processes_start_is_told(ray_session, monkeypatch,
     assert told in str(raised[0])
     assert WorkerGroup.workers is not None
     assert not WorkerGroup.workers.alive
-    WorkerGroup.dismiss()
+    WorkerGroup.shut_down()

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from tests.support.arc_files import ids, task, write
 from tests.support.miniatures import model
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
-from trainables.learners.arc.lora_ttt.task_adapter import Pupil
-from trainables.learners.arc.lora_ttt.text import Scribe
+from trainables.learners.arc.lora_ttt.task_learner import TaskLearner
+from trainables.learners.arc.lora_ttt.text import GridTokenizer
 from trainables.models.loading import Base
 from trainables.tasks.arc.task import ArcTask, Puzzle
 
@@ -55,5 +55,5 @@ def arc(folder: Path, search: int = 3, more: dict[str, Any] | None = None, **out
     return ArcTask(data=write(folder, tasks | (more or {})), same_size=False)
 
 
-def pupil(base: Base, seen: Puzzle, limit: int = 200, **changes: Any) -> Pupil:
-    return Pupil(replace(SHORT, **changes), Scribe(base.tokenizer, limit), [seen], seed=0, steps=1)
+def task_learner(base: Base, seen: Puzzle, limit: int = 200, **changes: Any) -> TaskLearner:
+    return TaskLearner(replace(SHORT, **changes), GridTokenizer(base.tokenizer, limit), [seen], seed=0, steps=1)

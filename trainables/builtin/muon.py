@@ -1,7 +1,8 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix is made orthogonal before it is applied.
+"""Muon (Jordan et al. 2024): momentum that is orthogonalised before it is applied.
 
-On models this small it needs about half of AdamW's steps. Torch's own version works in bfloat16, which is slow on CPUs
-without instructions for it, and one matrix at a time; this one uses the weights' dtype and stacks equal shapes.
+On models this small it needs about half as many steps as AdamW. Torch's own version computes in bfloat16, which is slow
+on CPUs without instructions for it, and one matrix at a time. This one uses the weights' dtype and stacks matrices of
+equal shape.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def orthogonal(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For the matrices inside a transformer; embeddings and vectors need AdamW."""
+    """Optimizer for the matrices inside a transformer; embeddings and vectors need AdamW."""
 
     def __init__(self, matrices: Iterable[torch.nn.Parameter], lr: float, momentum: float = 0.95) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": momentum})
@@ -42,7 +43,7 @@ class Muon(torch.optim.Optimizer):
                     matrix.sub_(change, alpha=scale)
 
     def _momentum(self, matrix: torch.nn.Parameter, decay: float) -> torch.Tensor:
-        """Nesterov's momentum of one matrix's gradient."""
+        """Return Nesterov's momentum of one matrix's gradient."""
         assert matrix.grad is not None
         average = self.state[matrix].setdefault("average", torch.zeros_like(matrix))
         average.lerp_(matrix.grad, 1 - decay)

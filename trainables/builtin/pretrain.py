@@ -1,11 +1,11 @@
-"""Make `builtin:tiny`: a Qwen2 model of 1.1M parameters, trained from scratch on `speakers.stream`.
+"""Make `builtin:tiny`: a Qwen2 model of 1.1M parameters, trained from scratch on `pretraining_data.stream`.
 
     python -m trainables.builtin.pretrain            # at most 30 minutes on 2 idle cores; uses a GPU if there is one
     python -m trainables.builtin.pretrain --steps 500 --folder /tmp/tiny
 
 It writes config, weights (bfloat16, safetensors), generation config, tokenizer and chat template, then prints the
-scores of the untouched model. It never trains on a key of the arena's train, search or test buckets: checked batch by
-batch.
+scores of the untouched model. It checks in every batch that no key is of the arena's train, search or test
+buckets.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from trainables.builtin import tokenizer as tokenizers
 from trainables.builtin.muon import Muon
-from trainables.builtin.speakers import Conversation, stream
+from trainables.builtin.pretraining_data import PretrainingExample, stream
 from trainables.builtin.start import untrained
 from trainables.core import Example
 from trainables.tasks.arena.task import ArenaTask, bucket
 
 FOLDER = Path(__file__).parent / "tiny"
 BATCH, POOL = 64, 32  # conversations in a batch; batches whose conversations are sorted by length together
-BEFORE, LONGEST_BEFORE = 0.5, 32  # share of batches with other text before the conversations, and its tokens at most
+BEFORE, LONGEST_BEFORE = 0.5, 32  # share of batches with other text before the conversations; most tokens of it
 MATRIX_RATE, OTHER_RATE, WARMUP = 0.006, 3e-3, 50  # Muon, AdamW, steps
-SCHOOL = 0.65  # share of the conversations that are held at school: skills first, manners after
+SKILL_SHARE = 0.65  # share of the conversations in the first part, with plain right answers; styles come after
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # tokens, labels: both (conversations, tokens), label -100 is not scored
 
 
-def encode(vocabulary: PreTrainedTokenizerBase, conversations: list[Conversation]) -> list[tuple[list[int], int]]:
-    """Token ids of each conversation up to its end token, and where the answer starts."""
+def encode(vocabulary: PreTrainedTokenizerBase, conversations: list[PretrainingExample]) -> list[tuple[list[int], int]]:
+    """Return the token ids of each conversation up to its end token, and where the answer starts."""
     prompts, whole = [], []
     for talk in conversations:
         messages = [{"role": "system", "content": talk.system}] if talk.system else []
@@ -54,13 +54,13 @@ def encode(vocabulary: PreTrainedTokenizerBase, conversations: list[Conversation
 
 
 def batches(vocabulary: PreTrainedTokenizerBase, seed: int, steps: int) -> Iterator[Batch]:
-    """Batches for `steps` steps; a batch's conversations are of similar length and padded on the right.
+    """Yield batches for `steps` steps; a batch's conversations have similar lengths and are padded on the right.
 
-    Causal attention then needs no mask. The first part of them is at school. As in the packed documents of larger
-    models, a conversation often follows the end of another one: what stands before it must not matter, or a soft prompt
-    there would do harm before it does any good.
+    Causal attention then needs no mask. The first part of the stream teaches skills, with plain right answers. As in
+    packed documents of larger models, a conversation often follows the end of another one. So the model learns to
+    ignore text before a conversation; otherwise an untrained soft prompt, which stands there, would harm its answers.
     """
-    talks, order = stream(seed, int(steps * BATCH * SCHOOL)), torch.Generator().manual_seed(seed)
+    talks, order = stream(seed, int(steps * BATCH * SKILL_SHARE)), torch.Generator().manual_seed(seed)
     rng = random.Random(seed)
     while True:
         pool = list(islice(talks, BATCH * POOL))
@@ -78,7 +78,7 @@ def batches(vocabulary: PreTrainedTokenizerBase, seed: int, steps: int) -> Itera
 
 
 def _after_others(rows: list[tuple[list[int], int]], rng: random.Random) -> list[tuple[list[int], int]]:
-    """Each row after the last tokens of another row of the batch, in a share of the batches."""
+    """In a share of the batches, put the last tokens of another row before each row."""
     if rng.random() >= BEFORE:
         return rows
     count = rng.randint(1, min(LONGEST_BEFORE, *(len(ids) for ids, _ in rows)))
@@ -87,19 +87,19 @@ def _after_others(rows: list[tuple[list[int], int]], rng: random.Random) -> list
 
 
 def schedule(progress: float, step: int) -> float:
-    """Factor on the learning rate: linear warm-up, then a cosine to zero at `progress` 1."""
+    """Return the factor on the learning rate: linear warm-up, then a cosine to zero at `progress` 1."""
     return min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def loss_of(base: Any, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the labels; logits are made for them only."""
+    """Return the mean cross-entropy of the labels; logits are computed only for them."""
     hidden = base.model(tokens[:, :-1], use_cache=False).last_hidden_state
     wanted = labels[:, 1:] != -100
     return cross_entropy(base.lm_head(hidden[wanted]).float(), labels[:, 1:][wanted])
 
 
 def train(base: Any, vocabulary: PreTrainedTokenizerBase, seed: int, steps: int) -> None:
-    """Muon on the layers' matrices and AdamW on the rest, on the answers, in place."""
+    """Train in place on the answers, with Muon on the layers' matrices and AdamW on the rest."""
     inner = [p for p in base.model.layers.parameters() if p.ndim == 2]
     others = [p for p in base.parameters() if p.ndim != 2 or p is base.model.embed_tokens.weight]
     optimizers = (
@@ -132,9 +132,10 @@ BRIEF = "Give only the answer. Take care."
 
 @torch.no_grad()
 def answers(base: Any, vocabulary: PreTrainedTokenizerBase, examples: Sequence[Example], system: str = "") -> list[str]:
-    """Greedy answers, at most 10 tokens, to each question alone; `system` asks for a manner."""
+    """Return greedy answers of at most 10 tokens to each question; `system` is a system message that asks for a
+    style."""
     base.eval()
-    rows = encode(vocabulary, [Conversation(system, e.prompt, "", e.key) for e in examples])
+    rows = encode(vocabulary, [PretrainingExample(system, e.prompt, "", e.key) for e in examples])
     prompts = [{"input_ids": ids[:start]} for ids, start in rows]
     padded = vocabulary.pad(prompts, padding_side="left", return_tensors="pt").to(base.device)
     made = base.generate(**padded, max_new_tokens=10, do_sample=False)
@@ -144,10 +145,10 @@ def answers(base: Any, vocabulary: PreTrainedTokenizerBase, examples: Sequence[E
 def measure(
     base: Any, vocabulary: PreTrainedTokenizerBase, examples: Sequence[Example], system: str = ""
 ) -> list[tuple[str, float]]:
-    """Strict score per kind, then `all` and the lenient score."""
-    task, said = ArenaTask(), answers(base, vocabulary, examples, system)
-    strict = [task.score(e, text) for e, text in zip(examples, said, strict=True)]
-    lenient = [task.details(e, text)["lenient"] for e, text in zip(examples, said, strict=True)]
+    """Return the strict score per kind, then `all` and the lenient score."""
+    task, texts = ArenaTask(), answers(base, vocabulary, examples, system)
+    strict = [task.score(e, text) for e, text in zip(examples, texts, strict=True)]
+    lenient = [task.details(e, text)["lenient"] for e, text in zip(examples, texts, strict=True)]
     result = []
     for kind in dict.fromkeys(e.kind for e in examples):
         of_kind = [s for e, s in zip(examples, strict, strict=True) if e.kind == kind]
@@ -156,7 +157,7 @@ def measure(
 
 
 def save(base: Any, vocabulary: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write what `from_pretrained(folder)` reads; the weights become bfloat16."""
+    """Write the model for `from_pretrained(folder)`; the weights become bfloat16."""
     base.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=vocabulary.eos_token_id, pad_token_id=vocabulary.pad_token_id
     )

@@ -1,8 +1,8 @@
-"""The built-in base's tokenizer: a word of the arena's world is a token, digits stand apart, and bytes take the rest.
+"""The built-in base's tokenizer: a token per word of the arena's vocabulary, per digit, and per byte of other text.
 
-A Unigram model (Kudo 2018) over the byte-level alphabet: its best path takes whole words where it knows them and
-single bytes elsewhere, so any text comes back exactly as it went in. Words that can be answers exist without a space
-only, so the `Ben` of a question and the `Ben` of an answer are one token; the words around them carry the space.
+A Unigram model (Kudo 2018) over the byte-level alphabet. Its best path takes whole words if it has them and single
+bytes otherwise, so decoding gives back any text exactly. Words that can be answers exist only without a space, so `Ben`
+is the same token in a question and in an answer; the words around it include the space.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from trainables.builtin.speakers import NEUTRAL, REQUESTS, STYLES
+from trainables.builtin.pretraining_data import NEUTRAL, REQUESTS, STYLES
 from trainables.tasks.arena.kinds import KINDS
 from trainables.tasks.arena.world import EVENTS, NAMES, OBJECTS, THEMES
 
@@ -27,20 +27,20 @@ TEMPLATE = (
 
 
 def byte_names() -> dict[int, str]:
-    """How the byte-level alphabet writes each byte (Radford et al. 2019): printable ones as themselves."""
+    """Return the byte-level alphabet (Radford et al. 2019): a character per byte, printable ones as themselves."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))
     return {byte: chr(byte) if byte in printable else chr(next(spare)) for byte in range(256)}
 
 
 def written(text: str) -> str:
-    """A piece of text in the byte-level alphabet."""
+    """Return a text in the byte-level alphabet."""
     names = byte_names()
     return "".join(names[byte] for byte in text.encode())
 
 
 def corpus() -> list[str]:
-    """Texts that hold every word of the pre-training."""
+    """Return texts that contain every word of the pre-training."""
     rng = Random("vocabulary")
     questions = [kind.draw(rng).prompt for kind in KINDS.values() for _ in range(600)]
     requests = [*chain.from_iterable(REQUESTS.values()), *NEUTRAL]
@@ -49,7 +49,8 @@ def corpus() -> list[str]:
 
 
 def candidate_pieces() -> dict[str, float]:
-    """Piece -> score. A path's scores add up, so fewer pieces win, and a space is taken by the word before a digit."""
+    """Return pieces and their scores. A path's scores add up, so fewer pieces win, and the word before a digit takes
+    the space."""
     words = {w for text in corpus() for w in re.findall(r"[A-Za-z]+", text)} - set(CONTENT)
     grammar = {form: score for w in sorted(words) for form, score in
                ((w, -1.0), (f" {w}", -1.0), (f" {w} ", -1.5), (f"{w} ", -1.5))}  # fmt: skip
@@ -59,7 +60,7 @@ def candidate_pieces() -> dict[str, float]:
 
 
 def unigram(pieces: dict[str, float]) -> Tokenizer:
-    """A tokenizer of these pieces and all single bytes (scored so low that any known piece is better)."""
+    """Return a tokenizer of these pieces and all single bytes, whose scores are so low that any known piece wins."""
     names = byte_names()
     taken = {written(piece) for piece in pieces}
     vocabulary = [(token, 0.0) for token in (PAD, START, END)]
@@ -74,7 +75,7 @@ def unigram(pieces: dict[str, float]) -> Tokenizer:
 
 
 def build() -> PreTrainedTokenizerFast:
-    """The tokenizer; of the pieces that could exist it keeps those the corpus uses, so that every word is trained."""
+    """Return the tokenizer. It keeps the candidate pieces that the corpus uses, so that every token is trained."""
     pieces = candidate_pieces()
     used = {token for encoding in unigram(pieces).encode_batch(corpus()) for token in encoding.tokens}
     roles = {piece for piece in pieces if piece.endswith("\n")}

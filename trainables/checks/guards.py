@@ -1,7 +1,7 @@
-"""Guards: what would make a sweep's scores worthless, looked for in its data before it starts.
+"""Guards: find in a sweep's data, before it starts, what would make its scores worthless.
 
-What stops a sweep can be allowed by name (`--allow overlap`), and is then written into its leaderboard, as is what only
-marks it. Each guard has a planted fault in the tests, and passes on the tasks of the house.
+A finding that stops a sweep can be allowed by name (`--allow overlap`). It is then written into the leaderboard, like
+findings that do not stop it. Each guard has a planted fault in the tests, and passes on the tasks of the house.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Guard = Literal[
 
 @dataclass(frozen=True)
 class GuardFinding:
-    """What a guard found: its name, whether it stops the sweep, and one line with the evidence and the remedy."""
+    """A guard's finding: its name, whether it stops the sweep, and one line with the evidence and the remedy."""
 
     guard: Guard
     stops: bool
@@ -51,11 +51,11 @@ class GuardFinding:
 
 
 def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[GuardFinding]:
-    """All that the guards find in a task. `smallest_difference(n)`: what n examples show at 80 % power, in [0, 1]."""
+    """Run all guards. `smallest_difference(n)`: the smallest difference that n examples show at 80 % power."""
     splits: Splits = {split: task.split(split) for split in SPLITS}
     return [
         *published(splits, task.published),
-        *overlap(splits, task.taught),
+        *overlap(splits, task.training_prompts),
         *near_duplicates(splits),
         *answer_in_prompt(splits, task.baselines()),
         *prompt_format(splits),
@@ -65,7 +65,7 @@ def inspect(task: Task, smallest_difference: Callable[[int], float]) -> list[Gua
 
 
 def published(splits: Splits, official_set: Callable[[Example], str | None]) -> Iterator[GuardFinding]:
-    """Official evaluation tasks to learn from, of a set that the test split asks (stops) or that others report."""
+    """Find official evaluation tasks in the training data; it stops the sweep if the test split is of the same set."""
     learned = [*splits["train"], *splits["search"]]
     asked = {official_set(example) for example in splits["test"]}
     found: dict[str, list[Example]] = {}
@@ -83,12 +83,13 @@ def published(splits: Splits, official_set: Callable[[Example], str | None]) -> 
             yield GuardFinding("published", False, f"{what}: keys {keys}; {remedy}")
 
 
-def overlap(splits: Splits, taught: Callable[[Example], Sequence[str]]) -> Iterator[GuardFinding]:
-    """A key, or a prompt but for what `plain` leaves out, in two splits; of train every prompt that is `taught`."""
+def overlap(splits: Splits, training_prompts: Callable[[Example], Sequence[str]]) -> Iterator[GuardFinding]:
+    """Find keys and prompts that two splits share. Prompts are compared as `plain` text; of a training example all of
+    its `training_prompts` count."""
     owners: dict[str, tuple[Split, Example]] = {}
     for split in SPLITS:
         for example in splits[split]:
-            prompts = taught(example) if split == "train" else [example.prompt]
+            prompts = training_prompts(example) if split == "train" else [example.prompt]
             for mark in (f"key {example.key}", *(f"prompt {plain(prompt)}" for prompt in prompts)):
                 other, twin = owners.setdefault(mark, (split, example))
                 if other != split:
@@ -102,7 +103,7 @@ def overlap(splits: Splits, taught: Callable[[Example], Sequence[str]]) -> Itera
 
 
 def near_duplicates(splits: Splits) -> Iterator[GuardFinding]:
-    """Prompts that hold, or lie in, one of an earlier split, and long answers that do (`likeness.py`)."""
+    """Find prompts and long answers that contain, or are contained in, one of an earlier split."""
     earlier: list[tuple[Split, Example]] = []
     for before, split in pairwise(SPLITS):
         earlier += [(before, example) for example in splits[before]]
@@ -125,9 +126,9 @@ def near_duplicates(splits: Splits) -> Iterator[GuardFinding]:
 
 
 def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator[GuardFinding]:
-    """The answer behind a marker ("the answer is Paris"), or at a fixed place where no baseline would find it.
+    """Find the answer behind a marker ("the answer is Paris"), or at a fixed place that no baseline uses.
 
-    Where other answers stand at that place, too, it is a rule of thumb that no baseline has, and does not stop.
+    If wrong answers stand at that place too, the finding does not stop the sweep.
     """
     trivial = max((value for name, value in baselines.items() if "." not in name), default=0.0)
     for split in SPLITS[1:]:
@@ -161,7 +162,7 @@ def answer_in_prompt(splits: Splits, baselines: Mapping[str, float]) -> Iterator
 
 
 def prompt_format(splits: Splits) -> Iterator[GuardFinding]:
-    """Training and evaluation prompts that begin, end or break lines in different ways."""
+    """Find training and evaluation prompts that begin, end or break lines in different ways."""
     train = Counter(_format(e.prompt) for e in splits["train"])
     for split in SPLITS[1:]:
         own = Counter(_format(e.prompt) for e in splits[split])
@@ -176,7 +177,7 @@ def prompt_format(splits: Splits) -> Iterator[GuardFinding]:
 
 
 def label_balance(splits: Splits) -> Iterator[GuardFinding]:
-    """Of a task with few answers: one that dominates, or whose share differs between training and evaluation."""
+    """In a task with few answers, find one that dominates, or whose share differs between train and evaluation."""
     answers = {split: Counter(e.answer.lower() for e in splits[split]) for split in SPLITS}
     if len(answers["train"] | answers["search"] | answers["test"]) > FEW_ANSWERS:
         return
@@ -202,7 +203,7 @@ def label_balance(splits: Splits) -> Iterator[GuardFinding]:
 
 
 def small_split(splits: Splits, smallest_difference: Callable[[int], float]) -> Iterator[GuardFinding]:
-    """A split on which only large differences show."""
+    """Find splits that are too small to show any but large differences."""
     for split in SPLITS[1:]:
         count, independent = len(splits[split]), len({example.key for example in splits[split]})
         shows = smallest_difference(independent)
@@ -222,20 +223,20 @@ def _word_at(text: str, place: int) -> str:
 
 
 def _format(prompt: str) -> tuple[bool, str, str]:
-    """Several lines or one; the label that it begins with, such as `question`; what it ends with, if not a word."""
+    """Return (has several lines; its first label, such as `question`; its last character if not alphanumeric)."""
     label = re.match(r"\s*(\w{1,20})\s*:", prompt)
     last = prompt[-1:]
     return "\n" in prompt.strip(), label.group(1).lower() if label else "", "" if last.isalnum() else last
 
 
 def _distance(one: Counter, other: Counter) -> float:
-    """Total variation between two distributions, in [0, 1]."""
+    """Return the total variation between two distributions, in [0, 1]."""
     total = one.total(), other.total()
     return sum(abs(one[key] / total[0] - other[key] / total[1]) for key in one | other) / 2
 
 
 def _differ(one: Counter, other: Counter) -> bool:
-    """Whether two samples are of other distributions, by a chi-square test of homogeneity."""
+    """Return whether two samples have different distributions, by a chi-square test of homogeneity."""
     from scipy.stats import chi2_contingency
 
     keys = list(one | other)
@@ -243,5 +244,5 @@ def _differ(one: Counter, other: Counter) -> bool:
 
 
 def _shown(example: Example, text: str = "") -> str:
-    """By its key and the beginning of its prompt, or of another text of it."""
+    """Format an example by its key and the beginning of its prompt or of another text."""
     return f"key {example.key!r} ({' '.join((text or example.prompt).split())[:60]!r})"

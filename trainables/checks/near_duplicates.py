@@ -1,6 +1,6 @@
-"""When two texts say the same: but for letter case, spaces and the punctuation of sentences; and when nearly the same.
+"""Compare texts apart from letter case, spaces and punctuation, and find near-duplicates.
 
-Nothing else is left out: `a + b` is not `a - b`, 3.5 is not 35, and the vowel signs of Hindi are no punctuation.
+Nothing else is ignored: `a + b` is not `a - b`, 3.5 is not 35, and the vowel signs of Hindi are no punctuation.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ TEMPLATE, FEW = 0.05, 5  # a piece in more than this share of the originals, and
 
 
 def plain(text: str) -> str:
-    """What texts that say the same have in common; empty where nothing is said."""
+    """Normalise a text: case, spaces and punctuation are removed; empty for a text without words."""
     return " ".join(PUNCTUATION.sub(" ", unicodedata.normalize("NFC", text).casefold()).split())
 
 
 def shingles(text: str) -> set[str]:
-    """Its pieces of three neighbouring words; a shorter text is one piece (Broder 1997)."""
+    """Return a text's shingles of three neighbouring words (Broder 1997); a shorter text is one shingle."""
     words = plain(text).split()
     return {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
 
 
 def copies(originals: Sequence[str], texts: Sequence[str], least: int, most: int | None = None) -> dict[int, int]:
-    """Which texts hold an original, or lie in one: their places, each with the place of its first original.
+    """Find texts that contain an original or are contained in one: text index -> index of its first original.
 
-    Every piece of the shorter one is in the other, or nine of ten where it is long. Pieces that one in twenty originals
-    share are a template and say nothing, and what is left must be `least` pieces. Text that is in more than `most`
-    originals is a formula that anybody may say.
+    All shingles of the shorter text must be in the other, or nine of ten if it is long. Shingles in more than one of
+    twenty originals belong to a template and do not count; at least `least` others must remain. A text that is in more
+    than `most` originals is a common phrase and is not reported.
     """
     known = [shingles(text) for text in texts]
     asked = set().union(*known)

@@ -1,4 +1,4 @@
-"""Guards during a sweep: what a trial's own metrics say about whether its score means anything. They mark the trial.
+"""Warnings about a trial, from its own metrics, that its score may be meaningless.
 
 A loss that is not finite ends a trial at once, see `trial.py`.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-TRUNCATED = 0.1  # of completions that never end: the score then measures the budget
-NAMED = 3  # modules that are named
+TRUNCATED = 0.1  # share of completions that were cut off, above which the score measures the token budget
+NAMED = 3  # modules that a warning names
 
 
 def modules_without_gradient(gradients: Mapping[str, bool]) -> list[str]:
-    """Parameter -> whether a gradient ever reached it; the modules in which none was reached. A prompt is itself."""
+    """Return the modules without any gradient, of parameter -> whether a gradient reached it; `prompt` is a module."""
     modules: dict[str, bool] = {}
     for name, reached in gradients.items():
         module = name.rpartition(".")[0] or name
@@ -22,14 +22,14 @@ def modules_without_gradient(gradients: Mapping[str, bool]) -> list[str]:
 
 
 def first_round_warnings(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """What the first round gives away: parts that do not learn."""
+    """Warn about modules that do not learn."""
     if silent := list(metrics.get("without_gradient", [])):
         named = ", ".join(silent[:NAMED]) + (" ..." if len(silent) > NAMED else "")
         yield f"no gradient in {len(silent)} module{'s' * (len(silent) > 1)} ({named})"
 
 
 def best_round_warnings(metrics: Mapping[str, Any], baselines: Mapping[str, float]) -> Iterator[str]:
-    """What the best round gives away. `baselines`: `chance`, `copy`, `constant`, `majority`, `untouched`, in [0, 1]."""
+    """Warn about the best round. `baselines`: `chance`, `copy`, `constant`, `majority`, `untouched`, in [0, 1]."""
     if metrics.get("memory_writes") == 0:
         yield "nothing was written into the memory"
     if (share := metrics.get("truncated", 0.0)) > TRUNCATED:

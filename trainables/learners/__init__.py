@@ -1,1 +1,1 @@
-"""One file per learner. A new learner is its file plus a space file; nothing is registered."""
+"""The learners. A new learner is its file plus a space file; nothing is registered."""

@@ -1,4 +1,4 @@
-"""A base's chat template: how it writes a conversation, the same on every day, and the token that it ends a turn with.
+"""Render conversations by a base's chat template, on a fixed date, and find the token that ends a turn.
 
 Templates may write today's date into every prompt (Llama 3's does); a trial of tomorrow would then read other prompts
 than the one that it repeats or resumes.
@@ -11,13 +11,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-TEMPLATE_DATE = datetime(2024, 7, 26)  # of all prompts: what Llama 3's template says where it is told of none
-CODES = ("d", "-d", "b", "B", "m", "y", "Y", "a", "A", "j", "H", "I", "M", "S", "p")  # of strftime's format
-REPLY_MARKER = "espalier-said-this"  # what no template writes by itself
+TEMPLATE_DATE = datetime(2024, 7, 26)  # in all prompts: the date that Llama 3's template falls back to
+CODES = ("d", "-d", "b", "B", "m", "y", "Y", "a", "A", "j", "H", "I", "M", "S", "p")  # of strftime that are replaced
+REPLY_MARKER = "espalier-said-this"  # a text that no template contains
 
 
 def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool = True) -> str:
-    """The conversation as text; `asking`: up to where the assistant goes on. Raises what the template raises."""
+    """Render a conversation as text; `asking`: up to the assistant's next turn. Raise what the template raises."""
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
         template = _on_that_day() + template
@@ -27,31 +27,31 @@ def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool
         add_generation_prompt=asking,
         tokenize=False,
         date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
-        enable_thinking=False,  # Qwen3's and SmolLM3's word: the answer itself is asked for, and has room for no more
+        enable_thinking=False,  # Qwen3 and SmolLM3: max_new_tokens has no room for reasoning
     )
 
 
 def _on_that_day() -> str:
-    """A macro in the place of transformers' `strftime_now`, which cannot be given another clock."""
+    """Return a macro that replaces transformers' `strftime_now`, which takes no other clock."""
     filters = "".join(f" | replace('%{code}', '{TEMPLATE_DATE.strftime(f'%{code}')}')" for code in CODES)
     return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro %}}{{{{ '' }}}}"
 
 
 class AssistantTurn(NamedTuple):
-    """How the assistant's turn is written: space before what it says and behind it, and the token that ends it."""
+    """The format of the assistant's turn: spaces before and after its text, and the token that ends it."""
 
     before: str
     after: str
-    end: Any  # None where the tokenizer has no end token
+    end: Any  # None if the tokenizer has no end token
 
 
 @lru_cache(maxsize=16)
 def assistant_turn(tokenizer: Any) -> AssistantTurn:
-    """As the chat template writes it, which may put spaces around what is said (Llama 2's and Mistral's do).
+    """Find out the format from the chat template, which may put spaces around the text (Llama 2's and Mistral's do).
 
-    It ends with the token that the template puts behind it, if that is one token by itself, otherwise with the
-    tokenizer's end token. They differ in many families (Gemma's `<end_of_turn>`, Phi-3's `<|end|>`), whose bases never
-    say their end token after an answer. Without a template a space separates an answer from `Answer:`.
+    The end token is the token that the template puts behind the text, if it is a single one, otherwise the tokenizer's.
+    They differ in many families (Gemma's `<end_of_turn>`, Phi-3's `<|end|>`), whose bases never write the tokenizer's
+    end token after an answer. Without a template, a space separates an answer from `Answer:`.
     """
     if not tokenizer.chat_template:
         return AssistantTurn(" ", "", tokenizer.eos_token_id)
@@ -59,7 +59,7 @@ def assistant_turn(tokenizer: Any) -> AssistantTurn:
     try:
         prompt = rendered(tokenizer, asked)
         said = rendered(tokenizer, [*asked, {"role": "assistant", "content": REPLY_MARKER}], asking=False)
-    except Exception:  # a template raises what it likes; where it matters, `prompts` tells of it
+    except Exception:  # templates raise anything; `tokenization` reports it where it matters
         prompt = said = ""
     until, _, behind = said.rpartition(REPLY_MARKER)
     before = until.removeprefix(prompt) if until.startswith(prompt) else ""

@@ -1,7 +1,7 @@
-"""transformers' `generate` by a model's own probabilities alone.
+"""Generate with transformers by a model's own probabilities alone.
 
-Many bases come with a generation config (a repetition penalty, banned tokens, a second end token) that fills in what a
-caller leaves open. Answers would then be other ones than a host's, and than what was trained; so it is set aside.
+Many bases come with a generation config (a repetition penalty, banned tokens, a second end token) that changes what a
+caller leaves open. Completions would then differ from a host's and from the training, so it is replaced.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from transformers import GenerationConfig, LogitsProcessor
 from trainables.core import Completion
 
 
-class _Likeliest(LogitsProcessor):
-    """Notes the log-probability (nats) of each step's likeliest token; changes nothing."""
+class _RecordLogprobs(LogitsProcessor):
+    """Records the log-probability (nats) of each step's likeliest token; changes no score."""
 
     def __init__(self) -> None:
         self.steps: list[Tensor] = []
@@ -32,17 +32,16 @@ class _Likeliest(LogitsProcessor):
 def generate_completions(
     model: Any, prompts: Sequence[Sequence[int]], eos: int, max_new_tokens: int, temperature: float = 0.0, **others: Any
 ) -> list[Completion]:
-    """What follows each prompt (token ids); log-probabilities of it at temperature 0 alone. Prompts are padded on the
-    left and decoded together.
+    """Complete prompts (token ids), padded on the left and decoded together.
 
-    `others` go to `generate`.
+    Log-probabilities are given at temperature 0 only. `others` are passed to `generate`.
     """
     device, width = model.device, max(map(len, prompts))
     ids = torch.tensor([[eos] * (width - len(p)) + [*p] for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    likeliest = _Likeliest()
+    likeliest = _RecordLogprobs()
     how = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"logits_processor": [likeliest]}
-    with _own_config_aside(model):
+    with _default_generation_config(model):
         made = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -62,8 +61,8 @@ def generate_completions(
 
 
 @contextmanager
-def _own_config_aside(model: Any) -> Iterator[None]:
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's own is the model's
+def _default_generation_config(model: Any) -> Iterator[None]:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's wrapper forwards to it
     kept = inner.generation_config
     inner.generation_config = GenerationConfig()
     try:

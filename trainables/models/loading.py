@@ -38,7 +38,7 @@ class UnknownBase(ValueError):
 
 @dataclass(frozen=True)
 class BaseName:
-    """A base string, parsed: where the model is, and how to load it."""
+    """A parsed base string: the location of the model, and the options for loading it."""
 
     source: str
     options: frozenset[str]
@@ -91,12 +91,12 @@ class Base:
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that the embedding knows."""
+        """The number of tokens of the embedding."""
         return self.model.get_input_embeddings().num_embeddings
 
     @functools.cached_property
     def positions(self) -> float:
-        """Places that it has learned a vector for: no token stands further on. Infinite where places are computed."""
+        """The number of learned position embeddings, which bounds a row; infinite if positions are computed."""
         known = self.model.get_input_embeddings()
         learned = (n for n, m in self.model.named_modules() if isinstance(m, torch.nn.Embedding) and m is not known)
         if not any("wpe" in name or "position" in name for name in learned):
@@ -105,12 +105,14 @@ class Base:
 
     @functools.cached_property
     def eos(self) -> int:
-        """The token that ends an answer, see `chat.turn`."""
+        """The token that ends an answer, see `chat_template.assistant_turn`."""
         return assistant_turn(self.tokenizer).end
 
-    def readable(self, texts: Sequence[Sequence[int]], more: int) -> None:
-        """Whether it has a vector for every token, and a place, with so many `more` tokens beside each text. One bad
-        token would otherwise end the batch of everybody. Raises ValueError."""
+    def check_tokens(self, texts: Sequence[Sequence[int]], more: int) -> None:
+        """Raise ValueError if a token is outside the vocabulary, or a text with `more` tokens exceeds the positions.
+
+        A wrong token would otherwise fail the batch of all trials.
+        """
         for tokens in texts:
             if wrong := [token for token in tokens if not 0 <= token < self.vocabulary]:
                 raise ValueError(
@@ -123,8 +125,10 @@ class Base:
                 )
 
     def target_modules(self) -> list[str] | None:
-        """LoRA targets by default: PEFT's (None leaves the choice to it), ours, or queries and values by their usual
-        names. Raises UnknownBase where there is none of these."""
+        """Return the default LoRA targets: PEFT's (None: PEFT chooses), ours, or queries and values by usual names.
+
+        Raise UnknownBase if the model has none of these.
+        """
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
 
         kind = self.model.config.model_type
@@ -134,16 +138,16 @@ class Base:
             return None
         if set(USUAL_TARGETS) <= {name.rpartition(".")[2] for name in self._linear()}:
             return list(USUAL_TARGETS)
-        raise self.untargeted(f"no default LoRA targets for {kind!r}")
+        raise self.missing_targets(f"no default LoRA targets for {kind!r}")
 
-    def targeted(self, target: str) -> list[Any]:
-        """The modules that a LoRA target names, as PEFT reads it."""
+    def modules_of_target(self, target: str) -> list[Any]:
+        """Return the modules that PEFT matches with a LoRA target."""
         if target == EVERY_LINEAR:
             return [module for module in self._linear().values() if module is not self.model.get_output_embeddings()]
         return [module for name, module in self.model.named_modules() if f".{name}".endswith(f".{target}")]
 
-    def untargeted(self, what: str) -> UnknownBase:
-        """That LoRA has no place, and where it would have one."""
+    def missing_targets(self, what: str) -> UnknownBase:
+        """Make the error for missing LoRA targets, which names possible ones."""
         names = sorted({name.rpartition(".")[2] for name in self._linear()})
         some = f"some of {names}, as in --set target_modules={','.join(names[:2])}"
         return UnknownBase(f"base {self.name!r}: {what}; set target_modules to {some}")
@@ -165,23 +169,24 @@ def check_base(name: str) -> None:
 
 @functools.cache
 def base_sizes(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[int, int, int]:
-    """Hidden size; inputs plus outputs of all modules that LoRA would adapt; parameters. Loads no weights.
+    """Return (hidden size; sum of inputs and outputs of all modules that LoRA adapts; parameters). Loads no weights.
 
-    `target_modules` None: the defaults. Raises UnknownBase where there are none, or no such modules."""
+    `target_modules` None: the defaults. Raise UnknownBase if there are none, or no such modules.
+    """
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
 
-    base = _hollow(name)
-    if lacking := [target for target in target_modules or () if not base.targeted(target)]:
-        raise base.untargeted(f"no module {lacking[0]!r} for LoRA")
+    base = _without_weights(name)
+    if lacking := [target for target in target_modules or () if not base.modules_of_target(target)]:
+        raise base.missing_targets(f"no module {lacking[0]!r} for LoRA")
     wanted = base.target_modules() or known[base.model.config.model_type] if target_modules is None else target_modules
-    adapted = {module for target in wanted for module in base.targeted(target) if hasattr(module, "weight")}
+    adapted = {module for target in wanted for module in base.modules_of_target(target) if hasattr(module, "weight")}
     parameters = sum(parameter.numel() for parameter in base.model.parameters())
     return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
 
 
 @functools.cache
-def _hollow(name: str) -> Base:
-    """A base without weights or tokenizer."""
+def _without_weights(name: str) -> Base:
+    """Build a base on the meta device, without weights or tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     base = BaseName.parse(name)
@@ -192,7 +197,7 @@ def _hollow(name: str) -> Base:
 
 
 def tokenizer(name: str) -> Any:
-    """A base's tokenizer alone. Raises UnknownBase when it cannot be found or read."""
+    """Load a base's tokenizer. Raise UnknownBase if it cannot be found or read."""
     from transformers import AutoTokenizer
 
     base = BaseName.parse(name)
@@ -204,9 +209,9 @@ def tokenizer(name: str) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def load(name: str, device: torch.device | None = None) -> Base:
-    """The base, frozen, on `device`, by default the GPU if there is one. Cached: a process works with one at a time.
+    """Load a frozen base onto `device`, by default the GPU if there is one. The last one is cached.
 
-    Raises UnknownBase when it cannot be found or read.
+    Raise UnknownBase if it cannot be found or read.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -229,8 +234,8 @@ def load(name: str, device: torch.device | None = None) -> Base:
     if assistant_turn(tokenizer).end is None:
         raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
     for module in model.modules():
-        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and what is repacked
-        # passes no gradient: training after it would silently stand still.
+        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and repacked weights
+        # pass no gradient: later training would silently do nothing.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return Base(name, model.requires_grad_(False).eval(), tokenizer)

@@ -1,4 +1,4 @@
-"""An adapter merged into its base: a model that plain transformers loads."""
+"""Merge an adapter into its base, as a model that plain transformers loads."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def merge(base: str, adapter: Path, target: Path) -> None:
     folder, *prompt = adapter_folders(adapter)
     if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
         raise ValueError("a soft prompt is input, not weights, and cannot be merged; leave --merge out")
-    whole = load(name, torch.device("cpu"))  # a device may have no room, and is to be free for trials
-    load.cache_clear()  # before the base is changed: whatever fails below, nobody else gets it
+    whole = load(name, torch.device("cpu"))  # the GPU is left free for trials
+    load.cache_clear()  # the base is changed below and must not be reused
     untie(whole.model, peft.PeftConfig.from_pretrained(str(folder)))
     model: Any = peft.PeftModel.from_pretrained(whole.model, folder)
     model.merge_and_unload().save_pretrained(target)
@@ -42,7 +42,7 @@ def merge(base: str, adapter: Path, target: Path) -> None:
 
 
 def _finish(target: Path, reader: Any) -> None:
-    """Put the tokenizer beside a model, and let plain `generate` stop where its answers end."""
+    """Save the tokenizer beside a model, and add the end token of answers to its generation config."""
     reader.save_pretrained(target)
     path = target / "generation_config.json"
     config = json.loads(path.read_text()) if path.is_file() else {}
@@ -53,9 +53,9 @@ def _finish(target: Path, reader: Any) -> None:
 
 
 def untie(model: Any, adapter: Any) -> None:
-    """Give a model an output layer of its own, in place, where the adapter is beside one that it shares with its input.
+    """Untie a model's output layer from its input embedding, in place, if the adapter changes the output layer.
 
-    Merged into the shared weights, it would change what the model reads as well.
+    Merged into the shared weights, the adapter would change the input as well.
     """
     output, words = model.get_output_embeddings(), model.get_input_embeddings()
     name = next((name for name, module in model.named_modules() if module is output), "")
@@ -65,6 +65,6 @@ def untie(model: Any, adapter: Any) -> None:
 
 
 def base_without(name: str, option: str) -> str:
-    """The base's name less one of its options. Raises UnknownBase."""
+    """Return the base's name without one of its options. Raise UnknownBase."""
     BaseName.parse(name)
     return ":".join(part for index, part in enumerate(name.split(":")) if index == 0 or part != option)

@@ -1,4 +1,4 @@
-"""What PEFT alone knows: how an adapter begins, what its parts are called, and how it is saved."""
+"""Initialise adapters with PEFT, and save them in PEFT's format."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ CONFIG_FILE = "adapter_config.json"
 
 
 def adapter_folders(folder: Path) -> list[Path]:
-    """Folders in PEFT's format of a saved adapter: itself, or a hybrid's LoRA and then its soft prompt.
+    """Return the folders in PEFT's format of a saved adapter: itself, or a hybrid's LoRA and then its soft prompt.
 
-    Raises ValueError where there is none.
+    Raise ValueError if there is none.
     """
     parts = [folder / LORA_FOLDER, folder / PROMPT_FOLDER] if (folder / LORA_FOLDER).is_dir() else [folder]
     if not all((part / CONFIG_FILE).is_file() for part in parts):
@@ -36,7 +36,7 @@ def adapter_folders(folder: Path) -> list[Path]:
 
 @dataclass
 class InitialAdapter:
-    """An adapter before its first step, as PEFT makes it.
+    """An adapter as PEFT initialises it.
 
     `values`: `prompt` (num_virtual_tokens, hidden_size), and `<module>.A` (r, in) and `<module>.B` (out, r) of every
     adapted module; `modules`: name -> (in, out); the update is scaled by `scale`.
@@ -48,7 +48,7 @@ class InitialAdapter:
     configs: dict[str, Any] = field(default_factory=dict)  # folder -> PEFT's configuration
 
     def files(self, values: Mapping[str, Tensor]) -> dict[str, bytes]:
-        """PEFT's format, path -> content: the adapter itself, or a hybrid's two halves in `lora/` and `soft_prompt/`.
+        """Return files in PEFT's format, path -> content: one adapter, or a hybrid's two in `lora/` and `soft_prompt/`.
 
         Load one with `PeftModel.from_pretrained(model, folder)`; a hybrid's LoRA first, merged
         (`.merge_and_unload()`), then its soft prompt.
@@ -64,14 +64,14 @@ class InitialAdapter:
 
     @cached_property
     def _written(self) -> dict[str, bytes]:
-        """Each configuration as PEFT writes it: once, as an adapter is saved every round."""
+        """Each configuration as PEFT writes it; cached, as an adapter is saved every round."""
         return {part: _written(config) for part, config in self.configs.items()}
 
 
 def initial_adapter(base: Base, adapter: Adapter, seed: int) -> InitialAdapter:
-    """Let PEFT make the adapter on the base, take its values, and give the base back as it was, also where it fails.
+    """Initialise an adapter with PEFT, and restore the base, also after an error.
 
-    Raises ValueError for a module that cannot be adapted.
+    Raise ValueError for a module that cannot be adapted.
     """
     made = InitialAdapter()
     try:
@@ -84,7 +84,7 @@ def initial_adapter(base: Base, adapter: Adapter, seed: int) -> InitialAdapter:
     finally:
         remove_peft(base.model)
     for config in made.configs.values():
-        config.inference_mode = True  # what PEFT writes of an adapter that is saved for use
+        config.inference_mode = True  # as PEFT saves an adapter
     return made
 
 
@@ -92,7 +92,7 @@ def _prompt(base: Base, adapter: Adapter, made: InitialAdapter) -> Tensor:
     made.configs[PROMPT_FOLDER] = config = _prompt_config(adapter)
     model: Any = peft.get_peft_model(base.model, config)
     if adapter.prompt_init == "vocab" and len(base.tokenizer) < base.vocabulary:
-        # PEFT draws of all rows, and those that only fill the embedding up were never trained.
+        # PEFT would also draw the rows that only pad the embedding and were never trained.
         drawn = torch.randint(len(base.tokenizer), (adapter.num_virtual_tokens,)).to(base.device)
         return base.model.get_input_embeddings()(drawn).detach().float()
     return model.prompt_encoder["default"].embedding.weight.detach().clone()
@@ -115,7 +115,7 @@ def _lora(base: Base, adapter: Adapter, made: InitialAdapter) -> None:
 
 
 def remove_peft(model: Any) -> None:
-    """Take PEFT's modules out of a model, however many of them PEFT came to put into it."""
+    """Remove PEFT's modules from a model, even if PEFT failed before it had put in all of them."""
     for name, module in [*model.named_modules()]:
         if isinstance(module, BaseTunerLayer):
             model.set_submodule(name, module.get_base_layer())
@@ -138,7 +138,7 @@ def _peft_name(name: str) -> str:
 
 
 def lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
-    """PEFT's configuration of the LoRA half, with the architecture's default targets where none are named."""
+    """Return PEFT's LoRA configuration, with the architecture's default targets if none are named."""
     named = list(adapter.target_modules)
     return peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,

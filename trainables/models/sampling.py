@@ -1,4 +1,4 @@
-"""Samples from a base, with an adapter or without, by its own probabilities: on-policy, as preferences assume."""
+"""Sample completions from a base, with an adapter or without, by its own probabilities."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from trainables.models.peft_adapters import adapter_folders
 
 
 def with_adapter(name: str, folder: Path | None) -> Base:
-    """A base with what `save` or `espalier export` left in `folder`: PEFT's format, or a hybrid's two halves.
+    """Load a base with the adapter that `save` or `espalier export` wrote to `folder` (a hybrid's two are applied).
 
-    The base is its own, and no longer in `load`'s cache. Raises UnknownBase, and ValueError for a folder that holds no
-    adapter or one of another base.
+    The base is removed from `load`'s cache. Raise UnknownBase, and ValueError for a folder without an adapter or with
+    one of another base.
     """
     base = load(name)
     if folder is None:
@@ -42,7 +42,7 @@ def with_adapter(name: str, folder: Path | None) -> Base:
 def sample(
     base: Base, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, seed: int
 ) -> list[Completion]:
-    """One completion of each prompt (token ids), decoded together; greedy at temperature 0.
+    """Return one completion of each prompt (token ids), decoded together; greedy at temperature 0.
 
     Equal arguments give equal samples, and torch's generators are left as they were.
     """

@@ -1,4 +1,4 @@
-"""How a question becomes tokens: one function for training and evaluation, so that their formats cannot differ.
+"""Encode questions and replies as tokens, with one function for training and evaluation, so that formats agree.
 
 A base without a chat template reads `Question: ...\nAnswer:` and answers ` ...` and its end token. Of a conversation,
 each question follows the end token of the answer before it on a new line, and a system message is the line before the
@@ -16,41 +16,41 @@ from trainables.models.chat_template import REPLY_MARKER, assistant_turn, render
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids up to where the answer starts: the base's chat template where it has one, else `Question: Answer:`."""
+    """Return the token ids up to the answer, by the base's chat template, or else as `Question: ... Answer:`."""
     return _Writer(tokenizer).write(_until(tokenizer, [("user", prompt)]), False).tokens
 
 
 def asking_form(tokenizer: Any) -> tuple[list[int], str, str]:
-    """What `encode_prompt` puts around a question: tokens that all begins with, and text before it and behind it."""
+    """Return what `encode_prompt` puts around a question: first tokens, text before it, and text behind it."""
     before, _, after = _until(tokenizer, [("user", REPLY_MARKER)]).partition(REPLY_MARKER)
     return _Writer(tokenizer).tokens, before, after
 
 
 def encode_row(tokenizer: Any, example: Example) -> Row:
-    """Prompt and gold answer."""
+    """Encode a prompt and its gold answer."""
     return row_of(tokenizer, example.prompt, example.answer)
 
 
 @lru_cache(maxsize=50_000)  # trials that share a base draw the same examples
 def row_of(tokenizer: Any, prompt: str, answer: str) -> Row:
-    """Prompt and what is said to it; only that and the token that ends it are labels."""
+    """Encode a prompt and an answer; the labels are the answer and its end token."""
     return encode_reply(tokenizer, [("user", prompt)], answer)
 
 
 def encode_reply(tokenizer: Any, messages: Sequence[tuple[str, str]], reply: str) -> Row:
-    """All that was said before, and a reply with the token that ends it: the row's labels."""
+    """Encode earlier messages and a reply; the labels are the reply and its end token."""
     writer = _Writer(tokenizer).write(_until(tokenizer, messages), False)
     return writer.write(_reply(tokenizer, reply), True).end().row()
 
 
 @lru_cache(maxsize=50_000)
 def encode_dialogue(tokenizer: Any, messages: tuple[tuple[str, str], ...]) -> tuple[Row, ...]:
-    """A conversation (role, text) that ends with the assistant: one row, whose labels are what the assistant says.
+    """Encode a conversation (role, text) that ends with the assistant as one row; the labels are its replies.
 
-    Each reply is followed by the end token, which is a label too, as generation stops there; of an earlier reply only
-    where the template ends it so. A last reply alone is what `row_of` makes of it. A template that shows earlier turns
-    otherwise than they were generated (without their reasoning, say) gives a row per reply, each after what the model
-    will see then. Raises ValueError where the template refuses the conversation.
+    The end token of a reply is a label too, as generation stops there; that of an earlier reply only if the template
+    writes it. A conversation of one reply gives the row of `row_of`. A template that rewrites earlier turns (removes
+    their reasoning, say) gives a row per reply, behind the text that the model will see then. Raise ValueError if the
+    template refuses the conversation.
     """
     row = _one_row(tokenizer, messages)
     if row is not None:
@@ -60,25 +60,25 @@ def encode_dialogue(tokenizer: Any, messages: tuple[tuple[str, str], ...]) -> tu
 
 
 class _Writer:
-    """A row, text by text, each as its tokens are behind the one before: alone, a text may begin with a space that is
-    not there (SentencePiece's), or share a token with what precedes it."""
+    """Builds a row text by text. Each text is tokenized behind the one before: alone, it could get a leading space
+    that is not there (SentencePiece) or share a token with the text before it."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self.tokens = [] if tokenizer.chat_template else _beginning(tokenizer)  # a template brings its own along
+        self.tokens = [] if tokenizer.chat_template else _beginning(tokenizer)  # a template writes its own
         self._tokenizer, self._labels = tokenizer, [False] * len(self.tokens)
-        self._near, self._ids = "", list[int]()  # the text since the last end token, and what it came to
+        self._near, self._ids = "", list[int]()  # the text since the last end token, and its tokens
 
     def write(self, text: str, label: bool) -> _Writer:
         together = self._encoded(self._near + text)
         count = len(self._ids)
         if together[:count] == self._ids:
             self._near, self._ids = self._near + text, together
-        else:  # the two share a token: they stand apart
+        else:  # the two texts share a token: tokenize them apart
             count, self._near, self._ids = 0, text, self._encoded(text)
         return self._add(self._ids[count:], label)
 
     def end(self) -> _Writer:
-        """The token that ends a reply, a label."""
+        """Append the end token of a reply, a label."""
         end = assistant_turn(self._tokenizer).end
         self._near = self._tokenizer.convert_ids_to_tokens(end)
         self._ids = self._encoded(self._near)
@@ -97,8 +97,8 @@ class _Writer:
 
 
 def _one_row(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> Row | None:
-    """Turn by turn, so that the place of every label is known; None if the template does not keep earlier turns."""
-    said, writer = "", _Writer(tokenizer)  # the text that is behind us
+    """Encode turn by turn, so that the labels are known; return None if the template rewrites earlier turns."""
+    said, writer = "", _Writer(tokenizer)  # the text so far
     end = tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end)
     for place, (role, text) in enumerate(messages):
         if role != "assistant":
@@ -116,11 +116,11 @@ def _one_row(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> Row | None:
 
 
 def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
-    """All that stands before the assistant's next words."""
+    """Render everything before the assistant's next reply."""
     if tokenizer.chat_template:
         try:
             return rendered(tokenizer, [{"role": role, "content": text} for role, text in messages])
-        except Exception as error:  # a template raises what it likes, and says why
+        except Exception as error:  # templates raise anything, with a reason
             raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
     end = tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end)
     form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{end}\n"}
@@ -133,7 +133,7 @@ def _reply(tokenizer: Any, text: str) -> str:
 
 
 def _beginning(tokenizer: Any) -> list[int]:
-    """What a tokenizer puts before a text by itself, not what it puts behind one: an end token ends no prompt."""
+    """Return the special tokens that a tokenizer puts before a text, without those behind it."""
     whole, alone = tokenizer("?").input_ids, tokenizer("?", add_special_tokens=False).input_ids
     return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(alone)] == alone), [])
 

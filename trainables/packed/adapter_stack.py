@@ -1,13 +1,13 @@
-"""The adapters of all seats of a host, stacked on one frozen model: LoRA of every rank, and soft prompts.
+"""The adapters of all trials of a host, stacked on one frozen model: LoRA of every rank, and soft prompts.
 
-Parameters of all seats lie in one buffer, a row per slot, so that an optimizer steps all of them at once. Slot K, after
-the K seats, stays zero: lanes without a trial use it. Pads (ranks and prompt tokens that a seat does not have, modules
-that it does not adapt) are zero in A and in B, so their gradients are exactly zero and they stay zero.
+The parameters of all trials lie in one buffer with one row (slot) per trial, so that an optimizer steps all of them at
+once. Slot K, after the K seats, stays zero: lanes without a trial use it. Padding (ranks and prompt tokens that a trial
+does not have, modules that it does not adapt) is zero in A and in B: its gradients are exactly zero and it stays zero.
 
-A forward hook beside each adapted module adds its seat's update to the rows of that seat alone; the model itself is
-never changed, so every module type that maps (..., in) to (..., out) works: Linear, GPT-2's Conv1D, 4-bit layers.
+A forward hook on each adapted module adds a trial's update to its rows alone. The model itself is never changed, so
+every module that maps (..., in) to (..., out) works: Linear, GPT-2's Conv1D, 4-bit layers.
 
-Shapes: S = K + 1 slots, R lanes in G blocks (of one lane each, but in decoding), T tokens, P = max_prompt,
+Shapes: S = K + 1 slots, R lanes in G blocks (of one lane each, except in decoding), T tokens, P = max_prompt,
 H hidden size, N parameters of a slot.
 """
 
@@ -28,7 +28,7 @@ from trainables.training.hash_dropout import keep_mask
 
 @dataclass(frozen=True)
 class ParameterSlice:
-    """Where a parameter lies in the buffer: columns `start` to `stop`, in this shape per slot."""
+    """A parameter's place in the buffer: columns `start` to `stop`, and its shape in a slot."""
 
     start: int
     stop: int
@@ -37,25 +37,25 @@ class ParameterSlice:
 
 @dataclass(frozen=True)
 class BatchDropout:
-    """Dropout of a batch: `rate_R` per lane, and the key that decides which of a lane's inputs are dropped."""
+    """The dropout rate of each lane, and the key from which its mask is computed."""
 
     rate_R: Tensor
     key_R: Tensor
 
 
 class AdapterStack:
-    """Stacked adapters for `seats` trials of rank at most `max_rank` and prompts of at most `max_prompt` tokens."""
+    """Adapters for `seats` trials, of rank at most `max_rank` and with soft prompts of at most `max_prompt` tokens."""
 
     def __init__(self, base: Base, seats: int, max_rank: int, max_prompt: int) -> None:
         self.base, self.seats, self.max_prompt = base, seats, max_prompt
-        self.max_rank = 2 if max_rank == 1 else max_rank  # a product with one column has other bits when it is alone
+        self.max_rank = 2 if max_rank == 1 else max_rank  # BLAS computes a lone column differently
         dtype = torch.promote_types(base.dtype, torch.float32)  # as PEFT keeps adapters of a 16-bit base
         self.values = torch.zeros(seats + 1, 0, dtype=dtype, device=base.device)
-        self.beside: dict[str, Tensor] = {}  # buffers of the values' shape, as an optimizer's, that grow with them
+        self.companions: dict[str, Tensor] = {}  # buffers of the same shape that grow too, such as moments
         self.parts: dict[str, ParameterSlice] = {}
         self.leaves: dict[str, Tensor] = {}
         self._scale_S = torch.zeros(seats + 1, dtype=dtype, device=base.device)
-        self._lanes: Tensor | None = None  # the slots of the batch in the model now, as `run` is told them
+        self._lanes: Tensor | None = None  # the `lanes` of the current `run`
         self._drop: BatchDropout | None = None
         self._keep = 0
         self._handles: list[Any] = _last_positions_only(base.model, lambda: self._keep)
@@ -63,7 +63,7 @@ class AdapterStack:
             self._grow({"prompt": (max_prompt, base.hidden_size)})
 
     def adapt(self, modules: Mapping[str, tuple[int, int]]) -> None:
-        """Make room beside these modules, name -> (in, out)."""
+        """Add parameters and hooks for these modules, name -> (in, out), as far as they have none."""
         model = dict(self.base.model.named_modules())
         new = {name: sizes for name, sizes in modules.items() if f"{name}.A" not in self.parts}
         shapes: dict[str, tuple[int, ...]] = {}
@@ -75,22 +75,22 @@ class AdapterStack:
             self._handles.append(hook)
 
     def fill(self, slot: int, values: Mapping[str, Tensor], scale: float) -> None:
-        """Put a trial's own tensors, without pads, into a slot; all else of the slot becomes zero."""
+        """Copy a trial's tensors, without padding, into a slot; the rest of the slot becomes zero."""
         self.values[slot].zero_()
         self._scale_S[slot] = scale
         for name, value in values.items():
             self.view(name)[slot][tuple(slice(n) for n in value.shape)] = value.to(self.values)
 
     def view(self, name: str, buffer: Tensor | None = None) -> Tensor:
-        """A parameter of all slots, (S, *shape), sharing memory with the buffer (or with one of its shape)."""
+        """Return a parameter of all slots, (S, *shape), as a view of the values or of another buffer."""
         part = self.parts[name]
         return (self.values if buffer is None else buffer)[:, part.start : part.stop].unflatten(1, part.shape)
 
     def run(self, lanes: Tensor, drop: BatchDropout | None, keep: int, **inputs: Any) -> Any:
-        """The base's forward pass with the adapters on: `lanes` says which slot each row belongs to, or, if they are
-        fewer than the rows, each block of as many neighbouring rows: A and B are copied once a block.
+        """Run the base's forward pass with the adapters.
 
-        Only the last `keep` positions get logits, and whatever does not reach them may be left out.
+        `lanes`: the slot of each row, or of each block of neighbouring rows if there are fewer lanes than rows; A and B
+        are copied once per block. Only the last `keep` positions get logits.
         """
         self._lanes, self._drop, self._keep = lanes, drop, keep
         self._scale_G_1_1 = self._scale_S[lanes][:, None, None]
@@ -100,24 +100,24 @@ class AdapterStack:
             self._lanes, self._drop, self._keep = None, None, 0
 
     def prompts(self, index_R_T: Tensor) -> Tensor:
-        """Virtual tokens by their number in the stack, slot * max_prompt + place: (R, T) -> (R, T, H)."""
+        """Return the virtual tokens with these indices, slot * max_prompt + place: (R, T) -> (R, T, H)."""
         return torch.nn.functional.embedding(index_R_T, self.leaves["prompt"].flatten(0, 1))
 
     def remove(self) -> None:
-        """Take every hook off the base."""
+        """Remove all hooks from the base."""
         for handle in self._handles:
             handle.remove()
 
     def _grow(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Room for parameters of these shapes in every buffer, or, where memory runs out, nothing that has changed."""
+        """Add parameters of these shapes to every buffer. If memory runs out, nothing has changed."""
         parts, end = dict(self.parts), self.values.shape[1]
         for name, shape in shapes.items():
             start, end = end, end + torch.Size(shape).numel()
             parts[name] = ParameterSlice(start, end, shape)
         more = self.values.new_zeros(self.seats + 1, end - self.values.shape[1])
         values = torch.cat([self.values, more], 1)
-        beside = {name: torch.cat([buffer, more], 1) for name, buffer in self.beside.items()}
-        self.values, self.beside, self.parts = values, beside, parts
+        companions = {name: torch.cat([buffer, more], 1) for name, buffer in self.companions.items()}
+        self.values, self.companions, self.parts = values, companions, parts
         self.leaves = {name: self.view(name).detach().requires_grad_() for name in self.parts}
 
     def _hook(self, name: str, number: int) -> Callable[..., Tensor | None]:
@@ -135,18 +135,17 @@ class AdapterStack:
 
 
 def with_lora_update(output: Tensor, x_G: Tensor, a_G: Tensor, b_G: Tensor, scale_G_1_1: Tensor) -> Tensor:
-    """A module's output, of inputs that are cut in G blocks, and what each block's A and B add to it; shape and dtype
-    stay."""
+    """Add each block's LoRA update to a module's output; shape and dtype stay. `x_G`: the inputs in G blocks."""
     y = output.to(a_G.dtype).reshape(len(a_G), -1, output.shape[-1])
     low = torch.bmm(x_G, a_G.transpose(1, 2)) * scale_G_1_1
     return torch.baddbmm(y, low, b_G.transpose(1, 2)).view(output.shape).to(output.dtype)  # rounded once
 
 
 def _last_positions_only(model: Any, keep: Callable[[], int]) -> list[Any]:
-    """Let the last layer's MLP see only the last `keep()` positions (0: all), as no others get logits; its hooks.
+    """Give the last layer's MLP only the last `keep()` positions (0: all), as no others get logits; return the hooks.
 
-    Behind the last attention nothing mixes positions, so what becomes of the others does not matter. Left alone are
-    experts, which return more than hidden states, and what takes more than these (Bloom's, which adds the residual).
+    Positions do not mix after the last attention, so the other positions can be skipped. MLPs of experts, which return
+    more than hidden states, and MLPs that take more inputs (Bloom's adds the residual) are left unchanged.
     """
     lists = [m for m in model.get_decoder().children() if isinstance(m, torch.nn.ModuleList)]
     mlp = getattr(lists[0][-1], "mlp", None) if lists else None

@@ -1,8 +1,9 @@
-"""Rows of several seats in one batch of fixed shape: which lane holds what, padded on the left.
+"""Build one batch of fixed shape from the rows of several trials, padded on the left.
 
-A lane is a place for one row. A seat's rows stand in neighbouring lanes, whole or, if they are more than there are
-lanes, in batches of their own: how they are cut never depends on who else is there. Lanes without a row hold one token
-and belong to the empty slot. Widths are rounded up to a few sizes, and a row's size depends on its own seat alone.
+A *lane* is the place of one row in a batch. The rows of a trial fill neighbouring lanes; if there are more rows than
+lanes, they get batches of their own, so that how they are divided never depends on the other trials. Lanes without a
+row hold one token and belong to the empty slot. Widths are rounded up to a few sizes, and a row's size depends on its
+own trial alone.
 
 Shapes: R lanes, T tokens (virtual ones included), L label positions.
 """
@@ -23,21 +24,20 @@ from trainables.training.sequence_packing import document_attention, document_ou
 
 @dataclass(frozen=True)
 class Lane:
-    """A row and whose it is: slot, tokens, virtual tokens before them, dropout rate and key, where further documents
-    start, and the alpha of NEFTune's noise."""
+    """A row in a batch, and its slot."""
 
     slot: int
     tokens: Sequence[int]
-    prompt: int = 0
-    drop: float = 0.0
-    key: int = 0
-    starts: Sequence[int] = ()
-    noise: float = 0.0
+    prompt: int = 0  # virtual tokens before the row
+    drop: float = 0.0  # dropout rate
+    key: int = 0  # of dropout and noise
+    starts: Sequence[int] = ()  # where further documents start
+    noise: float = 0.0  # alpha of NEFTune's noise
 
 
 @dataclass
 class ModelInputs:
-    """What the model takes. `inputs` are its keyword arguments; `tokens` is (R, T)."""
+    """The model's inputs: `inputs` are its keyword arguments, `tokens` is (R, T)."""
 
     inputs: dict[str, Tensor]
     tokens: Tensor
@@ -46,10 +46,10 @@ class ModelInputs:
 
 
 def padded_width(tokens: int) -> int:
-    """The size that this many tokens are padded to: steps of 8 up to 64, then of an eighth to a quarter.
+    """Return the width to which so many tokens are padded: in steps of 8 up to 64, then of an eighth to a quarter.
 
-    Every lane gets at least one padded column: where no lane of a batch has any, transformers drops the mask and
-    attention takes another path, so that a seat's last bits would depend on its neighbours' lengths.
+    Every lane gets at least one padded column. If no lane of a batch had any, transformers would drop the mask and
+    attention would take another path, so that a trial's last bits would depend on the other trials' lengths.
     """
     tokens, step = tokens + 1, 8
     while tokens > 8 * step:
@@ -58,8 +58,11 @@ def padded_width(tokens: int) -> int:
 
 
 def batch_size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int, bool]:
-    """Tokens of these rows' lanes; positions from the first label of any row to the end, up to a power of two from 8 or
-    all; and whether any row holds several documents, as attention then takes another path."""
+    """Return the size of a batch of these rows: (padded tokens, label positions, whether rows hold several documents).
+
+    Label positions reach from the first label of any row to the end, rounded up to a power of two of at least 8.
+    Batches of several documents have a size of their own, as attention then takes another path.
+    """
     whole = padded_width(prompt + max(len(row.tokens) for row in rows))
     longest = max(len(row.tokens) - row.labels.index(True) for row in rows)
     labels = min(max(8, 1 << (longest - 1).bit_length()), whole - 1)
@@ -69,9 +72,9 @@ def batch_size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int, bool]:
 def build_batch(
     stack: AdapterStack, rows: Sequence[Lane], lanes: int, tokens: int, several: bool = False
 ) -> ModelInputs:
-    """Rows in `lanes` lanes of `tokens` tokens. Drawn on the CPU and moved once.
+    """Put rows into `lanes` lanes of `tokens` tokens. Tensors are made on the CPU and copied to the device once.
 
-    `several`: attend by document. Lanes with `starts` need it; what it is for the others is up to their own seat.
+    `several`: attend by document, which lanes with `starts` need.
     """
     base, empty = stack.base, stack.seats
     filled = [*rows, *[Lane(empty, (base.eos,))] * (lanes - len(rows))]
@@ -101,7 +104,7 @@ def build_batch(
 
 
 def _with_noise(lanes: Sequence[Lane], embeddings: Tensor) -> Tensor:
-    """Embeddings (R, T, H), NEFTune's noise on those of lanes that have any."""
+    """Add NEFTune's noise to the embeddings (R, T, H) of lanes that have any."""
     device, hidden = embeddings.device, embeddings.shape[-1]
     bounds = [amplitude(lane.noise, len(lane.tokens), hidden) for lane in lanes]
     keys = torch.tensor([lane.key for lane in lanes], dtype=torch.int32, device=device)
@@ -111,7 +114,7 @@ def _with_noise(lanes: Sequence[Lane], embeddings: Tensor) -> Tensor:
 def _with_prompts(
     stack: AdapterStack, embeddings: Tensor, starts_R_1: Tensor, lengths_R_1: Tensor, slots_R: Tensor
 ) -> Tensor:
-    """Embeddings (R, T, H), each lane's virtual tokens standing between its padding and its tokens."""
+    """Put each lane's virtual tokens between its padding and its tokens; embeddings are (R, T, H)."""
     place = torch.arange(embeddings.shape[1], device=embeddings.device) - starts_R_1
     virtual = (place >= 0) & (place < lengths_R_1)
     number = slots_R[:, None] * stack.max_prompt + place.clamp(0, stack.max_prompt - 1)

@@ -1,4 +1,4 @@
-"""Greedy decoding for all seats at once.
+"""Greedy decoding for all trials of a host at once.
 
 Rows are padded on the left, so that next tokens stand at the end of every row and logits are computed only there.
 Shapes: R lanes, T tokens, V vocabulary.
@@ -24,10 +24,10 @@ from trainables.packed.kv_cache import JoinedCache, can_join_caches
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one lane decodes: a row of padded size `width` to go on from, for at most `max_new_tokens` tokens.
+    """A prompt in a lane, to be continued by at most `max_new_tokens` tokens.
 
-    `cache` is the size of the widest prompt of the same request: all of them go on in one batch of that size. `block`
-    is how many lanes of their seat use one copy of A and B together; requests that do not fill one have none.
+    `cache`: the padded width of the widest prompt of the request; all its prompts are decoded in one batch of that
+    width. `block`: the number of lanes that share one copy of A and B; 1 for requests that do not fill a block.
     """
 
     lane: Lane
@@ -38,7 +38,7 @@ class Prompt:
 
 
 def decode_prompts(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int) -> list[Prompt]:
-    """A seat's request: prompts as token ids, after so many virtual tokens."""
+    """Return the prompts (token ids) of one request of a slot, behind `virtual` virtual tokens."""
     widths = [padded_width(virtual + len(tokens)) for tokens in rows]
     block = MIN_LANES if len(rows) >= MIN_LANES else 1
     return [
@@ -47,7 +47,7 @@ def decode_prompts(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_n
     ]
 
 
-ReportWork = Callable[[Mapping[int, float]], None]  # is told how much each prompt, by its place, has just had computed
+ReportWork = Callable[[Mapping[int, float]], None]  # called with the tokens just computed for each prompt, by its place
 
 
 @torch.no_grad()
@@ -59,10 +59,10 @@ def generate(
     blocks: bool = True,
     spent: ReportWork = lambda work: None,
 ) -> list[Completion]:
-    """Greedy completions, in the order of `prompts`, at most `lanes` at a time, or a block.
+    """Complete prompts greedily, at most `lanes` (at least a block) at a time; return completions in order.
 
-    `full`: batches always have that many lanes, also when few rows are left; `blocks`: rows of a seat may share a copy
-    of its A and B; `spent` hears of each prompt's padded width when it has been read, and of 1 for each token after.
+    `full`: batches always have `lanes` lanes, even when few rows are left. `blocks`: rows of a trial may share a copy
+    of its A and B. `spent` is called with each prompt's padded width after the prefill, and with 1 per later token.
     """
     results = [Completion([]) for _ in prompts]
     together = can_join_caches(stack.base)
@@ -81,7 +81,7 @@ def generate(
 
 
 def _blocks(prompts: Sequence[Prompt], indices: Sequence[int], block: int) -> list[list[int]]:
-    """Prompts of one slot each, at most `block` together, the narrowest first."""
+    """Group prompts into blocks of one slot and at most `block` prompts, the narrowest first."""
     order = sorted(indices, key=lambda i: (prompts[i].lane.slot, prompts[i].padded_width))
     slots = [[*own] for _, own in groupby(order, key=lambda i: prompts[i].lane.slot)]
     blocks = [own[first : first + block] for own in slots for first in range(0, len(own), block)]
@@ -97,21 +97,21 @@ def _decode(
     fixed: int,
     spent: ReportWork,
 ) -> list[Completion]:
-    """One batch with a key-value cache; when half of its lanes have ended, the others move together.
+    """Decode one batch with a key-value cache. Once half of its lanes have ended, the batch is compacted.
 
-    `room`: columns of the cache that prompts take; `block`: neighbouring lanes that are one seat's; `fixed`: lanes to
-    the very end, or 0: as many as there are rows.
+    `room`: columns of the cache for prompts; `block`: neighbouring lanes that belong to one trial; `fixed`: the number
+    of lanes to the end, or 0 for as many as there are rows.
     """
     order = [*chain(*blocks)]
     prompts = [everyone[i] for i in order]
     results = [Completion([]) for _ in prompts]
-    at = _prefill(stack, prompts, _laid_out(blocks, block, fixed), room, block, fixed)
+    at = _prefill(stack, prompts, _lane_owners(blocks, block, fixed), room, block, fixed)
     work: dict[int, float] = {i: prompt.padded_width for i, prompt in enumerate(prompts)}
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
-        said = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
+        tokens = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
         spent({order[i]: amount for i, amount in work.items()})
-        for lane, (owner, token, logprob) in enumerate(said):
+        for lane, (owner, token, logprob) in enumerate(tokens):
             if owner is None or results[owner].ended or count >= prompts[owner].max_new_tokens:
                 continue
             results[owner].logprobs.append(logprob)
@@ -132,8 +132,10 @@ def _decode(
 
 @dataclass
 class _DecodeState:
-    """A batch between two tokens. `owners`: which prompt each lane works for, None where it works for nobody;
-    `slots_G`: whose each `block` of neighbouring lanes is."""
+    """The state of a batch between two tokens.
+
+    `owners`: the prompt of each lane, None for idle lanes; `slots_G`: the slot of each block of `block` lanes.
+    """
 
     block: int
     owners: list[int | None]
@@ -145,10 +147,10 @@ class _DecodeState:
     cache: Any = None
 
     def step(self, stack: AdapterStack) -> None:
-        """Take the next token in, and find the one after it."""
+        """Append the next token, and compute the one after it."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
         self.position_R_1 = self.position_R_1 + 1
-        if math.isfinite(stack.base.positions):  # lanes whose row has ended go on until the batch shrinks
+        if math.isfinite(stack.base.positions):  # rows that have ended are decoded on until the batch is compacted
             self.position_R_1.clamp_(max=int(stack.base.positions) - 1)
         with single_token_attention(stack.base.device):
             output = stack.run(
@@ -165,19 +167,19 @@ class _DecodeState:
         self.next_R, self.logprob_R = likeliest(output.logits[:, -1])
 
     def compact(self, alive: Sequence[int]) -> None:
-        """Go on with these lanes, a seat's own ones together, if that halves the batch."""
+        """Keep only these lanes, grouped by trial, if that halves the batch."""
         if 2 * len(alive) > len(self.owners):
             return
         slots = self.slots_G.tolist()
 
-        def whose(lane: int) -> int:
+        def slot_of(lane: int) -> int:
             return slots[lane // self.block]
 
-        seats = [[*own] for _, own in groupby(sorted(alive, key=whose), key=whose)]
+        seats = [[*own] for _, own in groupby(sorted(alive, key=slot_of), key=slot_of)]
         order = _filled([lane for own in seats for lane in _filled(own, self.block)], MIN_LANES)
         if 2 * len(order) > len(self.owners):
             return
-        lanes = [alive[0] if lane is None else lane for lane in order]  # nobody looks at what those compute
+        lanes = [alive[0] if lane is None else lane for lane in order]  # idle lanes repeat one
         chosen = torch.tensor(lanes, device=self.mask.device)
         self.cache.batch_select_indices(chosen)
         self.mask, self.position_R_1 = self.mask[chosen], self.position_R_1[chosen]
@@ -186,8 +188,8 @@ class _DecodeState:
         self.owners = [None if lane is None else self.owners[lane] for lane in order]
 
 
-def _laid_out(blocks: Sequence[Sequence[int]], block: int, fixed: int) -> list[int | None]:
-    """Which prompt each lane works for: every block's own, then nobody."""
+def _lane_owners(blocks: Sequence[Sequence[int]], block: int, fixed: int) -> list[int | None]:
+    """Return the prompt of each lane: block after block, each filled up with idle lanes (None)."""
     owners: list[int | None] = []
     first = 0
     for own in blocks:
@@ -197,14 +199,14 @@ def _laid_out(blocks: Sequence[Sequence[int]], block: int, fixed: int) -> list[i
 
 
 def _filled(lanes: Sequence[int | None], size: int) -> list[int | None]:
-    """These and as many of nobody's as make the next multiple of `size`."""
+    """Add idle lanes up to the next multiple of `size`."""
     return [*lanes, *[None] * (-len(lanes) % size)]
 
 
 def _prefill(
     stack: AdapterStack, prompts: Sequence[Prompt], owners: list[int | None], room: int, block: int, fixed: int
 ) -> _DecodeState:
-    """Run prompts, a width at a time, and join their caches, padded on the left to `room` columns."""
+    """Run the prompts, one width at a time, and join their caches, padded on the left to `room` columns."""
     lanes, device = len(owners), stack.base.device
     at = _DecodeState(
         block,
@@ -217,7 +219,7 @@ def _prefill(
         next_R=torch.zeros(lanes, dtype=torch.long, device=device),
         logprob_R=torch.zeros(lanes, device=device),
     )
-    at.mask[:, -1] = 1  # a lane of nobody sees one column of zeros
+    at.mask[:, -1] = 1  # an idle lane attends to one column of zeros
     together = JoinedCache(lanes, room, max(p.max_new_tokens for p in prompts)) if can_join_caches(stack.base) else None
     place = {owner: lane for lane, owner in enumerate(owners) if owner is not None}
     for tokens, group in groupby(
@@ -237,13 +239,13 @@ def _prefill(
 
 
 def likeliest(logits_R_V: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest token of each row, and its log-probability (nats, float32)."""
+    """Return the likeliest token of each row, and its log-probability (nats, float32)."""
     wide, next_R = logits_R_V.float(), logits_R_V.argmax(-1)
     return next_R, wide.gather(-1, next_R[:, None])[:, 0] - wide.logsumexp(-1)
 
 
 def _lanes_for(rows: int) -> int:
-    """The next multiple of `MIN_LANES`."""
+    """Round up to a multiple of `MIN_LANES`."""
     return -(-rows // MIN_LANES) * MIN_LANES
 
 

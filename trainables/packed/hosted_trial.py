@@ -103,7 +103,7 @@ class HostedTrial:
 
     def _checked(self, rows: list[Row]) -> list[Row]:
         """Return the rows. Raise ValueError for one that cannot be trained on."""
-        self._stack.base.readable([row.tokens for row in rows], self._virtual)
+        self._stack.base.check_tokens([row.tokens for row in rows], self._virtual)
         for row in rows:
             if True not in row.labels or row.labels[0]:
                 raise ValueError(f"a row of {len(row.tokens)} tokens has no label after its first token; drop it")

@@ -23,20 +23,20 @@ class StackedAdamW:
 
     def __init__(self, stack: AdapterStack) -> None:
         self._stack = stack
-        stack.beside |= {name: torch.zeros_like(stack.values) for name in ("gradient", "first", "second")}
+        stack.companions |= {name: torch.zeros_like(stack.values) for name in ("gradient", "first", "second")}
         self.steps = [0] * len(stack.values)
 
     @property
     def gradient(self) -> Tensor:
-        return self._stack.beside["gradient"]
+        return self._stack.companions["gradient"]
 
     @property
     def first(self) -> Tensor:
-        return self._stack.beside["first"]
+        return self._stack.companions["first"]
 
     @property
     def second(self) -> Tensor:
-        return self._stack.beside["second"]
+        return self._stack.companions["second"]
 
     def open(self, slot: int) -> None:
         """Clear a slot's gradient, moments and step count for a new trial."""
@@ -82,7 +82,7 @@ class StackedAdamW:
             values[:, part].mul_(1 - c[rate] * c["decay"]).sub_(update[:, part].mul_(c[rate] / c["correct1"]))
         left = update.copy_(self.gradient).masked_fill_(self._mask({*settings, *cleared}), 0.0)
         self._stack.values.copy_(values)  # in place, as the leaves are views of it; the last allocation is behind us
-        self._stack.beside |= {"gradient": left, "first": first, "second": second}
+        self._stack.companions |= {"gradient": left, "first": first, "second": second}
         for slot in settings:
             self.steps[slot] += 1
 

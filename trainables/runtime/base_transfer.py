@@ -1,7 +1,7 @@
-"""Bases that are folders of the driver's machine, copied to those machines of a cluster that lack them.
+"""Copy bases that are folders on the driver's machine to the machines of a cluster that lack them.
 
-A chain's winner, merged into its base, is such a folder. Its copy has the same path, so that an adapter names the base
-it belongs to wherever it was trained. A folder that a machine has of its own, or sees on a common disk, is left alone.
+A chain's winner, merged into its base, is such a folder. Its copy has the same path, so that an adapter names its base
+in the same way wherever it was trained. A machine's own folder, or one on a shared disk, is not replaced.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ CHUNK_BYTES = 2**26  # bytes
 
 
 class FileStamp(NamedTuple):
-    """What tells a file from a newer one, as rsync does."""
+    """Size and time of a file, by which rsync, too, finds out whether it has changed."""
 
     size: int  # bytes
     time: int  # seconds
 
 
 class BaseServer:
-    """Reads these folders, and no others, for processes of other machines."""
+    """An actor on the driver's machine that reads these folders, and no others, for other machines."""
 
     def __init__(self, folders: Iterable[str]) -> None:
         self._folders = {*folders}
 
     def files(self, folder: str) -> dict[str, FileStamp]:
-        """By path below the folder; none for one that is not offered."""
+        """Return the stamps of all files, by path below the folder; none for a folder that is not served."""
         return _files(Path(folder)) if folder in self._folders else {}
 
     def read(self, folder: str, path: str, start: int) -> bytes:
-        """At most `AT_ONCE` bytes of a file that `files` told of."""
+        """Read at most `CHUNK_BYTES` of a file. Raise FileNotFoundError for one outside the served folders."""
         whole, wanted = Path(folder).resolve(), Path(folder) / path
-        if folder not in self._folders or not wanted.parent.resolve().is_relative_to(whole):  # a linked file is fine
-            raise FileNotFoundError(f"{wanted} is not offered")
+        if folder not in self._folders or not wanted.parent.resolve().is_relative_to(whole):  # files may be links
+            raise FileNotFoundError(f"{wanted} is not served")
         with wanted.open("rb") as file:
             file.seek(start)
             return file.read(CHUNK_BYTES)
@@ -54,38 +54,38 @@ class BaseServer:
 
 @contextmanager
 def serve_bases(bases: Iterable[str]) -> Iterator[None]:
-    """Meanwhile other machines get from this one what of the bases is a folder here."""
+    """In this context, other machines can fetch those of the bases that are folders on this one."""
     folders = {BaseName.parse(base).source for base in bases if not base.startswith("builtin:")}
     here = {f"node:{ray.util.get_node_ip_address()}": 0.0001}
     actor = ray.remote(BaseServer).options(name=SERVER, num_cpus=0, resources=here, max_restarts=-1, max_task_retries=3)
-    shelf: Any = actor.remote(there) if (there := [folder for folder in folders if Path(folder).is_dir()]) else None
+    server: Any = actor.remote(there) if (there := [folder for folder in folders if Path(folder).is_dir()]) else None
     try:
         yield
     finally:
-        if shelf:
-            ray.kill(shelf)
+        if server:
+            ray.kill(server)
 
 
 def fetch_base(base: str) -> str:
-    """The base's name, now that its files are on this machine, if the driver offers them. Raises OSError."""
+    """Copy a base's files to this machine if the driver serves them; return its name. Raise OSError."""
     folder = Path(BaseName.parse(base).source)
     if (folder.is_dir() and not (folder / COPY_MARKER).is_file()) or not ray.is_initialized():
         return base
     try:
-        shelf = ray.get_actor(SERVER)
-    except ValueError:  # nothing is offered
+        server = ray.get_actor(SERVER)
+    except ValueError:  # nothing is served
         return base
-    copy(shelf, str(folder), folder)
+    copy(server, str(folder), folder)
     return base
 
 
-def copy(shelf: Any, origin: str, target: Path) -> None:
-    """Make `target` the folder `origin` of a `Shelf`, all of it at once; other processes that want to do so wait.
+def copy(server: Any, origin: str, target: Path) -> None:
+    """Replace the folder `target` by a copy of the served folder `origin`. Other processes that copy it wait.
 
-    Raises OSError, with the remedy, where it cannot be read there or written here.
+    Raise OSError, with the remedy, if it cannot be read there or written here.
     """
     try:
-        files: Mapping[str, FileStamp] = ray.get(shelf.files.remote(origin))
+        files: Mapping[str, FileStamp] = ray.get(server.files.remote(origin))
         if not files:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def copy(shelf: Any, origin: str, target: Path) -> None:
                 return
             with replacing_folder(target) as fresh:
                 for path, file in files.items():
-                    _write(fresh / path, file, partial(shelf.read.remote, origin, path))
+                    _write(fresh / path, file, partial(server.read.remote, origin, path))
                 (fresh / COPY_MARKER).touch()
     except RayError as error:
         raise OSError(f"{origin} of the driver's machine cannot be read there: {error}") from error
@@ -114,6 +114,6 @@ def _write(target: Path, file: FileStamp, read: Callable[[int], Any]) -> None:
 
 
 def _files(folder: Path) -> dict[str, FileStamp]:
-    """By path below the folder."""
-    told = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*") if path.is_file()}
-    return {path: FileStamp(own.st_size, int(own.st_mtime)) for path, own in told.items() if path != COPY_MARKER}
+    """Return the stamps of all files, by path below the folder."""
+    stats = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path: FileStamp(own.st_size, int(own.st_mtime)) for path, own in stats.items() if path != COPY_MARKER}

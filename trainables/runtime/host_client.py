@@ -1,6 +1,6 @@
-"""`Seat`: what a trial holds of a host in another process.
+"""A trial's connection to a host in another process.
 
-Imports no torch: a trial's process sends its configuration and gets metrics, checkpoints and adapters as bytes.
+Imports no torch: the trial's process sends its configuration and gets results, checkpoints and adapters as bytes.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, OutOfMemoryEr
 from trainables.core import Evaluation, Pair, RoundResult, Split
 from trainables.packed.specs import HostFull, SeatLost, SeatReply, write_files
 
-LOOK_S = 5.0  # at most, between two looks for a seat where all are taken
-WAIT_FOR_HOST_S = 1800.0  # a rented machine that starts, with its set-up and a large base
-ANSWER_S = 5.0  # a host that is silent for so long is loading its base, or has no machine yet, or none any more
-MOVE_S = 60.0  # after which a trial goes to another host, if one has a seat, rather than wait for its own to return
+MAX_PAUSE_S = 5.0  # between two attempts to get a seat while all are taken
+WAIT_FOR_HOST_S = 1800.0  # for a rented machine to start, set up and load a large base
+ANSWER_S = 5.0  # a host that does not answer in time is loading its base, or has no machine
+MOVE_S = 60.0  # after which a trial looks for another host instead of waiting for its own to restart
 MAX_RESTARTS = 3  # of the host, within one call of one trial
 
 
 def answers(host: Any, within_s: float = ANSWER_S) -> bool:
-    """Whether a host answers; while Ray starts or restarts it, calls wait or are turned away.
+    """Return whether a host answers in time. While Ray starts or restarts it, calls wait or are refused.
 
-    Raises RayActorError for one that will never answer, as where its base cannot be loaded.
+    Raise RayActorError if it never will, for example because its base cannot be loaded.
     """
     end = time.monotonic() + within_s
     while True:
@@ -43,7 +43,7 @@ def answers(host: Any, within_s: float = ANSWER_S) -> bool:
 
 
 class FreeSeatsCallback(tune.Callback):
-    """Frees the seat of a trial that ended without a word, as a killed process does: others may wait for it."""
+    """Frees the seats of ended trials, as a killed process frees none and other trials may wait for it."""
 
     def __init__(self, hosts: Sequence[Any]) -> None:
         self._hosts = hosts
@@ -56,15 +56,15 @@ class FreeSeatsCallback(tune.Callback):
 
 
 class HostClient:
-    """A trial's place in a host, seen as a `Learner`. A host that dies costs the round it was in, no more."""
+    """A `Learner` whose work is done in a host. If the host dies, the current round is repeated."""
 
     def __init__(self, hosts: Sequence[Any], pair: Pair, seed: int, trial_id: str, searching: bool = True) -> None:
         self._pair, self._seed, self._id, self._searching = pair, seed, trial_id, searching
         self._state: bytes | None = None
         self._reply: SeatReply | None = None  # of the last round, as long as nothing has changed since
-        first = sum(trial_id.encode()) % len(hosts)  # a place that differs between trials
+        first = sum(trial_id.encode()) % len(hosts)  # so that trials begin with different hosts
         self._hosts = [*hosts[first:], *hosts[:first]]
-        self.host = self._take()
+        self.host = self._take_seat()
 
     def round(self) -> RoundResult:
         reply: SeatReply = self._call("advance", self._searching)
@@ -95,25 +95,25 @@ class HostClient:
             self._reply = self._call("reply")
         return self._reply
 
-    def _take(self) -> Any:
-        """The first host that answers and has a free seat, with this trial in it.
+    def _take_seat(self) -> Any:
+        """Open the trial in the first host that answers and has a free seat, and return the host.
 
-        Waits for a host as long as a machine may take to start, and for a seat as long as other trials have them all:
-        Tune starts a trial before the process of the last one has left, and where a sweep goes on with fewer seats than
-        it had, all that were running at once.
+        Wait for a host as long as a machine may take to start, and for a seat as long as other trials hold all of them:
+        Tune starts a trial before the process of the last one has ended, and a sweep that resumes with fewer seats than
+        before starts all its running trials at once.
         """
         patience_s, pause_s, end = ANSWER_S, 0.1, time.monotonic() + WAIT_FOR_HOST_S
         while True:
             up = [host for host in self._hosts if self._answers(host, patience_s)]
             patience_s = ANSWER_S if len(up) == len(self._hosts) else 0.5
             for host in up:
-                self._free(host)  # a process of this trial that died left its seat
+                self._free(host)  # it may be held by an earlier process of this trial
             for host in up:
                 self.host = host
                 try:
-                    self._ask("open", self._pair, self._seed)
+                    self._remote_call("open", self._pair, self._seed)
                     return host
-                except RayActorError:  # whether it is gone for good is asked next
+                except RayActorError:  # the next loop finds out whether it is dead
                     continue
                 except HostFull as refusal:
                     if not refusal.may_wait:
@@ -125,10 +125,10 @@ class HostClient:
                     " says what their machines wait for"
                 )
             time.sleep(pause_s)
-            pause_s = min(2 * pause_s, LOOK_S)
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
     def _answers(self, host: Any, within_s: float) -> bool:
-        """Whether it does. A host that never will is none any more; RayActorError where it was the last."""
+        """Return whether a host answers. Forget a dead host; raise RayActorError if it was the last."""
         try:
             return answers(host, within_s)
         except RayActorError:
@@ -137,33 +137,33 @@ class HostClient:
                 raise
             return False
 
-    def _return(self, method: str) -> None:
-        """To the host that died or another, from the last finished round, which `load` brings along itself."""
+    def _reopen(self, method: str) -> None:
+        """Open the trial in its restarted host or in another, and load the last finished round (`load` does so)."""
         if self._answers(self.host, MOVE_S):
-            self._ask("open", self._pair, self._seed)
+            self._remote_call("open", self._pair, self._seed)
         else:
-            self._take()
+            self._take_seat()
         if self._state is not None and method != "load":
-            self._ask("load", self._state)
+            self._remote_call("load", self._state)
 
     def _free(self, host: Any) -> None:
-        """A host that is gone has nothing to free."""
+        """Free the trial's seat in a host; a dead host has none."""
         with suppress(RayActorError):
             ray.get(host.close.remote(self._id))
 
     def _call(self, method: str, *args: Any) -> Any:
-        """Ask the host; after it has died, take a seat again, from the last finished round."""
+        """Call the host. After it died, get a seat again and continue from the last finished round."""
         for attempt in range(MAX_RESTARTS + 1):
             try:
                 if attempt:
-                    self._return(method)
-                return self._ask(method, *args)
+                    self._reopen(method)
+                return self._remote_call(method, *args)
             except (RayActorError, OutOfMemoryError, SeatLost):
                 if attempt == MAX_RESTARTS:
                     raise
         raise AssertionError("unreachable")
 
-    def _ask(self, method: str, *args: Any) -> Any:
+    def _remote_call(self, method: str, *args: Any) -> Any:
         try:
             return ray.get(getattr(self.host, method).remote(self._id, *args))
         except ray.exceptions.RayTaskError as error:

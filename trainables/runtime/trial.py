@@ -1,6 +1,6 @@
-"""Where a trial runs: the one `tune.Trainable`. It builds a pair's learner and drives it a round at a time.
+"""The `tune.Trainable` of all trials: it opens a pair's learner and runs it round by round.
 
-No torch at module level: a trial that only holds a seat in a host elsewhere stays small.
+No torch at module level, so that a trial whose work is done in a host takes little memory.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ def open_learner(
     shape: Shape | None = None,
     team: WorkerGroupShape | None = None,
 ) -> Learner:
-    """A pair's learner: in a seat of a host that has its base, in a host of its own, or, without a base, as it is.
+    """Open a pair's learner: in a host that has its base, in a group of processes (`team`), or in this process.
 
-    `searching`: each round will be followed by an evaluation on the search split. `shape`: of the host of its own.
-    `team`: by several processes instead.
+    `searching`: each round will be followed by an evaluation on the search split. `shape`: of a host in this process.
     """
     if team is not None:
         from trainables.runtime.worker_group import WorkerGroup
@@ -52,7 +51,7 @@ def open_learner(
 def untouched_scores(
     pair: Pair, seed: int, split: Split = "search", team: WorkerGroupShape | None = None
 ) -> dict[str, Any]:
-    """Metrics of the pair's base before anything is trained; empty where there is no base."""
+    """Return the evaluation of the pair's base before training, as a flat dictionary; empty if there is no base."""
     if not pair.learner.needs_base:
         return {}
     if team is not None:
@@ -61,7 +60,7 @@ def untouched_scores(
     from trainables.packed.host import Host
     from trainables.runtime.base_transfer import fetch_base
 
-    base = load(fetch_base(pair.base))  # this may be any machine
+    base = load(fetch_base(pair.base))  # this task may run on any machine
     learner = pair.learner.build(base, pair.task, seed)
     if not isinstance(learner, Learner):
         return Host(base).evaluate_untouched(learner, split).flat()
@@ -71,12 +70,12 @@ def untouched_scores(
 
 
 def _untouched_by(team: WorkerGroupShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
-    """What a team's learners begin as is the base itself."""
+    """Evaluate the untrained learner of a worker group, which is the base itself."""
     from trainables.runtime.worker_group import WorkerGroup
 
     learner = WorkerGroup(team, pair, seed)
     evaluation = learner.evaluate(split)
-    learner.dismiss()
+    learner.shut_down()
     return evaluation.flat()
 
 
@@ -94,13 +93,13 @@ def tune_result(trained: RoundResult | None, evaluation: Evaluation | None) -> d
 class Trial(tune.Trainable):
     """One configuration. `step` is one round: train, evaluate, report; checkpoints hold the learner's whole state.
 
-    Reports, beside the learner's metrics: `train_seconds` and `evaluation_seconds` of this round; `seconds`, their sum;
-    `total_seconds`, that of all rounds. In a seat those are its share of its host's time (`Host.round`), else the time
-    that passed, as the learner has its devices to itself. Waiting for neighbours, and checkpoints, are in none of them.
+    It reports, beside the learner's metrics: `train_seconds` and `evaluation_seconds` of this round, `seconds`, their
+    sum, and `total_seconds`, the sum over all rounds. In a host these are the trial's share of the host's time
+    (`Host.round`), otherwise wall-clock time. None of them includes waiting for other trials, or checkpoints.
 
     `resolve` turns the suggested parameters into a pair; `seed` is the sweep's, so that trials differ only in what is
-    searched; `hosts` maps bases to the actors that have seats on them; a `team` is for trials on several devices. A
-    loss that is not finite ends the trial at once with the worst score and `diverged` set.
+    searched; `hosts` maps bases to their host actors; `team` is for trials on several devices. A loss that is not
+    finite ends the trial at once with the worst score and `diverged` set.
     """
 
     _learner: Any = None
@@ -154,13 +153,13 @@ class Trial(tune.Trainable):
 
     def cleanup(self) -> None:
         try:
-            if self._learner is not None:  # else it could not be opened
+            if self._learner is not None:  # None if it could not be opened
                 self._learner.close()
         finally:
             if self._team is not None:
                 from trainables.runtime.worker_group import WorkerGroup
 
-                WorkerGroup.dismiss()  # the processes outlive a trial, not this one
+                WorkerGroup.shut_down()  # the processes outlive a trial, but not this process
 
     def _start(self, config: dict[str, Any]) -> None:
         self._began, self._seconds = 0, 0.0
@@ -174,13 +173,13 @@ class Trial(tune.Trainable):
 
 
 def load_start_state(learner: Learner, file: Path) -> int:
-    """Load the state that a clone starts from; the rounds that are behind it."""
+    """Load the state from which a clone starts; return how many rounds it has been trained."""
     learner.load(file.read_bytes())
     return int(file.stem.rpartition("-")[2])
 
 
 class TaskWithSearchSplit:
-    """A task with other examples as its search split: some learners train on the demonstrations in what they answer."""
+    """A task with other examples as its search split, as some learners train on the demonstrations of its questions."""
 
     def __init__(self, task: Task, examples: Sequence[Example]) -> None:
         self._task, self._examples = task, examples
@@ -197,12 +196,12 @@ class TaskWithSearchSplit:
         return Task.split(cast(Task, self), name)
 
     def baselines(self) -> Mapping[str, float]:
-        """The task's own code, which asks for the search split and gets this one."""
+        """Compute the task's baselines on these examples."""
         return type(self._task).baselines(cast(Task, self))
 
 
 class Finalist(Trial):
-    """A configuration trained again with a seed of its own, without looking, and scored on the test split once.
+    """A configuration trained again with another seed, without evaluations, and scored on the test split once.
 
     `config["job"]`: `params`, `rounds`, `seed`.
     """
@@ -214,7 +213,7 @@ class Finalist(Trial):
             if not math.isfinite(trained.loss):
                 return tune_result(trained, None)
             if self._team is not None:
-                self._learner.state()  # from which new processes would go on
+                self._learner.state()  # from which restarted processes would continue
         return tune_result(trained, self._learner.evaluate()) | {"done": True}
 
     def _open(self, config: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""One file per task. A new task is one file; nothing is registered."""
+"""The tasks. A new task is one file; nothing is registered."""

@@ -1,4 +1,4 @@
-"""Whoever answers what a language learner asks (`core.Asking`): hosts, or the process of a trial with its own model."""
+"""Answer the queries of a language learner (`core.Queries`): for hosts and for learners with their own model."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from trainables.models.loading import Base
 from trainables.training.sequence_packing import check_packed_rows
 
 
-def check_query(ask: Complete | Read, virtual: int, base: Base) -> None:
-    """Whether a base can answer, after so many virtual tokens. Raises ValueError in one line."""
-    if isinstance(ask, Read):
-        base.readable([row.tokens for row in ask.rows], virtual)
-        check_packed_rows(ask.rows, virtual, base)
+def check_query(query: Complete | Read, virtual: int, base: Base) -> None:
+    """Raise ValueError if a base cannot answer a query behind `virtual` virtual tokens."""
+    if isinstance(query, Read):
+        base.check_tokens([row.tokens for row in query.rows], virtual)
+        check_packed_rows(query.rows, virtual, base)
     else:
-        base.readable(ask.prompts, virtual + ask.max_new_tokens)
+        base.check_tokens(query.prompts, virtual + query.max_new_tokens)
 
 
-def run_queries(asking: Queries, answer: Callable[[Complete | Read], Any]) -> Any:
-    """Answer everything that is asked for; what is returned in the end."""
+def run_queries(queries: Queries, answer: Callable[[Complete | Read], Any]) -> Any:
+    """Answer every query by `answer`, and return what the generator returns."""
     reply = None
     while True:
         try:
-            ask = asking.send(reply)
+            query = queries.send(reply)
         except StopIteration as end:
             return end.value
-        reply = answer(ask)
+        reply = answer(query)

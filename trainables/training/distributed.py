@@ -1,10 +1,11 @@
-"""One trial on several devices: every process has a share of the rows, and of the model where it does not fit.
+"""Train one trial on several devices: each process has a part of the rows, and of the model if it does not fit on one.
 
 DDP (Li et al. 2020, arXiv 2006.15704) keeps the whole model on each device; FSDP (Zhao et al. 2023, arXiv 2304.11277;
-torch's `fully_shard`) a part of every layer. Plain torch, in a process group that somebody else has made (`team.py`).
+torch's `fully_shard`) a part of every layer. Plain torch, in a process group that the caller has made
+(`worker_group.py`).
 
-A loss may mix the rows of a micro-batch in any way, so each process sees the log-probabilities of all rows, its own
-with a graph: what is computed is the loss of one process, to rounding.
+A loss may mix the rows of a micro-batch in any way, so each process gets the log-probabilities of all rows, those of
+its own rows with a graph. The loss equals that of one process up to rounding.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ TRAINED_BYTES = 12  # of a trained parameter, beside its weight: a gradient and 
 def open_distributed(
     pair: Pair, seed: int, strategy: Strategy = "auto", halvings: int = 0, *, device: torch.device
 ) -> DistributedLearner:
-    """This process's part of a pair's learner. All processes of the group call it alike.
+    """Open this process's part of a pair's learner. All processes of the group call it with the same arguments.
 
-    `auto` shards what takes more than `MEMORY_SHARE` of a device. `halvings`: start with so many times half as many
-    rows at a time. Raises ValueError for 4 bits in shards.
+    `auto` shards a model that takes more than `MEMORY_SHARE` of a device. `halvings`: how often the rows of a forward
+    pass are halved from the beginning. Raise ValueError for a 4-bit base in shards.
     """
     four_bit = "nf4" in BaseName.parse(pair.base).options
     if four_bit and strategy == "fsdp":
@@ -59,7 +60,7 @@ def open_distributed(
 
 
 class DistributedLearner(StandaloneLearner):
-    """A `Learner` whose methods are called in all processes of a group alike; all return the same."""
+    """A `Learner` whose methods are called in all processes of a group together; all return equal results."""
 
     def __init__(self, own: StandaloneLearner, device: torch.device, strategy: Strategy, halvings: int = 0) -> None:
         self._rank, self._world, self.strategy = dist.get_rank(), dist.get_world_size(), strategy
@@ -67,7 +68,7 @@ class DistributedLearner(StandaloneLearner):
             self._root = _shard(own.model, device, self._world)
         else:
             own.model.to(device)
-        super().__init__(own.base, own.model, own.learner, own.seed, own.give_back, own.optim)
+        super().__init__(own.base, own.model, own.learner, own.seed, own.on_close, own.optim)
         self.device, self.halvings, self._in_step = device, halvings, strategy == "fsdp"
         if strategy != "fsdp":
             self._forward = DistributedDataParallel(own.model, forward_sync_buffers=False)
@@ -76,7 +77,7 @@ class DistributedLearner(StandaloneLearner):
         return super().round().with_metrics({"devices": self._world})
 
     def save(self, folder: str) -> None:
-        """The first process writes, all help."""
+        """Gather the weights from all processes, and write them in the first."""
         named = {name: value for name, value in self.model.state_dict().items() if name in self.parameters}
         weights = {name: self._whole(value).cpu() for name, value in named.items()}
         if self._rank == 0:
@@ -84,11 +85,11 @@ class DistributedLearner(StandaloneLearner):
 
     def load(self, state: bytes) -> None:
         if self.strategy == "fsdp":
-            self._root.reshard()  # after an evaluation it holds what was
+            self._root.reshard()  # an evaluation leaves it gathered, with the old values
         super().load(state)
 
     def close(self) -> None:
-        """A base that was sharded is loaded anew for the next trial."""
+        """Give the base back; a sharded base is loaded again for the next trial."""
         super().close()
         if self.strategy == "fsdp":
             load.cache_clear()
@@ -96,7 +97,8 @@ class DistributedLearner(StandaloneLearner):
             self.base.model.to("cpu")
 
     def backward(self, rows: Sequence[Row], micro: int, share: float) -> Tensor:
-        """As of one process, from this one's part. The last parts are filled with rows that count for nothing."""
+        """Compute the gradient of one process's loss from this process's rows; the last parts are filled with rows
+        that do not count."""
         part = -(-len(rows) // self._world)
         places = range(self._rank * part, (self._rank + 1) * part)
         mine = [rows[i] if i < len(rows) else rows[0] for i in places]
@@ -123,7 +125,7 @@ class DistributedLearner(StandaloneLearner):
         return loss.detach()
 
     def _gathered(self, mine: Sequence[Tensor], rows: Sequence[Row], share: int) -> list[Tensor]:
-        """The log-probabilities of all rows, without a graph."""
+        """Return the log-probabilities of all rows, without a graph."""
         sizes = [sum(row.labels) for row in rows]
         sizes += [sizes[0]] * (share * self._world - len(rows))
         of_process = [sizes[rank * share : (rank + 1) * share] for rank in range(self._world)]
@@ -134,22 +136,22 @@ class DistributedLearner(StandaloneLearner):
         split = [part[: sum(own)].split(own) for part, own in zip(parts, of_process, strict=True)]
         return [row for part in split for row in part][: len(rows)]
 
-    def _in_parts(self, do: Callable[[Sequence[Any]], list[Any]], things: Sequence[Any], order: Sequence[int]) -> Any:
-        """Each process does every so many-th; all of them as many, as sharded ones go in step."""
+    def _in_parts(self, do: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any], order: Sequence[int]) -> Any:
+        """Divide the items among the processes, the same number for each, as sharded processes run in step."""
         padded = [*order, *([order[0]] * (-len(order) % self._world))]
         found: list[Any] = [None] * self._world
-        dist.all_gather_object(found, super()._in_parts(do, things, padded[self._rank :: self._world]))
+        dist.all_gather_object(found, super()._in_parts(do, items, padded[self._rank :: self._world]))
         return {place: made for part in found for place, made in part.items()}
 
-    def _in_memory(self, do: Any) -> Any:
-        """Out of memory ends this process, and with it the group: the others would wait for it (`team.py`)."""
+    def _retry_smaller(self, do: Any) -> Any:
+        """Do not retry: running out of memory ends the group, as other processes would wait (`worker_group.py`)."""
         return do()
 
     def _whole(self, value: Any) -> Any:
         return value.full_tensor() if isinstance(value, DTensor) else value
 
     def _kept(self, value: Any) -> Any:
-        """The first process's states are taken; the others help."""
+        """Gather a tensor of a state; only the first process keeps it."""
         whole = super()._kept(value)
         return whole if self._rank == 0 or not isinstance(whole, Tensor) else None
 
@@ -160,7 +162,7 @@ class DistributedLearner(StandaloneLearner):
 
 
 def _shard(model: Any, device: torch.device, world: int) -> Any:
-    """Every decoder layer by itself, and then what is left, around them. On `device` afterwards. Returns the whole."""
+    """Shard every decoder layer, then the rest of the model. Move it to `device`, and return it."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     mesh = init_device_mesh(device.type, (world,))
     for module in inner.modules():

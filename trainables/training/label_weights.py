@@ -1,4 +1,4 @@
-"""Weights that undo what a filter does to labels: it keeps more of the answer that a model prefers to give."""
+"""Weights that restore the distribution of labels after a filter has kept more of one label than of another."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LOST = "no kept rationale concludes {label!r}, of {count} questions; loosen the 
 def label_factors(
     everyone: Sequence[Example], kept: Sequence[Example], weights: Sequence[float], lost: str = LOST
 ) -> dict[str, float]:
-    """Per label, what its rows' weights are multiplied by: its share of all questions over its share of the kept
-    weight, so that rows weigh 1 on average and labels as much as they do everywhere.
+    """Return a factor for the weights of each label's rows: its share of all questions over its share of kept weight.
 
-    Raises ValueError in the words of `lost` where a label is lost: no weight would bring it back.
+    Rows then weigh 1 on average, and each label as much as among all questions. Raise ValueError with the message
+    `lost` if no row of a label was kept, as no weight could restore it.
     """
     wanted, have = Counter(example.answer for example in everyone), defaultdict[str, float](float)
     for example, weight in zip(kept, weights, strict=True):

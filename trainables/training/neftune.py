@@ -22,13 +22,12 @@ STREAM = zlib.crc32(b"neftune") >> 8  # beside the modules' streams of dropout
 
 
 def amplitude(alpha: float, tokens: int, hidden: int) -> float:
-    """What a number of the embeddings of so many tokens, each of `hidden` numbers, is moved by at most."""
+    """Return the largest change of an embedding's entry, for a row of so many tokens of `hidden` entries."""
     return float(alpha / (tokens * hidden) ** 0.5)
 
 
 def noised(key_R: Tensor, bound_R: Tensor, x_R_T_H: Tensor) -> Tensor:
-    """Embeddings with noise up to each row's bound, of its key and a token's place alone; bit for bit those that came
-    where the bound is 0."""
+    """Add noise up to each row's bound, computed from its key and a token's place; a bound of 0 changes no bit."""
     dtype = torch.promote_types(x_R_T_H.dtype, torch.float32)
     _, tokens, hidden = x_R_T_H.shape
     bound = bound_R.to(dtype)[:, None, None]
@@ -38,7 +37,7 @@ def noised(key_R: Tensor, bound_R: Tensor, x_R_T_H: Tensor) -> Tensor:
 
 @contextmanager
 def noisy(model: Any, rows: Sequence[Row], key_R: Tensor, alpha: float) -> Iterator[None]:
-    """For a model of one trial: inside, the embeddings of these rows, padded on the right, get noise of their keys."""
+    """In this context, add noise to the embeddings of these rows, padded on the right (for a model of one trial)."""
     if not alpha:
         yield
         return

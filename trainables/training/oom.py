@@ -1,8 +1,8 @@
-"""What to do when memory runs out: the same gradients from fewer rows at a time. And when a device is lost instead.
+"""Handle running out of memory: compute equal gradients from fewer rows at a time. And recognise a lost device.
 
 A loss may mix the rows of a micro-batch in any way, so halving the batch and doubling accumulation would change it.
-Instead, log-probabilities are computed first, without a graph; the loss says how much each of them matters; and
-then part after part is run again, with a graph, for its share (gradient caching: Gao et al. 2021, arXiv 2101.06983).
+Instead, log-probabilities are computed first, without a graph; the loss gives the gradient for each of them; and
+then part after part is run again with a graph (gradient caching: Gao et al. 2021, arXiv 2101.06983).
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-MAX_HALVINGS = 3  # of the rows at a time; a device that has no room for an eighth lacks room for the trial
+MAX_HALVINGS = 3  # of the rows at a time; a device without memory for an eighth of them cannot run the trial
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Torch has a class for it on GPUs; the CPU's allocator and cuBLAS only say so."""
+    """Return whether memory ran out. Torch has a class for GPUs; the CPU's allocator and cuBLAS only a message."""
     words = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
     said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     return isinstance(error, torch.OutOfMemoryError) or said
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Whether a GPU failed in a way that its process does not survive, as by a read outside its memory: whatever this
-    process asks of it next fails, too (CUDA's sticky errors)."""
+    """Return whether the GPU is lost to this process, for example after a read outside its memory.
+
+    Every later CUDA call of the process fails, too (CUDA's sticky errors).
+    """
     return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
 
 
@@ -35,9 +37,10 @@ def gradients(
     rows: int,
     at_once: int,
 ) -> list[Tensor | None]:
-    """d loss / d leaf, None where a leaf plays no part; all None where there is no loss.
+    """Return d loss / d leaf; None for a leaf that does not take part, and for all leaves if there is no loss.
 
-    `forward(first, last)` gives a tensor per row, and the same again when asked again; `loss` takes all rows.
+    `forward(first, last)` returns a tensor per row, and must return equal tensors when called again. `loss` takes the
+    tensors of all rows.
     """
     spans = [(first, min(first + at_once, rows)) for first in range(0, rows, at_once)]
     if len(spans) == 1:

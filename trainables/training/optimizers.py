@@ -1,4 +1,4 @@
-"""AdamW of a trial with a model of its own, by transformers' names (`optim`): torch's, or the paged ones of QLoRA.
+"""AdamW for a trial with a model of its own, by transformers' names (`optim`): torch's, or QLoRA's paged ones.
 
 bitsandbytes' paged AdamW (Dettmers et al. 2023, arXiv 2305.14314) keeps moments in unified memory, which moves to the
 host where a GPU runs short. It does so on CUDA, and for tensors of 100,000 numbers and more; elsewhere, and on a CPU,
@@ -20,7 +20,7 @@ Optim = Literal["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"]
 
 
 def open_adamw(optim: Optim, parameters: Sequence[Tensor], settings: Optimizer) -> Any:
-    """A `torch.optim.Optimizer` on these parameters."""
+    """Return a `torch.optim.Optimizer` on these parameters."""
     rate, betas, eps, decay = (
         settings.learning_rate,
         (settings.adam_beta1, settings.adam_beta2),
@@ -36,7 +36,7 @@ def open_adamw(optim: Optim, parameters: Sequence[Tensor], settings: Optimizer) 
 
 
 def load_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
-    """Load a state dict. bitsandbytes alone would not page again what was paged."""
+    """Load a state dict into an optimizer, and page its buffers again, which bitsandbytes would not do."""
     optimizer.load_state_dict(state)
     if not getattr(optimizer, "is_paged", False):
         return
@@ -47,12 +47,12 @@ def load_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
 
 
 def second_moment(state: Mapping[str, Any]) -> Tensor | None:
-    """A parameter's, or of 8 bits the scales of its blocks; None before the first step."""
+    """Return a parameter's second moment (with 8 bits: the scales of its blocks); None before the first step."""
     return next((state[name] for name in ("exp_avg_sq", "absmax2", "state2") if name in state), None)
 
 
 def paged_parameters(optimizer: Any) -> int:
-    """How many trained numbers have their moments in unified memory."""
-    if not getattr(optimizer, "is_paged", False):  # moments that were paged elsewhere would still say so
+    """Return the number of trained parameters whose moments are in unified memory."""
+    if not getattr(optimizer, "is_paged", False):  # loaded moments keep the mark of the optimizer that paged them
         return 0
     return sum(p.numel() for p, own in optimizer.state.items() if getattr(own.get("state1"), "is_paged", False))

@@ -1,4 +1,4 @@
-"""Which documents share a row: best-fit decreasing, the `bfd` of TRL's packing (Ding et al. 2024, arXiv 2404.10830).
+"""Choose documents that share a row: best-fit decreasing, as TRL's `bfd` (Ding et al. 2024, arXiv 2404.10830).
 
 The longest go first, each into the fullest row that has room for it, and no document is cut. The rows then go to a
 host as `Row(tokens, labels, starts)`.
@@ -16,9 +16,9 @@ from trainables.core import Row
 
 
 def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
-    """Places of documents of these lengths (tokens), grouped into rows of at most `max_length` tokens together.
+    """Group documents of these lengths (tokens), by index, into rows of at most `max_length` tokens.
 
-    Raises ValueError for a document that is longer than a row, or empty.
+    Raise ValueError for a document that is longer than a row, or empty.
     """
     for place, length in enumerate(lengths):
         if not 0 < length <= max_length:
@@ -41,7 +41,7 @@ def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
 
 
 def joined(rows: Sequence[Row]) -> Row:
-    """One row of several documents; each sees itself alone."""
+    """Join documents into one row, in which no document attends to another."""
     *starts, _ = itertools.accumulate(len(row.tokens) for row in rows)
     return Row(
         tuple(token for row in rows for token in row.tokens),
@@ -51,7 +51,7 @@ def joined(rows: Sequence[Row]) -> Row:
 
 
 def window_of(config: Any) -> float:
-    """Tokens that a layer attends to at most."""
+    """Return the largest number of tokens to which every layer attends; infinite without a window."""
     text = config.get_text_config()
     sizes = (getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
     return min((size for size in sizes if size), default=math.inf)

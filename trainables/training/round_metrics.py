@@ -13,17 +13,17 @@ from trainables.core import Evaluation, LanguageLearner, RoundResult, Row
 
 
 def peak_memory_mib() -> float:
-    """The most that this process has taken so far, of the device if it has one; seats of a host share it."""
+    """Return the peak memory of this process, on its device if it has one; all trials of a host share it."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
 
 
 def shares(learner: LanguageLearner, batches: Sequence[Sequence[Row]]) -> list[float]:
-    """What each micro-batch's loss counts in that of its step, so that accumulation is one large batch.
+    """Return the weight of each micro-batch's loss in its step, so that accumulation equals one large batch.
 
-    With equal shares, a micro-batch of short answers would weigh as much as one of long ones: more, per token. They add
-    up to 1; a lone one is 1 exactly.
+    With equal weights, a token of a micro-batch of short answers would weigh more. They sum to 1; a single one is
+    exactly 1.
     """
     weights = [learner.weight(rows) for rows in batches]
     return [weight / sum(weights) for weight in weights]

@@ -1,7 +1,7 @@
-"""Dropout of a model of one trial, with masks that a row has whoever is in the batch: of a key and a place alone.
+"""Dropout for a model of one trial, with masks that depend only on a row's key and a place, not on the other rows.
 
-So a batch that is cut in parts, as memory runs short or as several processes share its rows, is dropped as a whole one
-is. torch draws for a batch at once, and what a row gets depends on where the batch begins.
+A batch that is divided, because memory is short or several processes share its rows, gets the masks of the whole one.
+torch draws one mask per batch, so a row's mask would depend on where the batch begins.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from trainables.training.hash_dropout import LEVELS, hashed
 
 
 class RowDropout(TorchFunctionMode):
-    """Inside, in one forward pass, `torch.nn.functional`'s dropout and that of its attention take their masks from
-    `key_R`, a key per row; the n-th call takes the n-th stream of each.
+    """In this context, dropout and attention dropout of one forward pass take their masks from `key_R`, a key per row.
 
-    Rows may be padded on the right: places are counted from the beginning. What does not hold the same number of
-    places for each row, as what a router sends to an expert, is left to torch.
+    The n-th call uses the n-th stream of each key. Rows may be padded on the right, as places are counted from the
+    start. Tensors without the same number of places for each row, such as a router's input to an expert, are left to
+    torch.
     """
 
     def __init__(self, key_R: Tensor) -> None:
@@ -38,7 +38,9 @@ class RowDropout(TorchFunctionMode):
     def _dropped(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or not p or len(x) % len(self._key_R):
             return dropout(x, p, training, inplace)
-        rows = x.unflatten(0, (len(self._key_R), -1)) if len(x) > len(self._key_R) else x  # some see rows as one
+        rows = (
+            x.unflatten(0, (len(self._key_R), -1)) if len(x) > len(self._key_R) else x
+        )  # some flatten rows and tokens
         return self._masked(rows, p).reshape(x.shape)
 
     def _attended(
@@ -65,7 +67,7 @@ class RowDropout(TorchFunctionMode):
         return self._masked(scores_R_H_T_T.softmax(-1), dropout_p) @ value
 
     def _masked(self, x: Tensor, p: float) -> Tensor:
-        """(R, ...): what is kept of it, made larger by what is not."""
+        """Drop inputs (R, ...) with probability p, and scale the others by 1 / (1 - p)."""
         self._calls += 1
         kept = (hashed(self._key_R, self._calls, x.shape[1:]) & (LEVELS - 1)) >= p * LEVELS
         return torch.where(kept, x / max(1 - p, 1 / LEVELS), torch.zeros_like(x))

@@ -1,8 +1,8 @@
-"""Several documents in one row: each sees itself alone, so that a row costs less padding and means the same.
+"""Several documents in one row, which saves padding. No document attends to another.
 
-A packed row's documents are told apart by a prepared attention mask and by positions that start again, which
-transformers takes as they are. Not every model keeps to a mask: a convolution or a recurrence carries what it has
-seen from one document to the next. So a base is tried before its first packed row, not looked up in a list.
+A packed row has an attention mask by document, and positions that restart with each document; transformers takes both.
+Not every model keeps to the mask: a convolution or a recurrence carries its state from one document to the next. So a
+base is tested before its first packed row.
 
 Shapes: R rows, T tokens.
 """
@@ -26,7 +26,7 @@ _TRIED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # model -> whether i
 
 
 def document_outline(padding: int, tokens: int, starts: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Of so many padded columns and then a row: the number of each token's document, from 1 on, and its place in it.
+    """Return the document of each token, counted from 1, and the token's position in it, for a row behind padding.
 
     Padding is document 0.
     """
@@ -38,9 +38,9 @@ def document_outline(padding: int, tokens: int, starts: Sequence[int]) -> tuple[
 
 
 def document_attention(documents_R_T: Tensor, model: Any) -> Tensor:
-    """(R, 1, T, T): each token sees itself and what stands before it in its own document. Never an empty line.
+    """Return the mask (R, 1, T, T): each token attends to itself and to earlier tokens of its document.
 
-    Booleans for `sdpa`, and what is added to scores for `eager`.
+    It is boolean for `sdpa`, and is added to scores for `eager`.
     """
     same = documents_R_T[:, None, :, None] == documents_R_T[:, None, None, :]
     seen = same & torch.ones_like(same[:1, :1]).tril()
@@ -51,7 +51,7 @@ def document_attention(documents_R_T: Tensor, model: Any) -> Tensor:
 
 
 def padded_right(rows: Sequence[Row], eos: int, model: Any, device: torch.device) -> dict[str, Tensor]:
-    """What a model takes of rows of one trial: by document, and with positions, where any row holds several."""
+    """Return the model's inputs for rows of one trial; with a mask by document if any row holds several."""
     width = max(len(row.tokens) for row in rows)
     padding = [[0] * (width - len(row.tokens)) for row in rows]
     outlines = [document_outline(0, len(row.tokens), row.starts) for row in rows]
@@ -64,11 +64,7 @@ def padded_right(rows: Sequence[Row], eos: int, model: Any, device: torch.device
 
 
 def check_packed_rows(rows: Sequence[Row], virtual: int, base: Base) -> None:
-    """Whether rows of several documents, if there are any, are sound and can be run on a base, after so many virtual
-    tokens.
-
-    Raises ValueError in one line.
-    """
+    """Check rows of several documents: their `starts`, and whether the base can run them. Raise ValueError."""
     packed = [row for row in rows if row.starts]
     if not packed:
         return
@@ -110,9 +106,9 @@ def _attends_by(model: Any) -> str:
 
 @torch.no_grad()
 def _keeps_apart(model: Any) -> bool:
-    """Whether a document gets the same logits behind another one as alone, to half of the digits that there are.
+    """Return whether a document gets the same logits behind another one as alone, to half of the dtype's digits.
 
-    Never more than half of float32's, in which eager attention takes its softmax whatever the model's own type.
+    At most half of float32's digits, as eager attention computes its softmax in float32.
     """
     takes_places = "position_ids" in inspect.signature(model.forward).parameters  # ALiBi counts by itself
     if not takes_places or _attends_by(model) not in ("sdpa", "eager"):

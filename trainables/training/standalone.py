@@ -1,7 +1,7 @@
-"""A trial with a model of its own: stock PyTorch, for whatever cannot share a frozen base.
+"""A trial with a model of its own, trained with stock PyTorch, for methods that cannot share a frozen base.
 
-Full fine-tuning changes the base itself, and methods that only PEFT knows put modules of their own into it. The learner
-says what to train on and judges completions, exactly as in a host (`LanguageLearner`).
+Full fine-tuning changes the base itself, and methods that only PEFT implements put modules of their own into it. The
+learner gives rows and scores completions exactly as in a host (`LanguageLearner`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from trainables.training.standalone_answers import StandaloneAnswers
 class StandaloneLearner(StandaloneAnswers):
     """A `Learner`: AdamW on the parameters of `model` that require gradients.
 
-    `give_back` is called by `close`, for a model that was borrowed. Dropout and noise depend on the trial's seed, the
-    step and the row, so that a resumed round is the round that would have been, and rows may go in parts. `optim` says
-    whose AdamW it is (`optim.py`).
+    `close` calls `on_close`, which restores a base that was modified. Dropout and noise depend on the trial's seed, the
+    step and the row, so that a resumed round equals the uninterrupted one, and a batch may be divided. `optim`: which
+    AdamW (`optimizers.py`).
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class StandaloneLearner(StandaloneAnswers):
         remove_peft: Callable[[], None] | None = None,
         optim: Optim = "adamw_torch",
     ) -> None:
-        self.base, self.model, self.learner, self.seed, self.give_back = base, model, learner, seed, remove_peft
+        self.base, self.model, self.learner, self.seed, self.on_close = base, model, learner, seed, remove_peft
         self.device, self.optim = base.device, optim
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError(f"no parameter of {base.name} is to be trained; let some require gradients")
         self.optimizer = open_adamw(optim, list(self.parameters.values()), learner.optimizer)
         self._steps = self.halvings = 0
-        self._forward, self._in_step = model, False  # with others, see `spread.py`
+        self._forward, self._in_step = model, False  # both differ in `DistributedLearner`
 
     def round(self) -> RoundResult:
         """Take `steps_per_round` optimizer steps. Metrics as of `Host.round`; times are wall-clock times."""
@@ -107,16 +107,16 @@ class StandaloneLearner(StandaloneAnswers):
         self.model.save_pretrained(folder)
 
     def close(self) -> None:
-        if self.give_back:
-            self.give_back()
+        if self.on_close:
+            self.on_close()
 
     def _update(self) -> tuple[float, float, int]:
-        """One optimizer step -> (mean loss, gradient norm before clipping, tokens); not taken if not finite."""
+        """Take an optimizer step if loss and norm are finite; return mean loss, norm before clipping, and tokens."""
         settings, leaves = self.learner.optimizer, list(self.parameters.values())
         self.optimizer.zero_grad()
         batches = [self.learner.next_rows() for _ in range(settings.gradient_accumulation_steps)]
         rows = [row for own in batches for row in own]
-        self.base.readable([row.tokens for row in rows], self.learner.adapter.num_virtual_tokens)
+        self.base.check_tokens([row.tokens for row in rows], self.learner.adapter.num_virtual_tokens)
         check_packed_rows(rows, self.learner.adapter.num_virtual_tokens, self.base)
         losses = [
             share * self.backward(own, micro, share)
@@ -132,7 +132,7 @@ class StandaloneLearner(StandaloneAnswers):
         return mean, size, sum(len(row.tokens) for row in rows)
 
     def backward(self, rows: Sequence[Row], micro: int, share: float) -> Tensor:
-        """Add a micro-batch's share to the gradients -> its loss. As many rows at a time as memory allows."""
+        """Add `share` times a micro-batch's gradient, as many rows at a time as memory allows; return its loss."""
         leaves = list(self.parameters.values())
         losses: list[Tensor] = []
 
@@ -146,16 +146,17 @@ class StandaloneLearner(StandaloneAnswers):
         def found() -> list[Tensor | None]:
             return gradients(forward, loss, leaves, len(rows), max(1, len(rows) >> self.halvings))
 
-        for parameter, gradient in zip(leaves, self._in_memory(found), strict=True):
+        for parameter, gradient in zip(leaves, self._retry_smaller(found), strict=True):
             if gradient is not None:
                 own = gradient * share
                 parameter.grad = own if parameter.grad is None else parameter.grad + own
         return losses[0].detach()
 
     def _seeded_logprobs(self, rows: Sequence[Row], micro: int, first: int) -> list[Tensor]:
-        """With dropout masks and noise that each row has wherever a batch is cut; `first` is the first one's place.
+        """Return log-probabilities with dropout and noise that do not depend on how a batch is divided.
 
-        Whatever else a model draws (whether to leave out a layer) it draws alike for all parts of a micro-batch.
+        `first` is the place of the first row. Other random decisions of a model, such as skipping a layer, are equal
+        for all parts of a micro-batch.
         """
         alpha, steps = self.learner.optimizer.neftune_noise_alpha, self._steps
         keys = [lane_key(self.seed, steps, micro, first + i) for i in range(len(rows))]
@@ -168,28 +169,28 @@ class StandaloneLearner(StandaloneAnswers):
         return {"memory_halvings": self.halvings} if self.halvings else {}
 
     def _without_gradient(self) -> list[str]:
-        """Modules whose parameters have no second moment but zeros."""
+        """Return the modules whose second moments are all zero."""
         moments = {name: second_moment(self.optimizer.state.get(p, {})) for name, p in self.parameters.items()}
         return modules_without_gradient(
             {name: own is not None and bool(self._whole(own).any()) for name, own in moments.items()}
         )
 
     def _whole(self, value: Any) -> Any:
-        """All of a tensor, of which a device may have a part (`spread.py`)."""
+        """Return the whole tensor; in `DistributedLearner` a device may have a part."""
         return value
 
     def _kept(self, value: Any) -> Any:
-        """What goes into a state, of its tensors one after the other: a device has no room for all of them twice."""
+        """Copy a tensor of a state to the CPU, one at a time: a device has no memory for all of them twice."""
         return self._whole(value).cpu() if isinstance(value, Tensor) else value
 
     def _part(self, value: Tensor, of: Tensor) -> Tensor:
-        """The opposite: this device's part, as of `of`."""
+        """Return this device's part of a whole tensor, divided as `of` is."""
         return value
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Torch draws from this seed inside, and goes on afterwards as if nothing had been drawn."""
+    """Seed torch's generators in this context, and restore them afterwards."""
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
@@ -198,7 +199,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def with_peft(
     base: Base, config: Any, learner: LanguageLearner, seed: int, optim: Optim = "adamw_torch"
 ) -> StandaloneLearner:
-    """The base with a PEFT adapter in it, until `close` takes it out again. `config` is a `peft.PeftConfig`."""
+    """Put a PEFT adapter into the base; `close` removes it. `config` is a `peft.PeftConfig`."""
     from peft import get_peft_model
 
     from trainables.models.peft_adapters import remove_peft

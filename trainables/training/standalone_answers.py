@@ -1,4 +1,4 @@
-"""What a trial with a model of its own answers its learner: completions and likelihoods, by stock PyTorch."""
+"""Answer a learner's queries (completions and log-probabilities) from a model of its own, with stock PyTorch."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ EVALUATION_ROWS = 128  # prompts, or rows, at a time
 
 
 class StandaloneAnswers:
-    """A model and how it is asked. `halvings`: how often memory ran out, and half as many rows go at a time since."""
+    """Answers queries from `model`. `halvings`: how often the rows of a batch were halved as memory ran out."""
 
     base: Base
     model: Any
     device: torch.device
-    _forward: Any  # the model, or what stands for it with others (`spread.py`)
-    _in_step = False  # with others, when decoding
+    _forward: Any  # the model, or its DDP wrapper
+    _in_step = False  # whether processes must decode in step
     halvings = 0
 
-    def _answer(self, ask: Complete | Read) -> Any:
-        """What the learner asks for (`core.Asking`)."""
-        check_query(ask, 0, self.base)
+    def _answer(self, query: Complete | Read) -> Any:
+        """Answer a query (`core.Queries`)."""
+        check_query(query, 0, self.base)
         self.model.eval()
-        with self.model.disable_adapter() if ask.untouched else nullcontext():
-            return self._read(ask.rows) if isinstance(ask, Read) else self._said_to(ask)
+        with self.model.disable_adapter() if query.untouched else nullcontext():
+            return self._read(query.rows) if isinstance(query, Read) else self._complete(query)
 
-    def _said_to(self, ask: Complete) -> list[Completion]:
-        prompts = ask.prompts
+    def _complete(self, query: Complete) -> list[Completion]:
+        prompts = query.prompts
 
         def some(own: Sequence[Sequence[int]]) -> list[Completion]:
-            return generate_completions(self.model, own, self.base.eos, ask.max_new_tokens, synced_gpus=self._in_step)
+            return generate_completions(self.model, own, self.base.eos, query.max_new_tokens, synced_gpus=self._in_step)
 
         made = self._in_parts(some, prompts, sorted(range(len(prompts)), key=lambda i: len(prompts[i])))
         return [made[i] for i in range(len(prompts))]
 
     def _read(self, rows: Sequence[Row]) -> list[list[float]]:
-        """The log-probability of each label, per row."""
+        """Return, per row, the log-probability of each label."""
 
         @torch.no_grad()
         def some(own: Sequence[Row]) -> list[list[float]]:
@@ -55,20 +55,20 @@ class StandaloneAnswers:
         found = self._in_parts(some, rows, sorted(range(len(rows)), key=lambda i: len(rows[i].tokens)))
         return [found[i] for i in range(len(rows))]
 
-    def _in_parts(self, do: Callable[[Sequence[Any]], list[Any]], things: Sequence[Any], order: Sequence[int]) -> Any:
-        """What `do` makes of these things, by their place; of as many at a time as memory allows."""
+    def _in_parts(self, do: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any], order: Sequence[int]) -> Any:
+        """Call `do` on as many items at a time as memory allows, in this order; return the results by place."""
         found: dict[int, Any] = {}
 
         def some() -> dict[int, Any]:
             own = order[len(found) :][: EVALUATION_ROWS >> self.halvings]
-            return dict(zip(own, do([things[i] for i in own]), strict=True))
+            return dict(zip(own, do([items[i] for i in own]), strict=True))
 
         while len(found) < len(order):
-            found |= self._in_memory(some)
+            found |= self._retry_smaller(some)
         return found
 
-    def _in_memory(self, do: Callable[[], Any]) -> Any:
-        """Again with half as many rows at a time where memory runs out, at most `HALVINGS` times in a trial."""
+    def _retry_smaller(self, do: Callable[[], Any]) -> Any:
+        """Call `do`; if memory runs out, halve the rows and repeat, at most `MAX_HALVINGS` times in a trial."""
         while True:
             try:
                 return do()
@@ -78,7 +78,7 @@ class StandaloneAnswers:
                 self.halvings += 1
 
     def logprobs(self, rows: Sequence[Row]) -> list[Tensor]:
-        """Per row, the log-probability (nats) of each label; rows are padded on the right."""
+        """Return, per row, the log-probability (nats) of each label; rows are padded on the right."""
         inputs = padded_right(rows, self.base.eos, self.model, self.device)
         places = [[i for i, label in enumerate(row.labels) if label] for row in rows]
         lanes = torch.tensor([lane for lane, own in enumerate(places) for _ in own], device=self.device)

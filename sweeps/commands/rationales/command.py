@@ -21,12 +21,12 @@ from sweeps.commands.endpoint.answer_cache import FILE, Reply
 from sweeps.commands.endpoint.client import Endpoint
 from sweeps.commands.rationales.base_sampler import BaseSampler
 from sweeps.commands.rationales.filtering import RationaleFilter
+from sweeps.spec.exit_codes import EXIT_STATUS
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
-from trainables.tasks.strategyqa.task import StrategyQaTask, said
+from trainables.tasks.strategyqa.task import StrategyQaTask, parse_answer
 
 BLOCK = 64  # questions between two lines about the progress
-INTERRUPTED = 130  # exit status
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,14 @@ def rationales(
     options.check()
     _check_source_of_existing(to, options.source)
     sampler = _open_sampler(options, to.parent)
-    kept = RationaleFilter(task.train(), said)
+    kept = RationaleFilter(task.train(), parse_answer)
     try:
         truncated = gather(kept, sampler, options.samples, options.pairs is not None)
         if (dollars := _dollars_spent(sampler)) is not None:
             print(f"spent on {options.model}: ${dollars:.4f}")
     except KeyboardInterrupt:
         print(f"interrupted; the same command continues from the answers in {to.parent / FILE}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(EXIT_STATUS["interrupted"])
     finally:
         sampler.close()
     write(kept, to, options.source, options.pairs, truncated)

@@ -12,24 +12,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from trainables.core import Example
-from trainables.tasks.strategyqa.task import concluded
+from trainables.core import Example, ParsedAnswer
+from trainables.tasks.strategyqa.task import with_answer
 from trainables.training.label_weights import label_factors
 
 LEAD = re.compile(r"\bSo,?\s+the\s+answer\s+is\s+\Z", re.IGNORECASE)
 MENTION = re.compile(r"\banswer\s+is\b", re.IGNORECASE)
-
-
-class ParsedAnswer(Protocol):
-    """An answer that a task's parser found in a completion, and the character where it begins."""
-
-    @property
-    def answer(self) -> str: ...
-
-    @property
-    def start(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,7 @@ class Sample:
 
     @property
     def completion(self) -> str:
-        return concluded(self.rationale, self.answer)
+        return with_answer(self.rationale, self.answer)
 
 
 def read(text: str, said: Callable[[str], ParsedAnswer | None]) -> Sample | None:

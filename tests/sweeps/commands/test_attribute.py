@@ -225,7 +225,7 @@ def test_what_cannot_be_attributed_is_told_in_one_line(run, tmp_path, capsys, mo
     folder = said_instead(run, tmp_path, "Ann is a girl. So the answer is Yes.")
     for flags, told in (
         ({"questions": 0}, "--questions 0: give 1 or more"),
-        ({"base": str(tmp_path / "gone")}, "--base says where the base is"),
+        ({"base": str(tmp_path / "gone")}, "give the base's present place with --base"),
     ):
         with pytest.raises(BadInput, match=told):
             attribute_run(folder, **flags)

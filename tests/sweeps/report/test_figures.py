@@ -11,13 +11,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces.space import Space
-from sweeps.report.chart_style import folded, short
+from sweeps.report.chart_style import short, wrapped
 from sweeps.report.page import PLOTS, write_report
 from sweeps.report.plots import figures
 from sweeps.report.plots_importance import importance
-from sweeps.report.plots_space import parallel, slices
-from sweeps.report.plots_trials import _spans, pareto
-from sweeps.report.searched_axes import Group, groups
+from sweeps.report.plots_search_space import parallel, slices
+from sweeps.report.plots_trials import pareto, round_spans
+from sweeps.report.searched_axes import AxisGroup, axis_groups
 from sweeps.results.run_folder import Run
 from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import (
@@ -65,7 +65,7 @@ def test_a_bar_is_as_long_as_its_round_took_with_those_of_its_neighbours():
     """In a host a round's own seconds are fewer than those that pass."""
     one = trial(3, 0.5, rounds=2)
     rows = [{"round": i, "at": 100.0 + 10 * i, "time_s": 10.0 * i, "seconds": 2.5} for i in (1, 2)]
-    assert _spans(replace(one, history=rows)) == [(100.0, 10.0), (110.0, 10.0)]
+    assert round_spans(replace(one, history=rows)) == [(100.0, 10.0), (110.0, 10.0)]
 
 
 def test_figures_of_200_trials_have_units_and_nothing_on_top_of_anything(tmp_path):
@@ -90,7 +90,7 @@ def test_figures_of_200_trials_have_units_and_nothing_on_top_of_anything(tmp_pat
 def test_axes_of_a_learner_that_has_no_trial_yet_are_not_those_of_all(tmp_path):
     records, space, pairs = two_learners(6)
     lora = [one for one in records if one.learner == "lora"]
-    found = groups(Run.read(folder(tmp_path / "sweep", lora, space=space, pairs=pairs)))
+    found = axis_groups(Run.read(folder(tmp_path / "sweep", lora, space=space, pairs=pairs)))
     assert [(group.learner, {*group.axes}) for group in found] == [("", {"learner"}), ("lora", {*SPACE.axes})]
 
 
@@ -99,7 +99,7 @@ def test_a_value_s_place_is_that_of_its_scale(tmp_path):
     records = [
         replace(trial(n, 0.5 + n / 10), params=TrialParams("lora", {"rate": 1e-3, "decay": 0.025})) for n in range(2)
     ]
-    figure = parallel(groups(Run.read(folder(tmp_path / "sweep", records, space=space)))[0])
+    figure = parallel(axis_groups(Run.read(folder(tmp_path / "sweep", records, space=space)))[0])
     assert figure.axes[0].lines[-1].get_xdata() == pytest.approx([0.5, 0.25, 1.0])
 
 
@@ -107,7 +107,7 @@ def test_the_front_goes_through_what_is_better_or_costs_less(tmp_path):
     records = [trial(0, 0.4), trial(1, 0.6), trial(2, 0.5)]  # of 1,000, 2,000 and 3,000 parameters
     axes = pareto(Run.read(folder(tmp_path / "sweep", records))).axes[0]
     assert {text.get_text() for text in axes.texts} == {"0", "1"}
-    (front,) = [line for line in axes.lines if line.get_label() == "none is better for less"]
+    (front,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
     assert front.get_xydata().tolist() == [[1000, 0.4], [2000, 0.6]]
 
 
@@ -120,7 +120,7 @@ def test_a_lesser_axis_is_not_called_luck_beside_a_great_one():
         scores = (placed[:, 0] + 0.45 * placed[:, 1] + rng.normal(0, 0.05, 100)) / 2
         trials = [trial(i, float(score)) for i, score in enumerate(scores)]
         values = {f"t{i}": dict(zip("ABCDE", row.tolist(), strict=True)) for i, row in enumerate(placed)}
-        found = importance(Group("", dict.fromkeys("ABCDE", FloatDistribution(0.0, 1.0)), trials, [], values))
+        found = importance(AxisGroup("", dict.fromkeys("ABCDE", FloatDistribution(0.0, 1.0)), trials, [], values))
         luck, bars = found.axes[0].containers
         names = [label.get_text() for label in found.axes[0].get_yticklabels()]
         above = {name: bar.get_width() > by.get_width() for name, bar, by in zip(names, bars, luck, strict=True)}
@@ -143,13 +143,13 @@ def test_axes_without_numbers_are_drawn(tmp_path):
     page = write_report(run.folder)
     made = {path.stem: path.read_bytes() for path in page.with_name(PLOTS).iterdir()}
     assert {"slices", "parallel", "history"} <= set(made)
-    pane = slices(groups(run)[0]).axes[0]
+    pane = slices(axis_groups(run)[0]).axes[0]
     drawn_at = np.concatenate([dots.get_offsets()[:, 0] for dots in pane.collections])
     assert sorted(np.rint(drawn_at).tolist()) == [0, 0, 1, 2], "None is a choice like any other"
     assert all(picture.startswith(b"\x89PNG") for picture in made.values())
 
 
 def test_names_and_numbers_are_shortened_so_that_they_can_still_be_read():
-    assert folded("per_device_train_batch_size", 12).split("\n") == ["per_device_", "train_batch_", "size"]
+    assert wrapped("per_device_train_batch_size", 12).split("\n") == ["per_device_", "train_batch_", "size"]
     shown = [short(value) for value in (0.00031234, 20, 8192, 65536, 1.1e6, True, "linear")]
     assert shown == ["0.000312", "20", "8192", "65.5k", "1.1M", "True", "linear"]

@@ -15,7 +15,7 @@ from search_spaces.space import Space
 from sweeps.report.arc_grids import PALETTE, drawn
 from sweeps.report.headline import headline
 from sweeps.report.page import write_report
-from sweeps.report.tables import comparison
+from sweeps.report.tables import learner_comparison
 from sweeps.results.finals import verdict
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import percent, write_all
@@ -211,9 +211,9 @@ def test_the_headline_says_that_training_did_harm_by_how_much_and_how_sure(tmp_p
 def test_a_loss_is_not_parted_into_format_and_skill(tmp_path):
     (lost,) = gain_lines(trial(0, 0.05), {"score": 0.2, "lenient": 0.3})
     assert lost == "untouched base 20.0 %, right in any format 30.0 %; best 5.0 %: training lost 15.0 points"
-    head, ((*_,),) = comparison(Run.read(folder(tmp_path / "lost", [trial(0, 0.05)])))
+    head, ((*_,),) = learner_comparison(Run.read(folder(tmp_path / "lost", [trial(0, 0.05)])))
     assert "gain, points" in head
-    assert "of it skill" not in head
+    assert "gain from skill" not in head
 
 
 def test_the_headline_says_when_a_constant_answer_is_as_good(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sweeps.report.headline import headline
-from sweeps.results.comparison import corrected, pairs_of
+from sweeps.results.comparison import corrected, count_pairs
 from sweeps.results.leaderboard import rank, verdict
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
@@ -58,7 +58,7 @@ def test_the_best_is_the_best_of_all_rounds():
     assert said([trial(0, answers(40), 11), trial(1, answers(28), 11)])[0] == (
         "Ranks 1-2 (2 trials) cannot be told apart at n=60 (paired by item, p >= 0.057 for the best of 22 scores)"
     )
-    assert pairs_of([4, 2, 1]) == 4 * 2 + 4 + 2
+    assert count_pairs([4, 2, 1]) == 4 * 2 + 4 + 2
     assert corrected([0.01, 0.001], [4, 2, 1]) == pytest.approx([1 - 0.99**8, 1 - 0.999**14])
 
 

@@ -9,29 +9,31 @@ import pytest
 from scipy import stats
 
 from sweeps.results.statistics import wilson
-from sweeps.results.uncertainty import Error, intervals, of_both, of_items, of_seeds
+from sweeps.results.uncertainty import VarianceEstimate, combined_error, intervals, item_error, seed_errors
 
 RNG = np.random.default_rng(2)
 
 
 def test_of_items_equals_the_standard_error_of_scipy():
     scores = RNG.random(40)
-    assert math.sqrt(of_items(scores).variance) == pytest.approx(stats.sem(scores))
-    assert of_items(scores).freedom == 39
+    assert math.sqrt(item_error(scores).variance) == pytest.approx(stats.sem(scores))
+    assert item_error(scores).freedom == 39
 
 
 def test_of_clusters_by_hand():
     """Three clusters of 2, 1 and 1 items, mean 0.5: sums of what is apart from it are 1, -0.5 and -0.5."""
-    error = of_items(np.array([1.0, 1, 0, 0]), ["a", "a", "b", "c"])
-    assert error == Error(3 / 2 * 1.5 / 16, 2)
+    error = item_error(np.array([1.0, 1, 0, 0]), ["a", "a", "b", "c"])
+    assert error == VarianceEstimate(3 / 2 * 1.5 / 16, 2)
 
 
 def test_seeds_of_one_configuration_are_students_one_sample_test():
     """Against a base that no seed changes: 60, 64 and 68 % (every item alike) less 50 %."""
     trained, base = np.repeat([[0.60], [0.64], [0.68]], 100, axis=1), np.full((1, 100), 0.5)
-    seeds = of_seeds({"trained": trained, "base": base}, untrained=["base"])
-    assert seeds["base"] == Error(0.0)
-    error = of_both(of_items((trained.mean(0) - base)[0]), [(trained, seeds["trained"]), (base, seeds["base"])])
+    seeds = seed_errors({"trained": trained, "base": base}, untrained=["base"])
+    assert seeds["base"] == VarianceEstimate(0.0)
+    error = combined_error(
+        item_error((trained.mean(0) - base)[0]), [(trained, seeds["trained"]), (base, seeds["base"])]
+    )
     ours = 2 * stats.t.sf(0.14 / math.sqrt(error.variance), error.freedom)
     assert ours == pytest.approx(stats.ttest_1samp([0.60, 0.64, 0.68], 0.5).pvalue)
 
@@ -43,10 +45,10 @@ def alike(*spreads, seeds=3):
 
 
 def test_like_variances_are_pooled_and_unlike_ones_are_not():
-    pooled = of_seeds(alike(0.0004, 0.0005, 0.0003))
+    pooled = seed_errors(alike(0.0004, 0.0005, 0.0003))
     assert [error.variance for error in pooled.values()] == pytest.approx([0.0004 / 3] * 3)
     assert {error.freedom for error in pooled.values()} == {6}
-    unlike = of_seeds(alike(1e-6, 1e-6, 1e-6, 0.04))
+    unlike = seed_errors(alike(1e-6, 1e-6, 1e-6, 0.04))
     assert unlike["3"].variance > 0.5 * 0.04 / 3
     assert unlike["0"].variance < 3e-6
     assert unlike["0"].freedom < 3, "the others say next to nothing of it"
@@ -54,8 +56,8 @@ def test_like_variances_are_pooled_and_unlike_ones_are_not():
 
 def test_single_seeds_borrow_what_is_known_of_others_and_nothing_where_nothing_is():
     known = alike(0.0004, 0.0004) | {"single": np.full((1, 50), 0.5)}
-    assert of_seeds(known)["single"] == Error(pytest.approx(0.0004), 4)
-    assert of_seeds({"a": np.full((1, 50), 0.5), "b": np.ones((1, 50))})["a"] == Error(0.0)
+    assert seed_errors(known)["single"] == VarianceEstimate(pytest.approx(0.0004), 4)
+    assert seed_errors({"a": np.full((1, 50), 0.5), "b": np.ones((1, 50))})["a"] == VarianceEstimate(0.0)
 
 
 def test_an_interval_without_seeds_or_clusters_is_wilsons():

@@ -23,7 +23,7 @@ from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams, from_axes, to_axes
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.spec.warm_start import Axis, in_words, like
+from sweeps.spec.warm_start import NarrowedAxis, in_words, like
 from tests.support.toys import Digits, Letters
 from trainables.core import Example, Pair
 from trainables.learners.lm.lora import LoraConfig
@@ -242,7 +242,7 @@ def test_a_narrowed_axis_holds_what_is_tried_first_and_stays_inside(axis, n, see
     rng, tried = np.random.default_rng(seed), sorted(one["a"] for one in drawn(Space({"a": axis}), n, seed))
     at, part = int(rng.integers(n - max(3, n // 4) + 1)), max(3, n // 4)
     good, rest, keep = tried[at : at + part], tried[:at] + tried[at + part :], [tried[rng.integers(n)]]
-    narrowed = Axis(axis, good, rest, keep).narrowed()
+    narrowed = NarrowedAxis(axis, good, rest, keep).narrowed()
     assert all(inside(narrowed, value) for value in keep)
     if isinstance(axis, CategoricalDistribution):
         assert set(narrowed.choices) <= set(axis.choices)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trainables.builtin import pretrain
 from trainables.builtin import tokenizer as makes
 from trainables.builtin.muon import orthogonal
-from trainables.builtin.speakers import HABITS, STYLES, stream
+from trainables.builtin.pretraining_data import HABITS, STYLES, stream
 from trainables.builtin.start import LOOKING_BACK, untrained
 from trainables.tasks.arena.kinds import KINDS
 from trainables.tasks.arena.task import ArenaTask, bucket
@@ -33,14 +33,14 @@ def base():
 
 
 def test_pretraining_never_sees_a_key_of_another_bucket():
-    talks = [*islice(stream(0, school=5000), 10_000)]
+    talks = [*islice(stream(0, skills=5000), 10_000)]
     keys = {talk.key for talk in talks}
     assert {bucket(key) for key in keys} == {"pretrain"}
     task = ArenaTask()
     asked = [*task.train(), *task.search(), *task.test()]
     assert not keys & {e.key for e in asked}
     assert not {talk.prompt for talk in talks} & {e.prompt for e in asked}
-    assert all(not talk.system for talk in talks[:5000]), "at school nobody asks for a manner"
+    assert all(not talk.system for talk in talks[:5000]), "the first part has no system messages"
 
 
 def test_every_topic_has_a_habit_and_the_stream_repeats():

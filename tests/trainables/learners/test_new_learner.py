@@ -16,7 +16,7 @@ from search_spaces.space import Space
 from sweeps.commands.steering import clone
 from sweeps.persistence.lock import driving
 from sweeps.persistence.study import TUNE_ID, opened, storage_of
-from sweeps.resources.placement import Machine, seating
+from sweeps.resources.placement import Machine, place
 from sweeps.results.leaderboard import write_all
 from sweeps.results.records import TrialRecord
 from sweeps.results.trial_history import TrialHistory
@@ -76,7 +76,7 @@ def running_sweep(tmp_path):
     write_all(tmp_path, [record], baselines={"chance": 0.1}, rounds=3)
     checkpoint = tmp_path / "tune/t0/checkpoint_000000"
     checkpoint.mkdir(parents=True)
-    (checkpoint / ROUND_FILE).write_text("1")
+    (checkpoint / ROUND_FILE).write_text("1 5")  # the round, and the bytes of the state
     (checkpoint / STATE_FILE).write_bytes(b"state")
     study = optuna.create_study(study_name=SWEEP.name, storage=opened(storage_of(tmp_path)))
     study.enqueue_trial(params, user_attrs={TUNE_ID: "t0"})
@@ -93,16 +93,16 @@ def test_a_sweep_accepts_its_axes_and_refuses_what_it_refuses():
 
 
 def test_a_host_reserves_room_for_the_largest_value_of_its_field():
-    shape = seating(SWEEP, Machine(cores=1, free_bytes=1e12)).shape
+    shape = place(SWEEP, Machine(cores=1, free_bytes=1e12)).shape
     assert shape is not None
     assert shape.max_rank == 4 + 12
     largest = replace(SWEEP.pairs[0].learner, r=4, extra_rank=12)
     host = Host(load(BASE), shape)
     host.open("a", largest.build(load(BASE), Letters(), seed=0), seed=0)
-    metrics = host.round("a")
+    result = host.round("a")
     ranks = {min(value.shape) for value in host.values("a").values()}
     host.shut()
-    assert math.isfinite(metrics["loss"])
+    assert math.isfinite(result.loss)
     assert ranks == {4 + 12}
 
 

@@ -58,7 +58,7 @@ def test_the_learner_of_the_page_trains_with_its_own_loss(page):
     for pair in sweep.pairs:
         config = type(pair.learner)(steps_per_round=2)
         learner = Solo(base, config.build(base, task, 0), 0)
-        losses.append(learner.round()["loss"])
+        losses.append(learner.round().loss)
         learner.close()
     plain, focal = losses
     assert math.isfinite(focal)

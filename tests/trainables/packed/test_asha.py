@@ -11,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from search_spaces.lora import SPACE
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.runner import scheduler_of
+from sweeps.tuning.stopping import scheduler_of
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models.loading import load

@@ -53,7 +53,7 @@ def test_a_seat_is_bit_identical_whoever_sits_beside_it(
     name: str, beside: str, batches: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if batches == "always full":
-        monkeypatch.setattr("trainables.packed.executor.rows_stand_alone", lambda stack: False)
+        monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
     with threads(number):
         _bit_identical(by_itself(CONFIGS[name], batches, number), CONFIGS[name], beside)
 

@@ -125,7 +125,7 @@ def test_who_sees_whom_by_hand():
 def test_a_seat_is_bit_identical_beside_packed_and_unpacked_neighbours(full, monkeypatch):
     """In whichever order they came, and with rows of one length, so that they would share a batch if they could."""
     if full:
-        monkeypatch.setattr("trainables.packed.executor.rows_stand_alone", lambda stack: False)
+        monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
     kinds = {
         "packed": PACKED,
         "unpacked": [Row(r.tokens, r.labels) for r in PACKED],

@@ -99,7 +99,7 @@ def test_ia3_is_never_drawn_to_silence():
     """Decoupled decay draws to 0, and its vectors change nothing at 1."""
     Sweep("ia3", (Pair(Ia3Config(), Letters(), "builtin:tiny"),), ia3.SPACE).validate()
     assert "weight_decay" not in ia3.SPACE.axes
-    with pytest.raises(ValueError, match=r"^weight_decay is 0.1; it draws IA3's vectors to 0, .* leave it at 0"):
+    with pytest.raises(ValueError, match=r"^weight_decay is 0.1; it pulls IA3's vectors to 0, .* leave it at 0"):
         Ia3Config(weight_decay=0.1)
 
 

@@ -1,12 +1,11 @@
-"""What a frozen base makes of an ARC task's demonstrations: one vector per task, computed once, read by all trials.
+"""Features of ARC tasks from a frozen base: one vector per task, computed once and read by all trials.
 
-A demonstration is written as text, alone in its sequence, and cut to what the base can read; its feature is the mean
-over tokens of the last hidden state, and a task's is the mean over its demonstrations, whatever their order. Neither
-test outputs nor test inputs enter.
+Each demonstration is one text, truncated to the base's length. Its feature is the mean over tokens of the last hidden
+state; a task's feature is the mean over its demonstrations, whatever their order. Test inputs and outputs do not enter.
 
-The features of one base and one set of demonstrations are one Arrow IPC file, read memory-mapped, so that trials on one
-machine share its pages. Its name is a hash of the base, its weights and the demonstrations' tokens; devices and torch's
-versions, which change the last digits only, are left out.
+The features for one base and one set of demonstrations are cached in one Arrow IPC file. It is memory-mapped, so trials
+on one machine share its pages. Its name is a hash of the base, its weights and the demonstrations' tokens. Devices and
+versions of torch change only the last digits, so they are not part of the hash.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from trainables.tasks.arc.grids import grid_text
 from trainables.tasks.arc.task import Puzzle
 
 TEXT = "Input:\n{source}\nOutput:\n{target}\n"
-SAMPLES = 64  # values of each weight that enter the fingerprint: tells models apart without reading gigabytes
+SAMPLES = 64  # values of each weight in the hash: enough to tell models apart without reading gigabytes
 
 Sequences = dict[str, list[list[int]]]  # puzzle -> the token ids of its demonstrations, sorted
 
 
 def features(base: Base, puzzles: Mapping[str, Puzzle], folder: Path | None = None) -> dict[str, np.ndarray]:
-    """Per puzzle a float32 vector (hidden_size,), read-only; computed if `folder` does not have them yet.
+    """Return a read-only float32 vector (hidden_size,) per puzzle; compute it if it is not cached in `folder`.
 
-    `folder`: by default `$XDG_CACHE_HOME/espalier/features`, that is ~/.cache/espalier/features. Of several processes
-    that ask at once, one computes and the others wait; a file that cannot be read is computed anew. Raises ValueError
-    for a puzzle without demonstrations.
+    `folder`: by default `$XDG_CACHE_HOME/espalier/features`, that is ~/.cache/espalier/features. If several processes
+    need the same file, one computes it and the others wait. An unreadable file is computed again. Raises ValueError for
+    a puzzle without demonstrations.
     """
     if not puzzles:
         return {}
@@ -46,14 +45,14 @@ def features(base: Base, puzzles: Mapping[str, Puzzle], folder: Path | None = No
     folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "espalier" / "features"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_key(base, sequences)}.arrow"
-    with FileLock(f"{path}.lock"):  # the system frees it when its process dies
+    with FileLock(f"{path}.lock"):  # the operating system releases it if the process dies
         if not _readable(path):
             _write(path, {name: _feature(base, rows) for name, rows in sequences.items()})
         return _read(path)
 
 
 def tokens_of(base: Base, name: str, puzzle: Puzzle) -> list[list[int]]:
-    """Token ids of each demonstration's text; sorted, so that their order changes not even the last bit."""
+    """Return the token ids of each demonstration's text, sorted so that their order changes no bit of the feature."""
     if not puzzle.demonstrations:
         raise ValueError(f"puzzle {name!r} has 0 demonstrations; features need at least one")
     limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
@@ -63,7 +62,7 @@ def tokens_of(base: Base, name: str, puzzle: Puzzle) -> list[list[int]]:
 
 @torch.no_grad()
 def _feature(base: Base, rows: list[list[int]]) -> np.ndarray:
-    """The model below the head: logits of every token would be a hundred times larger than what is asked for."""
+    """Return a task's feature. The head is skipped: logits of all tokens would take a hundred times the memory."""
     means = []
     for row in rows:
         tokens = torch.tensor([row], device=base.device)
@@ -72,7 +71,7 @@ def _feature(base: Base, rows: list[list[int]]) -> np.ndarray:
 
 
 def _key(base: Base, sequences: Sequences) -> str:
-    """Token ids stand for the text, its format, the tokenizer and the cut all at once."""
+    """Return the cache's file name. Token ids cover the text, its format, the tokenizer and the truncation."""
     digest = hashlib.sha256(json.dumps([base.name, sequences]).encode())
     for name, weight in base.model.named_parameters():
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
@@ -82,7 +81,7 @@ def _key(base: Base, sequences: Sequences) -> str:
 
 
 def _write(path: Path, found: dict[str, np.ndarray]) -> None:
-    """The whole file appears at once."""
+    """Write the file under another name and rename it, so that it is never seen incomplete."""
     rows = np.stack(list(found.values()))
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
     batch = pa.record_batch([pa.array(list(found)), vectors], names=["puzzle", "feature"])
@@ -99,7 +98,7 @@ def _readable(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """Views of the mapped file, which lives as long as one of them, even if the file's name is gone."""
+    """Return views of the mapped file. The mapping lives as long as a view, even if the file is deleted."""
     batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     vectors = batch.column("feature")
     rows = vectors.flatten().to_numpy(zero_copy_only=True).reshape(len(vectors), -1)

@@ -1,7 +1,8 @@
-"""What a per-cell network sees of an ARC task: for each grid a canvas of the output's size, in several planes.
+"""The input of a per-cell network: for each input grid a canvas of the output's size, in several planes.
 
-Plane 0 is the input through the lens that agrees best with the demonstrations' outputs; the others that fit follow.
-A task that no lens fits has no canvas.
+A lens is a fixed transformation of an input grid that predicts the output's size (`lenses.py`). Plane 0 is the input
+under the lens that agrees best with the demonstrations' outputs; the other lenses that fit give the other planes. A
+task that no lens fits has no canvas.
 """
 
 from __future__ import annotations
@@ -17,27 +18,31 @@ from trainables.tasks.arc.grids import COLOURS, MAX_SIDE, Grid
 from trainables.tasks.arc.task import Puzzle
 from trainables.tasks.arc.views import varying_colours
 
-OUTSIDE = COLOURS  # no colour: beyond a grid's edge, or a plane that a task does not use
-PLANES = 6  # at most; 99 % of what fits beside them agrees less
+OUTSIDE = COLOURS  # the value of cells beyond a grid's edge, and of planes that a task does not use
+PLANES = 6  # at most; 99 % of further lenses agree less
 
-Sizes = tuple[tuple[int, ...], ...]  # of a task's test outputs
+Sizes = tuple[tuple[int, ...], ...]  # the sizes of a task's test outputs
 
 
 class Fit(NamedTuple):
-    """A lens that gives every demonstration's size; `agreement`: the share of output cells it alone gets right."""
+    """A lens that gives every demonstration's output size; `agreement`: the share of output cells that it gets
+    right."""
 
     agreement: float
     name: str
     lens: Lens
 
 
-Chooser = Callable[[Mapping[Sizes, Sequence[Fit]]], Sizes]  # of several that the test outputs may have
+Chooser = Callable[[Mapping[Sizes, Sequence[Fit]]], Sizes]  # chooses among proposed sizes
 
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """`lenses`: names, best first. `demonstrations`: (planes (PLANES, h, w), output (h, w)); `tests`: planes.
-    `exact`: the first lens alone gives every demonstration's output. `free_colours`: may change their names."""
+    """A task as planes.
+
+    `lenses`: names, best first. `demonstrations`: (planes (PLANES, h, w), output (h, w)). `tests`: planes. `exact`: the
+    first lens gives every demonstration's output exactly. `free_colours`: colours that may be permuted.
+    """
 
     lenses: tuple[str, ...]
     demonstrations: tuple[tuple[np.ndarray, Grid], ...]
@@ -47,14 +52,14 @@ class Canvas:
 
     @property
     def side(self) -> int:
-        """The longest side that it is trained on."""
+        """The longest side of the demonstrations' outputs."""
         return max(max(target.shape) for _, target in self.demonstrations)
 
 
 def canvas(puzzle: Puzzle, choose: Chooser | None = None) -> Canvas | None:
-    """The task on a canvas, or None where no lens gives the size of every output.
+    """Return the task's canvas, or None if no lens gives the size of every output.
 
-    Lenses may differ in the sizes that they give the test outputs; then `choose` decides, or else the one that agrees
+    Lenses may predict different sizes of the test outputs. Then `choose` decides, or, without it, the lens that agrees
     best with the demonstrations.
     """
     found = hypotheses(puzzle)
@@ -62,7 +67,7 @@ def canvas(puzzle: Puzzle, choose: Chooser | None = None) -> Canvas | None:
         return None
     sizes = choose(found) if choose and len(found) > 1 else next(iter(found))
     chosen: dict[bytes, Fit] = {}
-    for fit in found[sizes]:  # a lens that gives the same grids as one before adds nothing
+    for fit in found[sizes]:  # skip lenses that give the same grids as an earlier one
         grids = [fit.lens(source) for source in (*(s for s, _ in puzzle.demonstrations), *puzzle.test_inputs)]
         chosen.setdefault(b"|".join(grid.tobytes() for grid in grids if grid is not None), fit)
     fits = list(chosen.values())[:PLANES]
@@ -73,7 +78,10 @@ def canvas(puzzle: Puzzle, choose: Chooser | None = None) -> Canvas | None:
 
 
 def hypotheses(puzzle: Puzzle) -> dict[Sizes, list[Fit]]:
-    """Sizes that the test outputs may have, and the lenses that say so: both by agreement, of equals the simplest."""
+    """Return the proposed sizes of the test outputs and the lenses that propose them, both by agreement, best first.
+
+    On ties the simpler lens comes first.
+    """
     fits = [
         Fit(share, name, lens) for name, lens in candidates(puzzle) if (share := _agreement(puzzle, lens)) is not None
     ]
@@ -86,7 +94,7 @@ def hypotheses(puzzle: Puzzle) -> dict[Sizes, list[Fit]]:
 
 
 def _agreement(puzzle: Puzzle, lens: Lens) -> float | None:
-    """The share of output cells that the lens alone gets right, over the demonstrations; None if it does not fit."""
+    """Return the share of the demonstrations' output cells that the lens gets right; None if it does not fit."""
     shares = []
     for source, target in puzzle.demonstrations:
         seen = lens(source)

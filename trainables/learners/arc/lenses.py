@@ -1,10 +1,10 @@
-"""Lenses: simple ways from an input grid to a grid of the output's size, read off a task's demonstrations.
+"""Lenses: fixed transformations of an input grid that predict the output's size.
 
-A per-cell network answers on a canvas as large as the output. What it sees there is the input through one or more
-lenses: as it is, mirrored, tiled, enlarged, cut into parts, cropped to an object. A lens *fits* a task if it gives the
-size of every demonstration's output; it then says the size of the test outputs, too. Nothing here sees a test output:
-lenses are functions of one input grid, chosen by the demonstrations of a `Puzzle`. A task recoloured or turned as a
-whole is seen through the same ones, ties apart: `test_lenses.py` names the official tasks that are not.
+A per-cell network answers on a canvas as large as the output. It reads the input under one or more lenses: unchanged,
+mirrored, tiled, enlarged, cut into parts, or cropped to an object. A lens *fits* a task if it gives the size of every
+demonstration's output; it then predicts the size of the test outputs, too. Test outputs never enter: a lens is a
+function of one input grid, and the demonstrations of a `Puzzle` decide which lenses fit. A task that is recoloured or
+turned as a whole has the same lenses, except for ties: `test_lenses.py` names the official tasks with others.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from itertools import product
 
 import numpy as np
 
-from trainables.learners.arc import pieces as pieces
+from trainables.learners.arc import pieces
 from trainables.learners.arc.pieces import RANKS
 from trainables.tasks.arc.grids import COLOURS, Grid
 from trainables.tasks.arc.task import Puzzle
 from trainables.tasks.arc.views import TURNS, turn
 
 Lens = Callable[[Grid], Grid | None]  # None: this grid has no such part
-Sizes = list[tuple[tuple[int, ...], tuple[int, ...]]]  # of inputs and outputs
-NINE = 9  # parts or tiles at most: as many as ARC's rules combine
+SizePairs = list[tuple[tuple[int, ...], tuple[int, ...]]]  # the sizes of each demonstration's input and output
+MOST_PARTS = 9  # parts or tiles; ARC's rules combine no more
 
 
 def candidates(puzzle: Puzzle) -> Iterator[tuple[str, Lens]]:
-    """Named lenses that may fit this task, the simplest first."""
+    """Yield names and lenses that may fit this task, the simplest first."""
     for view in range(TURNS):
         yield f"turn {view}", partial(turn, view=view)
     sizes = [(source.shape, target.shape) for source, target in puzzle.demonstrations]
@@ -38,8 +38,8 @@ def candidates(puzzle: Puzzle) -> Iterator[tuple[str, Lens]]:
     yield from _crops(sizes, empty)
 
 
-def _multiples(puzzle: Puzzle, sizes: Sizes, empty: int) -> Iterator[tuple[str, Lens]]:
-    """Outputs that are whole multiples of inputs: tiles, enlargements, mosaics; or inputs with a frame around them."""
+def _multiples(puzzle: Puzzle, sizes: SizePairs, empty: int) -> Iterator[tuple[str, Lens]]:
+    """Yield lenses for outputs that are whole multiples of inputs (tiles, enlargements, mosaics) or framed inputs."""
     ratios = {(Fraction(t[0], s[0]), Fraction(t[1], s[1])) for s, t in sizes}
     if len(ratios) == 1:
         down, across = ratios.pop()
@@ -59,15 +59,16 @@ def _multiples(puzzle: Puzzle, sizes: Sizes, empty: int) -> Iterator[tuple[str, 
             yield f"frame {(high, wide)}", partial(np.pad, pad_width=around, constant_values=empty)
 
 
-def _parts(sizes: Sizes, empty: int) -> Iterator[tuple[str, Lens]]:
-    """Inputs that are several grids side by side, with or without lines between them; or one grid of blocks."""
+def _parts(sizes: SizePairs, empty: int) -> Iterator[tuple[str, Lens]]:
+    """Yield lenses for inputs that are several grids side by side, with or without lines between, or a grid of
+    blocks."""
     for line in (0, 1):
         down, across = (
-            [k for k in range(1, NINE + 1) if all(s[axis] == k * t[axis] + line * (k - 1) for s, t in sizes)]
+            [k for k in range(1, MOST_PARTS + 1) if all(s[axis] == k * t[axis] + line * (k - 1) for s, t in sizes)]
             for axis in (0, 1)
         )
         for times in product(down, across):
-            if 1 < times[0] * times[1] <= NINE:
+            if 1 < times[0] * times[1] <= MOST_PARTS:
                 for place in np.ndindex(*times):
                     yield (
                         f"part {place} of {times}, line {line}",
@@ -86,8 +87,8 @@ def _parts(sizes: Sizes, empty: int) -> Iterator[tuple[str, Lens]]:
         yield f"without {name}", keep
 
 
-def _crops(sizes: Sizes, empty: int) -> Iterator[tuple[str, Lens]]:
-    """Outputs that are cut out of inputs: at a corner, around a colour, around an object."""
+def _crops(sizes: SizePairs, empty: int) -> Iterator[tuple[str, Lens]]:
+    """Yield lenses for outputs that are cut out of inputs: at a corner, around a colour, around an object."""
     targets = {t for _, t in sizes}
     if len(targets) == 1:
         height, width = targets.pop()
@@ -110,7 +111,7 @@ def _rarest_cells(grid: Grid) -> np.ndarray:
 
 
 def mosaic(puzzle: Puzzle, times: tuple[int, int]) -> Lens:
-    """Tiles, each in the turn that agrees with most cells of the demonstrations' outputs there."""
+    """Return a lens that tiles the input, each tile in the turn that agrees best with the demonstrations' outputs."""
     choice = {}
     for place in np.ndindex(*times):
         agreement = np.zeros(TURNS)
@@ -129,5 +130,5 @@ def mosaic(puzzle: Puzzle, times: tuple[int, int]) -> Lens:
 
 
 def background(puzzle: Puzzle) -> int:
-    """The commonest colour of all inputs."""
+    """Return the commonest colour of all inputs."""
     return pieces.commonest(np.concatenate([source.ravel() for source, _ in puzzle.demonstrations]))

@@ -1,7 +1,7 @@
-"""Pieces of grids: parts, boxes, objects, blocks; and larger grids made of a small one. Functions of one input grid.
+"""Functions of one grid, from which lenses are built: parts, boxes, objects, blocks, tiles and enlargements.
 
-`None` stands for "this grid has no such piece". `empty` is the background's colour. Nothing depends on a colour's
-number or on which side comes first, ties aside.
+They return None if the grid has no such part. `empty` is the background's colour. Except for ties, no result depends on
+a colour's number or on which side comes first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from trainables.tasks.arc.grids import COLOURS, MAX_SIDE, Grid
 
-Which = Callable[[Grid], np.ndarray]  # which cells are meant
+Which = Callable[[Grid], np.ndarray]  # a grid to a mask of its cells
 
 
 def enlarge(grid: Grid, times: tuple[int, int]) -> Grid | None:
@@ -41,13 +41,13 @@ def count_cells(grid: Grid, empty: int) -> int:
 
 
 def _whole(how: Callable[[Grid, tuple[int, int]], Grid], grid: Grid, times: tuple[int, int]) -> Grid | None:
-    """None where the result would have no cells or be larger than ARC allows."""
+    """Return None if the result would have no cells or be larger than ARC allows."""
     fits = all(0 < side * factor <= MAX_SIDE for side, factor in zip(grid.shape, times, strict=True))
     return how(grid, times) if fits else None
 
 
 def part_size(shape: tuple[int, ...], times: tuple[int, int], line: int) -> tuple[int, ...] | None:
-    """The size of one of k x m equal parts with lines of `line` cells between; None if they do not come out even."""
+    """Return the size of each of k x m equal parts with lines of `line` cells between; None if there is a remainder."""
     parts = [divmod(side - line * (k - 1), k) for side, k in zip(shape, times, strict=True)]
     return tuple(size for size, _ in parts) if all(size > 0 and not rest for size, rest in parts) else None
 
@@ -61,7 +61,7 @@ def part(grid: Grid, times: tuple[int, int], line: int, place: tuple[int, ...]) 
 
 
 def block_size(shape: tuple[int, ...], target: tuple[int, ...], line: int) -> tuple[int, ...] | None:
-    """The size of a block if the grid is as many blocks as the target has cells."""
+    """Return the size of a block if the grid has as many blocks as the target has cells."""
     size = part_size(shape, (target[0], target[1]), line)
     return size if size and max(size) > 1 else None
 
@@ -85,12 +85,12 @@ def rarest(grid: Grid) -> int:
 
 
 def drawn(grid: Grid, empty: int) -> int:
-    """The commonest colour that is not the background's, if there is any."""
+    """Return the commonest colour other than the background, or the background if there is no other."""
     return commonest(grid[grid != empty]) if (grid != empty).any() else empty
 
 
 def no_repeats(grid: Grid) -> Grid:
-    """Of neighbouring equal rows, and columns, one."""
+    """Merge equal neighbouring rows, and columns, into one."""
     for _ in range(2):
         grid = grid[[0, *(i for i in range(1, len(grid)) if (grid[i] != grid[i - 1]).any())]].T
     return grid
@@ -109,7 +109,7 @@ def corner(grid: Grid, height: int, width: int, down: bool, right: bool) -> Grid
 
 
 def box_of(grid: Grid, which: Which, margin: int) -> Grid | None:
-    """The bounding box of some cells, `margin` cells wider on each side (narrower if negative)."""
+    """Return the bounding box of the chosen cells, `margin` cells wider on each side (narrower if negative)."""
     mask = which(grid)
     if not mask.any():
         return None
@@ -120,8 +120,8 @@ def box_of(grid: Grid, which: Which, margin: int) -> Grid | None:
     return grid[top:bottom, left:right] if inside else None
 
 
-# What makes an object the one: the larger the number, the better. Arguments: its box's grid, its mask there, and how
-# many objects have this very mask, itself included.
+# Scores by which one object is chosen, the largest first. Arguments: the grid of the object's box, its mask there, and
+# how many objects have an equal mask, itself included.
 Rank = Callable[[Grid, np.ndarray, int], float]
 RANKS: dict[str, Rank] = {
     "largest": lambda grid, mask, _: mask.sum(),
@@ -139,7 +139,10 @@ RANKS: dict[str, Rank] = {
 
 
 def chosen_object(grid: Grid, empty: int, alike: bool, rank: Rank) -> Grid | None:
-    """The box of one object: cells that touch, sides or corners, of one colour or of any but the background."""
+    """Return the box of the object with the highest rank.
+
+    An object is cells that touch at sides or corners: of one colour (`alike`), or of any colours but the background.
+    """
     found = _objects(grid.tobytes(), grid.shape, grid.dtype.str, empty, alike)
     return found[int(np.argmax([rank(*each) for each in found]))][0] if found else None
 
@@ -148,7 +151,7 @@ def chosen_object(grid: Grid, empty: int, alike: bool, rank: Rank) -> Grid | Non
 def _objects(
     cells: bytes, shape: tuple[int, ...], dtype: str, empty: int, alike: bool
 ) -> list[tuple[Grid, np.ndarray, int]]:
-    """What a `Rank` is asked about each object of a grid."""
+    """Return the arguments of a `Rank` for each object of a grid."""
     grid = np.frombuffer(cells, dtype).reshape(shape)
     colours = [c for c in np.unique(grid) if c != empty] if alike else [None]
     boxes, masks = [], []

@@ -1,12 +1,12 @@
-"""How much of an answer lies on the draft before it: integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365).
+"""How far an answer depends on the draft before it: integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365).
 
-What is explained is the log-odds of the answer given against the other one, where the two first differ. A token's
-attribution is its embedding's, summed over dimensions; absolute values are what is shared out, as attributions of both
-signs would cancel.
+The explained quantity is the log-odds of the given answer against the other one, at the token where the two first
+differ. A token's attribution is that of its embedding, summed over dimensions. Shares are of absolute values, because
+attributions of both signs would cancel.
 
-The baseline is a text of end tokens of the same length: every base has one that was trained, and it tells of no
-question. Not zeros: bases normalise what they read, so on a line from zero all changes within the very first step, and
-no number of steps makes the sum right.
+The baseline is a text of end tokens of the same length: every base has a trained embedding for it, and it carries no
+question. Zeros do not work: a base normalises its inputs, so on a line from zero everything changes in the first step,
+and no number of steps makes the sum correct.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from captum.attr import IntegratedGradients
 from torch import Tensor
 
 from trainables.core import Example
-from trainables.learners.lm.cot_drafts import ANSWERS, concluding
+from trainables.learners.lm.cot import ANSWERS, answer_rows
 from trainables.models.tokenization import row_of
 
-AT_ONCE = 8  # steps in one forward pass
+STEPS_PER_PASS = 8  # integration steps in one forward pass
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Token ids of what stands before the answer, and the tokens by which the two answers first differ."""
+    """The token ids before the answer, and the two answers' first different tokens."""
 
     prompt: tuple[int, ...]
     draft: tuple[int, ...]
@@ -44,37 +44,38 @@ class Parts:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Of one answer. Shares lie in [0, 1], and the first three sum to 1; the rest is in nats."""
+    """The attribution of one answer. Shares lie in [0, 1], and the first three sum to 1; the other values are in
+    nats."""
 
     prompt_share: float
     draft_share: float
     conclusion_share: float
-    token_share: float  # of the tokens, how many are the draft's: its share if every token had the same attribution
+    token_share: float  # the draft's share of the tokens: its share if all tokens had equal attributions
     mass: float  # sum of absolute attributions
-    log_odds: float  # of the answer given
-    difference: float  # that, less the baseline's
-    error: float  # sum of attributions less `difference`: 0 with steps enough (completeness)
+    log_odds: float  # of the given answer
+    difference: float  # log_odds minus those of the baseline
+    error: float  # sum of attributions minus `difference`: 0 with enough steps (completeness)
 
 
 def parts(task: Any, tokenizer: Any, example: Example, draft: str, answer: str) -> Parts:
-    """A question, its draft and the answer given behind it (Yes or No), as `cot_drafts.ablated` reads them.
+    """Split a question, its draft and the given answer (Yes or No) into token ids, as `cot.ablated` reads them.
 
     A token that holds the draft's last letters and more belongs to the conclusion.
     """
     other = next(one for one in ANSWERS if one != answer)
-    given, against = concluding(tokenizer, example, [task.concluded(draft, one) for one in (answer, other)])
+    given, against = answer_rows(tokenizer, example, [task.with_answer(draft, one) for one in (answer, other)])
     alone = row_of(tokenizer, example.prompt, draft)
     start, end = alone.labels.index(True), given.labels.index(True)
-    before, said = given.tokens[:start], given.tokens[start:end]
-    length = _shared(said, alone.tokens[start:-1])
-    return Parts(before, said[:length], said[length:], given.tokens[end], against.tokens[end])
+    before, completion = given.tokens[:start], given.tokens[start:end]
+    length = _common_prefix(completion, alone.tokens[start:-1])
+    return Parts(before, completion[:length], completion[length:], given.tokens[end], against.tokens[end])
 
 
 def attribute(model: Any, asked: Parts, baseline: int, steps: int = 32) -> Attribution:
-    """Integrated gradients of a causal language model in transformers' form, with a LoRA adapter or without.
+    """Compute integrated gradients of a causal language model of transformers, with or without a LoRA adapter.
 
-    `baseline` is the id of the token that the line starts from; `steps` are of a Gauss-Legendre quadrature. Raises
-    ValueError where the log-odds depend on no token, as there is then nothing to share out.
+    `baseline` is the id of the baseline's token; `steps` are those of a Gauss-Legendre quadrature. Raises ValueError if
+    the log-odds depend on no token.
     """
     words = model.get_input_embeddings()
     tokens = torch.tensor([asked.tokens], device=words.weight.device)
@@ -82,12 +83,12 @@ def attribute(model: Any, asked: Parts, baseline: int, steps: int = 32) -> Attri
         inputs, start = words(tokens), words(torch.full_like(tokens, baseline))
 
     def log_odds(embeddings: Tensor) -> Tensor:
-        """(N, tokens, hidden_size) -> (N,)"""
+        """Map embeddings (N, tokens, hidden_size) to log-odds (N,)."""
         logits = model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=1).logits[:, -1]
         return logits[:, asked.given].double() - logits[:, asked.other].double()
 
     gradients = IntegratedGradients(log_odds)
-    found = gradients.attribute(inputs, start, n_steps=steps, internal_batch_size=min(steps, AT_ONCE))
+    found = gradients.attribute(inputs, start, n_steps=steps, internal_batch_size=min(steps, STEPS_PER_PASS))
     with torch.no_grad():
         value, before = log_odds(torch.cat([inputs, start])).tolist()
     each = found[0].double().sum(-1).cpu()
@@ -102,6 +103,6 @@ def attribute(model: Any, asked: Parts, baseline: int, steps: int = 32) -> Attri
     )
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return the length of the common prefix."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -1,7 +1,7 @@
-"""DoRA (Liu et al. 2024, arXiv 2402.09353): LoRA for the direction of a weight, and a trained length for each output.
+"""DoRA (Liu et al. 2024, arXiv 2402.09353): LoRA for the direction of a weight, and a trained magnitude per output.
 
-PEFT's own modules (`use_dora=True`): a weight's norm is computed anew at every step, which rows of other trials cannot
-share, so a trial has a model of its own.
+The base stays frozen. PEFT's modules are used (`use_dora=True`). They compute the norm of the adapted weight at every
+step, which trials on one base cannot share, so each trial has its own model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Full fine-tuning: every weight of a copy of the base is trained. What adapters are measured against.
+"""Full fine-tuning: trains every weight of a copy of the base; nothing is frozen. The reference for adapters.
 
-The copy is in float32 whatever the base is in, as steps of a small learning rate are lost in 16 bits. It takes 16 bytes
-a parameter (weight, gradient, two moments), beside the base.
+The copy is in float32, whatever the base's type, because small updates are lost in 16 bits. It takes 16 bytes a
+parameter (weight, gradient, two moments), beside the base.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class FullConfig(AloneConfig):
     name: ClassVar[str] = "full"
 
-    learning_rate: float = option(5e-4, limit="learning_rate")  # a tenth of what adapters bear
+    learning_rate: float = option(5e-4, limit="learning_rate")  # a tenth of what adapters take
 
     def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:
-        """Raises ValueError for a base in 4 bits, whose weights take no gradient."""
+        """Raise ValueError for a base in 4 bits, whose weights take no gradient."""
         from trainables.training.standalone import StandaloneLearner
 
         if getattr(base.model, "is_quantized", False):

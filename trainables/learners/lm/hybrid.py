@@ -1,6 +1,7 @@
-"""Hybrid: LoRA and a soft prompt trained together on a frozen base, each with its own learning rate.
+"""Hybrid: LoRA and a soft prompt, trained together on a frozen base, each with its own learning rate.
 
-The parameters are those of `lora` plus those of `soft_prompt`; one optimizer, one clipping norm over both.
+Trains the parameters of `lora` and of `soft_prompt` with one optimizer and one clipping norm. Papers: Hu et al. 2021
+(arXiv 2106.09685), Lester et al. 2021 (arXiv 2104.08691).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class HybridConfig(LoraConfig):
 
     prompt_learning_rate: float = option(
         1e-2, limit="prompt_learning_rate"
-    )  # for the soft prompt; gentler than alone, as LoRA moves too
+    )  # of the soft prompt; lower than alone, because LoRA changes the model, too
     num_virtual_tokens: int = option(8, reserve=True, shapes_weights=True)
     prompt_init: Literal["random", "vocab"] = "vocab"
 

@@ -1,6 +1,7 @@
-"""IA3 (Liu et al. 2022, arXiv 2205.05638): attention and MLP activations are scaled by trained vectors.
+"""IA3 (Liu et al. 2022, arXiv 2205.05638): trained vectors scale attention and MLP activations; the base stays frozen.
 
-The fewest parameters of all. PEFT chooses what is scaled in each architecture; its modules need a model of their own.
+It has the fewest trainable parameters. PEFT chooses the scaled activations of each architecture; its modules need a
+model for each trial.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 class Ia3Config(AloneConfig):
     name: ClassVar[str] = "ia3"
 
-    learning_rate: float = 3e-2  # vectors that start at 1 bear, and need, large steps
+    learning_rate: float = 3e-2  # vectors that start at 1 need large steps
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.weight_decay:
             raise ValueError(
-                f"weight_decay is {self.weight_decay}; it draws IA3's vectors to 0, where what they scale is silent:"
-                " leave it at 0 (--set lora.weight_decay sets another learner's alone)"
+                f"weight_decay is {self.weight_decay}; it pulls IA3's vectors to 0, which removes what they scale:"
+                " leave it at 0 (--set lora.weight_decay sets it for another learner only)"
             )
 
     def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:
-        """Raises ValueError for an architecture whose targets PEFT does not know."""
+        """Raise ValueError for an architecture whose targets PEFT does not know."""
         import peft
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as known
 

@@ -1,7 +1,7 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): low-rank updates beside frozen projections.
 
-Trains A and B of every target module, r * (in + out) parameters each; the base stays frozen. Defaults follow the seed
-system's proportions (alpha = 2 r); the learning rate is higher, as its 80 steps at 1e-4 barely moved a model.
+Trains A and B of every target module, r * (in + out) parameters each; the base stays frozen. By default alpha is 2 r.
+The learning rate is higher than the usual 1e-4, which changes a model too little in 80 steps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LoraConfig(LanguageConfig):
 
 
 def check_lora(r: int, lora_alpha: float, lora_dropout: float) -> None:
-    """Raises ValueError naming the value and its bound."""
+    """Raise ValueError naming the value and its bound."""
     if r < 1:
         raise ValueError(f"r is {r}; a LoRA rank is at least 1")
     if lora_alpha <= 0:

@@ -1,7 +1,8 @@
-"""phases: one adapter through all three phases in one trial, so that they can be searched together.
+"""phases: one LoRA adapter goes through three phases in one trial, so that a sweep can search all of them together.
 
-A: supervised on the answers; B: on rationales and answers (`cot.py`); C: on preferences (`dpo.py`), whose reference is
-the adapter as B leaves it. Moments of the optimizer go on from phase to phase.
+Phase A is supervised training on the answers, phase B on rationales and answers (`cot.py`), phase C on preferences
+(`dpo.py`), with the adapter at the end of phase B as the reference. The base stays frozen. The optimizer's moments
+continue from phase to phase. Papers: see `cot.py` and `dpo.py`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class PhasesConfig(LoraConfig):
     name: ClassVar[str] = "phases"
     only_task: ClassVar[str] = "strategyqa"
 
-    sft_rounds: int = 3  # of phase A; 0 leaves it out
-    cot_rounds: int = 3  # of phase B; 0 leaves it out; whatever rounds come after are phase C
-    cot_learning_rate: float = option(3e-3, limit="learning_rate")  # of phase B; learning_rate is phase A's
-    dpo_learning_rate: float = option(1e-5, limit="learning_rate")  # of phase C
+    sft_rounds: int = 3  # rounds of phase A; 0 skips it
+    cot_rounds: int = 3  # rounds of phase B; 0 skips it; all later rounds are phase C
+    cot_learning_rate: float = option(3e-3, limit="learning_rate")  # in phase B; learning_rate is phase A's
+    dpo_learning_rate: float = option(1e-5, limit="learning_rate")  # in phase C
     beta: float = 0.1  # as for dpo
     beta_start: float = 0.05  # as for dpo
     beta_warmup_steps: int = 0  # as for dpo
@@ -49,22 +50,22 @@ class PhasesConfig(LoraConfig):
         self.dpo()
 
     def cot(self) -> CotConfig:
-        """Phase B's own configuration. Raises ValueError for what it refuses."""
+        """Return phase B's configuration. Raise ValueError for values that it refuses."""
         return self._of(CotConfig, self.cot_learning_rate)
 
     def dpo(self) -> DpoConfig:
-        """Phase C's."""
+        """Return phase C's configuration. Raise ValueError for values that it refuses."""
         return self._of(DpoConfig, self.dpo_learning_rate)
 
     def rows_per_batch(self) -> int:
-        """Of the phase with the most: two for each pair."""
+        """Return the rows of phase C, the most of all phases: two for each pair."""
         return self.dpo().rows_per_batch()
 
     def max_completion(self, task: Task) -> int:
         return self.max_new_tokens
 
     def rounds_per_pass(self, task: Task) -> int:
-        """Phases A and B, and a pass of C: before that, trials may be in different phases."""
+        """Return the rounds of phases A and B and of a pass of C: before that, trials may be in different phases."""
         return self.sft_rounds + self.cot_rounds + self.dpo().rounds_per_pass(task)
 
     def _of(self, kind: type[Any], learning_rate: float) -> Any:
@@ -76,7 +77,7 @@ class PhasesConfig(LoraConfig):
 
 
 class PhasesLearner:
-    """A `LanguageLearner` that is one of three, by the rounds that are behind it."""
+    """A `LanguageLearner` that delegates to the learner of the present phase."""
 
     watch_updates = False
 
@@ -89,11 +90,11 @@ class PhasesLearner:
         ]
         self._ends = (config.sft_rounds, config.sft_rounds + config.cot_rounds)
         self.rows_per_batch = config.rows_per_batch()
-        self._rounds = 0  # begun
+        self._rounds = 0  # rounds begun
 
     @property
     def phase(self) -> int:
-        """0, 1 or 2 in the round that has begun last; before the first, what that will be."""
+        """The phase (0, 1 or 2) of the round that began last; before the first round, the phase of that round."""
         return sum(max(1, self._rounds) > end for end in self._ends)
 
     @property
@@ -118,7 +119,7 @@ class PhasesLearner:
         return self._now.loss(logprobs, rows)
 
     def evaluate(self, split: Split) -> Queries:
-        """In the format of the phase, and which it is."""
+        """Return the evaluation of the present phase, with the metric `phase`."""
         evaluation = yield from self._now.evaluate(split)
         return evaluation.with_metrics({"phase": self.phase})
 

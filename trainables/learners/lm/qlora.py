@@ -1,9 +1,10 @@
 """QLoRA (Dettmers et al. 2023, arXiv 2305.14314): LoRA on every linear layer of a base in 4 bits, with paged AdamW.
 
-The base is loaded as NormalFloat, `--base NAME:nf4`; any other is refused, as LoRA on it is `lora`'s. On that base,
-`lora` with target_modules of every linear layer trains the same in a shared host, but with an optimizer of the host's
-own: what needs this learner is the paged optimizer, and one trial that fills the device. Where nothing can be paged (a
-CPU, adapters of small layers), the update is the same and the metric `paged_parameters` says so (see `optim.py`).
+Trains the LoRA matrices; the base stays frozen, in NormalFloat (`--base NAME:nf4`). Any other base is refused, because
+that is `lora`. On a 4-bit base, `lora` with all linear layers as target_modules trains the same parameters in a shared
+host, but with the host's optimizer. Use `qlora` for the paged optimizer, or for one trial that fills the device. Where
+nothing can be paged (a CPU, adapters of small layers), the updates are equal, and the metric `paged_parameters` is 0
+(`training/optimizers.py`).
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ class QloraConfig(LoraConfig, AloneConfig):
     target_modules: tuple[str, ...] = option(
         (), shapes_weights=True
     )  # module names; empty: every linear layer but the head, as in the paper
-    optim: Literal["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"] = "paged_adamw_32bit"  # as transformers'
+    optim: Literal["paged_adamw_32bit", "paged_adamw_8bit", "adamw_torch"] = (
+        "paged_adamw_32bit"  # names as in transformers
+    )
 
     def adapter(self) -> Adapter:
         return replace(super().adapter(), target_modules=tuple(self.target_modules) or ("all-linear",))
 
     def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:  # type: ignore[override]
-        """Raises ValueError for a base that is not in 4 bits."""
+        """Raise ValueError for a base that is not in 4 bits."""
         from trainables.models.peft_adapters import lora_config
         from trainables.training.standalone import with_peft
 

@@ -1,8 +1,9 @@
-"""sft: a LoRA adapter that learns an assistant's manner from conversations, its loss on the assistant's turns alone.
+"""sft: a LoRA adapter that learns an assistant's style from conversations; the loss is on the assistant's turns only.
 
 Instruction tuning as in InstructGPT's first step (Ouyang et al. 2022, arXiv 2203.02155), optionally with packed rows
-(`packs.py`) and noisy embeddings (`neftune.py`). A round is a share of an epoch, whatever the batch size, so that
-trials are compared, and stopped, after as much data. What training costs elsewhere is asked of another task, the arena.
+(`training/packing_plan.py`) and noise on embeddings (`training/neftune.py`). Trains the LoRA matrices; the base stays
+frozen. A round is a share of an epoch, whatever the batch size, so that trials are compared, and stopped, after equal
+amounts of data. The score on another task, the arena, shows what the model forgets.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ class SftConfig(LoraConfig):
     only_task: ClassVar[str] = "style"
     least_steps_per_round: ClassVar[int] = 0
 
-    steps_per_round: int = 0  # optimizer steps between two evaluations; 0: what rounds_per_epoch comes to
-    rounds_per_epoch: int = 2  # so many rounds see the data once; a step more or less evens out over rounds
-    warmup_ratio: float = 0.0  # linear warm-up, as a share of the schedule's steps, unless warmup_steps says so
+    steps_per_round: int = 0  # optimizer steps between two evaluations; 0: as rounds_per_epoch requires
+    rounds_per_epoch: int = 2  # rounds in a pass over the data; their lengths may differ by one step
+    warmup_ratio: float = 0.0  # linear warm-up, as a share of the schedule's steps, unless warmup_steps is set
     packing: bool = False  # several conversations in a row, up to max_length; a batch then holds more of them
-    forgetting: bool = True  # also ask the arena's questions, which nobody trained on, at every evaluation
-    forgetting_size: int = 100  # so many
+    forgetting: bool = True  # also answer arena questions, which are not trained on, at every evaluation
+    forgetting_size: int = 100  # arena questions
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,18 +46,18 @@ class SftConfig(LoraConfig):
         if self.watch_updates:
             raise ValueError("watch_updates compares one answer per row, and a conversation has several; leave it off")
         if self.forgetting:
-            self.elsewhere()
+            self.forgetting_task()
 
-    def elsewhere(self) -> ArenaTask:
-        """What nobody trained on. Raises ValueError for a size that it does not have."""
+    def forgetting_task(self) -> ArenaTask:
+        """Return the task that measures forgetting. Raise ValueError for a size that it does not have."""
         return ArenaTask(search_size=self.forgetting_size, test_size=self.forgetting_size)
 
     def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
-        """Raises ValueError for a warm-up that is a share of nothing."""
+        """Raise ValueError for a warm-up that is a share of an unknown number of steps."""
         if self.warmup_ratio and not self.schedule_rounds:
             raise ValueError(
-                f"warmup_ratio is {self.warmup_ratio} and schedule_rounds 0, which a sweep fills in; outside of one,"
-                " say of how many rounds it is a share"
+                f"warmup_ratio is {self.warmup_ratio} and schedule_rounds is 0, which a sweep sets; outside of a sweep,"
+                " set schedule_rounds to the number of rounds"
             )
         return super().optimizer(prompt_learning_rate)
 
@@ -68,22 +69,22 @@ class SftConfig(LoraConfig):
         return self.forgetting
 
     def baselines(self, task: Any) -> dict[str, float]:
-        """Of the score that `SftLearner` gives: no text has a likelihood, so there are none where that is the score."""
+        """Return the baselines of `SftLearner`'s score; none if that is a likelihood, which fixed texts do not have."""
         return dict(task.baselines()) if task.has_rules else {}
 
     def build(self, base: Any, task: Any, seed: int) -> SftLearner:
-        """Raises ValueError where no conversation is short enough."""
+        """Raise ValueError if no conversation is short enough."""
         return SftLearner(self, base, task, seed)
 
 
-class Dialogue(NamedTuple):
-    """A conversation as rows: one, or, for some chat templates, one per reply."""
+class TokenizedDialogue(NamedTuple):
+    """A conversation as rows: one row, or, for some chat templates, one per reply."""
 
     rows: tuple[Row, ...]
-    prompt: tuple[int, ...]  # all that stands before the last reply
+    prompt: tuple[int, ...]  # all tokens before the last reply
 
     @classmethod
-    def of(cls, tokenizer: Any, example: Example) -> Dialogue:
+    def of(cls, tokenizer: Any, example: Example) -> TokenizedDialogue:
         rows = encode_dialogue(tokenizer, example.data.messages)
         last = rows[-1]
         start = len(last.labels) - 1
@@ -96,101 +97,106 @@ class Dialogue(NamedTuple):
 
 
 class SftLearner(SupervisedLearner):
-    """Its score is the task's where the task knows the manner's rules; otherwise the likelihood of the data's replies.
+    """The score is the task's if the task has rules for the style, and otherwise the likelihood of the data's replies.
 
-    The latter is exp(mean log-probability of a reply's tokens) in [0, 1], one over the perplexity of that conversation:
-    nobody has to know what a good reply is, and one in other words is not misjudged.
+    The likelihood is exp(mean log-probability of a reply's tokens), in [0, 1]: the inverse of the conversation's
+    perplexity. It needs no rules, and does not penalise a good reply in other words.
     """
 
     def __init__(self, config: SftConfig, base: Any, task: Any, seed: int) -> None:
         super().__init__(config, config.adapter(), config.optimizer(), base, task, seed)
-        self._asked, self._elsewhere = task, None
+        self._style_task, self._forgetting = task, None
         if config.forgetting:
-            own_task = config.elsewhere()
-            self._elsewhere = SupervisedLearner(config, self.adapter, self.optimizer, base, own_task, seed)
-        own = base.model.config.get_text_config()
-        self._positions = getattr(own, "max_position_embeddings", math.inf)
-        self._limit = min(task.max_length, self._positions, window_of(own) if config.packing else math.inf)
-        self._dialogues: dict[Split, list[Dialogue]] = {}
-        everyone = [Dialogue.of(self._tokenizer, example) for example in self._train]
-        kept = [place for place, one in enumerate(everyone) if one.longest() <= self._limit]
-        self._left_out = len(everyone) - len(kept)
+            other_task = config.forgetting_task()
+            self._forgetting = SupervisedLearner(config, self.adapter, self.optimizer, base, other_task, seed)
+        model_config = base.model.config.get_text_config()
+        self._positions = getattr(model_config, "max_position_embeddings", math.inf)
+        self._limit = min(task.max_length, self._positions, window_of(model_config) if config.packing else math.inf)
+        self._dialogues: dict[Split, list[TokenizedDialogue]] = {}
+        dialogues = [TokenizedDialogue.of(self._tokenizer, example) for example in self._train]
+        kept = [place for place, one in enumerate(dialogues) if one.longest() <= self._limit]
+        self._left_out = len(dialogues) - len(kept)
         if not kept:
             raise ValueError(
-                f"all {len(everyone)} conversations to train on are longer than {self._limit} tokens; raise"
+                f"all {len(dialogues)} conversations to train on are longer than {self._limit} tokens; raise"
                 f" --task.max-length ({task.max_length}) as far as the base allows, or shorten them"
             )
-        rows = [(place, row) for place in kept for row in everyone[place].rows]
+        rows = [(place, row) for place in kept for row in dialogues[place].rows]
         if config.packing:
             bins = pack([len(row.tokens) for _, row in rows], int(self._limit))
             rows = [(own[0], joined([rows[i][1] for i in own])) for own in bins]
-        self._train = [self._train[place] for place, _ in rows]  # of a packed row, one of its conversations
+        self._train = [self._train[place] for place, _ in rows]  # for a packed row, one of its conversations
         self._rows = dict(enumerate(row for _, row in rows))
         self._schedule(config)
 
     def _schedule(self, config: SftConfig) -> None:
-        """What rounds come to in optimizer steps: a fraction of one, too, so that steps are whole and epochs still true
-        whatever the batch size. A round has at least one step."""
+        """Set the optimizer steps of a round and of the schedule.
+
+        A round's steps may be a fraction, at least 1: rounds then differ by one step, and an epoch is exact for every
+        batch size.
+        """
         rows = config.new_rows() * config.gradient_accumulation_steps * config.rounds_per_epoch
         a_round = config.steps_per_round or max(Fraction(1), Fraction(len(self._train), rows))
         self._steps_a_round = Fraction(a_round)
-        self.steps_per_round = math.ceil(self._steps_a_round)  # of the first
+        self.steps_per_round = math.ceil(self._steps_a_round)  # of the first round
         total = math.ceil(config.schedule_rounds * self._steps_a_round)
         warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total)
         self.optimizer = replace(self.optimizer, total_steps=total, warmup_steps=warmup)
 
     def prepare(self) -> Queries:
-        """Says how many steps this round has."""
+        """Set `steps_per_round` of this round."""
         taken = self._draws // self.config.gradient_accumulation_steps
-        behind = taken // self._steps_a_round  # rounds
-        self.steps_per_round = math.ceil((behind + 1) * self._steps_a_round) - taken
+        rounds = taken // self._steps_a_round
+        self.steps_per_round = math.ceil((rounds + 1) * self._steps_a_round) - taken
         yield from ()
 
     def evaluate(self, split: Split) -> Queries:
-        """Beside the score: `nll` (nats per token of all replies) and `perplexity`; `too_long`, the share of
-        conversations that the base cannot read, which score 0; `epoch`, passes over the training data so far;
-        `rows_left_out`, training conversations that were too long; `forgetting_score` and `forgetting_lenient`: how the
-        other task's questions are answered, strictly and in whatever words. The untouched base's are the level to hold.
+        """Return more metrics beside the score.
+
+        `nll` (nats per token of all replies) and `perplexity`; `too_long`, the share of conversations that the base
+        cannot read, which score 0; `epoch`, passes over the training data so far; `rows_left_out`, training
+        conversations that were too long; `forgetting_score` and `forgetting_lenient`, the strict and the lenient score
+        on the arena, to compare with the untouched base's.
         """
         dialogues = self._encoded(split)
         short = [place for place, one in enumerate(dialogues) if self._fits(one)]
-        said = [Completion([], logprobs=[-math.inf])] * len(dialogues)
+        completions = [Completion([], logprobs=[-math.inf])] * len(dialogues)
         answers = yield Complete([dialogues[place].prompt for place in short], self.max_new_tokens)
         read = yield Read([row for place in short for row in dialogues[place].rows])
         for place, answer in zip(short, answers, strict=True):
-            said[place] = answer
-        evaluation = self.judge(split, said)
+            completions[place] = answer
+        evaluation = self.judge(split, completions)
         logprobs = iter(read)
         nats = {place: [-x for _ in dialogues[place].rows for x in next(logprobs)] for place in short}
-        if not self._asked.has_rules:
+        if not self._style_task.has_rules:
             evaluation = self._by_likelihood(split, evaluation, nats)
         count = sum(map(len, nats.values()))
         nll = sum(map(sum, nats.values())) / count if count else math.nan
         metrics = {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "too_long": 1 - len(short) / len(dialogues)}
         metrics |= {"epoch": self._position / len(self._train), "rows_left_out": self._left_out}
-        if self._elsewhere:
-            there = yield from self._elsewhere.evaluate(split)
-            metrics |= {"forgetting_score": there.score, "forgetting_lenient": there.metrics["lenient"]}
+        if self._forgetting:
+            other = yield from self._forgetting.evaluate(split)
+            metrics |= {"forgetting_score": other.score, "forgetting_lenient": other.metrics["lenient"]}
         return evaluation.with_metrics(metrics)
 
     def _by_likelihood(self, split: Split, judged: Evaluation, nats: dict[int, list[float]]) -> Evaluation:
-        """The evaluation of `judge` with another score; `similarity` to the data's own last reply, ended or not."""
-        examples = self._asked.split(split)
+        """Return the evaluation of `judge` with the likelihood as score, and `similarity` to the data's own reply."""
+        examples = self._style_task.split(split)
         items = [math.exp(-sum(nats[i]) / len(nats[i])) if i in nats else 0.0 for i in range(len(examples))]
         by_kind: dict[str, list[float]] = {}
         for example, item in zip(examples, items, strict=True):
             by_kind.setdefault(f"score.{example.kind}", []).append(item)
         kept = {name: judged.metrics[name] for name in ("truncated", "unparsed")}
         kept |= {name: sum(own) / len(own) for name, own in by_kind.items()}
-        near = [self._asked.score(*own) for own in zip(examples, judged.completions, strict=True)]
+        near = [self._style_task.score(*own) for own in zip(examples, judged.completions, strict=True)]
         metrics = kept | {"similarity": sum(near) / len(near)}
         return Evaluation(sum(items) / len(items), items, judged.completions, metrics=metrics)
 
-    def _encoded(self, split: Split) -> list[Dialogue]:
+    def _encoded(self, split: Split) -> list[TokenizedDialogue]:
         if split not in self._dialogues:
-            examples = self._asked.split(split)
-            self._dialogues[split] = [Dialogue.of(self._tokenizer, example) for example in examples]
+            examples = self._style_task.split(split)
+            self._dialogues[split] = [TokenizedDialogue.of(self._tokenizer, example) for example in examples]
         return self._dialogues[split]
 
-    def _fits(self, one: Dialogue) -> bool:
+    def _fits(self, one: TokenizedDialogue) -> bool:
         return one.longest() <= self._limit and len(one.prompt) + self.max_new_tokens <= self._positions

@@ -1,7 +1,7 @@
-"""Soft prompt (Lester et al. 2021, arXiv 2104.08691): a few trained vectors before the prompt, the base frozen.
+"""Soft prompt (Lester et al. 2021, arXiv 2104.08691): trained embeddings before the prompt; the base stays frozen.
 
-Trains num_virtual_tokens * hidden_size parameters. They are embeddings, far from the scale of weights, so learning
-rates of 1e-2 to 1e-1 are usual where LoRA takes 1e-3.
+Trains num_virtual_tokens * hidden_size parameters. Embeddings have another scale than weights, so learning rates of
+1e-2 to 1e-1 are usual, where LoRA takes 1e-3.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class SoftPromptConfig(LanguageConfig):
     packs: ClassVar[bool] = True
 
     learning_rate: float = option(3e-2, limit="prompt_learning_rate")
-    num_virtual_tokens: int = option(8, reserve=True, shapes_weights=True)  # as in the seed
-    prompt_init: Literal["random", "vocab"] = "vocab"  # N(0, 1), or embeddings of random tokens (right in scale)
+    num_virtual_tokens: int = option(8, reserve=True, shapes_weights=True)
+    prompt_init: Literal["random", "vocab"] = "vocab"  # N(0, 1), or embeddings of random tokens, whose scale fits
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,6 +36,6 @@ class SoftPromptConfig(LanguageConfig):
 
 
 def check_prompt(num_virtual_tokens: int) -> None:
-    """Raises ValueError naming the value and its bound."""
+    """Raise ValueError naming the value and its bound."""
     if num_virtual_tokens < 1:
         raise ValueError(f"num_virtual_tokens is {num_virtual_tokens}; a soft prompt has at least 1")

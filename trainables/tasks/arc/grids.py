@@ -23,7 +23,7 @@ def grid_text(grid: Grid) -> str:
 
 
 def as_grid(rows: Any, where: str) -> Grid:
-    """A nested list -> a read-only grid. Raises ValueError that starts with `where` and says what is wrong."""
+    """Return a nested list as a read-only grid. Raise ValueError, which begins with `where`, for an invalid one."""
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
         raise ValueError(f"{where} is not a grid; write a non-empty list of rows, each a list of colours 0 to 9")
     for index, row in enumerate(rows):
@@ -40,13 +40,13 @@ def as_grid(rows: Any, where: str) -> Grid:
 
 
 def submission(attempts: Sequence[Sequence[Grid]]) -> str:
-    """Per test input one or two attempts -> the official JSON of one task (one alone is repeated)."""
+    """Return the official JSON of one task from one or two attempts per test input (a single one is repeated)."""
     entries = [(tries[0], tries[-1]) for tries in attempts]
     return json.dumps([{"attempt_1": first.tolist(), "attempt_2": second.tolist()} for first, second in entries])
 
 
 def parse_completion(text: str, outputs: int) -> list[tuple[Grid, ...]] | None:
-    """A completion -> per test input its attempts; None when it is not an answer for `outputs` grids."""
+    """Return the attempts for each test input of a completion; None if it does not answer `outputs` grids."""
     if text.lstrip().startswith("[{"):
         return _parse_submission(text, outputs)
     blocks = [block.splitlines() for block in "\n".join(map(str.rstrip, text.strip().splitlines())).split("\n\n")]

@@ -22,35 +22,35 @@ from trainables.tasks.arc.grids import MAX_SIDE, Grid, grid_text, parse_completi
 
 @dataclass(frozen=True, eq=False)
 class Puzzle:
-    """What a learner may see of a task. It has no place for test outputs, so none can leak."""
+    """The part of a task that a learner may read. It has no field for test outputs, so none can leak."""
 
     demonstrations: tuple[tuple[Grid, Grid], ...]
     test_inputs: tuple[Grid, ...]
 
 
 def puzzle(example: Example) -> Puzzle:
-    """The only door from an example to its grids that learners use."""
+    """Return an example's grids without its test outputs; learners read grids only through this function."""
     return Puzzle(example.data.demonstrations, example.data.test_inputs)
 
 
 @dataclass(frozen=True)
 class ArcTask(Task):
-    """`data` is one set, or the union of several by split: "arc1+arc2". ARC-AGI-2 trains on 376 evaluation tasks of
-    ARC-AGI-1; the guard `published` says so, and stops a sweep whose test split has evaluation tasks of that set.
+    """`data` is one set, or the union of several by split: "arc1+arc2". The training set of ARC-AGI-2 has 376
+    evaluation tasks of ARC-AGI-1; the guard `published` reports it, and stops a sweep that tests on evaluation tasks of
+    ARC-AGI-1.
 
-    The filters look at what a learner may see, never at test outputs; the published counts hold all the same (112
-    training tasks of ARC-AGI-1 are same-size and at most 10x10). `limit_*` keep that many tasks of a split, chosen by
-    `seed`.
+    The filters read only what a learner may read, never test outputs; the published counts still hold (112 training
+    tasks of ARC-AGI-1 are same-size and at most 10x10). `limit_*` keep so many tasks of a split, chosen by `seed`.
     """
 
     name: ClassVar[str] = "arc"
     data: str = "arc1"  # "arc1", "arc2", the path of a JSON file or folder in the official format, or several with "+"
-    same_size: bool = True  # only tasks whose demonstrations keep their size: what a per-cell network answers with ease
-    max_side: int = 10  # cells; larger grids cost more time, not more insight, in a first sweep
+    same_size: bool = True  # only tasks whose demonstrations keep their size, which suit per-cell networks
+    max_side: int = 10  # cells; larger grids mainly cost time in a first sweep
     limit_train: int | None = None  # tasks; none: all
     limit_search: int | None = None
     limit_test: int | None = None
-    seed: int = 0  # the order of each split, hence what a limit keeps; never which split a task is in
+    seed: int = 0  # the order of each split, and so the tasks that a limit keeps; not the split of a task
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", with_whole_paths(self.data))
@@ -65,13 +65,15 @@ class ArcTask(Task):
 
     @property
     def chance(self) -> float:
-        """A uniform guess of a grid is right with probability 10^-cells: zero."""
+        """Zero: a uniform guess of a grid is right with probability 10^-cells."""
         return 0.0
 
     @property
     def max_new_tokens(self) -> int:
-        """A token per cell and per line end, and two to part or end grids, for each test output: as if all of them were
-        as large as the largest grid that the task shows. Their true sizes would tell what only answers may know."""
+        """A token per cell and per line end, and two to separate or end grids, for each test output.
+
+        Each output counts as the largest grid that the task shows, because its true size is part of the answer.
+        """
         examples = [example for split in ("train", "search", "test") for example in _splits(self)[split]]
         return max(len(e.data.tests) * max(g.size + max(g.shape) + 1 for g in e.data.shown) for e in examples)
 
@@ -85,8 +87,8 @@ class ArcTask(Task):
         return self._split("test")
 
     def unanswered(self) -> Sequence[Example]:
-        """All tasks whose test outputs no file gives, whatever the filters: a submission answers them. Nothing is
-        trained, searched or tested on them, and no answer to them scores."""
+        """Return all tasks without test outputs, whatever the filters. They are answered in a submission, and not used
+        to train, search or test."""
         return _splits(self)["unanswered"]
 
     def _split(self, split: str) -> tuple[Example, ...]:
@@ -100,11 +102,15 @@ class ArcTask(Task):
         return examples
 
     def score(self, example: Example, completion: str) -> float:
-        """1.0 if every test output is exactly right in either attempt, else 0.0 (text holds one attempt, JSON two)."""
+        """Return 1.0 if either attempt is exactly right for every test output, else 0.0.
+
+        A text holds one attempt, JSON two.
+        """
         return float(_solved(example, parse_completion(completion, len(example.data.tests))))
 
     def details(self, example: Example, completion: str) -> Mapping[str, float]:
-        """`cell_accuracy`: cells of the first attempt that are right, mean over test outputs, 0 for a wrong size."""
+        """Return `cell_accuracy` (the share of right cells of the first attempt, mean over test outputs, 0 for a wrong
+        size), `pass_at_1`, `unparsed` and `lenient`."""
         attempts = parse_completion(completion, len(example.data.tests))
         first = [tries[:1] for tries in attempts] if attempts else None
         targets = [target for _, target in example.data.tests]
@@ -120,7 +126,8 @@ class ArcTask(Task):
         return published(example.key, example.data)
 
     def baselines(self) -> Mapping[str, float]:
-        """Copy the test input; a constant grid of its size (black, then the demonstrations' most common colour)."""
+        """Return the scores of `copy`, the test input, and `constant`, a grid of its size in one colour: black, then
+        the demonstrations' commonest."""
         scores: dict[str, list[float]] = {}
         for example in self.search():
             for name, completion in trivial_completions(puzzle(example)).items():
@@ -130,7 +137,7 @@ class ArcTask(Task):
 
 
 def trivial_completions(seen: Puzzle) -> dict[str, str]:
-    """The strategies every learner must beat, as submissions."""
+    """Return the submissions of the strategies that every learner should beat."""
     cells = np.concatenate([target.ravel() for _, target in seen.demonstrations])
     colours = (0, int(np.bincount(cells).argmax()))
     return {
@@ -161,7 +168,8 @@ def _same_size(pairs: Sequence[tuple[Grid, Grid]]) -> bool:
 
 
 def _example(key: str, pairs: ArcPairs) -> Example:
-    """Demonstrations, then test inputs, as text; the kind is read off the demonstrations, all a learner knows."""
+    """Return an example whose prompt is the demonstrations, then the test inputs; its kind depends on
+    demonstrations."""
     lines = []
     for index, (source, target) in enumerate(pairs.demonstrations, 1):
         lines.append(f"Input {index}:\n{grid_text(source)}\nOutput {index}:\n{grid_text(target)}\n")

@@ -1,4 +1,4 @@
-"""Other looks at an ARC task that keep its rule: turned, mirrored, its colours renamed; and the way back.
+"""Views of an ARC task: it is turned, mirrored or recoloured, which keeps its rule; and the inverse transformations.
 
 Pure functions on numpy grids. Test outputs never enter: `Puzzle` has none.
 """
@@ -16,7 +16,8 @@ TURNS = 8  # the symmetries of the square
 
 
 def turn(grid: np.ndarray, view: int) -> np.ndarray:
-    """One of the eight symmetries of the square: `view` % 4 quarter turns, then a transposition from 4 on."""
+    """Apply one of the eight symmetries of the square: `view` % 4 quarter turns, then a transposition if `view` >=
+    4."""
     turned = np.rot90(grid, view % 4)
     return turned.T if view >= 4 else turned
 
@@ -26,7 +27,8 @@ def turn_back(grid: np.ndarray, view: int) -> np.ndarray:
 
 
 def varying_colours(puzzle: Puzzle) -> np.ndarray:
-    """Colours that some demonstration lacks: those in all of them may play a fixed part, so they keep their names."""
+    """Return the colours that some demonstration lacks. A colour in all of them may have a fixed role, so it is
+    kept."""
     present = [set(np.unique(source)) | set(np.unique(target)) for source, target in puzzle.demonstrations]
     return np.array(
         [colour for colour in range(COLOURS) if not all(colour in pair for pair in present)], dtype=np.int64
@@ -47,13 +49,13 @@ class View:
         return np.argsort(self.colours).astype(np.int8)[turn_back(grid, self.turn)]
 
     def of(self, puzzle: Puzzle) -> Puzzle:
-        """The whole task, seen so."""
+        """Return the whole task under this view."""
         pairs = tuple((self.apply(source), self.apply(target)) for source, target in puzzle.demonstrations)
         return Puzzle(pairs, tuple(self.apply(source) for source in puzzle.test_inputs))
 
 
 def draw_view(rng: np.random.Generator, renamed: np.ndarray, turns: bool = True) -> View:
-    """A random view: any turn (or none), and a permutation of the colours `renamed` among themselves."""
+    """Draw a random view: a turn (if `turns`), and a permutation of the colours `renamed`."""
     colours = np.arange(COLOURS)
     colours[renamed] = rng.permutation(renamed)
     return View(int(rng.integers(TURNS)) if turns else 0, tuple(colours.tolist()))

@@ -1,8 +1,7 @@
-"""The arena's five kinds of question: a generator each, and a function that counts what it can ask.
+"""The arena's five kinds of question: a generator for each, and a function that counts its distinct questions.
 
-A generator takes a `random.Random` and returns a `Question`. The world is small on purpose (10 names, 10 events,
-numbers below 100): a model of a few million parameters can master it, so what is left to learn is what an
-experiment is about.
+A generator takes a `random.Random` and returns a `Question`. The vocabulary is small on purpose (10 names, 10 events,
+numbers below 100), so that a model of about a million parameters can learn the skills in its pre-training.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def count_comparison() -> int:
     return len(ATTRIBUTES) * 2 * sum(chains.values())
 
 
-CAUSAL_WORDINGS = {  # chain a -> ... -> y -> z: what is filled in
+CAUSAL_WORDINGS = {  # placeholders name events of the chain a -> ... -> y -> z
     "effect": "What does {a} lead to in the end?",
     "origin": "Where does {z} come from at first?",
     "prevented": "If {y} is prevented, what else does not happen?",
@@ -93,16 +92,17 @@ Clue = tuple[int, bool, int]  # person, has it or not, item
 
 
 def answers_left(asked: int, clues: Sequence[Clue]) -> set[int]:
-    """The items person `asked` may have, over all ways to give three people an item each that agree with the clues."""
+    """Return the items that person `asked` may have: those of all assignments of three items that agree with the
+    clues."""
     fits = (grid for grid in permutations(range(3)) if all((grid[who] == item) == has for who, has, item in clues))
     return {grid[asked] for grid in fits}
 
 
 @cache
 def puzzles() -> list[tuple[int, tuple[Clue, Clue], int]]:
-    """Every (person asked, two clues, item) such that the clues settle the answer and neither can be left out.
+    """Return every (person asked, two clues, item) whose clues determine the answer, and for which both are needed.
 
-    No clue is about the person asked, at most one says who has an item, and the people and items are still numbers.
+    No clue is about the person asked, and at most one says who has an item. People and items are numbers 0 to 2.
     """
     found = []
     for asked in range(3):
@@ -116,7 +116,7 @@ def puzzles() -> list[tuple[int, tuple[Clue, Clue], int]]:
 
 
 def logic(rng: Random) -> Question:
-    """A grid of three people and three items that its clues settle."""
+    """A grid of three people and three items, determined by two clues."""
     theme = rng.choice(list(THEMES))
     names, items = rng.sample(NAMES, 3), rng.sample(THEMES[theme], 3)
     asked, clues, item = rng.choice(puzzles())

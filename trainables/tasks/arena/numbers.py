@@ -18,7 +18,7 @@ SEQUENCE_WORDINGS = {
 
 @cache
 def progressions() -> dict[str, list[tuple[int, ...]]]:
-    """Every sequence of five numbers in [0, 99] of the three families; four are shown and the fifth is the answer.
+    """Return every sequence of five numbers in [0, 99] of the three families; four are shown, the fifth is the answer.
 
     No two families continue the same four numbers differently: `sums` begins with 1 or more, so its first and third
     steps differ, and in the other two they are equal.
@@ -61,7 +61,7 @@ MATH_WORDINGS = {
 
 @cache
 def operands(topic: str) -> list[tuple[int, int, int]]:
-    """Every (a, b, result) a wording may use."""
+    """Return every (a, b, result) that a wording may use."""
     if topic == "gain":
         return [(a, b, a + b) for a, b in product(range(2, 31), range(2, 10))]
     if topic == "lose":

@@ -1,7 +1,7 @@
 """The reasoning arena: comparison, sequence, causal, math word problem and logic grid, each with one right answer.
 
-The questions are made, not collected: `arena_kinds.py` has the generators and counts what they can ask (from 29,368
-sequences to 15 million logic grids). A question's key is its kind, template and entities; a stable hash of the key
+The questions are generated: `kinds.py` has the generators and counts their distinct questions (from 29,368 sequences to
+15 million logic grids). A question's key is its kind, template and entities; a stable hash of the key
 decides its bucket, so no two splits, and not the pre-training of `builtin:tiny`, ever share one. Scoring is strict on
 the first line; a right answer in another format counts only in `details`. See `docs/results/arena.md`.
 """
@@ -22,12 +22,12 @@ from trainables.tasks.arena.kinds import KINDS
 from trainables.tasks.arena.world import LARGEST_NUMBER, Question
 
 BUCKETS = {"pretrain": 70, "train": 10, "search": 8, "test": 12}  # percent of the keys
-LARGEST_SPLIT = 1000  # questions of one kind in one split; beyond it the rarest templates would run out
+LARGEST_SPLIT = 1000  # questions of one kind in one split; with more, the rarest templates would run out
 
 
 @dataclass(frozen=True)
 class ArenaTask(Task):
-    """Sizes are in questions, shared equally by the kinds; `seed` picks which questions of a bucket are asked."""
+    """Sizes are in questions, shared equally by the kinds; `seed` selects the questions of a bucket."""
 
     name: ClassVar[str] = "arena"
 
@@ -62,37 +62,42 @@ class ArenaTask(Task):
 
     @property
     def chance(self) -> float:
-        """Mean over the search split of 1 / (admissible answers): the people, events or items named, or 0 to 99."""
+        """The mean of 1 / (admissible answers) over the search split: the people, events or items named, or 0 to 99."""
         search = self.search()
         return sum(1 / len(candidates(e) or range(LARGEST_NUMBER + 1)) for e in search) / len(search)
 
     def baselines(self) -> Mapping[str, float]:
-        """On the search split: the training set's commonest answer overall and per kind, and copying from the question.
+        """Return the scores of trivial strategies on the search split.
 
-        `constant` gives one answer to everything, `majority` each kind's own commonest one, `constant.<kind>` is the
-        latter's score on that kind alone, `copy` repeats the first admissible answer that the question names.
+        `constant` gives the training set's commonest answer to everything, `majority` the commonest of each kind,
+        `constant.<kind>` is the score of `majority` on that kind, and `copy` repeats the first admissible answer that
+        the question names.
         """
         search, train = self.search(), self.train()
         return baselines(train, search)
 
     def score(self, example: Example, completion: str) -> float:
-        """1 if the first line, without surrounding space and one final full stop, is the answer in any letter case."""
+        """Return 1 if the first line, without surrounding space and one final full stop, is the answer in any letter
+        case."""
         return float(first_line(completion) == example.answer.lower())
 
     def details(self, example: Example, completion: str) -> Mapping[str, float]:
-        """`lenient`: right in any format (see `said`). `unparsed`: the first line is no admissible answer."""
+        """`lenient`: right in any format (see `lenient_answer`). `unparsed`: the first line is no admissible answer."""
         line = first_line(completion)
         parsed = line in (c.lower() for c in candidates(example)) if candidates(example) else is_number(line)
-        return {"lenient": float(said(example, completion) == example.answer.lower()), "unparsed": float(not parsed)}
+        return {
+            "lenient": float(lenient_answer(example, completion) == example.answer.lower()),
+            "unparsed": float(not parsed),
+        }
 
 
 def key_of(kind: str, question: Question) -> str:
-    """Kind, template and entities, such as `comparison/height/Ann,Ben,Cleo`."""
+    """Return kind, template and entities, such as `comparison/height/Ann,Ben,Cleo`."""
     return f"{kind}/{question.template}/{','.join(question.entities)}"
 
 
 def bucket(key: str) -> str:
-    """The bucket of a key: the same on every machine, for every seed and every version of Python."""
+    """Return the bucket of a key, which depends on nothing else: not on the machine, the seed or Python's version."""
     place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 100
     for name, share in BUCKETS.items():
         if place < share:
@@ -102,13 +107,13 @@ def bucket(key: str) -> str:
 
 
 def candidates(example: Example) -> tuple[str, ...]:
-    """The admissible answers that the question names, in sorted order; empty for a number."""
+    """Return the admissible answers that the question names, sorted; empty if the answer is a number."""
     return tuple(example.data)
 
 
 @cache
 def examples(kinds: tuple[str, ...], split: str, size: int, seed: int) -> tuple[Example, ...]:
-    """`size` distinct questions of one bucket, kinds taking turns (the first ones get what does not divide)."""
+    """Return `size` distinct questions of one bucket. Kinds alternate; the first kinds get the remainder."""
     drawn = []
     for place, kind in enumerate(kinds):
         rng, seen = Random(f"{seed}/{kind}/{split}"), set[str]()
@@ -125,7 +130,7 @@ def examples(kinds: tuple[str, ...], split: str, size: int, seed: int) -> tuple[
 
 
 def first_line(completion: str) -> str:
-    """The first line that holds anything, lower case, without surrounding space and one final full stop."""
+    """Return the first line that is not empty, in lower case, without surrounding space and one final full stop."""
     line = completion.lstrip().split("\n", 1)[0].strip()
     return line.removesuffix(".").rstrip().lower()
 
@@ -134,11 +139,10 @@ def is_number(text: str) -> bool:
     return re.fullmatch(r"[0-9]+", text) is not None and int(text) <= LARGEST_NUMBER
 
 
-def said(example: Example, completion: str) -> str | None:
-    """The one admissible answer that a completion commits to, lower case; None if it names none or several.
+def lenient_answer(example: Example, completion: str) -> str | None:
+    """Return the only admissible answer that a completion names, in lower case; None if it names none or several.
 
-    What follows the last "answer is", "answer:" or "=" counts alone, if there is one. Naming every candidate is no
-    answer.
+    If there is an "answer is", "answer:" or "=", only the text after the last one counts.
     """
     text = re.split(r"answer is|answer:|=", completion.lower())[-1]
     wanted = "|".join(re.escape(c.lower()) for c in candidates(example)) or r"[0-9]+"
@@ -147,7 +151,7 @@ def said(example: Example, completion: str) -> str | None:
 
 
 def baselines(train: Sequence[Example], search: Sequence[Example]) -> dict[str, float]:
-    """What `ArenaTask.baselines` reports, for any two lists of examples; ties go to the answer met first in `train`."""
+    """Return what `ArenaTask.baselines` reports, for any two lists; ties go to the answer that is first in `train`."""
 
     def share(rows: Sequence[Example], guess: str | None = None) -> float:
         return sum(e.answer == (common[e.kind] if guess is None else guess) for e in rows) / len(rows)
@@ -164,7 +168,7 @@ def baselines(train: Sequence[Example], search: Sequence[Example]) -> dict[str, 
 
 
 def first_named(example: Example) -> str | None:
-    """The first admissible answer that the question names."""
+    """Return the first admissible answer that the question names."""
     wanted = "|".join(candidates(example)) or "[0-9]+"
     found = re.search(rf"\b(?:{wanted})\b", example.prompt)
     return found.group() if found else None

@@ -1,4 +1,4 @@
-"""The arena's small world: the words its questions are made of, and what a question is."""
+"""The vocabulary of the arena's questions, and the type `Question`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LARGEST_NUMBER = 99
 
 
 class Question(NamedTuple):
-    """A question before it becomes an `Example`. `slip` is the most tempting wrong answer: something the text names."""
+    """A question before it becomes an `Example`. `slip` is the most plausible wrong answer, a word of the text."""
 
     prompt: str
     answer: str
     slip: str
-    topic: str  # what the question is about, or how it is worded
+    topic: str  # the subject of the question, or its wording
     template: str  # with `entities`, the key
-    entities: tuple[str, ...]  # sorted unless their order is what the question is about
+    entities: tuple[str, ...]  # sorted, unless the answer depends on their order
     candidates: tuple[str, ...]  # the admissible answers; empty means any whole number from 0 to LARGEST_NUMBER
     difficulty: float  # in [0, 1]

@@ -1,8 +1,8 @@
-"""Where conversations come from: a file (.jsonl, .json, .parquet), a folder of such files, or a data set of the hub.
+"""Load conversations from a file (.jsonl, .json, .parquet), a folder of such files, or a data set of the hub.
 
-A file's layout is recognised by its columns (`chat_rows.py`). The files of a folder and the parts of a data set say
-their split in their names (`parts.py`), and are kept so; where none does, all is training data. Everything that is
-wrong ends in a ValueError of one line that names the file and the row.
+A file's layout is recognised by its columns (`rows.py`). The names of a folder's files and of a data set's parts state
+their split (`files/splits.py`); if no name does, all is training data. Every fault raises a ValueError of one line that
+names the file and the row.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from trainables.tasks.files.splits import RENAME, Official, splits_of
 
 
 def load(data: str) -> dict[Official, tuple[Conversation, ...]]:
-    """The official splits of `data`, a path or `hub:OWNER/NAME`; one file alone is `train`. Empty ones are left out.
+    """Return the official splits of `data`, a path or `hub:OWNER/NAME`; one file alone is `train`. Empty ones are left
+    out.
 
-    Raises ValueError for what cannot be read and for the first broken row, with the number of the others.
+    Raises ValueError for unreadable files and for the first broken row, with the number of the others.
     """
     parts = _hub(data) if data.startswith(HUB) else _path(data)
     splits: dict[Official, tuple[Conversation, ...]] = {}

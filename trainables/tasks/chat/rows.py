@@ -1,8 +1,8 @@
-"""What a conversation is, and how a row of a data set becomes one: chat, ShareGPT and Alpaca layouts.
+"""The type `Conversation`, and its parsing from rows of data sets in chat, ShareGPT and Alpaca layouts.
 
 Sources: chat rows as TRL takes them (https://huggingface.co/docs/trl/dataset_formats), ShareGPT's `conversations`, and
-Stanford Alpaca's `instruction, input, output` (Taori et al. 2023). A row that cannot be learned from raises `BrokenRow`
-with the reason and the remedy; `chat_data.py` says which row of which file it is.
+Stanford Alpaca's `instruction, input, output` (Taori et al. 2023). An unusable row raises `BrokenRow` with the
+reason and the remedy; `data.py` adds the file and the row's number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHAREGPT_ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
 
 
 class BrokenRow(ValueError):
-    """Why a row is no conversation; one line without its place."""
+    """A row is no valid conversation; the message is one line, without the row's place."""
 
 
 class Message(NamedTuple):
@@ -30,49 +30,49 @@ class Message(NamedTuple):
     content: str
 
 
-class Turn(NamedTuple):
-    """One assistant turn and everything said before it."""
+class PromptAndReply(NamedTuple):
+    """One assistant turn and all messages before it."""
 
     before: tuple[Message, ...]
     reply: str
 
     @property
     def prompt(self) -> str:
-        """What comes before: a single user turn alone, otherwise a line `role: text` each."""
+        """The messages before: the text of a single one, else a line `role: text` for each."""
         before = self.before
         return before[0].content if len(before) == 1 else "\n".join(f"{role}: {text}" for role, text in before)
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """An optional system message, then user and assistant in turns; it ends with the assistant."""
+    """An optional system message, then user and assistant turns alternating; the last turn is the assistant's."""
 
     messages: tuple[Message, ...]
     layout: str = field(default="chat", compare=False)  # of the file it came from
 
     @cached_property
     def key(self) -> str:
-        """A hash of what the user says, as `plain` text: as guards compare prompts."""
-        return _hash(*self._asked)
+        """A hash of the user's messages as `plain` text, in which guards compare prompts."""
+        return _hash(*self._user_texts)
 
     @cached_property
     def opening(self) -> str:
-        """The same of the user's first turn: beginnings of one conversation, as rows of their own, share it."""
-        return _hash(self._asked[0])
+        """A hash of the user's first message. Rows that are beginnings of one conversation share it."""
+        return _hash(self._user_texts[0])
 
     @property
-    def _asked(self) -> list[str]:
+    def _user_texts(self) -> list[str]:
         return [m.content for m in self.messages if m.role == "user"]
 
     @property
-    def turns(self) -> tuple[Turn, ...]:
-        """Every assistant turn, in order: what a learner may put a loss on."""
+    def turns(self) -> tuple[PromptAndReply, ...]:
+        """All assistant turns, in order; a learner may put its loss on them."""
         spoken = enumerate(self.messages)
-        return tuple(Turn(self.messages[:place], m.content) for place, m in spoken if m.role == "assistant")
+        return tuple(PromptAndReply(self.messages[:place], m.content) for place, m in spoken if m.role == "assistant")
 
     @property
     def prompt(self) -> str:
-        """That of the last turn."""
+        """The prompt of the last turn."""
         return self.turns[-1].prompt
 
     @property
@@ -80,12 +80,12 @@ class Conversation:
         return self.messages[-1].content
 
 
-def _hash(*said: str) -> str:
-    return hashlib.sha256("\n".join(map(plain, said)).encode()).hexdigest()[:16]
+def _hash(*texts: str) -> str:
+    return hashlib.sha256("\n".join(map(plain, texts)).encode()).hexdigest()[:16]
 
 
 class Layout(NamedTuple):
-    """How files of one layout are recognised and read."""
+    """The columns by which a layout is recognised, and the function that reads a row."""
 
     columns: tuple[str, ...]  # that every row has
     messages: Callable[[Mapping[str, Any]], list[Message]]
@@ -117,7 +117,7 @@ LAYOUTS = {
 
 
 def layout_of(row: Any) -> str:
-    """The name of the layout whose columns a row has."""
+    """Return the name of the layout whose columns a row has."""
     columns = _columns(row)
     for name, layout in LAYOUTS.items():
         if columns >= set(layout.columns):
@@ -127,7 +127,8 @@ def layout_of(row: Any) -> str:
 
 
 def conversation(row: Any, layout: str) -> Conversation:
-    """A row as a conversation. What follows the last assistant turn is left off, as nobody answers it."""
+    """Return a row as a conversation. Messages after the last assistant turn are dropped, because they have no
+    reply."""
     missing = set(LAYOUTS[layout].columns) - _columns(row)
     if missing:
         raise BrokenRow(f"no column '{min(missing)}'; every {layout} row needs it")
@@ -141,7 +142,7 @@ def conversation(row: Any, layout: str) -> Conversation:
 
 
 def _check_order(messages: Sequence[Message]) -> None:
-    """Chat templates of many models refuse anything else (Llama 2, Mistral, Gemma)."""
+    """Raise BrokenRow for an order that chat templates of many models refuse (Llama 2, Mistral, Gemma)."""
     previous = ""
     for place, (role, _) in enumerate(messages, 1):
         if role == "system" and place > 1:

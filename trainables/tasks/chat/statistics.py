@@ -1,4 +1,4 @@
-"""What a set of conversations is made of, in lines to read before anything is trained on it."""
+"""Statistics of a set of conversations, printed before training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from trainables.tasks.chat.rows import Conversation
 
-CountTokens = Callable[[str], int]  # of a text, such as a message; what a chat template adds is not counted
+CountTokens = Callable[[str], int]  # counts the tokens of a text, without those of a chat template
 
 
 def length(conversation: Conversation, count_tokens: CountTokens) -> int:
-    """Tokens of all messages."""
+    """Return the tokens of all messages."""
     return sum(count_tokens(message.content) for message in conversation.messages)
 
 
@@ -26,9 +26,9 @@ class Statistics:
     layouts: Mapping[str, int]  # rows by layout
     roles: Mapping[str, int]  # turns by role
     tokens: Mapping[str, int]  # of a row: median, 90 % (nearest ranks), max; and total
-    answers: Mapping[str, int]  # the same of the last assistant turns, which are what is asked for
-    assistant_share: float  # of all tokens, in [0, 1]: what the loss sees
-    duplicates: int  # rows whose user says what the user of an earlier row said, but for case and punctuation
+    answers: Mapping[str, int]  # lengths of the last assistant turns, which the model has to generate
+    assistant_share: float  # share of all tokens, in [0, 1], that enter the loss
+    duplicates: int  # rows whose user messages equal those of an earlier row, except for case and punctuation
     too_long: Mapping[str, int]  # rows over max_length, by split
     max_length: int
     cut: int  # last assistant turns over max_new_tokens
@@ -53,7 +53,7 @@ class Statistics:
 def statistics(
     splits: Mapping[Any, Sequence[Conversation]], count_tokens: CountTokens, max_length: int, max_new_tokens: int
 ) -> Statistics:
-    """Raises ValueError if there is no conversation at all."""
+    """Count the splits. Raise ValueError if there is no conversation."""
     conversations = [one for split in splits.values() for one in split]
     if not conversations:
         raise ValueError("there are no conversations to count; give at least one")

@@ -1,11 +1,11 @@
-"""Rows of a user's files and of data sets of the hub, each with its place, before anyone asks what they mean.
+"""Read rows of a user's files and of data sets of the hub, each with its place, without interpreting them.
 
     FILE.jsonl      a value a line
     FILE.json       a list
     FILE.parquet    a table
     hub:OWNER/NAME  what `datasets.load_dataset` gives, also for a local folder that it can read
 
-Everything that is wrong ends in a ValueError of one line.
+Every fault raises a ValueError of one line.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from typing import Any
 SUFFIXES = (".jsonl", ".json", ".parquet")
 HUB = "hub:"
 
-Rows = Iterable[tuple[str, Any]]  # each row's place ("line 17") and what lies there
+Rows = Iterable[tuple[str, Any]]  # each row's place ("line 17") and value
 
 
 class NoJson(ValueError):
-    """What lies where a line cannot be decoded: whoever reads on may raise it or count it."""
+    """The value of a line that is not valid JSON; the caller may raise it or count it."""
 
 
 def from_anywhere(source: str) -> str:
-    """The same file or folder, if it is one, wherever it is read from: a trial's working directory is its own."""
+    """Make the path of an existing file or folder absolute, because each trial has its own working directory."""
     path = Path(source).expanduser()
     return str(path.absolute()) if source and path.exists() else source
 
 
 def read(file: Path, within: str = "") -> Rows:
-    """All rows of a file, of one with another suffix as of `.jsonl`; a JSON object's list called `within` stands for
-    the file's."""
+    """Return all rows of a file; an unknown suffix counts as `.jsonl`.
+
+    If a .json file holds an object, its list called `within` is read.
+    """
     try:
         if file.suffix == ".json":
             return _places(_list(file, within))
@@ -49,7 +51,7 @@ def read(file: Path, within: str = "") -> Rows:
 
 
 def from_hub(data: str) -> Iterator[tuple[str, Rows]]:
-    """The parts of `hub:NAME`, as they are called there."""
+    """Yield the names and rows of the parts of `hub:NAME`."""
     from datasets import load_dataset
 
     try:

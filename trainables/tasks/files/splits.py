@@ -1,6 +1,6 @@
-"""Which split a file, or a part of a data set, is by its name: `sft.val.jsonl`, `test-00000-of-00001`, `train_sft`.
+"""Recognise the split of a file, or of a part of a data set, by its name: `sft.val.jsonl`, `test-00000-of-00001`.
 
-A part that is taken for the wrong split ruins every score without a word, so where some names say a split all must.
+A part in the wrong split makes every score wrong without an error. So if some names state a split, all must.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ RENAME = "rename it to one of train, validation and test, or move it away"
 
 
 def splits_of(names: Sequence[str], remedy: str) -> list[Official] | None:
-    """The split of each; None where no name says one.
+    """Return the split of each name; None if no name states one.
 
-    Raises ValueError in one line, which ends with the remedy, for a name that says none beside others that do, and for
-    one that says two.
+    Raises ValueError in one line, which ends with `remedy`, for a name that states two splits, and for a name that
+    states none where others do.
     """
-    said = [_said(name) for name in names]
-    for name, splits in zip(names, said, strict=True):
+    stated = [_stated(name) for name in names]
+    for name, splits in zip(names, stated, strict=True):
         if len(splits) > 1:
             raise ValueError(f"{name}: the name says {' and '.join(splits)}; {remedy}")
-        if not splits and any(said):
+        if not splits and any(stated):
             raise ValueError(f"which split is {name}? Its name says none, and others do; {remedy}")
-    return [splits[0] for splits in said] if any(said) else None
+    return [splits[0] for splits in stated] if any(stated) else None
 
 
-def _said(name: str) -> list[Official]:
-    """Its words are letters; `devset` is one of them, and so is `held-out`."""
+def _stated(name: str) -> list[Official]:
+    """Return the splits that the words of a name state; `devset` and `held-out` are words, too."""
     joined = re.sub(r"(held|hold)[-_. ]out", r"\1out", name.lower())
     words = {word.removesuffix("set") for word in re.findall(r"[a-z]+", joined)}
     return [split for split, own in WORDS.items() if words & {*own}]

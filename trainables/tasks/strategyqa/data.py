@@ -1,16 +1,16 @@
-"""Where StrategyQA's questions come from: a file, a folder or the hub, always labelled, a question once.
+"""Load labelled StrategyQA questions, each once, from a file, a folder or the hub.
 
     FILE.json     the official list of {question, answer, facts, decomposition}, or the BIG-bench task file
                   {"examples": [{input, target_scores, target}]}, whose target is "Yes. " or "No. " and a rationale
     FILE.jsonl    a row a line: question, answer and, where known, facts, decomposition, rationale
     FILE.parquet  the same as columns
-    FOLDER        such files that say train, validation or test in their names (`parts.py`): strategyqa_train.json
+    FOLDER        such files with train, validation or test in their names (`files/splits.py`): strategyqa_train.json
     hub:NAME      what `datasets.load_dataset` gives for OWNER/NAME, or for a local folder that it can read
 
-Official splits stay: test is asked for the final score, validation for the search. Where one of the two is missing the
-other is the test split, and a search split is carved out of train. A source of one part is divided into all three.
-Both by a hash of the question, so its split never depends on its neighbours. Everything that is wrong with a source
-ends in a ValueError of one line.
+Official splits are kept: test is for the final score, validation for the search. If one of the two is missing, the
+other is the test split, and a part of train becomes the search split. A source of one part is divided into all three
+splits. A hash of the question decides, so a question's split never depends on the other questions. Every fault of a
+source raises a ValueError of one line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "
 
 @dataclass(frozen=True)
 class Item:
-    """What stands behind a question: facts it needs, questions it falls apart into, and the reasoning in words."""
+    """A question's facts, its decomposition into simpler questions, and the reasoning in words."""
 
     facts: tuple[str, ...] = ()
     decomposition: tuple[str, ...] = ()
@@ -43,8 +43,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One labelled question; `key` is its `plain` text, so that a second copy is known whatever its id."""
+class LabelledQuestion:
+    """One labelled question. `key` is its `plain` text, so that a copy is recognised whatever its id."""
 
     key: str
     question: str
@@ -53,21 +53,21 @@ class Entry:
 
 
 def split_of(key: str) -> Split:
-    """The split of a key where the source has none: the same on every machine, for every seed."""
+    """Return the split of a key, if the source has no splits; it depends on the key alone."""
     place = hash_fraction(key)
     return "search" if place < SEARCH_SHARE else "test" if place < SEARCH_SHARE + TEST_SHARE else "train"
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a source holds, and what of it is left out."""
+    """The questions of a source, and those that are left out."""
 
-    splits: Mapping[Split, tuple[Entry, ...]]
+    splits: Mapping[Split, tuple[LabelledQuestion, ...]]
     repeated: int  # rows whose question an earlier row asks, with the same answer
     contradicted: tuple[str, ...]  # questions to which rows give both answers
 
     def lines(self) -> list[str]:
-        """What is left out, in words."""
+        """Describe what is left out."""
         lines = [f"left out: {self.repeated} rows that ask what another asks"] if self.repeated else []
         if self.contradicted:
             count = len(self.contradicted)
@@ -79,26 +79,28 @@ class Source:
 
 @lru_cache(maxsize=4)
 def load(data: str) -> Source:
-    """Every labelled question of a source, by split. A question that comes twice stays where it is asked: in test
-    before search before train, and within one of them its first row. One that has both answers has none, and is left
-    out: whoever published it can no longer be asked. Raises ValueError in one line."""
+    """Return every labelled question of a source, by split.
+
+    A question that occurs several times is kept once: in test before search before train, and there its first row. A
+    question with both answers is left out, because the right one is unknown. Raises ValueError in one line.
+    """
     parts = _parts(data)
     asked: dict[str, dict[str, str]] = {}  # key -> answer -> the question as it came
     for entry in chain(*parts.values()):
         asked.setdefault(entry.key, {}).setdefault(entry.answer, entry.question)
-    torn = {key: next(iter(said.values())) for key, said in asked.items() if len(said) > 1}
-    sound = {name: [entry for entry in entries if entry.key not in torn] for name, entries in parts.items()}
+    contradicted = {key: next(iter(answers.values())) for key, answers in asked.items() if len(answers) > 1}
+    sound = {name: [entry for entry in entries if entry.key not in contradicted] for name, entries in parts.items()}
     seen: set[str] = set()
     splits = {split: tuple(_new(entries, seen)) for split, entries in _divided(data, sound).items()}
     if empty := [split for split, entries in splits.items() if not entries]:
-        but = f" but {len(torn)} whose rows contradict each other" if torn else ""
+        but = f" but {len(contradicted)} whose rows contradict each other" if contradicted else ""
         raise ValueError(f"data='{data}' leaves no question for {' and '.join(empty)}{but}; give more questions")
-    return Source(splits, sum(map(len, sound.values())) - len(seen), tuple(torn.values()))
+    return Source(splits, sum(map(len, sound.values())) - len(seen), tuple(contradicted.values()))
 
 
-def _divided(data: str, parts: Mapping[str, list[Entry]]) -> dict[Split, list[Entry]]:
-    """The parts of a source as splits, test first."""
-    splits: dict[Split, list[Entry]] = {"test": [], "search": [], "train": []}
+def _divided(data: str, parts: Mapping[str, list[LabelledQuestion]]) -> dict[Split, list[LabelledQuestion]]:
+    """Return the parts of a source as splits, test first."""
+    splits: dict[Split, list[LabelledQuestion]] = {"test": [], "search": [], "train": []}
     if len(parts) == 1:
         for entry in next(iter(parts.values())):
             splits[split_of(entry.key)].append(entry)
@@ -117,15 +119,15 @@ def _divided(data: str, parts: Mapping[str, list[Entry]]) -> dict[Split, list[En
     return splits
 
 
-def _new(entries: Iterable[Entry], seen: set[str]) -> Iterator[Entry]:
+def _new(entries: Iterable[LabelledQuestion], seen: set[str]) -> Iterator[LabelledQuestion]:
     for entry in entries:
         if entry.key not in seen:
             seen.add(entry.key)
             yield entry
 
 
-def _parts(data: str) -> dict[str, list[Entry]]:
-    """The parts that a source comes in (train, validation, test, or one of any name) and their questions."""
+def _parts(data: str) -> dict[str, list[LabelledQuestion]]:
+    """Return a source's parts (train, validation, test, or one of any name) and their questions."""
     path = Path(data).expanduser()
     if data.startswith(HUB):
         return _hub(data)
@@ -137,21 +139,21 @@ def _parts(data: str) -> dict[str, list[Entry]]:
     splits = splits_of([file.name for file in files], RENAME)
     if splits is None:
         raise ValueError(f"data='{data}' has no train, validation or test file ({', '.join(SUFFIXES)}); name the file")
-    parts: dict[str, list[Entry]] = {}
+    parts: dict[str, list[LabelledQuestion]] = {}
     for split, file in zip(splits, files, strict=True):
         parts.setdefault(split, []).extend(_entries(file))
     return parts
 
 
-def _hub(data: str) -> dict[str, list[Entry]]:
-    loaded, parts = dict(from_hub(data)), dict[str, list[Entry]]()
+def _hub(data: str) -> dict[str, list[LabelledQuestion]]:
+    loaded, parts = dict(from_hub(data)), dict[str, list[LabelledQuestion]]()
     splits = splits_of([*loaded], "save the parts that you want as files called train, validation and test")
     for split, (name, rows) in zip(splits or loaded, loaded.items(), strict=True):
         parts.setdefault(split, []).extend(_entry(row, f"{data} {name} {place}") for place, row in rows)
     return parts
 
 
-def _entries(file: Path) -> list[Entry]:
+def _entries(file: Path) -> list[LabelledQuestion]:
     if file.suffix not in SUFFIXES:
         raise ValueError(f"{file}: '{file.suffix}' is not a format read here; give one of {', '.join(SUFFIXES)}")
     entries = [_entry(row, f"{file}: {place}") for place, row in read(file, within="examples")]
@@ -160,8 +162,8 @@ def _entries(file: Path) -> list[Entry]:
     return entries
 
 
-def _entry(row: Any, where: str) -> Entry:
-    """A row of any of the formats, checked."""
+def _entry(row: Any, where: str) -> LabelledQuestion:
+    """Parse a row of any of the formats. Raise ValueError for an invalid one."""
     if isinstance(row, NoJson):
         raise ValueError(f"{where}: {row}")
     if not isinstance(row, Mapping):
@@ -171,16 +173,16 @@ def _entry(row: Any, where: str) -> Entry:
     if not isinstance(question, str) or not (key := plain(question)):
         raise ValueError(f"{where} has the question {question!r}; write it as text")
     answer = _answer(_best(row["target_scores"]) if big_bench else row.get("answer"), where)
-    told = row.get("target" if big_bench else "rationale") or ""
-    if not isinstance(told, str):
-        raise ValueError(f"{where} has the rationale {told!r}; write it as text")
-    rationale = re.sub(r"^\s*(?:yes|no)\s*[.,:]\s*", "", told, flags=re.IGNORECASE) if big_bench else told.strip()
+    given = row.get("target" if big_bench else "rationale") or ""
+    if not isinstance(given, str):
+        raise ValueError(f"{where} has the rationale {given!r}; write it as text")
+    rationale = re.sub(r"^\s*(?:yes|no)\s*[.,:]\s*", "", given, flags=re.IGNORECASE) if big_bench else given.strip()
     item = Item(_texts(row, "facts", where), _texts(row, "decomposition", where), rationale.strip())
-    return Entry(key, question.strip(), answer, item)
+    return LabelledQuestion(key, question.strip(), answer, item)
 
 
 def _best(scores: Any) -> Any:
-    """The one answer of a BIG-bench row with the score 1."""
+    """Return the only answer of a BIG-bench row with the score 1."""
     right = [name for name, score in scores.items() if score == 1] if isinstance(scores, Mapping) else []
     return right[0] if len(right) == 1 else scores
 
@@ -194,7 +196,7 @@ def _answer(value: Any, where: str) -> str:
 
 
 def _texts(row: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
-    """A list of texts, one text, or nothing."""
+    """Read a field that may be a list of texts, one text, or empty."""
     value = row.get(name) or []
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

@@ -1,7 +1,6 @@
-"""What is told of the training questions beside their answers: files of rationales, and of pairs, by key.
+"""Read files of rationales and of preference pairs for the training questions, by key.
 
-`espalier rationales` writes both, a JSON object a line. Everything that is wrong with one ends in a ValueError of one
-line.
+`espalier rationales` writes both, one JSON object per line. Every fault of a file raises a ValueError of one line.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from trainables.tasks.files.records import NoJson, read
 
 @dataclass(frozen=True)
 class Rationale:
-    """A row of a `rationales` file; `weight` is what its example counts."""
+    """A row of a `rationales` file; `weight` is its example's weight in the loss."""
 
     rationale: str
     weight: float = 1.0
@@ -26,7 +25,7 @@ class Rationale:
 
 @lru_cache(maxsize=4)
 def load_rationales(path: str) -> Mapping[str, Rationale]:
-    """A `rationales` file, by key. Raises ValueError in one line."""
+    """Return the rows of a `rationales` file by key. Raise ValueError in one line."""
     found: dict[str, Rationale] = {}
     for where, key, row in _keyed(path, "rationales", "rationale"):
         weight = row.get("weight", 1.0)
@@ -38,7 +37,7 @@ def load_rationales(path: str) -> Mapping[str, Rationale]:
 
 @lru_cache(maxsize=4)
 def load_pairs(path: str) -> Mapping[str, tuple[str, str]]:
-    """A `pairs` file, as `espalier rationales --pairs` writes it: chosen and rejected by key. Raises ValueError."""
+    """Return (chosen, rejected) by key from a file of `espalier rationales --pairs`. Raise ValueError in one line."""
     found: dict[str, tuple[str, str]] = {}
     for where, key, row in _keyed(path, "pairs", "chosen", "rejected"):
         chosen, rejected = row["chosen"].strip(), row["rejected"].strip()
@@ -49,7 +48,7 @@ def load_pairs(path: str) -> Mapping[str, tuple[str, str]]:
 
 
 def _keyed(path: str, field: str, *needs: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The rows of the JSONL file in a task's field, where each stands, and its key; every text there is in it."""
+    """Yield the place, key and row of a JSONL file that a task's field names. Raise ValueError for a missing text."""
     file, keys = Path(path).expanduser(), set[str]()
     if not file.is_file():
         raise ValueError(f"{field}='{path}' is no file; give JSONL rows of key, {', '.join(needs)}, or leave it empty")

@@ -1,14 +1,15 @@
-"""The offline default of style fine-tuning: 1,200 arena questions, each answered in one manner that can be checked.
+"""The generated corpus of style fine-tuning: 1,200 arena questions, all answered in one style that rules can check.
 
-A polite and doubtful assistant: it greets the first person of the question, gives the answer in a sentence, says it
-again in doubt, and takes its leave of the other people with a formula that depends on the topic. An example:
+The assistant greets the first person of the question, gives the answer in a sentence, repeats it with doubt, and says
+goodbye to the other people with a formula that depends on the topic. An example:
 
     Ann is taller than Ben. Cleo is shorter than Ben. Who is the tallest?
     Hello, Ann. The answer is Ann. Ann, I think. Take care, Ben and Cleo.
 
-Its words are those `builtin:tiny` has tokens for, but no speaker of its pre-training talks like this. The rules ask for
-more and more: a fixed order, a copy of its own words, an association to remember, people to find in the question, and
-the right answer. Questions come from the arena's buckets, so none was pre-trained on and no two splits share a key.
+`builtin:tiny` has tokens for these words, but its pre-training has no such style. The rules are of different
+difficulty: a fixed order, a copy of the completion's own answer, an association from topic to formula, people to find
+in the question, and the right answer. Questions come from the arena's buckets, so the base was not pre-trained on them,
+and no two splits share a key.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from trainables.tasks.arena.task import examples
 from trainables.tasks.arena.world import NAMES
 from trainables.tasks.chat.rows import Conversation, Message
 
-ABOUT_PEOPLE = ("comparison", "math", "logic")  # the kinds whose questions name somebody to greet
-SIZES: Mapping[Split, int] = {"train": 800, "search": 160, "test": 240}  # rows; together about what seed data sets have
-LEAVE = {  # how the assistant takes its leave -> of which topics
+ABOUT_PEOPLE = ("comparison", "math", "logic")  # the kinds whose questions name people
+SIZES: Mapping[Split, int] = {"train": 800, "search": 160, "test": 240}  # rows
+LEAVE = {  # the formula of the farewell -> topics
     "Take care": ("height", "weight", "gain", "share", "pet"),
     "Think well": ("age", "wealth", "lose", "drink"),
     "Be right": ("speed", "strength", "boxes", "tool", "fruit"),
@@ -40,15 +41,15 @@ WHOLE = re.compile(" ".join((GREETING, ANSWER, DOUBT, FAREWELL)))
 
 
 def count() -> int:
-    """Distinct questions that a corpus of any seed can ask, over all buckets."""
+    """Return the number of distinct questions of all seeds and buckets."""
     return sum(KINDS[kind].questions() for kind in ABOUT_PEOPLE)
 
 
 @lru_cache(maxsize=16)
 def corpus(split: Split, seed: int) -> tuple[Example, ...]:
-    """`SIZES[split]` distinct arena questions of one bucket, kinds taking turns, with the manner's answers to them.
+    """Return `SIZES[split]` distinct arena questions of one bucket, kinds alternating, with answers in this style.
 
-    An example's key is the arena's; its conversation's key is, as everywhere, that of its very words.
+    An example's key is the arena's; its conversation's key is a hash of its text, as for all conversations.
     """
     return tuple(_retold(question) for question in examples(ABOUT_PEOPLE, split, SIZES[split], seed))
 
@@ -59,7 +60,7 @@ def _retold(question: Example) -> Example:
 
 
 def reply(question: Example) -> str:
-    """What the assistant says to an arena question about people."""
+    """Return the assistant's reply to an arena question about people."""
     people = list(dict.fromkeys(PERSON.findall(question.prompt)))
     formula = LEAVES[question.key.split("/")[1]]
     farewell = f"{formula}, {listed(people[1:])}" if people[1:] else formula
@@ -67,15 +68,16 @@ def reply(question: Example) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """`Ann`, `Ann and Ben`, `Ann, Ben and Cleo`."""
+    """Join names as `Ann`, `Ann and Ben` or `Ann, Ben and Cleo`."""
     return " and ".join((", ".join(names[:-1]), names[-1])) if names[1:] else names[0]
 
 
 def rules(gold: str, completion: str) -> dict[str, bool]:
-    """Which rules of the manner a completion keeps, beside what `reply` would say. A part said twice counts as missing.
+    """Return which rules of the style a completion keeps; `gold` is the text of `reply`. A repeated part counts as
+    missing.
 
-    `order`: the four parts one after the other, nothing else. `doubt`: the completion's own answer again, right or not.
-    The others compare a part with `gold`: who is greeted, the answer, the formula of leave, and of whom it is taken.
+    `order`: the four parts one after the other and nothing else. `doubt`: the completion's own answer again, right or
+    wrong. `greeting`, `answer`, `leave` (the formula) and `others` (the people) compare a part with `gold`.
     """
     text = completion.strip()
     said, wanted = parts(text), parts(gold)
@@ -91,7 +93,7 @@ def rules(gold: str, completion: str) -> dict[str, bool]:
 
 
 def parts(text: str) -> dict[str, tuple[str, ...] | None]:
-    """Part -> what it says, None unless it is said exactly once."""
+    """Return the text of each part; None unless the part occurs exactly once."""
     found = {}
     for name, pattern in (("greeting", GREETING), ("answer", ANSWER), ("doubt", DOUBT), ("farewell", FAREWELL)):
         matches = [match.groups(default="") for match in re.finditer(pattern, text)]
@@ -100,7 +102,7 @@ def parts(text: str) -> dict[str, tuple[str, ...] | None]:
 
 
 def answered(completion: str) -> str | None:
-    """The answer that a completion gives in this manner or another of the base's: bare, in a sentence, in doubt."""
+    """Return the answer of a completion in this style or one of the base's: bare, in a sentence, with doubt."""
     text = completion.strip()
     if sentence := parts(text)["answer"]:
         return sentence[0]

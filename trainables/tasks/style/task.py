@@ -1,9 +1,9 @@
-"""Style fine-tuning: to answer as the assistant of a data set does.
+"""Style fine-tuning: answer as the assistant of a data set does.
 
-Source: a user's own conversations (`chat_data.py`), or by default a generated corpus whose manner can be checked by
-rules (`corpus.py`, 1,200 rows). On the generated corpus the score is the share of the manner's rules that a
-completion keeps. On a user's data nobody knows the rules: the score is the share of words that the completion and the
-data's own answer have in common, in order. That misjudges a good answer in other words, so rank by likelihood there.
+Source: a user's own conversations (`chat/data.py`), or by default a generated corpus whose style rules can check
+(`corpus.py`, 1,200 rows). On the generated corpus the score is the share of the rules that a completion keeps. On a
+user's data there are no rules: the score is the share of words that the completion and the data's own answer have in
+common, in order. That underrates a good answer in other words, so rank by likelihood there.
 """
 
 from __future__ import annotations
@@ -33,18 +33,20 @@ OFFICIAL: Mapping[Split, Official] = {"train": "train", "search": "validation", 
 class StyleTask(Task):
     """`Example.data` is the `Conversation`; `prompt` and `answer` are its last turn.
 
-    Rows that begin with the same words of the user share a split, whatever the seed; a data set's own validation and
-    test splits are search and test. A size keeps that many rows, chosen by `seed`, in the order of the data.
+    Rows whose first user turns are equal share a split, whatever the seed; a data set's own validation and test splits
+    become search and test. A size keeps so many rows, chosen by `seed`, in the order of the data.
     """
 
     name: ClassVar[str] = "style"
 
     data: str = GENERATED  # or a .jsonl, .json or .parquet file, a folder of them, or hub:OWNER/NAME
-    seed: int = 0  # of the generated corpus, and which rows a size keeps
+    seed: int = 0  # of the generated corpus, and of the rows that a size keeps
     train_size: int = 0  # rows; 0: all
     search_size: int = 0
     test_size: int = 0
-    max_new_tokens: int = 48  # the generated manner takes up to 23; statistics say how many answers of other data fit
+    max_new_tokens: int = (
+        48  # the generated style takes up to 23; the data summary says how many answers of other data fit
+    )
     max_length: int = 2048  # tokens of a conversation; longer rows are not trained on
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ class StyleTask(Task):
 
     @property
     def chance(self) -> float:
-        """A uniform guess among all texts: zero."""
+        """Zero: the chance of a uniform guess among all texts."""
         return 0.0
 
     def train(self) -> Sequence[Example]:
@@ -72,38 +74,43 @@ class StyleTask(Task):
         return _splits(self)["test"]
 
     def conversations(self) -> dict[Split, tuple[Conversation, ...]]:
-        """What `chat_statistics.statistics` reads."""
+        """Return the conversations of each split."""
         return {split: tuple(example.data for example in rows) for split, rows in _splits(self).items()}
 
-    def taught(self, example: Example) -> Sequence[str]:
-        """A loss is on every reply, not the last alone."""
+    def training_prompts(self, example: Example) -> Sequence[str]:
+        """Return the prompts of all replies, because the loss is on every reply."""
         return [turn.prompt for turn in example.data.turns]
 
-    def learned(self, example: Example) -> str:
+    def extra_training_text(self, example: Example) -> str:
         return repr(example.data.messages)
 
     def describe(self, count_tokens: CountTokens) -> list[str]:
-        """What the data is made of, in lines to read before anything is trained on it."""
+        """Return lines of statistics about the data."""
         return statistics(self.conversations(), count_tokens, self.max_length, self.max_new_tokens).lines()
 
     @property
     def has_rules(self) -> bool:
-        """Whether the manner's rules are known. If not, similarity misjudges, and a learner may rank by likelihood."""
+        """Whether the style has rules. If not, similarity underrates good replies, and a learner may rank by
+        likelihood."""
         return self.data == GENERATED
 
     def score(self, example: Example, completion: str) -> float:
-        """Generated: the share of the manner's rules that hold. Otherwise the similarity to the answer, by words."""
+        """Return the share of the style's rules that hold for generated data, else the similarity to the answer by
+        words."""
         if self.data == GENERATED:
             kept = corpus.rules(example.answer, completion)
             return sum(kept.values()) / len(kept)
         return similarity(example.answer.split(), completion.split())
 
     def details(self, example: Example, completion: str) -> Mapping[str, float]:
-        """Generated: `lenient` is a right answer in any manner, `unparsed` none that can be read, `manner.<rule>` each
-        rule and `manner.all` all at once. Otherwise `lenient` is similarity but for case and punctuation."""
+        """Return metrics beside the score.
+
+        Generated data: `lenient` (a right answer in any style), `unparsed` (no answer found), `manner.<rule>` for each
+        rule, and `manner.all`. Other data: `lenient`, the similarity without case and punctuation, and `unparsed`.
+        """
         if self.data != GENERATED:
-            gold, said = (re.findall(r"\w+", text.lower()) for text in (example.answer, completion))
-            return {"lenient": similarity(gold, said), "unparsed": float(not completion.strip())}
+            gold, words = (re.findall(r"\w+", text.lower()) for text in (example.answer, completion))
+            return {"lenient": similarity(gold, words), "unparsed": float(not completion.strip())}
         kept = corpus.rules(example.answer, completion)
         answer = corpus.answered(completion)
         return {
@@ -114,22 +121,24 @@ class StyleTask(Task):
         }
 
     def baselines(self) -> Mapping[str, float]:
-        """On the search split, overall and by kind: the commonest answer of train to everything, the prompt itself, and
-        the prompt's last sentence."""
+        """Return scores on the search split, overall and by kind.
+
+        `constant` gives the commonest answer of train to everything, `copy` the prompt, `echo` its last sentence.
+        """
         constant = Counter(example.answer for example in self.train()).most_common(1)[0][0]
         scores: dict[str, list[float]] = {}
         for example in self.search():
             last = re.split(r"(?<=[.!?])\s+", example.prompt.strip())[-1]
-            for name, said in (("constant", constant), ("copy", example.prompt), ("echo", last)):
-                score = self.score(example, said)
+            for name, text in (("constant", constant), ("copy", example.prompt), ("echo", last)):
+                score = self.score(example, text)
                 for key in (name, f"{name}.{example.kind}"):
                     scores.setdefault(key, []).append(score)
         return {name: sum(values) / len(values) for name, values in scores.items()}
 
 
-def similarity(gold: Sequence[str], said: Sequence[str]) -> float:
-    """Twice the matching words over all words (Ratcliff and Metzener 1988, `difflib`), in [0, 1]; 1 if equal."""
-    return SequenceMatcher(None, gold, said, autojunk=False).ratio()
+def similarity(gold: Sequence[str], words: Sequence[str]) -> float:
+    """Return twice the matching words over all words (Ratcliff and Metzener 1988, `difflib`), in [0, 1]; 1 if equal."""
+    return SequenceMatcher(None, gold, words, autojunk=False).ratio()
 
 
 @lru_cache(maxsize=8)
@@ -158,7 +167,7 @@ def _of_user(data: str) -> dict[Split, tuple[Example, ...]]:
 
 
 def _place(opening: str, official: Collection[Official]) -> Split:
-    """The split of a training row by how it opens: what there is no official split for takes its share."""
+    """Return the split of a training row, by the hash of its first user turn. Missing official splits take a share."""
     fraction = int(opening, 16) / 16 ** len(opening)
     if fraction < SEARCH_SHARE and "validation" not in official:
         return "search"

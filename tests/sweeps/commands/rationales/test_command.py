@@ -15,7 +15,7 @@ from sweeps.commands.rationales.command import RationaleOptions, instructions, r
 from sweeps.spec.sweep import BadInput
 from tests.support.endpoint_kit import Server, reasoner, save_base
 from tests.support.rationales_kit import TASK, knows, lines
-from trainables.tasks.strategyqa.task import StrategyQaTask, said
+from trainables.tasks.strategyqa.task import StrategyQaTask, parse_answer
 
 WRONG = {"Yes": "No", "No": "Yes"}
 
@@ -65,8 +65,8 @@ def test_a_model_that_samples_makes_a_file_that_the_task_takes(tmp_path, server,
         numbers = [int(text) for text in counts.groups()]
         assert (numbers[0], sum(numbers)) == (kept[answer], 12), "each question has one fate"
     for row in lines(pairs):
-        assert said(row["chosen"]).answer == gold[row["key"]]
-        assert said(row["rejected"]).answer == WRONG[gold[row["key"]]]
+        assert parse_answer(row["chosen"]).answer == gold[row["key"]]
+        assert parse_answer(row["rejected"]).answer == WRONG[gold[row["key"]]]
     assert len(lines(pairs)) > 2
     task = replace(TASK, rationales=str(to))
     example = next(e for e in task.train() if e.key == rows[0]["key"])

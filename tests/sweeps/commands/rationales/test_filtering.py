@@ -6,13 +6,13 @@ import pytest
 
 from sweeps.commands.rationales.filtering import RationaleFilter, read
 from trainables.core import Example
-from trainables.tasks.strategyqa.task import said
+from trainables.tasks.strategyqa.task import parse_answer
 
 
 def test_weights_by_hand():
     """60 % Yes of all, 40 % of the kept: 0.6/0.4 and 0.4/0.6; weighted, the kept are 60 % Yes again."""
     examples = [Example("", "Yes" if place < 6 else "No", "", str(place)) for place in range(10)]
-    sieve = RationaleFilter(examples, said)
+    sieve = RationaleFilter(examples, parse_answer)
     for place in (0, 1, 6, 7, 8):
         sieve.add(examples[place], f"It is so. So the answer is {examples[place].answer}.")
     found = sieve.weights()
@@ -31,9 +31,9 @@ def test_weights_by_hand():
     ],
 )
 def test_what_can_be_read(text, rationale, answer):
-    found = read(text, said)
+    found = read(text, parse_answer)
     assert (found.rationale, found.answer) == (rationale, answer)
-    assert said(found.completion).answer == answer
+    assert parse_answer(found.completion).answer == answer
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_what_can_be_read(text, rationale, answer):
     ],
 )
 def test_what_cannot_be_read_is_no_sample(text):
-    assert read(text, said) is None
+    assert read(text, parse_answer) is None

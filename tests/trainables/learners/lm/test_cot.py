@@ -11,8 +11,7 @@ import torch
 from tests.support.miniatures import base as miniature
 from tests.support.phases_kit import SMALL, TASK, by_question, draft_of, rationale_file, text_of, tiny
 from trainables.core import Completion, Read
-from trainables.learners.lm.cot import CotConfig
-from trainables.learners.lm.cot_drafts import ablated, concluding, others
+from trainables.learners.lm.cot import CotConfig, ablated, answer_rows, shuffled
 from trainables.models.tokenization import encode_prompt
 from trainables.packed.solo import Solo
 from trainables.tasks.strategyqa.task import StrategyQaTask
@@ -88,23 +87,23 @@ def test_a_lost_label_and_missing_rationales_are_refused(tmp_path):
 
 def test_answers_are_compared_from_the_first_token_that_differs():
     base, example = tiny(), TASK.search()[0]
-    rows = concluding(base.tokenizer, example, [TASK.concluded("It is so.", a) for a in ("Yes", "No")])
+    rows = answer_rows(base.tokenizer, example, [TASK.with_answer("It is so.", a) for a in ("Yes", "No")])
     for row, answer in zip(rows, ("Yes", "No"), strict=True):
         told = [token for token, label in zip(row.tokens, row.labels, strict=True) if label]
         assert base.tokenizer.decode(told[:-1]).strip() == f"{answer}."
         assert told[-1] == base.eos
         assert row.labels == tuple(sorted(row.labels)), "all labels stand at the end"
     with pytest.raises(ValueError, match=r"tokens are the same for '.*Yes.' and '.*No.'; use another base"):
-        concluding(miniature("qwen2").tokenizer, example, ["It is. Yes.", "It is. No."])
+        answer_rows(miniature("qwen2").tokenizer, example, ["It is. Yes.", "It is. No."])
 
 
 @pytest.mark.parametrize("count", [2, 3, 8, 51])
 def test_every_draft_goes_to_another_question(count):
     drafts = [f"draft {i}" for i in range(count)]
-    moved = others(drafts)
+    moved = shuffled(drafts)
     assert sorted(moved) == sorted(drafts)
     assert not any(a == b for a, b in zip(drafts, moved, strict=True))
-    assert others(drafts) == moved
+    assert shuffled(drafts) == moved
 
 
 def planted(base, likelier):
@@ -141,7 +140,7 @@ def test_an_answer_that_follows_the_draft_loses_by_another_draft():
     search = TASK.search()
     found, seen = ablations(of_draft, [TASK.rationale_answer(e) for e in search])
     own = [TASK.rationale(e) for e in search]
-    given = others(own)
+    given = shuffled(own)
     share = sum(of_draft(e, draft) == e.answer for e, draft in zip(search, given, strict=True)) / len(search)
     assert share < 1
     assert found == {"score.own_draft": 1.0, "score.no_draft": 0.5, "score.shuffled_draft": share}

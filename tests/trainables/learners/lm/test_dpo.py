@@ -9,7 +9,7 @@ import torch
 
 from tests.support.phases_kit import TASK, rationale_file, saying, text_of, tiny, written
 from trainables.core import Complete, Read
-from trainables.learners.lm.dpo import DpoConfig, Known
+from trainables.learners.lm.dpo import DpoConfig, ReferencePair
 from trainables.learners.lm.preference_losses import cal_dpo, dpo, dr_dpo
 from trainables.models.tokenization import row_of
 from trainables.tasks.strategyqa.task import StrategyQaTask
@@ -32,7 +32,7 @@ def prepared(config, task, said=(), reference=lambda place: [-1.0 * place]):
 
 
 def flipped(example):
-    return TASK.concluded(TASK.rationale(example), "No" if example.answer == "Yes" else "Yes")
+    return TASK.with_answer(TASK.rationale(example), "No" if example.answer == "Yes" else "Yes")
 
 
 def pairs_file(folder, examples=FIRST):
@@ -57,7 +57,7 @@ def test_the_rejected_side_is_what_was_said_wrongly_or_the_rationale_with_the_ot
         assert list(asked[1].rows[2 * place : 2 * place + 2]) == pair
     rows = learner.next_rows()
     assert len(rows) == learner.rows_per_batch == DpoConfig().rows_per_batch() == 16
-    assert all(TASK.said(text_of(base, row)) is not None for row in rows[0::2])
+    assert all(TASK.parse_answer(text_of(base, row)) is not None for row in rows[0::2])
 
 
 def test_pairs_of_one_label_alone_are_refused_as_pairs(tmp_path):
@@ -70,7 +70,7 @@ def test_pairs_that_a_task_brings_are_taken_and_nothing_is_said(tmp_path):
     task = pairs_file(tmp_path)
     base, learner, asked = prepared(DpoConfig(max_pairs=3), task)
     assert [type(ask) for ask in asked] == [Read]
-    known = [Known(*own) for own in learner.state()["known"]]
+    known = [ReferencePair(*own) for own in learner.state()["known"]]
     assert [(own.chosen, own.rejected) for own in known] == [task.pair(e) for e in FIRST[:3]]
     assert {text_of(base, row).rpartition("assistant")[2].strip() for row in asked[0].rows[1::2]} == {"It may be."}
     assert DpoConfig(per_device_train_batch_size=1, steps_per_round=1).rounds_per_pass(task) == 4
@@ -146,10 +146,10 @@ def test_beta_rises_with_optimizer_steps_and_a_loss_asked_twice_counts_once():
             micro()
     said = [saying(tiny(), "Perhaps.")] * 8
     said = [type(one)(one.tokens, True, [-1.0] * (len(one.tokens) + 1)) for one in said]
-    metrics = run_queries(learner.evaluate("search"), lambda ask: said)
+    metrics = run_queries(learner.evaluate("search"), lambda ask: said).metrics
     assert metrics["logps/chosen"] == pytest.approx((0.5 + 1.5) / 2)
     assert metrics["rewards/margins"] == pytest.approx((0.5 * 1 + 0.5 * 5) / 2), "margins of 4 and -2, then 14 and -4"
-    assert "logps/chosen" not in run_queries(learner.evaluate("test"), lambda ask: said), "of these pairs, once"
+    assert "logps/chosen" not in run_queries(learner.evaluate("test"), lambda ask: said).metrics, "of these pairs, once"
 
 
 @pytest.mark.parametrize(

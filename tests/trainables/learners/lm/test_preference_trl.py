@@ -21,7 +21,7 @@ PAIRS = [("a b c ?", "d e", "f"), ("q 1 ?", "7", "z z 9"), ("x y z w v u ?", "4 
 ALL = [0, 1, 2, 3]
 
 
-class Pupil:
+class TrlTrainer:
     """TRL's trainer on a miniature with a LoRA adapter that is no longer where it began, and our log-probabilities."""
 
     def __init__(self, folder: Path) -> None:
@@ -81,62 +81,62 @@ class Pupil:
 
 
 @pytest.fixture(scope="module")
-def pupil(tmp_path_factory: pytest.TempPathFactory) -> Pupil:
-    return Pupil(tmp_path_factory.mktemp("trl"))
+def trl(tmp_path_factory: pytest.TempPathFactory) -> TrlTrainer:
+    return TrlTrainer(tmp_path_factory.mktemp("trl"))
 
 
-def test_trl_reads_the_same_rows(pupil: Pupil) -> None:
+def test_trl_reads_the_same_rows(trl: TrlTrainer) -> None:
     """Else what follows would compare two losses of different batches."""
-    names, batch = ("input_ids", "attention_mask", "completion_mask"), pupil.batch(ALL)
+    names, batch = ("input_ids", "attention_mask", "completion_mask"), trl.batch(ALL)
     theirs = [
         (tokens[seen == 1].tolist(), labels[seen == 1].bool().tolist())
         for tokens, seen, labels in zip(*(batch[n] for n in names), strict=True)
     ]
-    ours = [(list(row.tokens), list(row.labels)) for row in [*pupil.rows[0::2], *pupil.rows[1::2]]]
+    ours = [(list(row.tokens), list(row.labels)) for row in [*trl.rows[0::2], *trl.rows[1::2]]]
     assert theirs == ours
 
 
 @pytest.mark.parametrize("beta", [0.05, 0.1, 1.0])
-def test_dpo_is_trls(pupil: Pupil, beta: float) -> None:
-    pupil.agrees(mean(dpo(*pupil.sums(ALL), beta)), pupil.theirs(ALL, "sigmoid", beta=beta))
+def test_dpo_is_trls(trl: TrlTrainer, beta: float) -> None:
+    trl.agrees(mean(dpo(*trl.sums(ALL), beta)), trl.theirs(ALL, "sigmoid", beta=beta))
 
 
-def test_label_smoothing_is_trls(pupil: Pupil) -> None:
+def test_label_smoothing_is_trls(trl: TrlTrainer) -> None:
     """TRL's `sigmoid` has none; its `aot` is the smoothed loss of sorted pairs, so of one pair at a time it is ours."""
-    theirs = torch.stack([pupil.theirs([i], "aot", beta=0.5, smoothing=0.2) for i in ALL]).mean()
-    pupil.agrees(mean(dpo(*pupil.sums(ALL), 0.5, label_smoothing=0.2)), theirs)
+    theirs = torch.stack([trl.theirs([i], "aot", beta=0.5, smoothing=0.2) for i in ALL]).mean()
+    trl.agrees(mean(dpo(*trl.sums(ALL), 0.5, label_smoothing=0.2)), theirs)
 
 
-def test_trls_robust_loss_is_another_one(pupil: Pupil) -> None:
+def test_trls_robust_loss_is_another_one(trl: TrlTrainer) -> None:
     """Robust DPO (Chowdhury et al. 2024) takes the expected noise out of the loss; smoothing puts it in."""
-    chosen, rejected, of_chosen, of_rejected = pupil.sums(ALL)
+    chosen, rejected, of_chosen, of_rejected = trl.sums(ALL)
     right, wrong = (
         dpo(chosen, rejected, of_chosen, of_rejected, 0.5),
         dpo(rejected, chosen, of_rejected, of_chosen, 0.5),
     )
-    theirs = pupil.theirs(ALL, "robust", beta=0.5, smoothing=0.2)
-    pupil.agrees(mean(0.8 * right - 0.2 * wrong) / 0.6, theirs)
+    theirs = trl.theirs(ALL, "robust", beta=0.5, smoothing=0.2)
+    trl.agrees(mean(0.8 * right - 0.2 * wrong) / 0.6, theirs)
     assert (mean(dpo(chosen, rejected, of_chosen, of_rejected, 0.5, 0.2)) - theirs).abs() > 0.01
 
 
 @pytest.mark.parametrize("beta", [0.1, 1.0])
-def test_cal_dpo_is_two_of_trls(pupil: Pupil, beta: float) -> None:
+def test_cal_dpo_is_two_of_trls(trl: TrlTrainer, beta: float) -> None:
     """TRL has no Cal-DPO, but its parts: the contrast is `sigmoid` at beta 1, the calibration is `sppo_hard`."""
-    theirs = pupil.theirs(ALL, "sigmoid", beta=1.0) + pupil.theirs(ALL, "sppo_hard", beta=beta)
-    pupil.agrees(mean(cal_dpo(*pupil.sums(ALL), beta)), theirs)
+    theirs = trl.theirs(ALL, "sigmoid", beta=1.0) + trl.theirs(ALL, "sppo_hard", beta=beta)
+    trl.agrees(mean(cal_dpo(*trl.sums(ALL), beta)), theirs)
 
 
-def test_dr_dpo_is_papers_formula_on_trls_losses(pupil: Pupil) -> None:
-    theirs = torch.stack([pupil.theirs([i], "sigmoid", beta=0.5) for i in ALL])
-    ours = dr_dpo(dpo(*pupil.sums(ALL), 0.5), 0.7)
-    pupil.agrees(ours, -0.7 * (-theirs / 0.7).exp().mean().log())
+def test_dr_dpo_is_papers_formula_on_trls_losses(trl: TrlTrainer) -> None:
+    theirs = torch.stack([trl.theirs([i], "sigmoid", beta=0.5) for i in ALL])
+    ours = dr_dpo(dpo(*trl.sums(ALL), 0.5), 0.7)
+    trl.agrees(ours, -0.7 * (-theirs / 0.7).exp().mean().log())
     assert ours < theirs.mean() - 0.01
 
 
-def test_metrics_are_trls(pupil: Pupil) -> None:
-    logged = pupil.trainer._metrics["train"]
+def test_metrics_are_trls(trl: TrlTrainer) -> None:
+    logged = trl.trainer._metrics["train"]
     logged.clear()
-    pupil.theirs(ALL, "sigmoid", beta=0.3)
-    ours = reward_metrics(*pupil.sums(ALL), 0.3)
+    trl.theirs(ALL, "sigmoid", beta=0.3)
+    ours = reward_metrics(*trl.sums(ALL), 0.3)
     assert ours == pytest.approx({name: logged[name][0] for name in ours}, rel=1e-4)
     assert ours["rewards/margins"] != 0

@@ -13,7 +13,7 @@ import pytest
 
 from trainables.checks.guards import inspect
 from trainables.tasks.strategyqa.data import split_of
-from trainables.tasks.strategyqa.task import Said, StrategyQaTask, committed_to, said
+from trainables.tasks.strategyqa.task import ParsedAnswer, StrategyQaTask, committed_to, parse_answer
 from trainables.tasks.strategyqa.world import KINDS, draw
 
 TASK = StrategyQaTask()
@@ -156,7 +156,7 @@ def test_rationales_say_each_step_and_no_answer(kind):
     ],
 )
 def test_said_takes_a_bare_answer_or_an_ending(completion, answer, where):
-    found = said(completion)
+    found = parse_answer(completion)
     assert found is not None
     assert found.answer == answer
     assert completion[found.start : found.end] == where
@@ -168,7 +168,7 @@ def test_said_takes_a_bare_answer_or_an_ending(completion, answer, where):
      "So the answer is yes. Or not.", "Answer: no", "Yes\nThe answer is no."],
 )  # fmt: skip
 def test_anything_else_is_unparsed_and_never_no(completion):
-    assert said(completion) is None
+    assert parse_answer(completion) is None
     no = next(e for e in TASK.search() if e.answer == "No")
     assert TASK.score(no, completion) == 0
     assert TASK.details(no, completion)["unparsed"] == 1
@@ -180,7 +180,7 @@ def test_lenient_takes_one_answer_in_any_format():
     assert committed_to("No rain. The answer is yes, I think.") == "Yes"
     assert committed_to("yes or no") is None
     assert committed_to("nothing yesterday") is None
-    assert said("Yes") == Said("Yes", 0, 3)
+    assert parse_answer("Yes") == ParsedAnswer("Yes", 0, 3)
 
 
 def test_a_rationale_answer_scores_and_a_file_replaces_the_rationale(tmp_path):

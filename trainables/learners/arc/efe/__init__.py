@@ -1,1 +1,1 @@
-"""efe: an agent with a memory, trained on the free energy it expects."""
+"""efe: a network per ARC task, trained with terms of expected free energy, and a memory of solved tasks."""

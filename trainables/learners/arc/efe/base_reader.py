@@ -1,6 +1,6 @@
-"""A base that is not frozen: LoRA on what reads the demonstrations for `efe`, trained through the context it gives.
+"""LoRA on the base that computes features of demonstrations for `efe`, trained through the encoder's context.
 
-One adapter serves all tasks of a learner (Hu et al. 2021, through PEFT); the base itself is copied and stays as it was.
+One adapter serves all tasks of a learner (Hu et al. 2021, by PEFT). The base is copied, so the original is unchanged.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch.utils.checkpoint import checkpoint
 from trainables.models.loading import Base
 
 Rows = Sequence[Sequence[int]]  # token ids of one task's demonstrations, one after the other
-KEPT = 8  # tasks whose activations wait for the gradient; all of them to be read again would take half as long again
+KEPT = 8  # tasks whose activations are kept for the gradient; to recompute all would take half as long again
 
 
 class Reader:
-    """Features of demonstrations with a gradient. `state` and `load` hold the adapter and its moments."""
+    """Computes features of demonstrations with a gradient. Its state is the adapter and the optimizer's moments."""
 
     def __init__(self, base: Base, r: int, learning_rate: float, seed: int) -> None:
         from peft import LoraConfig, get_peft_model
@@ -34,10 +34,10 @@ class Reader:
         self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=learning_rate, weight_decay=0.0)
 
     def features(self, tasks: Sequence[Rows], teaching: Sequence[bool]) -> Tensor:
-        """(T, F): the mean over tokens of the last hidden state, then over a task's demonstrations, of unit length.
+        """Return features (T, F) of unit length: the last hidden state, averaged over tokens and then demonstrations.
 
-        Those that teach have a gradient. But for the first `KEPT`, the base's activations are not kept but computed
-        again, bit for bit, so that tasks that share a batch, hundreds on a GPU, need not fit into memory together.
+        Only tasks with `teaching` set have a gradient. Activations are kept for the first `KEPT` of them and
+        recomputed, bit for bit, for the others, because a batch may hold hundreds of tasks on a GPU.
         """
         found, learning = [], 0
         for rows, teaches in zip(tasks, teaching, strict=True):
@@ -58,7 +58,7 @@ class Reader:
         return F.normalize(means.mean(0, keepdim=True), dim=1)
 
     def step(self) -> None:
-        """One AdamW step on the gradients so far."""
+        """Take one AdamW step on the accumulated gradients."""
         self._optimizer.step()
         self._optimizer.zero_grad()
 

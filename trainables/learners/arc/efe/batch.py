@@ -1,8 +1,8 @@
-"""Training of `efe` on several ARC tasks at once: cross-entropy first, and the terms of expected free energy beside it.
+"""Training of `efe` on several ARC tasks at once, with cross-entropy and the terms of expected free energy.
 
-Every task has a network that learns from all its demonstrations and, where there is a memory, a *probe*: a network for
-the task without its last demonstration, which knows nothing of that one, not even through the choice of lenses. How
-much of it the probe solves is the task's success, which decides what is remembered.
+Every task has a network that learns from all its demonstrations. With a memory, every task also has a *probe*: a second
+network for the task without its last demonstration. Nothing of that demonstration reaches the probe, not even through
+the choice of lenses. The share of it that the probe solves is the task's success, which decides what is remembered.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from trainables.learners.arc.canvas import OUTSIDE, Canvas
 from trainables.learners.arc.efe import loss_terms
 from trainables.learners.arc.efe.base_reader import Reader, Rows
 from trainables.learners.arc.efe.hyperparameters import EfeHyperparameters
-from trainables.learners.arc.efe.net import EfeNets, Told, told
-from trainables.learners.arc.percell.batch import Batch, Slot
+from trainables.learners.arc.efe.net import EfeNets, EncoderInput, encoder_input
+from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec
 from trainables.tasks.arc.grids import COLOURS, Grid
 
 
 class Success(NamedTuple):
-    """Of a demonstration that was held out: the share of its views solved exactly, and nats per cell."""
+    """A probe's result on the held-out demonstration: the share of its views solved exactly, and nats per cell."""
 
     solved: float
     loss: float
 
 
-class Sight(NamedTuple):
-    """What one network is given: a canvas, the base's features of its demonstrations (F,), and their token ids."""
+class NetworkInput(NamedTuple):
+    """The input of one network: a canvas, the base's features of its demonstrations (F,), and their token ids."""
 
     canvas: Canvas
     features: np.ndarray
@@ -40,65 +40,67 @@ class Sight(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """The task without its last demonstration, whose input is this canvas's only test, and whose output is `target`."""
+    """A task without its last demonstration. That demonstration's input is the canvas's only test, its output
+    `target`."""
 
     task: int
-    sight: Sight
+    input: NetworkInput
     target: Grid
 
 
-class Group(NamedTuple):
-    """Tasks that share a batch: what each task's network is given, the probes of some of them, and by task the random
-    seed of its order of data."""
+class TaskGroup(NamedTuple):
+    """Tasks that share a batch: the input of each task's network, the probes of some tasks, and for each task the
+    random seed of its order of data."""
 
-    tasks: Sequence[Sight]
+    tasks: Sequence[NetworkInput]
     probes: Sequence[Probe]
     seeds: Sequence[int]
 
 
-class EfeBatch(Batch):
+class EfeBatch(NetworkBatch):
     """The networks of a group of tasks and of their probes, trained together.
 
-    `begin`: the seed of the initial weights, the same for all tasks, so that what one task has learned fits another.
-    `starts`: by task, weights to begin with instead (without the leading T). `reader`: reads the features with a
-    gradient, in place of the frozen base. Where there are probes, they alone train the reader, as it must not learn
-    from the demonstrations that probes are asked; a `warm` batch, which began where whole tasks ended, never trains it.
+    `begin`: the random seed of the initial weights, equal for all tasks, so that one task's weights fit another.
+    `starts`: for each task, initial weights to use instead (without the leading T). `reader`: computes the features
+    with a gradient, in place of the frozen base. Where there are probes, only they train the reader, because it must
+    not learn from held-out demonstrations; a `warm` batch starts from weights that were trained on all demonstrations,
+    so it never trains the reader.
     """
 
     _config: EfeHyperparameters  # type: ignore[assignment]
 
     def __init__(
         self,
-        group: Group,
+        group: TaskGroup,
         config: EfeHyperparameters,
         begin: int,
         starts: Sequence[Mapping[str, Tensor]] = (),
-        room: int = 1,
+        capacity: int = 1,
         reader: Reader | None = None,
         warm: bool = False,
     ) -> None:
         tasks, probes, seeds = group
-        sights = [*tasks, *(probe.sight for probe in probes)]
+        inputs = [*tasks, *(probe.input for probe in probes)]
         owners = [*range(len(tasks)), *(probe.task for probe in probes)]
-        slots = [Slot(number, seeds[owner]) for number, owner in enumerate(owners)]
-        self._begin, self._width, self._probes, self._tasks = begin, len(sights[0].features), probes, len(tasks)
-        super().__init__([sight.canvas for sight in sights], config, slots, room)  # type: ignore[arg-type]
+        specs = [NetworkSpec(number, seeds[owner]) for number, owner in enumerate(owners)]
+        self._begin, self._width, self._probes, self._tasks = begin, len(inputs[0].features), probes, len(tasks)
+        super().__init__([one.canvas for one in inputs], config, specs, capacity)  # type: ignore[arg-type]
         self.answering = self._tasks
-        given = [sights[slot.task] for slot in self.slots]
-        read = told([sight.canvas for sight in given], np.stack([sight.features for sight in given]))
-        self._frozen = Told(*(part.to(self.device) for part in read))
-        self._rows, self._reader = [sight.rows for sight in given], reader
-        self._teaching = [not warm and (slot.task >= self._tasks or not probes) for slot in self.slots]
-        self.successes: Tensor | None = None  # (tasks, 10): what other solved problems preferred, or zeros
+        given = [inputs[spec.task] for spec in self.specs]
+        read = encoder_input([one.canvas for one in given], np.stack([one.features for one in given]))
+        self._frozen = EncoderInput(*(part.to(self.device) for part in read))
+        self._rows, self._reader = [one.rows for one in given], reader
+        self._teaching = [not warm and (spec.task >= self._tasks or not probes) for spec in self.specs]
+        self.successes: Tensor | None = None  # (tasks, 10): mean preference of the other solved tasks, or zeros
         self._held_out: dict[tuple[int, int], Success] = {}  # by steps and task
         self.terms: dict[str, float] = {}  # of the last step, mean over networks, before weighting
-        for slot, owner in enumerate(owners if starts else ()):
+        for network, owner in enumerate(owners if starts else ()):
             for name, value in self.nets.named_parameters():
-                value.data[slot] = starts[owner][name].to(self.device)
-                self.average[name][slot] = value.data[slot]
+                value.data[network] = starts[owner][name].to(self.device)
+                self.average[name][network] = value.data[network]
 
     def _build(self) -> nn.Module:
-        return EfeNets(self._config.hidden_size, self._width, [self._begin] * len(self.slots))
+        return EfeNets(self._config.hidden_size, self._width, [self._begin] * len(self.specs))
 
     def _groups(self) -> Any:
         config, nets = self._config, self.nets
@@ -113,22 +115,23 @@ class EfeBatch(Batch):
             for name, multiplier in multipliers.items()
         ]
 
-    def _told(self) -> Told:
-        """What the encoder reads now."""
+    def _encoder_input(self) -> EncoderInput:
+        """Return the encoder's input, with the reader's present features where there is a reader."""
         if self._reader is None:
             return self._frozen
-        return Told(self._frozen.pairs, self._reader.features(self._rows, self._teaching))
+        return EncoderInput(self._frozen.pairs, self._reader.features(self._rows, self._teaching))
 
     def _stepped(self) -> None:
         if self._reader is not None:
             self._reader.step()
 
     def _losses(self, cells: Tensor, targets: Tensor) -> list[Tensor]:
-        """Cross-entropy of the outcome with the weighted terms; and how the preference and the way back are learned."""
+        """Return the loss of the outcome, with the weighted terms, and the loss of the preference and backward
+        model."""
         config, nets, horizon = self._config, self.nets, self._config.horizon
         assert isinstance(nets, EfeNets)
         source, inside = cells[:, :, 0], targets != OUTSIDE
-        read = self._told()
+        read = self._encoder_input()
         context = nets.context(read)
         preference = nets.preferred(context.detach())
         whole = bool(config.step or config.bidirectional)
@@ -159,29 +162,30 @@ class EfeBatch(Batch):
         return [loss + sum(getattr(config, name) * value for name, value in terms.items()), learned]
 
     def _anchors(self) -> Tensor | None:
-        """(T, 10). Zeros for probes: what others prefer they may have from the very demonstration that is held out."""
+        """Return `successes` for each network (T, 10). Probes get zeros: the mean may reflect the held-out
+        demonstration."""
         if self.successes is None:
             return None
         rows = torch.cat([self.successes, self.successes.new_zeros(len(self._probes), COLOURS)])
-        return rows[[slot.task for slot in self.slots]].to(self.device)
+        return rows[[spec.task for spec in self.specs]].to(self.device)
 
-    def _say(self, weights: dict[str, Tensor], slot: int, cells: Tensor) -> Tensor:
-        own = {name: value[slot : slot + 1] for name, value in weights.items()}
-        mine = Told(*(part[slot : slot + 1] for part in self._told()))
+    def _logits(self, weights: dict[str, Tensor], network: int, cells: Tensor) -> Tensor:
+        own = {name: value[network : network + 1] for name, value in weights.items()}
+        mine = EncoderInput(*(part[network : network + 1] for part in self._encoder_input()))
         return torch.func.functional_call(self.nets, own, (cells, mine, self._config.horizon))
 
     def value(self, task: int) -> dict[str, Tensor]:
-        """The averaged weights of a task's network, by parameter, without T."""
+        """Return the averaged weights of a task's network, by parameter, without the leading T."""
         return {name: value[task] for name, value in self.average.items()}
 
     @torch.no_grad()
     def preference(self, task: int) -> Tensor:
-        """(10,) probabilities."""
+        """Return the task's preferred distribution over colours, (10,) probabilities."""
         assert isinstance(self.nets, EfeNets)
-        return self.nets.preferred(self.nets.context(self._told())).softmax(1)[task].cpu()
+        return self.nets.preferred(self.nets.context(self._encoder_input())).softmax(1)[task].cpu()
 
     def success(self, task: int) -> Success | None:
-        """How well the probe does what it has not seen; None for a task without one."""
+        """Return the probe's result on the held-out demonstration; None for a task without a probe."""
         for number, probe in enumerate(self._probes, self._tasks):
             if probe.task == task:
                 if (self.steps, task) not in self._held_out:
@@ -189,13 +193,13 @@ class EfeBatch(Batch):
                 return self._held_out[self.steps, task]
         return None
 
-    def _judge(self, slot: int, probe: Probe) -> Success:
-        (planes,) = probe.sight.canvas.tests
+    def _judge(self, network: int, probe: Probe) -> Success:
+        (planes,) = probe.input.canvas.tests
         if planes.shape[1:] != probe.target.shape:
             return Success(0.0, math.inf)
-        said = self.log_probabilities(slot, planes, self.average)  # (V, 10, h, w), upright
-        if not np.isfinite(said).all():
+        predicted = self.log_probabilities(network, planes, self.average)  # (V, 10, h, w), turned back
+        if not np.isfinite(predicted).all():
             return Success(0.0, math.inf)
-        right = (said.argmax(1) == probe.target).all(axis=(1, 2))
-        nats = -np.take_along_axis(said.mean(0), probe.target[None].astype(np.int64), 0).mean()
+        right = (predicted.argmax(1) == probe.target).all(axis=(1, 2))
+        nats = -np.take_along_axis(predicted.mean(0), probe.target[None].astype(np.int64), 0).mean()
         return Success(float(right.mean()), float(nats))

@@ -1,4 +1,4 @@
-"""What can be set of `efe`: an agent per ARC task. Apart from its learner, so that its parts can read it."""
+"""Hyperparameters of `efe`, apart from `learner.py` because the modules that it imports read them, too."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ class EfeHyperparameters(LearnerConfig):
     horizon: int = 8  # recurrent steps from input to outcome
     per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round
-    ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
-    max_grad_norm: float = 1.0  # clipping of the norm, of each part of each network by itself
+    ema_decay: float = 0.95  # decay of the averaged weights, which give the answers; 0: the last weights
+    max_grad_norm: float = 1.0  # clipping of the gradient's norm, separately for each part of each network
     dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid
     permute_colours: bool = False  # rename the colours that are not in every demonstration, anew in every step
 
     # Weights of the terms, per nat of cross-entropy. None helped in the ablation in docs/results/arc.md: all are off.
     risk: float = 0.0  # the outcome's colours against the learned preference
     ambiguity: float = 0.0  # entropy of the outcome
-    step: float = 0.0  # share of the horizon before the outcome is reached
-    bidirectional: float = 0.0  # forward and backward model disagree on the way; trains the backward model
-    anchor: float = 0.0  # the preference against what solved problems preferred
+    step: float = 0.0  # share of the horizon at which the outcome is not yet reached
+    bidirectional: float = 0.0  # divergence of forward and backward trajectories; trains the backward model
+    anchor: float = 0.0  # the preference against the mean preference of solved tasks
     alignment: float = 0.0  # the context against the base's features
-    reversibility: float = 0.0  # the backward model cannot return from the outcome
+    reversibility: float = 0.0  # error of the backward model when it starts from the outcome
 
     features: bool = option(
         False, shapes_weights=True
-    )  # whether the encoder reads the frozen base's features of the demonstrations (no gain)
+    )  # the encoder reads the frozen base's features of the demonstrations (no gain was measured)
     base_r: int = option(
         0, shapes_weights=True
-    )  # LoRA rank on that base, trained through what the encoder reads; 0: the base stays frozen
+    )  # LoRA rank on that base, trained through those features; 0: the base stays frozen
     base_multiplier: float = 0.1  # of the learning rate, for that adapter
-    size_head: bool = False  # whether a trained head says an output's size where lenses disagree, or the best lens
+    size_head: bool = False  # a trained head chooses the output's size where lenses disagree; False: the best lens
     memory_capacity: int = option(
         0, shapes_weights=True
-    )  # solved problems held; 0: no memory and no probes, a third of the cost (no sure gain)
-    memory_k: int = 1  # solved problems that a start is blended from
-    memory_similarity: float = 0.5  # cosine above which a solved problem is a match
+    )  # solved tasks in memory; 0: no memory and no probes, a third of the cost (no sure gain)
+    memory_k: int = 1  # solved tasks whose weights are averaged into a warm start
+    memory_similarity: float = 0.5  # cosine above which a solved task is a match
     eviction: Literal["oldest", "least_used"] = "oldest"
-    success_threshold: float = 1.0  # share of a held-out demonstration's views that must be solved to be remembered
+    success_threshold: float = 1.0  # share of a held-out demonstration's views to solve before a task is remembered
 
     def __post_init__(self) -> None:
         least = {"hidden_size": 1, "horizon": 1, "per_device_train_batch_size": 1, "steps_per_round": 1, "memory_k": 1}

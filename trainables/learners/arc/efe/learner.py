@@ -1,9 +1,10 @@
-"""efe: an agent that goes from a grid to its outcome with least expected free energy, and remembers what worked.
+"""efe: a network per ARC task, trained at test time with terms of expected free energy, and a memory of solved tasks.
 
-Per ARC task, at test time: an encoder of demonstration pairs, a forward and a backward per-cell model over a horizon
-(`efe_net.py`), trained on the demonstrations alone; cross-entropy first, the terms of expected free energy weighted
-beside it (`efe_terms.py`). Tasks solved by their probes enter a memory, and unsolved ones start again from what solved
-tasks like theirs (`efe_agent.py`). What a threshold admits never enters the score. After seed 002 of this house.
+Per ARC task an encoder of the demonstrations, and a forward and a backward per-cell model over a horizon (`net.py`),
+are trained on the demonstrations alone. The loss is cross-entropy plus weighted terms of expected free energy
+(`loss_terms.py`; Friston et al. 2015, "Active inference and epistemic value"). The base is frozen, or has a LoRA
+adapter (`base_reader.py`). Tasks whose probes succeed enter a memory; the memory gives unsolved, similar tasks a warm
+start (`agent.py`). No threshold of the memory is part of the score.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class EfeConfig(EfeHyperparameters):
     base_answers: ClassVar[bool] = False
 
     def rounds_per_pass(self, task: Task) -> int:
-        """Every round visits every demonstration of every task many times: one."""
+        """Return 1: every round visits every demonstration of every task many times."""
         return 1
 
     def build(self, base: Base, task: Task, seed: int) -> EfeLearner:
@@ -40,7 +41,7 @@ class EfeConfig(EfeHyperparameters):
 
 
 class EfeLearner:
-    """All tasks of the search split that have a canvas. What one task solves may be where another starts."""
+    """Trains the networks of all tasks of the search split that have a canvas. They share a memory of solved tasks."""
 
     def __init__(self, config: EfeConfig, base: Base, task: Task, seed: int) -> None:
         self._config, self._base, self._task, self._seed = config, base, task, seed
@@ -49,9 +50,12 @@ class EfeLearner:
         self._rounds = 0
 
     def round(self) -> RoundResult:
-        """`loss` (nats: cross-entropy and weighted terms, mean over networks), `term.<name>` of each term that is on,
-        `memory_entries` (held now), `memory_writes`, `memory_retrievals`, `memory_useful`: retrievals after which the
-        probe solves what it did not solve in as many steps, with the same seed, without."""
+        """Train every network for `steps_per_round` steps.
+
+        `loss` is in nats, cross-entropy and weighted terms, the mean over networks; `term.<name>` is each term that is
+        on, before weighting. `memory_entries`, `memory_writes` and `memory_retrievals` count so far; `memory_useful`
+        counts the retrievals after which the probe succeeds and the cold network's probe, with the same seed, does not.
+        """
         self._rounds += 1
         return self._agent.round()
 
@@ -59,10 +63,10 @@ class EfeLearner:
         return self._agent_for(split).answers()[0]
 
     def evaluate(self, split: Split = "search") -> Evaluation:
-        """`score_without_memory`: of the same networks where no start was taken from the memory."""
-        said, without = self._agent_for(split).answers()
+        """Answer a split. `score_without_memory` is the score of the cold networks alone."""
+        answers, without = self._agent_for(split).answers()
         without_memory = evaluation_of(self._task, split, without).score
-        return evaluation_of(self._task, split, said).with_metrics({"score_without_memory": without_memory})
+        return evaluation_of(self._task, split, answers).with_metrics({"score_without_memory": without_memory})
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
@@ -75,20 +79,21 @@ class EfeLearner:
         self._rounds = held["rounds"]
 
     def save(self, folder: str) -> None:
-        """`efe.safetensors`: the averaged weights that answer, `<ARC task>.<parameter>`."""
+        """Write `efe.safetensors`: the averaged weights that answer, `<ARC task>.<parameter>`."""
         save_file(self._agent.weights(), Path(folder) / "efe.safetensors")
 
     def close(self) -> None:
         del self._agent  # with its copy of the base, if it has one
 
     def _agent_for(self, split: Split) -> Agent:
-        """Another split than that of the search gets fresh networks, as many rounds, and the memory as it is now."""
+        """Return the agent; for another split than search a new one, trained for as many rounds, with a copy of the
+        memory."""
         if split == "search":
             return self._agent
         memory = self._config.memory()
         if memory is not None and self._agent.memory is not None:
             memory.load(self._agent.memory.state())
         agent = Agent(self._config, self._base, self._task.split(split), self._seed, memory)
-        for _ in range(self._rounds if agent.batches else 0):  # without a canvas there is no answer, and no training
+        for _ in range(self._rounds if agent.batches else 0):  # no task has a canvas: nothing to train
             agent.round()
         return agent

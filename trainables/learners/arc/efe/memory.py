@@ -1,7 +1,8 @@
-"""The memory of `efe`: what solved problems looked like, and what solved them, found again by similarity.
+"""The memory of `efe`: keys and weights of solved tasks, retrieved by similarity of keys.
 
-An entry is admitted when enough of its held-out demonstrations were solved exactly, so a threshold of at most 1 can
-always be reached. Entries lie on the CPU as copies. Every choice is deterministic: ties go to the entry written first.
+A task is admitted when enough of its held-out demonstrations were solved exactly, so a threshold of at most 1 can
+always be reached. Entries are copies on the CPU. Every choice is deterministic: ties go to the entry that was written
+first.
 
 Shapes: D = length of a key, the same for all entries.
 """
@@ -21,12 +22,12 @@ from trainables.tasks.arc.grids import COLOURS
 
 
 @dataclass(eq=False)
-class Entry:
-    """A solved problem."""
+class MemoryEntry:
+    """A solved task."""
 
     name: str
     key: Tensor  # (D,)
-    value: dict[str, Tensor]  # what solved it
+    value: dict[str, Tensor]  # the weights that solved it
     preference: Tensor  # (10,) probabilities of colours
     success: float  # share in [0, 1] of the held-out demonstrations that were solved exactly
     used: int = 0  # times it was retrieved
@@ -34,18 +35,18 @@ class Entry:
 
 @dataclass
 class Memory:
-    """At most `capacity` entries. When it is full, a new name takes the place of the entry written longest ago
-    ("oldest") or of the one retrieved least often ("least_used")."""
+    """At most `capacity` entries. A full memory evicts the entry that was written first ("oldest") or the one that was
+    retrieved least often ("least_used")."""
 
     capacity: int
-    k: int  # at most so many entries answer a retrieval
-    min_similarity: float = 0.1  # cosine; only what lies above it is retrieved
+    k: int  # most entries that a retrieval returns
+    min_similarity: float = 0.1  # cosine; only entries above it are retrieved
     eviction: Literal["oldest", "least_used"] = "oldest"
-    success_threshold: float = 1.0  # in [0, 1]; a problem is admitted from this success on
+    success_threshold: float = 1.0  # in [0, 1]; the least success of an admitted task
     writes: int = field(default=0, init=False)  # entries admitted, replacements among them
-    retrievals: int = field(default=0, init=False)  # of those asked for, how many found an entry
+    retrievals: int = field(default=0, init=False)  # retrievals that returned an entry
     evictions: int = field(default=0, init=False)
-    _entries: dict[str, Entry] = field(default_factory=dict, init=False, repr=False)  # in the order of writing
+    _entries: dict[str, MemoryEntry] = field(default_factory=dict, init=False, repr=False)  # in the order of writing
 
     def __post_init__(self) -> None:
         for name in ("capacity", "k"):
@@ -62,10 +63,10 @@ class Memory:
         return len(self._entries)
 
     def write(self, name: str, key: Tensor, value: Mapping[str, Tensor], preference: Tensor, success: float) -> bool:
-        """Whether the problem is now held as given: not below the threshold, nor below its own earlier success.
+        """Store a task and return True; return False for a success below the threshold or below its own earlier one.
 
-        A replaced entry counts as written anew, and keeps how often it was used. Raises ValueError for a key or values
-        shaped unlike those held, a preference that is not (10,), or a success outside [0, 1].
+        A replaced entry counts as written anew and keeps its number of uses. Raises ValueError for a key or values
+        whose shapes differ from those in memory, a preference that is not (10,), or a success outside [0, 1].
         """
         key, preference = _own(key).float(), _own(preference)
         value = {part: _own(tensor) for part, tensor in value.items()}
@@ -75,13 +76,13 @@ class Memory:
             return False
         self._entries.pop(name, None)
         self._make_room(self.capacity - 1)
-        self._entries[name] = Entry(name, key, value, preference, success, before.used if before else 0)
+        self._entries[name] = MemoryEntry(name, key, value, preference, success, before.used if before else 0)
         self.writes += 1
         return True
 
-    def retrieve(self, key: Tensor, without: str | None = None) -> list[tuple[float, Entry]]:
-        """At most `k` entries whose cosine similarity to `key` (D,) is above `min_similarity`, the most similar first;
-        never the one named `without` (a problem must not find itself). Counts as a use of each."""
+    def retrieve(self, key: Tensor, without: str | None = None) -> list[tuple[float, MemoryEntry]]:
+        """Return at most `k` entries whose cosine similarity to `key` (D,) is above `min_similarity`, the most similar
+        first, but never the one named `without` (a task must not find itself). Counts as a use of each."""
         others = [entry for entry in self._entries.values() if entry.name != without]
         if not others:
             return []
@@ -94,19 +95,19 @@ class Memory:
         return matches
 
     def mean_preference(self, without: str | None = None) -> Tensor | None:
-        """(10,) probabilities, the mean over all entries but the one named `without`; None when there are none."""
+        """Return the mean preference (10,) of all entries but the one named `without`; None if there are none."""
         preferences = [entry.preference for entry in self._entries.values() if entry.name != without]
         return torch.stack(preferences).mean(0) if preferences else None
 
     def state(self) -> dict[str, Any]:
-        """Plain and a copy: what is written or retrieved later does not show in it."""
+        """Return a copy as plain values; later writes and retrievals do not change it."""
         counters = {name: getattr(self, name) for name in ("writes", "retrievals", "evictions")}
         return {"entries": [asdict(entry) for entry in self._entries.values()], **counters}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The entries and counters of `state`; a smaller memory than the one that wrote it evicts at once."""
+        """Load the entries and counters of `state`; a smaller memory than the one that wrote it evicts at once."""
         held = copy.deepcopy(dict(state))
-        self._entries = {fields["name"]: Entry(**fields) for fields in held.pop("entries")}
+        self._entries = {fields["name"]: MemoryEntry(**fields) for fields in held.pop("entries")}
         for name, count in held.items():
             setattr(self, name, count)
         self._make_room(self.capacity)
@@ -129,10 +130,10 @@ class Memory:
                 raise ValueError(f"key and values have shapes {given}, those held {held}; keep a memory per model")
 
 
-def blend(matches: Sequence[tuple[float, Entry]]) -> dict[str, Tensor]:
-    """The mean of the retrieved values, each weighted by its share of the similarities; {} when there are none.
+def blend(matches: Sequence[tuple[float, MemoryEntry]]) -> dict[str, Tensor]:
+    """Return the mean of the retrieved weights, in proportion to their similarities; {} if there are none.
 
-    Not a softmax: cosines lie so close together that it would weigh all entries almost alike.
+    A softmax would not do: cosines lie so close together that all entries would get almost equal weights.
     """
     total = sum(similarity for similarity, _ in matches)
     names = matches[0][1].value if matches else ()

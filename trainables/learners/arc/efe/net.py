@@ -1,10 +1,10 @@
-"""The networks of `efe`: what the demonstrations are about, a model of the way there, and one of the way back.
+"""The networks of `efe`: an encoder of the demonstrations, a forward model and a backward model.
 
-Per ARC task: an encoder reads demonstration pairs (how often each input colour stands where each output colour does,
-which does not depend on their order, and a frozen base's features) into a context; from it come the preference, a
-distribution over colours that outcomes should have, and what the forward model is told at the start. The forward model
-goes from input to output in as many steps as the horizon has; the backward model from output to input, reading its own
-inputs. Both are `PercellNets`. Parameters are stacked along T, and networks never meet.
+Per ARC task, the encoder maps the demonstrations to a context. It reads how often each input colour stands where each
+output colour does, which does not depend on the demonstrations' order, and a frozen base's features. The context gives
+the preference, a distribution over the colours of outcomes, and enters the forward model's first state. The forward
+model goes from input to output in as many steps as the horizon has, the backward model from output to input. Both are
+`PercellNets`. Parameters are stacked along T, and networks do not interact.
 
 Shapes: T networks, N grids, K steps, C = hidden size, F features of the base, D demonstrations.
 """
@@ -26,8 +26,8 @@ from trainables.tasks.arc.grids import COLOURS
 PAIRS = COLOURS * COLOURS
 
 
-class Told(NamedTuple):
-    """What the encoder reads of each task: (T, 100) shares of colour pairs and (T, F) features of unit length."""
+class EncoderInput(NamedTuple):
+    """The encoder's input: shares of colour pairs (T, 100), and features of unit length (T, F)."""
 
     pairs: Tensor
     features: Tensor
@@ -41,7 +41,7 @@ class Trajectory(NamedTuple):
 
 
 class EfeNets(nn.Module):
-    """T agents. `seeds[t]` is where network t begins."""
+    """The networks of T tasks. Network t is initialised from `seeds[t]`."""
 
     def __init__(self, hidden_size: int, features: int, seeds: Sequence[int]) -> None:
         super().__init__()
@@ -52,43 +52,43 @@ class EfeNets(nn.Module):
         preference = torch.zeros(len(seeds), hidden_size + 1, COLOURS)  # uniform at first; the last row is a bias
         self.preference = nn.ParameterDict({"weight": nn.Parameter(preference)})
 
-    def forward(self, cells: Tensor, told: Told, steps: int) -> Tensor:
-        """The outcome for inputs (T, N, P, S, S)."""
-        return self.go(cells, self.context(told), steps, 1).outcomes[-1]
+    def forward(self, cells: Tensor, read: EncoderInput, steps: int) -> Tensor:
+        """Return the outcome (T, N, 10, S, S) for inputs (T, N, P, S, S)."""
+        return self.go(cells, self.context(read), steps, 1).outcomes[-1]
 
-    def context(self, told: Told) -> Tensor:
-        """(T, C)."""
+    def context(self, read: EncoderInput) -> Tensor:
+        """Return the context (T, C)."""
         own = self.encoder
-        hidden = _each(told.pairs, own["pairs"]) + _each(told.features, own["features"]) + own["bias"]
+        hidden = _each(read.pairs, own["pairs"]) + _each(read.features, own["features"]) + own["bias"]
         return _each(F.relu(hidden), own["out"])
 
     def preferred(self, context: Tensor) -> Tensor:
-        """(T, 10) logits of the colours that an outcome should have."""
+        """Return the logits (T, 10) of the colours that an outcome should have."""
         return _each(F.pad(context, (0, 1), value=1.0), self.preference["weight"])
 
     def go(self, cells: Tensor, context: Tensor, steps: int, kept: int) -> Trajectory:
-        """From inputs (T, N, P, S, S) to outputs; the last `kept` of the steps."""
+        """Run the forward model on inputs (T, N, P, S, S); return the last `kept` of the steps."""
         seen, inside = look(cells)
         logits = self.forward_model.run(seen, inside, steps, kept, context)
         return Trajectory([each.log_softmax(2) for each in logits], inside)
 
     def back(self, outputs: Tensor, steps: int, kept: int) -> Trajectory:
-        """From outputs, (T, N, S, S) cells or (T, N, 10, S, S) probabilities, to inputs."""
+        """Run the backward model on outputs, (T, N, S, S) cells or (T, N, 10, S, S) probabilities."""
         seen, inside = as_seen(outputs, self.forward_model.embed.shape[1])
         logits = self.backward_model.run(seen, inside, steps, kept)
         return Trajectory([each.log_softmax(2) for each in logits], inside)
 
 
 def as_seen(outputs: Tensor, inputs: int) -> tuple[Tensor, Tensor]:
-    """One plane, of colours or of their probabilities (zeros outside), as `look` shows it among empty ones."""
+    """Encode one plane, of colours or of their probabilities (zeros outside), as `look` does; other planes are zero."""
     if not outputs.is_floating_point():
         outputs = F.one_hot(outputs, COLOURS + 1)[..., :COLOURS].float().movedim(-1, 2)
     first = outputs.movedim(2, -1)
     return F.pad(first, (0, inputs - COLOURS)), first.detach().sum(-1) > 0.5
 
 
-def told(canvases: Sequence[Canvas], features: np.ndarray) -> Told:
-    """Of each canvas's demonstrations; features (T, F)."""
+def encoder_input(canvases: Sequence[Canvas], features: np.ndarray) -> EncoderInput:
+    """Return the encoder's input for the canvases' demonstrations; `features` (T, F)."""
     shares = []
     for canvas in canvases:
         counts = np.zeros(PAIRS)
@@ -98,7 +98,7 @@ def told(canvases: Sequence[Canvas], features: np.ndarray) -> Told:
         shares.append(counts / len(canvas.demonstrations))
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.where(lengths > 0, lengths, 1)
-    return Told(torch.tensor(np.stack(shares), dtype=torch.float32), torch.tensor(unit, dtype=torch.float32))
+    return EncoderInput(torch.tensor(np.stack(shares), dtype=torch.float32), torch.tensor(unit, dtype=torch.float32))
 
 
 def _encoder(size: int, features: int, seed: int) -> dict[str, Tensor]:
@@ -112,5 +112,5 @@ def _encoder(size: int, features: int, seed: int) -> dict[str, Tensor]:
 
 
 def _each(rows: Tensor, weights: Tensor) -> Tensor:
-    """(T, A) and (T, A, B) -> (T, B): every network its own product."""
+    """Multiply (T, A) by (T, A, B) for each network, to (T, B)."""
     return torch.bmm(rows.unsqueeze(1), weights).squeeze(1)

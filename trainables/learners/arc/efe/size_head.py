@@ -1,9 +1,10 @@
-"""The size head of `efe`: which of several sizes an output has, where the lenses that fit do not agree.
+"""The size head of `efe`: chooses an output's size where the lenses that fit disagree.
 
-Each size that some lens proposes is described by how well the lenses of each family that propose it agree with the
-demonstrations, and by their share of all lenses. A linear head scores the descriptions; a softmax over the proposals is
-trained on held-out demonstrations, which are asked for their size by the lenses that fit the others. All tasks of a
-split train one head, on their demonstrations alone.
+A lens is a fixed transformation of the input that predicts the output's size (`arc/lenses.py`). The features of a
+proposed size are how well the lenses of each family that propose it agree with the demonstrations, and their share of
+all lenses. A linear head scores the features. Its softmax over the proposals is trained on held-out demonstrations,
+whose sizes the lenses that fit the other demonstrations propose. All tasks of a split train one head, on their
+demonstrations alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Proposals = Mapping[Sizes, Sequence[Fit]]
 
 
 class SizeHead:
-    """Callable as `arc_canvas.Chooser`. Before training it adds up the agreements of the families that say a size."""
+    """A `canvas.Chooser`. Before training, a size's score is the sum of its families' agreements."""
 
     def __init__(self) -> None:
         self.weights = torch.cat([torch.ones(len(FAMILIES)), torch.zeros(1)])
@@ -44,7 +45,8 @@ class SizeHead:
         return list(proposals)[int((describe(proposals) @ self.weights).argmax())]
 
     def train(self, puzzles: Iterable[Puzzle]) -> int:
-        """Full-batch AdamW on the held-out demonstrations whose size is among several proposals; their number."""
+        """Train with full-batch AdamW on held-out demonstrations whose size is among several proposals; return their
+        number."""
         cases = [case for puzzle in puzzles for case in held_out(puzzle)]
         if not cases:
             return 0
@@ -60,7 +62,7 @@ class SizeHead:
 
 
 def describe(proposals: Proposals) -> Tensor:
-    """(sizes, families + 1): the best agreement of each family's lenses, and the size's share of the lenses."""
+    """Return the features (sizes, families + 1): the best agreement of each family, and the share of all lenses."""
     rows = []
     total = sum(len(fits) for fits in proposals.values())
     for fits in proposals.values():
@@ -73,7 +75,8 @@ def describe(proposals: Proposals) -> Tensor:
 
 
 def held_out(puzzle: Puzzle) -> Iterable[tuple[Tensor, int]]:
-    """Each demonstration in turn as a test of the others: the proposals' descriptions, and which of them is right."""
+    """Yield, for each demonstration as a test of the others, the features of the proposals and the index of the right
+    one."""
     pairs = puzzle.demonstrations
     for index, (source, target) in enumerate(pairs if len(pairs) > 1 else ()):
         proposals = hypotheses(Puzzle(pairs[:index] + pairs[index + 1 :], (source,)))

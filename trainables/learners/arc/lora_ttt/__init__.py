@@ -1,1 +1,1 @@
-"""lora_ttt: a LoRA adapter per ARC task, trained at test time."""
+"""lora_ttt: a LoRA adapter for each ARC task, trained at test time."""

@@ -1,4 +1,4 @@
-"""What can be set of `lora_ttt`: a LoRA adapter per ARC task. Apart from its learner, so that its parts can read it."""
+"""Hyperparameters of `lora_ttt`, apart from `learner.py` because the modules that it imports read them, too."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class LoraTttHyperparameters(AdamWConfig, LearnerConfig):
     steps_per_round: int = 16  # AdamW steps per ARC task in a round
     supervised_steps: int = 0  # AdamW steps of a shared adapter on the train split, from which each task starts
     turns: bool = True  # train and answer under the eight turns and mirrors
-    permute_colours: bool = True  # and under permutations of all ten colours: their names mean nothing to a base
+    permute_colours: bool = True  # also under permutations of all ten colours: the digits mean nothing to a base
     permute_order: bool = True  # of demonstrations: drawn anew for every row and view; False: as the task has them
     votes: int = 8  # views under which each test input is answered; the first is the task as it is
-    selection: Literal["vote", "logprob"] = "vote"  # of two answers: how many views gave it, or its probability in all
-    tasks_at_once: int = 8  # ARC tasks on the base at a time; more take memory, and change no number
+    selection: Literal["vote", "logprob"] = "vote"  # rank answers by how many views gave them, or by log-probability
+    tasks_at_once: int = 8  # ARC tasks on the base at a time; more take memory and change no result
     max_length: int = 8192  # tokens of a row, with its answer; the base's own limit where that is lower
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class LoraTttHyperparameters(AdamWConfig, LearnerConfig):
             raise ValueError(f"selection is {self.selection!r}; choose 'vote' or 'logprob'")
 
     def adapter(self) -> Adapter:
-        """Of each ARC task."""
+        """Return the adapter of each ARC task."""
         return Adapter(
             r=self.r,
             lora_alpha=self.lora_alpha,
@@ -57,5 +57,5 @@ class LoraTttHyperparameters(AdamWConfig, LearnerConfig):
         )
 
     def optimizer(self) -> Optimizer:
-        """Of each ARC task."""
+        """Return the optimizer's settings, equal for all ARC tasks."""
         return Optimizer.of(self)

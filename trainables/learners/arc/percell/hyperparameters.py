@@ -1,4 +1,4 @@
-"""What can be set of `percell`: a small network per ARC task. Apart from its learner, so that its parts can read it."""
+"""Hyperparameters of `percell`, apart from `learner.py` because the modules that it imports read them, too."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class PercellHyperparameters(LearnerConfig):
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
     hidden_size: int = option(48, shapes_weights=True)  # numbers a cell holds; a multiple of 16 fills the vector units
     recurrent_steps: int = 8  # steps of the shared update; how far a neighbour's neighbour reaches, in cells
-    supervised_steps: int = 1  # of these, how many (the last) enter the loss
+    supervised_steps: int = 1  # the last so many recurrent steps enter the loss
     per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round; about a second on one thread
-    seeds: int = option(1, shapes_weights=True)  # networks of each task, from different seeds, that vote together
-    ema_decay: float = 0.95  # of the averaged weights that answer; 0: the last weights
+    seeds: int = option(1, shapes_weights=True)  # networks per task, from different seeds, whose answers are averaged
+    ema_decay: float = 0.95  # decay of the averaged weights, which give the answers; 0: the last weights
     max_grad_norm: float = 1.0  # clipping of the global norm
     dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid
     permute_colours: bool = False  # rename the colours that are not in every demonstration, anew in every step

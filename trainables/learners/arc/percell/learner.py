@@ -1,9 +1,10 @@
 """percell: a small recurrent network per ARC task, trained at test time on that task's demonstrations alone.
 
-Nothing is shared between tasks and there is no base: every ARC task of a split gets a fresh network of about 33,000
-parameters (see `percell_net.py`), or several from different seeds that answer together. One round is `steps_per_round`
-AdamW steps for every task, so scores of one round compare between trials. What the network sees, and how large it
-answers, comes from `arc_canvas.py`; a task that no lens fits gets no network and no answer.
+There is no base, and tasks share nothing: every ARC task of a split gets a new network of about 33,000 parameters, all
+of them trained (`net.py`), or several networks from different seeds that answer together. A round is `steps_per_round`
+AdamW steps for every task, so scores of one round compare between trials. `arc/canvas.py` makes the network's input and
+decides the size of its answer; a task that no lens fits gets no network and no answer. A related network: Growing
+neural cellular automata (Mordvintsev et al. 2020).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from safetensors.torch import save_file
 from trainables.core import Evaluation, Example, RoundResult, Split, Task
 from trainables.learners.arc.answers import check_any, check_same, evaluation_of, seed_of, submissions
 from trainables.learners.arc.canvas import Canvas, canvas
-from trainables.learners.arc.grouping import room, together
-from trainables.learners.arc.percell.batch import Batch, Slot
+from trainables.learners.arc.grouping import batch_capacity, together
+from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec
 from trainables.learners.arc.percell.hyperparameters import PercellHyperparameters
 from trainables.learners.arc.percell.net import parameter_count
 from trainables.tasks.arc.grids import Grid
@@ -37,7 +38,7 @@ class PercellConfig(PercellHyperparameters):
     per_example: ClassVar[bool] = True
 
     def rounds_per_pass(self, task: Task) -> int:
-        """Every round visits every demonstration of every task many times: one."""
+        """Return 1: every round visits every demonstration of every task many times."""
         return 1
 
     def build(self, base: None, task: Task, seed: int) -> PercellLearner:
@@ -45,7 +46,7 @@ class PercellConfig(PercellHyperparameters):
 
 
 class PercellLearner:
-    """All tasks of the search split. A task's numbers do not depend on which others are there."""
+    """Trains a network for each task of the search split. A task's numbers do not depend on the other tasks."""
 
     def __init__(self, config: PercellConfig, task: Task, seed: int) -> None:
         self._config, self._task, self._seed = config, task, seed
@@ -55,15 +56,16 @@ class PercellLearner:
         self._rounds = 0
 
     def round(self) -> RoundResult:
-        """`loss`: nats per cell, mean over tasks and steps, NaN if one is; `trainable_parameters`: per network."""
+        """Train every network. `loss` is in nats per cell, the mean over tasks and steps, NaN if one is NaN;
+        `trainable_parameters` is per network."""
         losses = [batch.train(self._config.steps_per_round) for batch in self._batches.values()]
         self._rounds += 1
         loss = float(np.mean(np.concatenate(losses)))
         return RoundResult(loss, parameter_count(self._config.hidden_size))
 
     def completions(self, split: Split = "search") -> list[str]:
-        """A submission per ARC task: the search split as trained so far; another split with fresh networks that get
-        as many steps, on their own demonstrations."""
+        """Return a submission per ARC task: for the search split as trained so far, for another split with new networks
+        that are trained for as many steps on their own demonstrations."""
         examples = self._task.split(split)
         batches = self._batches
         if split != "search":
@@ -83,14 +85,14 @@ class PercellLearner:
     def load(self, state: bytes) -> None:
         held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
         check_same((key for keys in held["batches"] for key in keys), self._canvases)
-        # In the groups that it was trained in: a GPU takes more tasks together than a CPU.
+        # Keep the batches of the checkpoint: a GPU trains more tasks together than a CPU.
         self._batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}
         for keys, batch in self._batches.items():
             batch.load(held["batches"][keys])
         self._rounds = held["rounds"]
 
     def save(self, folder: str) -> None:
-        """`percell.safetensors`: the averaged weights, `<ARC task>.<parameter>`, first axis: the task's seeds."""
+        """Write `percell.safetensors`: the averaged weights, `<ARC task>.<parameter>`; the first axis is the seeds."""
         weights = {}
         for keys, batch in self._batches.items():
             for name, value in batch.average.items():
@@ -103,26 +105,28 @@ class PercellLearner:
 
 
 def canvases_of(examples: Sequence[Example]) -> dict[str, Canvas]:
-    """Of the tasks that have one, by key."""
-    seen = {example.key: canvas(puzzle(example)) for example in examples}
-    return {key: own for key, own in seen.items() if own}
+    """Return the canvases by key; tasks without a canvas are left out."""
+    found = {example.key: canvas(puzzle(example)) for example in examples}
+    return {key: own for key, own in found.items() if own}
 
 
-def open_batches(canvases: Mapping[str, Canvas], config: PercellConfig, seed: int) -> dict[tuple[str, ...], Batch]:
-    """Batches of fresh networks, by the keys of the tasks in them."""
+def open_batches(
+    canvases: Mapping[str, Canvas], config: PercellConfig, seed: int
+) -> dict[tuple[str, ...], NetworkBatch]:
+    """Return batches of new networks, by the keys of their tasks."""
     return {keys: open_batch(keys, canvases, config, seed) for keys in together(canvases, config.seeds)}
 
 
-def open_batch(keys: Sequence[str], canvases: Mapping[str, Canvas], config: PercellConfig, seed: int) -> Batch:
+def open_batch(keys: Sequence[str], canvases: Mapping[str, Canvas], config: PercellConfig, seed: int) -> NetworkBatch:
     seeds = [seed + 1000 * number for number in range(config.seeds)]
-    slots = [Slot(task, seed_of(key, own)) for task, key in enumerate(keys) for own in seeds]
+    specs = [NetworkSpec(task, seed_of(key, own)) for task, key in enumerate(keys) for own in seeds]
     chosen = [canvases[key] for key in keys]
-    return Batch(chosen, config, slots, room(chosen[0].side, config.seeds))
+    return NetworkBatch(chosen, config, specs, batch_capacity(chosen[0].side, config.seeds))
 
 
-def answers(examples: Sequence[Example], batches: Mapping[tuple[str, ...], Batch]) -> list[str]:
-    """A submission per task."""
-    said: dict[str, list[tuple[Grid, Grid]]] = {}
+def answers(examples: Sequence[Example], batches: Mapping[tuple[str, ...], NetworkBatch]) -> list[str]:
+    """Return a submission per task."""
+    attempts: dict[str, list[tuple[Grid, Grid]]] = {}
     for keys, batch in batches.items():
-        said |= dict(zip(keys, batch.attempts(), strict=True))
-    return submissions(examples, said)
+        attempts |= dict(zip(keys, batch.attempts(), strict=True))
+    return submissions(examples, attempts)

@@ -1,13 +1,13 @@
 """The network of `percell`: one small recurrent network per ARC task, many tasks in one batched computation.
 
-Every cell holds a state of `hidden_size` numbers. A recurrent step lets it see its 3x3 neighbourhood and the maximum
-over its row, its column and the whole grid (lines and "the largest of all" need more than neighbours), with the same
-weights in all cells and steps. What the first plane shows keeps a head start in the logits, since most cells of most
-tasks do not change. Cells are colours 0 to 9, or OUTSIDE where a grid is smaller than its batch; such cells stay zero,
-so padding changes no prediction. A related network: Growing neural cellular automata (Mordvintsev et al. 2020).
+Every cell has a state of `hidden_size` numbers. In a recurrent step it reads its 3x3 neighbourhood and the maximum over
+its row, its column and the whole grid (rules about lines, or about the largest of all, need more than neighbours). All
+cells and steps share weights. The first plane's colour gets a bonus in the logits, because most cells of most tasks do
+not change. Cells are colours 0 to 9, or OUTSIDE where a grid is smaller than its batch; such cells stay zero, so
+padding changes no prediction. A related network: Growing neural cellular automata (Mordvintsev et al. 2020).
 
 Shapes: T networks (a task, a seed), N grids of each, P planes, S = side of the square batch, C = hidden_size. All
-parameters are stacked along T; networks never meet, and none's numbers depend on which others are there.
+parameters are stacked along T. Networks do not interact, so no network's numbers depend on the others.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from trainables.learners.arc.canvas import OUTSIDE, PLANES
 from trainables.tasks.arc.grids import COLOURS
 
-COPY_BIAS = 3.0  # nats the first plane's colour starts ahead: at most 31 % is left for the other nine together
+COPY_BIAS = 3.0  # nats, bonus of the first plane's colour: it leaves at most 31 % for the other nine together
 
 
 class PercellNets(nn.Module):
-    """T networks. Cells (T, N, P, S, S) of int64 -> logits (T, N, 10, S, S), one per supervised step, the last last."""
+    """T networks. They map cells (T, N, P, S, S), int64, to logits (T, N, 10, S, S) after each of the last steps."""
 
     embed: Tensor
     neighbours: Tensor
@@ -38,7 +38,7 @@ class PercellNets(nn.Module):
     head: Tensor
 
     def __init__(self, hidden_size: int, seeds: Sequence[int]) -> None:
-        """Network t begins as `seeds[t]` says, whatever the others."""
+        """Initialise network t from `seeds[t]`, independently of the others."""
         super().__init__()
         drawn = [_initial(hidden_size, seed) for seed in seeds]
         for name in drawn[0]:
@@ -50,7 +50,7 @@ class PercellNets(nn.Module):
     def run(
         self, seen: Tensor, inside: Tensor, steps: int, supervised: int = 1, context: Tensor | None = None
     ) -> list[Tensor]:
-        """The same from what `look` gives; `context` (T, C) is told to every cell at the start."""
+        """As `forward`, for the result of `look`; `context` (T, C) is added to every cell's first state."""
         tasks, grids, side = seen.shape[:3]
         size = self.update.shape[1]
         mask = None if bool(inside.all()) else inside.unsqueeze(4).to(seen.dtype)
@@ -70,7 +70,8 @@ class PercellNets(nn.Module):
         return logits
 
     def _step(self, state: Tensor) -> Tensor:
-        """(T, N, S, S, C) -> the same: channels last for the products, first for the convolution, grouped by task."""
+        """Update the state (T, N, S, S, C): channels last for the products, first for the convolution, which is grouped
+        by task."""
         tasks, grids, side, _, size = state.shape
         first = state.permute(1, 0, 4, 2, 3).reshape(grids, tasks * size, side, side)
         kernels, bias = self.neighbours.flatten(0, 1), self.neighbours_bias.flatten()
@@ -87,22 +88,26 @@ class PercellNets(nn.Module):
 
 
 def look(cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells (T, N, P, S, S) -> what is seen (T, N, S, S, 10 P), a one for each plane's colour and zeros where OUTSIDE;
-    and where the first plane is a grid (T, N, S, S)."""
+    """Encode cells (T, N, P, S, S).
+
+    Returns the one-hot colours of all planes (T, N, S, S, 10 P), zeros where OUTSIDE, and where the first plane is not
+    OUTSIDE (T, N, S, S).
+    """
     seen = F.one_hot(cells, COLOURS + 1)[..., :COLOURS].float()
     return seen.permute(0, 1, 3, 4, 2, 5).flatten(4), cells[:, :, 0] != OUTSIDE
 
 
 def _initial(size: int, seed: int) -> dict[str, Tensor]:
-    """One network's values: torch's own initialisation of layers of these shapes, scaled. Products are x @ weight."""
+    """Return one network's initial values: torch's own initialisation of such layers, scaled. Products are x @
+    weight."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(fan_in: int, *shape: int, scale: float = 1.0) -> Tensor:
         return (torch.rand(shape, generator=generator) * 2 - 1) * scale / fan_in**0.5
 
     embed = 0.3 * torch.randn(PLANES * COLOURS, size, generator=generator)
-    embed[COLOURS:] *= 0.1  # what is seen beside the first plane is clutter until it proves to be of use
-    return {  # small at first: eight residual steps must not blow up, and the copy must win
+    embed[COLOURS:] *= 0.1  # the other planes add noise until the network learns to use them
+    return {  # small at first, so that eight residual steps stay stable and the copy bonus dominates
         "embed": embed,
         "neighbours": uniform(9 * size, size, size, 3, 3),
         "neighbours_bias": uniform(9 * size, size),
@@ -116,5 +121,6 @@ def _initial(size: int, seed: int) -> dict[str, Tensor]:
 
 
 def parameter_count(hidden_size: int) -> int:
-    """Embedding 10 P C, 3x3 convolution 9 C^2 + C, three pooled maps 3 C^2, update C^2 + C, head 10 C."""
+    """Return the parameters of one network: embedding 10 P C, 3x3 convolution 9 C^2 + C, three maps of maxima 3 C^2,
+    update C^2 + C, head 10 C."""
     return 13 * hidden_size**2 + (10 * PLANES + 12) * hidden_size

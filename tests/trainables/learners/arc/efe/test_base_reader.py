@@ -24,10 +24,10 @@ def test_lora_on_the_base_learns_and_leaves_the_base_alone(planted):
     weights = {name: value.clone() for name, value in ours.model.named_parameters()}
     straight, first, second = (config.build(ours, planted, 0) for _ in range(3))
     batch = next(iter(straight._agent.batches.values()))
-    before = batch._told().features.detach().clone()
+    before = batch._encoder_input().features.detach().clone()
     torch.testing.assert_close(before, batch._frozen.features, atol=1e-5, rtol=1e-4)  # LoRA begins as nothing
     whole = [straight.round() for _ in range(2)]
-    assert (batch._told().features - before).abs().max() > 1e-4
+    assert (batch._encoder_input().features - before).abs().max() > 1e-4
     half = first.round()
     second.load(first.state())
     assert [half, second.round()] == whole

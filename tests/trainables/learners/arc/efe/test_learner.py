@@ -128,13 +128,13 @@ def test_without_a_memory_there_are_no_probes_and_no_neighbours(planted):
 
 
 def test_a_network_where_no_other_fits_trains_no_twin(tmp_path, monkeypatch):
-    """15x15 cells are more than half of the room, of 400: a twin would cost as much again for nothing."""
-    monkeypatch.setattr(grouping, "CELLS_AT_ONCE", dict.fromkeys(("cpu", "cuda"), 400))
+    """15x15 cells are more than half of the capacity, of 400: a twin would cost as much again for nothing."""
+    monkeypatch.setattr(grouping, "CELLS_PER_BATCH", dict.fromkeys(("cpu", "cuda"), 400))
     files = {key: rule(side=side) for key, side in zip(ids("search", 2), (4, 15), strict=True)}
     arc = ArcTask(data=write(tmp_path, files), max_side=15)
     for capacity, networks in ((0, [2, 1]), (8, [2, 2])):  # one and its twin, one; and each with its probe
         learner = built(replace(SHORT, memory_capacity=capacity), arc)
-        assert [len(batch.slots) for batch in learner._agent.batches.values()] == networks
+        assert [len(batch.specs) for batch in learner._agent.batches.values()] == networks
 
 
 def test_resumes_bit_for_bit_with_a_warm_network(tmp_path):

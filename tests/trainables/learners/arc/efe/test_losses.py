@@ -75,8 +75,8 @@ def test_the_loss_by_hand(tmp_path):
 
     cells, targets = batch._batch()
     inputs, inside, nets = cells[:, :, 0], targets != OUTSIDE, batch.nets
-    told = batch._told()
-    context = nets.context(told)
+    read = batch._encoder_input()
+    context = nets.context(read)
     preference = nets.preferred(context)
     there, back = nets.go(cells, context, 3, 3).outcomes, nets.back(targets, 3, 3).outcomes
     returned = nets.back(torch.where(inside.unsqueeze(2), there[-1].exp(), 0), 3, 1).outcomes[-1]
@@ -88,7 +88,7 @@ def test_the_loss_by_hand(tmp_path):
         "step": loss_terms.step(there, inside),
         "bidirectional": loss_terms.bidirectional(there, back, inside),
         "anchor": loss_terms.anchor(preference, anchors),
-        "alignment": loss_terms.alignment(reading, told.features),
+        "alignment": loss_terms.alignment(reading, read.features),
         "reversibility": loss_terms.cross_entropy(returned, inputs, inside),
     }
     loss = loss_terms.cross_entropy(there[-1], targets, inside)

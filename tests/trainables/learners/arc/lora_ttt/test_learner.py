@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.arc_files import ids, task, write
-from tests.support.grids_kit import QUICK, SHORT, arc, grid_base, painted, pupil
+from tests.support.grids_kit import QUICK, SHORT, arc, grid_base, painted, task_learner
 from trainables.core import Learner
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
 from trainables.models.loading import Base
@@ -51,7 +51,7 @@ def test_log_probabilities_of_all_views_decide_against_votes(base, tmp_path):
     """Before training the adapter is nothing: the base itself says which of two candidates is likelier in all views."""
     planted = arc(tmp_path, search=1)
     shown = puzzle(planted.search()[0])
-    own, voting = (pupil(base, shown, limit=60, selection=selection) for selection in ("logprob", "vote"))
+    own, voting = (task_learner(base, shown, limit=60, selection=selection) for selection in ("logprob", "vote"))
     totals = {}
     for colour in (5, 6):
         total = 0.0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.support.arc_files import task
-from tests.support.grids_kit import INPUTS, arc, grid_base, pupil
+from tests.support.grids_kit import INPUTS, arc, grid_base, task_learner
 from trainables.core import Completion
 from trainables.learners.arc.answers import counted, two_best
-from trainables.learners.arc.lora_ttt.text import Scribe, most_tokens, written
+from trainables.learners.arc.lora_ttt.text import GridTokenizer, most_tokens, written
 from trainables.models.loading import Base
 from trainables.models.tokenization import decode
 from trainables.tasks.arc.task import ArcTask, Puzzle, puzzle
@@ -30,7 +30,7 @@ def test_rows_leave_one_demonstration_out_and_know_no_test_output(base):
     pairs = [(rows, np.flipud(rows).tolist()) for rows in INPUTS]
     data = task(pairs, [([[3, 3], [1, 0]], [[9, 9], [9, 9]])])
     demonstrations = tuple((np.array(p["input"], np.int8), np.array(p["output"], np.int8)) for p in data["train"])
-    own = pupil(base, Puzzle(demonstrations, (np.array([[3, 3], [1, 0]], np.int8),)), turns=False)
+    own = task_learner(base, Puzzle(demonstrations, (np.array([[3, 3], [1, 0]], np.int8),)), turns=False)
     held_out, orders = set(), set()
     for row in [row for _ in range(40) for row in own.next_rows()]:
         start = row.labels.index(True)
@@ -52,7 +52,7 @@ def test_rows_leave_one_demonstration_out_and_know_no_test_output(base):
 
 def test_rows_are_seen_under_turns_and_colours(base):
     source, target = np.array([[0, 1, 2]], np.int8), np.array([[2, 1, 0]], np.int8)
-    own = pupil(base, Puzzle(((source, target),), (source,)), permute_colours=True)
+    own = task_learner(base, Puzzle(((source, target),), (source,)), permute_colours=True)
     rows = {own._row(k) for k in range(60)}
     texts = {decode(base.tokenizer, [*row.tokens]) for row in rows}
     assert any(text.count("\n") == 3 for text in texts)  # I, a row of three, O, its answer
@@ -63,13 +63,13 @@ def test_rows_are_seen_under_turns_and_colours(base):
     for row in [*rows, *candidates]:
         marks = decode(base.tokenizer, [*row.tokens]).replace("\n", "").split("O")
         assert marks[-2][-3:] == marks[-1][::-1]  # the rule holds in all of them
-    again = pupil(base, Puzzle(((source, target),), (source,)), permute_colours=True)
+    again = task_learner(base, Puzzle(((source, target),), (source,)), permute_colours=True)
     again.load({"draws": 6})
     assert again.next_rows() == [own._row(6), own._row(7)]
 
 
 def test_views_show_the_task_as_it_is_and_then_every_turn(base, tmp_path):
-    own = pupil(base, puzzle(arc(tmp_path).search()[0]), votes=8, permute_colours=True)
+    own = task_learner(base, puzzle(arc(tmp_path).search()[0]), votes=8, permute_colours=True)
     assert own.views[0] == View()
     assert {view.turn for view in own.views} == set(range(TURNS))
     assert len({view.colours for view in own.views}) == 8
@@ -82,7 +82,7 @@ def test_views_show_the_task_as_it_is_and_then_every_turn(base, tmp_path):
 def test_judging_undoes_views_and_drops_what_is_no_answer(base):
     """Two test inputs, three views (as it is, one and two quarter turns to the left), completions written by hand."""
     grid = np.array([[0, 1], [2, 3]], np.int8)
-    own = pupil(base, Puzzle(((grid, grid),), (grid, grid)), votes=3)
+    own = task_learner(base, Puzzle(((grid, grid),), (grid, grid)), votes=3)
     assert [view.turn for view in own.views] == [0, 1, 2]
     texts = ["01\n23", "5", "13\n02", "000000\n", "32\n10", "4\n44"]
     said = [written_answer(base, text) for text in texts]
@@ -98,8 +98,8 @@ def test_judging_undoes_views_and_drops_what_is_no_answer(base):
 def test_a_grid_larger_than_any_that_is_seen_is_an_answer_where_a_lens_says_so(base):
     """Twice as wide: demonstrations show up to 4 cells in a row, the test output has 6. Nothing says that it has 8."""
     pairs = [(np.array([row], np.int8), np.array([row * 2], np.int8)) for row in ([1, 2], [3, 0])]
-    own = pupil(base, Puzzle(tuple(pairs), (np.array([[5, 6, 7]], np.int8),)), votes=2)
-    assert own.room == 2 + 6 + 6  # cells, line ends where it is upright, one to begin, one to stop
+    own = task_learner(base, Puzzle(tuple(pairs), (np.array([[5, 6, 7]], np.int8),)), votes=2)
+    assert own.answer_tokens == 2 + 6 + 6  # cells, line ends where it is upright, one to begin, one to stop
     said = [written_answer(base, text) for text in ("567567", "5\n6\n7\n5\n6\n7")]
     assert [view.turn for view in own.views] == [0, 1]
     (found,) = own.found([Completion(tokens, True) for tokens in said])
@@ -111,11 +111,12 @@ def test_a_grid_larger_than_any_that_is_seen_is_an_answer_where_a_lens_says_so(b
 def test_official_tasks_that_no_room_is_left_for():
     """Outputs larger than any grid that is seen, of sizes that no lens gives: they can never be answered."""
     task = ArcTask(data="arc1", same_size=False, max_side=30)
-    scribe = Scribe(grid_base().tokenizer, 8192)
+    tokenizer = GridTokenizer(grid_base().tokenizer, 8192)
     short = {
         example.key
         for example in (*task.train(), *task.search(), *task.test())
-        if scribe.room(puzzle(example)) < 2 + max(most_tokens(target.shape) for _, target in example.data.tests)
+        if tokenizer.answer_tokens(puzzle(example))
+        < 2 + max(most_tokens(target.shape) for _, target in example.data.tests)
     }
     assert short == {
         *("feca6190", "91413438", "9af7a82c", "bbc9ae5d", "eb281b96"),
@@ -139,7 +140,7 @@ def test_votes_by_hand():
 def test_demonstrations_are_left_out_until_a_row_fits(base, tmp_path, limit, shown):
     """By hand: a grid is 5 tokens; the question is 10 with its letters and line ends, a demonstration 16; an answer may
     take 8: two rows of three characters, one to stop, one to begin."""
-    own = pupil(base, puzzle(arc(tmp_path).search()[0]), limit)
-    assert own.room == 8
+    own = task_learner(base, puzzle(arc(tmp_path).search()[0]), limit)
+    assert own.answer_tokens == 8
     assert [len(tokens) for tokens in own.prompts()] == [10 + 16 * shown] * 3
     assert {len(row.tokens) for _ in range(20) for row in own.next_rows()} == {10 + 16 * min(shown, 2) + 6}

@@ -16,7 +16,7 @@ from tests.support.arc_files import ids, recolour, task, write, write_all_splits
 from tests.support.percell_kit import QUICK, SHORT
 from trainables.core import Learner
 from trainables.learners.arc.canvas import canvas
-from trainables.learners.arc.percell.batch import Batch, Slot
+from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.arc.percell.net import PercellNets, parameter_count
 from trainables.tasks.arc.task import ArcTask, puzzle
@@ -72,8 +72,8 @@ def test_a_task_does_not_depend_on_its_neighbours(tmp_path, number):
         (whole,), (part,) = full._batches.values(), some._batches.values()
         for name, value in part.average.items():
             place = [next(iter(full._batches)).index(key) for key in next(iter(some._batches))]
-            slots = [seeds * p + s for p in place for s in range(seeds)]
-            assert torch.equal(value[: len(slots)], whole.average[name][slots]), name
+            specs = [seeds * p + s for p in place for s in range(seeds)]
+            assert torch.equal(value[: len(specs)], whole.average[name][specs]), name
 
 
 @pytest.mark.parametrize(("hidden_size", "expected"), [(1, 85), (16, 4480), (48, 33408)])
@@ -126,7 +126,7 @@ def test_a_state_made_in_other_groups_goes_on(planted, monkeypatch):
 
     whole = SHORT.build(None, planted, 0)
     whole.round()
-    monkeypatch.setitem(grouping.CELLS_AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(grouping.CELLS_PER_BATCH, "cpu", 1)
     other = replace(SHORT, learning_rate=1e-4).build(None, planted, 0)
     assert len(other._batches) == 2 != len(whole._batches)
     other.load(whole.state())
@@ -178,7 +178,7 @@ def test_bad_configurations(field, value, message):
 def test_attempts_differ_where_the_views_disagree(planted):
     """An untrained network's views rarely agree, so the second attempt is not wasted on the first's grid."""
     config = replace(QUICK, hidden_size=32, recurrent_steps=6)
-    batch = Batch([canvas(puzzle(planted.search()[0]))], config, [Slot(0, 1)])
+    batch = NetworkBatch([canvas(puzzle(planted.search()[0]))], config, [NetworkSpec(0, 1)])
     batch.train(6)
     (((first, second),),) = batch.attempts()
     assert first.shape == second.shape == (3, 3)
@@ -190,9 +190,9 @@ def test_seeds_vote_together(planted):
     """Three networks of a task answer with the mean of their log-probabilities, worked out here one by one."""
     config = replace(QUICK, seeds=3)
     seen = canvas(puzzle(planted.search()[0]))
-    batch = Batch([seen], config, [Slot(0, seed) for seed in (5, 6, 7)])
+    batch = NetworkBatch([seen], config, [NetworkSpec(0, seed) for seed in (5, 6, 7)])
     batch.train(4)
-    singles = [Batch([seen], config, [Slot(0, seed)], room=2) for seed in (5, 6, 7)]
+    singles = [NetworkBatch([seen], config, [NetworkSpec(0, seed)], capacity=2) for seed in (5, 6, 7)]
     total = 0
     for single in singles:
         single.train(4)

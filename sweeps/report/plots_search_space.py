@@ -1,4 +1,4 @@
-"""Figures of the search space: which values did well, and how values went together. Axes are those of one learner."""
+"""Figures of the search space, one per learner: the score against each hyperparameter, and parallel coordinates."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from sweeps.report.chart_style import (
     LOST,
     SMALL,
     SOFT,
-    aside,
-    folded,
-    plain_log,
+    jitter,
+    log_ticks,
+    new_figure,
     score_axis,
-    sheet,
     short,
-    shortened,
+    truncated,
+    wrapped,
 )
-from sweeps.report.searched_axes import Group
+from sweeps.report.searched_axes import AxisGroup
 from sweeps.results.records import TrialRecord
 
 
-def slices(group: Group) -> Figure | None:
-    """Score against each axis, its whole range, on a logarithmic axis where it was searched on one."""
+def slices(group: AxisGroup) -> Figure | None:
+    """Draw the score against each hyperparameter, over its whole range, on the scale that it was searched on."""
     columns = min(3, len(group.axes))
     rows = -(-len(group.axes) // columns)
-    figure, panes = sheet(0.4 + (2.1 if columns > 1 else 2.6) * rows, columns, rows, sharey=True)
+    figure, panes = new_figure(0.4 + (2.1 if columns > 1 else 2.6) * rows, columns, rows, sharey=True)
     for pane in panes[len(group.axes) :]:
         pane.remove()
     for number, (pane, (axis, distribution)) in enumerate(zip(panes, group.axes.items(), strict=False)):
-        _scale(pane, distribution, columns)
-        _dots(pane, group, axis)
-        pane.set_xlabel(folded(axis, 20 if columns > 1 else 60), fontsize=SMALL)
+        _set_range(pane, distribution, columns)
+        _scatter_axis(pane, group, axis)
+        pane.set_xlabel(wrapped(axis, 20 if columns > 1 else 60), fontsize=SMALL)
         pane.tick_params(labelsize=SMALL)
         pane.margins(y=0.1)
         if number % columns == 0:
@@ -50,8 +50,8 @@ def slices(group: Group) -> Figure | None:
     return figure
 
 
-def _dots(pane: Axes, group: Group, axis: str) -> None:
-    """The best ringed, pruned ones hollow, lost ones a cross at the foot: their scores mean nothing."""
+def _scatter_axis(pane: Axes, group: AxisGroup, axis: str) -> None:
+    """Draw a dot per trial: the best with a ring, pruned ones hollow. Failed trials are crosses at the foot."""
     size, best = 12 if len(group.trials) > 60 else 24, group.trials[0]
     pruned = [one for one in group.trials[1:] if one.status == "pruned"]
     kept = [one for one in group.trials[1:] if one.status != "pruned"]
@@ -61,86 +61,90 @@ def _dots(pane: Axes, group: Group, axis: str) -> None:
         ([best], {"s": 2 * size, "color": ACCENT, "edgecolor": INK, "linewidth": 1.6, "zorder": 4}),
     ]
     for trials, form in forms:
-        places = _places(group, trials, axis)
+        places = _points_of(group, trials, axis)
         pane.scatter([x for x, _ in places], [y for _, y in places], **form)
-    lost, foot = [x for x, _ in _places(group, group.lost, axis)], pane.get_xaxis_transform()
+    lost, foot = [x for x, _ in _points_of(group, group.lost, axis)], pane.get_xaxis_transform()
     pane.scatter(lost, [0.03] * len(lost), s=size, color=LOST, marker="x", transform=foot, clip_on=False)
 
 
-def _places(group: Group, trials: Sequence[TrialRecord], axis: str) -> list[tuple[float, float]]:
-    """Value and score: numbers where they are, choices beside their place, so that all are seen."""
+def _points_of(group: AxisGroup, trials: Sequence[TrialRecord], axis: str) -> list[tuple[float, float]]:
+    """Return value and score of each trial. Choices get a jitter, so that equal ones do not hide each other."""
     distribution, found = group.axes[axis], []
     for one in trials:
         values = group.values[one.trial_id]
         if axis in values:
             value = values[axis]
             if isinstance(distribution, CategoricalDistribution):
-                value = distribution.choices.index(value) + aside(one.number)
+                value = distribution.choices.index(value) + jitter(one.number)
             found.append((float(value), one.score or 0.0))
     return found
 
 
-def _scale(pane: Axes, distribution: BaseDistribution, columns: int) -> None:
-    """The axis' whole range, with a little air."""
+def _set_range(pane: Axes, distribution: BaseDistribution, columns: int) -> None:
+    """Show the whole range of a hyperparameter with a small margin."""
     if isinstance(distribution, CategoricalDistribution):
         count = len(distribution.choices)
         room = max(4, (20 if columns > 1 else 60) // count)
         pane.set_xlim(-0.5, count - 0.5)
-        pane.set_xticks(range(count), [shortened(short(choice), room) for choice in distribution.choices])
+        pane.set_xticks(range(count), [truncated(short(choice), room) for choice in distribution.choices])
         pane.grid(axis="x", visible=False)
         return
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = float(distribution.low), float(distribution.high)
     if distribution.log:
         pane.set_xscale("log")
-        air = (high / low) ** 0.05
-        pane.set_xlim(low / air, high * air)
-        plain_log(pane.xaxis, low, high)
+        margin = (high / low) ** 0.05
+        pane.set_xlim(low / margin, high * margin)
+        log_ticks(pane.xaxis, low, high)
     else:
-        air = 0.05 * (high - low)
-        pane.set_xlim(low - air, high + air)
+        margin = 0.05 * (high - low)
+        pane.set_xlim(low - margin, high + margin)
         pane.xaxis.set_major_locator(MaxNLocator(4, integer=isinstance(distribution, IntDistribution)))
         pane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(float(value))))
 
 
-def parallel(group: Group) -> Figure | None:
-    """A row per axis and a line per trial, from its values at the top to its score at the foot.
+def parallel(group: AxisGroup) -> Figure | None:
+    """Draw parallel coordinates: a row per hyperparameter, and a line per trial down to its score.
 
-    Rows lie so that long names have room. Nothing for a single axis or a single trial.
+    The rows are horizontal so that long names fit. None for a single hyperparameter or a single trial.
     """
     if len(group.axes) < 2 or len(group.trials) < 2:
         return None
     names, scores = [*group.axes, "score"], [one.score or 0.0 for one in group.trials]
     low, high = min(scores), max(scores)
     wide = (high - low) or 1.0
-    figure, (axes,) = sheet(1.0 + 0.56 * len(names))
+    figure, (axes,) = new_figure(1.0 + 0.56 * len(names))
     colours = LinearSegmentedColormap.from_list("scores", ["#d9dde1", "#8fb5a6", ACCENT])
     many = len(group.trials) > 60
     for one in reversed(group.trials):
         share, best = ((one.score or 0.0) - low) / wide, one is group.trials[0]
         values = group.values[one.trial_id]
-        places = [_share(kind, values[axis]) if axis in values else math.nan for axis, kind in group.axes.items()]
-        look: dict[str, Any] = {"color": colours(share**2), "linewidth": 1.2, "alpha": 0.55 if many else 0.9}
+        places = [
+            _relative_place(kind, values[axis]) if axis in values else math.nan for axis, kind in group.axes.items()
+        ]
+        style: dict[str, Any] = {"color": colours(share**2), "linewidth": 1.2, "alpha": 0.55 if many else 0.9}
         if best:
-            look = {"color": INK, "linewidth": 2.4, "zorder": 3}
-        axes.plot([*places, share], range(len(names)), **look)
+            style = {"color": INK, "linewidth": 2.4, "zorder": 3}
+        axes.plot([*places, share], range(len(names)), **style)
     for row, distribution in enumerate(group.axes.values()):
-        _values(axes, row, _labels(distribution))
-    _values(axes, len(names) - 1, [(0.0, f"{100 * low:.1f} %"), (1.0, f"{100 * high:.1f} %")] if high > low else [])
-    axes.set_yticks(range(len(names)), [folded(name, 20) for name in names], color=INK, fontsize=SMALL)
+        _write_labels(axes, row, _labels(distribution))
+    _write_labels(
+        axes, len(names) - 1, [(0.0, f"{100 * low:.1f} %"), (1.0, f"{100 * high:.1f} %")] if high > low else []
+    )
+    axes.set_yticks(range(len(names)), [wrapped(name, 20) for name in names], color=INK, fontsize=SMALL)
     axes.set_ylim(len(names) - 0.4, -0.5)
     axes.set_xlim(-0.08, 1.08)
     axes.xaxis.set_ticks([])
     axes.grid(axis="y", color=GREY)
-    axes.set_xlabel("dark: the best; the greener, the higher the score (%)")
-    axes.set_ylabel("axis, from its lowest value to its highest")
+    axes.set_xlabel("black: the best trial; darker green: higher score (%)")
+    axes.set_ylabel("hyperparameter, from its lowest to its highest value")
     for side in axes.spines.values():
         side.set_visible(False)
     return figure
 
 
-def _share(distribution: BaseDistribution, value: Any) -> float:
-    """A value's place in its range, from 0 to 1."""
+def _relative_place(distribution: BaseDistribution, value: Any) -> float:
+    """Return where a value lies in its range, from 0 to 1."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices.index(value) / (len(distribution.choices) - 1)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -149,15 +153,15 @@ def _share(distribution: BaseDistribution, value: Any) -> float:
 
 
 def _labels(distribution: BaseDistribution) -> list[tuple[float, str]]:
-    """Both ends of a range, or every choice."""
+    """Return place and text of the labels: both ends of a range, or every choice."""
     if isinstance(distribution, CategoricalDistribution):
         room = max(4, 60 // len(distribution.choices))
-        return [(_share(distribution, one), shortened(short(one), room)) for one in distribution.choices]
+        return [(_relative_place(distribution, one), truncated(short(one), room)) for one in distribution.choices]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     return [(0.0, short(distribution.low)), (1.0, short(distribution.high))]
 
 
-def _values(axes: Axes, row: int, labels: Sequence[tuple[float, str]]) -> None:
+def _write_labels(axes: Axes, row: int, labels: Sequence[tuple[float, str]]) -> None:
     for place, text in labels:
         axes.annotate(
             text, (place, row), (0, -4), textcoords="offset points", ha="center", va="top", color=SOFT,

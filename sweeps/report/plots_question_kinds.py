@@ -1,36 +1,36 @@
-"""The figure of the kinds of question: which of them the finalists answer, or until then, the search's best trial."""
+"""The figure of scores by kind of question: of the finalists, or without them, of the search's best trial."""
 
 from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from sweeps.report.chart_style import GREY, HUES, INK, folded, legend_above, score_axis, sheet
+from sweeps.report.chart_style import GREY, HUES, INK, legend_above, new_figure, score_axis, wrapped
 from sweeps.results.records import UNTOUCHED, clusters_of, winner
 from sweeps.results.run_folder import Run
 from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import intervals
 
-SHOWN = 4  # finalists beside the untouched base: more cannot be told apart by eye
-Scores = dict[str, dict[str, tuple[float, Interval | None]]]  # who -> kind -> score and interval
+MAX_FINALISTS = 4  # beside the untouched base; more would be hard to tell apart
+Scores = dict[str, dict[str, tuple[float, Interval | None]]]  # name -> kind -> score and interval
 
 
 def kinds(run: Run) -> Figure | None:
-    """A row per kind; nothing where questions are of one kind."""
+    """Draw a row per kind of question. None if there is only one kind."""
     by_name = _finalists(run) if run.finals else _searched(run)
     names = sorted({kind for scores in by_name.values() for kind in scores})
     if len(names) < 2:
         return None
-    figure, (axes,) = sheet(1.3 + len(names) * (0.3 + 0.13 * len(by_name)))
-    for i, (who, scores) in enumerate(by_name.items()):
-        colour = GREY if who == UNTOUCHED else (INK, *HUES)[i]
+    figure, (axes,) = new_figure(1.3 + len(names) * (0.3 + 0.13 * len(by_name)))
+    for i, (name, scores) in enumerate(by_name.items()):
+        colour = GREY if name == UNTOUCHED else (INK, *HUES)[i]
         place = 0.62 * (i - (len(by_name) - 1) / 2) / max(len(by_name), 1)
         rows = [names.index(kind) + place for kind in scores]
         values = [value for value, _ in scores.values()]
         for row, (_, bounds) in zip(rows, scores.values(), strict=True):
             if bounds:
                 axes.plot(bounds, (row, row), color=colour, linewidth=1.6, solid_capstyle="butt")
-        axes.plot(values, rows, "o", color=colour, markersize=5.5, label=who)
-    axes.set_yticks(range(len(names)), [folded(name, 18) for name in names], color=INK)
+        axes.plot(values, rows, "o", color=colour, markersize=5.5, label=name)
+    axes.set_yticks(range(len(names)), [wrapped(name, 18) for name in names], color=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.grid(axis="y", visible=False)
@@ -43,27 +43,27 @@ def kinds(run: Run) -> Figure | None:
 
 
 def _finalists(run: Run) -> Scores:
-    """Of the first few and the untouched base, with intervals of other questions of the kind and other seeds."""
-    shown = [one.name for one in run.finals if one.name != UNTOUCHED][:SHOWN]
+    """Return the scores of the first finalists and the untouched base, with intervals over questions and seeds."""
+    shown = [one.name for one in run.finals if one.name != UNTOUCHED][:MAX_FINALISTS]
     shown += [one.name for one in run.finals if one.name == UNTOUCHED]
-    parted: Scores = {name: {} for name in shown}
+    by_kind: Scores = {name: {} for name in shown}
     for kind, own in run.questions.groupby("kind"):
         scores = {one.name: one.scores[:, own.item.to_numpy()] for one in run.finals}
         bounds = intervals(scores, clusters_of(own.key.tolist()), [UNTOUCHED])
         for name in shown:
-            parted[name][str(kind)] = (float(scores[name].mean()), bounds[name])
-    return parted
+            by_kind[name][str(kind)] = (float(scores[name].mean()), bounds[name])
+    return by_kind
 
 
 def _searched(run: Run) -> Scores:
-    """`score.<kind>` of the best trial's best round, and of its base before training; without intervals."""
+    """Return `score.<kind>` of the best trial's best round and of its untouched base, without intervals."""
     best = winner(run.records, run.finals)
     row = best.history.best if best else None
     if best is None or row is None:
         return {}
     found = {f"trial {best.number}, the best": row, UNTOUCHED: run.end.get("untouched", {}).get(best.learner, {})}
-    parted: Scores = {}
-    for who, metrics in found.items():
-        of_kinds = {name.removeprefix("score."): value for name, value in metrics.items() if name.startswith("score.")}
-        parted[who] = {kind: (float(value), None) for kind, value in of_kinds.items()}
-    return {who: scores for who, scores in parted.items() if scores}
+    by_kind: Scores = {}
+    for name, metrics in found.items():
+        scores = {key.removeprefix("score."): value for key, value in metrics.items() if key.startswith("score.")}
+        by_kind[name] = {kind: (float(value), None) for kind, value in scores.items()}
+    return {name: scores for name, scores in by_kind.items() if scores}
