@@ -92,7 +92,7 @@ sys.argv[0] = {str(SCRIPT)!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
     flags = ["--num-samples", "2", "--finalists", "1", "--set", "planted=nothing"]
-    where = environment() | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    where = environment() | {"PYTHONPATH": str(SCRIPT.parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", pressed, *flags], cwd=tmp_path, capture_output=True, text=True, env=where
     )

@@ -10,7 +10,7 @@ from tests.support.driving import SCRIPT, kill, mlflow_runs, start, study, study
 
 OFTEN = f"""
 import runpy, sys
-sys.path.insert(0, {str(SCRIPT.parents[1])!r})
+sys.path.insert(0, {str(SCRIPT.parents[2])!r})
 import sweeps.cli.main
 from sweeps.persistence import mirror
 mirror.EVERY_S = 0.2

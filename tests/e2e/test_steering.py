@@ -103,7 +103,7 @@ def test_a_lock_is_as_alive_as_its_process(tmp_path):
         "with driving(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path)], cwd=SCRIPT.parents[1], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", hold, str(tmp_path)], cwd=SCRIPT.parents[2], stdout=subprocess.PIPE, text=True
     )
     assert other.stdout.readline() == "held\n"
     assert driver(tmp_path) == other.pid
