@@ -18,7 +18,8 @@ def option(
     """Make a field of a learner's configuration with metadata for the sweep; plain fields need none.
 
     limit: the limit of a base that bounds the field from above (`search_spaces.models`).
-    reserve: a host reserves room for the largest value that the field may take. Where values have no order of their
+    reserve: a host reserves room for the largest value that the field may take. The field must change what `adapter()`
+        or `rows_per_batch()` returns, as the room is computed from these. Where values have no order of their
         own, all of them from the smallest to the largest.
     shapes_weights: trained weights fit only the value that they were trained with, so a clone must keep it.
     """

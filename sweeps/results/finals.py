@@ -13,7 +13,7 @@ from sweeps.results.statistics import Interval
 from sweeps.results.trial_params import TrialParams
 from sweeps.results.uncertainty import intervals
 
-SEEDS = 3  # of each finalist; none is the search's own, whose luck chose them
+SEEDS = 3  # of each finalist, without the search's seed: finalists were chosen by their luck with it
 
 
 def candidates(
@@ -22,8 +22,8 @@ def candidates(
     """Choose the finalists: the `top` configurations of the search, and the defaults.
 
     A configuration of the search is trained for the number of rounds that gave its best score, a default that ASHA
-    stopped for all `rounds`. A default may be given in part and so match later trials, too: the first that matches is
-    meant. Clones are left out, as they were not trained in one go.
+    stopped for all `rounds`. A default may have only some of the fields and so match several trials; the
+    first of them is taken. Clones are left out, as they were not trained in one go.
     """
     records = [one for one in records if one.params.start is None]
     best = _distinct(by_score(records))[:top]
@@ -39,7 +39,7 @@ def candidates(
 
 
 def _has(params: TrialParams, given: TrialParams) -> bool:
-    """Whether a trial has all the fields of a default; a default with no field left in its range matches none."""
+    """Whether a trial has all the fields of a default; an empty default matches only trials without fields."""
     known = bool(given.fields) or not params.fields
     return known and given.learner == params.learner and given.fields.items() <= params.fields.items()
 

@@ -27,7 +27,7 @@ def status_words(record: TrialRecord) -> str:
 def varying_axes(params: Sequence[TrialParams]) -> list[tuple[str, str]]:
     """Return the (learner, field) pairs whose value differs between some of `params`, in order of first appearance.
 
-    An absent field is a value of its own: a field of one learner differs from all trials of another.
+    An absent field counts as a value, so a field that only one learner has differs from trials of the others.
     """
     known = [_by_learner(one) for one in params]
     axes = dict.fromkeys(axis for one in known for axis in one)
@@ -35,7 +35,7 @@ def varying_axes(params: Sequence[TrialParams]) -> list[tuple[str, str]]:
 
 
 def _by_learner(params: TrialParams) -> dict[tuple[str, str], Any]:
-    """Fields under (learner, field); the start of a clone has no learner."""
+    """Return the fields by (learner, field); the start of a clone is under an empty learner."""
     fields = {(params.learner, name): value for name, value in params.fields.items()}
     return fields if params.start is None else fields | {("", START): params.start}
 
@@ -52,7 +52,7 @@ def differences(params: TrialParams, axes: Sequence[tuple[str, str]]) -> str:
 
 
 def rank(records: Sequence[TrialRecord]) -> list[LeaderboardRow]:
-    """Best first. Trials that cannot win, or have no score yet, come last and carry no rank."""
+    """Sort trials, the best first. Trials that cannot win, or have no score yet, come last and carry no rank."""
     axes = varying_axes([record.params for record in records])
     learners = len({record.learner for record in records}) > 1
 

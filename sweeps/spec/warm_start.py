@@ -1,8 +1,9 @@
 """A new sweep from an earlier one: its space, narrowed to where its good trials were, and its best trials first.
 
-The best quarter of a learner's trials counts as good. Two exact tests narrow an axis. If good trials begin later than
-the others, from either end (one-sided Kolmogorov-Smirnov), that end is cut off up to the largest distance, less a
-margin. If a choice has fewer good trials than its share (hypergeometric), it is dropped. The level of the tests is 0.1,
+The best quarter of a learner's trials counts as good. Two exact tests narrow an axis. If good trials
+keep away from one end of the range (one-sided Kolmogorov-Smirnov test against the others), that end is cut off up to
+the value where the distributions differ most, less a margin. If a choice has fewer good trials than its share
+(hypergeometric), it is dropped. The level of the tests is 0.1,
 so five trials cut nothing. Values of the first trials always stay. An axis without influence keeps its range, as it may
 have some on the new base.
 """
@@ -30,18 +31,18 @@ from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput, Sweep
 from trainables.options import limits
 
-FIRST = 4  # one of so many trials of the new sweep, shared by its learners, is one of the earlier sweep's best
-GOOD, LEAST_GOOD = 4, 3  # one trial in so many is good, and at least so many
-LUCK = 0.1  # lenient: a needless cut leaves what was good, a missing one costs trials
-MARGIN = 1 / 8  # of the range, beside the good: on two decades of learning rate a factor of 1.8, as between two widths
+FIRST = 4  # a quarter of the new trials, divided among the learners, repeat the best of the earlier sweep
+GOOD, LEAST_GOOD = 4, 3  # the best quarter of the trials counts as good, and at least three
+LUCK = 0.1  # not 0.05: a needless cut keeps the good values, a missing one wastes trials
+MARGIN = 1 / 8  # of the range, kept beside the good values: a factor of 1.8 if a range spans two decades
 
 
 def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
     """Return `sweep` with the narrowed spaces of the sweep in `run`, fitted to its base, and parameters to try first.
 
     The parameters are the best of each learner, finalists before others, learners in turn. A learner that the earlier
-    sweep did not have keeps its space, and an axis that `sweep` has fixed stays fixed. Raises BadInput if the earlier
-    sweep has nothing to offer, SpaceError if `fit` leaves nothing of an axis.
+    sweep did not have keeps its space, and an axis that `sweep` has fixed stays fixed. Raises BadInput if the
+    earlier sweep has no trial with a score, or another task, SpaceError if `fit` leaves nothing of an axis.
     """
     earlier = _earlier(sweep, run)
     count, first = max(1, sweep.num_samples // (FIRST * len(sweep.pairs))), []
@@ -191,7 +192,7 @@ class NarrowedAxis:
         assert isinstance(whole, FloatDistribution | IntDistribution)
         good, rest, kept = (np.array(values, float) for values in (self.good, self.rest, self.keep))
         ends = {1: whole.low, -1: whole.high}
-        for end in sorted(ends, key=lambda end: _lag(good, rest, end)[1]):  # the other end need not explain it again
+        for end in sorted(ends, key=lambda end: _lag(good, rest, end)[1]):  # cut trials count once
             place, luck = _lag(good, rest, end)
             if luck < LUCK:
                 rest = rest[end * rest > end * place]
@@ -205,7 +206,7 @@ class NarrowedAxis:
 
 
 def _lag(good: np.ndarray, rest: np.ndarray, end: int) -> tuple[float, float]:
-    """Return where good trials lag most behind the rest, from the low end (1) or the high one (-1), and the p-value."""
+    """Return where the good trials are most underrepresented, from the low (1) or high end (-1), and the p-value."""
     if not len(rest):
         return math.nan, 1.0
     test = ks_2samp(end * good, end * rest, alternative="less", method="exact")

@@ -1,9 +1,9 @@
 """The searcher: Tune asks it for configurations, and it tells Optuna how each trial really ended.
 
-Ray's own `OptunaSearch` says COMPLETE of stopped trials, leaves NaN trials RUNNING and fails on resume. Here the study
+Ray's own `OptunaSearch` calls stopped trials COMPLETE, leaves NaN trials RUNNING and fails on resume. Here the study
 in the database is the only state. The user attribute `tune_trial_id` identifies a trial, so a resumed sweep goes on
-under the same Optuna numbers; `rounds` holds its rounds. Ended trials also have `ended`: finished, pruned, diverged,
-failed; or lost (with a driver) and refused (by the learner), whose place another trial takes: see `study.taken`.
+under the same Optuna numbers; `rounds` holds its rounds. Ended trials also have `ended`: finished, pruned, diverged or
+failed; lost, if the driver died; or refused by the learner. Another trial replaces those two (`study.taken`).
 
 Tune calls (read in `tune_controller.py` of 2.60): `suggest` once per trial; `on_trial_result` for each result that
 does not stop its trial; `on_trial_complete` with the last result where ASHA or the last round stopped it, without
@@ -205,7 +205,8 @@ class OptunaSearcher(Searcher):
             sampler=RandomSampler(),
         )
         trials = study.get_trials(deepcopy=False)
-        # A generator's state is not stored; the count makes a resumed one new, and a repeated resume the same.
+        # The random generator's state is not stored. With the number of trials in its seed, a resumed search draws new
+        # numbers, and resuming twice from the same state draws the same ones.
         study.sampler = sampler_of(self._settings.sampler, self._settings.seed + len(trials))
         if not trials:
             for axes in self._settings.queue:
@@ -220,7 +221,7 @@ class OptunaSearcher(Searcher):
     def _report(self, live: _Live, result: Mapping[str, Any]) -> None:
         """Keep a round in the database for the next driver, and report its score to Optuna as an intermediate value.
 
-        Optuna takes the first value where a restored trial repeats rounds, and none with several objectives.
+        If a restored trial repeats a round, Optuna keeps the first value. With several objectives it accepts none.
         """
         if TRAINING_ITERATION not in result:
             return

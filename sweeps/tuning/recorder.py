@@ -33,7 +33,7 @@ from trainables.runtime.trial import ADAPTER_FOLDER
 HASHES = "hashes.yaml"
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
 KEEP_LAST = 2  # checkpoints of a trial: the newest may be half-written
-SNAPSHOT_LAG_S = 60.0  # longer than the newest snapshot can lag behind: what it names must still be there
+SNAPSHOT_LAG_S = 60.0  # no snapshot is older; until then it may name a checkpoint, which must exist
 
 
 class Recorder(Callback):
@@ -46,12 +46,12 @@ class Recorder(Callback):
         keys = {pair.learner.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
         self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
         self._written = 0.0
-        self._ended: deque[tuple[float, Any]] = deque()  # when, and which trial, whose checkpoints are to be tidied
+        self._ended: deque[tuple[float, Any]] = deque()  # (time, trial) of trials with surplus checkpoints
         self.finals: list[Final] = []
         self.clusters: Sequence[str] = ()
         self.trivial: Mapping[str, float] = {}  # scores of trivial strategies on the test split
         self.lost: Mapping[str, str] = {}  # finalist without a score -> why
-        restore_folder(folder / BEST)  # where an earlier driver was killed
+        restore_folder(folder / BEST)  # an earlier driver may have been killed while it replaced the folder
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
@@ -142,7 +142,7 @@ class Recorder(Callback):
         return winner(list(self.records.values()), self.finals)
 
     def keep_best(self, trials: list[Any]) -> None:
-        """Copy the best trial's best checkpoint's adapter to `best/`."""
+        """Copy the adapter in the best checkpoint of the best trial to `best/`."""
         best = self.best()
         trial = next((t for t in trials if best and t.trial_id == best.trial_id), None)
         if trial and (checkpoint := best_checkpoint(trial)):
@@ -195,7 +195,7 @@ class Recorder(Callback):
 
         `checkpoints` are by trial id, `lost` says why others are missing, `asked` is the test split, and `trivial` has
         the scores of trivial strategies on it. From here on `best/` has an adapter whose test score was measured.
-        Without a checkpoint no finalist finished, and the untouched base alone is none.
+        If there are no checkpoints, no finalist finished; the untouched base does not count as one.
         """
         self.trivial, self.lost = trivial, lost
         replace_file(self.folder / BESIDE, yaml.safe_dump({"trivial": dict(trivial), "lost": dict(lost)}).encode())

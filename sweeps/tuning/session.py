@@ -81,7 +81,7 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
         if based := [pair for pair in sweep.pairs if pair.learner.needs_base]:
             from trainables.models.loading import base_sizes, check_base
 
-            for base in {pair.base for pair in based}:  # may ask the hub
+            for base in {pair.base for pair in based}:  # may send a request to the Hugging Face hub
                 check_base(base)
         for pair in based:
             adapter = pair.learner.adapter()
@@ -89,7 +89,7 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
                 base_sizes(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
         unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
         team_of(sweep)  # refuses several processes for learners that train in one
-    except ValueError as error:  # tasks and bases know nothing of sweeps; their messages are one line, too
+    except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too
         raise BadInput(str(error)) from error
     remarks = []
     for finding in (found for task in sweep.tasks() for found in inspect(task, smallest_difference)):
@@ -102,8 +102,8 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
 def choose_folder(sweep: Sweep, options: RunOptions) -> tuple[Path, Sweep, Mirror | None]:
     """Return the sweep's folder, the sweep under its final name, and the mirror of the folder if there is one.
 
-    --name must be free; without it, the first free name of NAME, NAME-2, NAME-3 is taken. --resume takes --name or
-    the latest, from the mirror if it is not here. Raises BadInput.
+    --name must be free; without it, the first free name of NAME, NAME-2, NAME-3 is taken. --resume continues
+    --name or the latest; a folder that is not on this machine is copied from the mirror. Raises BadInput.
     """
     if options.mirror and options.resume:
         bring(options.mirror, options.storage_path / (options.name or sweep.name))
@@ -150,7 +150,7 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -> tuple[Sweep, Capacity]:
-    """Connect to Ray until `cleanup`. Return the sweep with the GPUs that its trials get, and the cluster's capacity.
+    """Connect to Ray; `cleanup` disconnects. Return the sweep with its trials' GPUs, and the cluster's capacity.
 
     Raises BadInput if no cluster answers, or if it has no room for a trial.
     """

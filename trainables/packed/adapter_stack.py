@@ -48,10 +48,10 @@ class AdapterStack:
 
     def __init__(self, base: Base, seats: int, max_rank: int, max_prompt: int) -> None:
         self.base, self.seats, self.max_prompt = base, seats, max_prompt
-        self.max_rank = 2 if max_rank == 1 else max_rank  # BLAS computes a lone column differently
+        self.max_rank = 2 if max_rank == 1 else max_rank  # BLAS rounds products with a single column differently
         dtype = torch.promote_types(base.dtype, torch.float32)  # as PEFT keeps adapters of a 16-bit base
         self.values = torch.zeros(seats + 1, 0, dtype=dtype, device=base.device)
-        self.companions: dict[str, Tensor] = {}  # buffers of the same shape that grow too, such as moments
+        self.companions: dict[str, Tensor] = {}  # buffers that keep the shape of `values`, such as moments
         self.parts: dict[str, ParameterSlice] = {}
         self.leaves: dict[str, Tensor] = {}
         self._scale_S = torch.zeros(seats + 1, dtype=dtype, device=base.device)
@@ -63,7 +63,7 @@ class AdapterStack:
             self._grow({"prompt": (max_prompt, base.hidden_size)})
 
     def adapt(self, modules: Mapping[str, tuple[int, int]]) -> None:
-        """Add parameters and hooks for these modules, name -> (in, out), as far as they have none."""
+        """Add parameters and hooks for these modules, name -> (in, out), unless they have them already."""
         model = dict(self.base.model.named_modules())
         new = {name: sizes for name, sizes in modules.items() if f"{name}.A" not in self.parts}
         shapes: dict[str, tuple[int, ...]] = {}
@@ -126,7 +126,7 @@ class AdapterStack:
                 return None
             a_G = self.leaves[f"{name}.A"].index_select(0, self._lanes)  # (G, r, in)
             b_G = self.leaves[f"{name}.B"].index_select(0, self._lanes)  # (G, out, r)
-            x = inputs[0].to(a_G.dtype).reshape(len(a_G), -1, a_G.shape[2])  # some modules see rows and tokens as one
+            x = inputs[0].to(a_G.dtype).reshape(len(a_G), -1, a_G.shape[2])  # some get (rows * tokens, in)
             if self._drop is not None:
                 x = x * keep_mask(self._drop.key_R, self._drop.rate_R, number, x)
             return with_lora_update(output, x, a_G, b_G, self._scale_G_1_1)

@@ -28,14 +28,15 @@ from trainables.training.sequence_packing import check_packed_rows
 class BatchExecutor:
     """Answers requests on stacked adapters, in batches of `lanes` rows; decodes `decode_lanes` prompts at a time.
 
-    `decode_lanes` None means 128 on a CPU, whose caches hold no more, and 1024 on a GPU, where a token of many rows
-    takes as many kernel launches as a token of one.
+    `decode_lanes` None means 128 on a CPU, whose caches hold no more, and 1024 on a GPU, where a decoding step
+    needs as many kernel launches for many rows as for one.
     """
 
     def __init__(self, stack: AdapterStack, optimizer: StackedAdamW, lanes: int, decode_lanes: int | None) -> None:
         self.stack, self.optimizer = stack, optimizer
-        # Where the size of a matrix product changes a row's bits, every batch is filled up to `lanes` rows: a GPU picks
-        # its kernels by shape, as some CPUs do. A GPU decodes without that: only a near-tie of two tokens could change.
+        # A GPU, and some CPUs, choose a kernel by the shape of a product, so the number of rows may change a row's last
+        # bits. There, every batch is filled up to `lanes` rows. A GPU does not fill up batches for decoding: other last
+        # bits change a completion only where two tokens are almost equally likely.
         on_cpu = stack.base.device.type == "cpu"
         self.full = not (on_cpu and rows_are_independent(stack))
         self.full_decoding = self.full and on_cpu
@@ -43,14 +44,14 @@ class BatchExecutor:
         self.lanes, self.decode_lanes, self.halvings = lanes, decode_lanes or (128 if on_cpu else 1024), 0
         self._base_answers: dict[Any, Any] = {}  # prompt or row -> the untouched base's answer
         self.meter = TimeMeter(stack.base.device)
-        self._nonfinite: set[int] = set()  # slots whose gradient was not finite and was cleared before their own step
+        self._nonfinite: set[int] = set()  # slots whose non-finite gradient was cleared at another slot's step
 
     def open(self, slot: int) -> None:
-        """Forget what is known of a slot, as a new trial takes it."""
+        """Forget whether a slot's gradient was finite, because a new trial takes the slot."""
         self._nonfinite.discard(slot)
 
     def choose(self, requests: Mapping[str, TrainRequest]) -> dict[str, TrainRequest]:
-        """Choose the next requests, by trial id: the oldest, and those of its size that fit beside it."""
+        """Choose the next requests, by trial id: the oldest, and others of its size while the batch has room."""
         chosen: dict[str, TrainRequest] = {}
         size, used = next(iter(requests.values())).size, 0
         for trial_id, request in requests.items():
@@ -140,8 +141,8 @@ class BatchExecutor:
         return [found[i] for i in range(len(rows))]
 
     def logprob_lists(self, requests: Sequence[LogprobRequest]) -> list[list[list[float]]]:
-        empty = self.stack.seats
         """Return, per request and row, the log-probabilities of the labels as floats."""
+        empty = self.stack.seats
         untouched = _requests_by_item(
             (i, row) for i, one in enumerate(requests) if one.slot == empty for row in one.rows
         )
@@ -161,7 +162,7 @@ class BatchExecutor:
         ]
 
     def _answer_once(self, items: Iterable[Any], answer: Callable[[list[Any]], list[Any]]) -> None:
-        """Cache the base's answers to those of these distinct items that have none yet."""
+        """Compute and cache the base's answers to the items that are not cached; `items` are distinct."""
         new = [item for item in items if item not in self._base_answers]
         self._base_answers |= zip(new, answer(new) if new else [], strict=True)
 

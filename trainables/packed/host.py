@@ -35,8 +35,8 @@ Answers = TypeVar("Answers")
 class Host:
     """Call `open`, then `round` and `evaluate` any number of times, `state` or `load` between rounds, and `close`.
 
-    `open` and `close` are idempotent. `run` works for many trials together; a caller with a loop of its own uses its
-    parts, `start` and `tick`.
+    `open` starts an open trial again, and `close` ignores unknown ids. `run` does the work of many trials together; a
+    caller with its own loop calls `start` and `tick` instead.
     """
 
     def __init__(self, base: Base, shape: Shape | None = None) -> None:
@@ -86,8 +86,9 @@ class Host:
         share of the host's time), `tokens_per_second` (tokens of the trained rows without padding, per such second),
         and after the first round `without_gradient`, the modules that no gradient reached, if any.
 
-        The time of a batch is divided among its trials by their tokens, padding included; that of an optimizer step
-        equally; that of a decoding step by the rows still decoding; a learner's own code is charged to its trial. So
+        The time of a batch is divided among its trials by their tokens, padding included. The time of an optimizer step
+        is divided equally, and that of a decoding step by the rows that still decode. A learner's own code counts for
+        its trial. So
         the seconds of all trials add up to the time that the host works.
         """
         return self.run({trial_id: "round"})[trial_id]
@@ -97,7 +98,7 @@ class Host:
         return self.run({trial_id: "evaluate"}, split)[trial_id]
 
     def run(self, work: Mapping[str, Work], split: Split = "search") -> dict[str, Any]:
-        """Run rounds and evaluations of many trials together; results by trial id. Raises the first fault of any."""
+        """Run rounds and evaluations of many trials together; results by trial id. Raises the first error."""
         results: dict[str, Any] = {}
         try:
             for trial_id, what in work.items():
@@ -232,7 +233,7 @@ class Host:
     def _retry_smaller(self, do: Callable[[], Answers], decoding: bool = False) -> Answers:
         """Call `do`, and after running out of memory again with half as many rows at a time, as often as allowed.
 
-        Every forward pass of the base is made through here. A failed call has changed nothing.
+        Every forward pass of the base is run by this method. A call that ran out of memory has changed nothing.
         """
         while True:
             try:

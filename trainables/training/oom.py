@@ -3,6 +3,9 @@
 A loss may mix the rows of a micro-batch in any way, so halving the batch and doubling accumulation would change it.
 Instead, log-probabilities are computed first, without a graph; the loss gives the gradient for each of them; and
 then part after part is run again with a graph (gradient caching: Gao et al. 2021, arXiv 2101.06983).
+
+The callers retry with fewer rows: `packed/host.py` and `packed/executor.py` for hosts, `standalone_answers.py` and
+`standalone.py` for a trial with a model of its own.
 """
 
 from __future__ import annotations

@@ -34,9 +34,9 @@ from trainables.training.standalone_answers import StandaloneAnswers
 class StandaloneLearner(StandaloneAnswers):
     """A `Learner`: AdamW on the parameters of `model` that require gradients.
 
-    `close` calls `on_close`, which restores a base that was modified. Dropout and noise depend on the trial's seed, the
-    step and the row, so that a resumed round equals the uninterrupted one, and a batch may be divided. `optim`: which
-    AdamW (`optimizers.py`).
+    `close` calls `remove_peft`, which restores a base that was modified. Dropout and noise depend on the trial's seed,
+    the step and the row, so a resumed round equals an uninterrupted one, and dividing a batch changes nothing.
+    `optim`: which AdamW (`optimizers.py`).
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class StandaloneLearner(StandaloneAnswers):
         return timed_round(result.with_metrics(metrics), time.perf_counter() - start)
 
     def evaluate(self, split: Split = "search") -> Evaluation:
-        """Let the learner score greedy completions by transformers' `generate`, and likelihoods."""
+        """Let the learner score greedy completions, made by transformers' `generate`, and likelihoods."""
         start = time.perf_counter()
         evaluation = run_queries(self.learner.evaluate(split), self._answer).with_metrics(self._halving_metrics())
         return timed_evaluation(evaluation, time.perf_counter() - start)
@@ -103,7 +103,7 @@ class StandaloneLearner(StandaloneAnswers):
         self.learner.load(kept["learner"])
 
     def save(self, folder: str) -> None:
-        """The model in transformers' format, or the adapter in PEFT's."""
+        """Write the model in transformers' format, or the adapter in PEFT's."""
         self.model.save_pretrained(folder)
 
     def close(self) -> None:

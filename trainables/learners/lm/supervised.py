@@ -29,7 +29,7 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
 
     mode: Literal["batched", "online"] = option(
         "batched", reserve=("online", "batched")
-    )  # online: a micro-batch is one new episode
+    )  # online: a micro-batch is one new example
     per_device_train_batch_size: int = option(8, reserve=True)  # rows in a micro-batch (batched)
     steps_per_round: int = 20  # optimizer steps between two evaluations
     schedule_rounds: int = 0  # rounds after which linear and cosine reach zero; 0: a sweep sets its number of rounds
@@ -53,21 +53,21 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
         return 1 if self.mode == "online" else self.per_device_train_batch_size
 
     def rows_per_batch(self) -> int:
-        """Return the most rows of a micro-batch, replay included."""
+        """Return the largest number of rows in a micro-batch, replay included."""
         return self.new_rows() + math.ceil(self.replay_ratio * self.new_rows())
 
     def rounds_per_pass(self, task: Task) -> int:
         return self.rounds_for(len(task.train()))
 
     def rounds_for(self, examples: int) -> int:
-        """Return the rounds that draw so many examples."""
+        """Return how many rounds draw so many examples."""
         return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
 
     def for_rounds(self, rounds: int) -> Self:
         return self if self.schedule_rounds else replace(self, schedule_rounds=rounds)
 
     def optimizer(self, prompt_learning_rate: float | None = None) -> Optimizer:
-        """Raise ValueError for a schedule without an end."""
+        """Return the settings of the optimizer. Raise ValueError for a schedule without an end."""
         if self.lr_scheduler_type != "constant" and not self.schedule_rounds:
             raise ValueError(
                 f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds is 0, which a sweep sets;"
@@ -134,7 +134,7 @@ class SupervisedLearner:
         return sum(sum(row.labels) for row in rows)
 
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
-        """Mean negative log-likelihood per label token of the micro-batch, in nats."""
+        """Return the mean negative log-likelihood per label token of the micro-batch, in nats."""
         total = sum(row.sum() for row in logprobs)
         return -total / sum(len(row) for row in logprobs)
 
