@@ -23,7 +23,7 @@ from tests.support.driving import environment, sweep_here
 from trainables.models.loading import load
 from trainables.packed.host import Host
 
-SCRIPT = Path(__file__).parents[1] / "chain_script.py"
+SCRIPT = Path(__file__).parents[1] / "support/chain_script.py"
 
 
 FLAGS = ["--set", "beta=0.2", "--learner", "dpo"]  # known to the second phase alone
