@@ -133,6 +133,8 @@ def imports(path: str, text: str) -> Iterator[Import]:
             parents = path.split("/")[: -node.level] if node.level else []
             stem = ".".join([*parents, *([node.module] if node.module else [])])
             names = [stem, *(f"{stem}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            names = [one.value for one in node.args[:1] if isinstance(one, ast.Constant) and isinstance(one.value, str)]
         else:
             continue
         for name in names:
@@ -149,6 +151,12 @@ def faults(root: Path) -> list[str]:
     found = {path: list(imports(path, text)) for path, text in texts.items()}
     broken = [fault for path, uses in found.items() for fault in _import_faults(path, uses)]
     broken += [fault for path, uses in found.items() for fault in _room_faults(path, uses, found)]
+    broken += [
+        f"{path}:{use.line}: imports {use.module}; a room's __init__ holds its docstring alone"
+        for path, uses in found.items()
+        if path.endswith("__init__.py") and path.count("/") > 1
+        for use in uses
+    ]
     broken += [fault for path in SMALL_FILES if path in found for fault in _weight_faults(path, found)]
     broken += [fault for path, text in texts.items() for fault in _function_faults(path, text)]
     return sorted(set(broken + _circles(found) + _script_faults(root)))
@@ -215,7 +223,7 @@ def _function_faults(path: str, text: str) -> Iterator[str]:
         if lines > MAX_FUNCTION_LINES:
             yield f"{path}:{node.lineno}: {node.name} has {lines} lines; {MAX_FUNCTION_LINES} fit a screen, split it"
         names = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-        count = len([name for name in names if name not in ("self", "cls")])
+        count = len([name for name in names if name not in ("self", "cls")]) + bool(node.args.kwarg)
         if count > MAX_PARAMETERS:
             yield f"{path}:{node.lineno}: {node.name} has {count} parameters; group them; {MAX_PARAMETERS} are enough"
 

@@ -184,6 +184,10 @@ class LearnerConfig(ABC):
         """The LoRA or soft prompt that is trained on the frozen base; None for other learners."""
         return None
 
+    def rows_per_batch(self) -> int:
+        """The most rows of a micro-batch, for which a host reserves lanes if the learner shares its base."""
+        return 1
+
     def for_rounds(self, rounds: int) -> Self:
         """Return the configuration for trials of so many rounds: a learning rate schedule ends with the last."""
         return self

@@ -15,7 +15,7 @@ import tyro
 from search_spaces.axis import SpaceError
 from search_spaces.models import fit
 from sweeps.cli.tyro_support import parse_with
-from sweeps.spec.config_fields import read_value
+from sweeps.spec.config_fields import fields_of, read_value
 from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput, Sweep
 from trainables.options import limits
@@ -77,7 +77,7 @@ def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = Non
     """
     _check_lists(argv)
     task = sweep.pairs[0].task
-    if hasattr(task, "data"):
+    if "data" in fields_of(task):
         argv = [f"--task.{one[2:]}" if one.partition("=")[0] == "--data" else one for one in argv]
     unprefixed = Annotated[Flags, tyro.conf.arg(name="")]
     plain = _as_in_script(phases or {sweep.name: sweep}) if {"-h", "--help"} & {*argv} else Flags()

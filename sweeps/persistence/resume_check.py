@@ -29,13 +29,25 @@ SHOWN, WIDTH = 4, 40  # differences in a message, and characters of each value
 
 def check_same(folder: Path, facts: dict[str, Any]) -> None:
     """Raise BadInput, with the differing flags, unless these are the facts of the sweep in the folder."""
-    changed = changes(Run.read(folder).facts, yaml.safe_load(yaml.safe_dump(facts)))
+    before, now = Run.read(folder).facts, yaml.safe_load(yaml.safe_dump(facts))
+    if _classes(before) != _classes(now) and _classes(before, names=True) == _classes(now, names=True):
+        raise BadInput(
+            f"--resume: {folder} was started at commit {before.get('commit') or 'unknown'}, whose files lay elsewhere,"
+            " and its snapshot names them; check out that commit to go on, or start a new sweep with --name"
+        )
+    changed = changes(before, now)
     if changed:
         more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise BadInput(
             f"--resume: {folder} was started otherwise: {'; '.join(changed[:SHOWN])}{more}; give the flags it had, or"
             " start a new sweep with --name"
         )
+
+
+def _classes(facts: Mapping[str, Any], names: bool = False) -> list[str]:
+    """Return the classes of a sweep's learners and tasks, with their modules or, for `names`, without."""
+    found = [pair[part]["class"] for pair in facts["sweep"]["pairs"] for part in ("learner", "task")]
+    return [one.rpartition(".")[2] for one in found] if names else found
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

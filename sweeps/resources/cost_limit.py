@@ -90,10 +90,7 @@ class CostLimit(tune.Callback):
     def _watch(self) -> None:
         """Update the sum and the price until `close`. An error must not end the thread."""
         while not self._over.wait(self._every_s):
-            try:
-                self._add()
-            except OSError as error:
-                logger.warning("what the sweep has cost cannot be written to %s (%s)", self._file, error)
+            self._add()
             try:
                 self._hourly = self._rate()
             except Exception as error:  # the pods cost something, whatever the API answers
@@ -104,8 +101,12 @@ class CostLimit(tune.Callback):
             now = time.monotonic()
             self.dollars += self._hourly * (now - self._at) / HOUR_S
             self._at = now
-            if self._file is not None:
+            if self._file is None:
+                return
+            try:
                 replace_file(self._file, f"{self.dollars:.6f}\n".encode())
+            except OSError as error:  # the sum is kept in memory and written with the next one
+                logger.warning("what the sweep has cost cannot be written to %s (%s)", self._file, error)
 
 
 def cost_limit_of(autoscaler: Mapping[str, Any] | None, limit: float | None) -> CostLimit | None:

@@ -38,11 +38,10 @@ def agreements(records: Sequence[TrialRecord], at: Sequence[int]) -> list[Agreem
     """
     found = []
     for early, late in pairwise(at):
-        pairs = [
-            (scores[early], scores[late])
-            for one in records
-            if {early, late} <= (scores := {row["round"]: row["score"] for row in one.history}).keys()
+        scored = [
+            {row["round"]: row["score"] for row in one.history if row.get("score") is not None} for one in records
         ]
+        pairs = [(scores[early], scores[late]) for scores in scored if {early, late} <= scores.keys()]
         if len(pairs) >= ENOUGH and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
             from scipy.stats import kendalltau  # 1 s to import
 

@@ -173,7 +173,7 @@ class Sweep:
 
 def data_fingerprint(task: Task) -> str:
     """Return 12 hex digits that change with any split's keys, prompts, answers or their order, or with what else
-    learners read of a training example (`Task.learned`)."""
+    learners read of a training example (`Task.extra_training_text`)."""
     digest = hashlib.sha256()
     for split in get_args(Split):
         rows = [(example.key, example.prompt, example.answer) for example in task.split(split)]

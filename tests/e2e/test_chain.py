@@ -18,14 +18,13 @@ from sweeps.cli.chain_runner import merge_winner, phase_budget
 from sweeps.cli.flags import read
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import BadInput
+from tests.support import chain_script
 from tests.support.chain_script import SWEEP, TASK
 from tests.support.driving import environment, sweep_here
 from trainables.models.loading import load
 from trainables.packed.host import Host
 
-SCRIPT = Path(__file__).parents[1] / "support/chain_script.py"
-
-
+SCRIPT = Path(chain_script.__file__)
 FLAGS = ["--set", "beta=0.2", "--learner", "dpo"]  # known to the second phase alone
 
 

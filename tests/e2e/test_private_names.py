@@ -21,7 +21,7 @@ from ray import cloudpickle, tune
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 
 from sweeps.persistence.snapshot import STATE, Snapshot
-from tests.sweeps.persistence.test_snapshot import Same
+from tests.support.same_searcher import Same
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("cluster", "search_spaces", "sweeps", "trainables")

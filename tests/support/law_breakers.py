@@ -46,6 +46,12 @@ PLANTED = {
         "from trainables.models import heavy",
         "trainables/checks imports trainables/models",
     ),
+    "it does so by name": (
+        "trainables/models/x.py",
+        "from importlib import import_module\nimport_module('trainables.packed.host')",
+        "x.py:2: trainables/models imports trainables/packed",
+    ),
+    "a room imports for all": ("trainables/models/__init__.py", "import json", "a room's __init__ holds its docstring"),
     "a room that nobody knows": ("sweeps/attic/x.py", "", "sweeps/attic is not among the rooms of sweeps"),
     "a long function": ("cluster/x.py", "def f():\n" + "    x = 1\n" * 60, "x.py:1: f has 61 lines"),
     "many parameters": ("cluster/x.py", "def f(a, b, c, d, *, e, g, h, i): ...", "x.py:1: f has 8 parameters"),

@@ -64,9 +64,10 @@ def untouched_scores(
     learner = pair.learner.build(base, pair.task, seed)
     if not isinstance(learner, Learner):
         return Host(base).evaluate_untouched(learner, split).flat()
-    evaluation = learner.evaluate(split)
-    learner.close()
-    return evaluation.flat()
+    try:
+        return learner.evaluate(split).flat()
+    finally:
+        learner.close()
 
 
 def _untouched_by(team: WorkerGroupShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
@@ -74,9 +75,10 @@ def _untouched_by(team: WorkerGroupShape, pair: Pair, seed: int, split: Split) -
     from trainables.runtime.worker_group import WorkerGroup
 
     learner = WorkerGroup(team, pair, seed)
-    evaluation = learner.evaluate(split)
-    learner.shut_down()
-    return evaluation.flat()
+    try:
+        return learner.evaluate(split).flat()
+    finally:  # else its processes and their devices would outlive this task
+        learner.shut_down()
 
 
 def tune_result(trained: RoundResult | None, evaluation: Evaluation | None) -> dict[str, Any]:
@@ -222,4 +224,3 @@ class Finalist(Trial):
         pair = self._resolve(job["params"])
         pair = replace(pair, task=cast(Task, TaskWithSearchSplit(pair.task, pair.task.test())))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)
-        self._seconds = 0.0  # which `save_checkpoint` writes

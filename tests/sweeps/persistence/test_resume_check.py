@@ -63,3 +63,12 @@ def test_another_base_or_task_is_told_wherever_it_stands():
     """The base of the second pair, as the first has none."""
     before, now = (facts_of("--base", base, script=arc.SWEEP) for base in ("builtin:tiny", "builtin:tiny:bf16"))
     assert "--base builtin:tiny -> builtin:tiny:bf16" in changes(before, now)
+
+
+def test_a_sweep_of_an_earlier_layout_of_the_files_is_refused_with_its_commit(tmp_path):
+    old = facts_of() | {"commit": "df134d1abcde"}
+    for pair in old["sweep"]["pairs"]:
+        pair["learner"]["class"] = pair["learner"]["class"].replace("learners.lm.", "learners.")
+    create(tmp_path / "arena", old)
+    with pytest.raises(BadInput, match=r"at commit df134d1abcde, whose files lay elsewhere.*check out that"):
+        check_same(tmp_path / "arena", facts_of())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 from ray.tune.experiment import Experiment
-from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
+from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 
 from sweeps.persistence.snapshot import Snapshot
+from tests.support.same_searcher import Same
 from trainables.runtime.trial import Trial
 
 
@@ -35,20 +35,6 @@ def test_a_torn_snapshot_is_replaced_by_the_last_whole_one(tmp_path):
     left = {file.name: file.read_text() for file in folder.glob("*.*")}
     assert left == {"experiment_state-1.json": '{"runner_data": {"n": 2}}', "searcher-state-1.pkl": "searcher"}
     assert (folder / "trial").is_dir()
-
-
-class Same(Searcher):
-    def suggest(self, trial_id):
-        return {"quality": 0.5}
-
-    def on_trial_complete(self, trial_id, result=None, error=False):
-        pass
-
-    def save(self, checkpoint_path):
-        Path(checkpoint_path).touch()
-
-    def restore(self, checkpoint_path):
-        pass
 
 
 def test_as_many_trials_at_once_as_a_resumed_sweep_may_have(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +89,17 @@ def test_prices_are_asked_for_although_a_disk_was_full(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         costs.keep_in(missing / "dollars.txt")
         assert comes_true(lambda: "cannot be written" in caplog.text)
+    assert costs.may_start(), "Tune asks in the middle of a search"
     missing.mkdir()
     prices[0] = 3600.0
     assert comes_true(lambda: costs.dollars > 0.1)
+    costs.close()
+    shutil.rmtree(missing)
+    costs.close()  # at the very end, too
+
+
+def test_a_limit_holds_although_nothing_can_be_written(tmp_path):
+    costs = CostLimit(lambda: 3600.0, limit=0.05, every_s=0.02)
+    costs.keep_in(tmp_path / "gone" / "dollars.txt")
+    assert comes_true(lambda: costs.may_start() is False)
     costs.close()

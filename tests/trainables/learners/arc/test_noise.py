@@ -1,6 +1,6 @@
 """The leak test: test outputs replaced by noise of another shape change nothing that is trained, said or sized.
 
-Tasks that keep their size, of `efe` and `lora_ttt`, are in `test_efe.py` and `test_lora_ttt.py`.
+Tasks that keep their size, of `efe` and `lora_ttt`, are in `efe/test_learner.py` and `lora_ttt/test_learner.py`.
 """
 
 from __future__ import annotations
