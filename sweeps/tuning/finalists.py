@@ -45,7 +45,7 @@ def confirm(
     ended = [trial for trial in trials if trial.status == "ERROR" or "score" in trial.last_result]
     if len(ended) < SEEDS * len(chosen):  # Tune says "TERMINATED" of trials that Ctrl-C ended, too
         return None
-    finals, checkpoints, lost = _by_candidate(trials, chosen)
+    finals, checkpoints, lost = group_by_candidate(trials, chosen)
     before = measured(untouched, WAIT_FOR_HOST_S) if untouched is not None else {}
     return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], checkpoints, lost
 
@@ -88,7 +88,7 @@ def _train_again(
     return analysis.trials
 
 
-def _by_candidate(
+def group_by_candidate(
     trials: Sequence[Any], chosen: Sequence[Candidate]
 ) -> tuple[list[Final], dict[str, tune.Checkpoint], dict[str, str]]:
     """Group Tune's trials by candidate. A candidate that failed or diverged with one seed is lost."""
@@ -119,7 +119,7 @@ def _fault(trial: Any) -> str:
 def _final(name: str, results: Sequence[Any], candidate: Candidate | None = None) -> Final:
     """Return a finalist with its scores per seed and question; without a candidate it is the untouched base."""
     scores = np.array([result["items"] for result in results])
-    completions = tuple(result["completions"] for result in results if "completions" in result)
+    completions = tuple(tuple(result["completions"]) for result in results if result.get("completions"))
     if candidate is None:
         return Final(name, None, scores, completions=completions)
     return Final(name, candidate.searched, scores, candidate.trial_id, candidate.rounds, completions)

@@ -38,7 +38,7 @@ class JudgeOptions:
     """The flags of `espalier judge`."""
 
     judge: tuple[str, ...] = (LIKELIHOOD,)  # likelihood, or the address of an OpenAI-compatible endpoint, or several
-    model: tuple[str, ...] = ()  # the model at each endpoint, in the order of --judge
+    model: tuple[str, ...] = ()  # the model at each endpoint; --judge has the same order
     trials: tuple[str, ...] = ("best", "untouched")  # best, untouched (the base), or a finalist's number or id
     base: str | None = None  # the model whose likelihoods the likelihood judge compares; none: the sweep's own base
     margin: float = 0.05  # nats per token; the likelihood judge calls a smaller difference a tie

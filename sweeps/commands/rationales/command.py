@@ -41,7 +41,7 @@ class RationaleOptions:
     price_out: float | None = None  # dollars per million tokens of answers
     max_cost: float | None = None  # the most that may be spent, in dollars
     base: str | None = None  # the model that answers instead of a teacher
-    adapter: Path | None = None  # the folder of an adapter on --base
+    adapter: Path | None = None  # the folder of an adapter; --base is the model below it
     instruct: bool | None = None  # whether prompts tell the base to reason; none: only without an adapter
     batch_size: int = 16  # questions in a batch of the base
     samples: int = 4  # answers to a question, at most

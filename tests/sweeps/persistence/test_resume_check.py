@@ -70,7 +70,5 @@ def test_a_sweep_of_an_earlier_layout_of_the_files_is_refused_with_its_commit(tm
     for pair in old["sweep"]["pairs"]:
         pair["learner"]["class"] = pair["learner"]["class"].replace("learners.lm.", "learners.")
     create(tmp_path / "arena", old)
-    with pytest.raises(
-        BadInput, match=r"at commit df134d1abcde, whose files lay elsewhere.*check out that"
-    ):
+    with pytest.raises(BadInput, match=r"at commit df134d1abcde, whose files lay elsewhere.*check out that"):
         check_same(tmp_path / "arena", facts_of())
