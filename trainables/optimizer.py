@@ -14,21 +14,33 @@ from trainables.options import option
 
 
 @dataclass(frozen=True)
-class AdamWConfig:
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with clipping by the global norm."""
+class StepConfig:
+    """The size of an AdamW step (Loshchilov and Hutter 2019, arXiv 1711.05101), clipped by the global norm."""
 
     learning_rate: float = option(3e-3, limit="learning_rate")  # the step size; a sweep's first axis
     weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
-    adam_beta1: float = 0.9  # share of the mean gradient that AdamW keeps at a step, in [0, 1)
-    adam_beta2: float = 0.999  # share of the mean squared gradient; 0.99 and less forget early steps in short runs
-    adam_epsilon: float = 1e-8  # beside the root of that mean: where gradients are smaller, steps are
     max_grad_norm: float = 1.0  # clipping of the global norm
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the value and its bound."""
+        """Raise ValueError naming the value and its bound."""
         for name in ("learning_rate", "weight_decay"):
             if not (0 <= getattr(self, name) < math.inf):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number >= 0")
+        if self.max_grad_norm <= 0:
+            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
+
+
+@dataclass(frozen=True)
+class AdamWConfig(StepConfig):
+    """AdamW with its moments' settings."""
+
+    adam_beta1: float = 0.9  # share of the mean gradient that AdamW keeps at a step, in [0, 1)
+    adam_beta2: float = 0.999  # share of the mean squared gradient; 0.99 and less forget early steps in short runs
+    adam_epsilon: float = 1e-8  # beside the root of that mean: where gradients are smaller, steps are
+
+    def __post_init__(self) -> None:
+        """Raise ValueError naming the value and its bound."""
+        super().__post_init__()
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; a share that is kept must be in [0, 1)")
@@ -36,8 +48,6 @@ class AdamWConfig:
             raise ValueError(
                 f"adam_epsilon is {self.adam_epsilon}; it must be finite and at least 1e-30: much less is 0 in float32"
             )
-        if self.max_grad_norm <= 0:
-            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
 
 
 @dataclass(frozen=True)

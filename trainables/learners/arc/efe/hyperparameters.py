@@ -8,6 +8,7 @@ from typing import Literal
 
 from trainables.core import LearnerConfig
 from trainables.learners.arc.efe.memory import Memory
+from trainables.optimizer import StepConfig
 from trainables.options import option
 
 GROUPS = ("backward", "encoder", "preference", "base")
@@ -15,18 +16,16 @@ TERMS = ("risk", "ambiguity", "step", "bidirectional", "anchor", "alignment", "r
 
 
 @dataclass(frozen=True)
-class EfeHyperparameters(LearnerConfig):
-    learning_rate: float = 4e-3  # AdamW step size of the forward model
+class EfeHyperparameters(StepConfig, LearnerConfig):
+    learning_rate: float = 4e-3  # AdamW step size of the forward model; each part is clipped by itself
     backward_multiplier: float = 1.0  # of the learning rate, for the backward model
     encoder_multiplier: float = 1.0  # for the encoder of demonstrations
     preference_multiplier: float = 1.0  # for the preference
-    weight_decay: float = 0.0  # decoupled, per step and unit of learning rate
     hidden_size: int = option(48, shapes_weights=True)  # numbers a cell holds
     horizon: int = 8  # recurrent steps from input to outcome
     per_device_train_batch_size: int = 8  # grids in an AdamW step: all demonstrations equally often, augmented anew
     steps_per_round: int = 32  # AdamW steps per ARC task in a round
     ema_decay: float = 0.95  # decay of the averaged weights, which give the answers; 0: the last weights
-    max_grad_norm: float = 1.0  # clipping of the gradient's norm, separately for each part of each network
     dihedral: bool = True  # train on, and vote over, the eight turns and mirrors of every grid
     permute_colours: bool = False  # rename the colours that are not in every demonstration, anew in every step
 
@@ -39,35 +38,31 @@ class EfeHyperparameters(LearnerConfig):
     alignment: float = 0.0  # the context against the base's features
     reversibility: float = 0.0  # error of the backward model when it starts from the outcome
 
-    features: bool = option(
-        False, shapes_weights=True
-    )  # the encoder reads the frozen base's features of the demonstrations (no gain was measured)
-    base_r: int = option(
-        0, shapes_weights=True
-    )  # LoRA rank on that base, trained through those features; 0: the base stays frozen
+    # the encoder reads the frozen base's features of the demonstrations (no gain was measured)
+    features: bool = option(False, shapes_weights=True)
+    # LoRA rank on that base, trained through those features; 0: the base stays frozen
+    base_r: int = option(0, shapes_weights=True)
     base_multiplier: float = 0.1  # of the learning rate, for that adapter
     size_head: bool = False  # a trained head chooses the output's size where lenses disagree; False: the best lens
-    memory_capacity: int = option(
-        0, shapes_weights=True
-    )  # solved tasks in memory; 0: no memory and no probes, a third of the cost (no sure gain)
+    # solved tasks in memory; 0: no memory and no probes, a third of the cost (no sure gain)
+    memory_capacity: int = option(0, shapes_weights=True)
     memory_k: int = 1  # solved tasks whose weights are averaged into a warm start
     memory_similarity: float = 0.5  # cosine above which a solved task is a match
     eviction: Literal["oldest", "least_used"] = "oldest"
     success_threshold: float = 1.0  # share of a held-out demonstration's views to solve before a task is remembered
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         least = {"hidden_size": 1, "horizon": 1, "per_device_train_batch_size": 1, "steps_per_round": 1, "memory_k": 1}
         for field, bound in (least | {"memory_capacity": 0, "base_r": 0}).items():
             if getattr(self, field) < bound:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must be at least {bound}")
-        rates = ("learning_rate", "weight_decay", *(f"{part}_multiplier" for part in GROUPS), *TERMS)
+        rates = (*(f"{part}_multiplier" for part in GROUPS), *TERMS)
         for field in rates:
             if not 0 <= getattr(self, field) < math.inf:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must be a finite number >= 0")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
-        if self.max_grad_norm <= 0:
-            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; it must be above 0 (float('inf') does not clip)")
         if not 0 < self.success_threshold <= 1:
             raise ValueError(f"success_threshold is {self.success_threshold}; a share above 0, at most 1, is needed")
         self.memory()
