@@ -34,7 +34,7 @@ import numpy as np
 import tyro
 
 from sweeps.results.statistics import wilson
-from trainables.core import Example, Split
+from trainables.core import Example, Split, TaskWithSearchSplit
 from trainables.learners.arc.canvas import canvas
 from trainables.learners.arc.efe.learner import EfeConfig
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
@@ -65,37 +65,21 @@ class LearnerAnswers:
     cpu: float
 
 
-class Chosen:
-    """An ArcTask whose search split is these examples, so that a learner trains on them and answers them.
+def answers(
+    examples: Sequence[Example], config: Any, task: ArcTask, rounds: int, seed: int, base: str
+) -> LearnerAnswers:
+    """Train a learner for so many rounds and return its answers; runs in a process of its own.
 
     A finalist's test split is answered in the same way, by fresh networks. Only efe's memory differs: it is empty here
     at first, and holds the solved tasks of the search split for a finalist.
     """
-
-    def __init__(self, task: ArcTask, examples: Sequence[Example]) -> None:
-        self._task, self._examples = task, examples
-
-    def search(self) -> Sequence[Example]:
-        return self._examples
-
-    def split(self, name: Split) -> Sequence[Example]:
-        return self._examples if name == "search" else self._task.split(name)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-
-def answers(
-    examples: Sequence[Example], config: Any, task: ArcTask, rounds: int, seed: int, base: str
-) -> LearnerAnswers:
-    """Train a learner for so many rounds and return its answers; runs in a process of its own."""
     import torch
 
     from trainables.models.loading import load
 
     torch.set_num_threads(1)
     start = time.process_time()
-    learner = config.build(load(base) if config.needs_base else None, Chosen(task, examples), seed)
+    learner = config.build(load(base) if config.needs_base else None, TaskWithSearchSplit(task, examples), seed)
     for _ in range(rounds):
         learner.round()
     evaluation = learner.evaluate()

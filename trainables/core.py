@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from trainables.optimizer import Optimizer
 
@@ -204,6 +204,28 @@ class LearnerConfig(ABC):
     def reports_forgetting(self) -> bool:
         """Whether its rounds report `out_of_domain`: the score on questions of another kind than it trains on."""
         return False
+
+
+class TaskWithSearchSplit:
+    """A task with other examples as its search split, as some learners train on the demonstrations of its questions."""
+
+    def __init__(self, task: Task, examples: Sequence[Example]) -> None:
+        self._task, self._examples = task, examples
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # so that it can be pickled
+            raise AttributeError(name)
+        return getattr(self._task, name)
+
+    def search(self) -> Sequence[Example]:
+        return self._examples
+
+    def split(self, name: Split) -> Sequence[Example]:
+        return Task.split(cast(Task, self), name)
+
+    def baselines(self) -> Mapping[str, float]:
+        """Compute the task's baselines on these examples."""
+        return type(self._task).baselines(cast(Task, self))
 
 
 @dataclass(frozen=True)

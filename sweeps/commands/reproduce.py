@@ -16,9 +16,9 @@ from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
-from trainables.core import Example, Task
+from trainables.core import Example, Task, TaskWithSearchSplit
 from trainables.packed.specs import Shape
-from trainables.runtime.trial import TaskWithSearchSplit, load_start_state, open_learner
+from trainables.runtime.trial import load_start_state, open_learner
 
 
 def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:

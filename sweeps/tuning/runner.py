@@ -32,11 +32,11 @@ from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import SweepStopper, scheduler_of
-from trainables.core import Task
+from trainables.core import Task, TaskWithSearchSplit
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
-from trainables.runtime.trial import Hosts, TaskWithSearchSplit, Trial
+from trainables.runtime.trial import Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ray import tune
 
-from trainables.core import START, Evaluation, Example, Learner, Pair, RoundResult, Split, Task
+from trainables.core import START, Evaluation, Learner, Pair, RoundResult, Split, Task, TaskWithSearchSplit
 from trainables.packed.specs import Shape, WorkerGroupShape
 from trainables.runtime.open_learner import open_in_process
 
@@ -178,28 +178,6 @@ def load_start_state(learner: Learner, file: Path) -> int:
     """Load the state from which a clone starts; return how many rounds it has been trained."""
     learner.load(file.read_bytes())
     return int(file.stem.rpartition("-")[2])
-
-
-class TaskWithSearchSplit:
-    """A task with other examples as its search split, as some learners train on the demonstrations of its questions."""
-
-    def __init__(self, task: Task, examples: Sequence[Example]) -> None:
-        self._task, self._examples = task, examples
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # so that it can be pickled
-            raise AttributeError(name)
-        return getattr(self._task, name)
-
-    def search(self) -> Sequence[Example]:
-        return self._examples
-
-    def split(self, name: Split) -> Sequence[Example]:
-        return Task.split(cast(Task, self), name)
-
-    def baselines(self) -> Mapping[str, float]:
-        """Compute the task's baselines on these examples."""
-        return type(self._task).baselines(cast(Task, self))
 
 
 class Finalist(Trial):

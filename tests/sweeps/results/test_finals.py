@@ -13,10 +13,10 @@ from sweeps.results.records import UNTOUCHED, Final, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import items
-from trainables.core import Pair
+from trainables.core import Pair, TaskWithSearchSplit
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.lm.lora import LoraConfig
-from trainables.runtime.trial import Finalist, TaskWithSearchSplit, open_learner, untouched_scores
+from trainables.runtime.trial import Finalist, open_learner, untouched_scores
 from trainables.tasks.arc.task import ArcTask
 from trainables.tasks.arena.task import ArenaTask, baselines
 

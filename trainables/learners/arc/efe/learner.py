@@ -45,8 +45,8 @@ class EfeLearner:
 
     def __init__(self, config: EfeConfig, base: Base, task: Task, seed: int) -> None:
         self._config, self._base, self._task, self._seed = config, base, task, seed
-        self._agent = Agent(config, base, task.search(), seed, config.memory())
-        check_any(self._agent.batches, config.name)
+        self.agent = Agent(config, base, task.search(), seed, config.memory())
+        check_any(self.agent.batches, config.name)
         self._rounds = 0
 
     def round(self) -> RoundResult:
@@ -57,7 +57,7 @@ class EfeLearner:
         counts the retrievals after which the probe succeeds and the cold network's probe, with the same seed, does not.
         """
         self._rounds += 1
-        return self._agent.round()
+        return self.agent.round()
 
     def completions(self, split: Split = "search") -> list[str]:
         return self._agent_for(split).answers()[0]
@@ -70,29 +70,29 @@ class EfeLearner:
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
-        torch.save({"rounds": self._rounds, "agent": self._agent.state()}, buffer)
+        torch.save({"rounds": self._rounds, "agent": self.agent.state()}, buffer)
         return buffer.getvalue()
 
     def load(self, state: bytes) -> None:
         held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
-        self._agent.load(held["agent"])
+        self.agent.load(held["agent"])
         self._rounds = held["rounds"]
 
     def save(self, folder: str) -> None:
         """Write `efe.safetensors`: the averaged weights that answer, `<ARC task>.<parameter>`."""
-        save_file(self._agent.weights(), Path(folder) / "efe.safetensors")
+        save_file(self.agent.weights(), Path(folder) / "efe.safetensors")
 
     def close(self) -> None:
-        del self._agent  # with its copy of the base, if it has one
+        del self.agent  # with its copy of the base, if it has one
 
     def _agent_for(self, split: Split) -> Agent:
         """Return the agent; for another split than search a new one, trained for as many rounds, with a copy of the
         memory."""
         if split == "search":
-            return self._agent
+            return self.agent
         memory = self._config.memory()
-        if memory is not None and self._agent.memory is not None:
-            memory.load(self._agent.memory.state())
+        if memory is not None and self.agent.memory is not None:
+            memory.load(self.agent.memory.state())
         agent = Agent(self._config, self._base, self._task.split(split), self._seed, memory)
         for _ in range(self._rounds if agent.batches else 0):  # no task has a canvas: nothing to train
             agent.round()

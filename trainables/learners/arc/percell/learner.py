@@ -52,13 +52,13 @@ class PercellLearner:
         self._config, self._task, self._seed = config, task, seed
         self._canvases = canvases_of(task.search())
         check_any(self._canvases, config.name)
-        self._batches = open_batches(self._canvases, config, seed)
+        self.batches = open_batches(self._canvases, config, seed)
         self._rounds = 0
 
     def round(self) -> RoundResult:
         """Train every network. `loss` is in nats per cell, the mean over tasks and steps, NaN if one is NaN;
         `trainable_parameters` is per network."""
-        losses = [batch.train(self._config.steps_per_round) for batch in self._batches.values()]
+        losses = [batch.train(self._config.steps_per_round) for batch in self.batches.values()]
         self._rounds += 1
         loss = float(np.mean(np.concatenate(losses)))
         return RoundResult(loss, parameter_count(self._config.hidden_size))
@@ -67,7 +67,7 @@ class PercellLearner:
         """Return a submission per ARC task: for the search split as trained so far, for another split with new networks
         that are trained for as many steps on their own demonstrations."""
         examples = self._task.split(split)
-        batches = self._batches
+        batches = self.batches
         if split != "search":
             batches = open_batches(canvases_of(examples), self._config, self._seed)
             for batch in batches.values():
@@ -79,29 +79,29 @@ class PercellLearner:
 
     def state(self) -> bytes:
         buffer = io.BytesIO()
-        torch.save({"rounds": self._rounds, "batches": {k: b.state() for k, b in self._batches.items()}}, buffer)
+        torch.save({"rounds": self._rounds, "batches": {k: b.state() for k, b in self.batches.items()}}, buffer)
         return buffer.getvalue()
 
     def load(self, state: bytes) -> None:
         held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
         check_same((key for keys in held["batches"] for key in keys), self._canvases)
         # Keep the batches of the checkpoint: a GPU trains more tasks together than a CPU.
-        self._batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}
-        for keys, batch in self._batches.items():
+        self.batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}
+        for keys, batch in self.batches.items():
             batch.load(held["batches"][keys])
         self._rounds = held["rounds"]
 
     def save(self, folder: str) -> None:
         """Write `percell.safetensors`: the averaged weights, `<ARC task>.<parameter>`; the first axis is the seeds."""
         weights = {}
-        for keys, batch in self._batches.items():
+        for keys, batch in self.batches.items():
             for name, value in batch.average.items():
                 for key, own in zip(keys, value[: batch.used].split(self._config.seeds), strict=True):
                     weights[f"{key}.{name}"] = own.contiguous()
         save_file(weights, Path(folder) / "percell.safetensors")
 
     def close(self) -> None:
-        self._batches = {}
+        self.batches = {}
 
 
 def canvases_of(examples: Sequence[Example]) -> dict[str, Canvas]:

@@ -23,7 +23,7 @@ def test_lora_on_the_base_learns_and_leaves_the_base_alone(planted):
     ours = base("qwen2")
     weights = {name: value.clone() for name, value in ours.model.named_parameters()}
     straight, first, second = (config.build(ours, planted, 0) for _ in range(3))
-    batch = next(iter(straight._agent.batches.values()))
+    batch = next(iter(straight.agent.batches.values()))
     before = batch._encoder_input().features.detach().clone()
     torch.testing.assert_close(before, batch._frozen.features, atol=1e-5, rtol=1e-4)  # LoRA begins as nothing
     whole = [straight.round() for _ in range(2)]
@@ -44,7 +44,7 @@ def test_the_reader_is_trained_by_probes_alone(tmp_path):
         arc = ArcTask(data=write_all_splits(tmp_path / name, content, search=2))
         learner = built(replace(SHORT, base_r=2, base_multiplier=10.0), arc)
         learner.round()
-        found.append(learner._agent._reader.state()["parameters"])
+        found.append(learner.agent._reader.state()["parameters"])
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 

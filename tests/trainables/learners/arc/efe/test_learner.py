@@ -70,7 +70,7 @@ def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path, shared)
         learner = built(config, ArcTask(data=write(tmp_path / name, files)), seed=3)
         for _ in range(4):
             learner.round()
-        agents.append(learner._agent)
+        agents.append(learner.agent)
     assert [other in agent._written for agent in agents] == [True, True]
     assert [key in agent._written for agent in agents] == [True, False]  # it is judged by what it has not seen
     one, two = (agent.batches[(key,), False] for agent in agents)
@@ -85,9 +85,9 @@ def test_the_memory_starts_others_where_solved_problems_ended(planted):
         assert learner._rounds < 6
     again = learner.round()
     assert again.metrics["memory_entries"] == 2 < again.metrics["memory_writes"]  # written anew, but not held twice
-    agent = learner._agent
+    agent = learner.agent
     entries = {entry.name: entry for entry in agent.memory._entries.values()}
-    late = built(replace(QUICK, success_threshold=1.0), replace(planted, limit_search=1), seed=7)._agent
+    late = built(replace(QUICK, success_threshold=1.0), replace(planted, limit_search=1), seed=7).agent
     (key,) = (example.key for example in late._examples)
     late.memory.load(agent.memory.state())
     late._recall()
@@ -108,9 +108,9 @@ def test_useful_retrievals_are_those_that_solve_what_was_not_solved(planted):
     teacher = built(QUICK, planted)
     for _ in range(3):
         teacher.round()
-    assert teacher._agent.memory.writes >= 2
+    assert teacher.agent.memory.writes >= 2
     pupil = built(replace(QUICK, steps_per_round=2), planted)
-    pupil._agent.memory.load(teacher._agent.memory.state())
+    pupil.agent.memory.load(teacher.agent.memory.state())
     trained = pupil.round()
     assert trained.metrics["memory_useful"] == 2
     scores = pupil.evaluate()
@@ -122,7 +122,7 @@ def test_without_a_memory_there_are_no_probes_and_no_neighbours(planted):
     both, alone = built(config, planted), built(config, replace(planted, limit_search=1))
     assert not any(name.startswith("memory") for name in both.round().metrics)
     alone.round()
-    (batch,) = both._agent.batches.values()
+    (batch,) = both.agent.batches.values()
     assert [len(own.demonstrations) for own in batch.canvases] == [4, 4]
     assert both.completions()[0] == alone.completions()[0]
 
@@ -134,7 +134,7 @@ def test_a_network_where_no_other_fits_trains_no_twin(tmp_path, monkeypatch):
     arc = ArcTask(data=write(tmp_path, files), max_side=15)
     for capacity, networks in ((0, [2, 1]), (8, [2, 2])):  # one and its twin, one; and each with its probe
         learner = built(replace(SHORT, memory_capacity=capacity), arc)
-        assert [len(batch.specs) for batch in learner._agent.batches.values()] == networks
+        assert [len(batch.specs) for batch in learner.agent.batches.values()] == networks
 
 
 def test_resumes_bit_for_bit_with_a_warm_network(tmp_path):
@@ -148,7 +148,7 @@ def test_resumes_bit_for_bit_with_a_warm_network(tmp_path):
     straight, first, second = (built(config, arc, seed=3) for _ in range(3))
     whole = [straight.round() for _ in range(5)]
     half = [first.round() for _ in range(4)]
-    assert any(warm for _, warm in first._agent.batches)
+    assert any(warm for _, warm in first.agent.batches)
     state = first.state()
     first.round()  # a state is a copy
     second.round()  # and may be loaded into what has already trained
@@ -172,11 +172,11 @@ def test_what_diverges_answers_nothing_and_is_not_remembered(tmp_path):
 def test_a_task_never_gets_back_what_others_made_of_it(planted):
     """What a task once wrote may live on in others, and has seen what its probe must not: it is not asked again."""
     learner = built(replace(QUICK, memory_similarity=0.0, success_threshold=0.125), planted)
-    while len(learner._agent._written) < 2:
+    while len(learner.agent._written) < 2:
         learner.round()
         assert learner._rounds < 8
-    learner._agent._recall()
-    assert not any(warm for _, warm in learner._agent.batches)
+    learner.agent._recall()
+    assert not any(warm for _, warm in learner.agent.batches)
 
 
 def test_a_checkpoint_of_other_tasks_is_refused(planted):
@@ -191,7 +191,7 @@ def test_saved_weights_are_those_that_answer(planted, tmp_path):
     learner.save(str(tmp_path))
     saved = load_file(tmp_path / "efe.safetensors")
     key = planted.search()[0].key
-    ((keys, _), batch), *_ = learner._agent.batches.items()
+    ((keys, _), batch), *_ = learner.agent.batches.items()
     ours = batch.value(keys.index(key))
     assert {name for name in saved if name.startswith(key)} == {f"{key}.{name}" for name in ours}
     assert torch.equal(saved[f"{key}.forward_model.head"], ours["forward_model.head"])

@@ -26,7 +26,7 @@ def trained(planted: ArcTask, **changes: float) -> tuple[EfeBatch, float]:
     """A batch after a round, and the loss that the round reported."""
     learner = built(replace(ALONE, **changes), planted)
     loss = learner.round().loss
-    return next(iter(learner._agent.batches.values())), loss
+    return next(iter(learner.agent.batches.values())), loss
 
 
 def test_what_the_preference_and_the_way_back_learn_is_not_the_forward_models_affair(planted, monkeypatch):
@@ -47,7 +47,7 @@ def test_every_term_trains_what_it_is_for(planted, name):
     config = replace(SHORT, memory_capacity=0, max_grad_norm=float("inf"))
     averages = []
     for changes in ({}, {name: 0.5}):
-        (batch,) = built(replace(config, **changes), planted)._agent.batches.values()
+        (batch,) = built(replace(config, **changes), planted).agent.batches.values()
         batch.successes = torch.eye(10)[[3, 7]]
         batch.train(4)
         assert set(batch.terms) == set(changes)
@@ -67,7 +67,7 @@ def test_the_loss_by_hand(tmp_path):
     weights = {name: 0.1 * number for number, name in enumerate(TERMS, 1)}
     config = replace(SHORT, horizon=3, memory_capacity=4, **weights)
     arc = ArcTask(data=write(tmp_path, dict(zip(ids("search", 2), tasks, strict=True))))
-    (batch,) = built(config, arc)._agent.batches.values()
+    (batch,) = built(config, arc).agent.batches.values()
     torch.manual_seed(0)
     for value in batch.nets.parameters():
         value.data += 0.3 * torch.randn_like(value)

@@ -53,9 +53,9 @@ def test_resumes_bit_for_bit(planted):
     run(first, 1)  # a state is a copy: what the first learner does now must not show in it
     second.load(state)
     assert half + run(second, 2) == whole
-    for keys, batch in straight._batches.items():
+    for keys, batch in straight.batches.items():
         for name, value in batch.average.items():
-            assert torch.equal(value, second._batches[keys].average[name])
+            assert torch.equal(value, second.batches[keys].average[name])
     assert straight.completions() == second.completions()
     assert straight.completions("test") == second.completions("test")
 
@@ -69,9 +69,9 @@ def test_a_task_does_not_depend_on_its_neighbours(tmp_path, number):
         some = quick.build(None, ArcTask(data=write_all_splits(tmp_path / "some", recolour(), search=number)), 0)
         for learner in (full, some):
             learner.round()
-        (whole,), (part,) = full._batches.values(), some._batches.values()
+        (whole,), (part,) = full.batches.values(), some.batches.values()
         for name, value in part.average.items():
-            place = [next(iter(full._batches)).index(key) for key in next(iter(some._batches))]
+            place = [next(iter(full.batches)).index(key) for key in next(iter(some.batches))]
             specs = [seeds * p + s for p in place for s in range(seeds)]
             assert torch.equal(value[: len(specs)], whole.average[name][specs]), name
 
@@ -128,10 +128,10 @@ def test_a_state_made_in_other_groups_goes_on(planted, monkeypatch):
     whole.round()
     monkeypatch.setitem(grouping.CELLS_PER_BATCH, "cpu", 1)
     other = replace(SHORT, learning_rate=1e-4).build(None, planted, 0)
-    assert len(other._batches) == 2 != len(whole._batches)
+    assert len(other.batches) == 2 != len(whole.batches)
     other.load(whole.state())
     assert other.completions() == whole.completions()
-    assert {group["lr"] for batch in other._batches.values() for group in batch._optimizer.param_groups} == {1e-4}
+    assert {group["lr"] for batch in other.batches.values() for group in batch._optimizer.param_groups} == {1e-4}
     assert math.isfinite(other.round().loss)
 
 
@@ -150,7 +150,7 @@ def test_saved_weights_read_back(tmp_path, search):
     saved = load_file(tmp_path / "percell.safetensors")
     keys = [example.key for example in planted.search()]
     assert sum(value.numel() for value in saved.values()) == len(keys) * parameter_count(16)
-    ((batch_keys, batch),) = learner._batches.items()
+    ((batch_keys, batch),) = learner.batches.items()
     assert torch.equal(saved[f"{keys[-1]}.head"][0], batch.average["head"][batch_keys.index(keys[-1])])
 
 
