@@ -136,9 +136,12 @@ def _fetch_folder(head: Head, cluster: Path, place: JobFolders, details: JobDeta
 
 
 def _head_is_gone(details: JobDetails, addresses: Sequence[str]) -> bool:
-    """Return whether the job ran on a head that is gone. A new head reads the job from Redis as running."""
+    """Return whether the job ran on a head that is gone, with the job's log.
+
+    A new head knows the job from Redis: at first as running, soon as failed.
+    """
     ran_at = urlsplit(details.driver_agent_http_address or "").hostname
-    return ran_at is not None and ran_at not in addresses and not details.status.is_terminal()
+    return ran_at is not None and ran_at not in addresses
 
 
 def _how_to_go_on(cluster: Path, place: JobFolders) -> str:

@@ -63,3 +63,39 @@ def test_who_leaves_is_told_how_to_join_this_sweep_again(monkeypatch, capsys, tm
     monkeypatch.setattr(ray_job, "_connected", interrupted)
     assert ray_job.follow(FILE, ray_job.JobFolders("two.2", "/r/two", tmp_path / "two")) == "left"
     assert "join again with: espalier status two --cluster cluster.yaml\n" in capsys.readouterr().out
+
+
+class NewHead:
+    """A head that has taken the place of another: it has the sweep's folder, and the old head's job as failed."""
+
+    def __init__(self, ran_at: str) -> None:
+        self.ran_at, self.fetched = ran_at, []
+
+    def run(self, command: str) -> str:
+        return "10.0.0.9 " if command == "hostname -I" else "there"
+
+    def fetch(self, there: str, home: Path) -> None:
+        self.fetched.append((there, home))
+
+    def get_job_info(self, job: str) -> JobDetails:
+        kind = {"type": JobType.SUBMISSION, "status": JobStatus.FAILED, "entrypoint": "python"}
+        return JobDetails(submission_id=job, driver_agent_http_address=f"http://{self.ran_at}:52365", **kind)
+
+    def get_job_logs(self, job: str) -> str:
+        if self.ran_at != "10.0.0.9":
+            raise RuntimeError("Request failed with status code 500: its agent is gone")
+        return "the log\n"
+
+
+@pytest.mark.parametrize(("ran_at", "log"), [("10.0.0.1", ""), ("10.0.0.9", "the log\n")])
+def test_a_job_whose_head_is_gone_is_fetched_without_its_log(monkeypatch, capsys, tmp_path, ran_at, log):
+    head = NewHead(ran_at)
+    monkeypatch.setattr(ray_job, "_connected", lambda cluster: contextlib.nullcontext((head, head)))
+    monkeypatch.setattr(ray_job, "_mlflow", lambda head: contextlib.nullcontext())
+    monkeypatch.setattr(ray_job, "AGAIN_S", 0.01)
+    place = ray_job.JobFolders("one.1", "/r/one", tmp_path / "one")
+    assert ray_job.follow(FILE, place) == "interrupted"
+    assert head.fetched == [("/r/one", tmp_path / "one")]
+    said = capsys.readouterr().out
+    assert said.startswith(f"{log}\nbrought home")
+    assert "--name one --resume" in said
