@@ -35,7 +35,7 @@ class CostLimit(tune.Callback):
         self.dollars, self.stopped = 0.0, False
         self._before = 0.0  # dollars before the sweep was interrupted: the seconds of its trials are not known
         self._rate, self._limit, self._every_s = rate, limit, every_s
-        self._hourly = rate()
+        self.hourly = rate()
         self._at = time.monotonic()
         self._lock = threading.Lock()
         self._running: dict[str, float] = {}  # trial id -> when it started
@@ -55,7 +55,7 @@ class CostLimit(tune.Callback):
         """Return whether another trial fits the limit; None if that depends on the trials that run now."""
         if self._limit is None:
             return True
-        self._add()
+        self.add_elapsed()
         if self.dollars + self._to_come() <= self._limit and self.dollars < self._limit:
             return True
         if self._running and self.dollars < self._limit:
@@ -64,7 +64,7 @@ class CostLimit(tune.Callback):
         return False
 
     def close(self) -> None:
-        self._add()
+        self.add_elapsed()
         self._over.set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -90,16 +90,16 @@ class CostLimit(tune.Callback):
     def _watch(self) -> None:
         """Update the sum and the price until `close`. An error must not end the thread."""
         while not self._over.wait(self._every_s):
-            self._add()
+            self.add_elapsed()
             try:
-                self._hourly = self._rate()
+                self.hourly = self._rate()
             except Exception as error:  # the pods cost something, whatever the API answers
                 logger.warning("the price of the cluster is not available (%s); the last one is used", error)
 
-    def _add(self) -> None:
+    def add_elapsed(self) -> None:
         with self._lock:
             now = time.monotonic()
-            self.dollars += self._hourly * (now - self._at) / HOUR_S
+            self.dollars += self.hourly * (now - self._at) / HOUR_S
             self._at = now
             if self._file is None:
                 return

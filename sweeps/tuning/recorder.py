@@ -146,9 +146,9 @@ class Recorder(Callback):
         best = self.best()
         trial = next((t for t in trials if best and t.trial_id == best.trial_id), None)
         if trial and (checkpoint := best_checkpoint(trial)):
-            self._keep(checkpoint)
+            self.keep_adapter(checkpoint)
 
-    def _keep(self, checkpoint: Checkpoint) -> None:
+    def keep_adapter(self, checkpoint: Checkpoint) -> None:
         """Copy a checkpoint's adapter to `best/`, which holds a complete one at every moment, old or new."""
         with checkpoint.as_directory() as source, replacing_folder(self.folder / BEST) as fresh:
             shutil.copytree(Path(source) / ADAPTER_FOLDER, fresh)
@@ -205,7 +205,7 @@ class Recorder(Callback):
         self.finals, self.clusters = finals, clusters_of([example.key for example in asked])
         best = self.best()
         if best and best.trial_id in checkpoints:
-            self._keep(checkpoints[best.trial_id])
+            self.keep_adapter(checkpoints[best.trial_id])
         keep_hashes(self.folder, checkpoints)
         # Last, as --resume takes its presence as a sign that the rest is done.
         replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))

@@ -66,9 +66,9 @@ def test_the_winners_folder_survives_a_kill_at_any_moment(tmp_path: Path, disk: 
     checkpoints = [
         Checkpoint(str(write(tmp_path / text / ADAPTER_FOLDER, text).parent)) for text in ("first", "second")
     ]
-    recorder._keep(checkpoints[0])
+    recorder.keep_adapter(checkpoints[0])
     moment, kept, seen = 0, checkpoints[1], set[str]()
-    while killed_at(moment, lambda: recorder._keep(kept)):
+    while killed_at(moment, lambda: recorder.keep_adapter(kept)):
         found = texts(current_path(tmp_path / BEST))
         assert found in (["first"] * 2, ["second"] * 2), f"after {moment} calls"
         if disk == "exchanged":

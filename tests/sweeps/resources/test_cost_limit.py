@@ -110,9 +110,9 @@ def test_what_is_spent_is_the_price_of_each_moment(clock):
     prices = [1.0]
     costs = CostLimit(lambda: prices[0], limit=None, every_s=1e6)
     clock.now = HOUR
-    costs._add()
+    costs.add_elapsed()
     prices[0] = 4.0  # three workers came
-    costs._hourly = costs._rate()
+    costs.hourly = costs._rate()
     clock.now = 1.5 * HOUR
     costs.close()
     assert costs.dollars == pytest.approx(1.0 + 2.0)
@@ -133,7 +133,7 @@ def test_an_api_that_is_away_leaves_the_last_price_standing_until_it_is_back():
     while len(asked) < 4:
         time.sleep(0.05)
     costs.close()
-    assert costs._hourly == 7200.0, "it was asked again"
+    assert costs.hourly == 7200.0, "it was asked again"
     assert costs.dollars >= 0.4 * 1, "two fifths of a second at a dollar a second, at least"
 
 
@@ -159,7 +159,7 @@ def test_prices_are_those_the_provider_bills(monkeypatch):
         )
     costs = cost_limit_of(config, 5.0)
     assert costs is not None
-    assert costs._hourly == pytest.approx(2 * 2 * 0.30)
+    assert costs.hourly == pytest.approx(2 * 2 * 0.30)
     costs.close()
     account.close()
 

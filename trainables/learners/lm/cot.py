@@ -63,12 +63,12 @@ class CotLearner(SupervisedLearner):
     def __init__(self, config: CotConfig, base: Any, task: Any, seed: int) -> None:
         super().__init__(config, config.adapter(), config.optimizer(), base, task, seed)
         self.max_new_tokens, self._ablates, self._rationales = config.max_new_tokens, config.ablate_drafts, task
-        self._train = with_rationale(task)
-        weights = [task.rationale_weight(example) for example in self._train]
-        factors = label_factors(task.train(), self._train, weights)
+        self.examples = with_rationale(task)
+        weights = [task.rationale_weight(example) for example in self.examples]
+        factors = label_factors(task.train(), self.examples, weights)
         self._weights = {
-            self._row(i): weight * factors[example.answer]
-            for i, (example, weight) in enumerate(zip(self._train, weights, strict=True))
+            self.row(i): weight * factors[example.answer]
+            for i, (example, weight) in enumerate(zip(self.examples, weights, strict=True))
         }
 
     def loss(self, logprobs: list[Any], rows: Sequence[Row]) -> Any:
@@ -83,9 +83,9 @@ class CotLearner(SupervisedLearner):
             evaluation = evaluation.with_metrics(scores)
         return evaluation
 
-    def _row(self, index: int) -> Row:
+    def row(self, index: int) -> Row:
         if index not in self._rows:
-            example = self._train[index]
+            example = self.examples[index]
             self._rows[index] = row_of(self._tokenizer, example.prompt, self._rationales.rationale_answer(example))
         return self._rows[index]
 

@@ -98,9 +98,9 @@ class DpoLearner(SupervisedLearner):
         super().__init__(config, config.adapter(), config.optimizer(), base, task, seed)
         self._dpo, self._untouched, self._pairs_task = config, untouched, task
         self.max_new_tokens = config.max_new_tokens
-        self._train = paired(task, config.max_pairs)
-        lost = LOST_PAIRS if any(map(task.pair, self._train)) else LOST
-        self._factors = label_factors(task.train(), self._train, [1.0] * len(self._train), lost)
+        self.examples = paired(task, config.max_pairs)
+        lost = LOST_PAIRS if any(map(task.pair, self.examples)) else LOST
+        self._factors = label_factors(task.train(), self.examples, [1.0] * len(self.examples), lost)
         self._known: list[ReferencePair] = []
         self._places: dict[Row, int] = {}  # index of the pair, by its chosen row
         self._rewards: dict[tuple[int, ...], dict[str, float]] = {}  # by micro-batch, whose loss may be computed twice
@@ -109,11 +109,11 @@ class DpoLearner(SupervisedLearner):
         """Make the pairs and compute their reference log-probabilities, once."""
         if self._known:
             return
-        pairs: list[tuple[str, str]] = [own for e in self._train if (own := self._pairs_task.pair(e))]
+        pairs: list[tuple[str, str]] = [own for e in self.examples if (own := self._pairs_task.pair(e))]
         if not pairs:
-            prompts = [encode_prompt(self._tokenizer, example.prompt) for example in self._train]
+            prompts = [encode_prompt(self._tokenizer, example.prompt) for example in self.examples]
             completions = yield Complete(prompts, self.max_new_tokens, self._untouched)
-            pairs = [self._pair(*own) for own in zip(self._train, completions, strict=True)]
+            pairs = [self._pair(*own) for own in zip(self.examples, completions, strict=True)]
         rows = [self._encoded(i, text) for i, pair in enumerate(pairs) for text in pair]
         sums = [sum(row) for row in (yield Read(rows, self._untouched))]
         references = zip(sums[0::2], sums[1::2], strict=True)
@@ -141,7 +141,7 @@ class DpoLearner(SupervisedLearner):
         else:
             losses = preference_losses.dpo(*pairs, beta, config.label_smoothing)
         self._rewards[self._draws, *places] = preference_losses.reward_metrics(*pairs, beta)
-        weights = chosen.new_tensor([self._factors[self._train[i].answer] for i in places])
+        weights = chosen.new_tensor([self._factors[self.examples[i].answer] for i in places])
         return preference_losses.dr_dpo(losses, config.beta_prime, weights)
 
     def evaluate(self, split: Split) -> Queries:
@@ -173,7 +173,7 @@ class DpoLearner(SupervisedLearner):
         return chosen, self._pairs_task.with_answer(self._pairs_task.rationale(example), other)
 
     def _encoded(self, place: int, text: str) -> Row:
-        return row_of(self._tokenizer, self._train[place].prompt, text)
+        return row_of(self._tokenizer, self.examples[place].prompt, text)
 
 
 def paired(task: Any, most: int) -> Sequence[Example]:

@@ -113,9 +113,9 @@ class SftLearner(SupervisedLearner):
         self._positions = getattr(model_config, "max_position_embeddings", math.inf)
         self._limit = min(task.max_length, self._positions, window_of(model_config) if config.packing else math.inf)
         self._dialogues: dict[Split, list[TokenizedDialogue]] = {}
-        dialogues = [TokenizedDialogue.of(self._tokenizer, example) for example in self._train]
+        dialogues = [TokenizedDialogue.of(self._tokenizer, example) for example in self.examples]
         kept = [place for place, one in enumerate(dialogues) if one.longest() <= self._limit]
-        self._left_out = len(dialogues) - len(kept)
+        self.left_out = len(dialogues) - len(kept)
         if not kept:
             raise ValueError(
                 f"all {len(dialogues)} conversations to train on are longer than {self._limit} tokens; raise"
@@ -125,7 +125,7 @@ class SftLearner(SupervisedLearner):
         if config.packing:
             bins = pack([len(row.tokens) for _, row in rows], int(self._limit))
             rows = [(own[0], joined([rows[i][1] for i in own])) for own in bins]
-        self._train = [self._train[place] for place, _ in rows]  # for a packed row, one of its conversations
+        self.examples = [self.examples[place] for place, _ in rows]  # for a packed row, one of its conversations
         self._rows = dict(enumerate(row for _, row in rows))
         self._schedule(config)
 
@@ -136,7 +136,7 @@ class SftLearner(SupervisedLearner):
         batch size.
         """
         rows = config.new_rows() * config.gradient_accumulation_steps * config.rounds_per_epoch
-        a_round = config.steps_per_round or max(Fraction(1), Fraction(len(self._train), rows))
+        a_round = config.steps_per_round or max(Fraction(1), Fraction(len(self.examples), rows))
         self._steps_a_round = Fraction(a_round)
         self.steps_per_round = math.ceil(self._steps_a_round)  # of the first round
         total = math.ceil(config.schedule_rounds * self._steps_a_round)
@@ -173,7 +173,7 @@ class SftLearner(SupervisedLearner):
         count = sum(map(len, nats.values()))
         nll = sum(map(sum, nats.values())) / count if count else math.nan
         metrics = {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "too_long": 1 - len(short) / len(dialogues)}
-        metrics |= {"epoch": self._position / len(self._train), "rows_left_out": self._left_out}
+        metrics |= {"epoch": self._position / len(self.examples), "rows_left_out": self.left_out}
         if self._forgetting:
             other = yield from self._forgetting.evaluate(split)
             metrics |= {"forgetting_score": other.score, "forgetting_lenient": other.metrics["lenient"]}

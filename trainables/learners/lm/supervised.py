@@ -104,7 +104,7 @@ class SupervisedLearner:
         self.max_new_tokens = task.max_new_tokens
         self.seed = seed
         self._task, self._tokenizer = task, base.tokenizer
-        self._train = task.train()
+        self.examples = task.train()
         self._rows: dict[int, Row] = {}
         self._orders: dict[int, list[int]] = {}
         self._prompts: dict[Split, list[list[int]]] = {}
@@ -115,7 +115,7 @@ class SupervisedLearner:
         yield from ()
 
     def next_rows(self) -> list[Row]:
-        return [self._row(index) for index in self._next()]
+        return [self.row(index) for index in self._next()]
 
     def _next(self) -> list[int]:
         """Return the indices of the training examples of the next micro-batch."""
@@ -181,19 +181,19 @@ class SupervisedLearner:
     def _decode(self, tokens: list[int]) -> str:
         return decode(self._tokenizer, tokens)
 
-    def _row(self, index: int) -> Row:
+    def row(self, index: int) -> Row:
         if index not in self._rows:
-            self._rows[index] = encode_row(self._tokenizer, self._train[index])
+            self._rows[index] = encode_row(self._tokenizer, self.examples[index])
         return self._rows[index]
 
     def _index(self, position: int) -> int:
         """Return the index of the example that is drawn at a position. It is a pure function, so replay and resumed
         runs need no stored order."""
-        passes, offset = divmod(position, len(self._train))
+        passes, offset = divmod(position, len(self.examples))
         if passes not in self._orders:
-            order = list(range(len(self._train)))
+            order = list(range(len(self.examples)))
             random.Random(f"order {self.seed} {passes}").shuffle(order)
             if self.config.curriculum and passes == 0:
-                order.sort(key=lambda i: self._train[i].difficulty)
+                order.sort(key=lambda i: self.examples[i].difficulty)
             self._orders[passes] = order
         return self._orders[passes][offset]

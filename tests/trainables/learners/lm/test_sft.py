@@ -96,8 +96,8 @@ def built(task, seed=0, on=TINY, **fields):
 
 def test_packed_rows_mean_the_same(mine):
     single, packed = built(mine), built(mine, packing=True)
-    alone = [single._row(i) for i in range(len(single._train))]
-    together = [packed._row(i) for i in range(len(packed._train))]
+    alone = [single.row(i) for i in range(len(single.examples))]
+    together = [packed.row(i) for i in range(len(packed.examples))]
     assert len(together) < len(alone) / 3
     assert max(len(row.tokens) for row in together) <= 200
     host = Host(TINY)
@@ -116,10 +116,10 @@ def test_packed_rows_mean_the_same(mine):
 def test_an_epoch_is_every_conversation_once_in_an_order_of_its_own(mine, packing):
     one = built(mine, packing=packing, per_device_train_batch_size=1, rounds_per_epoch=1)
     epochs = [[one.next_rows()[0] for _ in range(one.steps_per_round)] for _ in range(2)]
-    assert one.steps_per_round == len(one._train)
+    assert one.steps_per_round == len(one.examples)
     assert Counter(epochs[0]) == Counter(epochs[1])
     assert epochs[0] != epochs[1]
-    assert sum(len(row.starts) + 1 for row in epochs[0]) == len(mine.train()) - one._left_out
+    assert sum(len(row.starts) + 1 for row in epochs[0]) == len(mine.train()) - one.left_out
 
 
 def test_a_resumed_trial_goes_on_to_the_last_bit_and_counts_epochs():

@@ -43,21 +43,21 @@ class Agent:
     ) -> None:
         self._config, self._examples, self._seed, self.memory = config, examples, seed, memory
         self._tasks, self._probes = _network_inputs(config, base, examples, memory is not None)
-        self._reader: Reader | None = None
+        self.reader: Reader | None = None
         if config.base_r:
-            self._reader = Reader(base, config.base_r, config.learning_rate * config.base_multiplier, seed)
+            self.reader = Reader(base, config.base_r, config.learning_rate * config.base_multiplier, seed)
         self._networks = 1 if memory is None else 2  # per task: with a memory, the network and its probe
         self._steps = 0
         self.batches: dict[tuple[Keys, bool], EfeBatch] = {}  # by the keys of their tasks, and whether they are warm
         self._warm: set[str] = set()  # tasks that have a warm network
         # Tasks that were ever in the memory. They never read it, because their own solution could come back to them.
-        self._written: set[str] = set()
+        self.written: set[str] = set()
         for keys in self._together(self._tasks):
             self.batches[keys, False] = self._open(keys, warm=False)
 
     def round(self) -> RoundResult:
         """Query the memory, train, and write to the memory; see `EfeLearner.round`."""
-        self._recall()
+        self.recall()
         self._steps += self._config.steps_per_round
         losses, terms = [], defaultdict(list)
         for (keys, _), batch in self.batches.items():
@@ -93,9 +93,9 @@ class Agent:
         return {
             "steps": self._steps,
             "batches": {name: batch.state() for name, batch in self.batches.items()},
-            "written": sorted(self._written),
+            "written": sorted(self.written),
             "memory": self.memory.state() if self.memory is not None else None,
-            "reader": self._reader.state() if self._reader is not None else None,
+            "reader": self.reader.state() if self.reader is not None else None,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -103,22 +103,22 @@ class Agent:
         check_same((key for keys, _ in state["batches"] for key in keys), self._tasks)
         self.batches = {(keys, warm): self._open(keys, warm) for keys, warm in state["batches"]}
         self._warm = {key for keys, warm in self.batches if warm for key in keys}
-        self._written = set(state["written"])
+        self.written = set(state["written"])
         for name, batch in self.batches.items():
             batch.load(state["batches"][name])
         if self.memory is not None:
             self.memory.load(state["memory"])
-        if self._reader is not None:
-            self._reader.load(state["reader"])
+        if self.reader is not None:
+            self.reader.load(state["reader"])
         self._steps = state["steps"]
 
-    def _recall(self) -> None:
+    def recall(self) -> None:
         """Open warm networks for unsolved tasks that have a match in the memory."""
         if not self.memory:  # None or empty
             return
         starts = {}
         for key, probe in self._probes.items():  # without a probe, nothing would tell whether a warm start helps
-            if key in self._warm | self._written or self._solved(self._success(key, warm=False)):
+            if key in self._warm | self.written or self._solved(self._success(key, warm=False)):
                 continue
             if matches := self.memory.retrieve(key_of(probe.input), without=key):
                 starts[key] = blend(matches)
@@ -137,7 +137,7 @@ class Agent:
                 if success and self._solved(success):
                     own = key_of(self._tasks[key])
                     self.memory.write(key, own, batch.value(task), batch.preference(task), success.solved)
-                    self._written.add(key)
+                    self.written.add(key)
                     useful += warm and not self._solved(self._success(key, warm=False))
         counts = {"writes": self.memory.writes, "retrievals": self.memory.retrievals}
         counts |= {"entries": len(self.memory), "useful": useful}
@@ -162,7 +162,7 @@ class Agent:
         probes = [self._probes[key]._replace(task=keys.index(key)) for key in keys if key in self._probes]
         seeds = [seed_of(key, self._seed) for key in keys]
         fit = batch_capacity(tasks[0].canvas.side, self._networks)
-        return EfeBatch(TaskGroup(tasks, probes, seeds), self._config, self._seed, starts, fit, self._reader, warm)
+        return EfeBatch(TaskGroup(tasks, probes, seeds), self._config, self._seed, starts, fit, self.reader, warm)
 
     def _together(self, keys: Iterable[str]) -> list[Keys]:
         """Return the keys of the tasks of each batch."""

@@ -30,8 +30,8 @@ class Reader:
             torch.manual_seed(seed)
             adapter = LoraConfig(r=r, lora_alpha=2 * r, target_modules=base.target_modules())
             self._model: Any = get_peft_model(copy.deepcopy(base.model), adapter).eval()
-        self._parameters = {name: value for name, value in self._model.named_parameters() if value.requires_grad}
-        self._optimizer = torch.optim.AdamW(self._parameters.values(), lr=learning_rate, weight_decay=0.0)
+        self.trainable = {name: value for name, value in self._model.named_parameters() if value.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.trainable.values(), lr=learning_rate, weight_decay=0.0)
 
     def features(self, tasks: Sequence[Rows], teaching: Sequence[bool]) -> Tensor:
         """Return features (T, F) of unit length: the last hidden state, averaged over tokens and then demonstrations.
@@ -59,14 +59,14 @@ class Reader:
 
     def step(self) -> None:
         """Take one AdamW step on the accumulated gradients."""
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def state(self) -> dict[str, Any]:
-        return {"parameters": dict(self._parameters), "optimizer": self._optimizer.state_dict()}
+        return {"parameters": dict(self.trainable), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
-            for name, value in self._parameters.items():
+            for name, value in self.trainable.items():
                 value.copy_(state["parameters"][name])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])

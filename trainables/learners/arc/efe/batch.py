@@ -88,8 +88,8 @@ class EfeBatch(NetworkBatch):
         self.answering = self._tasks
         given = [inputs[spec.task] for spec in self.specs]
         read = encoder_input([one.canvas for one in given], np.stack([one.features for one in given]))
-        self._frozen = EncoderInput(*(part.to(self.device) for part in read))
-        self._rows, self._reader = [one.rows for one in given], reader
+        self.frozen_input = EncoderInput(*(part.to(self.device) for part in read))
+        self._rows, self.reader = [one.rows for one in given], reader
         self._teaching = [not warm and (spec.task >= self._tasks or not probes) for spec in self.specs]
         self.successes: Tensor | None = None  # (tasks, 10): mean preference of the other solved tasks, or zeros
         self._held_out: dict[tuple[int, int], Success] = {}  # by steps and task
@@ -115,23 +115,23 @@ class EfeBatch(NetworkBatch):
             for name, multiplier in multipliers.items()
         ]
 
-    def _encoder_input(self) -> EncoderInput:
+    def encoder_input(self) -> EncoderInput:
         """Return the encoder's input, with the reader's present features where there is a reader."""
-        if self._reader is None:
-            return self._frozen
-        return EncoderInput(self._frozen.pairs, self._reader.features(self._rows, self._teaching))
+        if self.reader is None:
+            return self.frozen_input
+        return EncoderInput(self.frozen_input.pairs, self.reader.features(self._rows, self._teaching))
 
     def _stepped(self) -> None:
-        if self._reader is not None:
-            self._reader.step()
+        if self.reader is not None:
+            self.reader.step()
 
-    def _losses(self, cells: Tensor, targets: Tensor) -> list[Tensor]:
+    def losses(self, cells: Tensor, targets: Tensor) -> list[Tensor]:
         """Return the loss of the outcome, with the weighted terms, and the loss of the preference and backward
         model."""
         config, nets, horizon = self._config, self.nets, self._config.horizon
         assert isinstance(nets, EfeNets)
         source, inside = cells[:, :, 0], targets != OUTSIDE
-        read = self._encoder_input()
+        read = self.encoder_input()
         context = nets.context(read)
         preference = nets.preferred(context.detach())
         whole = bool(config.step or config.bidirectional)
@@ -171,7 +171,7 @@ class EfeBatch(NetworkBatch):
 
     def _logits(self, weights: dict[str, Tensor], network: int, cells: Tensor) -> Tensor:
         own = {name: value[network : network + 1] for name, value in weights.items()}
-        mine = EncoderInput(*(part[network : network + 1] for part in self._encoder_input()))
+        mine = EncoderInput(*(part[network : network + 1] for part in self.encoder_input()))
         return torch.func.functional_call(self.nets, own, (cells, mine, self._config.horizon))
 
     def value(self, task: int) -> dict[str, Tensor]:
@@ -182,7 +182,7 @@ class EfeBatch(NetworkBatch):
     def preference(self, task: int) -> Tensor:
         """Return the task's preferred distribution over colours, (10,) probabilities."""
         assert isinstance(self.nets, EfeNets)
-        return self.nets.preferred(self.nets.context(self._encoder_input())).softmax(1)[task].cpu()
+        return self.nets.preferred(self.nets.context(self.encoder_input())).softmax(1)[task].cpu()
 
     def success(self, task: int) -> Success | None:
         """Return the probe's result on the held-out demonstration; None for a task without a probe."""

@@ -53,7 +53,7 @@ class TaskLearner:
 
     def next_rows(self) -> list[Row]:
         first, self._draws = self._draws, self._draws + self.rows_per_batch
-        return [self._row(k) for k in range(first, self._draws)]
+        return [self.row(k) for k in range(first, self._draws)]
 
     def weight(self, rows: Sequence[Row]) -> float:
         return sum(sum(row.labels) for row in rows)
@@ -114,7 +114,7 @@ class TaskLearner:
     def load(self, state: dict[str, Any]) -> None:
         self._draws = state["draws"]
 
-    def _row(self, k: int) -> Row:
+    def row(self, k: int) -> Row:
         """Return row k: one demonstration as the question, after the others, all under one random view."""
         rng = np.random.default_rng((self.seed, k))
         puzzle = self.puzzles[int(rng.integers(len(self.puzzles)))]

@@ -53,7 +53,7 @@ class NetworkBatch:
         self._config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.nets = self._build().to(self.device)
-        self._optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self._groups(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.average = {name: value.detach().clone() for name, value in self.nets.named_parameters()}
@@ -69,7 +69,7 @@ class NetworkBatch:
         """Return the parameters, or groups of them, for the optimizer."""
         return self.nets.parameters()
 
-    def _losses(self, cells: Tensor, targets: Tensor) -> list[Tensor]:
+    def losses(self, cells: Tensor, targets: Tensor) -> list[Tensor]:
         """Return the losses of a training step, (T,) each. All are minimised; the first one is reported."""
         logits = self.nets(cells, self._config.recurrent_steps, self._config.supervised_steps)
         return [torch.stack([cross_entropy(each, targets) for each in logits]).mean(0)]
@@ -86,12 +86,12 @@ class NetworkBatch:
         """Take so many AdamW steps and return each network's mean of the first loss (NaN and inf are kept)."""
         config, losses = self._config, []
         for _ in range(steps):
-            parts = self._losses(*self._batch())
-            self._optimizer.zero_grad()
+            parts = self.losses(*self.next_batch())
+            self.optimizer.zero_grad()
             torch.stack(parts).sum().backward()  # networks never meet: each gets its own gradient
-            for group in self._optimizer.param_groups:  # separately, so that no group shrinks another's steps
+            for group in self.optimizer.param_groups:  # separately, so that no group shrinks another's steps
                 clip(group["params"], config.max_grad_norm)
-            self._optimizer.step()
+            self.optimizer.step()
             self._stepped()
             self.steps += 1
             # Early on the average must forget the initial weights faster than its final rate would.
@@ -100,7 +100,7 @@ class NetworkBatch:
             losses.append(parts[0].detach())
         return torch.stack(losses).mean(0)[: self.used].cpu().numpy() if losses else np.full(self.used, math.nan)
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
+    def next_batch(self) -> tuple[Tensor, Tensor]:
         """Return cells (T, N, P, S, S) and targets (T, N, S, S): demonstrations in random order, views and colours."""
         drawn = [self._draw(spec) for spec in self.specs]
         cells, targets = (torch.from_numpy(np.stack(part)).long().to(self.device) for part in zip(*drawn, strict=True))
@@ -175,16 +175,16 @@ class NetworkBatch:
         """Return the tensors themselves; further training changes them in place."""
         return {
             "nets": self.nets.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "steps": self.steps,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.nets.load_state_dict(state["nets"])
-        rates = [{name: group[name] for name in ("lr", "weight_decay")} for group in self._optimizer.param_groups]
-        self._optimizer.load_state_dict(state["optimizer"])
-        for group, own in zip(self._optimizer.param_groups, rates, strict=True):
+        rates = [{name: group[name] for name in ("lr", "weight_decay")} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, rates, strict=True):
             group.update(own)  # a clone may have other rates than the state
         self.average = {name: value.to(self.device, copy=True) for name, value in state["average"].items()}
         self.steps = state["steps"]

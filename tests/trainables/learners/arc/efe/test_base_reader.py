@@ -24,10 +24,10 @@ def test_lora_on_the_base_learns_and_leaves_the_base_alone(planted):
     weights = {name: value.clone() for name, value in ours.model.named_parameters()}
     straight, first, second = (config.build(ours, planted, 0) for _ in range(3))
     batch = next(iter(straight.agent.batches.values()))
-    before = batch._encoder_input().features.detach().clone()
-    torch.testing.assert_close(before, batch._frozen.features, atol=1e-5, rtol=1e-4)  # LoRA begins as nothing
+    before = batch.encoder_input().features.detach().clone()
+    torch.testing.assert_close(before, batch.frozen_input.features, atol=1e-5, rtol=1e-4)  # LoRA begins as nothing
     whole = [straight.round() for _ in range(2)]
-    assert (batch._encoder_input().features - before).abs().max() > 1e-4
+    assert (batch.encoder_input().features - before).abs().max() > 1e-4
     half = first.round()
     second.load(first.state())
     assert [half, second.round()] == whole
@@ -44,7 +44,7 @@ def test_the_reader_is_trained_by_probes_alone(tmp_path):
         arc = ArcTask(data=write_all_splits(tmp_path / name, content, search=2))
         learner = built(replace(SHORT, base_r=2, base_multiplier=10.0), arc)
         learner.round()
-        found.append(learner.agent._reader.state()["parameters"])
+        found.append(learner.agent.reader.state()["parameters"])
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
@@ -54,8 +54,8 @@ def kept(reader, tasks):
     with torch.autograd.graph.saved_tensors_hooks(lambda value: numbers.append(value.numel()) or value, lambda v: v):
         features = reader.features(rows, [True] * tasks)
     (features * torch.arange(features.numel()).view_as(features)).sum().backward()
-    gradients = [value.grad.clone() for value in reader._parameters.values()]
-    reader._optimizer.zero_grad()
+    gradients = [value.grad.clone() for value in reader.trainable.values()]
+    reader.optimizer.zero_grad()
     return sum(numbers), gradients
 
 

@@ -71,8 +71,8 @@ def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path, shared)
         for _ in range(4):
             learner.round()
         agents.append(learner.agent)
-    assert [other in agent._written for agent in agents] == [True, True]
-    assert [key in agent._written for agent in agents] == [True, False]  # it is judged by what it has not seen
+    assert [other in agent.written for agent in agents] == [True, True]
+    assert [key in agent.written for agent in agents] == [True, False]  # it is judged by what it has not seen
     one, two = (agent.batches[(key,), False] for agent in agents)
     assert [len(own.demonstrations) for own in one.canvases] == [4, 3]
     assert all(torch.equal(value[1], two.average[name][1]) for name, value in one.average.items())
@@ -90,7 +90,7 @@ def test_the_memory_starts_others_where_solved_problems_ended(planted):
     late = built(replace(QUICK, success_threshold=1.0), replace(planted, limit_search=1), seed=7).agent
     (key,) = (example.key for example in late._examples)
     late.memory.load(agent.memory.state())
-    late._recall()
+    late.recall()
     (other,) = set(entries) - {key}  # a task never finds itself
     warm = late.batches[(key,), True]
     for name, value in warm.nets.named_parameters():
@@ -99,7 +99,7 @@ def test_the_memory_starts_others_where_solved_problems_ended(planted):
             assert torch.equal(warm.average[name][slot], entries[other].value[name]), name
     trained = late.round()
     assert trained.metrics["memory_retrievals"] == agent.memory.retrievals + 1
-    late._recall()
+    late.recall()
     assert len(late.batches) == 2  # asked once, not again
 
 
@@ -172,10 +172,10 @@ def test_what_diverges_answers_nothing_and_is_not_remembered(tmp_path):
 def test_a_task_never_gets_back_what_others_made_of_it(planted):
     """What a task once wrote may live on in others, and has seen what its probe must not: it is not asked again."""
     learner = built(replace(QUICK, memory_similarity=0.0, success_threshold=0.125), planted)
-    while len(learner.agent._written) < 2:
+    while len(learner.agent.written) < 2:
         learner.round()
         assert learner._rounds < 8
-    learner.agent._recall()
+    learner.agent.recall()
     assert not any(warm for _, warm in learner.agent.batches)
 
 

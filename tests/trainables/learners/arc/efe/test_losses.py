@@ -73,9 +73,9 @@ def test_the_loss_by_hand(tmp_path):
         value.data += 0.3 * torch.randn_like(value)
     batch.successes = torch.rand(2, 10).softmax(1)
 
-    cells, targets = batch._batch()
+    cells, targets = batch.next_batch()
     inputs, inside, nets = cells[:, :, 0], targets != OUTSIDE, batch.nets
-    read = batch._encoder_input()
+    read = batch.encoder_input()
     context = nets.context(read)
     preference = nets.preferred(context)
     there, back = nets.go(cells, context, 3, 3).outcomes, nets.back(targets, 3, 3).outcomes
@@ -96,7 +96,7 @@ def test_the_loss_by_hand(tmp_path):
     learned = loss_terms.preference_fit(preference, targets, inside)
     learned = learned + loss_terms.cross_entropy(back[-1], inputs, inside)
 
-    ours, beside = batch._losses(cells, targets)
+    ours, beside = batch.losses(cells, targets)
     torch.testing.assert_close(ours, loss)
     torch.testing.assert_close(beside, learned)
     assert batch.terms == pytest.approx({name: value.mean().item() for name, value in by_hand.items()})

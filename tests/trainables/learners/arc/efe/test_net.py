@@ -43,7 +43,7 @@ def test_every_part_receives_a_gradient_and_networks_never_meet(tmp_path):
     every = EfeConfig(hidden_size=16, horizon=2, per_device_train_batch_size=6, features=True, **terms)
     batch = EfeBatch(TaskGroup([sight, sight], [], [1, 2]), every, begin=0)
     batch.successes = torch.full((2, 10), 0.1)
-    sum(part[1] for part in batch._losses(*batch._batch())).backward()
+    sum(part[1] for part in batch.losses(*batch.next_batch())).backward()
     for name, value in batch.nets.named_parameters():
         assert value.grad[1].abs().max() > 0, name
         assert value.grad[0].abs().max() == 0, name

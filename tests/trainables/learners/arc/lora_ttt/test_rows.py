@@ -53,7 +53,7 @@ def test_rows_leave_one_demonstration_out_and_know_no_test_output(base):
 def test_rows_are_seen_under_turns_and_colours(base):
     source, target = np.array([[0, 1, 2]], np.int8), np.array([[2, 1, 0]], np.int8)
     own = task_learner(base, Puzzle(((source, target),), (source,)), permute_colours=True)
-    rows = {own._row(k) for k in range(60)}
+    rows = {own.row(k) for k in range(60)}
     texts = {decode(base.tokenizer, [*row.tokens]) for row in rows}
     assert any(text.count("\n") == 3 for text in texts)  # I, a row of three, O, its answer
     assert any(text.count("\n") == 7 for text in texts)  # a column of three instead
@@ -65,7 +65,7 @@ def test_rows_are_seen_under_turns_and_colours(base):
         assert marks[-2][-3:] == marks[-1][::-1]  # the rule holds in all of them
     again = task_learner(base, Puzzle(((source, target),), (source,)), permute_colours=True)
     again.load({"draws": 6})
-    assert again.next_rows() == [own._row(6), own._row(7)]
+    assert again.next_rows() == [own.row(6), own.row(7)]
 
 
 def test_views_show_the_task_as_it_is_and_then_every_turn(base, tmp_path):

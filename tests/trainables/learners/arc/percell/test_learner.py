@@ -131,7 +131,7 @@ def test_a_state_made_in_other_groups_goes_on(planted, monkeypatch):
     assert len(other.batches) == 2 != len(whole.batches)
     other.load(whole.state())
     assert other.completions() == whole.completions()
-    assert {group["lr"] for batch in other.batches.values() for group in batch._optimizer.param_groups} == {1e-4}
+    assert {group["lr"] for batch in other.batches.values() for group in batch.optimizer.param_groups} == {1e-4}
     assert math.isfinite(other.round().loss)
 
 
