@@ -172,7 +172,7 @@ def test_the_best_trial_is_in_mlflow_through_a_tunnel(up, monkeypatch):
 def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     """Ctrl-C, joined, a lost connection, and the head gone with its disk. What is on the volume, the sweep and MLflow's
     database, is enough; Redis remembers the job."""
-    rounds, count = 5, 3
+    rounds, count = 20, 3  # many, so that the head dies in the middle of them
     sizes = f"--num-samples {count} --rounds {rounds} --grace-period {rounds} --seats 3 --hosts 1 --max-cost 5"
     started, log = up.sweep(*(flags := [*sizes.split(), "--name", "headless"]))
     there = up.pods.shared / "runs/headless"
