@@ -6,6 +6,7 @@ The learning rate is higher than the usual 1e-4, which changes a model too littl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,15 +33,15 @@ class LoraConfig(LanguageConfig):
         check_lora(self.r, self.lora_alpha, self.lora_dropout)
 
     def adapter(self) -> Adapter:
-        return Adapter(
-            r=self.r,
-            lora_alpha=self.lora_alpha,
-            lora_dropout=self.lora_dropout,
-            target_modules=tuple(self.target_modules),
-        )
+        return lora_adapter(self.r, self.lora_alpha, self.lora_dropout, self.target_modules)
 
     def build(self, base: Any, task: Task, seed: int) -> SupervisedLearner:
         return SupervisedLearner(self, self.adapter(), self.optimizer(), base, task, seed)
+
+
+def lora_adapter(r: int, lora_alpha: float, lora_dropout: float, target_modules: Sequence[str]) -> Adapter:
+    """Return the adapter of a learner that trains LoRA alone."""
+    return Adapter(r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=tuple(target_modules))
 
 
 def check_lora(r: int, lora_alpha: float, lora_dropout: float) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainables.core import Adapter, LearnerConfig
-from trainables.learners.lm.lora import check_lora
+from trainables.learners.lm.lora import check_lora, lora_adapter
 from trainables.optimizer import AdamWConfig, Optimizer
 from trainables.options import option
 
@@ -49,12 +49,7 @@ class LoraTttHyperparameters(AdamWConfig, LearnerConfig):
 
     def adapter(self) -> Adapter:
         """Return the adapter of each ARC task."""
-        return Adapter(
-            r=self.r,
-            lora_alpha=self.lora_alpha,
-            lora_dropout=self.lora_dropout,
-            target_modules=tuple(self.target_modules),
-        )
+        return lora_adapter(self.r, self.lora_alpha, self.lora_dropout, self.target_modules)
 
     def optimizer(self) -> Optimizer:
         """Return the optimizer's settings, equal for all ARC tasks."""
