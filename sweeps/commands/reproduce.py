@@ -16,7 +16,7 @@ from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
-from trainables.core import Example, Task, TaskWithSearchSplit
+from trainables.core import Example, Pair, Task, TaskWithSearchSplit
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import load_start_state, open_learner
 
@@ -24,13 +24,15 @@ from trainables.runtime.trial import load_start_state, open_learner
 def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     """Train a job again, in a host of the same shape and with as many threads, and return its learner.
 
-    `examples` replace the job's split for evaluation. Raises BadInput if the data has changed.
+    `examples` replace the job's split for evaluation. Raises BadInput if the data or a GGUF base has changed, or if the
+    base cannot be loaded.
     """
     sweep = rebuild(run.facts)
     pair = sweep.resolve(job.record.params)
     then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
     if then != now:
         raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
+    _check_base(pair)
     if examples is None and job.split != "search":
         examples = pair.task.split(job.split)
     if examples is not None:
@@ -46,6 +48,17 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
         loss = learner.round().loss
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner
+
+
+def _check_base(pair: Pair) -> None:
+    if not pair.learner.needs_base:
+        return
+    from trainables.models.loading import check_base  # imports torch
+
+    try:
+        check_base(pair.base)
+    except ValueError as error:  # bases cannot import BadInput
+        raise BadInput(str(error)) from error
 
 
 def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
+from trainables.models.gguf import without_hash
 
 # Fields that change how a sweep runs, not what it searches.
 HOW = {

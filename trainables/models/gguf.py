@@ -55,6 +55,11 @@ def is_gguf(base: str) -> bool:
     return source.endswith(SUFFIX) or ":gguf=" in base or base.startswith(tuple(PACKAGED))
 
 
+def without_hash(name: str) -> str:
+    """Return a base's name as a person gives it, without the sha256 of its GGUF file."""
+    return ":".join(part for part in name.split(":") if not part.startswith("sha256="))
+
+
 def find_file(source: str, file: str) -> Path:
     """Return the path of a GGUF file in a folder, in an installed package, or on the hub, which is asked for it.
 

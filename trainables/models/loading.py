@@ -203,11 +203,6 @@ def pin(name: str) -> str:
     return name if base.sha256 else f"{name}:sha256={sha256}"
 
 
-def without_hash(name: str) -> str:
-    """Return a base's name as a person gives it, without the sha256 of its GGUF file."""
-    return ":".join(part for part in name.split(":") if not part.startswith("sha256="))
-
-
 def model_folder(name: str) -> str:
     """Return what transformers loads a base from: a folder, or a name on the hub. A GGUF file's is in the cache.
 
