@@ -224,11 +224,18 @@ def _base_in_errors(name: str) -> Iterator[None]:
         raise UnknownBase(f"base {name!r}: {error}") from error
 
 
-def _origin(base: BaseName, folder: str) -> str:
-    """Return the name of a GGUF file with its sha256, which adapters have as their base."""
+def origin(name: str) -> str:
+    """Return the source of a base: a folder, a name on the hub, or the name of a GGUF file with its sha256.
+
+    Adapters have it as the name of their base. A GGUF file's model must be in the cache, unless its sha256 is given.
+    Raise UnknownBase.
+    """
+    base = BaseName.parse(name)
+    if not base.gguf:
+        return base.source
     local = Path(base.source).is_absolute() and base.gguf.endswith(gguf.SUFFIX)
     place = str(Path(base.source) / base.gguf) if local else f"{base.source}:gguf={base.gguf}"
-    return f"{place}:sha256={base.sha256 or Path(folder).name.partition('-')[0]}"
+    return f"{place}:sha256={base.sha256 or Path(model_folder(name)).name.partition('-')[0]}"
 
 
 def check_base(name: str) -> None:
@@ -316,7 +323,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     if base.gguf:
-        model.name_or_path = _origin(base, folder)  # PEFT writes it into adapters, whose base is not the cache's folder
+        model.name_or_path = origin(name)  # PEFT writes it into adapters, whose base is not the cache's folder
     return Base(name, model.requires_grad_(False).eval(), tokenizer)
 
 
