@@ -1,8 +1,8 @@
 """Copy bases that are folders on the driver's machine to the machines of a cluster that lack them.
 
 A chain's winner, merged into its base, is such a folder. Its copy has the same path, so that an adapter names its base
-in the same way wherever it was trained. A machine's own folder, or one on a shared disk, is not replaced. The model of a
-GGUF file is copied from the driver's cache into the cache of the other machine.
+in the same way wherever it was trained. A machine's own folder, or one on a shared disk, is not replaced.
+The model of a GGUF file is copied from the driver's cache into the cache of the other machine.
 """
 
 from __future__ import annotations
