@@ -34,7 +34,7 @@ import numpy as np
 import tyro
 
 from sweeps.results.statistics import wilson
-from trainables.core import Example, Split, TaskWithSearchSplit
+from trainables.core import Example, Split
 from trainables.learners.arc.canvas import canvas
 from trainables.learners.arc.efe.learner import EfeConfig
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
@@ -79,7 +79,7 @@ def answers(
 
     torch.set_num_threads(1)
     start = time.process_time()
-    learner = config.build(load(base) if config.needs_base else None, TaskWithSearchSplit(task, examples), seed)
+    learner = config.build(load(base) if config.needs_base else None, task.with_search(examples), seed)
     for _ in range(rounds):
         learner.round()
     evaluation = learner.evaluate()

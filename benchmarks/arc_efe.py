@@ -32,7 +32,7 @@ from scipy.stats import binomtest
 
 from benchmarks.arc_all import ALL
 from sweeps.results.statistics import wilson
-from trainables.core import Example, TaskWithSearchSplit
+from trainables.core import Example
 from trainables.learners.arc.canvas import canvas, hypotheses
 from trainables.learners.arc.efe.learner import EfeConfig
 from trainables.tasks.arc.data import hash_fraction
@@ -90,7 +90,7 @@ def run(config: EfeConfig, examples: Sequence[Example], rounds: int, seed: int) 
 
     torch.set_num_threads(1)
     start = time.process_time()
-    learner = config.build(load("builtin:tiny"), TaskWithSearchSplit(ALL, examples), seed)
+    learner = config.build(load("builtin:tiny"), ALL.with_search(examples), seed)
     entries = []
     for _ in range(rounds):
         trained = learner.round()

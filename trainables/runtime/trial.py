@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ray import tune
 
-from trainables.core import START, Evaluation, Learner, Pair, RoundResult, Split, Task, TaskWithSearchSplit
+from trainables.core import START, Evaluation, Learner, Pair, RoundResult, Split
 from trainables.packed.specs import Shape, WorkerGroupShape
 from trainables.runtime.open_learner import open_in_process
 
@@ -200,5 +200,5 @@ class Finalist(Trial):
         job = config["job"]
         self._rounds = job["rounds"]
         pair = self._resolve(job["params"])
-        pair = replace(pair, task=cast(Task, TaskWithSearchSplit(pair.task, pair.task.test())))
+        pair = replace(pair, task=pair.task.with_search(pair.task.test()))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)
