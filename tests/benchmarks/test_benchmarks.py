@@ -1,4 +1,4 @@
-"""What benchmarks count."""
+"""The counters of benchmarks: operations, arithmetic, and how long searches take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who becomes a finalist, what is said of finalists, and that they are trained and asked as promised."""
+"""The choice of finalists, their verdict, and their training and evaluation on the test split."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_nothing_learned_is_said():
 
 
 def right(count, seeds=3, n=60):
-    """The same answers with every seed."""
+    """Answers that are equal for every seed."""
     return np.array([[1.0] * count + [0.0] * (n - count)] * seeds)
 
 

@@ -20,7 +20,7 @@ from sweeps.tuning.progress import Progress, SweepProgress, TrialProgress, minut
 
 @dataclass
 class FakeTrial:
-    """What callbacks read of a Tune trial."""
+    """The attributes of a Tune trial that callbacks read."""
 
     trial_id: str
     config: dict[str, Any]
@@ -204,7 +204,7 @@ def test_minutes(seconds, text):
 
 
 def test_trials_of_several_learners_are_named_with_theirs():
-    """Which learner wins is what the sweep asks."""
+    """The sweep exists to find the learner that wins."""
     stream = io.StringIO()
     progress = Progress(total=2, rounds=1, chance=0.0, stream=stream, learners=["lora", "soft_prompt"])
     for number, learner in enumerate(("lora", "soft_prompt")):
