@@ -67,7 +67,7 @@ class Task(ABC):
 
     @abstractmethod
     def test(self) -> Sequence[Example]:
-        """For finalists only."""
+        """The examples that finalists are scored on; the search never sees them."""
 
     @abstractmethod
     def baselines(self) -> Mapping[str, float]:

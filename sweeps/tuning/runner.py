@@ -43,7 +43,7 @@ SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run is given: the sweep, its folder, the cluster, and where to report."""
+    """The inputs of a run: the sweep, its folder, the cluster, and the tracker."""
 
     sweep: Sweep
     folder: Path  # runs/<sweep>
@@ -57,7 +57,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the search and the finalists share."""
+    """The objects that the search and the finalists share."""
 
     placement: Placement
     threads: int  # of each process that trains

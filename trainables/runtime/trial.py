@@ -82,7 +82,7 @@ def _untouched_by(team: WorkerGroupShape, pair: Pair, seed: int, split: Split) -
 
 
 def tune_result(trained: RoundResult | None, evaluation: Evaluation | None) -> dict[str, Any]:
-    """The flat dictionary that Ray Tune is told after a round and its evaluation.
+    """Return the flat dictionary that Ray Tune gets after a round and its evaluation.
 
     No evaluation means that the training diverged: the trial ends (`done`) with the worst score.
     """
