@@ -1,7 +1,7 @@
-"""Guards: find in a sweep's data, before it starts, what would make its scores worthless.
+"""Guards: find faults in the data of a sweep that would make its scores worthless, before it starts.
 
 A finding that stops a sweep can be allowed by name (`--allow overlap`). It is then written into the leaderboard, like
-findings that do not stop it. Each guard has a planted fault in the tests, and passes on the tasks of the house.
+findings that do not stop it. Each guard has a planted fault in the tests, and passes on the tasks of Espalier.
 """
 
 from __future__ import annotations
