@@ -30,7 +30,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from sweeps.results.trial_params import TrialParams
 from trainables.core import Example, Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.tasks.arena.task import ArenaTask
@@ -42,7 +41,7 @@ SOLVED = 4  # examples before a question of the batched workload
 
 @dataclass(frozen=True)
 class Solved(ArenaTask):
-    """The arena with solved examples before every question: rows of about 128 tokens."""
+    """The arena with solved examples before every question, which makes rows of about 128 tokens."""
 
     def train(self) -> tuple[Example, ...]:
         return self._after_others(super().train())
@@ -60,7 +59,7 @@ class Solved(ArenaTask):
 
 @dataclass(frozen=True)
 class Workload:
-    """`steps` training steps in `rounds` rounds, `task`'s search split after each."""
+    """`steps` training steps in `rounds` rounds, with an evaluation on the search split of `task` after each."""
 
     task: ArenaTask
     fields: dict[str, Any]
@@ -79,11 +78,10 @@ def pair_of(work: Workload, params: TrialParams) -> Pair:
     return Pair(learner, work.task, BASE)
 
 
-def configurations(count: int) -> list[TrialParams]:
-    """Learning rates and ranks as a sweep would try them; the same for every way to run."""
+def configurations(count: int) -> list[dict[str, Any]]:
+    """Return learning rates and ranks as a sweep would try them, equal for all ways to run."""
     sizes = (4, 8, 16)
-    fields = [{"learning_rate": 3e-4 * 1.1 ** (i % 24), "r": sizes[i % 3], "lora_alpha": 16.0} for i in range(count)]
-    return [TrialParams("lora", one) for one in fields]
+    return [{"learning_rate": 3e-4 * 1.1 ** (i % 24), "r": sizes[i % 3], "lora_alpha": 16.0} for i in range(count)]
 
 
 def main() -> None:
@@ -136,7 +134,7 @@ def main() -> None:
 
 
 def run(workload: str, rounds: int, way: str, width: int, hosts: int, count: int) -> dict[str, float]:
-    """One measurement in a process of its own, watched from here: seconds, CPU seconds, peak memory of its tree."""
+    """Measure one run in a process of its own: seconds, CPU seconds, and peak memory of it and its children."""
     given = {"workload": workload, "rounds": rounds, "way": way, "width": width, "hosts": hosts, "count": count}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
@@ -154,7 +152,7 @@ def run(workload: str, rounds: int, way: str, width: int, hosts: int, count: int
 
 
 class Watch:
-    """Proportional memory and CPU seconds of a process and all it starts, sampled."""
+    """Samples the proportional memory and the CPU seconds of a process and of all that it starts."""
 
     def __init__(self, pid: int) -> None:
         import psutil

@@ -1,9 +1,9 @@
 """The arena workload on one device without Ray: sequential trials, processes side by side, and seats on one base.
 
-What `packing.py --no-ray` runs. The shape is Qwen2.5-0.5B's with random weights, or `builtin:tiny`. Beside seconds:
-operations that one training step of all its trials launches, and the seconds a trial would take if the device did
-nothing but its products, as fast as one large product. `compiled`: torch.compile on the base, for sequential and packed
-trials alike; what it costs to compile is not counted.
+`packing.py --no-ray` runs this. The base has the shape of Qwen2.5-0.5B with random weights, or is `builtin:tiny`. The
+table has, beside seconds, the operations that one training step of all trials launches, and the seconds that a trial
+would take if the device computed only its matrix products, as fast as one large product. `compiled` applies
+torch.compile to the base, for sequential and packed trials alike; compilation time is not counted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SEQUENTIAL = 4  # trials that are run one after the other, enough for a mean
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Of one way to run: operations a training step, and its products, in FLOP a trial."""
+    """The operations per training step of one way to run, and the FLOP per trial of its matrix products."""
 
     operations: float
     flops: float
@@ -77,13 +77,15 @@ def compare(
 def report(name: str, seconds: float, alone: float, needs: Arithmetic | None = None, peak: float = 1.0) -> None:
     most = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
     launched = f"{needs.operations:.0f} | {needs.flops / peak:.3g}" if needs else " | "
-    memory = "" if "processes" in name else f"{most:.0f}"  # theirs is not known here
+    memory = "" if "processes" in name else f"{most:.0f}"  # the memory of other processes is not known here
     print(f"| {name} | {seconds:.3f} | {alone / seconds:.2f} x | {launched} | {memory} |", flush=True)
 
 
 def arithmetic(base: Base, count: int) -> Arithmetic:
-    """Of `count` seats, or of a plain trial (0): its second round, times as many as there are. They differ a little, as
-    answers become shorter."""
+    """Count the second round of `count` seats, or of a plain trial if `count` is 0, and multiply it by the rounds.
+
+    Rounds differ a little, because answers become shorter.
+    """
     trials = max(1, count)
     if count:
         host = seated(base, count)
@@ -101,7 +103,7 @@ def arithmetic(base: Base, count: int) -> Arithmetic:
 
 
 def profile(base: Base, count: int) -> None:
-    """Prints the operators that take most of the time of a round and an evaluation of `count` seats, their second."""
+    """Print the operators that take most of the time of the second round and evaluation of `count` seats."""
     host, longest = (
         seated(base, count),
         "self_device_time_total" if base.device.type == "cuda" else "self_cpu_time_total",
@@ -117,7 +119,7 @@ def profile(base: Base, count: int) -> None:
 
 
 def compile_base(base: Base, mode: str) -> None:
-    """Compile the base's forward pass, PEFT's or the stack's adapters with it, anew for each set of hooks."""
+    """Compile the base's forward pass with its adapters (PEFT's or the stack's), again for each set of hooks."""
     import torch._dynamo.config as dynamo
 
     dynamo.skip_nnmodule_hook_guards = False  # else adapters that come later would be left out, silently
@@ -137,13 +139,13 @@ def timed(do: Callable[[], None]) -> float:
 
 
 def timed_again(do: Callable[[], None]) -> float:
-    """The second time, when everything has been compiled."""
+    """Return the seconds of the second call, when everything has been compiled."""
     do()
     return timed(do)
 
 
 def opened(shape: str) -> Base:
-    """The base of that shape; random weights for Qwen's, with the built-in tokenizer, whose tokens it also has."""
+    """Return the base of that shape. Qwen's has random weights and the built-in tokenizer, whose tokens it also has."""
     tiny = load(BASE)
     if shape == BASE:
         return tiny
@@ -158,7 +160,7 @@ def opened(shape: str) -> Base:
 
 
 def plain(base: Base, pair: Pair, seed: int) -> StandaloneLearner:
-    """A trial as people write it, through PEFT's own modules; its rows and its judge are those of a packed one."""
+    """Return a trial that trains PEFT's own modules, with the rows and the scorer of a packed trial."""
     learner: Any = pair.learner.build(base, pair.task, seed)
     return with_peft(base, lora_config(base, learner.adapter), learner, seed)
 
@@ -193,7 +195,7 @@ def packed(base: Base, count: int) -> None:
 
 
 def side_by_side(shape: str, count: int) -> float:
-    """Seconds a trial of so many processes, each with a base of its own; loading it is not counted."""
+    """Return the seconds per trial of `count` processes, each with a base of its own; loading it is not counted."""
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(count + 1)
     workers = [context.Process(target=_worker, args=(shape, together)) for _ in range(count)]
@@ -209,7 +211,7 @@ def side_by_side(shape: str, count: int) -> float:
 
 
 def _worker(shape: str, together: Any) -> None:
-    """Waits for the others before and after its trials."""
+    """Run trials, and wait for the other processes before and after them."""
     torch.set_num_threads(1)
     base = opened(shape)
     sequential(base, 1)

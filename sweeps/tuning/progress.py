@@ -155,7 +155,7 @@ class Progress(Callback):
             self._live.start()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """On the first step of a resumed sweep, add the trials that it has."""
+        """Add the trials that a resumed sweep has, in its first step."""
         if not self._first_step:
             return
         self._first_step = False

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray import tune
@@ -32,7 +32,6 @@ from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import SweepStopper, scheduler_of
-from trainables.core import Task, TaskWithSearchSplit
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
@@ -44,7 +43,7 @@ SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run is given: the sweep, its folder, the cluster, and where to report."""
+    """The inputs of a run: the sweep, its folder, the cluster, and the tracker."""
 
     sweep: Sweep
     folder: Path  # runs/<sweep>
@@ -58,7 +57,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the search and the finalists share."""
+    """The objects that the search and the finalists share."""
 
     placement: Placement
     threads: int  # of each process that trains
@@ -307,7 +306,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if confirmed is None:
         return False
     task = sweep.pairs[0].task
-    on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
+    on_test = replace(sweep.pairs[0], task=task.with_search(task.test()))
     recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
     for final in recorder.finals:
         if final.trial_id is not None:

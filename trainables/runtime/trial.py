@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ray import tune
 
-from trainables.core import Evaluation, Learner, Pair, RoundResult, Split, Task, TaskWithSearchSplit
+from trainables.core import Evaluation, Learner, Pair, RoundResult, Split
 from trainables.packed.specs import Shape, WorkerGroupShape
 from trainables.runtime.open_learner import open_in_process
 
@@ -82,7 +82,7 @@ def _untouched_by(team: WorkerGroupShape, pair: Pair, seed: int, split: Split) -
 
 
 def tune_result(trained: RoundResult | None, evaluation: Evaluation | None) -> dict[str, Any]:
-    """The flat dictionary that Ray Tune is told after a round and its evaluation.
+    """Return the flat dictionary that Ray Tune gets after a round and its evaluation.
 
     No evaluation means that the training diverged: the trial ends (`done`) with the worst score.
     """
@@ -202,5 +202,5 @@ class Finalist(Trial):
         job = config["job"]
         self._rounds = job["rounds"]
         pair = self._resolve(job["params"])
-        pair = replace(pair, task=cast(Task, TaskWithSearchSplit(pair.task, pair.task.test())))
+        pair = replace(pair, task=pair.task.with_search(pair.task.test()))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)

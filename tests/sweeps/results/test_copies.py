@@ -33,7 +33,7 @@ class Repeated(Letters):
 
 
 def recorded(path, task):
-    """What the recorder makes of a trial that answers half of twenty letters, copies alike."""
+    """The record of a trial that answers half of twenty letters, copies alike."""
     recorder = Recorder(folder(path, [], end=False), replace(ONE, pairs=(Pair(Knob(), task),)), {"constant": 0.3})
     trial = SimpleNamespace(trial_id="t0", config={"params": TrialParams("knob", {"rate": 0.1})})
     recorder.on_trial_start(0, [], trial)

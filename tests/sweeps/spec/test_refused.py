@@ -1,4 +1,4 @@
-"""What a learner refuses in combination costs the search nothing, and the sampler learns to avoid it."""
+"""Combinations that a learner refuses cost the search no trial, and the sampler learns to avoid them."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ SHIPPED = [ARC, ARENA, STYLE, *STRATEGYQA.phases.values(), *STRATEGYQA.optional.
 
 @pytest.mark.parametrize("sweep", SHIPPED, ids=lambda one: one.name)
 def test_every_draw_of_a_shipped_script_is_a_configuration(sweep: Sweep) -> None:
-    """What a learner refuses in combination, an axis' conditions must keep apart: `alignment` without features, say."""
+    """Conditions of an axis must exclude combinations that the learner refuses: `alignment` without features, say."""
     for pair in (*sweep.pairs, *sweep.optional):
         one = replace(sweep, pairs=(pair,), optional=())
         configurations = list(drawn(one.joined_space(), 200))

@@ -1,4 +1,4 @@
-"""Finalists that fail or diverge: they are named with what they failed of, and where all do, nobody is praised."""
+"""Finalists that fail or diverge are named with the reason; if all do, no winner is declared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def candidate(number, planted):
 
 @pytest.fixture(scope="module")
 def confirmed(ray_session, tmp_path_factory):
-    """What trains two finalists again, of which one fails and one diverges."""
+    """Trains two finalists again, of which one fails and one diverges."""
     chosen = [candidate(0, "error"), candidate(1, "nan")]
     return confirm(replace(TOY, rounds=2), chosen, TrialPlaces({}, None, 2), tmp_path_factory.mktemp("confirmed"))
 
