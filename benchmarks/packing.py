@@ -3,13 +3,11 @@
     python benchmarks/packing.py                             # 16 and 48 trials; about five minutes on two cores
     python benchmarks/packing.py --workload batched --seats 4 8
     python benchmarks/packing.py --plain 1 2 3 4 --seats 2 4 8 --rounds 10     # how many side by side; shorter rounds
-    python benchmarks/packing.py --no-ray --shape qwen2.5-0.5b --seats 8 16 32 64 --plain 4 8    # one GPU
-    python benchmarks/packing.py --no-ray --seats 16 --plain --profile         # where the time of seats goes
 
 Arena workload: 80 online episodes in five rounds, 30 questions after each. Batched: 40 steps of 4 rows of about 128
 tokens in four rounds, each question behind solved ones. Every run is a fresh process with a Ray of its own. `further`
 is seconds per trial without start-up, (time of the longer run - time of the shorter) / (trials more), and how many
-trials a minute that makes. `--no-ray` needs neither Ray nor MLflow.
+trials a minute that makes. `on_gpu.py` compares them on one GPU, without Ray.
 """
 
 from __future__ import annotations
@@ -92,20 +90,8 @@ def main() -> None:
     parser.add_argument("--seats", type=int, nargs="*", default=[4])
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--rounds", type=int, help="the same steps in so many rounds, with a search split after each")
-    parser.add_argument("--no-ray", action="store_true", help="one process, one device")
-    parser.add_argument("--shape", default=BASE, help=f"with --no-ray: {BASE}, or qwen2.5-0.5b with random weights")
-    parser.add_argument(
-        "--compile", nargs="?", const="default", choices=["default", "reduce-overhead"],
-        help="with --no-ray: also with torch.compile (reduce-overhead: CUDA graphs); takes long",
-    )  # fmt: skip
-    parser.add_argument("--profile", action="store_true", help="with --no-ray: operators that take most of the time")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # one measurement, in a process of its own
     flags = parser.parse_args()
-    if flags.no_ray:
-        from benchmarks.packing_device import compare
-
-        compare(flags.shape, flags.seats, flags.plain, flags.compile, flags.profile)
-        return
     if flags.one:
         measure(**json.loads(flags.one))
         return
