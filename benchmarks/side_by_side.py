@@ -47,12 +47,11 @@ def side_by_side(shape: str, count: int, trials: int, environment: Mapping[str, 
         _wait_for(pipes)
         timing = Timing(time.perf_counter() - start, _used_mib() - before)
         _continue(pipes)
+        for worker in workers:
+            worker.join(30)
         return timing
     finally:
-        for pipe in pipes:
-            pipe.close()
         for worker in workers:
-            worker.join(5)
             worker.kill()
             worker.join()
 
@@ -74,8 +73,8 @@ def _continue(pipes: list[Any]) -> None:
 
 def _worker(shape: str, trials: int, environment: Mapping[str, str], parent: Connection) -> None:
     """Wait for the others before and after the trials; the parent reads the GPU's memory then."""
-    os.environ.update(environment)  # CUDA reads it when it is first used
     try:
+        os.environ.update(environment)  # CUDA reads it when it is first used
         torch.set_num_threads(1)
         base = opened(shape)
         for count in (1, trials):
