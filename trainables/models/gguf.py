@@ -235,7 +235,6 @@ def _read(path: Path) -> tuple[Any, Any]:
     try:
         tensors = _tensors(path)
         config = AutoConfig.from_pretrained(**where)
-        config.__dict__.pop("_model_name_or_path", None)
         if ROPE_FACTORS in tensors:
             config.rope_parameters = _llama3_rope(config, torch.from_numpy(tensors[ROPE_FACTORS].data.copy()))
         tokenizer = AutoTokenizer.from_pretrained(**where)

@@ -171,7 +171,10 @@ def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[
                 from trainables.models.loading import load  # imports torch
                 from trainables.packed.host import Host
 
-                host = Host(load(options.base or own_base))
+                try:
+                    host = Host(load(options.base or own_base))
+                except ValueError as error:  # an unknown base
+                    raise BadInput(str(error)) from error
                 opened.callback(host.shut)
                 judges.append(LikelihoodJudge(host, options.margin))
             else:

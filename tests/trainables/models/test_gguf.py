@@ -124,6 +124,23 @@ def test_a_file_of_another_content_is_another_base(tmp_path):
     assert torch.equal(load(pinned).model(TOKENS).logits, first), "a worker needs the model in its cache, not the file"
 
 
+def test_a_file_on_the_hub(tmp_path, monkeypatch):
+    """As the hub's client keeps it after a download, without a network."""
+    hub = tmp_path / "models--owner--name"
+    (hub / "snapshots/abc/q8").mkdir(parents=True)
+    (hub / "refs").mkdir()
+    (hub / "refs/main").write_text("abc")
+    path = gguf_kit.write(hub / "snapshots/abc/q8/mini.gguf", gguf_kit.model("qwen2"), "Q8_0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    base = load("owner/name:gguf=q8/mini.gguf:float32")
+    assert base.model.name_or_path == f"owner/name:gguf=q8/mini.gguf:sha256={gguf.hash_of(path)}"
+    load.cache_clear()
+    assert torch.equal(load(str(path)).model(TOKENS).logits, base.model(TOKENS).logits)
+    with pytest.raises(UnknownBase, match=r"the hub was not reached for 'other.gguf'"):
+        check_base("owner/name:gguf=other.gguf")
+
+
 def test_two_processes_make_it_once(tmp_path):
     path = gguf_kit.write(tmp_path / "mini.gguf", gguf_kit.model("llama"))
     code = f"from trainables.models.loading import check_base; check_base({str(path)!r})"
