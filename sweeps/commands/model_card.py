@@ -98,6 +98,10 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
         own = "" if (folder / CONFIG_FILE).is_file() else "/<task id>"  # an adapter for each ARC task
         load.append(f'model = PeftModel.from_pretrained(model, "{name}{own}")')
     imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig", ""]
+    if any("find_spec(" in line for line in load):
+        imports.insert(0, "from importlib.util import find_spec")
+    if any("AutoConfig." in line for line in load):
+        imports[-2] = imports[-2].replace("import ", "import AutoConfig, ")
     if any("PeftModel" in line for line in load):
         imports.insert(0, "from peft import PeftModel")
     if any("torch." in line for line in prompting):
@@ -121,7 +125,7 @@ def _base_arguments(base: str) -> tuple[list[str], str, str]:
     rope = _scaled_positions(base)
     if not rope:
         return before, source, ""
-    before += ["from transformers import AutoConfig", f"config = AutoConfig.from_pretrained({source})",
+    before += [f"config = AutoConfig.from_pretrained({source})",
                f"config.rope_parameters = {rope}  # transformers does not read it from the file"]  # fmt: skip
     return before, source, ", config=config"
 

@@ -38,7 +38,8 @@ FLAGS = ["--learner", "lora", "--num-samples", "2", "--rounds", "1", "--finalist
 def ran(tmp_path_factory):
     """The folder of a sweep on `mini.gguf`, which lies beside it, and what the sweep printed."""
     folder = tmp_path_factory.mktemp("gguf")
-    gguf_kit.write(folder / "mini.gguf", gguf_kit.model("llama"), "Q8_0")
+    model, factors = gguf_kit.llama3()
+    gguf_kit.write(folder / "mini.gguf", model, "Q8_0", rope_freqs__weight=factors)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield folder, sweep(folder, "--base", "mini.gguf:float32", *FLAGS, script=SCRIPT).stdout
@@ -63,6 +64,7 @@ def test_the_cards_code_loads_what_was_trained(ran, tmp_path, monkeypatch, merge
     card = (tmp_path / "taken/README.md").read_text()
     digest = hashlib.sha256((folder / "mini.gguf").read_bytes()).hexdigest()
     assert f"GGUF file: `{folder}/mini.gguf:sha256={digest}`" in card
+    assert merge == ("config.rope_parameters = " not in card)
     assert merge == (f'from_pretrained("{folder}", gguf_file="mini.gguf"' not in card)
     monkeypatch.chdir(tmp_path)
     known: dict = {}

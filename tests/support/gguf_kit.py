@@ -50,6 +50,14 @@ def model(family: str, tied: bool = True, theta: float = 10_000.0, **rope: Any) 
     return made.requires_grad_(False).eval()
 
 
+def llama3(factor: float = 8.0) -> tuple[Any, np.ndarray]:
+    """A Llama model whose positions are scaled as those of Llama 3.1, and the factors that its file has for that."""
+    made = model("llama", theta=500_000.0, rope_type="llama3", factor=factor, low_freq_factor=1.0,
+                 high_freq_factor=4.0, original_max_position_embeddings=8192)  # fmt: skip
+    plain = 1 / 500_000.0 ** (torch.arange(8) / 8)
+    return made, (plain / made.model.rotary_emb.inv_freq).numpy().astype(np.float32)
+
+
 def write(path: Path, of: Any, quantization: str = "F32", architecture: str = "", **extra: np.ndarray) -> Path:
     """Write a model with the tokenizer of this file. Matrices have the quantization, vectors are F32.
 

@@ -78,10 +78,7 @@ def test_its_tokenizer_has_the_template_and_ends_answers_where_the_template_does
 
 
 def test_llama_3s_scaling_of_positions_is_kept(tmp_path):
-    rope = {"rope_type": "llama3", "factor": 32.0, **gguf.LLAMA3_ROPE}
-    wanted = gguf_kit.model("llama", theta=500_000.0, **rope)
-    plain = 1 / 500_000.0 ** (torch.arange(8) / 8)
-    factors = (plain / wanted.model.rotary_emb.inv_freq).numpy().astype(np.float32)
+    wanted, factors = gguf_kit.llama3(32.0)
     assert factors.min() == 1 < factors.max()
     path = gguf_kit.write(tmp_path / "mini.gguf", wanted, rope_freqs__weight=factors)
     torch.testing.assert_close(load(str(path)).model(TOKENS).logits, wanted(TOKENS).logits)
