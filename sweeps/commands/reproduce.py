@@ -50,6 +50,8 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
 
 def _rounds_before(run: Run, job: Job, learner: Learner) -> int:
     """Load the state from which a clone started; return after how many rounds it was kept, 0 for other trials."""
+    from trainables.states import UnreadableState  # imports torch
+
     start = job.record.params.start
     if start is None:
         return 0
@@ -57,9 +59,11 @@ def _rounds_before(run: Run, job: Job, learner: Learner) -> int:
         return load_start_state(learner, run.folder, start)
     except FileNotFoundError as error:
         raise BadInput(f"trial {job.record.number} is a clone, and {run.folder / start} is not there") from error
+    except UnreadableState as error:
+        commit = run.facts.get("commit") or "the code that made it"
+        raise BadInput(f"trial {job.record.number}: {start}: {error}; git checkout {commit} to read it") from error
     except ValueError as error:
-        commit = run.facts.get("commit") or "of which is not recorded"
-        raise BadInput(f"trial {job.record.number}: {start}: {error}; it was made by commit {commit}") from error
+        raise BadInput(f"trial {job.record.number}: {error}") from error
 
 
 def reproduce(run: Path, /, trial: str = "best", to: Path | None = None, trust: tuple[str, ...] = ()) -> None:
