@@ -155,7 +155,7 @@ def links(run: Path, leak: Path) -> None:
 
 
 def an_adapter_that_names_a_module(run: Path, leak: Path) -> None:
-    """PEFT imports `megatron_core` of an adapter that has a `megatron_config`."""
+    """PEFT would import `megatron_core` of an adapter that has a `megatron_config`; it refuses names of other modules."""
     Path("beside_peft.py").write_text(CODE.format(str(leak)))
     sys.path.append(str(Path.cwd()))  # as `python -m` does
     file = run / "best/adapter_config.json"
@@ -221,8 +221,8 @@ def test_no_command_runs_what_a_folder_brings(
     HOSTILE[kind](run, leak)
     before = {path for path in run.parents[1].rglob("*") if "runs" not in path.parts}
     for name, argv in (COMMANDS | FLAGS).items():
-        if name == "resume" and kind == "name":
-            continue  # it names no other folder: the command line does
+        if name == "resume" and kind in ("name", "adapter"):
+            continue  # it reads neither, so the sweep would run
         status = called(argv, monkeypatch)
         said = capsys.readouterr().err
         assert not leak.exists(), f"{name} ran what the folder brought"
