@@ -155,7 +155,7 @@ def links(run: Path, leak: Path) -> None:
 
 
 def an_adapter_that_names_a_module(run: Path, leak: Path) -> None:
-    """PEFT would import `megatron_core` of an adapter that has a `megatron_config`; it refuses names of other modules."""
+    """PEFT imports `megatron_core` of an adapter with a `megatron_config`, if it is a module of Megatron."""
     Path("beside_peft.py").write_text(CODE.format(str(leak)))
     sys.path.append(str(Path.cwd()))  # as `python -m` does
     file = run / "best/adapter_config.json"
