@@ -14,7 +14,7 @@ import transformers
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.resources.placement import Machine, machine, place, with_devices
-from sweeps.resources.worker_groups import team_of
+from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.spec.validation import BadInput
 from trainables.models.loading import base_sizes
 from trainables.packed.specs import Shape
@@ -92,7 +92,7 @@ def test_seats_are_chosen_from_memory_trials_and_learners():
 def test_trials_on_a_base_take_a_gpu_unless_told_otherwise():
     assert with_devices(ARENA, 0) == ARENA
     assert with_devices(ARENA, 2).resources_per_trial == {"cpu": 1, "gpu": 1}
-    assert team_of(with_devices(ARENA, 2)) is None
+    assert worker_group_shape(with_devices(ARENA, 2)) is None
     pair = ARENA.pairs[0]
     phase = with_devices(replace(ARENA, pairs=(pair, replace(pair, base="builtin:tiny:float32"))), 1)
     assert phase.resources_per_trial["gpu"] == 0.5
