@@ -17,8 +17,8 @@ from ray.autoscaler.tags import (
 
 from cluster.api import HEADS_KEY, NoCapacity, RunPodError
 from cluster.tags import Tags
-from tests.cluster.api_server import KEY
-from tests.cluster.runpod_kit import CONFIG, HEAD, WORKER, provider
+from tests.support.api_server import KEY
+from tests.support.runpod_kit import CONFIG, HEAD, WORKER, provider
 
 
 def test_nodes_are_pods_of_this_cluster_with_their_tags(account):

@@ -16,7 +16,7 @@ from sweeps.resources.cost_limit import CostLimit, cost_limit_of
 from sweeps.resources.ray_job import hourly
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import BadInput
-from tests.cluster.api_server import KEY, Account
+from tests.support.api_server import KEY, Account
 from tests.support.report_kit import folder, several
 from tests.support.toy_sweep import SWEEP
 
