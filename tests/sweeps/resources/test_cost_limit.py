@@ -112,7 +112,7 @@ def test_what_is_spent_is_the_price_of_each_moment(clock):
     clock.now = HOUR
     costs.add_elapsed()
     prices[0] = 4.0  # three workers came
-    costs.hourly = costs._rate()
+    costs.hourly = prices[0]
     clock.now = 1.5 * HOUR
     costs.close()
     assert costs.dollars == pytest.approx(1.0 + 2.0)
