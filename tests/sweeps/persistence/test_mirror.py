@@ -153,11 +153,12 @@ def test_what_a_person_keeps_there_is_left_alone(folder, tmp_path):
     assert not (tmp_path / "new").exists(), "it is refused before anything is made"
 
 
-def test_a_first_copy_that_was_cut_off_is_known_as_the_sweeps(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [SWEEP_FILE, "tune/a/state.pt"])
+def test_a_first_copy_that_was_cut_off_is_known_as_the_sweeps(folder, tmp_path, monkeypatch, name):
     mirror, put = Mirror(f"file://{tmp_path}/there", folder), shutil.copyfileobj
 
     def cut_off(source, target):
-        if os.path.samestat(os.fstat(source.fileno()), (folder / "tune/a/state.pt").stat()):
+        if os.path.samestat(os.fstat(source.fileno()), (folder / name).stat()):
             raise OSError("planted")
         put(source, target)
 

@@ -46,6 +46,6 @@ def test_a_gpu_is_a_process():
         (asked(num_workers=2, seats=4), "drop --seats"),
     ],
 )
-def test_what_cannot_be_spread_is_refused(sweep, remedy):
+def test_what_several_processes_cannot_train_is_refused(sweep, remedy):
     with pytest.raises(BadInput, match=remedy):
         worker_group_shape(sweep)

@@ -109,11 +109,11 @@ def test_useful_retrievals_are_those_that_solve_what_was_not_solved(planted):
     for _ in range(3):
         teacher.round()
     assert teacher.agent.memory.writes >= 2
-    pupil = built(replace(QUICK, steps_per_round=2), planted)
-    pupil.agent.memory.load(teacher.agent.memory.state())
-    trained = pupil.round()
+    student = built(replace(QUICK, steps_per_round=2), planted)
+    student.agent.memory.load(teacher.agent.memory.state())
+    trained = student.round()
     assert trained.metrics["memory_useful"] == 2
-    scores = pupil.evaluate()
+    scores = student.evaluate()
     assert scores.score > scores.metrics["score_without_memory"] == 0.0
 
 
