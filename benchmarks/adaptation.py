@@ -27,7 +27,7 @@ from scipy.stats import bootstrap
 
 from sweeps.arena import SWEEP
 from sweeps.results.statistics import interval
-from sweeps.results.trial_params import from_axes
+from sweeps.results.trial_params import TrialParams
 from trainables.core import Pair, Task
 from trainables.models.loading import load
 from trainables.models.tokenization import encode_row
@@ -105,7 +105,7 @@ def winners(folder: Path) -> dict[str, tuple[Pair, int]]:
     for pair in SWEEP.pairs:
         rows = table[table["learner"] == pair.learner.name].sort_values(["score", "number"], ascending=[False, True])
         best = rows.iloc[0]
-        params = from_axes(yaml.safe_load(best["params"]), pair.learner.name)
+        params = TrialParams.from_flat(yaml.safe_load(best["params"]), pair.learner.name)
         chosen[pair.learner.name] = (SWEEP.resolve(params), SWEEP.rounds)
     return chosen
 

@@ -30,6 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
+from sweeps.results.trial_params import TrialParams
 from trainables.core import Example, Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.tasks.arena.task import ArenaTask
@@ -73,15 +74,16 @@ WORKLOADS = {
 }
 
 
-def pair_of(work: Workload, config: dict[str, Any]) -> Pair:
-    learner = LoraConfig(**work.fields, steps_per_round=work.steps // work.rounds, **config["c"])
+def pair_of(work: Workload, params: TrialParams) -> Pair:
+    learner = LoraConfig(**work.fields, steps_per_round=work.steps // work.rounds, **params.fields)
     return Pair(learner, work.task, BASE)
 
 
-def configurations(count: int) -> list[dict[str, Any]]:
+def configurations(count: int) -> list[TrialParams]:
     """Learning rates and ranks as a sweep would try them; the same for every way to run."""
     sizes = (4, 8, 16)
-    return [{"learning_rate": 3e-4 * 1.1 ** (i % 24), "r": sizes[i % 3], "lora_alpha": 16.0} for i in range(count)]
+    fields = [{"learning_rate": 3e-4 * 1.1 ** (i % 24), "r": sizes[i % 3], "lora_alpha": 16.0} for i in range(count)]
+    return [TrialParams("lora", one) for one in fields]
 
 
 def main() -> None:
@@ -197,7 +199,7 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
         from trainables.runtime.host_actor import start_hosts
         from trainables.runtime.trial import Trial
 
-        rows = max(resolve({"c": c}).learner.rows_per_batch() for c in configurations(3))
+        rows = max(resolve(params).learner.rows_per_batch() for params in configurations(3))
         shape = Shape(width, lanes=min(32, width * rows), max_rank=16, max_prompt=0)
         actors = start_hosts(BASE, shape, hosts, max(1, (os.cpu_count() or 1) // hosts))
         trainable = tune.with_parameters(Trial, resolve=resolve, hosts={BASE: actors})
@@ -205,7 +207,7 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
     with tempfile.TemporaryDirectory() as scratch:
         done = tune.run(
             trainable,
-            config={"c": tune.grid_search(configurations(count))},
+            config={"params": tune.grid_search(configurations(count))},
             stop={"training_iteration": rounds},
             resources_per_trial=asked,
             max_concurrent_trials=trials_at_once,

@@ -90,7 +90,7 @@ def arithmetic(base: Base, count: int) -> Arithmetic:
         train, evaluate = (partial(together, host, count, what) for what in get_args(Work))
         close = host.shut
     else:
-        trial = plain(base, pair_of(ARENA, {"c": configurations(1)[0]}), 0)
+        trial = plain(base, pair_of(ARENA, configurations(1)[0]), 0)
         train, evaluate, close = trial.round, trial.evaluate, trial.close
     train()
     evaluate()
@@ -165,7 +165,7 @@ def plain(base: Base, pair: Pair, seed: int) -> StandaloneLearner:
 
 def sequential(base: Base, count: int) -> None:
     for config in configurations(count):
-        trial = plain(base, pair_of(ARENA, {"c": config}), 0)
+        trial = plain(base, pair_of(ARENA, config), 0)
         for _ in range(ARENA.rounds):
             trial.round()
             trial.evaluate()
@@ -175,7 +175,7 @@ def sequential(base: Base, count: int) -> None:
 def seated(base: Base, count: int) -> Host:
     host = Host(base, Shape(count, lanes=count, max_rank=16, max_prompt=0))
     for index, config in enumerate(configurations(count)):
-        pair = pair_of(ARENA, {"c": config})
+        pair = pair_of(ARENA, config)
         host.open(str(index), pair.learner.build(base, pair.task, 0), 0)
     return host
 

@@ -16,5 +16,5 @@ class PlainTrial(Trial):
 
     def _open(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(1)
-        pair = self._resolve(config)
+        pair = self._resolve(config["params"])
         self._learner, self._began = plain(load(pair.base), pair, self._seed), 0

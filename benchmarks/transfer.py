@@ -37,7 +37,7 @@ from sweeps.results.leaderboard import write_all
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import TrialParams, from_axes, to_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.warm_start import like
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
@@ -95,8 +95,9 @@ def sweep_on(base: str, learner: str, seed: int, trials: int) -> Sweep:
 
 def search(sweep: Sweep, first: Sequence[TrialParams], scratch: Path, luck: int) -> Search:
     """`luck`: seed of the sampler, another one for each search, so that none draws what another drew."""
-    queue = [to_axes(params, sweep.learners) for params in first]
-    settings = SearchSettings(sweep.joined_space(), "transfer", 1000 * luck, ROUNDS, queue=queue)
+    settings = SearchSettings(
+        sweep.joined_space(), "transfer", 1000 * luck, ROUNDS, first=first, learners=sweep.learners
+    )
     return Search(sweep, OptunaSearcher(settings, f"sqlite:///{scratch}/{luck}.db"))
 
 
@@ -107,9 +108,9 @@ def run(searches: Sequence[Search], trials: int) -> None:
     for number in range(trials):
         asked, trial_id = {}, f"t{number}"
         for place, one in enumerate(searches):
-            axes = one.searcher.suggest(trial_id)
-            assert isinstance(axes, dict)
-            params = from_axes(axes, one.sweep.learners[0])
+            config = one.searcher.suggest(trial_id)
+            assert isinstance(config, dict)
+            params = config["params"]
             pair = one.sweep.resolve(params)
             learner = pair.learner.build(base, pair.task, one.sweep.seed)
             host.open(str(place), learner, one.sweep.seed)

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast, run
 from trainables.optimizer import Optimizer
 
 Split = Literal["train", "search", "test"]
-START = "start_from"  # a clone's parameter: the state from which it continues, a file in the sweep's folder
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
-from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable
+from sweeps.tuning.finalists import TrialPlaces, confirm, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
@@ -62,9 +62,7 @@ class Prepared:
 
     placement: Placement
     threads: int  # of each process that trains
-    hosts: Hosts
-    workers: WorkerGroupShape | None  # processes that train each trial, if not its own process or a host does
-    trials_at_once: int | None
+    places: TrialPlaces
     untouched: dict[str, Any]  # learner -> Ray's reference to the metrics of its base before training
     baselines: dict[str, float]  # the recorder shares it
     recorder: Recorder
@@ -127,15 +125,18 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     costs = context.cost_limit
     stopper = SweepStopper(context.folder, sweep.rounds, sweep.time_budget_s)
     progress = Progress(
-        sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values(), sweep.learners
+        total=sweep.num_samples,
+        rounds=sweep.rounds,
+        chance=task.chance,
+        stream=sys.stdout,
+        earlier=lambda: recorder.records.values(),
+        several_learners=len(sweep.pairs) > 1,
     )
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
         threads=threads,
-        hosts=hosts,
-        workers=workers,
-        trials_at_once=trials_at_once(sweep, placement, capacity),
+        places=TrialPlaces(hosts, workers, trials_at_once(sweep, placement, capacity)),
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
@@ -229,7 +230,7 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
     if context.resume and not restored:  # the driver was killed before Tune's first snapshot
         prepared.searcher.settle()
     analysis = tune.run(
-        trainable(Trial, sweep, prepared.hosts, prepared.workers),
+        trainable(Trial, sweep, prepared.places),
         name="tune",
         storage_path=str(folder.resolve()),
         metric="score",
@@ -238,7 +239,7 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
         stop=prepared.stopper,
         search_alg=prepared.searcher,
         scheduler=scheduler_of(sweep),
-        max_concurrent_trials=prepared.trials_at_once,
+        max_concurrent_trials=prepared.places.at_once,
         reuse_actors=True,
         max_failures=MAX_FAILURES,
         raise_on_failed_trial=False,
@@ -302,7 +303,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if not chosen:
         return True
     print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
-    confirmed = confirm(sweep, chosen, prepared.hosts, prepared.workers, prepared.trials_at_once, context.folder)
+    confirmed = confirm(sweep, chosen, prepared.places, context.folder)
     if confirmed is None:
         return False
     task = sweep.pairs[0].task

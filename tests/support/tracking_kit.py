@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.mlflow_callback import MLflowTracking, TrackedSweep
 
 ROUNDS = 3
@@ -17,9 +18,15 @@ class FakeTrial:
     """What callbacks read of a Tune trial."""
 
     trial_id: str
-    config: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 0.1})
+    fields: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 0.1})
     status: str = "RUNNING"
     last_result: dict[str, Any] = field(default_factory=dict)
+    learner: str = ""
+    pickled_error_file: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"params": TrialParams(self.learner, self.fields)}
 
 
 def shared_database(tmp_path_factory) -> str:

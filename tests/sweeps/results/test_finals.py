@@ -153,12 +153,12 @@ def test_trivial_strategies_are_measured_on_the_split_that_was_asked():
 def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_split():
     task = ArenaTask(train_size=20, search_size=10, test_size=15)
     pair = Pair(LoraConfig(steps_per_round=2), task, "builtin:tiny")
-    job = {"candidate": 0, "params": {"r": 4}, "rounds": 2, "seed": 5}
+    job = {"candidate": 0, "params": TrialParams("lora", {"r": 4}), "rounds": 2, "seed": 5}
     small = replace(pair, learner=replace(pair.learner, r=4))
 
     class Here(Finalist):
         def setup(self, config):
-            super().setup(config, resolve=lambda params: replace(pair, learner=replace(pair.learner, **params)))
+            super().setup(config, resolve=lambda params: replace(pair, learner=replace(pair.learner, **params.fields)))
 
     result = Here(config={"job": job}).step()
     assert result["done"]
@@ -179,7 +179,7 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
         def setup(self, config):
             super().setup(config, resolve=lambda params: Pair(PercellConfig(steps_per_round=2), task))
 
-    result = Here(config={"job": {"params": {}, "rounds": 2, "seed": 3}}).step()
+    result = Here(config={"job": {"params": TrialParams("percell", {}), "rounds": 2, "seed": 3}}).step()
     by_hand = PercellConfig(steps_per_round=2).build(None, task, 3)
     for _ in range(2):
         by_hand.round()

@@ -59,7 +59,13 @@ class Driver:
         )
         self.progress = Progress(3, 4, 0.0, self.stream, lambda: self.recorder.records.values())
         settings = SearchSettings(
-            FULL.joined_space(), "one", seed=0, rounds=4, sampler="random", objectives=self.objectives
+            FULL.joined_space(),
+            "one",
+            seed=0,
+            rounds=4,
+            sampler="random",
+            objectives=self.objectives,
+            learners=FULL.learners,
         )
         self.search = OptunaSearcher(settings, storage_of(self.folder))
 

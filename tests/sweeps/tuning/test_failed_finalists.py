@@ -12,7 +12,7 @@ from sweeps.results.records import UNTOUCHED, Candidate, Final
 from sweeps.results.run_folder import Run
 from sweeps.results.tables import FINALISTS
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning.finalists import confirm
+from sweeps.tuning.finalists import TrialPlaces, confirm
 from sweeps.tuning.recorder import Recorder
 from tests.support.report_kit import final, folder, page, questions, several
 from tests.support.toy_sweep import SWEEP as TOY
@@ -29,7 +29,7 @@ def candidate(number, planted):
 def confirmed(ray_session, tmp_path_factory):
     """What trains two finalists again, of which one fails and one diverges."""
     chosen = [candidate(0, "error"), candidate(1, "nan")]
-    return confirm(replace(TOY, rounds=2), chosen, {}, None, 2, tmp_path_factory.mktemp("confirmed"))
+    return confirm(replace(TOY, rounds=2), chosen, TrialPlaces({}, None, 2), tmp_path_factory.mktemp("confirmed"))
 
 
 def test_where_no_finalist_finishes_it_is_said_and_the_base_is_none(confirmed, tmp_path):
