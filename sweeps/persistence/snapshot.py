@@ -26,7 +26,7 @@ from typing import Any
 from ray import cloudpickle
 from ray.tune import Callback
 
-from sweeps.persistence.user_config import secret_key
+from sweeps.persistence.secret_key import secret_key
 from sweeps.spec.trust import FOLDER, folder_is_trusted
 from sweeps.spec.validation import BadInput, one_line
 from trainables.atomic import replacing

@@ -21,7 +21,7 @@ from typing import Any, cast
 import trainables.learners
 import trainables.tasks
 from search_spaces.space import Space
-from sweeps.results.trial_params import from_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.trust import refuse_remote_code, trusted_modules
 from trainables.core import LearnerConfig, Pair, Task
@@ -39,7 +39,7 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
     pairs, optional = (tuple(_pair(one, facts) for one in plain.pop(name)) for name in ("pairs", "optional"))
     for pair in (*pairs, *optional) if not remote_code else ():
         refuse_remote_code(pair.base)
-    first = tuple(from_axes(axes, pairs[0].learner.name) for axes in plain.pop("first", ()))
+    first = tuple(TrialParams.from_flat(axes, pairs[0].learner.name) for axes in plain.pop("first", ()))
     joined = Space.from_dict(plain.pop("space"))
     names = [pair.learner.name for pair in pairs]
     space = joined if len(names) == 1 else {name: joined.branch(learner=name) for name in names}

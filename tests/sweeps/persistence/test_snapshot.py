@@ -1,4 +1,4 @@
-"""What `--resume` goes on from: the newest snapshot that was whole, whatever Tune left, without what had ended it."""
+"""`--resume` continues from the newest complete snapshot, whatever Tune left, and drops the error that ended it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 from ray.tune.experiment import Experiment
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 
+from cluster.user_config import config_folder
+from sweeps.persistence.secret_key import secret_key
 from sweeps.persistence.snapshot import KEY, SNAPSHOT, Snapshot, check_resumable
-from sweeps.persistence.user_config import config_folder
 from sweeps.spec.trust import apply_trust
 from sweeps.spec.validation import BadInput
 from tests.support.planted import Planted
@@ -149,8 +150,8 @@ def test_the_key_is_this_user_s_alone_and_stays(tmp_path: Path, monkeypatch: pyt
 def test_a_home_that_keeps_no_key_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
-    with pytest.raises(BadInput, match=r"cannot be made: .*; set XDG_CONFIG_HOME to another folder"):
-        config_folder()
+    with pytest.raises(BadInput, match=r"/file/.*: Not a directory; set XDG_CONFIG_HOME to a folder in which a key"):
+        secret_key(KEY)
 
 
 def test_all_pickles_are_gone_before_tune_restores(tmp_path: Path) -> None:
