@@ -35,7 +35,8 @@ class RationaleOptions:
 
     teacher: str | None = None  # the endpoint's address
     model: str | None = None  # the endpoint's model
-    key_variable: str = "OPENAI_API_KEY"  # the environment variable with the endpoint's key
+    # the environment variable with the endpoint's key; none: OPENAI_API_KEY for api.openai.com, no key for others
+    key_variable: str | None = None
     workers: int = 8  # concurrent requests to the endpoint
     price_in: float | None = None  # dollars per million tokens of prompts
     price_out: float | None = None  # dollars per million tokens of answers
