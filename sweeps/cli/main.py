@@ -21,6 +21,7 @@ from search_spaces.axis import SpaceError  # noqa: E402
 from sweeps.cli.flags import Flags, parse, read  # noqa: E402
 from sweeps.cli.tyro_support import parse_with  # noqa: E402
 from sweeps.persistence.interrupt import ignore_interrupts  # noqa: E402
+from sweeps.results.terminal import print  # noqa: E402
 from sweeps.spec.addresses import check_command_line  # noqa: E402
 from sweeps.spec.chain import Chain  # noqa: E402
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended  # noqa: E402

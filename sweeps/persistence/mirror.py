@@ -27,6 +27,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from sweeps.persistence.lock import LOCK_FILE
 from sweeps.persistence.snapshot import SNAPSHOT
 from sweeps.results.run_folder import DATABASE, SWEEP_FILE
+from sweeps.results.terminal import print
 from sweeps.spec.addresses import check_no_secret
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.validation import one_line

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sweeps.results.terminal import print
 from sweeps.spec.addresses import in_clear
 from sweeps.spec.validation import BadInput
 from sweeps.tracking.event_queue import Event

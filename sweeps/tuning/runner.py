@@ -25,6 +25,7 @@ from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.finals import candidates
 from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
+from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable

@@ -195,8 +195,11 @@ class Endpoint:
             )
             choice, usage = completion.choices[0], completion.usage
             prompt, answer = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
+            text = (
+                (choice.message.content or "").encode(errors="replace").decode()
+            )  # half a character, of JSON's \ud800
             return Reply(
-                choice.message.content or "",
+                text,
                 _most_tokens(messages) if prompt is None else prompt,  # an upper bound if the server does not count
                 self.max_tokens if answer is None else answer,
                 truncated=choice.finish_reason == "length",

@@ -24,6 +24,7 @@ from sweeps.commands.judging.win_rates import ENOUGH
 from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
+from sweeps.results.terminal import print
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from sweeps.tuning.recorder import hashes_of

@@ -21,6 +21,7 @@ from sweeps.commands.endpoint.answer_cache import FILE, Reply
 from sweeps.commands.endpoint.client import Endpoint
 from sweeps.commands.rationales.base_sampler import BaseSampler
 from sweeps.commands.rationales.filtering import RationaleFilter
+from sweeps.results.terminal import print
 from sweeps.spec.exit_codes import EXIT_STATUS
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
@@ -220,7 +221,7 @@ def _check_source_of_existing(file: Path, source: str) -> None:
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         others = sorted({str(row["source"]) for row in rows} - {source})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         others = ["another kind"]
     if others:
         raise BadInput(f"{file} holds rationales of {others[0]}; give a new file")
