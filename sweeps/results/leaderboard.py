@@ -14,9 +14,8 @@ from sweeps.results.search_comparison import POWER, against_trivial, tied_with_b
 from sweeps.results.statistics import Interval
 from sweeps.results.tables import TRIALS, leaderboard_csv, trials_parquet
 from sweeps.results.terminal import printable
-from sweeps.results.trial_params import TrialParams
+from sweeps.results.trial_params import START, TrialParams
 from trainables.atomic import replace_file
-from trainables.core import START
 
 
 def status_words(record: TrialRecord) -> str:
