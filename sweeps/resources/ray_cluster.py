@@ -73,7 +73,7 @@ def worker_environment() -> dict[str, Any]:
 
 
 def keep_keys_from_trials() -> None:
-    """Stop Tune from passing AWS keys to trials, which need none: Ray shows a trial's variables in `ps` and its logs."""
+    """Stop Tune from passing AWS keys to trials, which need none: Ray shows their variables in `ps` and in its logs."""
     names = class_cache.ENV_VARS_TO_PROPAGATE
     names.difference_update([name for name in names if name.startswith("AWS_")])
 
