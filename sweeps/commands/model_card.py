@@ -69,7 +69,10 @@ def _source(base: str) -> str:
 
 
 def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
-    """Return a block of Python that is run in the parent of `folder`."""
+    """Return a block of Python that is run in the parent of `folder`.
+
+    Names, tokens and texts stand there as literals (`!r`), because readers paste the block: none may end its quotes.
+    """
     from trainables.models.chat_template import assistant_turn
     from trainables.models.loading import tokenizer
     from trainables.models.peft_adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
@@ -77,13 +80,13 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
     try:
         reader = tokenizer(pair.base)
         prompting = _prompting(run, job, pair, reader)
-        end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(assistant_turn(reader).end)}")'
+        end = f"tokenizer.convert_tokens_to_ids({reader.convert_ids_to_tokens(assistant_turn(reader).end)!r})"
     except UnknownBase:  # the base is not on this machine
         prompting, end = ["", f"# {NO_TOKENIZER}"], "tokenizer.eos_token_id"
     name, (before, source, config) = folder.name, _base_arguments(pair.base)
     whole = merged or (folder / "config.json").is_file()
-    weights = f'"{name}"' if whole else f'{source}, dtype="{_dtype(run, pair)}"{config}'
-    words = f'"{name}"' if (folder / "tokenizer_config.json").is_file() else source
+    weights = repr(name) if whole else f"{source}, dtype={_dtype(run, pair)!r}{config}"
+    words = repr(name) if (folder / "tokenizer_config.json").is_file() else source
     load = [*(before if source in weights + words else []),
             f"tokenizer = AutoTokenizer.from_pretrained({words})",
             f"model = AutoModelForCausalLM.from_pretrained({weights})",
@@ -91,12 +94,12 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
             f"end = {end}",
             "model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)"]  # fmt: skip
     if (folder / LORA_FOLDER).is_dir():
-        load.append(f'model = PeftModel.from_pretrained(model, "{name}/{LORA_FOLDER}").merge_and_unload()')
+        load.append(f"model = PeftModel.from_pretrained(model, {f'{name}/{LORA_FOLDER}'!r}).merge_and_unload()")
     if (folder / PROMPT_FOLDER).is_dir():
-        load.append(f'model = PeftModel.from_pretrained(model, "{name}/{PROMPT_FOLDER}")')
+        load.append(f"model = PeftModel.from_pretrained(model, {f'{name}/{PROMPT_FOLDER}'!r})")
     elif not whole:
         own = "" if (folder / CONFIG_FILE).is_file() else "/<task id>"  # an adapter for each ARC task
-        load.append(f'model = PeftModel.from_pretrained(model, "{name}{own}")')
+        load.append(f"model = PeftModel.from_pretrained(model, {name + own!r})")
     imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig", ""]
     if any("find_spec(" in line for line in load):
         imports.insert(0, "from importlib.util import find_spec")
@@ -113,15 +116,15 @@ def _base_arguments(base: str) -> tuple[list[str], str, str]:
     """Return lines that come first, the arguments by which `from_pretrained` finds the base, and those of the model."""
     name = BaseName.parse(base)
     if not name.gguf:
-        return [], f'"{name.source}"', ""
-    before, folder = [], f'"{name.source}"'
+        return [], repr(name.source), ""
+    before, folder = [], repr(name.source)
     if name.source in PACKAGED:
         package, folder = PACKAGED[name.source][0], "folder"
         before = [
             "from importlib.util import find_spec",
             f'folder = find_spec("{package}").submodule_search_locations[0]',
         ]
-    source = f'{folder}, gguf_file="{name.gguf}"'
+    source = f"{folder}, gguf_file={name.gguf!r}"
     rope = _scaled_positions(base)
     if not rope:
         return before, source, ""

@@ -22,8 +22,8 @@ from cluster.head import Head
 from sweeps.results.run_folder import Run
 from sweeps.results.tables import TRIALS
 from sweeps.tracking.mlflow_store import TRIAL_TAG
-from tests.cluster.api_server import KEY, Account, wait_until
-from tests.cluster.pods import PUBLIC, ROOT, Pods, why_not
+from tests.support.api_server import KEY, Account, wait_until
+from tests.support.pods import PUBLIC, ROOT, Pods, why_not
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 BIN = Path(sys.executable).parent
@@ -206,7 +206,7 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     if up.redis:
         said = up.call("espalier", "status", "--cluster", up.file)
         assert f"Go on with the same flags and: --cluster {up.file} --name headless --resume" in said
-    again, log = up.sweep(*flags, "--resume")
+    again, log = up.sweep(*flags, "--resume", "--trust", "folder")  # a lost head takes its key along
     assert again.wait(timeout=300) == 0, log.read_text()[-3000:]
     assert f"brought home: {up.folder / 'runs/headless'}" in log.read_text()
     after = trials(up.folder / "runs/headless")

@@ -65,7 +65,7 @@ def test_the_cards_code_loads_what_was_trained(ran, tmp_path, monkeypatch, merge
     digest = hashlib.sha256((folder / "mini.gguf").read_bytes()).hexdigest()
     assert f"GGUF file: `{folder}/mini.gguf:sha256={digest}`" in card
     assert merge == ("config.rope_parameters = " not in card)
-    assert merge == (f'from_pretrained("{folder}", gguf_file="mini.gguf"' not in card)
+    assert merge == (f"from_pretrained('{folder}', gguf_file='mini.gguf'" not in card)
     monkeypatch.chdir(tmp_path)
     known: dict = {}
     exec(card.split("```python\n")[1].split("```")[0], known)

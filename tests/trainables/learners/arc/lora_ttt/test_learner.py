@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
 from trainables.models.loading import Base
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
+from trainables.states import unpack
 from trainables.tasks.arc.task import ArcTask, puzzle
 from trainables.training.dialogue import run_queries
 
@@ -116,11 +116,12 @@ def test_a_task_does_not_depend_on_its_neighbours(base, tmp_path, seats):
     tasks = {one: painted(2), **wide, three: painted(4)}
     test = {ids("test", 1)[0]: painted(7)}
     config = replace(QUICK, steps_per_round=10, tasks_at_once=seats, max_length=200, selection="logprob")
-    together = config.build(base, ArcTask(data=write(tmp_path / "all", tasks | test)), seed=0)
+    arc = ArcTask(data=write(tmp_path / "all", tasks | test))
+    together = config.build(base, arc, seed=0)
     losses = run(together, 2)
-    said = dict(zip([e.key for e in together._task.search()], together.evaluate().completions, strict=True))
+    said = dict(zip([e.key for e in arc.search()], together.evaluate().completions, strict=True))
     alone_losses = []
-    for key in [example.key for example in together._task.search()]:
+    for key in [example.key for example in arc.search()]:
         alone = config.build(base, ArcTask(data=write(tmp_path / key, {key: tasks[key]} | test)), seed=0)
         alone_losses.append(run(alone, 2))
         assert alone.evaluate().completions == [said[key]]
@@ -131,7 +132,7 @@ def test_a_task_does_not_depend_on_its_neighbours(base, tmp_path, seats):
 def shared(config: LoraTttConfig, base: Base, planted: ArcTask) -> dict[str, Any]:
     learner = config.build(base, planted, seed=0)
     run(learner, 1)
-    return torch.load(io.BytesIO(learner.state()), weights_only=False)
+    return unpack(learner.state())
 
 
 def test_the_shared_stage_sees_the_train_split_alone_and_is_where_tasks_start(base, tmp_path):
@@ -144,7 +145,7 @@ def test_the_shared_stage_sees_the_train_split_alone_and_is_where_tasks_start(ba
     values = [state["shared"] for state in states]
     assert all(torch.equal(values[0][name], values[1][name]) for name in values[0])
     assert not all(torch.equal(values[0][name], values[2][name]) for name in values[0])
-    task_state = torch.load(io.BytesIO(next(iter(states[0]["tasks"].values()))), weights_only=False)
+    task_state = unpack(next(iter(states[0]["tasks"].values())))
     assert task_state["step"] == 2  # the stage's steps and moments are not the task's
     moved = {name: (task_state["parameters"][name] - value).abs().max() for name, value in values[0].items()}
     assert max(moved.values()) < 3 * config.learning_rate  # two steps away from where the stage ended
