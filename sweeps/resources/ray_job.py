@@ -11,7 +11,7 @@ import shlex
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,9 +24,12 @@ from cluster.head import Head, answers, read
 from sweeps.persistence.provenance import commit
 from sweeps.report.page import PAGE
 from sweeps.resources.environment import silence_ray
+from sweeps.results.run_folder import SWEEP_FILE
 from sweeps.spec.checkout import ROOT
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended
+from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.validation import NAME
 
 DASHBOARD, MLFLOW = 8265, 5000  # ports on the head's 127.0.0.1
 PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
@@ -49,6 +52,8 @@ class JobFolders:
 
 def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence[str]) -> Ended:
     """Start the script on the cluster with its flags, and watch it to its end. Raises BadInput."""
+    if not NAME.fullmatch(name):
+        raise BadInput(f"--name {name}: it names a folder, so use up to 100 letters, digits, '.', '_' and '-'")
     home = (storage / name).resolve()
     if home.exists() and "--resume" not in argv:
         raise BadInput(f"--name {name}: {home} exists, and the sweep would be brought home over it; choose another")
@@ -59,7 +64,7 @@ def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence
         client.submit_job(
             entrypoint=f"{PYTHON} {shlex.join([str(_in_checkout(script)), *_remote_flags(argv), *flags])}",
             submission_id=job,
-            metadata={"there": there, "home": str(home)},
+            metadata={"there": there, "name": name},
             runtime_env={
                 "working_dir": str(ROOT),
                 "excludes": NOT_SENT,
@@ -73,6 +78,7 @@ def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence
 def rejoin(cluster: Path, run: Path | None = None) -> Ended:
     """Watch a sweep of the cluster to its end: the one with this name or folder, or the latest. Prints all its output.
 
+    It is copied to `run` if that is a path, else to runs/NAME: the head does not choose where this machine writes.
     Raises BadInput if there is none.
     """
     with reached(cluster) as (_, client):
@@ -83,8 +89,9 @@ def rejoin(cluster: Path, run: Path | None = None) -> Ended:
     if name not in known:
         raise BadInput(f"{run}: no sweep of that name was started on {cluster}; there are {', '.join(known)}")
     for other in (other for other, place in known.items() if not run and other != name and not place.home.exists()):
-        print(f"not brought home yet: {_joining(cluster, other)}", flush=True)
-    return follow(cluster, known[name])
+        print(f"not brought home yet: {_joining(cluster, known[other].home)}", flush=True)
+    is_path = run is not None and len(run.parts) != 1
+    return follow(cluster, replace(known[name], home=run.resolve()) if run and is_path else known[name])
 
 
 def follow(cluster: Path, place: JobFolders) -> Ended:
@@ -107,7 +114,7 @@ def follow(cluster: Path, place: JobFolders) -> Ended:
                         return _fetch_folder(head, cluster, place, details)
                     time.sleep(EVERY_S)
         except KeyboardInterrupt:
-            print(f"\nleft: {place.job} goes on; join again with: {_joining(cluster, place.home.name)}", flush=True)
+            print(f"\nleft: {place.job} goes on; join again with: {_joining(cluster, place.home)}", flush=True)
             return "left"
         except FAULTS as error:
             if "does not exist" in str(error):
@@ -127,12 +134,24 @@ def _fetch_folder(head: Head, cluster: Path, place: JobFolders, details: JobDeta
     if head.run(f"if [ -d {shlex.quote(place.there)} ]; then echo there; fi").strip() != "there":
         print(f"\njob {place.job} {details.status.lower()} and left no folder: {details.message or ''}", flush=True)
         return ended
+    _check_same_sweep(head, place)
     head.fetch(place.there, place.home)
     print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
     if ended == "failed" and details.driver_exit_code not in (EXIT_STATUS["failed"], BAD_INPUT_STATUS):
         print(_how_to_go_on(cluster, place), flush=True)
         return "interrupted"
     return ended
+
+
+def _check_same_sweep(head: Head, place: JobFolders) -> None:
+    """Raise BadInput if another sweep lies where this one is to be copied: the head chooses only its name."""
+    for file in (*place.home.glob(SWEEP_FILE), *place.home.glob(f"*/{SWEEP_FILE}")):  # a chain's phases lie deeper
+        there = f"{place.there}/{file.relative_to(place.home)}"
+        if head.run(f"cat {shlex.quote(there)} 2> /dev/null || true").strip() != file.read_text().strip():
+            raise BadInput(
+                f"{place.home} holds another sweep than {place.job}; copy this one to another folder:"
+                f" espalier status FOLDER/{place.home.name} with --cluster"
+            )
 
 
 def _head_is_gone(details: JobDetails, addresses: Sequence[str]) -> bool:
@@ -148,8 +167,13 @@ def _how_to_go_on(cluster: Path, place: JobFolders) -> str:
     return f"Go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume"
 
 
-def _joining(cluster: Path, name: str) -> str:
-    return shlex.join(["espalier", "status", name, "--cluster", str(cluster)])
+def _joining(cluster: Path, home: Path) -> str:
+    run = home.name if home == _default_home(home.name) else str(home)
+    return shlex.join(["espalier", "status", run, "--cluster", str(cluster)])
+
+
+def _default_home(name: str) -> Path:
+    return (RunOptions.storage_path / name).resolve()
 
 
 @contextlib.contextmanager
@@ -207,10 +231,15 @@ def _mlflow(head: Head) -> Iterator[None]:
 
 
 def _place(job: JobDetails) -> JobFolders | None:
+    """Return the folders of a job that is a sweep. Of what the head says, only a valid name decides about this machine.
+
+    Any code on the head can write this metadata.
+    """
     said = job.metadata or {}
-    if job.submission_id is None or not {"there", "home"} <= said.keys():
+    name, there = said.get("name"), said.get("there")
+    if job.submission_id is None or not isinstance(there, str) or not isinstance(name, str) or not NAME.fullmatch(name):
         return None
-    return JobFolders(job.submission_id, said["there"], Path(said["home"]))
+    return JobFolders(job.submission_id, there, _default_home(name))
 
 
 def _by_name(jobs: Sequence[JobDetails]) -> dict[str, JobFolders]:
