@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ class RunPodNodeProvider(NodeProvider):
                 )
             private.parent.mkdir(mode=0o700, exist_ok=True)
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(private)], check=True)
+        # Ray copies this key to the head with the rsync options of the checkout.
+        left_out = [one for one in cluster_config.get("rsync_exclude", []) if fnmatch(private.name, one)]
+        if left_out:
+            raise RunPodError(
+                f"auth.ssh_private_key={private} would not reach the head, because rsync_exclude has {left_out[0]!r}:"
+                " rename it, or use a key of the cluster's own: leave ssh_private_key out"
+            )
         done = subprocess.run(["ssh-keygen", "-y", "-f", str(private)], capture_output=True, text=True)
         if done.returncode:
             raise RunPodError(f"auth.ssh_private_key={private} cannot be read: {done.stderr.strip()}")

@@ -34,6 +34,7 @@ from sweeps.spec.validation import NAME
 DASHBOARD, MLFLOW = 8265, 5000  # ports on the head's 127.0.0.1
 PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
 NOT_SENT = [".venv", ".git", "/runs", "/mlruns", "mlflow.db", "*.egg-info", "**/__pycache__"]  # of the checkout
+NOT_SENT += [".env*", "*.pem", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"]  # keys and passwords
 RUNS = "if mountpoint -q /workspace; then echo /workspace/runs; else echo ~/espalier/runs; fi"
 LOCAL_FLAGS = {"--cluster", "--name", "--storage-path"}  # for this machine, each with a value
 EVERY_S, AGAIN_S = 2.0, 10.0  # seconds between queries of a job, and between attempts to reach its head

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
+from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND
 
 from cluster.api import RunPodError
 from cluster.head import Head, free_port
 from cluster.host_keys import known_hosts
 from cluster.runpod import RunPodNodeProvider
+from cluster.ssh import PodCommandRunner
+from sweeps.resources.ray_job import NOT_SENT
 from tests.cluster.api_server import wait_until
 from tests.cluster.runpod_kit import CONFIG
 
@@ -62,17 +68,23 @@ class Machine:
     def provider(self) -> RunPodNodeProvider:
         return RunPodNodeProvider(yaml.safe_load(self.config.read_text())["provider"], "c")
 
-    def ray_runs(self, command: str) -> None:
-        """Run a command as `ray up` does."""
-        provider, key = self.provider(), str(self.folder / "user")
+    @contextlib.contextmanager
+    def runner(self) -> Iterator[PodCommandRunner]:
+        """Yield what `ray up` reaches the pod with."""
+        provider, user = self.provider(), getpass.getuser()
         (node,) = provider.non_terminated_nodes({})
-        auth = {"ssh_user": getpass.getuser(), "ssh_private_key": key}
+        auth = {"ssh_user": user, "ssh_private_key": str(self.folder / "user")}
         runner = provider.get_command_runner("", node, auth, "c", subprocess, use_internal_ip=False)
         try:
-            runner.run(command)
+            yield runner
         finally:  # Ray shares connections for ten seconds
             options = runner.ssh_options.to_ssh_options_list()
-            subprocess.run(["ssh", "-O", "exit", *options, f"{getpass.getuser()}@127.0.0.1"], capture_output=True)
+            subprocess.run(["ssh", "-O", "exit", *options, f"{user}@127.0.0.1"], capture_output=True)
+
+    def ray_runs(self, command: str) -> None:
+        """Run a command as `ray up` does."""
+        with self.runner() as runner:
+            runner.run(command)
 
 
 @pytest.fixture
@@ -169,3 +181,40 @@ def test_what_is_copied_from_the_head_has_no_links(machine):
     assert not (home / "notes.txt").exists()
     assert list(outside.iterdir()) == []
     assert not [path for path in home.rglob("*") if path.is_symlink()]
+
+
+SECRET = (".env", ".env.local", "deep/.env", "server.pem", "deep/tls.key", "id_rsa", "id_ed25519.pub", "deep/id_ecdsa")
+SENT = ("sweeps/arena.py", "environment.py", "deep/keys.py")
+
+
+def checkout(folder: Path) -> Path:
+    for name in (*SECRET, *SENT):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("text")
+    return folder
+
+
+@pytest.mark.parametrize("file", ["cluster.yaml", "cluster/local.yaml"])
+def test_ray_up_leaves_keys_and_passwords_of_the_checkout_behind(machine, file):
+    machine.start("first")
+    config = yaml.safe_load((ROOT / file).read_text())
+    options = {name: config[name] for name in ("rsync_exclude", "rsync_filter")}
+    with machine.runner() as runner:
+        runner.run_rsync_up(f"{checkout(machine.folder / 'checkout')}/", f"{machine.folder}/there/", options)
+    sent = {str(path.relative_to(machine.folder / "there")) for path in (machine.folder / "there").rglob("*.*")}
+    assert sent == {*SENT}
+
+
+def test_jobs_leave_keys_and_passwords_of_the_checkout_behind(tmp_path):
+    package = tmp_path / "package.zip"
+    create_package(str(checkout(tmp_path / "checkout")), package, include_gitignore=True, excludes=NOT_SENT)
+    assert {name for name in ZipFile(package).namelist() if not name.endswith("/")} == {*SENT}
+
+
+def test_a_key_that_would_not_arrive_is_refused(account, tmp_path):
+    """Ray copies it to the head with the options of the checkout."""
+    key = tmp_path / "own.pem"
+    key.touch()
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text()) | {"auth": {"ssh_private_key": str(key)}}
+    with pytest.raises(RunPodError, match=r"ssh_private_key=\S+own\.pem.*rsync_exclude.*\*\.pem.*rename"):
+        RunPodNodeProvider.bootstrap_config(config)
