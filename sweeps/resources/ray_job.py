@@ -107,15 +107,16 @@ def follow(cluster: Path, place: JobFolders) -> Ended:
                 while True:
                     details = client.get_job_info(place.job)
                     if _head_is_gone(details, addresses):
-                        return _fetch_folder(head, cluster, place, details)
+                        return _bring_home(head, cluster, place, details)
                     said = client.get_job_logs(place.job)
                     print(said[seen:], end="", flush=True)
                     seen = max(seen, len(said))
                     if details.status.is_terminal():
-                        return _fetch_folder(head, cluster, place, details)
+                        return _bring_home(head, cluster, place, details)
                     time.sleep(EVERY_S)
         except KeyboardInterrupt:
             print(f"\nleft: {place.job} goes on; join again with: {_joining(cluster, place.home)}", flush=True)
+            _print_cost(cluster)
             return "left"
         except FAULTS as error:
             if "does not exist" in str(error):
@@ -127,7 +128,23 @@ def follow(cluster: Path, place: JobFolders) -> Ended:
                 print(f"\nlost the head ({error}); the sweep goes on, trying again every {AGAIN_S:.0f} s", flush=True)
             lost = True
         except click.ClickException as error:
+            _print_cost(cluster)  # without a head, too, its workers may cost something
             raise BadInput(error.message) from error
+
+
+def _bring_home(head: Head, cluster: Path, place: JobFolders, details: JobDetails) -> Ended:
+    """Copy the folder of a job that has ended, and say what the cluster still costs."""
+    try:
+        return _fetch_folder(head, cluster, place, details)
+    finally:
+        _print_cost(cluster)
+
+
+def _print_cost(cluster: Path) -> None:
+    """Say what the cluster costs an hour, if its machines have prices."""
+    with contextlib.suppress(click.ClickException):  # the file was there when this began
+        if notice := prices.cost_notice(read(cluster), cluster):
+            print(notice, flush=True)
 
 
 def _fetch_folder(head: Head, cluster: Path, place: JobFolders, details: JobDetails) -> Ended:
