@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray import tune
@@ -27,12 +27,11 @@ from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
-from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable
+from sweeps.tuning.finalists import TrialPlaces, confirm, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import SweepStopper, scheduler_of
-from trainables.core import Task, TaskWithSearchSplit
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
@@ -44,7 +43,7 @@ SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run is given: the sweep, its folder, the cluster, and where to report."""
+    """The inputs of a run: the sweep, its folder, the cluster, and the tracker."""
 
     sweep: Sweep
     folder: Path  # runs/<sweep>
@@ -58,13 +57,11 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the search and the finalists share."""
+    """The objects that the search and the finalists share."""
 
     placement: Placement
     threads: int  # of each process that trains
-    hosts: Hosts
-    workers: WorkerGroupShape | None  # processes that train each trial, if not its own process or a host does
-    trials_at_once: int | None
+    places: TrialPlaces
     untouched: dict[str, Any]  # learner -> Ray's reference to the metrics of its base before training
     baselines: dict[str, float]  # the recorder shares it
     recorder: Recorder
@@ -117,26 +114,29 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     sweep, capacity = context.sweep, context.capacity
     task = sweep.pairs[0].task
     placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
-    if placement.shape is not None or placement.why or placement.team:
+    if placement.shape is not None or placement.why or placement.workers:
         print(placement, flush=True)
     threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
     hosts = _start_hosts(sweep, placement, threads)
     cleanup.callback(_end_hosts, hosts)
-    untouched = measure_bases(sweep, hosts, placement.team)
+    untouched = measure_bases(sweep, hosts, placement.workers)
     baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
     costs = context.cost_limit
     stopper = SweepStopper(context.folder, sweep.rounds, sweep.time_budget_s)
     progress = Progress(
-        sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values(), sweep.learners
+        total=sweep.num_samples,
+        rounds=sweep.rounds,
+        chance=task.chance,
+        stream=sys.stdout,
+        earlier=lambda: recorder.records.values(),
+        several_learners=len(sweep.pairs) > 1,
     )
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
         threads=threads,
-        hosts=hosts,
-        workers=workers,
-        trials_at_once=trials_at_once(sweep, placement, capacity),
+        places=TrialPlaces(hosts, workers, trials_at_once(sweep, placement, capacity)),
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
@@ -154,8 +154,8 @@ def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> Worker
     On several nodes a trial without a host gets a worker process: the trial's own then stays on the driver's node,
     whose disk keeps the checkpoints.
     """
-    if placement.team is not None or placement.shape is not None or capacity.nodes == 1:
-        return placement.team
+    if placement.workers is not None or placement.shape is not None or capacity.nodes == 1:
+        return placement.workers
     resources = sweep.resources_per_trial
     return WorkerGroupShape(1, resources.get("cpu", 0), resources.get("gpu", 0))
 
@@ -171,8 +171,8 @@ def trials_at_once(sweep: Sweep, placement: Placement, capacity: Capacity) -> in
 
 def threads_per_process(sweep: Sweep, placement: Placement, capacity: Capacity) -> int:
     """Return the threads of a process that trains: hosts share the cores, other trials have those that they ask for."""
-    if placement.team is not None:
-        return max(1, int(placement.team.cpus))
+    if placement.workers is not None:
+        return max(1, int(placement.workers.cpus))
     if placement.shape is None:
         return max(1, int(sweep.resources_per_trial.get("cpu", 1)))  # as Ray sets OMP_NUM_THREADS
     bases = len({pair.base for pair in sweep.pairs})
@@ -238,7 +238,7 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
     if context.resume and not restored:  # the driver was killed before Tune's first snapshot
         prepared.searcher.settle()
     analysis = tune.run(
-        trainable(Trial, sweep, prepared.hosts, prepared.workers),
+        trainable(Trial, sweep, prepared.places),
         name="tune",
         storage_path=str(folder.resolve()),
         metric="score",
@@ -247,7 +247,7 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
         stop=prepared.stopper,
         search_alg=prepared.searcher,
         scheduler=scheduler_of(sweep),
-        max_concurrent_trials=prepared.trials_at_once,
+        max_concurrent_trials=prepared.places.at_once,
         reuse_actors=True,
         max_failures=MAX_FAILURES,
         raise_on_failed_trial=False,
@@ -315,13 +315,13 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
         return False
     print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
     with costs.enforced() if costs else nullcontext():
-        confirmed = confirm(sweep, chosen, prepared.hosts, prepared.workers, prepared.trials_at_once, context.folder)
+        confirmed = confirm(sweep, chosen, prepared.places, context.folder)
     if confirmed is None:
         if costs and costs.reached:
             print(cost_limit_reached(sweep, costs))
         return False
     task = sweep.pairs[0].task
-    on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
+    on_test = replace(sweep.pairs[0], task=task.with_search(task.test()))
     recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
     for final in recorder.finals:
         if final.trial_id is not None:

@@ -11,9 +11,9 @@ import yaml
 from ray.autoscaler._private.util import with_envs
 
 from cluster.runpod import RunPodNodeProvider
-from tests.cluster.api_server import KEY, Account, wait_until
-from tests.cluster.pods import PRIVATE, PUBLIC, ROOT, Pods, why_not
-from tests.cluster.runpod_kit import CONFIG, HEAD, WORKER
+from tests.support.api_server import KEY, Account, wait_until
+from tests.support.pods import PRIVATE, PUBLIC, ROOT, Pods, why_not
+from tests.support.runpod_kit import CONFIG, HEAD, WORKER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 RAY = Path(sys.executable).with_name("ray")

@@ -24,8 +24,8 @@ from cluster.host_keys import known_hosts
 from cluster.runpod import RunPodNodeProvider
 from cluster.ssh import PodCommandRunner
 from sweeps.resources.ray_job import NOT_SENT
-from tests.cluster.api_server import wait_until
-from tests.cluster.runpod_kit import CONFIG
+from tests.support.api_server import wait_until
+from tests.support.runpod_kit import CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
