@@ -113,8 +113,8 @@ def test_an_unknown_price_counts_as_over_the_ceiling(account):
     with pytest.raises(NoCapacity, match=r"NVIDIA H200: its price is not listed, and max_price=0\.6"):
         provider(account).create_node(config, WORKER, 1)
     assert account.alive() == []
-    start = account._start
-    account._start = lambda pod: (start(pod), pod.pop("cost"))
+    start = account.on_start
+    account.on_start = lambda pod: (start(pod), pod.pop("cost"))
     with pytest.raises(NoCapacity, match=r"its pod has no price, max_price=0\.6"):
         provider(account).create_node(CONFIG | {"max_price": 0.6}, WORKER, 1)
     assert account.alive() == []

@@ -106,7 +106,7 @@ def machine(account, tmp_path, monkeypatch):
         pod["ssh"] = {"direct": {"host": "127.0.0.1", "port": made.port, "username": getpass.getuser()}}
         pod["status"] = "RUNNING"
 
-    account._start = start
+    account.on_start = start
     made.provider().create_node(CONFIG, {TAG_RAY_NODE_KIND: NODE_KIND_HEAD}, 1)
     yield made
     made.stop()

@@ -57,6 +57,7 @@ SET = {
 # Words that are read out of others' files and environments: in which module's source they stand.
 WORDS = {
     "_config_cache_path": "ray.autoscaler._private.commands",
+    "_temp_dir": "ray._private.worker",
     "ray_bootstrap_config.yaml": "ray.autoscaler._private.commands",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "ray.train.v2._internal.constants",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "ray.train.v2._internal.constants",
