@@ -21,15 +21,19 @@ from search_spaces.axis import SpaceError  # noqa: E402
 from sweeps.cli.flags import Flags, parse, read  # noqa: E402
 from sweeps.cli.tyro_support import parse_with  # noqa: E402
 from sweeps.persistence.interrupt import ignore_interrupts  # noqa: E402
+from sweeps.results.terminal import print  # noqa: E402
+from sweeps.spec.addresses import check_command_line  # noqa: E402
 from sweeps.spec.chain import Chain  # noqa: E402
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended  # noqa: E402
 from sweeps.spec.sweep import BadInput, Sweep  # noqa: E402
+from sweeps.spec.trust import apply_trust  # noqa: E402
 
 
 def main(sweep: Sweep | Chain, argv: list[str] | None = None) -> None:
     """Run a sweep script. Bad input ends with one line on standard error and exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
     with one_line_errors():
+        check_command_line(argv)
         ended = _main(sweep, argv, Path(sys.argv[0]))
     if ended == "interrupted":
         ignore_interrupts()
@@ -50,6 +54,7 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> Ended:
         flags, task = read(given.first, argv, given.phases)
         sweeps = phase_sweeps(given, flags, task)
     keep_ray_on_loopback(flags.address)
+    apply_trust(flags.trust, [pair.base for sweep in sweeps for pair in sweep.pairs])
     if flags.like is not None:
         sweeps = [_like(sweep, flags.like) for sweep in sweeps]
     if flags.plan:
@@ -134,6 +139,7 @@ def one_line_errors() -> Iterator[None]:
 def console() -> None:
     """Run the `espalier` command, which works on the folders of sweeps and on this installation."""
     with one_line_errors():
+        check_command_line(sys.argv[1:])
         from sweeps.cli.doctor import doctor
 
         if sys.argv[1:] == ["doctor"]:  # it must run even if the imports below fail

@@ -25,10 +25,12 @@ from sweeps.persistence.provenance import commit
 from sweeps.report.page import PAGE
 from sweeps.resources.environment import silence_ray
 from sweeps.results.run_folder import SWEEP_FILE
+from sweeps.results.terminal import print
 from sweeps.spec.checkout import ROOT
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended
 from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.trust import FOLDER
 from sweeps.spec.validation import NAME
 
 DASHBOARD, MLFLOW = 8265, 5000  # ports on the head's 127.0.0.1
@@ -182,7 +184,8 @@ def _head_is_gone(details: JobDetails, addresses: Sequence[str]) -> bool:
 
 
 def _how_to_go_on(cluster: Path, place: JobFolders) -> str:
-    return f"Go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume"
+    command = f"--cluster {cluster} --name {place.home.name} --resume"
+    return f"Go on with the same flags and: {command}; a new head also needs --trust {FOLDER}: another wrote the folder"
 
 
 def _joining(cluster: Path, home: Path) -> str:

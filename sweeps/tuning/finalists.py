@@ -16,6 +16,7 @@ from sweeps.resources.ray_cluster import seat_resources
 from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.results.finals import SEEDS
 from sweeps.results.records import UNTOUCHED, Candidate, Final
+from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.stopping import cause_of, error_of
 from trainables.core import Pair, Split

@@ -24,8 +24,10 @@ from sweeps.commands.judging.win_rates import ENOUGH
 from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
+from sweeps.results.terminal import print
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.trust import apply_trust, refuse_remote_code
 from sweeps.tuning.recorder import hashes_of
 from trainables.atomic import replace_file
 
@@ -42,12 +44,15 @@ class JudgeOptions:
     trials: tuple[str, ...] = ("best", "untouched")  # best, untouched (the base), or a finalist's number or id
     base: str | None = None  # the model whose likelihoods the likelihood judge compares; none: the sweep's own base
     margin: float = 0.05  # nats per token; the likelihood judge calls a smaller difference a tie
-    key_variable: str = "OPENAI_API_KEY"  # the environment variable with an endpoint's key
+    # the environment variable with the key of each endpoint, in the order of --model; none: OPENAI_API_KEY for
+    # api.openai.com, and no key for others
+    key_variable: tuple[str, ...] = ()
     temperature: float = 0.0  # sampling temperature of an endpoint's answers
     max_tokens: int = 1024  # tokens in an endpoint's answer, at most
     price_in: float | None = None  # dollars per million tokens of prompts
     price_out: float | None = None  # dollars per million tokens of answers
     max_cost: float | None = None  # the most that may be spent on each model, in dollars
+    trust: tuple[str, ...] = ()  # folder: the sweep's own base may run code of its repository
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def judge(run: Path, /, options: Annotated[JudgeOptions, tyro.conf.arg(name="")]
     Args:
         run: the sweep's folder
     """
+    apply_trust(options.trust)
     found = open_run(run)
     compared = _compared_replies(found, options)
     prompts = prompts_by_item(compared)
@@ -155,7 +161,7 @@ def _item_names(items: pd.DataFrame) -> list[str]:
 def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[list[Judge]]:
     """Open the judges that `--judge` names, and close them afterwards. The answers of endpoints are kept in `folder`.
 
-    Raise BadInput if there are not as many models as endpoints.
+    Raise BadInput if there are not as many models, or key variables, as endpoints.
     """
     addresses = [name for name in options.judge if name != LIKELIHOOD]
     if len(addresses) != len(options.model):
@@ -163,7 +169,12 @@ def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[
             f"--judge names {len(addresses)} endpoints and --model {len(options.model)} models; give an address such as"
             " http://localhost:8000/v1 and a model for each, or --judge likelihood alone"
         )
-    models = iter(options.model)
+    if options.key_variable and len(options.key_variable) != len(addresses):
+        raise BadInput(
+            f"--key-variable names {len(options.key_variable)} variables for {len(addresses)} endpoints; name one for"
+            " each endpoint, because a key goes to its own endpoint only"
+        )
+    endpoints = zip(options.model, options.key_variable or [None] * len(addresses), strict=True)
     with ExitStack() as opened:
         judges: list[Judge] = []
         for name in options.judge:
@@ -171,12 +182,15 @@ def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[
                 from trainables.models.loading import load  # imports torch
                 from trainables.packed.host import Host
 
+                if options.base is None:
+                    refuse_remote_code(own_base)
                 host = Host(load(options.base or own_base))
                 opened.callback(host.shut)
                 judges.append(LikelihoodJudge(host, options.margin))
             else:
+                model, key_variable = next(endpoints)
                 endpoint = Endpoint(
-                    name, next(models), folder, options.key_variable, options.temperature, options.max_tokens,
+                    name, model, folder, key_variable, options.temperature, options.max_tokens,
                     options.price_in, options.price_out, options.max_cost,
                 )  # fmt: skip
                 opened.callback(endpoint.close)
