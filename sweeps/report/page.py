@@ -19,11 +19,11 @@ from sweeps.results import pareto, rungs
 from sweeps.results.finals import bounds_of, left_out
 from sweeps.results.finals import verdict as verdict_of_finals
 from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
-from sweeps.results.run_folder import Run
+from sweeps.results.run_folder import PLOTS, Run
 from sweeps.results.statistics import Interval
 from trainables.atomic import replace_file
 
-PAGE, PLOTS = "report.html", "plots"
+PAGE = "report.html"
 TOP = 20  # rows of the leaderboard that are not folded
 
 

@@ -22,6 +22,7 @@ from trainables.atomic import current_path
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
 DATABASE = "optuna.db"
 BEST = "best"  # the folder of the winner's adapter
+PLOTS = "plots"  # the folder of the report's plots
 NOT_METRICS = {*FIXED, "params", "items", "clusters", "round_seconds", "diverged"}
 
 

@@ -1,7 +1,7 @@
 """Events that tracking logs, and their merging into one update per run. It uses no server and no files.
 
 An event is a dictionary: `trial` (its id; None is the sweep itself), `at` (milliseconds), and any of `params`, `tags`,
-`metrics` with `step`, `status` (of an MLflow run), `folder` to upload as `artifact`.
+`metrics` with `step`, `status` (of an MLflow run), `folder` to upload: the name of a folder in the sweep's folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Update:
     metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
     status: str | None = None
     ended: int = 0
-    folders: list[tuple[str, str]] = field(default_factory=list)  # path, name as an artifact
+    folders: list[str] = field(default_factory=list)  # to upload, by their names in the sweep's folder
 
 
 def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
@@ -56,7 +56,7 @@ def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
         if "status" in event:
             update.status, update.ended = event["status"], event["at"]
         if "folder" in event:
-            update.folders.append((event["folder"], event["artifact"]))
+            update.folders.append(event["folder"])
     return list(updates.values())
 
 

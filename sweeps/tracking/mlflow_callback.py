@@ -22,6 +22,7 @@ from ray.tune import Callback
 
 from sweeps.persistence.interrupt import is_disk_full
 from sweeps.results.records import how_ended
+from sweeps.results.run_folder import BEST, PLOTS
 from sweeps.results.terminal import print
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
@@ -68,7 +69,10 @@ class TrackedSweep:
 
 
 class MLflowTracking(Callback):
-    """Logs a sweep and its trials to an experiment of the MLflow store at `uri`. `folder` holds the event queue."""
+    """Logs a sweep and its trials to an experiment of the MLflow store at `uri`.
+
+    `folder` holds the event queue, and lies in the sweep's folder.
+    """
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class MLflowTracking(Callback):
         self._tags, self._tags_of, self._warn, self._warned = dict(sweep.tags), sweep.tags_of, warn, set[str]()
         history = read_events(folder / "events.jsonl")
         sweep_id = history[0]["tags"][SWEEP_TAG] if history else uuid.uuid4().hex
-        self._store = Store(uri, experiment, sweep_id, functools.partial(self._warn_once, "refused"))
+        self._store = Store(uri, experiment, sweep_id, functools.partial(self._warn_once, "refused"), folder.parent)
         self._queue = EventQueue(folder, f"{public(uri)} {experiment}", self._store.send, self._unreachable)
         self._seen = {(e["trial"], e["step"]) for e in history if "step" in e}  # rounds of trials, once each
         self._open: dict[str, bool] = {}  # trials that were started, and whether their runs are open
@@ -171,16 +175,16 @@ class MLflowTracking(Callback):
         self._append(None, status="FINISHED" if whole else "KILLED")
 
     @_never_raises
-    def log_winner(self, trial_id: str, folder: Path) -> None:
-        """Upload a folder (adapter and config) to the winner's run, and tag the run and the sweep."""
-        self._append(trial_id, folder=str(Path(folder).resolve()), artifact="best", tags={"winner": True})
+    def log_winner(self, trial_id: str) -> None:
+        """Upload `best/` (adapter and config) to the winner's run, and tag the run and the sweep."""
+        self._append(trial_id, folder=BEST, tags={"winner": True})
         best = {"best_trial": trial_id, "best_score": self._histories.get(trial_id, TrialHistory()).score}
         self._append(None, tags=best)
 
     @_never_raises
-    def log_plots(self, folder: Path) -> None:
-        """Upload a report's plots to the sweep's run."""
-        self._append(None, folder=str(Path(folder).resolve()), artifact="plots")
+    def log_plots(self) -> None:
+        """Upload the report's plots to the sweep's run."""
+        self._append(None, folder=PLOTS)
 
     @_never_raises
     def tag(self, trial_id: str | None, tags: Mapping[str, Any]) -> None:

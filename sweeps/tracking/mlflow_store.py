@@ -41,11 +41,15 @@ class Store:
 
     Sending the same events twice changes nothing: runs are found by their tags before they are created, and MLflow
     keeps equal parameters, tags and metrics once. `refused` is called with what MLflow will never accept.
+    `folder` is the sweep's: only folders in it are uploaded.
     """
 
-    def __init__(self, uri: str, experiment: str, sweep_id: str, refused: Callable[[str], None]) -> None:
+    def __init__(
+        self, uri: str, experiment: str, sweep_id: str, refused: Callable[[str], None], folder: Path | None = None
+    ) -> None:
         self.uri, self.experiment_id = uri, None  # type: str, str | None
         self._experiment, self._sweep_id, self._refused = experiment, sweep_id, refused
+        self._folder = folder.resolve() if folder else None
         self._client: Any = None
         self._runs: dict[str | None, str] = {}
 
@@ -92,8 +96,8 @@ class Store:
         items += [RunTag(*tag) for tag in update.tags.items()]
         for start in range(0, len(items), ITEMS):
             self._log(run, items[start : start + ITEMS])
-        for folder, artifact in update.folders:
-            self._upload(run, folder, artifact)
+        for name in update.folders:
+            self._upload(run, name)
         if update.status == "RUNNING":
             self._client.update_run(run, status="RUNNING")
         elif update.status:
@@ -129,10 +133,18 @@ class Store:
             self._log(run, items[: len(items) // 2])
             self._log(run, items[len(items) // 2 :])
 
-    def _upload(self, run: str, folder: str, artifact: str) -> None:
-        """Upload a folder as an artifact. If only the artifact store fails, a retry would not help: warn."""
+    def _upload(self, run: str, name: str) -> None:
+        """Upload a folder of the sweep as an artifact of its name. If only the artifact store fails, warn: a retry
+        would not help.
+
+        The name comes from a file, which somebody else may have written: no other folder of this machine is uploaded.
+        """
+        folder = self._folder / name if self._folder and name and name == Path(name).name else None
+        if folder is None or folder.resolve() != folder:  # also a link
+            self._refused(f"{name!r} is not a folder of the sweep, and is not uploaded to MLflow")
+            return
         try:
-            self._client.log_artifacts(run, folder, artifact)
+            self._client.log_artifacts(run, str(folder), name)
         except Exception as error:
             self._client.get_run(run)
             why = error_line(error, self.uri)

@@ -49,11 +49,11 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
         for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
             print(line)
         keep_config(folder, sweep, best, command)
-        outcome.tracking.log_winner(best.trial_id, folder / BEST)
+        outcome.tracking.log_winner(best.trial_id)
         print(f"train the winner again:\n  {command}")
     page = make_report(folder) if report else None
     if page is not None:
-        outcome.tracking.log_plots(page.with_name("plots"))
+        outcome.tracking.log_plots()
     outcome.tracking.flush()  # the address of the page is known only after the first events have arrived
     if outcome.dollars is not None:
         print(f"cost: {outcome.dollars:.2f} dollars for {len(records)} trials")

@@ -139,7 +139,7 @@ def test_all_who_say_best_mean_the_same_round(driven):
 
 
 def test_mlflow_has_the_same_best_score(driven):
-    driven.tracking.log_winner("t0", driven.folder)
+    driven.tracking.log_winner("t0")
     events = read_events(driven.folder / "mlflow/events.jsonl")
     last = {e["trial"]: e["metrics"]["best_score"] for e in events if "best_score" in e.get("metrics", {})}
     assert last == {"t0": 0.75, "t1": 0.6, "t2": 0.0}, "by it MLflow's page is sorted, and t2 has no weights"

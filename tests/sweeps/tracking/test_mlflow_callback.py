@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs
@@ -51,7 +52,7 @@ def test_every_end_of_a_trial_is_a_status_and_a_tag(database, tmp_path):
     best = tmp_path / "best"
     best.mkdir()
     (best / "adapter_config.json").write_text("{}")
-    tracking.log_winner("full", best)
+    tracking.log_winner("full")
     assert tracking.close()
 
     parent, runs = runs_of(database, "ends")
@@ -99,6 +100,28 @@ def test_what_mlflow_refuses_does_not_hold_back_the_rest(database, tmp_path):
     assert runs["a"].data.params == {"r": "8", "alpha _x_": "y" * 1000}
     assert len(warnings) == 1
     assert "refused '../up'" in warnings[0]
+
+
+def test_only_folders_of_the_sweep_are_uploaded(database, tmp_path):
+    """The queue of a folder from somebody else is read by `--resume`: it may name any folder of this machine."""
+    mine, run, warnings = tmp_path / "mine", tmp_path / "run", []
+    for folder in (mine, run / "best"):
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("own")
+    (run / "linked").symlink_to(mine)
+    first = track(database, "uploads", run)
+    first.on_trial_start(0, [], FakeTrial("a"))
+    first.close()
+    with (run / "queue/events.jsonl").open("a") as queue:
+        for name in (str(mine), "../mine", "linked", "..", ".", "", "queue/../../mine", "best"):
+            queue.write(json.dumps({"trial": "a", "at": 1, "folder": name, "artifact": "../../../above"}) + "\n")
+
+    assert track(database, "uploads", run, warnings).close()
+    _, runs = runs_of(database, "uploads")
+    artifacts = Path(runs["a"].info.artifact_uri.removeprefix("file://"))
+    assert [one.relative_to(artifacts).as_posix() for one in artifacts.rglob("*.txt")] == ["best/notes.txt"]
+    assert not (artifacts.parents[2] / "above").exists()
+    assert warnings == [f"{str(mine)!r} is not a folder of the sweep, and is not uploaded to MLflow"], "warned once"
 
 
 def toy(config):
