@@ -23,7 +23,7 @@ from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.spec.trust import apply_trust
+from sweeps.spec.trust import apply_trust, without_trust
 from sweeps.tuning.optuna_searcher import enqueue
 from sweeps.tuning.stopping import STOP_FOLDER
 from sweeps.tuning.summary import gain_lines, resume_command
@@ -63,7 +63,7 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
             print(line)
     if not process and (not left.end or left.end.get("interrupted")):
         script, *argv = left.facts["command"]
-        print(f"go on with: {resume_command(sweep['name'], Path(script), argv)}")
+        print(f"go on with: {resume_command(sweep['name'], Path(script), without_trust(argv))}")
 
 
 def report(run: Path | None = None, /) -> None:

@@ -23,7 +23,7 @@ import trainables.tasks
 from search_spaces.space import Space
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.spec.trust import refuse_remote_code, trusted_modules
+from sweeps.spec.trust import OWN, refuse_remote_code, trusted_modules
 from trainables.core import LearnerConfig, Pair, Task
 
 PACKAGES = (trainables.learners, trainables.tasks)
@@ -79,7 +79,7 @@ def _class(entry: Mapping[str, Any], kind: type, facts: Mapping[str, Any]) -> ty
     """
     path = str(entry["class"])
     module, _, name = path.rpartition(".")
-    if module.startswith(tuple(f"{package.__name__}." for package in PACKAGES)):
+    if path.startswith(OWN):
         classes = _project_classes()
         place = classes.get(name) or classes.get(str(entry.get("name", "")))
         found = getattr(importlib.import_module(place[0]), place[1]) if place else None

@@ -15,9 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 from sweeps.spec.validation import BadInput, one_line
+from trainables.core import Pair
 
 FOLDER = "folder"  # what --trust calls the run's folder
 REMOTE_CODE = "remote-code"  # the option of a base that lets its repository run code
+OWN = ("trainables.learners.", "trainables.tasks.")  # the modules whose classes a folder may name without --trust
 _modules: dict[str, ModuleType] = {}  # what --trust named -> the module
 _allowed: set[str] = set()  # FOLDER and REMOTE_CODE, if this process may run their code
 
@@ -38,8 +40,38 @@ def apply_trust(names: Sequence[str], bases: Iterable[str] = ()) -> None:
                 _modules[name] = _imported(name)
             except BadInput:
                 raise
-            except Exception as error:  # whatever a user's own module raises
+            except (Exception, SystemExit) as error:  # whatever a user's own module raises
                 raise BadInput(f"--trust {name}: importing it raises {one_line(error)}") from error
+
+
+def trust_flags(pairs: Iterable[Pair], script: Path) -> list[str]:
+    """Return the `--trust` that commands on the folder of a sweep of `pairs` need; an empty list if they need none.
+
+    It names the files of learners and tasks that are not Espalier's (`script` for those of the running script), and
+    FOLDER if a base brings code of its own.
+    """
+    needed: list[str] = []
+    for pair in pairs:
+        modules = [type(part).__module__ for part in (pair.learner, pair.task)]
+        needed += [_file_of(module, script) for module in modules if not module.startswith(OWN)]
+        needed += [FOLDER] if _runs_code(pair.base) else []
+    return ["--trust", *dict.fromkeys(needed)] if needed else []
+
+
+def without_trust(argv: Sequence[str]) -> list[str]:
+    """Return a command line without `--trust` and its names: one that a folder records is no reason to trust it."""
+    kept: list[str] = []
+    inside = False
+    for word in argv:
+        inside = word.partition("=")[0] == "--trust" or (inside and not word.startswith("--"))
+        kept += [] if inside else [word]
+    return kept
+
+
+def _file_of(module: str, script: Path) -> str:
+    """Return the file of a loaded module, from the present folder if it lies below it."""
+    file = Path(script if module == "__main__" else getattr(sys.modules[module], "__file__", None) or module)
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
 def folder_is_trusted() -> bool:
@@ -75,9 +107,14 @@ def _imported(name: str) -> ModuleType:
             raise
     if not file.is_file():
         raise BadInput(f"--trust {name}: there is no such file")
-    folder = str(file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)  # so that the file can import its neighbours
+    name, folder = _dotted(file.resolve())
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # so that the file can import its neighbours
+    if "." in name:  # in a package: its relative imports need it
+        module = importlib.import_module(name)
+        if not file.samefile(module.__file__ or ""):
+            raise BadInput(f"--trust {file}: {name} is {module.__file__}, which comes first in the search for modules")
+        return module
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
@@ -85,3 +122,11 @@ def _imported(name: str) -> ModuleType:
     sys.modules.setdefault(file.stem, module)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def _dotted(file: Path) -> tuple[str, Path]:
+    """Return a file's name as a module, with its packages (`my.learners`), and the folder that holds all of these."""
+    name, folder = file.stem, file.parent
+    while (folder / "__init__.py").is_file():
+        name, folder = f"{folder.name}.{name}", folder.parent
+    return name, folder

@@ -20,6 +20,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.open_run import job_of
 from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import Sweep
+from sweeps.spec.trust import trust_flags
 from sweeps.tuning.runner import Outcome
 from sweeps.tuning.stopping import SAME
 from trainables.atomic import replace_file
@@ -45,7 +46,8 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
     if best is None:
         print(f"no trial has a score yet; see {folder}")
     else:
-        command = shlex.join([program_path("espalier"), "reproduce", str(folder)])
+        trust = trust_flags(sweep.pairs, script)
+        command = shlex.join([program_path("espalier"), "reproduce", str(folder), *trust])
         for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
             print(line)
         keep_config(folder, sweep, best, command)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +19,11 @@ from sweeps.persistence.provenance import describe
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput
-from sweeps.spec.trust import apply_trust
+from sweeps.spec.trust import apply_trust, trust_flags
 from tests.support.toy_sweep import SWEEP as TOY
 from trainables.core import LearnerConfig, Pair, Task
 
+ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parents[2] / "golden" / "configurations-df134d1.yaml"
 OLD: dict[str, list[dict[str, Any]]] = yaml.safe_load(GOLDEN.read_text())
 SPACE = {"axes": {"learning_rate": {"type": "float", "low": 0.001, "high": 0.1, "log": True}}, "conditions": {}}
@@ -128,6 +131,36 @@ def test_a_user_s_own_class_is_used_once_the_command_line_names_its_file(
     assert (type(config).__module__, config.extra) == ("my_learners", 7)
 
 
+def test_the_flags_that_a_sweep_prints_import_its_own_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a file in a package, whose relative imports need the package."""
+    package = tmp_path / "mypackage/deep"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package.parent / "beside.py").write_text("EXTRA = 7\n")
+    (package / "learners.py").write_text(
+        "from dataclasses import dataclass\nfrom trainables.learners.lm.lora import LoraConfig as Lora\n"
+        "from ..beside import EXTRA\n@dataclass(frozen=True)\nclass Own(Lora):\n    extra: int = EXTRA\n"
+    )
+    pair = made(entry("learners", "lora"), entry("tasks", "arena"))
+    code = (
+        "import sys; from pathlib import Path; from sweeps.spec.trust import apply_trust, trust_flags\n"
+        "apply_trust(sys.argv[2:]); from mypackage.deep.learners import Own; from types import SimpleNamespace\n"
+        "pair = SimpleNamespace(learner=Own(), task=Own(), base='builtin:tiny')\n"
+        "print(Own().extra, *trust_flags([pair], Path('x.py')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--trust", "mypackage/deep/learners.py"],
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.split() == ["7", "--trust", "mypackage/deep/learners.py"], done.stderr
+
+    assert trust_flags([pair], Path("x.py")) == [], "Espalier's own"
+    monkeypatch.setattr("__main__.Own", type("Own", (type(pair.learner),), {"__module__": "__main__"}), raising=False)
+    own = SimpleNamespace(learner=sys.modules["__main__"].Own(), task=pair.task, base="some/model:remote-code")  # type: ignore[attr-defined]
+    assert trust_flags([pair, own], Path("my/script.py")) == ["--trust", "my/script.py", "folder"]  # type: ignore[list-item]
+
+
 def test_a_class_of_the_script_that_runs_needs_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--resume` of one's own script goes on without a further flag."""
     lora = entry("learners", "lora")
@@ -150,12 +183,14 @@ def test_the_file_of_a_script_s_own_class_is_named() -> None:
         ("gone.py", "--trust gone.py: there is no such file"),
         ("no.such_module", "--trust no.such_module: no such module"),
         ("broken.py", "--trust broken.py: importing it raises bad"),
+        ("unguarded.py", "--trust unguarded.py: importing it raises 2"),
     ],
 )
 def test_code_that_cannot_be_imported_is_named(
     given: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken.py").write_text("raise RuntimeError('bad\\nluck')")
+    (tmp_path / "unguarded.py").write_text("import sys\nsys.exit(2)")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
     with pytest.raises(BadInput, match=error) as caught:
