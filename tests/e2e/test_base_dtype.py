@@ -1,0 +1,83 @@
+"""A sweep whose bases a fast CPU has put into bfloat16, taken to a slow one: resumed, reproduced, exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from sweeps.commands.export import export
+from sweeps.commands.reproduce import reproduce
+from sweeps.resources import base_dtype, ray_cluster
+from sweeps.results.run_folder import Run
+from tests.support.driving import sweep_here
+
+ARENA = Path(__file__).parents[2] / "sweeps/arena.py"
+FLAGS = ["--learner", "lora", "--num-samples", "1", "--rounds", "1", "--grace-period", "1", "--set",
+         "steps_per_round=3", "--task.train-size", "40", "--task.search-size", "30", "--task.test-size",
+         "30"]  # fmt: skip
+TYPED, CHOSEN = "builtin:tiny", "builtin:tiny:bfloat16"
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory, ray_session):
+    """The sweep on the fast machine, without its finalists: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("dtype")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_dtype, "MEASURED_PARAMETERS", 1_000)
+        patch.setattr(ray_cluster, "bfloat16_speedup", lambda: 4.0)
+        done = sweep_here(folder, *FLAGS, "--finalists", "0", script=ARENA)
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def resumed(begun):
+    """It goes on, with finalists, where bfloat16 is slow."""
+    folder, _ = begun
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_dtype, "MEASURED_PARAMETERS", 1_000)
+        patch.setattr(ray_cluster, "bfloat16_speedup", lambda: 0.2)
+        done = sweep_here(folder, *FLAGS, "--finalists", "1", "--resume", script=ARENA)
+    return folder / "runs/arena", done.stdout
+
+
+def test_the_choice_is_said_and_recorded_beside_what_was_typed(begun):
+    folder, out = begun
+    facts = Run.read(folder / "runs/arena").facts
+    assert facts["dtypes"] == {TYPED: {"dtype": "bfloat16", "speedup": 4.0}}
+    assert [pair["base"] for pair in facts["sweep"]["pairs"]] == [CHOSEN]
+    assert f"{TYPED} in bfloat16: bfloat16 products are 4 times as fast as float32's" in out
+
+
+def test_a_slower_machine_goes_on_in_bfloat16(resumed):
+    folder, out = resumed
+    assert "in float32" not in out
+    assert Run.read(folder).facts["sweep"]["pairs"][0]["base"] == CHOSEN
+    assert Run.read(folder).finals, "its finalists were trained"
+
+
+def test_what_was_trained_is_trained_again_to_the_last_bit_and_is_not_float32s(resumed, tmp_path, capsys):
+    folder, _ = resumed
+    reproduce(folder)
+    assert "every answer scored the same; the weights are bit for bit those in best/" in capsys.readouterr().out
+    facts = yaml.safe_load((folder / "sweep.yaml").read_text())
+    facts["sweep"]["pairs"][0]["base"] = TYPED
+    for name in ("end.yaml", "trials.parquet", "finalists.parquet", "finalists.yaml"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "best").symlink_to(folder / "best")
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(facts))
+    reproduce(tmp_path)
+    assert "the weights differ from best/" in capsys.readouterr().out
+
+
+def test_adapters_are_float32_and_a_merged_model_is_bfloat16(resumed, tmp_path):
+    folder, _ = resumed
+    for name, merge, dtype in (("adapter", False, torch.float32), ("merged", True, torch.bfloat16)):
+        export(folder, to=tmp_path / name, merge=merge)
+        (weights,) = (tmp_path / name).glob("*.safetensors")
+        with safe_open(weights, "pt") as file:
+            assert {file.get_tensor(key).dtype for key in file.keys()} == {dtype}  # noqa: SIM118
+    assert 'dtype="bfloat16"' in (tmp_path / "adapter/README.md").read_text()
