@@ -12,7 +12,7 @@ from trainables.runtime.trial import Trial
 
 
 class PlainTrial(Trial):
-    """Driven as any trial is. Actors are reused, and an actor loads the base once."""
+    """A Tune trial that trains a PEFT model by itself. Actors are reused, and an actor loads the base once."""
 
     def _open(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(1)

@@ -13,12 +13,12 @@ from typing import Any
 
 import ray
 import yaml
+from ray.tune.execution import class_cache
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.persistence.provenance import python_path
 from sweeps.resources.environment import NO_DEVICE, silence_ray
 from sweeps.spec.sweep import BadInput
-from trainables.models.cpu_dtype import bfloat16_speedup
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves it on the head, for the autoscaler
 OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
@@ -70,6 +70,8 @@ def capacity(bootstrap: Path | None) -> Capacity:
 
 def bfloat16_speedups() -> list[float]:
     """Measure every machine of the connected cluster that is up, see `cpu_dtype.bfloat16_speedup`."""
+    from trainables.models.cpu_dtype import bfloat16_speedup  # imports torch, which a sweep without bases does not need
+
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     if len(nodes) == 1:  # this one: a process of Ray would take seconds to import torch
         return [bfloat16_speedup()]
@@ -81,6 +83,12 @@ def bfloat16_speedups() -> list[float]:
 def worker_environment() -> dict[str, Any]:
     """Return Ray's `runtime_env`: workers run this checkout, print little, and see no GPU unless they ask for one."""
     return {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}}
+
+
+def keep_keys_from_trials() -> None:
+    """Stop Tune from passing AWS keys to trials, which need none: Ray shows their variables in `ps` and in its logs."""
+    names = class_cache.ENV_VARS_TO_PROPAGATE
+    names.difference_update([name for name in names if name.startswith("AWS_")])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Finalists: who becomes one, and what their scores on the test split show."""
+"""Finalists: which trials become one, and what their scores on the test split show."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sweeps.results.comparison import LEVEL, Comparison, compare, first_group, i
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.records import UNTOUCHED, Candidate, Final, TrialRecord, by_score, ranked
 from sweeps.results.statistics import Interval
+from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
 from sweeps.results.uncertainty import intervals
 

@@ -1,4 +1,4 @@
-"""`--plan`: estimate what a sweep would cost, from one measured round per learner. Starts no Ray."""
+"""`--plan`: estimate what a sweep would cost, from one measured round per learner. It does not start Ray."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sweeps.persistence.provenance import python_path
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import machine, place, with_devices
 from sweeps.results.finals import SEEDS
+from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
 
@@ -58,18 +59,18 @@ def plan(sweep: Sweep) -> float:
         )
     rounds_total = _expected_rounds(sweep)
     per_round = sum(cost["round_s"] for cost in probes) / len(probes)
-    side_by_side = placement.hosts if placement.shape else sweep.max_concurrent_trials or 1
-    hours = rounds_total * per_round / side_by_side / HOUR_S
-    memory = max(cost["peak_rss"] for cost in probes) * side_by_side / MIB
+    at_once = placement.hosts if placement.shape else sweep.max_concurrent_trials or 1
+    hours = rounds_total * per_round / at_once / HOUR_S
+    memory = max(cost["peak_rss"] for cost in probes) * at_once / MIB
     checkpoints = max(cost["checkpoint"] for cost in probes)
     _say(
         f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
-        f"with {side_by_side} side by side, {memory:,.0f} MiB of memory, "
+        f"with {at_once} side by side, {memory:,.0f} MiB of memory, "
         f"{3 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
     if sweep.finalists:
         trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults
-        more = trainings * sweep.rounds * per_round / side_by_side / HOUR_S
+        more = trainings * sweep.rounds * per_round / at_once / HOUR_S
         hours += more
         _say(f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more at most")
     return hours

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray import tune
@@ -21,10 +21,11 @@ from sweeps.persistence.snapshot import SNAPSHOT, Snapshot
 from sweeps.persistence.study import storage_of
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
-from sweeps.resources.ray_cluster import Capacity
+from sweeps.resources.ray_cluster import Capacity, keep_keys_from_trials
 from sweeps.results.finals import candidates
 from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
+from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.finalists import TrialPlaces, confirm, measure_bases, measured, trainable
@@ -32,7 +33,6 @@ from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import SweepStopper, scheduler_of
-from trainables.core import Task, TaskWithSearchSplit
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
@@ -44,7 +44,7 @@ SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run is given: the sweep, its folder, the cluster, and where to report."""
+    """The inputs of a run: the sweep, its folder, the cluster, and the tracker."""
 
     sweep: Sweep
     folder: Path  # runs/<sweep>
@@ -58,7 +58,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the search and the finalists share."""
+    """The objects that the search and the finalists share."""
 
     placement: Placement
     threads: int  # of each process that trains
@@ -100,6 +100,7 @@ def run(context: RunContext, cleanup: ExitStack) -> Outcome:
 
     Ctrl-C ends the run early and keeps all work.
     """
+    keep_keys_from_trials()
     start = time.monotonic()
     prepared = prepare(context, cleanup)
     end = search(context, prepared)
@@ -114,12 +115,12 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     sweep, capacity = context.sweep, context.capacity
     task = sweep.pairs[0].task
     placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
-    if placement.shape is not None or placement.why or placement.team:
+    if placement.shape is not None or placement.why or placement.workers:
         print(placement, flush=True)
     threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
     hosts = _start_hosts(sweep, placement, threads)
     cleanup.callback(_end_hosts, hosts)
-    untouched = measure_bases(sweep, hosts, placement.team)
+    untouched = measure_bases(sweep, hosts, placement.workers)
     baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
     costs = context.cost_limit
@@ -154,8 +155,8 @@ def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> Worker
     On several nodes a trial without a host gets a worker process: the trial's own then stays on the driver's node,
     whose disk keeps the checkpoints.
     """
-    if placement.team is not None or placement.shape is not None or capacity.nodes == 1:
-        return placement.team
+    if placement.workers is not None or placement.shape is not None or capacity.nodes == 1:
+        return placement.workers
     resources = sweep.resources_per_trial
     return WorkerGroupShape(1, resources.get("cpu", 0), resources.get("gpu", 0))
 
@@ -171,8 +172,8 @@ def trials_at_once(sweep: Sweep, placement: Placement, capacity: Capacity) -> in
 
 def threads_per_process(sweep: Sweep, placement: Placement, capacity: Capacity) -> int:
     """Return the threads of a process that trains: hosts share the cores, other trials have those that they ask for."""
-    if placement.team is not None:
-        return max(1, int(placement.team.cpus))
+    if placement.workers is not None:
+        return max(1, int(placement.workers.cpus))
     if placement.shape is None:
         return max(1, int(sweep.resources_per_trial.get("cpu", 1)))  # as Ray sets OMP_NUM_THREADS
     bases = len({pair.base for pair in sweep.pairs})
@@ -307,7 +308,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if confirmed is None:
         return False
     task = sweep.pairs[0].task
-    on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
+    on_test = replace(sweep.pairs[0], task=task.with_search(task.test()))
     recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
     for final in recorder.finals:
         if final.trial_id is not None:

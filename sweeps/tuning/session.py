@@ -17,9 +17,10 @@ from sweeps.persistence.provenance import describe
 from sweeps.persistence.resume_check import check_same
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import unshareable_learner, with_devices
-from sweeps.resources.worker_groups import check_states, team_of
+from sweeps.resources.worker_groups import check_states, worker_group_shape
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.statistics import smallest_difference
+from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.exit_codes import Ended
@@ -94,7 +95,7 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
             if adapter and adapter.r:
                 base_sizes(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
         unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
-        team_of(sweep)  # refuses several processes for learners that train in one
+        worker_group_shape(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too
         raise BadInput(str(error)) from error
     remarks = []
@@ -163,7 +164,9 @@ def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -
     from sweeps.resources.ray_cluster import cluster
     from trainables.runtime.base_transfer import serve_bases
 
-    capacity = cleanup.enter_context(cluster(options.address, options.verbose, dashboard=team_of(sweep) is not None))
+    capacity = cleanup.enter_context(
+        cluster(options.address, options.verbose, dashboard=worker_group_shape(sweep) is not None)
+    )
     capacity.check(with_devices(sweep, capacity.gpus).resources_per_trial)
     if capacity.nodes > 1:
         cleanup.enter_context(serve_bases(pair.base for pair in sweep.pairs if pair.learner.needs_base))

@@ -11,9 +11,10 @@ from safetensors import safe_open
 
 from sweeps.commands.export import export
 from sweeps.commands.reproduce import reproduce
-from sweeps.resources import base_dtype, ray_cluster
+from sweeps.resources import base_dtype
 from sweeps.results.run_folder import Run
 from tests.support.driving import sweep_here
+from trainables.models import cpu_dtype
 
 ARENA = Path(__file__).parents[2] / "sweeps/arena.py"
 FLAGS = ["--learner", "lora", "--num-samples", "1", "--rounds", "1", "--grace-period", "1", "--set",
@@ -28,7 +29,7 @@ def begun(tmp_path_factory, ray_session):
     folder = tmp_path_factory.mktemp("dtype")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base_dtype, "MEASURED_PARAMETERS", 1_000)
-        patch.setattr(ray_cluster, "bfloat16_speedup", lambda: 4.0)
+        patch.setattr(cpu_dtype, "bfloat16_speedup", lambda: 4.0)
         done = sweep_here(folder, *FLAGS, "--finalists", "0", script=ARENA)
     return folder, done.stdout
 
@@ -39,7 +40,7 @@ def resumed(begun):
     folder, _ = begun
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base_dtype, "MEASURED_PARAMETERS", 1_000)
-        patch.setattr(ray_cluster, "bfloat16_speedup", lambda: 0.2)
+        patch.setattr(cpu_dtype, "bfloat16_speedup", lambda: 0.2)
         done = sweep_here(folder, *FLAGS, "--finalists", "1", "--resume", script=ARENA)
     return folder / "runs/arena", done.stdout
 

@@ -1,4 +1,4 @@
-"""What the tests of tracking share: trials that are not run, a tracking over a store, and what the store then holds."""
+"""Shared by the tests of tracking: trials that do not run, a tracker with a store, and readers of that store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROUNDS = 3
 
 @dataclass
 class FakeTrial:
-    """What callbacks read of a Tune trial."""
+    """The attributes of a Tune trial that callbacks read."""
 
     trial_id: str
     fields: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 0.1})
@@ -38,7 +38,7 @@ def shared_database(tmp_path_factory) -> str:
 
 def track(uri, experiment, folder, warnings=None, **more) -> MLflowTracking:
     warn = (warnings if warnings is not None else []).append
-    return MLflowTracking(TrackedSweep(experiment, ROUNDS, **more), uri, experiment, folder / "spool", warn)
+    return MLflowTracking(TrackedSweep(experiment, ROUNDS, **more), uri, experiment, folder / "queue", warn)
 
 
 def report(tracking, trial, round_, score, **more):

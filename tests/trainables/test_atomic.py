@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import sys
@@ -15,7 +16,6 @@ from ray.tune import Checkpoint
 from sweeps.results.run_folder import BEST
 from sweeps.tuning.recorder import Recorder
 from tests.support.knobs import ONE
-from trainables import atomic
 from trainables.atomic import copy_folder, current_path, replace_file, replacing, replacing_folder
 from trainables.runtime.trial import ADAPTER_FOLDER
 
@@ -57,7 +57,7 @@ def texts(folder: Path) -> list[str]:
 def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A disk that can exchange two folders, and one that cannot."""
     if request.param == "renamed":
-        monkeypatch.setattr(atomic, "_exchanged", lambda one, other: False)
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # a C library without `renameat2`
     return request.param
 
 
@@ -107,7 +107,7 @@ def test_a_reader_finds_the_folder_at_every_moment(tmp_path: Path) -> None:
 
 
 def test_a_copy_is_of_one_moment(tmp_path: Path, disk: str) -> None:
-    """Of a folder that another thread replaces all the time."""
+    """The folder is replaced by another thread all the time."""
     target, over = write(tmp_path / "best", "0"), threading.Event()
 
     def replace_it() -> None:
@@ -164,3 +164,22 @@ def test_a_folder_takes_the_place_of_none(tmp_path: Path, disk: str) -> None:
     assert texts(tmp_path / "best") == ["new"] * 2
     shutil.rmtree(tmp_path / "best")
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("best/notes.txt", False), ("best/deep/notes", False), ("best/deep/notes", True), ("best", True)],
+)
+def test_a_link_is_not_followed_into_a_copy(tmp_path: Path, name: str, folder: bool) -> None:
+    """A file or a folder elsewhere, which the folder of somebody else points to, is not part of what is copied."""
+    secret = tmp_path / "home/token"
+    secret.parent.mkdir()
+    secret.write_text("hf_secret")
+    if name != "best":
+        (tmp_path / "best/deep").mkdir(parents=True)
+        (tmp_path / "best/adapter_config.json").write_text("{}")
+    (tmp_path / name).symlink_to(secret.parent if folder else secret)
+    with pytest.raises(ValueError, match=rf"{name} is a symbolic link to .*; put the file itself there, or remove it"):
+        copy_folder(tmp_path / "best", tmp_path / "copy")
+    left = [path for path in (tmp_path / "copy").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert "hf_secret" not in [path.read_text() for path in left]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from sweeps.persistence.snapshot import SNAPSHOT
 from sweeps.results.run_folder import DATABASE, SWEEP_FILE
 from sweeps.spec.validation import BadInput
 from tests.support.driving import contents, sweep_here, wait_for
+from tests.support.s3_kit import S3
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def test_what_changes_is_brought_over_and_nothing_else(folder, tmp_path):
 
 
 def test_a_database_is_copied_as_of_one_moment(folder, tmp_path):
-    """With a transaction open, of which half is in the file."""
+    """A database with an open transaction, half of which is in the file."""
     with sqlite3.connect(folder / DATABASE) as database:
         database.execute("create table trials (number)")
         database.execute("pragma cache_size = 1")
@@ -67,14 +70,14 @@ def test_a_snapshot_never_names_what_is_not_there(folder, tmp_path, monkeypatch)
     """One that is written while files are brought over waits for the next time, as do the checkpoints that it names."""
     (folder / SNAPSHOT).write_bytes(b"names state.pt")
     mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
-    put = Mirror._put
+    put = shutil.copyfileobj
 
-    def meanwhile(self, name, file):
+    def meanwhile(source, target):
         (folder / "tune/a/late.pt").write_bytes(b"2")
         (folder / SNAPSHOT).write_bytes(b"names late.pt")
-        put(self, name, file)
+        put(source, target)
 
-    monkeypatch.setattr(Mirror, "_put", meanwhile)
+    monkeypatch.setattr(shutil, "copyfileobj", meanwhile)
     mirror.copy()
     assert contents(there)[SNAPSHOT] == b"names state.pt"
     monkeypatch.undo()
@@ -83,17 +86,19 @@ def test_a_snapshot_never_names_what_is_not_there(folder, tmp_path, monkeypatch)
 
 
 def test_a_snapshot_that_is_replaced_while_it_is_read_comes_next(folder, tmp_path, monkeypatch):
-    """And is not taken for what was read, even if nothing changes after it."""
+    """The new snapshot does not count as copied, even if nothing changes after it."""
     (folder / SNAPSHOT).write_bytes(b"old")
     mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
 
+    read = Path.read_bytes
+
     def replaced(file):
-        content = file.read_bytes()
+        content = read(file)
         file.write_bytes(b"newest")
         return content
 
     with monkeypatch.context() as planted:
-        planted.setattr("sweeps.persistence.mirror._frozen", replaced)
+        planted.setattr(Path, "read_bytes", replaced)
         mirror.copy()
     assert contents(there)[SNAPSHOT] == b"old"
     mirror.copy()
@@ -103,13 +108,13 @@ def test_a_snapshot_that_is_replaced_while_it_is_read_comes_next(folder, tmp_pat
 def test_a_checkpoint_that_is_tidied_away_meanwhile_is_still_brought_over(folder, tmp_path, monkeypatch):
     """The snapshot that was frozen names it."""
     (folder / SNAPSHOT).write_bytes(b"names state.pt")
-    mirror, there, put = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy", Mirror._put
+    mirror, there, put = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy", shutil.copyfileobj
 
-    def meanwhile(self, name, file):
+    def meanwhile(source, target):
         (folder / "tune/a/state.pt").unlink(missing_ok=True)
-        put(self, name, file)
+        put(source, target)
 
-    monkeypatch.setattr(Mirror, "_put", meanwhile)
+    monkeypatch.setattr(shutil, "copyfileobj", meanwhile)
     mirror.copy()
     assert contents(there)["tune/a/state.pt"] == b"1"
     assert SNAPSHOT in contents(there)
@@ -149,16 +154,17 @@ def test_what_a_person_keeps_there_is_left_alone(folder, tmp_path):
     assert not (tmp_path / "new").exists(), "it is refused before anything is made"
 
 
-def test_a_first_copy_that_was_cut_off_is_known_as_the_sweeps(folder, tmp_path, monkeypatch):
-    mirror, put = Mirror(f"file://{tmp_path}/there", folder), Mirror._put
+@pytest.mark.parametrize("name", [SWEEP_FILE, "tune/a/state.pt"])
+def test_a_first_copy_that_was_cut_off_is_known_as_the_sweeps(folder, tmp_path, monkeypatch, name):
+    mirror, put = Mirror(f"file://{tmp_path}/there", folder), shutil.copyfileobj
 
-    def cut_off(self, name, file):
-        if name == "tune/a/state.pt":
+    def cut_off(source, target):
+        if os.path.samestat(os.fstat(source.fileno()), (folder / name).stat()):
             raise OSError("planted")
-        put(self, name, file)
+        put(source, target)
 
     (folder / "a").touch()
-    monkeypatch.setattr(Mirror, "_put", cut_off)
+    monkeypatch.setattr(shutil, "copyfileobj", cut_off)
     with pytest.raises(BadInput, match="planted"), mirror.following():
         pass
     mirror.check_ours()
@@ -205,3 +211,33 @@ def test_out_of_reach(folder, tmp_path, capsys, monkeypatch):
     assert (there / "toy/new").read_text() == "1"
     with pytest.raises(BadInput, match="nor in --mirror"):
         bring(f"file://{tmp_path}/there", tmp_path / "elsewhere/unknown")
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAPLANTED")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    made = S3()
+    yield made
+    made.close()
+
+
+def test_a_bucket_has_what_the_folder_has(folder, tmp_path, s3):
+    Mirror(s3.uri("bucket/runs"), folder).copy()
+    bring(s3.uri("bucket/runs"), tmp_path / "other/toy")
+    assert contents(tmp_path / "other/toy") == contents(folder) == {SWEEP_FILE: b"name: toy", "tune/a/state.pt": b"1"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../escaped.txt", "../../../escaped.txt", "tune/../../escaped.txt", "{tmp}/absolute.txt", ".."]
+)
+def test_a_bucket_cannot_write_outside_the_sweep_s_folder(folder, tmp_path, s3, name):
+    """Everything in a listing that names another place is refused, and nothing of it is written."""
+    uri = s3.uri("bucket/runs")
+    Mirror(uri, folder).copy()
+    s3.objects[f"bucket/runs/toy/{name.format(tmp=tmp_path)}"] = b"planted"
+    before = contents(tmp_path)
+    with pytest.raises(BadInput, match=r"has a file called .*, which would be written outside .*; do not resume"):
+        bring(uri, tmp_path / "deep/deeper/other/toy")
+    assert b"planted" not in contents(tmp_path).values()
+    assert contents(tmp_path).keys() - before.keys() <= {f"deep/deeper/other/.toy.incoming/{SWEEP_FILE}"}

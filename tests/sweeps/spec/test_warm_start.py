@@ -1,4 +1,4 @@
-"""What `--like` takes from an earlier sweep: its space less where good trials were not, and its best trials."""
+"""`--like` takes an earlier sweep's best trials, and its space without the regions that had no good trials."""
 
 from __future__ import annotations
 

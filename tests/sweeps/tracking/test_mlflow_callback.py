@@ -1,4 +1,4 @@
-"""What MLflow holds of a sweep: every trial's end, its metrics, tags and parameters, in a real store."""
+"""MLflow's record of a sweep: every trial's end, metrics, tags and parameters, in a real store."""
 
 from __future__ import annotations
 

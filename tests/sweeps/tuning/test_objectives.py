@@ -1,4 +1,4 @@
-"""Several objectives: what Optuna is told, that nobody is stopped early, and which trials no other beats."""
+"""Several objectives: Optuna gets all of them, no trial is stopped early, and the report has the Pareto front."""
 
 from __future__ import annotations
 

@@ -1,0 +1,72 @@
+"""Finalists that fail or diverge are named with the reason; if all do, no winner is declared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sweeps.report.headline import headline
+from sweeps.results.records import UNTOUCHED, Candidate, Final
+from sweeps.results.run_folder import Run
+from sweeps.results.tables import FINALISTS
+from sweeps.results.trial_params import TrialParams
+from sweeps.tuning.finalists import TrialPlaces, confirm
+from sweeps.tuning.recorder import Recorder
+from tests.support.report_kit import final, folder, page, questions, several
+from tests.support.toy_sweep import SWEEP as TOY
+
+ASKED = questions()
+BASE = Final(UNTOUCHED, None, np.ones((1, len(ASKED))))
+
+
+def candidate(number, planted):
+    return Candidate(f"t{number}", f"trial {number}", TrialParams("toy", {"quality": 0.5, "planted": planted}), 2, 0.5)
+
+
+@pytest.fixture(scope="module")
+def confirmed(ray_session, tmp_path_factory):
+    """Trains two finalists again, of which one fails and one diverges."""
+    chosen = [candidate(0, "error"), candidate(1, "nan")]
+    return confirm(replace(TOY, rounds=2), chosen, TrialPlaces({}, None, 2), tmp_path_factory.mktemp("confirmed"))
+
+
+def test_where_no_finalist_finishes_it_is_said_and_the_base_is_none(confirmed, tmp_path):
+    finals, checkpoints, lost = confirmed
+    assert (finals, checkpoints) == ([], {})
+    assert sorted(lost) == ["trial 0", "trial 1"]
+    assert lost["trial 0"].startswith("failed (RuntimeError: planted) with seed ")
+    assert lost["trial 1"].startswith("diverged with seed ")
+
+    recorder = Recorder(folder(tmp_path / "run", several()), TOY, {})
+    recorder.records = {one.trial_id: one for one in several()}
+    recorder.confirm([BASE], {}, lost, ASKED, {"chance": 0.1})
+    assert not (tmp_path / "run" / FINALISTS).exists(), "where it lies, --resume takes the rest for done"
+    told = f"No finalist finished, so nothing is confirmed: trial 0 {lost['trial 0']}; trial 1 {lost['trial 1']}"
+    board = (tmp_path / "run/leaderboard.md").read_text()
+    assert told in board
+    said = headline(Run.read(tmp_path / "run"))
+    assert "has the best search score" in said
+    assert said.endswith(f"{told}. --resume trains them again.")
+    assert "RuntimeError: planted" in page(tmp_path / "run")
+    assert UNTOUCHED not in board.lower()
+
+
+def test_one_that_is_missing_is_named_beside_those_that_are_not(tmp_path):
+    recorder = Recorder(folder(tmp_path / "run", several()), TOY, {})
+    recorder.records = {one.trial_id: one for one in several()}
+    recorder.lost, recorder.finals = {"trial 5": "diverged with seed 2"}, [final("trial 0", 0.9, "t0", ASKED), BASE]
+    recorder.write()
+    board = (tmp_path / "run/leaderboard.md").read_text()
+    assert "- trial 5 is left out of the finalists: it diverged with seed 2." in board
+    assert "No finalist finished" not in board
+
+
+def test_what_is_known_beside_the_answers_is_there_as_soon_as_they_are(tmp_path):
+    """A driver that is killed before it writes its end has left the table of answers."""
+    run = folder(tmp_path / "run", several(), end=False)
+    recorder = Recorder(run, TOY, {})
+    recorder.confirm([BASE], {}, {"trial 5": "diverged with seed 2"}, ASKED, {"chance": 0.1})
+    left = Run.read(run)
+    assert (left.trivial, left.lost) == ({"chance": 0.1}, {"trial 5": "diverged with seed 2"})
