@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +16,22 @@ from sweeps.commands.export import export
 from sweeps.commands.reproduce import reproduce
 from sweeps.resources import base_dtype
 from sweeps.results.run_folder import Run
-from tests.support.driving import sweep_here
+from tests.support.driving import environment, sweep_here
 from trainables.models import cpu_dtype
 
 ARENA = Path(__file__).parents[2] / "sweeps/arena.py"
 FLAGS = ["--learner", "lora", "--num-samples", "1", "--rounds", "1", "--grace-period", "1", "--set",
          "steps_per_round=3", "--task.train-size", "40", "--task.search-size", "30", "--task.test-size",
          "30"]  # fmt: skip
+TWO_MACHINES = """
+from ray.cluster_utils import Cluster
+from sweeps.resources.ray_cluster import bfloat16_speedups, cluster
+machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+machines.add_node(num_cpus=1, env_vars={"ONEDNN_MAX_CPU_ISA": "AVX2"})
+with cluster(machines.address, verbose=False) as capacity:
+    print(capacity.nodes, *bfloat16_speedups())
+machines.shutdown()
+"""
 TYPED, CHOSEN = "builtin:tiny", "builtin:tiny:bfloat16"
 
 
@@ -82,3 +94,15 @@ def test_adapters_are_float32_and_a_merged_model_is_bfloat16(resumed, tmp_path):
         with safe_open(weights, "pt") as file:
             assert {file.get_tensor(key).dtype for key in file.keys()} == {dtype}  # noqa: SIM118
     assert 'dtype="bfloat16"' in (tmp_path / "adapter/README.md").read_text()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX2 is a set of instructions of x86")
+def test_every_machine_of_a_cluster_is_measured():
+    """The second has an older processor's instructions, whatever this machine has."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_MACHINES], env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    nodes, *speedups = done.stdout.split()
+    assert (nodes, len(speedups)) == ("2", 2)
+    assert min(map(float, speedups)) < cpu_dtype.FASTER
