@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_adapters_are_float32_and_a_merged_model_is_bfloat16(resumed, tmp_path):
         (weights,) = (tmp_path / name).glob("*.safetensors")
         with safe_open(weights, "pt") as file:
             assert {file.get_tensor(key).dtype for key in file.keys()} == {dtype}  # noqa: SIM118
-    assert 'dtype="bfloat16"' in (tmp_path / "adapter/README.md").read_text()
+    assert re.search("dtype=.bfloat16.", (tmp_path / "adapter/README.md").read_text())
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX2 is a set of instructions of x86")
