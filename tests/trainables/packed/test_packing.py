@@ -82,6 +82,19 @@ def test_what_is_trained_on_a_base_in_bfloat16_is_in_float32(name: str) -> None:
     host.shut()
 
 
+def test_in_bfloat16_the_logits_of_all_rows_are_one_product() -> None:
+    """Else torch copies the weights of the output layer for every row."""
+    host, found = Host(IN_BFLOAT16, SHAPE), []
+    opened(host, "t", CONFIGS["lora"])
+    layer = IN_BFLOAT16.model.get_output_embeddings()
+    watching = layer.register_forward_hook(lambda module, inputs, output: found.append(inputs[0]))
+    host.round("t")
+    watching.remove()
+    assert found[0].shape[1] > 1
+    assert all(one.is_contiguous() for one in found)
+    host.shut()
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_trials_that_come_and_go_in_any_order_keep_their_trajectories(seed: int) -> None:
