@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from sweeps.persistence.study import storage_of
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity, keep_keys_from_trials
-from sweeps.results.finals import candidates
+from sweeps.results.finals import SEEDS, candidates
 from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
@@ -92,6 +92,7 @@ class Outcome:
     interrupted: bool  # before the search or the finalists were done
     cause: str | None  # the failure of several trials in a row that ended the sweep
     dollars: float | None  # cost of the machines; None if it is not known
+    hourly: float | None  # what they cost an hour now
     placement: dict[str, Any]  # `threads` of a process and `shape` of a host: the last bits of a score depend on them
 
 
@@ -199,19 +200,27 @@ def _end_hosts(hosts: Hosts) -> None:
 def search(context: RunContext, prepared: Prepared) -> SearchEnd:
     """Run all trials. Prints which budget ended the search, if one did."""
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
-    with graceful_interrupt() as was_pressed:
+    with graceful_interrupt() as was_pressed, costs.enforced() if costs else nullcontext():
         trials = _tune(context, prepared)
     recorder.tidy_ended()
     over_time, over_cost = prepared.stopper.over, bool(costs and costs.stopped)
     if over_time:
         print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume continues every trial")
-    if costs and over_cost:
+    if costs and costs.reached:
+        print(cost_limit_reached(sweep, costs))
+    elif costs and over_cost:
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
     if over_time or over_cost:
-        return SearchEnd(trials, over_budget=True)
+        return SearchEnd(trials, over_budget=True, interrupted=bool(costs and costs.reached))
     states = [trial.status for trial in trials]
     return SearchEnd(
         trials, interrupted=was_pressed() or is_incomplete(states, recorder.records.values(), sweep.num_samples)
+    )
+
+
+def cost_limit_reached(sweep: Sweep, costs: CostLimit) -> str:
+    return (
+        f"--max-cost {sweep.max_cost}: {costs.reached}, and the sweep ends as after Ctrl-C; go on with a higher limit"
     )
 
 
@@ -298,14 +307,20 @@ def due_finalists(
 
 
 def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -> bool:
-    """Train the finalists and record their scores on the test split. Return False if Ctrl-C came first."""
-    sweep, recorder = context.sweep, prepared.recorder
+    """Train the finalists and record their scores on the test split. Return False after Ctrl-C or at --max-cost."""
+    sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
     chosen = due_finalists(sweep, list(recorder.records.values()), end, recorder.finals)
     if not chosen:
         return True
+    if costs and not costs.may_start_finalists(SEEDS * len(chosen)):
+        print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
+        return False
     print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
-    confirmed = confirm(sweep, chosen, prepared.places, context.folder)
+    with costs.enforced() if costs else nullcontext():
+        confirmed = confirm(sweep, chosen, prepared.places, context.folder)
     if confirmed is None:
+        if costs and costs.reached:
+            print(cost_limit_reached(sweep, costs))
         return False
     task = sweep.pairs[0].task
     on_test = replace(sweep.pairs[0], task=task.with_search(task.test()))
@@ -332,5 +347,6 @@ def summarise(
         interrupted=interrupted,
         cause=prepared.stopper.cause,
         dollars=costs.dollars if costs else None,
+        hourly=costs.hourly if costs else None,
         placement={"threads": prepared.threads, "shape": asdict(shape) if shape else None},
     )
