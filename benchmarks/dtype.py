@@ -1,7 +1,7 @@
 """Does a base in bfloat16 score as in float32, and how much faster is it on this CPU?
 
-    python benchmarks/dtype.py --base FOLDER                              # a model without a dtype in its name
-    python benchmarks/dtype.py --base FOLDER --seeds 3 --questions 500    # narrower intervals, and seeds among them
+    python benchmarks/dtype.py                                # SmolLM2-135M-Instruct (`make smollm2`)
+    python benchmarks/dtype.py --seeds 3 --questions 500      # narrower intervals, and seeds among them
 
 Trains LoRA's defaults on the arena, on the base in each format with the same seeds, rows and steps. Both then answer
 the same questions of the test split, as the untouched base did before. Differences are paired by question; with several
@@ -48,6 +48,7 @@ class Measured:
     losses: list[float] = field(default_factory=list)  # nats per label token
     tokens_per_second: list[float] = field(default_factory=list)
     questions_per_second: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)  # of a round: other processes change it little
 
     def ask(self, evaluate: Callable[[], Evaluation]) -> tuple[float, ...]:
         """Evaluate, keep the speed, and return the scores by question."""
@@ -59,7 +60,7 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", required=True, help="a base, without a dtype in its name")
+    parser.add_argument("--base", default="builtin:smollm2", help="a base, without a dtype in its name")
     parser.add_argument("--steps", type=int, default=10, help="optimizer steps of a round, of 8 rows each")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of a training")
     parser.add_argument("--questions", type=int, default=250, help="questions of the test split")
@@ -91,7 +92,9 @@ def measure(base: str, config: LoraConfig, task: ArenaTask, rounds: int, seeds: 
             host.open("trial", learner, seed)
         for number in range(rounds):
             for dtype, host in hosts.items():
+                start = time.process_time()
                 trained = host.round("trial")
+                found[dtype].cpu_seconds.append(time.process_time() - start)
                 found[dtype].tokens_per_second.append(trained.metrics["tokens_per_second"])
                 if number == rounds - 1:
                     found[dtype].losses.append(trained.loss)
@@ -120,6 +123,8 @@ def report(found: dict[str, Measured], questions: int, seeds: int) -> None:
     for name in ("tokens_per_second", "questions_per_second"):
         slow, fast = (statistics.median(getattr(found[dtype], name)) for dtype in DTYPES)
         print(f"{name:20} {slow:8.1f}  {fast:8.1f}  {fast / slow:5.2f}")
+    slow, fast = (statistics.median(found[dtype].cpu_seconds) for dtype in DTYPES)
+    print(f"{'CPU seconds a round':20} {slow:8.1f}  {fast:8.1f}  {slow / fast:5.2f}")
     slow, fast = (statistics.mean(found[dtype].losses) for dtype in DTYPES)
     print(f"loss of the last round: {slow:.4f} and {fast:.4f} nats per label token")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sweeps.spec.sweep import Sweep
+from trainables.models.gguf import without_hash
 
 # Smaller bases stay in float32: they spend their time between matrix products, and the nearly equal scores of their
 # tokens are ties in bfloat16's 8 bits.
@@ -62,7 +63,8 @@ def with_dtypes(sweep: Sweep, dtypes: Mapping[str, Mapping[str, Any]]) -> Sweep:
 def in_words(dtypes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line for each chosen dtype: what was chosen, why, and how to choose otherwise."""
     lines = []
-    for base, choice in dtypes.items():
+    for whole, choice in dtypes.items():
+        base = without_hash(whole)
         speedup, other = choice["speedup"], "float32" if choice["dtype"] == "bfloat16" else "bfloat16"
         why = f"bfloat16 products are {speedup:g} times as fast as float32's" if speedup else "not all machines are up"
         lines.append(f"{base} in {choice['dtype']}: {why} (--base {base}:{other} for the other)")

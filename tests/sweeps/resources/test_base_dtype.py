@@ -50,6 +50,17 @@ def test_machines_that_are_not_up_yet_may_be_slow(large):
     assert in_words(chosen) == [f"{large} in float32: not all machines are up (--base {large}:bfloat16 for the other)"]
 
 
+def test_a_gguf_file_is_said_without_its_hash_and_keeps_it():
+    sha256 = "0" * 64
+    base = f"/models/mine.gguf:sha256={sha256}"
+    (line,) = in_words({base: {"dtype": "bfloat16", "speedup": 4.0}})
+    assert line.startswith("/models/mine.gguf in bfloat16: bfloat16 products are 4 times as fast as float32's")
+    assert "(--base /models/mine.gguf:float32 for the other)" in line
+    (pair,) = with_dtypes(on(base), {base: {"dtype": "bfloat16", "speedup": 4.0}}).pairs
+    parsed = BaseName.parse(pair.base)
+    assert (parsed.options, parsed.sha256) == ({"bfloat16"}, sha256)
+
+
 @pytest.mark.parametrize("option", ["float32", "bfloat16", "nf4", "nf4:bfloat16"])
 def test_a_dtype_that_was_named_is_kept(large, option):
     assert choose_dtypes(on(f"{large}:{option}"), 1, refuse) == {}
