@@ -193,10 +193,16 @@ class Space:
 
     @classmethod
     def from_dict(cls, data: Any) -> Space:
+        """Invert `to_dict`. Raise `SpaceError` for any other data, such as of a file that somebody has changed."""
         if not isinstance(data, Mapping) or not isinstance(data.get("axes"), Mapping):
             raise SpaceError(f"a space is a mapping with 'axes' and perhaps 'conditions', not {str(data)[:60]!r}")
-        conditions = data.get("conditions") or {}
-        return cls({name: from_entry(name, entry) for name, entry in data["axes"].items()}, conditions)
+        try:
+            axes = {name: from_entry(name, entry) for name, entry in data["axes"].items()}
+            return cls(axes, data.get("conditions") or {})
+        except SpaceError:
+            raise
+        except (TypeError, ValueError, AttributeError, OverflowError) as fault:
+            raise SpaceError(f"{' '.join(str(fault).split())}, in {str(data)[:60]!r}") from fault
 
     def to_yaml(self, path: str | Path) -> None:
         """Write the space to a file, from which `from_yaml` makes an equal one."""
@@ -208,15 +214,7 @@ class Space:
         """Raise `SpaceError` naming the file if it is not a space, `OSError` if it cannot be read."""
         try:
             return cls.from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-        except (
-            SpaceError,
-            yaml.YAMLError,
-            UnicodeDecodeError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RecursionError,
-        ) as fault:
+        except (SpaceError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as fault:
             reason = " ".join(str(fault).split())
             raise SpaceError(f"{path} is not a space: {reason}; compare with Space.to_yaml") from fault
 

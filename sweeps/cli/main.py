@@ -21,6 +21,7 @@ from search_spaces.axis import SpaceError  # noqa: E402
 from sweeps.cli.flags import Flags, parse, read  # noqa: E402
 from sweeps.cli.tyro_support import parse_with  # noqa: E402
 from sweeps.persistence.interrupt import ignore_interrupts  # noqa: E402
+from sweeps.results.run_schema import UnreadableRun  # noqa: E402
 from sweeps.results.terminal import print  # noqa: E402
 from sweeps.spec.addresses import check_command_line  # noqa: E402
 from sweeps.spec.chain import Chain  # noqa: E402
@@ -127,7 +128,7 @@ def one_line_errors() -> Iterator[None]:
     """End with one line and an exit status for bad input and Ctrl-C. Other exceptions keep their traceback."""
     try:
         yield
-    except BadInput as error:
+    except (BadInput, UnreadableRun) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT_STATUS)
     except KeyboardInterrupt as stop:

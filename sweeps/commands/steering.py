@@ -21,7 +21,7 @@ from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.open_run import open_run, trial_of
+from sweeps.spec.open_run import check_no_links, open_run, trial_of
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.trust import apply_trust, without_trust
 from sweeps.tuning.optuna_searcher import enqueue
@@ -148,6 +148,7 @@ def _running(run: Path | None) -> Run:
         over = left.end and not left.end.get("interrupted")
         remedy = "has ended; start another" if over else "is not running; start it again with --resume"
         raise BadInput(f"{left.folder} {remedy}")
+    check_no_links(left.folder)
     return left
 
 

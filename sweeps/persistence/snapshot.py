@@ -27,6 +27,7 @@ from ray import cloudpickle
 from ray.tune import Callback
 
 from sweeps.persistence.secret_key import secret_key
+from sweeps.spec.open_run import check_no_links
 from sweeps.spec.trust import FOLDER, folder_is_trusted
 from sweeps.spec.validation import BadInput, one_line
 from trainables.atomic import replacing
@@ -85,10 +86,7 @@ def check_resumable(folder: Path) -> None:
     A folder without a snapshot passes, as then nothing is unpickled. A link in the folder is refused in any case: files
     elsewhere would be changed.
     """
-    for place, folders, files in os.walk(folder):
-        for path in (Path(place) / name for name in (*folders, *files)):
-            if path.is_symlink():
-                raise BadInput(f"--resume: {path} is a link, which no sweep makes; remove it")
+    check_no_links(folder)
     if (folder / SNAPSHOT).exists():
         _verified(folder / SNAPSHOT)
 

@@ -20,6 +20,7 @@ from sweeps.results.finals import bounds_of, left_out
 from sweeps.results.finals import verdict as verdict_of_finals
 from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
 from sweeps.results.run_folder import PLOTS, Run
+from sweeps.results.run_schema import UnreadableRun
 from sweeps.results.statistics import Interval
 from trainables.atomic import replace_file
 
@@ -66,6 +67,8 @@ def write_report(folder: Path) -> Path:
     """
     run = Run.read(folder)
     shown = figures(run)
+    if (folder / PLOTS).is_symlink():  # in a folder from somebody else: files elsewhere would be replaced
+        raise UnreadableRun(f"{folder / PLOTS} is a link, which no sweep makes; remove it")
     (folder / PLOTS).mkdir(exist_ok=True)
     for plot in shown:
         replace_file(folder / PLOTS / f"{plot.name}.png", render(plot.figure, "png"))

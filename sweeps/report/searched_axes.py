@@ -14,7 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from search_spaces.axis import inside, same
 from search_spaces.space import Space
 from sweeps.results.records import UNRANKED, TrialRecord, by_score
-from sweeps.results.run_folder import Run
+from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.run_schema import reading
 from sweeps.results.trial_params import LEARNER
 
 Axes = Mapping[str, BaseDistribution]
@@ -36,7 +37,8 @@ def axis_groups(run: Run) -> list[AxisGroup]:
     entry = run.facts.get("sweep", {}).get("space")
     if not entry:
         return []
-    space = Space.from_dict(entry)
+    with reading(run.folder / SWEEP_FILE):
+        space = Space.from_dict(entry)
     parts = {"": space}  # a single learner is not an axis
     if LEARNER in space.axes:
         # Read from the space, because a learner may have no trial yet.

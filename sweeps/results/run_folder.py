@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import numbers
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from sweeps.results.records import Final, TrialRecord, clusters_of, ranked, winner
+from sweeps.results import run_schema as schema
+from sweeps.results.records import Final, Status, TrialRecord, clusters_of, ranked, winner
+from sweeps.results.run_schema import read_yaml, reading
 from sweeps.results.tables import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
@@ -23,6 +27,8 @@ SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
 DATABASE = "optuna.db"
 BEST = "best"  # the folder of the winner's adapter
 PLOTS = "plots"  # the folder of the report's plots
+TRIAL_ID = re.compile(r"[A-Za-z0-9_]{1,100}")
+TEXTS = ("name", "key", "kind", "prompt", "answer")  # columns of the finalists' answers
 NOT_METRICS = {*FIXED, "params", "items", "clusters", "round_seconds", "diverged"}
 
 
@@ -39,15 +45,16 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """Raises FileNotFoundError, in one line, for a folder that no sweep has made."""
+        """Raises FileNotFoundError, in one line, for a folder that no sweep has made, and UnreadableRun for a damaged
+        one. Its tables may also be damaged, and what reads them raises UnreadableRun, too.
+        """
         if not (folder / SWEEP_FILE).is_file():
             beside = sorted(path.parent.name for path in folder.parent.glob(f"*/{SWEEP_FILE}"))
             others = f"{folder.parent} has {', '.join(beside)}" if beside else f"{folder.parent} has none; start one"
             raise FileNotFoundError(f"{folder} is not a sweep's folder: no {SWEEP_FILE} in it; {others}")
-        facts = yaml.safe_load((folder / SWEEP_FILE).read_text(encoding="utf-8"))
         end = folder / END_FILE
-        known = yaml.safe_load(end.read_text(encoding="utf-8")) if end.is_file() else None
-        return cls(folder, facts, known or {})
+        known = read_yaml(end, schema.END) if end.is_file() else {}
+        return cls(folder, read_yaml(folder / SWEEP_FILE, schema.SWEEP), known)
 
     @property
     def best(self) -> Path:
@@ -59,21 +66,26 @@ class Run:
         """Trials in the order of their numbers."""
         if not (self.folder / TRIALS).is_file():
             return []
-        table = pd.read_parquet(self.folder / TRIALS)
-        return [_record(rows) for _, rows in table.groupby("number", sort=True)]
+        with reading(self.folder / TRIALS):
+            table = pd.read_parquet(self.folder / TRIALS)
+            return [_record(rows) for _, rows in table.groupby("number", sort=True)]
 
     @cached_property
     def answers(self) -> pd.DataFrame:
         """`finalists.parquet`: a row per configuration, seed and question of the test split; empty if there is none."""
         path = self.folder / FINALISTS
-        return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+        if not path.is_file():
+            return pd.DataFrame()
+        with reading(path):
+            return _checked_answers(pd.read_parquet(path))
 
     @cached_property
     def finals(self) -> list[Final]:
         """Finalists, best first."""
         if self.answers.empty:
             return []
-        return ranked([_final(str(name), rows) for name, rows in self.answers.groupby("name", sort=False)])
+        with reading(self.folder / FINALISTS):
+            return ranked([_final(str(name), rows) for name, rows in self.answers.groupby("name", sort=False)])
 
     @property
     def clusters(self) -> list[str]:
@@ -89,7 +101,7 @@ class Run:
     @cached_property
     def _beside(self) -> Mapping[str, Any]:
         path = self.folder / BESIDE
-        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_yaml(path, schema.BESIDE) if path.is_file() else {}
 
     @property
     def trivial(self) -> Mapping[str, float]:
@@ -123,10 +135,14 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
     items, clusters = (
         [row for row in rows[name] if row is not None and np.ndim(row)] for name in ("items", "clusters")
     )
+    if not TRIAL_ID.fullmatch(last.trial_id):
+        raise ValueError(f"a trial has the id {last.trial_id!r}, which cannot be the name of a file")
+    if last.status not in get_args(Status):
+        raise ValueError(f"trial {last.number} has the status {last.status!r}")
     return TrialRecord(
         trial_id=last.trial_id,
         number=int(last.number),
-        params=TrialParams.from_flat(json.loads(last.params), last.learner),
+        params=TrialParams.from_flat(dict(json.loads(last.params)), str(last.learner)),
         status=last.status,
         history=TrialHistory(tuple(history)),
         n_items=int(last.n_items),
@@ -138,11 +154,26 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
 
 def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a round's metrics as the recorder keeps them, without those that this learner never reported."""
-    metrics = {k: v for k, v in row.items() if k not in NOT_METRICS and not k.startswith("params_") and not pd.isna(v)}
-    timed = {"round": int(row["round"]), "loss": row["loss"], "diverged": bool(row["diverged"])}
+    others = {k: v for k, v in row.items() if k not in NOT_METRICS and not k.startswith("params_")}
+    metrics = {k: v for k, v in others.items() if isinstance(v, numbers.Real) and not math.isnan(v)}
+    timed = {"round": int(row["round"]), "loss": float(row["loss"]), "diverged": bool(row["diverged"])}
     if not pd.isna(row["score"]):  # a column has NaN where a round has no score
-        timed["score"] = row["score"]
-    return metrics | timed | {"time_s": row["seconds"], "seconds": row["round_seconds"], "at": row["at"]}
+        timed["score"] = float(row["score"])
+    when = {"time_s": row["seconds"], "seconds": row["round_seconds"], "at": row["at"]}
+    return metrics | timed | {name: float(value) for name, value in when.items()}
+
+
+def _checked_answers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of finalists' answers with its types. Raises an error for values of other types."""
+    for name in TEXTS:
+        if not table[name].map(lambda value: isinstance(value, str)).all():
+            raise ValueError(f"{name} has a value that is no text")
+    table = table.astype({"seed": int, "item": int, "score": float, "searched": float, "rounds": float})
+    if any(sorted(rows["item"]) != [*range(len(rows))] for _, rows in table.groupby(["name", "seed"])):
+        raise ValueError("a configuration lacks the answer to a question")
+    if not np.isfinite(table.score).all():
+        raise ValueError("score has a value that is no number")
+    return table
 
 
 def _final(name: str, rows: pd.DataFrame) -> Final:

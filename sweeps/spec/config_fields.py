@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from search_spaces.axis import describe, same
 from search_spaces.space import Space
 from sweeps.results.leaderboard import shown
+from sweeps.spec.field_types import check_types
 from sweeps.spec.validation import BadInput, one_line
 
 DRAWS, MOST_REFUSED = 200, 0.5  # of configurations; the search draws others in place of those that a learner refuses
@@ -93,6 +94,7 @@ def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:
         raise BadInput(
             f"axis {unknown[0]!r} is not a field of {type(learner).__name__}; {perhaps}fields are {fields_of(learner)}"
         )
+    check_types(type(learner), fields)
     try:
         return dataclasses.replace(learner, **fields)
     except ValueError as fault:

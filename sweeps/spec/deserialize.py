@@ -20,10 +20,14 @@ from typing import Any, cast
 
 import trainables.learners
 import trainables.tasks
+from search_spaces.axis import SpaceError
 from search_spaces.space import Space
+from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.trial_params import TrialParams
+from sweeps.spec.field_types import check_types
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.trust import OWN, refuse_remote_code, trusted_modules
+from sweeps.spec.validation import check_numbers
 from trainables.core import LearnerConfig, Pair, Task
 
 PACKAGES = (trainables.learners, trainables.tasks)
@@ -36,17 +40,26 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
     Raises BadInput, in one line, for such a base, and for a class or a field that this version of the code lacks.
     """
     plain = dict(facts["sweep"])
-    pairs, optional = (tuple(_pair(one, facts) for one in plain.pop(name)) for name in ("pairs", "optional"))
+    pairs, optional = (tuple(_pair(one, facts) for one in plain.pop(name, ())) for name in ("pairs", "optional"))
     for pair in (*pairs, *optional) if not remote_code else ():
         refuse_remote_code(pair.base)
     first = tuple(TrialParams.from_flat(axes, pairs[0].learner.name) for axes in plain.pop("first", ()))
-    joined = Space.from_dict(plain.pop("space"))
     names = [pair.learner.name for pair in pairs]
-    space = joined if len(names) == 1 else {name: joined.branch(learner=name) for name in names}
+    try:
+        joined = Space.from_dict(plain.pop("space"))
+        space = joined if len(names) == 1 else {name: joined.branch(learner=name) for name in names}
+    except SpaceError as error:
+        raise BadInput(f"sweep.yaml: {error}; {_remedy(facts)}") from error
     fields = {name: _frozen(value) for name, value in plain.items()}
     if unknown := fields.keys() - {field.name for field in dataclasses.fields(Sweep)}:
         raise BadInput(f"sweep.yaml: a sweep has no {min(unknown)!r} in this version; {_remedy(facts)}")
-    return Sweep(pairs=pairs, optional=optional, first=first, space=space, **fields)
+    try:
+        check_types(Sweep, fields)
+        sweep = Sweep(pairs=pairs, optional=optional, first=first, space=space, **fields)
+        check_numbers(sweep, OBJECTIVES)
+    except BadInput as error:
+        raise BadInput(f"sweep.yaml: {error}; {_remedy(facts)}") from error
+    return sweep
 
 
 def _pair(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Pair:
@@ -63,9 +76,11 @@ def _made(entry: Mapping[str, Any], base_class: type, facts: Mapping[str, Any]) 
             f"sweep.yaml: {kind.__name__} has no field {unknown[0]!r} in this version, and the sweep has it at"
             f" {value!r}; {_remedy(facts)}"
         )
+    fields = {name: _frozen(value) for name, value in entry["fields"].items()}
     try:
-        return kind(**{name: _frozen(value) for name, value in entry["fields"].items()})
-    except (TypeError, ValueError) as error:
+        check_types(kind, fields)
+        return kind(**fields)
+    except (TypeError, ValueError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(
             f"sweep.yaml: {kind.__name__} refuses the fields of the sweep ({reason}); {_remedy(facts)}"

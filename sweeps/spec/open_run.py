@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from sweeps.results.records import TrialRecord
-from sweeps.results.run_folder import END_FILE, SWEEP_FILE, Run
+from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.run_schema import UnreadableRun
 from sweeps.results.statistics import interval, wilson
 from sweeps.results.uncertainty import clustered_interval
-from sweeps.spec.validation import BadInput, one_line
+from sweeps.spec.validation import BadInput
 from trainables.core import Split
 
 
@@ -45,10 +45,16 @@ def open_run(folder: Path) -> Run:
         folder = max(phases, key=lambda path: path.stat().st_mtime, default=folder / SWEEP_FILE).parent
     try:
         return Run.read(folder)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, UnreadableRun) as error:
         raise BadInput(str(error)) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: brackets within brackets
-        raise BadInput(f"{folder}: {SWEEP_FILE} or {END_FILE} cannot be read ({one_line(error)})") from error
+
+
+def check_no_links(folder: Path) -> None:
+    """Raise BadInput if a link lies in a sweep's folder: what is written there would change files elsewhere."""
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place) / name for name in (*folders, *files)):
+            if path.is_symlink():
+                raise BadInput(f"{path} is a link, which no sweep makes; remove it")
 
 
 def trial_of(run: Run, which: str) -> TrialRecord:

@@ -66,7 +66,8 @@ def several(n=24):
 
 def pair(learner="lora", base="builtin:tiny"):
     task = {"name": "arena", "class": "trainables.tasks.arena.task.ArenaTask"}
-    return {"learner": {"name": learner}, "task": task, "base": base}
+    config = {"name": learner, "class": "trainables.learners.lm.lora.LoraConfig", "fields": {}}
+    return {"learner": config, "task": task | {"fields": {}}, "base": base}
 
 
 def folder(path, records, end=True, space=SPACE, pairs=(), guards=(), finals=(), asked=()):

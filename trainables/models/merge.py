@@ -11,7 +11,7 @@ import torch
 
 from trainables.models.chat_template import assistant_turn
 from trainables.models.loading import BaseName, load, tokenizer
-from trainables.models.peft_adapters import PROMPT_FOLDER, adapter_folders
+from trainables.models.peft_adapters import PROMPT_FOLDER, adapter_folders, load_adapter
 
 
 def merge(base: str, adapter: Path, target: Path) -> None:
@@ -34,7 +34,7 @@ def merge(base: str, adapter: Path, target: Path) -> None:
     whole = load(name, torch.device("cpu"))  # the GPU is left free for trials
     load.cache_clear()  # the base is changed below and must not be reused
     untie(whole.model, peft.PeftConfig.from_pretrained(str(folder)))
-    model: Any = peft.PeftModel.from_pretrained(whole.model, folder)
+    model = load_adapter(whole.model, folder)
     model.merge_and_unload().save_pretrained(target)
     if prompt:
         shutil.copytree(prompt[0], target / PROMPT_FOLDER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import peft
 import torch
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
@@ -21,17 +23,36 @@ from trainables.models.loading import EVERY_LINEAR, Base
 
 LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
 CONFIG_FILE = "adapter_config.json"
+KINDS = ("LORA", "IA3", "PROMPT_TUNING")  # `peft_type` of what learners save
 
 
 def adapter_folders(folder: Path) -> list[Path]:
     """Return the folders in PEFT's format of a saved adapter: itself, or a hybrid's LoRA and then its soft prompt.
 
-    Raise ValueError if there is none.
+    Raise ValueError if there is none, or one of a kind that no learner saves: the configurations of others can name
+    files and repositories that PEFT then loads.
     """
     parts = [folder / LORA_FOLDER, folder / PROMPT_FOLDER] if (folder / LORA_FOLDER).is_dir() else [folder]
     if not all((part / CONFIG_FILE).is_file() for part in parts):
         raise ValueError(f"{folder} holds no PEFT adapter; give the folder of one, or a whole model as the base")
+    for part in parts:
+        try:
+            kind = json.loads((part / CONFIG_FILE).read_text(encoding="utf-8"))["peft_type"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{part / CONFIG_FILE} is no configuration of an adapter") from error
+        if kind not in KINDS:
+            raise ValueError(f"{part / CONFIG_FILE}: peft_type {kind!r:.40} is not one of {', '.join(KINDS)}")
     return parts
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Return the model with the adapter in `folder`, one of `adapter_folders`. Raise ValueError, in one line, if the
+    adapter is damaged or is another base's."""
+    try:
+        return peft.PeftModel.from_pretrained(model, str(folder))
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(f"the adapter in {folder} is damaged, or does not fit the base ({first})") from error
 
 
 @dataclass

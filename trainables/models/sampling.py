@@ -11,7 +11,7 @@ import torch
 from trainables.core import Completion
 from trainables.models.hf_generate import generate_completions
 from trainables.models.loading import Base, load
-from trainables.models.peft_adapters import adapter_folders
+from trainables.models.peft_adapters import adapter_folders, load_adapter
 
 
 def with_adapter(name: str, folder: Path | None) -> Base:
@@ -23,19 +23,13 @@ def with_adapter(name: str, folder: Path | None) -> Base:
     base = load(name)
     if folder is None:
         return base
-    import peft
-
     parts = adapter_folders(folder)
     load.cache_clear()  # PEFT changes the model that it adapts
     model: Any = base.model
-    try:
-        for part in parts:
-            model = peft.PeftModel.from_pretrained(model, str(part))
-            if part is not parts[-1]:
-                model = model.merge_and_unload()
-    except (RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0][:160]
-        raise ValueError(f"the adapter in {folder} does not fit the base {name!r} ({first})") from error
+    for part in parts:
+        model = load_adapter(model, part)
+        if part is not parts[-1]:
+            model = model.merge_and_unload()
     return Base(name, model.requires_grad_(False).eval(), base.tokenizer)
 
 

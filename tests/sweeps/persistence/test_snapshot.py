@@ -174,5 +174,5 @@ def test_a_folder_with_links_is_not_resumed(link: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / link).parent.mkdir(parents=True)
     (run / link).symlink_to(elsewhere)
-    with pytest.raises(BadInput, match=f"--resume: {run / link} is a link, which no sweep makes; remove it"):
+    with pytest.raises(BadInput, match=f"{run / link} is a link, which no sweep makes; remove it"):
         check_resumable(run)

@@ -1,0 +1,122 @@
+"""The types of what the files of a sweep's folder hold. The folder may be damaged, or come from somebody else.
+
+Only what is read is checked, and more entries are allowed: other versions write others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+LONGEST = 200  # characters of the reason in an error message
+STRICT = ConfigDict(strict=True, extra="allow")
+
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Number = int | float | None
+Part = TypedDict("Part", {"name": str, "class": str, "fields": dict[str, Any]})
+
+
+@with_config(STRICT)
+class PairFacts(TypedDict):
+    """A pair of the sweep. `fields` are checked where the learner or the task is made."""
+
+    learner: Part
+    task: Part
+    base: str
+
+
+@with_config(STRICT)
+class SweepValue(TypedDict):
+    """The entry `sweep` of sweep.yaml."""
+
+    name: str
+    pairs: Annotated[list[PairFacts], Field(min_length=1)]
+    optional: NotRequired[list[PairFacts]]
+    first: NotRequired[list[dict[str, Any]]]
+    space: dict[str, Any]
+    num_samples: Positive
+    rounds: Positive
+    seed: NotRequired[int]
+    grace_period: NotRequired[int]
+    reduction_factor: NotRequired[Annotated[int, Field(ge=2)]]
+    objectives: NotRequired[list[str]]
+    resources_per_trial: NotRequired[dict[str, Number]]
+
+
+@with_config(STRICT)
+class SweepFacts(TypedDict):
+    """sweep.yaml."""
+
+    sweep: SweepValue
+    data_fingerprints: NotRequired[dict[str, str]]
+    commit: NotRequired[str | None]
+    python: NotRequired[str]
+    versions: NotRequired[dict[str, str | None]]
+    guards: NotRequired[list[str]]
+    command: NotRequired[Annotated[list[str], Field(min_length=1)]]
+
+
+@with_config(STRICT)
+class Placement(TypedDict):
+    """How a host was made: threads of its process, and the fields of its `Shape`."""
+
+    threads: NotRequired[Annotated[int, Field(ge=1, le=4096)]]
+    shape: NotRequired[dict[str, int | None] | None]
+
+
+@with_config(STRICT)
+class EndFacts(TypedDict):
+    """end.yaml."""
+
+    baselines: NotRequired[dict[str, float]]
+    untouched: NotRequired[dict[str, dict[str, Number]]]
+    seconds: NotRequired[Number]
+    interrupted: NotRequired[bool]
+    seating: NotRequired[Placement]
+    dollars: NotRequired[Number]
+
+
+@with_config(STRICT)
+class FinalistFacts(TypedDict):
+    """finalists.yaml."""
+
+    trivial: NotRequired[dict[str, float]]
+    lost: NotRequired[dict[str, str]]
+
+
+SWEEP, END, BESIDE = TypeAdapter(SweepFacts), TypeAdapter(EndFacts), TypeAdapter(FinalistFacts)
+
+
+class UnreadableRun(ValueError):
+    """A file of a sweep's folder cannot be used; the message is one line that names the file."""
+
+
+def read_yaml(file: Path, schema: TypeAdapter[Any]) -> Mapping[str, Any]:
+    """Return the content of a YAML file. Raise UnreadableRun if it is no YAML, or has a value of another type."""
+    with reading(file):
+        return schema.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Raise UnreadableRun for all that goes wrong while a file's content is interpreted.
+
+    Any kind of error may come out of libraries that get bytes which they did not write.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "its content"
+        raise UnreadableRun(f"{file}: {place[:LONGEST]}: {first['msg']}; no sweep writes that") from error
+    except UnreadableRun:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableRun(f"{file} cannot be read ({type(error).__name__}: {reason[:LONGEST]})") from error
