@@ -7,7 +7,6 @@ and a JSON tree of all other values as one more tensor of bytes. The file's meta
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,13 +43,6 @@ def unpack(state: bytes) -> Any:
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableState(f"the state is damaged ({reason[:160]})") from error
-
-
-def check_file(file: Path) -> None:
-    """Raise UnreadableState unless the file's header says that this version packed it. Reads the header only."""
-    with file.open("rb") as opened:
-        end = _header_end(opened.read(8))
-        _check_header(opened.read(end - 8))
 
 
 def _header_end(state: bytes) -> int:

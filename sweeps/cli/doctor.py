@@ -19,6 +19,7 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cluster.user_config import user_folder
 from sweeps.resources.environment import quieten
 from sweeps.results.terminal import print
 from sweeps.spec.checkout import ROOT  # which imports nothing that may be missing
@@ -253,6 +254,16 @@ def cache() -> CheckResult:
     return CheckResult("cache", "ok", f"{folder}: {what}")
 
 
+def configuration() -> CheckResult:
+    """Show the folder of the key that signs snapshots, and of SSH host keys: other users must not read or change it."""
+    folder = user_folder()
+    kept = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    for path in (folder, *(folder / name for name in kept)):
+        if path.exists() and (path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077):
+            return CheckResult("configuration", "warn", f"other users can read or change {path}")
+    return CheckResult("configuration", "ok", f"{folder}: {', '.join(kept) or 'nothing is kept yet'}")
+
+
 def statistics() -> CheckResult:
     off = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true 1", "HF_HUB_DISABLE_TELEMETRY": "true 1"}
     on = [f"{name}={own}" for name in off if (own := os.environ.get(name, "").lower()) not in off[name].split()]
@@ -274,5 +285,6 @@ CHECKS: dict[str, tuple[Callable[[], CheckResult], str]] = {  # name -> check, a
     "machine": (machine, "end other programs, and give containers --shm-size=1g"),
     "hub": (hub, "set HF_HOME to a folder that can be written to"),
     "cache": (cache, "set XDG_CACHE_HOME to a folder that can be written to"),
+    "configuration": (configuration, "take it back: chown and chmod 700 the folder, 600 its files; or delete it"),
     "statistics": (statistics, "unset that to send nothing"),
 }

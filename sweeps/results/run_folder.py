@@ -156,11 +156,16 @@ def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a round's metrics as the recorder keeps them, without those that this learner never reported."""
     others = {k: v for k, v in row.items() if k not in NOT_METRICS and not k.startswith("params_")}
     metrics = {k: v for k, v in others.items() if isinstance(v, numbers.Real) and not math.isnan(v)}
-    timed = {"round": int(row["round"]), "loss": float(row["loss"]), "diverged": bool(row["diverged"])}
+    timed = {"round": int(row["round"]), "loss": _number(row["loss"]), "diverged": bool(row["diverged"])}
     if not pd.isna(row["score"]):  # a column has NaN where a round has no score
         timed["score"] = float(row["score"])
     when = {"time_s": row["seconds"], "seconds": row["round_seconds"], "at": row["at"]}
-    return metrics | timed | {name: float(value) for name, value in when.items()}
+    return metrics | timed | {name: _number(value) for name, value in when.items()}
+
+
+def _number(value: Any) -> float:
+    """Return the value of a cell; NaN for an empty one."""
+    return math.nan if value is None else float(value)
 
 
 def _checked_answers(table: pd.DataFrame) -> pd.DataFrame:

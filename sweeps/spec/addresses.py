@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,7 @@ REMEDIES = {
     "http": "the variable that --key-variable names, HF_TOKEN or MLFLOW_TRACKING_PASSWORD",
     "https": "the variable that --key-variable names, HF_TOKEN or MLFLOW_TRACKING_PASSWORD",
 }
+TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
 LOGIN = "MLFLOW_TRACKING_URI"  # of databases, which have no variable for a password alone
 
 
@@ -52,6 +54,20 @@ def check_command_line(words: Iterable[str]) -> None:
         flag = name or flag
         if "://" in word:
             check_no_secret(flag, value)
+
+
+def check_hub_address() -> None:
+    """Raise BadInput if the token of the Hugging Face hub would travel in clear text to HF_ENDPOINT, a mirror of it."""
+    address = os.environ.get("HF_ENDPOINT", "")
+    if not in_clear(address) or os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in TRUE:
+        return
+    from huggingface_hub import get_token
+
+    if get_token():
+        raise BadInput(
+            f"HF_ENDPOINT={address} is another machine, and plain http would show your token of the hub to the network;"
+            " give an https:// address, or set HF_HUB_DISABLE_IMPLICIT_TOKEN=1"
+        )
 
 
 def is_this_machine(host: str | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import random
 from collections import OrderedDict
@@ -16,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from tests.support.planted import Planted
-from trainables.states import FORMAT, UnreadableState, check_file, pack, unpack
+from trainables.states import FORMAT, UnreadableState, pack, unpack
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.int64, torch.int8, torch.uint8)
 
@@ -108,13 +107,3 @@ def test_a_state_that_is_cut_off_is_refused() -> None:
     for length in range(len(state)):
         with pytest.raises(UnreadableState):
             unpack(state[:length])
-
-
-def test_the_header_of_a_file_says_whether_it_is_a_state(tmp_path: Path) -> None:
-    file = tmp_path / "state.pt"
-    file.write_bytes(pack({"weights": torch.rand(3)}))
-    check_file(file)
-    for content in (pickle.dumps({}), b"", of_version("2"), json.dumps({}).encode()):
-        file.write_bytes(content)
-        with pytest.raises(UnreadableState):
-            check_file(file)

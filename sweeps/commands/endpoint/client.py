@@ -8,9 +8,10 @@ written nowhere but into requests.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,9 +27,25 @@ from sweeps.spec.addresses import in_clear
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 
 OPENAI, OPENAI_KEY = "api.openai.com", "OPENAI_API_KEY"
+# The openai package sends these to every server, also as headers of any name and with any key.
+FOR_OPENAI = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS", "OPENAI_ADMIN_KEY")
 NO_KEY = "no-key-is-set"  # sent to servers that need none; the openai package requires some key
 MILLION = 1_000_000
 TOKENS_PER_MESSAGE = 16  # a bound on the tokens that a chat template adds to a message
+
+
+_environment = threading.Lock()
+
+
+@contextmanager
+def _hidden(variables: Iterable[str]) -> Iterator[None]:
+    """Remove variables from the environment within the block."""
+    with _environment:
+        removed = {name: os.environ.pop(name) for name in variables if name in os.environ}
+        try:
+            yield
+        finally:
+            os.environ.update(removed)
 
 
 @dataclass(eq=False)
@@ -144,7 +161,9 @@ class Endpoint:
     def _client(self) -> Any:
         from openai import OpenAI  # takes a second to import
 
-        return OpenAI(api_key=self._key, base_url=self.url, max_retries=self.max_retries, timeout=self.timeout_s)
+        own = urlsplit(self.url).hostname == OPENAI
+        with contextlib.nullcontext() if own else _hidden(FOR_OPENAI):
+            return OpenAI(api_key=self._key, base_url=self.url, max_retries=self.max_retries, timeout=self.timeout_s)
 
     def _explained(self, error: Exception) -> EndpointError:
         return explain(error, self.url, self.key_variable, self.model, self.models)

@@ -11,6 +11,7 @@ import pytest
 
 from sweeps.cli import doctor
 from sweeps.cli.doctor import CHECKS, CheckResult, disk, examine, judge, machine, packages, python, versions
+from sweeps.persistence.secret_key import secret_key
 from tests.support import gguf_kit
 from trainables.models.loading import check_base
 
@@ -124,6 +125,18 @@ def test_the_cache_is_listed_with_the_command_that_clears_it(tmp_path, monkeypat
     line(judge("cache"), "ok", f"{folder}: mini.gguf {size / 1e6:,.0f} MB; to clear it: rm -r {folder}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(path))
     line(judge("cache"), "wrong", f"cannot write to {path}", "set XDG_CACHE_HOME")
+
+
+def test_the_configuration_folder_is_the_user_s_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "espalier"
+    line(judge("configuration"), "ok", f"{folder}: nothing is kept yet")
+    secret_key("snapshot.key")
+    line(judge("configuration"), "ok", f"{folder}: snapshot.key")
+    (folder / "snapshot.key").chmod(0o644)
+    line(judge("configuration"), "warn", f"other users can read or change {folder / 'snapshot.key'}", "600 its files")
+    folder.chmod(0o777)
+    line(judge("configuration"), "warn", f"other users can read or change {folder}", "chmod 700 the folder")
 
 
 def test_a_check_that_hangs_or_crashes_takes_no_other_with_it(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.spec.addresses import check_command_line, in_clear
+from sweeps.spec.addresses import check_command_line, check_hub_address, in_clear
 from sweeps.spec.validation import BadInput
 from tests.support.driving import sweep_here
 
@@ -58,3 +58,16 @@ def test_only_plain_http_to_another_machine_is_readable():
     assert in_clear("http://box:8000/v1")
     assert in_clear("http://10.0.0.2/v1")
     assert not any(map(in_clear, ("https://box/v1", "http://localhost:1/v1", "http://127.0.0.9/", "http://[::1]/")))
+
+
+def test_the_token_of_the_hub_is_not_sent_in_clear_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    for address in ("https://mirror.example", "http://localhost:8080", ""):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        check_hub_address()
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example")
+    with pytest.raises(BadInput, match=r"^HF_ENDPOINT=http://mirror.example is another machine") as caught:
+        check_hub_address()
+    assert "hf_planted" not in str(caught.value)
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    check_hub_address()

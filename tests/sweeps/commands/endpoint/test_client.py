@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -54,6 +55,18 @@ def test_a_model_answers_and_tokens_are_counted(opened, server):
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("mini", 0.0, 24)
     assert [one["content"] for one in body["messages"]] == ["is x", "snow?"]
     assert opened(max_tokens=4).ask(talk(0)).truncated
+
+
+def test_headers_for_openai_go_to_no_other_server(opened, server, monkeypatch):
+    """The openai package would send them to every server."""
+    planted = {"OPENAI_ORG_ID": "org-7", "OPENAI_PROJECT_ID": "proj-7", "OPENAI_CUSTOM_HEADERS": f"X-Gateway: {KEY}"}
+    for name, value in planted.items():
+        monkeypatch.setenv(name, value)
+    opened().ask(talk(0))
+    assert not {"Openai-Organization", "Openai-Project", "X-Gateway"} & server.headers[0].keys()
+    assert {name: os.environ[name] for name in planted} == planted
+    own = opened(url="https://api.openai.com/v1")._client
+    assert (own.organization, own.default_headers["X-Gateway"]) == ("org-7", KEY)
 
 
 def test_what_was_asked_before_is_not_asked_again(opened, server):
