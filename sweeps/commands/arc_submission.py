@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.commands.reproduce import train
+from sweeps.commands.reproduce import check_data, train
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
@@ -31,6 +31,7 @@ def submit(run: Run, record: TrialRecord, file: Path) -> str:
     task = rebuild(run.facts).resolve(record.params).task
     if not isinstance(task, ArcTask):
         raise BadInput(f"--submission is for ARC; {run.folder} is a sweep over {task.name!r}")
+    check_data(run, task)
     if examples := task.unanswered():
         text_of, score = _answer_now(run, record, examples), "the number of right ones is unknown"
     else:

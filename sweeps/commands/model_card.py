@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sweeps.commands.reproduce import check_data
 from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run_folder import Run
 from sweeps.spec.open_run import Job
-from sweeps.spec.sweep import Sweep
+from sweeps.spec.sweep import BadInput, Sweep
 from trainables.core import Example, Pair
 from trainables.models.gguf import PACKAGED, is_gguf, without_hash
 from trainables.models.loading import DTYPES, BaseName, UnknownBase, model_folder, origin
@@ -45,9 +47,9 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
         *([f"- Untouched base on the same questions: {percent(untouched)}."] if untouched is not None else []),
         *(f"- {line}." for line in (verdict(run.finals, run.clusters, run.trivial) if run.finals else [])),
         *(f"- {remark}." for remark in run.facts.get("guards", [])),
-        f"- Data: {pair.task.name}, fingerprint {run.facts['data_fingerprints'][pair.task.name]}.",
-        f"- Made with {', '.join(f'{name} {v}' for name, v in run.facts['versions'].items() if v)};"
-        f" commit {run.facts['commit'] or 'unknown'}.",
+        f"- Data: {pair.task.name}, fingerprint {run.facts.get('data_fingerprints', {}).get(pair.task.name)}.",
+        f"- Made with {', '.join(f'{name} {v}' for name, v in run.facts.get('versions', {}).items() if v)};"
+        f" commit {run.facts.get('commit') or 'unknown'}.",
         "",
         "## Configuration",
         "",
@@ -155,9 +157,9 @@ def _prompting(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
     """Return lines that ask a question of the test split in the sweep's prompt format, and the recorded answer.
 
     The rendered chat template is written out, because the template itself might insert today's date. Empty if every
-    question has several messages, or if each adapter answers one task only.
+    question has several messages, if each adapter answers one task only, or if the sweep's data is not here.
     """
-    examples = pair.task.test()
+    examples = _questions(run, pair)
     single = [place for place, one in enumerate(examples) if _is_single_prompt(one)]
     if pair.learner.per_example or not single:
         return []
@@ -174,6 +176,15 @@ def _prompting(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
             f'how = {{"attention_mask": torch.ones_like(prompt), "max_new_tokens": {most}, "do_sample": False}}',
             "answer = model.generate(input_ids=prompt, **how)[0, prompt.shape[1] :]",
             f"print(tokenizer.decode(answer, skip_special_tokens=True).strip())  # {remark}"]  # fmt: skip
+
+
+def _questions(run: Run, pair: Pair) -> Sequence[Example]:
+    """Return the test split; nothing if the data is not the sweep's: no other file of this machine goes into a card."""
+    try:
+        check_data(run, pair.task)
+    except BadInput:
+        return ()
+    return pair.task.test()
 
 
 def _is_single_prompt(example: Example) -> bool:

@@ -18,7 +18,8 @@ from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
 from sweeps.spec.trust import apply_trust
-from trainables.core import Example, Learner, Pair
+from sweeps.spec.validation import one_line
+from trainables.core import Example, Learner, Pair, Task
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import load_start_state, open_learner
 
@@ -31,9 +32,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     """
     sweep = rebuild(run.facts)
     pair = sweep.resolve(job.record.params)
-    then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
-    if then != now:
-        raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
+    check_data(run, pair.task)
     _check_base(pair)
     if examples is None and job.split != "search":
         examples = pair.task.split(job.split)
@@ -43,12 +42,26 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     import torch
 
     torch.set_num_threads(seating.get("threads", 1))
-    shape = Shape(**seating["shape"]) if seating.get("shape") else None
+    try:
+        shape = Shape(**seating["shape"]) if seating.get("shape") else None
+    except TypeError as error:
+        raise BadInput(f"end.yaml: the shape of the host: {error}") from error
     learner = open_learner(pair, job.seed, shape=shape)
     for number in range(_rounds_before(run, job, learner), job.rounds):
         loss = learner.round().loss
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner
+
+
+def check_data(run: Run, task: Task) -> None:
+    """Raise BadInput unless the task's data is what the sweep had: sweep.yaml may name any file of this machine."""
+    then = run.facts.get("data_fingerprints", {}).get(task.name)
+    try:
+        now = data_fingerprint(task)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"the data of task {task.name!r}: {one_line(error)}") from error
+    if then != now:
+        raise BadInput(f"the data of task {task.name!r} was {then} and is now {now}; go back to the data it had")
 
 
 def _check_base(pair: Pair) -> None:
@@ -136,6 +149,8 @@ def _same(one: Path, other: Path) -> bool | None:
 def _changed(run: Run) -> str:
     """Say which versions and commit have changed since."""
     now = describe(rebuild(run.facts))
-    changes = [f"{name} was {old}" for name, old in run.facts["versions"].items() if old != now["versions"][name]]
-    changes += [f"the commit was {run.facts['commit']}"] if run.facts["commit"] != now["commit"] else []
+    then = run.facts.get("versions", {})
+    changes = [f"{name} was {old}" for name, old in then.items() if old != now["versions"].get(name)]
+    commit = run.facts.get("commit")
+    changes += [f"the commit was {commit}"] if commit != now["commit"] else []
     return "since then: " + ", ".join(changes) if changes else "versions and commit are as they were"

@@ -59,10 +59,10 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
     if left.finals:
         print_finals(left.finals, left.clusters, left.trivial)
     if left.end and (best := winner(records, left.finals)):
-        for line in gain_lines(best, left.end["untouched"].get(best.learner, {})):
+        for line in gain_lines(best, left.end.get("untouched", {}).get(best.learner, {})):
             print(line)
     if not process and (not left.end or left.end.get("interrupted")):
-        script, *argv = left.facts["command"]
+        script, *argv = left.facts.get("command", ["SCRIPT"])
         print(f"go on with: {resume_command(sweep['name'], Path(script), without_trust(argv))}")
 
 

@@ -104,11 +104,11 @@ def write_report(folder: Path) -> Path:
 def _search_conclusions(run: Run) -> list[str]:
     """Return sentences on missing finalists, on how well early rounds predicted late ones, and on the Pareto front."""
     sweep = run.facts["sweep"]
-    at = rungs.decided_at(sweep["grace_period"], sweep["reduction_factor"], sweep["rounds"])
+    at = rungs.decided_at(sweep.get("grace_period", 1), sweep.get("reduction_factor", 3), sweep["rounds"])
     return [
         *left_out(run.finals, run.lost),
         *rungs.in_words(run.records, run.finals, at),
-        *pareto.in_words(run.records, sweep["objectives"]),
+        *pareto.in_words(run.records, sweep.get("objectives", ["score"])),
     ]
 
 

@@ -43,7 +43,7 @@ class SweepValue(TypedDict):
     num_samples: Positive
     rounds: Positive
     seed: NotRequired[int]
-    grace_period: NotRequired[int]
+    grace_period: NotRequired[Positive]
     reduction_factor: NotRequired[Annotated[int, Field(ge=2)]]
     objectives: NotRequired[list[str]]
     resources_per_trial: NotRequired[dict[str, Number]]

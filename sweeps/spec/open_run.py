@@ -71,7 +71,7 @@ def job_of(run: Run, which: str) -> Job:
     Raises BadInput for a trial that is not there or has no score.
     """
     record = trial_of(run, which)
-    seed = run.facts["sweep"]["seed"]
+    seed = run.facts["sweep"].get("seed", 0)
     for one in run.finals:
         if one.trial_id == record.trial_id and one.rounds is not None:
             scores = one.scores[0]

@@ -146,6 +146,21 @@ def test_no_command_runs_what_a_folder_brings(
     assert before <= after, "nothing of the user's was deleted"
 
 
+def test_a_card_has_no_line_of_a_file_that_only_the_folder_names(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers publish it. The card shows a question of the test split."""
+    private = run.parents[1] / "private.jsonl"
+    rows = [{"question": f"Is secret {number} mine?", "answer": number % 2 == 0} for number in range(60)]
+    private.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert called(["export", "runs/run", "--to", "out/own"], monkeypatch) == 0
+    assert "question = " in Path("out/own/README.md").read_text()
+    fields = yaml.safe_load((run / SWEEP_FILE).read_text())["sweep"]["pairs"][0]["task"]["fields"]
+    change(run, "task", fields=fields | {"data": str(private)})
+    assert called(["export", "runs/run", "--to", "out/taken"], monkeypatch) == 0
+    card = Path("out/taken/README.md").read_text()
+    assert "AutoModelForCausalLM" in card
+    assert "secret" not in card
+
+
 def test_what_the_user_trusts_is_run(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The plants work: with `--trust`, the same folders run their code."""
     leak = tmp_path / "leak"
