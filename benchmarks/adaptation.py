@@ -1,11 +1,11 @@
-"""What adaptation wins on `builtin:tiny`: best configuration of each learner, three seeds, 500 test questions.
+"""The gain of adaptation on `builtin:tiny`: best configuration of each learner, three seeds, 500 test questions.
 
     python benchmarks/adaptation.py              # runs the default arena sweep first (about four minutes on two cores)
     python benchmarks/adaptation.py runs/arena   # takes an arena sweep that is there
 
 Configurations are chosen by the sweep on the search split and trained for its whole budget of rounds; the test split is
-seen here and only here. A gain has two parts: answer format (what the untouched base already said, but not in the asked
-form) and skill (the rest). The hybrid is compared with LoRA question by question.
+seen here and only here. A gain has two parts: answer format (answers that the untouched base gave in another format)
+and skill (the rest). The hybrid is compared with LoRA question by question.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scipy.stats import bootstrap
 
 from sweeps.arena import SWEEP
 from sweeps.results.statistics import interval
-from sweeps.results.trial_params import from_axes
+from sweeps.results.trial_params import TrialParams
 from trainables.core import Pair, Task
 from trainables.models.loading import load
 from trainables.models.tokenization import encode_row
@@ -98,20 +98,20 @@ def default_sweep(scratch: Path) -> Path:
 
 
 def winners(folder: Path) -> dict[str, tuple[Pair, int]]:
-    """Per learner, the configuration with the best score of any round, and the rounds it is trained for."""
+    """Return, per learner, the configuration with the best score of any round, and the rounds it is trained for."""
     table = pd.read_parquet(folder / "trials.parquet")
     table = table[~table["status"].isin(["diverged", "failed"])]
     chosen = {}
     for pair in SWEEP.pairs:
         rows = table[table["learner"] == pair.learner.name].sort_values(["score", "number"], ascending=[False, True])
         best = rows.iloc[0]
-        params = from_axes(yaml.safe_load(best["params"]), pair.learner.name)
+        params = TrialParams.from_flat(yaml.safe_load(best["params"]), pair.learner.name)
         chosen[pair.learner.name] = (SWEEP.resolve(params), SWEEP.rounds)
     return chosen
 
 
 def train(pair: Pair, rounds: int, seed: int) -> tuple[list[float], float, int]:
-    """Train afresh with another seed -> score of each test question, mean test loss, trainable parameters."""
+    """Train with another seed. Return the score of each test question, mean test loss, trainable parameters."""
     learner = open_learner(pair, seed)
     assert isinstance(learner, Solo)
     for _ in range(rounds):
@@ -123,7 +123,7 @@ def train(pair: Pair, rounds: int, seed: int) -> tuple[list[float], float, int]:
 
 
 def test_loss(host: Host, task: Task, trial_id: str | None) -> float:
-    """Nats per answer token on the test split, under a trial's adapter or the untouched base."""
+    """Return the nats per answer token on the test split, with a trial's adapter or the untouched base."""
     rows = [encode_row(host.base.tokenizer, example) for example in task.test()]
     return -torch.cat(host.logprobs(rows, trial_id)).mean().item()
 

@@ -34,7 +34,7 @@ import numpy as np
 import tyro
 
 from sweeps.results.statistics import wilson
-from trainables.core import Example, Split, TaskWithSearchSplit
+from trainables.core import Example, Split
 from trainables.learners.arc.canvas import canvas
 from trainables.learners.arc.efe.learner import EfeConfig
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
@@ -79,7 +79,7 @@ def answers(
 
     torch.set_num_threads(1)
     start = time.process_time()
-    learner = config.build(load(base) if config.needs_base else None, TaskWithSearchSplit(task, examples), seed)
+    learner = config.build(load(base) if config.needs_base else None, task.with_search(examples), seed)
     for _ in range(rounds):
         learner.round()
     evaluation = learner.evaluate()
@@ -110,38 +110,41 @@ def viewed(task: ArcTask, number: int) -> dict[Split, list[Example]]:
     return {split: [seen_through(draw_view(rng, np.arange(10)), e) for e in own] for split, own in splits.items()}
 
 
-def main(
-    learner: Literal["percell", "efe", "lora_ttt"] = "percell",
-    config: tyro.conf.AvoidSubcommands[PercellConfig | EfeConfig | LoraTttConfig] = LEARNERS["percell"],
-    task: ArcTask = ALL,
-    splits: tuple[Split, ...] = ("search", "train", "test"),
-    rounds: int = 3,
-    view: tuple[int, ...] = (0,),
-    seed: int = 0,
-    base: str = "builtin:tiny",
-    processes: int = os.cpu_count() or 1,
-) -> None:
-    """Train a learner on every task and print how many it solves.
+@dataclass(frozen=True)
+class Options:
+    """Train a learner on every task and print how many it solves."""
 
-    Args:
-        learner: the learner; its configuration follows as --config.*.
-        task: which tasks, all 800 by default.
-        splits: `search` and `train` are the training tasks, `test` the evaluation tasks.
-        rounds: of `steps_per_round` AdamW steps for every task; 0 asks untrained networks, or the untouched base. With
-            the 48 steps and 4 votes that are set, lora_ttt takes about 5 CPU seconds a task on builtin:tiny, whose 512
-            tokens 507 of the 800 fit into: three quarters of an hour on one core.
-        view: 0 is the tasks as they are, another number the seed of a turn and a permutation of all ten colours for
-            every task; several are printed one after the other.
-        base: what lora_ttt trains adapters on and efe may read.
-        processes: splits side by side, a thread each; one where there is a GPU.
-    """
-    print(f"{config}\n{rounds} rounds of {config.steps_per_round} steps, seed {seed}", flush=True)
-    job = partial(answers, config=config, task=task, rounds=rounds, seed=seed, base=base)
+    learner: Literal["percell", "efe", "lora_ttt"] = "percell"
+    """The learner; --config.* changes its configuration."""
+    config: tyro.conf.AvoidSubcommands[PercellConfig | EfeConfig | LoraTttConfig] = LEARNERS["percell"]
+    task: ArcTask = ALL
+    """Which tasks; all 800 by default."""
+    splits: tuple[Split, ...] = ("search", "train", "test")
+    """`search` and `train` are the training tasks, `test` the evaluation tasks."""
+    rounds: int = 3
+    """Rounds of `steps_per_round` AdamW steps for every task; 0 evaluates untrained networks, or the untouched base.
+    With its 48 steps and 4 votes, lora_ttt takes about 5 CPU seconds a task on builtin:tiny: three quarters of an hour
+    on one core for the 507 tasks that fit into its 512 tokens."""
+    view: tuple[int, ...] = (0,)
+    """0 leaves the tasks as they are; another number is the seed of a turn and a permutation of all ten colours for
+    every task. Several are printed one after the other."""
+    seed: int = 0
+    """The learner's random seed."""
+    base: str = "builtin:tiny"
+    """The base on which lora_ttt trains adapters, and which efe may read."""
+    processes: int = os.cpu_count() or 1
+    """Splits that are trained side by side, with one thread each. Give 1 for a GPU."""
+
+
+def main(options: Options) -> None:
+    config, task, learner = options.config, options.task, options.learner
+    print(f"{config}\n{options.rounds} rounds of {config.steps_per_round} steps, seed {options.seed}", flush=True)
+    job = partial(answers, config=config, task=task, rounds=options.rounds, seed=options.seed, base=options.base)
     start = time.perf_counter()
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         asked = [
-            (number, name, {split: examples[split] for split in own if split in splits})
-            for number in view
+            (number, name, {split: examples[split] for split in own if split in options.splits})
+            for number in options.view
             for examples in [viewed(task, number)]
             for name, own in SETS.items()
         ]
@@ -203,4 +206,4 @@ def report(parts: dict[Split, list[Example]], learner: str, said: dict[str, str]
 if __name__ == "__main__":
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--learner", choices=LEARNERS, default="percell")
-    tyro.cli(partial(main, config=LEARNERS[first.parse_known_args()[0].learner]))
+    main(tyro.cli(Options, default=Options(config=LEARNERS[first.parse_known_args()[0].learner])))

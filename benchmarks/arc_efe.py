@@ -1,14 +1,14 @@
-"""What each part of efe is worth: its loss's terms, features, LoRA on the base, memory, size head; alone against none.
+"""The value of each part of efe by itself: its loss's terms, features, LoRA on the base, memory and size head.
 
     python benchmarks/arc_efe.py                        # the tables of docs/results/arc.md; an hour of CPU
     python benchmarks/arc_efe.py --weight 0.03 0.1 0.3 1.0      # every term at each of these: about two hours more
     python benchmarks/arc_efe.py --tasks 100 --seed 1
     python benchmarks/arc_efe.py --only "memory, risk 0.1" "size head"      # these, and plain beside them
 
-Two sets of ARC-AGI-1 training tasks that a sweep does not search on: small ones that keep their size, and all on whose
-output sizes lenses disagree, as the size head decides nothing elsewhere. The same tasks, steps, seed and data order for
-every variant of a set, so tasks are compared one by one: `gained` and `lost` say how many a variant solves that plain
-efe does not, and the other way round; p is McNemar's, exact. Nothing is searched.
+There are two sets of ARC-AGI-1 training tasks, which no sweep searches on: small ones that keep their size, and all
+tasks on whose output sizes lenses disagree, because the size head decides nothing elsewhere. All variants of a set
+have equal tasks, steps, seed and data order, so tasks are compared one by one: `gained` counts the tasks that a variant
+solves and plain efe does not, `lost` the opposite; p is of McNemar's exact test. Hyperparameters are not searched.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scipy.stats import binomtest
 
 from benchmarks.arc_all import ALL
 from sweeps.results.statistics import wilson
-from trainables.core import Example, TaskWithSearchSplit
+from trainables.core import Example
 from trainables.learners.arc.canvas import canvas, hypotheses
 from trainables.learners.arc.efe.learner import EfeConfig
 from trainables.tasks.arc.data import hash_fraction
@@ -60,7 +60,7 @@ class VariantResult:
 
 
 def variants(weights: Sequence[float]) -> dict[str, EfeConfig]:
-    """By name, plain first."""
+    """Return the configurations by name, plain efe first."""
     terms = ("risk", "ambiguity", "step", "bidirectional", "reversibility")
     memory = replace(PLAIN, memory_capacity=256)
     found = {
@@ -83,14 +83,14 @@ def variants(weights: Sequence[float]) -> dict[str, EfeConfig]:
 
 
 def run(config: EfeConfig, examples: Sequence[Example], rounds: int, seed: int) -> VariantResult:
-    """In a process of its own."""
+    """Train and evaluate a variant. Runs in a process of its own."""
     import torch
 
     from trainables.models.loading import load
 
     torch.set_num_threads(1)
     start = time.process_time()
-    learner = config.build(load("builtin:tiny"), TaskWithSearchSplit(ALL, examples), seed)
+    learner = config.build(load("builtin:tiny"), ALL.with_search(examples), seed)
     entries = []
     for _ in range(rounds):
         trained = learner.round()
@@ -114,7 +114,7 @@ def some(examples: Sequence[Example], number: int) -> list[Example]:
 
 
 def alike(examples: Sequence[Example], features: bool) -> str:
-    """How many pairs of these tasks are similar enough for one to start from the other."""
+    """Return how many pairs of these tasks are similar enough for one to start from the other."""
     import torch
 
     from trainables.learners.arc import base_features
@@ -131,7 +131,7 @@ def alike(examples: Sequence[Example], features: bool) -> str:
 
 
 def report(title: str, results: Iterable[tuple[str, VariantResult]], total: int) -> None:
-    """A line per variant, as they come; plain comes first."""
+    """Print a line per variant as soon as it is done; plain efe must come first."""
     print(f"\n{title}", flush=True)
     plain = frozenset[str]()
     for name, result in results:
@@ -154,15 +154,15 @@ def main(
     processes: int = os.cpu_count() or 1,
     only: tuple[str, ...] = (),
 ) -> None:
-    """Prints both sets, a line per variant.
+    """Train all variants on both sets and print a line for each.
 
     Args:
-        tasks: small ones; those on whose sizes lenses disagree are all there.
-        rounds: of eight AdamW steps.
-        weight: of each term; several make rows for each.
-        seed: of networks and of the order of data.
-        processes: variants side by side, a thread each.
-        only: variants beside plain, as they are printed; left out: all.
+        tasks: how many small tasks; of the tasks on whose sizes lenses disagree all are taken.
+        rounds: rounds of eight AdamW steps.
+        weight: the weight of each term; several give a row each.
+        seed: the random seed of networks and of the order of data.
+        processes: variants that are trained side by side, with one thread each.
+        only: variants to train beside plain efe, by their printed names; all by default.
     """
     small = some(SMALL.train(), tasks)
     unsure = [example for example in ALL.train() if len(hypotheses(puzzle(example))) > 1]

@@ -1,4 +1,4 @@
-"""What a piece of torch work asks of a device: operations launched, and arithmetic; and what the device can do."""
+"""Counts the operations and the arithmetic of torch code, and measures the fastest arithmetic of a device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 aten = torch.ops.aten
-ATTENTION_ON_CPU = {  # which torch's own counter leaves out
+ATTENTION_ON_CPU = {  # torch's own counter leaves these out
     aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
     aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda *shapes, **_: sdpa_backward_flop_count(
         *shapes[:4]
@@ -27,7 +27,7 @@ class Cost:
 
 
 class _Operations(TorchDispatchMode):
-    """Counts what is launched. Views and memory that is only reserved launch nothing."""
+    """Counts operations that launch a kernel. Views and memory that is only reserved launch none."""
 
     count = 0
 
@@ -44,7 +44,7 @@ def cost(do: Callable[[], object]) -> Cost:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """FLOP/s of a large square product, the most that this device was seen to do: the fastest of many."""
+    """Return the FLOP/s of a large square matrix product, the fastest of many."""
     size = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     fastest, end = float("inf"), time.perf_counter() + seconds

@@ -3,13 +3,11 @@
     python benchmarks/packing.py                             # 16 and 48 trials; about five minutes on two cores
     python benchmarks/packing.py --workload batched --seats 4 8
     python benchmarks/packing.py --plain 1 2 3 4 --seats 2 4 8 --rounds 10     # how many side by side; shorter rounds
-    python benchmarks/packing.py --no-ray --shape qwen2.5-0.5b --seats 8 16 32 64 --plain 4 8    # one GPU
-    python benchmarks/packing.py --no-ray --seats 16 --plain --profile         # where the time of seats goes
 
 Arena workload: 80 online episodes in five rounds, 30 questions after each. Batched: 40 steps of 4 rows of about 128
 tokens in four rounds, each question behind solved ones. Every run is a fresh process with a Ray of its own. `further`
 is seconds per trial without start-up, (time of the longer run - time of the shorter) / (trials more), and how many
-trials a minute that makes. `--no-ray` needs neither Ray nor MLflow.
+trials a minute that makes. `on_gpu.py` compares them on one GPU, without Ray.
 """
 
 from __future__ import annotations
@@ -22,9 +20,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +38,7 @@ SOLVED = 4  # examples before a question of the batched workload
 
 @dataclass(frozen=True)
 class Solved(ArenaTask):
-    """The arena with solved examples before every question: rows of about 128 tokens."""
+    """The arena with solved examples before every question, which makes rows of about 128 tokens."""
 
     def train(self) -> tuple[Example, ...]:
         return self._after_others(super().train())
@@ -59,7 +56,7 @@ class Solved(ArenaTask):
 
 @dataclass(frozen=True)
 class Workload:
-    """`steps` training steps in `rounds` rounds, `task`'s search split after each."""
+    """`steps` training steps in `rounds` rounds, with an evaluation on the search split of `task` after each."""
 
     task: ArenaTask
     fields: dict[str, Any]
@@ -73,13 +70,13 @@ WORKLOADS = {
 }
 
 
-def pair_of(work: Workload, config: dict[str, Any]) -> Pair:
-    learner = LoraConfig(**work.fields, steps_per_round=work.steps // work.rounds, **config["c"])
+def pair_of(work: Workload, fields: Mapping[str, Any]) -> Pair:
+    learner = LoraConfig(**work.fields, steps_per_round=work.steps // work.rounds, **fields)
     return Pair(learner, work.task, BASE)
 
 
 def configurations(count: int) -> list[dict[str, Any]]:
-    """Learning rates and ranks as a sweep would try them; the same for every way to run."""
+    """Return learning rates and ranks as a sweep would try them, equal for all ways to run."""
     sizes = (4, 8, 16)
     return [{"learning_rate": 3e-4 * 1.1 ** (i % 24), "r": sizes[i % 3], "lora_alpha": 16.0} for i in range(count)]
 
@@ -92,20 +89,8 @@ def main() -> None:
     parser.add_argument("--seats", type=int, nargs="*", default=[4])
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--rounds", type=int, help="the same steps in so many rounds, with a search split after each")
-    parser.add_argument("--no-ray", action="store_true", help="one process, one device")
-    parser.add_argument("--shape", default=BASE, help=f"with --no-ray: {BASE}, or qwen2.5-0.5b with random weights")
-    parser.add_argument(
-        "--compile", nargs="?", const="default", choices=["default", "reduce-overhead"],
-        help="with --no-ray: also with torch.compile (reduce-overhead: CUDA graphs); takes long",
-    )  # fmt: skip
-    parser.add_argument("--profile", action="store_true", help="with --no-ray: operators that take most of the time")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # one measurement, in a process of its own
     flags = parser.parse_args()
-    if flags.no_ray:
-        from benchmarks.packing_device import compare
-
-        compare(flags.shape, flags.seats, flags.plain, flags.compile, flags.profile)
-        return
     if flags.one:
         measure(**json.loads(flags.one))
         return
@@ -134,7 +119,7 @@ def main() -> None:
 
 
 def run(workload: str, rounds: int, way: str, width: int, hosts: int, count: int) -> dict[str, float]:
-    """One measurement in a process of its own, watched from here: seconds, CPU seconds, peak memory of its tree."""
+    """Measure one run in a process of its own: seconds, CPU seconds, and peak memory of it and its children."""
     given = {"workload": workload, "rounds": rounds, "way": way, "width": width, "hosts": hosts, "count": count}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
@@ -152,7 +137,7 @@ def run(workload: str, rounds: int, way: str, width: int, hosts: int, count: int
 
 
 class Watch:
-    """Proportional memory and CPU seconds of a process and all it starts, sampled."""
+    """Samples the proportional memory and the CPU seconds of a process and of all that it starts."""
 
     def __init__(self, pid: int) -> None:
         import psutil
@@ -181,12 +166,17 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
 
     from sweeps.resources.environment import quieten, silence_ray
     from sweeps.resources.ray_cluster import seat_resources
+    from sweeps.results.trial_params import TrialParams
 
     quieten()
     silence_ray(False)
     ray.init(address="local", include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False,
              configure_logging=False)  # fmt: skip
-    resolve = partial(pair_of, replace(WORKLOADS[workload], rounds=rounds))
+    work = replace(WORKLOADS[workload], rounds=rounds)
+
+    def resolve(params: TrialParams) -> Pair:
+        return pair_of(work, params.fields)
+
     if way == "plain":
         from benchmarks.plain_trial import PlainTrial
 
@@ -197,7 +187,7 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
         from trainables.runtime.host_actor import start_hosts
         from trainables.runtime.trial import Trial
 
-        rows = max(resolve({"c": c}).learner.rows_per_batch() for c in configurations(3))
+        rows = max(pair_of(work, fields).learner.rows_per_batch() for fields in configurations(3))
         shape = Shape(width, lanes=min(32, width * rows), max_rank=16, max_prompt=0)
         actors = start_hosts(BASE, shape, hosts, max(1, (os.cpu_count() or 1) // hosts))
         trainable = tune.with_parameters(Trial, resolve=resolve, hosts={BASE: actors})
@@ -205,7 +195,7 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
     with tempfile.TemporaryDirectory() as scratch:
         done = tune.run(
             trainable,
-            config={"c": tune.grid_search(configurations(count))},
+            config={"params": tune.grid_search([TrialParams("lora", fields) for fields in configurations(count)])},
             stop={"training_iteration": rounds},
             resources_per_trial=asked,
             max_concurrent_trials=side_by_side,

@@ -1,4 +1,4 @@
-"""What each phase of StrategyQA adds on the generated questions, with three seeds on 500 test questions.
+"""The gain of each phase of StrategyQA on the generated questions, with three seeds and 500 test questions.
 
     python benchmarks/phases.py                       # 15 minutes on two cores
     python benchmarks/phases.py --seeds 1 --steps 80  # quicker
@@ -43,7 +43,7 @@ Scores = dict[str, Any]
 
 
 def train(config: LoraConfig, base: str, seed: int, steps: int, to: Path) -> tuple[Scores, str]:
-    """A phase's metrics on the test split, and the base that it becomes."""
+    """Train a phase. Return its metrics on the test split, and the path of the base merged with its adapter."""
     from trainables.models.loading import load
     from trainables.models.merge import merge
     from trainables.packed.solo import Solo
@@ -60,7 +60,7 @@ def train(config: LoraConfig, base: str, seed: int, steps: int, to: Path) -> tup
 
 
 def phases(seed: int, steps: int) -> dict[str, Scores]:
-    """All phases with one seed, by name."""
+    """Train all phases with one seed; return their metrics by name."""
     import torch
 
     torch.set_num_threads(1)
@@ -76,7 +76,7 @@ def phases(seed: int, steps: int) -> dict[str, Scores]:
 
 
 def table(seeds: list[dict[str, Scores]], majority: float) -> list[str]:
-    """A row per phase, then the differences that matter."""
+    """Return a row per phase, then the differences between phases."""
     kinds = np.array([example.kind for example in TASK.test()])
     lines = [f"majority baseline {majority:.1%}; {len(kinds)} test questions, {len(seeds)} seeds", ""]
     lines += ["| phase | score | two hops | one hop | by seed | unparsed | truncated | calibration error |"]

@@ -12,9 +12,9 @@ from trainables.runtime.trial import Trial
 
 
 class PlainTrial(Trial):
-    """Driven as any trial is. Actors are reused, and an actor loads the base once."""
+    """A Tune trial that trains a PEFT model by itself. Actors are reused, and an actor loads the base once."""
 
     def _open(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(1)
-        pair = self._resolve(config)
+        pair = self._resolve(config["params"])
         self._learner, self._began = plain(load(pair.base), pair, self._seed), 0

@@ -1,11 +1,11 @@
-"""What Tune's controller and this engine cost per result, with trials that do nothing, for several numbers of them.
+"""Measures the cost of a result in Tune's controller and Espalier's driver, with several numbers of idle trials.
 
     python benchmarks/scaling.py                        # 4, 16 and 48 at once; five minutes on two cores
     python benchmarks/scaling.py --at-once 4 8 --rounds 10
 
-Each trial is a process of its own that reports at once, so the controller is what all wait for. Two sweeps of each
-size, of few and of many rounds, run one after the other; their difference is what results cost, without the start. CPU
-is that of the driver's process, with its recorder, progress and MLflow's spool.
+Each trial is a process that reports at once, so all of them wait for the controller. Two sweeps of each size run one
+after the other, with few and with many rounds; their difference is the cost of the results, without the start. CPU
+seconds are those of the driver's process, which also records, shows progress and queues events for MLflow.
 """
 
 from __future__ import annotations
@@ -68,9 +68,12 @@ class NoOpConfig(LearnerConfig):
     def build(self, base: Any, task: Any, seed: int) -> NoOpLearner:
         return NoOpLearner()
 
+    def rounds_per_pass(self, task: Any) -> int:
+        return 1
+
 
 def one(at_once: int, rounds: int) -> None:
-    """A sweep in this process; what it took as a line of JSON."""
+    """Run a sweep in this process and print its seconds as a line of JSON."""
     space = Space({"x": FloatDistribution(0.0, 1.0)})
     sweep = Sweep("scaling", (Pair(NoOpConfig(), TASK),), space, num_samples=at_once, rounds=rounds)
     flags = ["--max-concurrent-trials", str(at_once), "--resources.cpu", "0.01", "--search", "random", "--no-report"]

@@ -37,7 +37,7 @@ from sweeps.results.leaderboard import write_all
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import TrialParams, from_axes, to_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.warm_start import like
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
@@ -52,10 +52,10 @@ from trainables.packed.specs import Shape
 from trainables.tasks.arena.task import ArenaTask
 
 WIDTHS, LAYERS, STEPS = (48, 64, 96), 3, 1000  # of the bases, and of their pre-training
-KINDS = ("comparison", "causal", "math", "logic")  # what bases so small learn something of
+KINDS = ("comparison", "causal", "math", "logic")  # kinds of which such small bases learn something
 CONFIGS = (LoraConfig(), SoftPromptConfig(), HybridConfig())
 SPACES = {"lora": lora.SPACE, "soft_prompt": soft_prompt.SPACE, "hybrid": hybrid.SPACE}
-ROUNDS, SEEDS = 1, 2  # of a trial; with which an incumbent is confirmed
+ROUNDS, SEEDS = 1, 2  # rounds of a trial; seeds with which a best trial is confirmed
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Search:
     sweep: Sweep
     searcher: OptunaSearcher
     records: list[TrialRecord] = field(default_factory=list)
-    untouched: float = 0.0  # what the base scores by itself
+    untouched: float = 0.0  # the score of the base before training
     untouched_test: float = 0.0
     confirmed: np.ndarray = field(default_factory=lambda: np.empty(0))  # after each trial, of the best one so far
 
@@ -75,7 +75,7 @@ class Search:
 
 
 def make_base(width: int, folder: Path) -> str:
-    """A base of this width in `folder`, made if it is not there."""
+    """Return the path of a base of this width in `folder`; pre-train it if it is not there."""
     path = folder / f"width-{width}"
     if not (path / "config.json").is_file():
         torch.manual_seed(width)
@@ -94,22 +94,23 @@ def sweep_on(base: str, learner: str, seed: int, trials: int) -> Sweep:
 
 
 def search(sweep: Sweep, first: Sequence[TrialParams], scratch: Path, luck: int) -> Search:
-    """`luck`: seed of the sampler, another one for each search, so that none draws what another drew."""
-    queue = [to_axes(params, sweep.learners) for params in first]
-    settings = SearchSettings(sweep.joined_space(), "transfer", 1000 * luck, ROUNDS, queue=queue)
+    """Return a new search. `luck` is the sampler's random seed, a different one for each search."""
+    settings = SearchSettings(
+        sweep.joined_space(), "transfer", 1000 * luck, ROUNDS, first=first, learners=sweep.learners
+    )
     return Search(sweep, OptunaSearcher(settings, f"sqlite:///{scratch}/{luck}.db"))
 
 
 def run(searches: Sequence[Search], trials: int) -> None:
-    """All searches of one base side by side, each a seat in one host."""
+    """Run all searches on one base side by side, each in a seat of one host."""
     base = load(searches[0].sweep.pairs[0].base)
     host = Host(base, Shape(seats=len(searches), lanes=64, decode_lanes=256))
     for number in range(trials):
         asked, trial_id = {}, f"t{number}"
         for place, one in enumerate(searches):
-            axes = one.searcher.suggest(trial_id)
-            assert isinstance(axes, dict)
-            params = from_axes(axes, one.sweep.learners[0])
+            config = one.searcher.suggest(trial_id)
+            assert isinstance(config, dict)
+            params = config["params"]
             pair = one.sweep.resolve(params)
             learner = pair.learner.build(base, pair.task, one.sweep.seed)
             host.open(str(place), learner, one.sweep.seed)
@@ -137,7 +138,7 @@ def run(searches: Sequence[Search], trials: int) -> None:
 
 
 def confirm(host: Host, base: Base, searches: Sequence[Search]) -> None:
-    """Every trial that was a search's best when it ended, with seeds that no search has used, on the test split."""
+    """Train every trial that was the best so far again, with seeds that no search used; score it on the test split."""
     jobs = [
         (one, number, seed)
         for one in searches
@@ -160,7 +161,7 @@ def confirm(host: Host, base: Base, searches: Sequence[Search]) -> None:
 
 
 def written(done: Search, folder: Path) -> Run:
-    """A search as the folder of a sweep."""
+    """Write a search as the folder of a sweep, and read it."""
     folder.mkdir()
     (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(done.sweep)))
     write_all(folder, done.records, baselines={}, rounds=ROUNDS)
@@ -168,7 +169,7 @@ def written(done: Search, folder: Path) -> Run:
 
 
 def reached(scores: np.ndarray, target: float) -> tuple[int, bool]:
-    """Trials until the target is reached, and whether it ever is."""
+    """Return the trials until the target is reached (all of them if it is not), and whether it is reached."""
     there = np.flatnonzero(scores >= target - 1e-12)
     return (int(there[0]) + 1, True) if there.size else (len(scores), False)
 

@@ -49,7 +49,7 @@ TASKS = {"short": ArenaTask, "long": Solved}
 
 
 class Given:
-    """A `LanguageLearner` that reads rows in their order, `batch` at a time. A host asks it for training alone."""
+    """A `LanguageLearner` that reads rows in their order, `batch` at a time. It can be trained, but not evaluated."""
 
     adapter, optimizer, watch_updates = ADAPTER, Optimizer(RATE), False
 
@@ -73,7 +73,7 @@ class Supervised(Given):
 
 
 class Preferring(Given):
-    """DPO; `reference` has a row's log-probability under the untouched base, summed."""
+    """DPO. `reference` holds the summed log-probability of each row under the untouched base."""
 
     reference: Tensor
 
@@ -128,13 +128,13 @@ def report(base: Base, kind: str, length: str, flags: Any) -> None:
 
 
 def wrong(example: Example) -> str:
-    """Another answer that the question names, or the next number."""
+    """Return another answer that the question names, or the next number."""
     others = [c for c in candidates(example) if c != example.answer]
     return others[0] if others else str((int(example.answer) + 1) % 100)
 
 
 def theirs(base: Base, kind: str, examples: Sequence[Example], rows: Sequence[Row], scratch: str, flags: Any) -> Any:
-    """TRL's trainer on a copy of the base. Raises SystemExit if it does not read the same tokens."""
+    """Return TRL's trainer on a copy of the base. Raise SystemExit if it does not read the same tokens."""
     from datasets import Dataset, disable_progress_bars
     from transformers.trainer_callback import PrinterCallback
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -168,14 +168,17 @@ def theirs(base: Base, kind: str, examples: Sequence[Example], rows: Sequence[Ro
 
 
 def clocks() -> tuple[float, float]:
-    """Seconds on the wall and of this process's CPU time."""
+    """Return the seconds of the wall clock and of this process's CPU time."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter(), time.process_time()
 
 
 def take_turns(trainer: Any, solo: Solo, flags: Any) -> tuple[list[Any], tuple[float, float]]:
-    """Seconds of each turn but the first, (TRL's, ours) by clock; the last turn's mean losses. Ours runs in TRL's."""
+    """Return the seconds of each turn but the first, (TRL's, ours) by clock, and both mean losses of the last turn.
+
+    A callback of TRL's trainer runs our turns.
+    """
     from transformers import TrainerCallback
 
     marks: list[tuple[float, float]] = []  # before and after each of our turns

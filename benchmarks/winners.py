@@ -28,8 +28,11 @@ BASE_SCORE = 0.5
 
 
 def sweep(better: float, taste: float, rng: np.random.Generator) -> tuple[bool, bool, bool, float]:
-    """One sweep in which configuration 0 is better by so much -> was a winner declared, was it that one, was any
-    finalist said to be worse than the best, and the share of finalists whose interval holds their true score?"""
+    """Simulate a sweep in which configuration 0 is better by `better`.
+
+    Return whether a winner was declared, whether it was configuration 0, whether any finalist was called worse than the
+    best, and the share of finalists whose interval holds their true score.
+    """
     truth = np.full(CONFIGURATIONS, BASE_SCORE)
     truth[0] += better
     searched = [answers(score, difficulties(SEARCH, taste, rng)[0], 1, rng).mean() for score in truth]
@@ -42,19 +45,19 @@ def sweep(better: float, taste: float, rng: np.random.Generator) -> tuple[bool, 
 
 
 def difficulties(count: int, taste: float, rng: np.random.Generator) -> np.ndarray:
-    """(FINALISTS, count): how much easier than the average an item is for each, in score."""
+    """Return, as (FINALISTS, count), how much easier than the average each item is for each finalist, in score."""
     return rng.uniform(-0.35, 0.35, count) + rng.uniform(-taste, taste, (FINALISTS, count))
 
 
 def answers(score: float, easier: np.ndarray, seeds: int, rng: np.random.Generator) -> np.ndarray:
-    """(seeds, items) right or wrong."""
+    """Return 1.0 for each right answer and 0.0 for each wrong one, as (seeds, items)."""
     luck = rng.normal(0, SEED_LUCK, (seeds, 1))
     return (rng.random((seeds, easier.size)) < np.clip(score + luck + easier, 0, 1)).astype(float)
 
 
 def rates(better: float, taste: float, sweeps: int, seed: int = 0) -> list[float]:
-    """Shares of sweeps that declared a winner, that declared the right one, and that told any two apart; and of
-    finalists whose interval holds their true score."""
+    """Return the shares of sweeps that declared a winner, that declared the right one and that told any two apart, and
+    of finalists whose interval holds their true score."""
     rng = np.random.default_rng(seed)
     told = np.array([sweep(better, taste, rng) for _ in range(sweeps)])
     return told.mean(0).tolist()

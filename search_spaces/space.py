@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import BaseTrial
 
 from search_spaces.axis import SpaceError, check_axis, describe, from_entry, inside, same, suggest, to_entry
+from search_spaces.names import with_prefix, without_prefix
 
 Conditions = Mapping[str, Mapping[str, tuple[Any, ...]]]  # axis -> {parent axis: the values it is active for}
 
@@ -102,7 +103,7 @@ class Space:
         if len(gate) != 1:
             raise SpaceError(f"when takes one axis, as in .when(learner='lora'), not {sorted(gate)}")
         ((parent, value),) = gate.items()
-        renamed = {name: f"{value}.{name}" for name in self.axes}
+        renamed = {name: with_prefix(value, name) for name in self.axes}
         return Space(
             {renamed[name]: distribution for name, distribution in self.axes.items()},
             {
@@ -116,17 +117,12 @@ class Space:
         if len(gate) != 1:
             raise SpaceError(f"branch takes one axis, as in .branch(learner='lora'), not {sorted(gate)}")
         ((parent, value),) = gate.items()
-        prefix = f"{value}."
-        own = [name for name in self.axes if name.startswith(prefix)]
+        own = {name: short for name in self.axes if (short := without_prefix(value, name)) != name}
         return Space(
-            {name.removeprefix(prefix): self.axes[name] for name in own},
+            {short: self.axes[name] for name, short in own.items()},
             {
-                name.removeprefix(prefix): {
-                    other.removeprefix(prefix): values
-                    for other, values in self.conditions.get(name, {}).items()
-                    if other != parent
-                }
-                for name in own
+                short: {own.get(p, p): v for p, v in self.conditions.get(name, {}).items() if p != parent}
+                for name, short in own.items()
             },
         )
 

@@ -1,4 +1,4 @@
-"""What a person runs: one script per sweep, the engine behind them, and the judging of results."""
+"""The program that a person runs: a script per sweep, the engine behind them, and the analysis of results."""
 
 from importlib.util import find_spec
 from sys import executable

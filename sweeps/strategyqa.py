@@ -1,6 +1,6 @@
 """How far does a small model get on yes/no questions of several steps, phase by phase?
 
-StrategyQA in three sweeps, each on the base that the best of the one before has become: supervised on answers (sft), on
+StrategyQA in three sweeps, each on the base into which the previous winner was merged: supervised on answers (sft), on
 rationales and answers (cot), on preferences (dpo). `--phase joint` searches all three as one trial. Questions are
 generated; real ones: --data FILE, or hub:OWNER/NAME. See docs/results/strategyqa.md. About forty minutes on two cores.
 """

@@ -45,7 +45,7 @@ def helped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 
 def options(text: str) -> set[str]:
-    """What a command's help lists, less the task's fields and the opposites of switches."""
+    """Return the flags of a command's help without the task's fields and the opposites of switches."""
     found = re.findall(r"^\W*(--[a-z][\w.-]*)", text, re.MULTILINE)
     return {name for name in found if not name.startswith(("--task.", "--no-"))}
 
@@ -92,7 +92,7 @@ def task_fields() -> dict[str, set[str]]:
 
 
 def _anchors(text: str) -> set[str]:
-    """As GitHub makes them of headings."""
+    """Return the anchors that GitHub makes of headings."""
     heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 

@@ -246,7 +246,7 @@ def _weight_faults(path: str, found: dict[str, list[Import]]) -> Iterator[str]:
 
 @functools.cache
 def _packages() -> frozenset[str]:
-    """What a script's neighbour could hide: the standard library and all that is installed here."""
+    """Return the packages that a script's neighbour could hide: the standard library and all that is installed here."""
     return frozenset(sys.stdlib_module_names) | frozenset(packages_distributions())
 
 

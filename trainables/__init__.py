@@ -1,1 +1,1 @@
-"""What runs on the cluster: tasks, bases, learners and the one Tune trainable."""
+"""The code that runs on the cluster: tasks, bases, learners and the one Tune trainable."""

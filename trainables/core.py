@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, cast, runtime_checkable
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from trainables.optimizer import Optimizer
 
 Split = Literal["train", "search", "test"]
-START = "start_from"  # a clone's parameter: the state from which it continues, a file in the sweep's folder
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Task(ABC):
 
     @abstractmethod
     def test(self) -> Sequence[Example]:
-        """For finalists only."""
+        """The examples that finalists are scored on; the search never sees them."""
 
     @abstractmethod
     def baselines(self) -> Mapping[str, float]:
@@ -82,6 +83,15 @@ class Task(ABC):
     def split(self, name: Split) -> Sequence[Example]:
         """The examples of a split, by its name."""
         return {"train": self.train, "search": self.search, "test": self.test}[name]()
+
+    def with_search(self, examples: Sequence[Example]) -> Self:
+        """Return a copy with these examples as its search split; `baselines` and learners of one model per example read
+        them."""
+        changed = copy(self)
+        # Hide the method by an attribute of the instance, as a frozen dataclass takes no assignment. Unlike a lambda, a
+        # partial can be pickled.
+        vars(changed)["search"] = partial(tuple, examples)
+        return changed
 
     def published(self, example: Example) -> str | None:
         """The official evaluation set to which an example belongs, by its content. Guards refuse to train on it."""
@@ -204,28 +214,6 @@ class LearnerConfig(ABC):
     def reports_forgetting(self) -> bool:
         """Whether its rounds report `out_of_domain`: the score on questions of another kind than it trains on."""
         return False
-
-
-class TaskWithSearchSplit:
-    """A task with other examples as its search split, as some learners train on the demonstrations of its questions."""
-
-    def __init__(self, task: Task, examples: Sequence[Example]) -> None:
-        self._task, self._examples = task, examples
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # so that it can be pickled
-            raise AttributeError(name)
-        return getattr(self._task, name)
-
-    def search(self) -> Sequence[Example]:
-        return self._examples
-
-    def split(self, name: Split) -> Sequence[Example]:
-        return Task.split(cast(Task, self), name)
-
-    def baselines(self) -> Mapping[str, float]:
-        """Compute the task's baselines on these examples."""
-        return type(self._task).baselines(cast(Task, self))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sweeps.persistence.provenance import describe
 from sweeps.results.leaderboard import percent, span
@@ -16,7 +16,7 @@ from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
-from trainables.core import Example, Task, TaskWithSearchSplit
+from trainables.core import Example
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import load_start_state, open_learner
 
@@ -34,7 +34,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     if examples is None and job.split != "search":
         examples = pair.task.split(job.split)
     if examples is not None:
-        pair = replace(pair, task=cast(Task, TaskWithSearchSplit(pair.task, examples)))
+        pair = replace(pair, task=pair.task.with_search(examples))
     seating = run.end.get("seating", {})
     import torch
 

@@ -9,18 +9,20 @@ from typing import Any
 
 import optuna
 
+from search_spaces.names import without_prefix
 from search_spaces.space import SpaceError
 from sweeps.persistence.lock import driver
-from sweeps.persistence.study import enqueue, storage_of, taken
+from sweeps.persistence.study import storage_of, taken
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
 from sweeps.results.records import winner
 from sweeps.results.run_folder import SWEEP_FILE, Run
-from sweeps.results.trial_params import TrialParams, to_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.tuning.optuna_searcher import enqueue
 from sweeps.tuning.stopping import STOP_FOLDER
 from sweeps.tuning.summary import gain_lines, resume_command
 from trainables.atomic import replacing
@@ -115,7 +117,7 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) 
     (left.folder / kept).parent.mkdir(exist_ok=True)
     with replacing(left.folder / kept) as fresh:  # a clone before this one may be starting from it
         shutil.copy(checkpoint / STATE_FILE, fresh)
-    enqueue(study, to_axes(TrialParams(record.learner, fields, kept), sweep.learners))
+    enqueue(study, TrialParams(record.learner, fields, kept), sweep.learners)
     print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
 
 
@@ -152,7 +154,7 @@ def _changed(sweep: Sweep, params: TrialParams, values: tuple[str, ...]) -> dict
     pair, fields = sweep.resolve(params), dict(params.fields)
     for text in values:
         label, equals, value = text.partition("=")
-        name = label.removeprefix(f"{params.learner}.")  # as the flags of a sweep of several learners have it
+        name = without_prefix(params.learner, label)  # as the flags of a sweep of several learners have it
         if not equals or name not in fields:
             raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(fields)}")
         if name in weight_shapes(pair.learner):

@@ -1,1 +1,1 @@
-"""What must survive a crash: snapshots, mirrors, locks, interrupts."""
+"""State that survives a crash: snapshots, mirrors, locks, interrupts."""

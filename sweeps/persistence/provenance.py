@@ -1,4 +1,4 @@
-"""What `sweep.yaml` records of where a sweep came from: the sweep itself, commit, versions, and hashes of its data."""
+"""The provenance of a sweep in `sweep.yaml`: the sweep itself, commit, versions, and hashes of its data."""
 
 from __future__ import annotations
 

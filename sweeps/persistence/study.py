@@ -1,17 +1,14 @@
-"""The Optuna study in a sweep's folder: its database, the attributes of its trials, and its queue."""
+"""The Optuna study in a sweep's folder: its database, and the attributes of its trials."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from sweeps.results.run_folder import DATABASE
-from trainables.core import START
 
 # User attributes of a trial.
 TUNE_ID, ENDED, ROUNDS, DIVERGED_ROUND = "tune_trial_id", "ended", "rounds", "diverged_round"
@@ -33,14 +30,3 @@ def taken(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that take a place in the sweep: running, ended and waiting ones (clones wait)."""
     trials = study.get_trials(deepcopy=False)
     return [trial for trial in trials if trial.user_attrs.get(ENDED) not in WITHOUT_PLACE]
-
-
-def enqueue(study: optuna.Study, axes: Mapping[str, Any]) -> None:
-    """Queue a configuration, encoded by `to_axes`. A clone's start becomes a user attribute, as it is no axis."""
-    start = {START: axes[START]} if START in axes else {}
-    study.enqueue_trial({name: value for name, value in axes.items() if name != START}, user_attrs=start)
-
-
-def start_of(trial: optuna.trial.BaseTrial | FrozenTrial) -> dict[str, Any]:
-    """Return a clone's start as an entry of its axes; nothing for other trials."""
-    return {START: trial.user_attrs[START]} if START in trial.user_attrs else {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sweeps.report.arc_grids import DrawnTask, drawn
-from sweeps.results.records import UNTOUCHED, Final
+from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
 
 AT_MOST = 6  # wrong examples, and as many right ones
@@ -16,7 +16,10 @@ LONG = 280  # characters; a longer prompt is folded
 
 @dataclass(frozen=True)
 class AnsweredQuestion:
-    """One answered question. `untouched` is the base's answer before training, if it differs; `drawn` has ARC grids."""
+    """One answered question. `untouched` is the base's answer before training, if it differs.
+
+    `drawn` shows the grids of a prompt that has them in the format of ARC (`arc_grids.py`).
+    """
 
     kind: str
     prompt: str
@@ -53,13 +56,12 @@ def examples(run: Run) -> Examples | None:
     rows = run.answers[(run.answers.name == best.name) & (run.answers.seed == 0)].sort_values("item")
     before = run.answers[run.answers.name == UNTOUCHED].drop_duplicates("item").set_index("item")
     full = rows.score >= min(1.0, rows.score.max()) if rows.score.max() > 0 else rows.score > 1
-    arc = _is_arc(run, best)
 
     def answered(row: pd.Series) -> AnsweredQuestion:
         untouched = before.completion.get(row["item"]) if len(before) else None
         own = (str(row.prompt), str(row.answer), str(row.completion))
         different = untouched if isinstance(untouched, str) and untouched != row.completion else None
-        return AnsweredQuestion(str(row.kind), *own, float(row.score), different, drawn(*own) if arc else None)
+        return AnsweredQuestion(str(row.kind), *own, float(row.score), different, drawn(*own))
 
     def select(answers: pd.DataFrame) -> tuple[AnsweredQuestion, ...]:
         """Take the lowest scores first, from each kind in turn."""
@@ -67,13 +69,3 @@ def examples(run: Run) -> Examples | None:
         return tuple(answered(row) for _, row in turns.head(AT_MOST).iterrows())
 
     return Examples(best.name, len(rows), int((rows.score < 1).sum()), select(rows[~full]), select(rows[full]))
-
-
-def _is_arc(run: Run, final: Final) -> bool:
-    """Return whether the finalist's task is ARC, by name or class. Its prompts then contain grids."""
-    learner = {one.trial_id: one.learner for one in run.records}.get(final.trial_id or "")
-    for pair in run.facts.get("sweep", {}).get("pairs", []):
-        task = pair["task"]
-        if learner in (None, pair["learner"]["name"]) and (task["name"] == "arc" or task["class"].endswith("ArcTask")):
-            return True
-    return False

@@ -37,15 +37,14 @@ def axis_groups(run: Run) -> list[AxisGroup]:
     if not entry:
         return []
     space = Space.from_dict(entry)
-    searched = {name: one for name, one in space.axes.items() if not one.single()}
-    # Read from the space, because a learner may have no trial yet. A single learner is not an axis; its group is "".
-    learners = getattr(space.axes.get(LEARNER), "choices", ())
-    parts = {"": {name: one for name, one in searched.items() if name.split(".")[0] not in learners}}
-    for learner in learners:
-        own = space.branch(learner=learner).axes.items()
-        parts[learner] = {name: one for name, one in own if not one.single()}
+    parts = {"": space}  # a single learner is not an axis
+    if LEARNER in space.axes:
+        # Read from the space, because a learner may have no trial yet.
+        learners = getattr(space.axes[LEARNER], "choices", ())
+        parts = {"": Space({LEARNER: space.axes[LEARNER]})} | {name: space.branch(learner=name) for name in learners}
     found = []
-    for learner, axes in parts.items():
+    for learner, part in parts.items():
+        axes = {name: one for name, one in part.axes.items() if not one.single()}
         members = [one for one in run.records if learner in ("", one.learner)]
         trials, lost = by_score(members), [one for one in members if one.status in UNRANKED]
         values = {one.trial_id: _axis_values(one, axes) for one in members}

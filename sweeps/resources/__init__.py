@@ -1,1 +1,1 @@
-"""What a sweep runs on: hosts, worker groups, Ray clusters, money."""
+"""The resources of a sweep: hosts, worker groups, Ray clusters, money."""

@@ -1,4 +1,4 @@
-"""Finalists: who becomes one, and what their scores on the test split show."""
+"""Finalists: which trials become one, and what their scores on the test split show."""
 
 from __future__ import annotations
 

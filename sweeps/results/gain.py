@@ -21,9 +21,10 @@ class Gain:
 
 
 def gain(best: float | None, untouched: Mapping[str, Any]) -> Gain | None:
-    """`untouched`: metrics of the base before training; its lenient score less its strict one is answer format.
+    """Divide a gain: the lenient score of the untouched base less its strict score is answer format.
 
-    None without both: a likelihood has no lenient reading, and says nothing of what is format.
+    `untouched`: metrics of the base before training. Return None if either score is missing: a likelihood has no
+    lenient reading.
     """
     before = untouched.get("score")
     if best is None or before is None or not math.isfinite(before) or "lenient" not in untouched:

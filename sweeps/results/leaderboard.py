@@ -13,9 +13,8 @@ from sweeps.results.records import LeaderboardRow, TrialRecord, can_win
 from sweeps.results.search_comparison import POWER, against_trivial, tied_with_best
 from sweeps.results.statistics import Interval
 from sweeps.results.tables import TRIALS, leaderboard_csv, trials_parquet
-from sweeps.results.trial_params import TrialParams
+from sweeps.results.trial_params import START, TrialParams
 from trainables.atomic import replace_file
-from trainables.core import START
 
 
 def status_words(record: TrialRecord) -> str:

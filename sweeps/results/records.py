@@ -135,7 +135,7 @@ def ranked(finals: Sequence[Final]) -> list[Final]:
 
 
 def winner(records: Sequence[TrialRecord], finals: Sequence[Final]) -> TrialRecord | None:
-    """The trial of the best finalist, or, without finalists, of the best search score, which is luck in part."""
+    """Return the best finalist's trial; without finalists the one with the best search score, which is luck in part."""
     known = {one.trial_id: one for one in records}
     confirmed = [known[one.trial_id] for one in ranked(finals) if one.trial_id in known]
     return next(iter(confirmed or by_score(records)), None)

@@ -16,7 +16,7 @@ import yaml
 from sweeps.results.records import Final, TrialRecord, clusters_of, ranked, winner
 from sweeps.results.tables import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import from_axes
+from sweeps.results.trial_params import TrialParams
 from trainables.atomic import current_path
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
@@ -125,7 +125,7 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
     return TrialRecord(
         trial_id=last.trial_id,
         number=int(last.number),
-        params=from_axes(json.loads(last.params), last.learner),
+        params=TrialParams.from_flat(json.loads(last.params), last.learner),
         status=last.status,
         history=TrialHistory(tuple(history)),
         n_items=int(last.n_items),

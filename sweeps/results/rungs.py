@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sweeps.results.records import Final, TrialRecord
+from sweeps.results.records import Final, TrialRecord, winner
 
 ENOUGH = 6  # trials that reached the later rung; of fewer, tau says nothing
 WEAK = 0.3  # tau below which an order of trials hardly predicts the next
@@ -59,12 +59,10 @@ def in_words(records: Sequence[TrialRecord], finals: Sequence[Final], at: Sequen
         )
         if one.tau < WEAK and any(record.status == "pruned" and record.rounds == one.early for record in records):
             lines[-1] += f": ASHA was too eager, use --grace-period {one.late}"
-    statuses = {record.trial_id: record for record in records}
-    confirmed = [one for one in finals if one.trial_id in statuses]
-    winner = statuses[max(confirmed, key=lambda one: one.score).trial_id or ""] if confirmed else None
-    if winner is not None and winner.status == "pruned":
+    first = winner(records, finals) if finals else None
+    if first is not None and first.status == "pruned":
         lines.append(
-            f"The first finalist is trial {winner.number}, which ASHA had stopped at round {winner.rounds}: it was too"
-            f" eager, use --grace-period {min(max(at), 2 * winner.rounds)}"
+            f"The first finalist is trial {first.number}, which ASHA had stopped at round {first.rounds}: it was too"
+            f" eager, use --grace-period {min(max(at), 2 * first.rounds)}"
         )
     return lines

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.results.records import Final, LeaderboardRow, TrialRecord
-from sweeps.results.trial_params import to_axes
 from trainables.core import Example
 
 TRIALS, FINALISTS, BESIDE = "trials.parquet", "finalists.parquet", "finalists.yaml"
@@ -20,18 +19,18 @@ FIXED = ("trial_id", "number", "learner", "status", "notes", "round", "score", "
 def trials_parquet(records: Sequence[TrialRecord], learners: Sequence[str] = ()) -> bytes:
     """One row per trial and round; a trial without rounds has one row with round 0.
 
-    Axes are columns `params_<axis>`, as in Optuna's `trials_dataframe`, with the names that they have in a sweep of
-    these learners (`to_axes`); other numeric metrics keep their names. `seconds` is the time that has passed in the
-    trial's rounds, including that of neighbours in a host; `round_seconds` (its metric `seconds`), `total_seconds`,
-    `train_seconds` and `evaluation_seconds` are the trial's own (`trial.Trial`). `at` is the round's end in Unix time.
-    `items` are the scores of the best round, one per example; `clusters` are the clusters of these examples, where
-    some share one.
+    Axes are columns `params_<axis>`, as in Optuna's `trials_dataframe`, with the names that `TrialParams.flat` gives
+    them; other numeric metrics keep their names. `seconds` is the time that has passed in the trial's rounds, including
+    that of neighbours in a host; `round_seconds` (its metric `seconds`), `total_seconds`, `train_seconds` and
+    `evaluation_seconds` are the trial's own (`trial.Trial`). `at` is the round's end in Unix time.
+    `items` are the scores of the best round, one per example; `clusters` are the clusters of these examples, where some
+    share one.
     """
     rows = []
     for one in records:
         fixed = {"trial_id": one.trial_id, "number": one.number, "learner": one.learner, "status": one.status}
         fixed |= {"notes": "; ".join(one.notes), "n_items": one.n_items}
-        axes = to_axes(one.params, learners)
+        axes = one.params.flat(learners)
         params = {"params": json.dumps(axes, default=str)} | {f"params_{k}": v for k, v in axes.items()}
         best = one.history.best
         for entry in one.history or [{"round": 0}]:
@@ -65,7 +64,7 @@ def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> b
 
 def leaderboard_csv(rows: Sequence[LeaderboardRow], learners: Sequence[str] = ()) -> str:
     """One line per trial, the best first; axes are named as in `trials_parquet`."""
-    params = [to_axes(row.record.params, learners) for row in rows]
+    params = [row.record.params.flat(learners) for row in rows]
     axes = list(dict.fromkeys(axis for one in params for axis in one))
     text = io.StringIO()
     head = ["rank", "trial_id", "number", "learner", "score", "low", "high", "n_items", "rounds", "status", "seconds"]

@@ -1,4 +1,4 @@
-"""The parameters of a trial, and their encoding as axes: the flat names that Optuna, Tune and tables use."""
+"""The parameters of a trial: one value, and the flat dictionary that files, tables and Optuna have of it."""
 
 from __future__ import annotations
 
@@ -6,42 +6,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.core import START
+from search_spaces.names import with_prefix, without_prefix
 
 LEARNER = "learner"  # the axis that selects a trial's pair, in a sweep of several learners
+START = "start_from"  # the entry of a clone's start
 
 
 @dataclass(frozen=True)
 class TrialParams:
     """A learner's name, its fields by their own names, and, for a clone, the state it starts from.
 
-    `start` is a file below the sweep's folder.
+    `start` is a file below the sweep's folder. In a trial of Tune it is `trial.config["params"]`.
     """
 
     learner: str
     fields: Mapping[str, Any]
     start: str | None = None
 
+    def flat(self, learners: Sequence[str]) -> dict[str, Any]:
+        """Return the value of every axis, by the axes' names in a sweep of these learners.
 
-def to_axes(params: TrialParams, learners: Sequence[str]) -> dict[str, Any]:
-    """Encode parameters under the names of axes, in a sweep of these learners.
+        With several learners every field gets its learner as a prefix (`lora.r`), and the axis `learner` says which it
+        is; a clone's start is the last entry, `start_from`.
+        """
+        axes = dict(self.fields)
+        if len(learners) > 1:
+            prefixed = {with_prefix(self.learner, name): value for name, value in axes.items()}
+            axes = {LEARNER: self.learner} | prefixed
+        return axes if self.start is None else axes | {START: self.start}
 
-    With several learners every field gets its learner as a prefix (`lora.r`), and the axis `learner` says which it is;
-    a clone's start is the last entry, `start_from`.
-    """
-    axes = dict(params.fields)
-    if len(learners) > 1:
-        axes = {LEARNER: params.learner} | {f"{params.learner}.{name}": value for name, value in axes.items()}
-    return axes if params.start is None else axes | {START: params.start}
-
-
-def from_axes(axes: Mapping[str, Any], only: str) -> TrialParams:
-    """Decode `to_axes`. `only` is the learner of a sweep that has one, whose axes have no prefix."""
-    learner = axes.get(LEARNER, only)
-    prefix = f"{learner}." if LEARNER in axes else ""
-    fields = {
-        name.removeprefix(prefix): value
-        for name, value in axes.items()
-        if name.startswith(prefix) and name not in (LEARNER, START)
-    }
-    return TrialParams(learner, fields, axes.get(START))
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Any], only: str) -> TrialParams:
+        """Undo `flat`. `only` is the learner of a sweep that has one, whose axes have no prefix."""
+        learner = flat.get(LEARNER, only)
+        own = {name: value for name, value in flat.items() if name not in (LEARNER, START)}
+        fields = {without_prefix(learner, name): value for name, value in own.items()}
+        return cls(learner, fields, flat.get(START))

@@ -20,7 +20,7 @@ from typing import Any
 import trainables.learners
 import trainables.tasks
 from search_spaces.space import Space
-from sweeps.results.trial_params import from_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.checkout import ROOT
 from sweeps.spec.sweep import BadInput, Sweep
 from trainables.core import Pair
@@ -36,7 +36,7 @@ def rebuild(facts: Mapping[str, Any]) -> Sweep:
     plain = dict(facts["sweep"])
     commit = str(facts.get("commit") or "").removesuffix("-dirty")
     pairs, optional = (tuple(_pair(one, commit) for one in plain.pop(name)) for name in ("pairs", "optional"))
-    first = tuple(from_axes(axes, pairs[0].learner.name) for axes in plain.pop("first", ()))
+    first = tuple(TrialParams.from_flat(axes, pairs[0].learner.name) for axes in plain.pop("first", ()))
     joined = Space.from_dict(plain.pop("space"))
     names = [pair.learner.name for pair in pairs]
     space = joined if len(names) == 1 else {name: joined.branch(learner=name) for name in names}

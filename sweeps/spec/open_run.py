@@ -1,4 +1,4 @@
-"""Open the folder of an earlier sweep and look up its trials. What is not there raises BadInput, in one line."""
+"""Open the folder of an earlier sweep and look up its trials. A missing folder or trial raises BadInput."""
 
 from __future__ import annotations
 

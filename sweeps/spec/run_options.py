@@ -1,4 +1,4 @@
-"""How a sweep is run: in which folder, on which Ray cluster, and what is printed. What it searches is a `Sweep`."""
+"""How a sweep is run: in which folder, on which Ray cluster, and what is printed. The search itself is a `Sweep`."""
 
 from __future__ import annotations
 

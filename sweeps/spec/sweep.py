@@ -12,10 +12,11 @@ from typing import Any, Literal, get_args
 from optuna.distributions import CategoricalDistribution
 
 from search_spaces.axis import inside
+from search_spaces.names import without_prefix
 from search_spaces.space import Space
 from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.rungs import decided_at
-from sweeps.results.trial_params import LEARNER, TrialParams, to_axes
+from sweeps.results.trial_params import LEARNER, TrialParams
 from sweeps.spec import validation
 from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
 from sweeps.spec.validation import BadInput
@@ -128,12 +129,12 @@ class Sweep:
         spaces = {pair.learner.name: self.space_of(pair) for pair in self.pairs}
         fixed = []
         for name, value in values.items():
-            learner, _, axis = name.rpartition(".")
-            pairs = [p for p in self.pairs if learner in ("", p.learner.name) and axis in fields_of(p.learner)]
+            named = [(pair, without_prefix(pair.learner.name, name)) for pair in self.pairs]
+            pairs = [(pair, axis) for pair, axis in named if axis in fields_of(pair.learner)]
             if not pairs:
                 fields = sorted({f for pair in self.pairs for f in fields_of(pair.learner)})
                 raise BadInput(f"axis {name!r} is not a field of any learner of this sweep; fields are {fields}")
-            for pair in pairs:
+            for pair, axis in pairs:
                 own, constant = pair.learner.name, cast(pair.learner, axis, value)
                 if isinstance(constant, tuple):
                     learners[own] = with_fields(learners[own], {axis: constant})
@@ -166,7 +167,7 @@ class Sweep:
         """Return all that is needed to repeat the sweep, as plain lists, dicts and numbers."""
         plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         plain |= {"pairs": [_pair(pair) for pair in self.pairs], "optional": [_pair(pair) for pair in self.optional]}
-        plain["first"] = [_plain(to_axes(params, self.learners)) for params in self.first]
+        plain["first"] = [_plain(params.flat(self.learners)) for params in self.first]
         plain["space"] = self.joined_space().to_dict()
         return plain | {"grace_period": self.effective_grace_period()}
 

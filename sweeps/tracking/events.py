@@ -1,4 +1,4 @@
-"""Events that tracking logs, and their merging into one update per run. Without server or files.
+"""Events that tracking logs, and their merging into one update per run. It uses no server and no files.
 
 An event is a dictionary: `trial` (its id; None is the sweep itself), `at` (milliseconds), and any of `params`, `tags`,
 `metrics` with `step`, `status` (of an MLflow run), `folder` to upload as `artifact`.

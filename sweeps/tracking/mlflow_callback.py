@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,23 +23,23 @@ from ray.tune import Callback
 from sweeps.persistence.interrupt import is_disk_full
 from sweeps.results.records import how_ended
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import from_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.event_queue import Event, EventQueue, read_events
 from sweeps.tracking.events import metrics_of, round_of
 from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, error_line, public, store_uri
+from trainables.core import Pair
 
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "lost": "KILLED"}  # others: FAILED
 LONGEST_FLUSH_S = 600.0  # an attempt at a silent server ends earlier: see the timeout in mlflow_store.ENVIRONMENT
 BEST_FIRST = "orderByKey=metrics.%60best_score%60&orderByAsc=false"  # of a page's address
-Describe = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 
 def _print_warning(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def _all_parameters(params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    return params, {}
+def _no_tags(params: TrialParams) -> Mapping[str, str]:
+    return {}
 
 
 def _never_raises(hook: Callable[..., None]) -> Callable[..., None]:
@@ -64,7 +63,7 @@ class TrackedSweep:
     rounds: int  # of a trial that is not stopped early
     tags: Mapping[str, Any] = field(default_factory=dict)  # of every run: task, base, seed, commit ...
     params: Mapping[str, Any] = field(default_factory=dict)  # of the parent run
-    describe: Describe = _all_parameters  # splits a trial's configuration into parameters and tags
+    tags_of: Callable[[TrialParams], Mapping[str, str]] = _no_tags  # of a trial's run alone
 
 
 class MLflowTracking(Callback):
@@ -79,7 +78,7 @@ class MLflowTracking(Callback):
         warn: Callable[[str], None] = _print_warning,
     ) -> None:
         self.uri, self.rounds = uri, sweep.rounds
-        self._tags, self._describe, self._warn, self._warned = dict(sweep.tags), sweep.describe, warn, set[str]()
+        self._tags, self._tags_of, self._warn, self._warned = dict(sweep.tags), sweep.tags_of, warn, set[str]()
         history = read_events(folder / "events.jsonl")
         sweep_id = history[0]["tags"][SWEEP_TAG] if history else uuid.uuid4().hex
         self._store = Store(uri, experiment, sweep_id, functools.partial(self._warn_once, "refused"))
@@ -101,15 +100,11 @@ class MLflowTracking(Callback):
         or `espalier`. Raises BadInput for a store that MLflow does not have.
         """
 
-        def describe(params: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-            own = from_axes(params, sweep.learners[0])
-            pair = sweep.resolve(own)
-            return own.fields, {"learner": pair.learner.name, "task": pair.task.name, "base": pair.base}
+        def of_pair(pair: Pair) -> dict[str, str]:
+            return {"learner": pair.learner.name, "task": pair.task.name, "base": pair.base}
 
-        of_all = {"learner": "learner.name", "task": "task.name", "base": "base"}
-        tags = {
-            name: ", ".join(dict.fromkeys(attrgetter(path)(p) for p in sweep.pairs)) for name, path in of_all.items()
-        }
+        of_pairs = [of_pair(pair) for pair in sweep.pairs]
+        tags: dict[str, Any] = {name: ", ".join(dict.fromkeys(one[name] for one in of_pairs)) for name in of_pairs[0]}
         prints = ", ".join(f"{task}: {value}" for task, value in facts["data_fingerprints"].items())
         tags |= {"seed": sweep.seed, "commit": facts["commit"], "data_fingerprint": prints}
         params = {
@@ -117,7 +112,7 @@ class MLflowTracking(Callback):
         }
         params["grace_period"] = sweep.effective_grace_period()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "espalier"
-        tracked = TrackedSweep(sweep.name, sweep.rounds, tags, params, describe)
+        tracked = TrackedSweep(sweep.name, sweep.rounds, tags, params, lambda params: of_pair(sweep.resolve(params)))
         return cls(tracked, store_uri(Path.cwd()), experiment, folder / "mlflow")
 
     @_never_raises
@@ -133,11 +128,9 @@ class MLflowTracking(Callback):
             self._begin(trial)
 
     def _begin(self, trial: Any) -> None:
-        params, tags = self._describe(trial.config)
-        name = {"mlflow.runName": " ".join(filter(None, [f"{len(self._open):04d}", tags.get("learner")]))}
-        self._append(
-            trial.trial_id, params=dict(params), tags=self._tags | dict(tags) | name | {TRIAL_TAG: trial.trial_id}
-        )
+        params: TrialParams = trial.config["params"]
+        tags = {"mlflow.runName": f"{len(self._open):04d} {params.learner}".rstrip(), TRIAL_TAG: trial.trial_id}
+        self._append(trial.trial_id, params=dict(params.fields), tags=self._tags | dict(self._tags_of(params)) | tags)
 
     @_never_raises
     def on_trial_result(

@@ -1,4 +1,4 @@
-"""`--plan`: estimate what a sweep would cost, from one measured round per learner. Starts no Ray."""
+"""`--plan`: estimate what a sweep would cost, from one measured round per learner. It does not start Ray."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from sweeps.resources.ray_cluster import seat_resources
 from sweeps.resources.worker_groups import team_of
 from sweeps.results.finals import SEEDS
 from sweeps.results.records import UNTOUCHED, Candidate, Final
-from sweeps.results.trial_params import from_axes, to_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.stopping import cause_of, error_of
 from trainables.core import Pair, Split
@@ -25,13 +24,17 @@ from trainables.runtime.host_client import WAIT_FOR_HOST_S, FreeSeatsCallback
 from trainables.runtime.trial import Finalist, Hosts, Trial, untouched_scores
 
 
+@dataclass(frozen=True)
+class TrialPlaces:
+    """Where trials run, in the search and as finalists."""
+
+    hosts: Hosts
+    workers: WorkerGroupShape | None  # processes that train each trial, if not its own process or a host does
+    at_once: int | None  # trials; None: as many as their resources allow
+
+
 def confirm(
-    sweep: Sweep,
-    chosen: Sequence[Candidate],
-    hosts: Hosts,
-    team: WorkerGroupShape | None,
-    side_by_side: int | None,
-    folder: Path,
+    sweep: Sweep, chosen: Sequence[Candidate], places: TrialPlaces, folder: Path
 ) -> tuple[list[Final], dict[str, tune.Checkpoint], dict[str, str]] | None:
     """Train every candidate with `SEEDS` seeds, and score it and the first untouched base on the test split.
 
@@ -40,8 +43,8 @@ def confirm(
     Return None after Ctrl-C: the test split is scored only once, so an incomplete comparison would stand for ever.
     """
     based = next((pair for pair in sweep.pairs if _answers(pair)), None)
-    untouched = measure_untouched(sweep, based, hosts, team_of(sweep), "test") if based else None
-    trials = _train_again(sweep, chosen, hosts, team, side_by_side, folder)
+    untouched = measure_untouched(sweep, based, places.hosts, team_of(sweep), "test") if based else None
+    trials = _train_again(sweep, chosen, places, folder)
     ended = [trial for trial in trials if trial.status == "ERROR" or "score" in trial.last_result]
     if len(ended) < SEEDS * len(chosen):  # Tune says "TERMINATED" of trials that Ctrl-C ended, too
         return None
@@ -50,33 +53,21 @@ def confirm(
     return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], checkpoints, lost
 
 
-def _train_again(
-    sweep: Sweep,
-    chosen: Sequence[Candidate],
-    hosts: Hosts,
-    team: WorkerGroupShape | None,
-    side_by_side: int | None,
-    folder: Path,
-) -> list[Any]:
+def _train_again(sweep: Sweep, chosen: Sequence[Candidate], places: TrialPlaces, folder: Path) -> list[Any]:
     """Run a Tune trial for each candidate and seed, and return the trials."""
     jobs = [
-        {
-            "candidate": index,
-            "params": to_axes(one.params, sweep.learners),
-            "rounds": one.rounds,
-            "seed": sweep.seed + 1 + seed,
-        }
+        {"candidate": index, "params": one.params, "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
         for index, one in enumerate(chosen)
         for seed in range(SEEDS)
     ]
-    free_seats = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
+    free_seats = FreeSeatsCallback([host for of_base in places.hosts.values() for host in of_base])
     with graceful_interrupt():
         analysis = tune.run(
-            trainable(Finalist, sweep, hosts, team),
+            trainable(Finalist, sweep, places),
             name="finalists",
             storage_path=str(folder.resolve()),
             config={"job": tune.grid_search(jobs)},
-            max_concurrent_trials=side_by_side,
+            max_concurrent_trials=places.at_once,
             reuse_actors=True,
             max_failures=1,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
@@ -189,15 +180,12 @@ def _answers(pair: Pair) -> bool:
     return pair.learner.needs_base and pair.learner.base_answers
 
 
-def trainable(kind: type[Trial], sweep: Sweep, hosts: Hosts, team: WorkerGroupShape | None) -> Any:
+def trainable(kind: type[Trial], sweep: Sweep, places: TrialPlaces) -> Any:
     """Return what Tune runs, with its resources.
 
     Resources that are given to `tune.run` would be restored on resume: if the driver's node has another address then,
     trials would wait for the old one for ever.
     """
-    of_a_sweep = tune.with_parameters(kind, resolve=partial(pair_of, sweep), seed=sweep.seed, hosts=hosts, team=team)
+    hosts, team = places.hosts, places.workers
+    of_a_sweep = tune.with_parameters(kind, resolve=sweep.resolve, seed=sweep.seed, hosts=hosts, team=team)
     return tune.with_resources(of_a_sweep, seat_resources() if hosts or team else dict(sweep.resources_per_trial))
-
-
-def pair_of(sweep: Sweep, axes: Mapping[str, Any]) -> Pair:
-    return sweep.resolve(from_axes(axes, sweep.learners[0]))

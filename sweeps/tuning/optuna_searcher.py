@@ -1,4 +1,7 @@
-"""The searcher: Tune asks it for configurations, and it tells Optuna how each trial really ended.
+"""The searcher: Tune asks it for parameters, and it tells Optuna how each trial really ended.
+
+It alone encodes a `TrialParams`: for Optuna as axes (`TrialParams.flat`) and a clone's start as the user attribute
+`start_from`; for Tune as the entry `params` of a trial's config, which holds the value itself.
 
 Ray's own `OptunaSearch` calls stopped trials COMPLETE, leaves NaN trials RUNNING and fails on resume. Here the study
 in the database is the only state. The user attribute `tune_trial_id` identifies a trial, so a resumed sweep goes on
@@ -15,23 +18,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 
 from search_spaces.space import Space
-from sweeps.persistence.study import DIVERGED_ROUND, ENDED, ROUNDS, TUNE_ID, enqueue, opened, start_of, taken
+from sweeps.persistence.study import DIVERGED_ROUND, ENDED, ROUNDS, TUNE_ID, opened, taken
 from sweeps.results.pareto import OBJECTIVES, values
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import LEARNER, from_axes, to_axes
+from sweeps.results.trial_params import LEARNER, START, TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
 from sweeps.tracking.events import round_of
@@ -42,9 +43,10 @@ from sweeps.tuning.sampler import SamplerName, sampler_of
 class SearchSettings:
     """A search: its space, seed and sampler.
 
-    `rounds` is the length of a finished trial. `queue` holds axes (all, or some of them) that are suggested first in a
-    new study. `shared` names a categorical axis whose choices get equally many trials. `accept` raises BadInput for
-    axes that the learner refuses; others are drawn instead. The first of `objectives` is a score in [0, 1].
+    `rounds` is the length of a finished trial. `first` holds parameters (all fields, or some) that are suggested first
+    in a new study. `learners` are those of the space; with `shared` they get equally many trials. `accept` raises
+    BadInput for parameters that the learner refuses; others are drawn instead. The first of `objectives` is a score in
+    [0, 1].
     """
 
     space: Space
@@ -52,29 +54,34 @@ class SearchSettings:
     seed: int
     rounds: int
     sampler: SamplerName = "tpe"
-    queue: Sequence[Mapping[str, Any]] = ()
+    first: Sequence[TrialParams] = ()
     objectives: Sequence[str] = ("score",)
-    shared: str | None = None
-    accept: Callable[[Mapping[str, Any]], Any] = dict
+    learners: Sequence[str] = ("",)
+    shared: bool = False
+    accept: Callable[[TrialParams], Any] = repr  # which refuses none
 
     @classmethod
     def of_sweep(cls, sweep: Sweep) -> SearchSettings:
-        """Return the settings of a sweep, with its parameters encoded as axes."""
+        """Return the settings of a sweep."""
         return cls(
             sweep.joined_space(),
             sweep.name,
             sweep.seed,
             sweep.rounds,
             sweep.search,
-            [to_axes(params, sweep.learners) for params in (*sweep.first, *sweep.defaults())],
+            (*sweep.first, *sweep.defaults()),
             sweep.objectives,
-            LEARNER if len(sweep.pairs) > 1 else None,
-            partial(_resolve, sweep),
+            sweep.learners,
+            len(sweep.pairs) > 1,
+            sweep.resolve,
         )
 
 
-def _resolve(sweep: Sweep, axes: Mapping[str, Any]) -> None:
-    sweep.resolve(from_axes(axes, sweep.learners[0]))
+def enqueue(study: optuna.Study, params: TrialParams, learners: Sequence[str], **options: Any) -> None:
+    """Queue a configuration of a sweep of these learners. `options` are those of `Study.enqueue_trial`."""
+    axes = params.flat(learners)
+    start = {START: axes.pop(START)} if START in axes else None
+    study.enqueue_trial(axes, start, **options)
 
 
 @dataclass
@@ -109,7 +116,7 @@ class OptunaSearcher(Searcher):
         return self._study
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as Tune's own
-        """Return the axes of a new trial, or again those of a trial that is still running; a clone's have `START`.
+        """Return the config of a new trial, or again that of a trial that is still running: `params`, a `TrialParams`.
 
         Return None while `may_start` returns None, and `Searcher.FINISHED` once it returns False.
         """
@@ -119,8 +126,14 @@ class OptunaSearcher(Searcher):
                 return None if now is None else Searcher.FINISHED
             self._live[trial_id] = _Live(self._drawn())
             self._live[trial_id].trial.set_user_attr(TUNE_ID, trial_id)
-        trial = self._live[trial_id].trial
-        return self._settings.space.suggest(trial) | start_of(trial)
+        return {"params": self._suggested(self._live[trial_id].trial)}
+
+    def _suggested(self, trial: Trial) -> TrialParams:
+        return self._decoded(self._settings.space.suggest(trial), trial)
+
+    def _decoded(self, axes: Mapping[str, Any], trial: Trial | FrozenTrial) -> TrialParams:
+        start = trial.user_attrs.get(START)
+        return replace(TrialParams.from_flat(axes, self._settings.learners[0]), start=start)
 
     def _drawn(self) -> Trial:
         """Draw until the learner accepts. Refused draws are told to the study with the worst values, so that the
@@ -129,20 +142,19 @@ class OptunaSearcher(Searcher):
             self._share_out()
             trial = self.study.ask()
             try:
-                self._settings.accept(self._settings.space.suggest(trial))
+                self._settings.accept(self._suggested(trial))
                 return trial
             except BadInput:
                 self._tell("", _Live(trial), "refused", TrialState.COMPLETE, self._worst())
 
     def _share_out(self) -> None:
-        """Queue the choice of `shared` with the fewest trials. Otherwise the sampler soon tries only what looked best,
-        and a handful of early trials decides the comparison of the choices."""
-        trials, shared = taken(self.study), self._settings.shared
-        if shared is None or any(trial.state == TrialState.WAITING for trial in trials):
+        """Queue the learner with the fewest trials. Otherwise the sampler soon tries only what looked best, and a
+        handful of early trials decides the comparison of the learners."""
+        trials, learners = taken(self.study), self._settings.learners
+        if not self._settings.shared or any(trial.state == TrialState.WAITING for trial in trials):
             return
-        axis, tried = self._settings.space.axes[shared], Counter(trial.params.get(shared) for trial in trials)
-        assert isinstance(axis, CategoricalDistribution)
-        self.study.enqueue_trial({shared: min(axis.choices, key=lambda choice: tried[choice])})
+        tried = Counter(trial.params.get(LEARNER) for trial in trials)
+        enqueue(self.study, TrialParams(min(learners, key=lambda one: tried[one]), {}), learners)
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         live = self._find(trial_id)
@@ -169,7 +181,7 @@ class OptunaSearcher(Searcher):
     def settle(self, alive: Iterable[str] = ()) -> None:
         """Tell Optuna FAIL for running trials that Tune has lost: all but `alive`, by Tune's ids.
 
-        Their axes are queued once more.
+        Their parameters are queued once more.
         """
         known = set(alive)
         for frozen in self.study.get_trials(states=(TrialState.RUNNING,)):
@@ -179,7 +191,7 @@ class OptunaSearcher(Searcher):
             live = self._live.get(trial_id) or _Live(Trial(self.study, frozen._trial_id))
             self._tell(trial_id, live, "lost", TrialState.FAIL)
             if frozen.params:
-                enqueue(self.study, frozen.params | start_of(frozen))
+                enqueue(self.study, self._decoded(frozen.params, frozen), self._settings.learners)
 
     def save(self, checkpoint_path: str) -> None:
         """Save the ids of the trials in Tune's snapshot; all else is in the database."""
@@ -209,8 +221,8 @@ class OptunaSearcher(Searcher):
         # numbers, and resuming twice from the same state draws the same ones.
         study.sampler = sampler_of(self._settings.sampler, self._settings.seed + len(trials))
         if not trials:
-            for axes in self._settings.queue:
-                study.enqueue_trial(dict(axes), skip_if_exists=True)
+            for params in self._settings.first:
+                enqueue(study, params, self._settings.learners, skip_if_exists=True)
         self._live = {t.user_attrs[TUNE_ID]: _revived(study, t) for t in trials if _is_running(t)}
         return study
 

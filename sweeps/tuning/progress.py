@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -16,7 +17,7 @@ from rich.text import Text
 from sweeps.results.leaderboard import differences, percent, varying_axes
 from sweeps.results.records import UNRANKED, Status, TrialRecord, how_ended
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import TrialParams, from_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import cause_of, error_of
 
@@ -67,6 +68,11 @@ class SweepProgress:
         """The trial that leads the leaderboard; on a tie the earlier one."""
         able = [t for t in self.snapshot() if t.history.best and t.status not in UNRANKED]
         return max(able, key=lambda t: t.score or 0.0, default=None)
+
+    @property
+    def best_score(self) -> float:
+        """The score of `best`; minus infinity before the first."""
+        return -math.inf if self.best is None or self.best.score is None else self.best.score
 
     def name(self, trial: TrialProgress) -> str:
         """Return the trial's number, with its learner if the sweep has several."""
@@ -123,8 +129,7 @@ def minutes(seconds: float) -> str:
 class Progress(Callback):
     """Shows a sweep of `total` trials of up to `rounds` rounds on `stream`.
 
-    `earlier` returns the trials of a resumed sweep, with their numbers in the leaderboard. `learners` are the names of
-    the sweep's learners.
+    `earlier` returns the trials of a resumed sweep, with their numbers in the leaderboard.
     """
 
     def __init__(
@@ -134,11 +139,11 @@ class Progress(Callback):
         chance: float,
         stream: TextIO,
         earlier: Callable[[], Iterable[TrialRecord]] = tuple,
-        learners: Sequence[str] = ("",),
+        several_learners: bool = False,
     ) -> None:
-        self.state = SweepProgress(total, rounds, chance, len(learners) > 1)
-        self._earlier, self._learners = earlier, learners
-        self._stream, self._live = stream, None  # type: TextIO, Live | None
+        self.state = SweepProgress(total, rounds, chance, several_learners)
+        self._earlier, self._stream = earlier, stream
+        self._live: Live | None = None
         self._start, self._first_step = time.monotonic(), True
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
@@ -150,7 +155,7 @@ class Progress(Callback):
             self._live.start()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """On the first step of a resumed sweep, add the trials that it has."""
+        """Add the trials that a resumed sweep has, in its first step."""
         if not self._first_step:
             return
         self._first_step = False
@@ -170,11 +175,9 @@ class Progress(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        before, seen = self.state.best, self._seen(trial)
-        reached = before.score if before else None
+        reached, seen = self.state.best_score, self._seen(trial)
         seen.history = seen.history.with_round(round_of(result))
-        score = seen.history.score
-        if seen.history.best and score is not None and (reached is None or score > reached):
+        if self.state.best_score > reached:
             self._event(f"new {self.state.best_line()}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -204,7 +207,7 @@ class Progress(Callback):
 
     def _seen(self, trial: Any) -> TrialProgress:
         known = self.state.trials
-        return known.setdefault(trial.trial_id, TrialProgress(len(known), from_axes(trial.config, self._learners[0])))
+        return known.setdefault(trial.trial_id, TrialProgress(len(known), trial.config["params"]))
 
     def _event(self, text: str) -> None:
         line = f"{minutes(time.monotonic() - self._start):>7}  {text}"

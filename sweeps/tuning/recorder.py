@@ -21,7 +21,6 @@ from sweeps.results.leaderboard import write_all
 from sweeps.results.records import Final, TrialRecord, by_score, clusters_of, how_ended, winner
 from sweeps.results.run_folder import BEST
 from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
-from sweeps.results.trial_params import from_axes
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import STOP_FOLDER
@@ -62,12 +61,8 @@ class Recorder(Callback):
         set-up fails."""
         if trial.trial_id in self.records:
             return
-        self.records[trial.trial_id] = TrialRecord(
-            trial_id=trial.trial_id,
-            number=len(self.records),
-            params=from_axes(trial.config, self._sweep.learners[0]),
-            status="running",
-        )
+        number, params = len(self.records), trial.config["params"]
+        self.records[trial.trial_id] = TrialRecord(trial.trial_id, number, params, "running")
 
     def on_trial_recover(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
 from ray import tune
@@ -27,12 +27,11 @@ from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
-from sweeps.tuning.finalists import confirm, measure_bases, measured, trainable
+from sweeps.tuning.finalists import TrialPlaces, confirm, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.stopping import SweepStopper, scheduler_of
-from trainables.core import Task, TaskWithSearchSplit
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
@@ -44,7 +43,7 @@ SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run is given: the sweep, its folder, the cluster, and where to report."""
+    """The inputs of a run: the sweep, its folder, the cluster, and the tracker."""
 
     sweep: Sweep
     folder: Path  # runs/<sweep>
@@ -58,13 +57,11 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the search and the finalists share."""
+    """The objects that the search and the finalists share."""
 
     placement: Placement
     threads: int  # of each process that trains
-    hosts: Hosts
-    workers: WorkerGroupShape | None  # processes that train each trial, if not its own process or a host does
-    trials_at_once: int | None
+    places: TrialPlaces
     untouched: dict[str, Any]  # learner -> Ray's reference to the metrics of its base before training
     baselines: dict[str, float]  # the recorder shares it
     recorder: Recorder
@@ -127,15 +124,18 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     costs = context.cost_limit
     stopper = SweepStopper(context.folder, sweep.rounds, sweep.time_budget_s)
     progress = Progress(
-        sweep.num_samples, sweep.rounds, task.chance, sys.stdout, lambda: recorder.records.values(), sweep.learners
+        total=sweep.num_samples,
+        rounds=sweep.rounds,
+        chance=task.chance,
+        stream=sys.stdout,
+        earlier=lambda: recorder.records.values(),
+        several_learners=len(sweep.pairs) > 1,
     )
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
         threads=threads,
-        hosts=hosts,
-        workers=workers,
-        trials_at_once=trials_at_once(sweep, placement, capacity),
+        places=TrialPlaces(hosts, workers, trials_at_once(sweep, placement, capacity)),
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
@@ -229,7 +229,7 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
     if context.resume and not restored:  # the driver was killed before Tune's first snapshot
         prepared.searcher.settle()
     analysis = tune.run(
-        trainable(Trial, sweep, prepared.hosts, prepared.workers),
+        trainable(Trial, sweep, prepared.places),
         name="tune",
         storage_path=str(folder.resolve()),
         metric="score",
@@ -238,7 +238,7 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
         stop=prepared.stopper,
         search_alg=prepared.searcher,
         scheduler=scheduler_of(sweep),
-        max_concurrent_trials=prepared.trials_at_once,
+        max_concurrent_trials=prepared.places.at_once,
         reuse_actors=True,
         max_failures=MAX_FAILURES,
         raise_on_failed_trial=False,
@@ -302,11 +302,11 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if not chosen:
         return True
     print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
-    confirmed = confirm(sweep, chosen, prepared.hosts, prepared.workers, prepared.trials_at_once, context.folder)
+    confirmed = confirm(sweep, chosen, prepared.places, context.folder)
     if confirmed is None:
         return False
     task = sweep.pairs[0].task
-    on_test = replace(sweep.pairs[0], task=cast(Task, TaskWithSearchSplit(task, task.test())))
+    on_test = replace(sweep.pairs[0], task=task.with_search(task.test()))
     recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
     for final in recorder.finals:
         if final.trial_id is not None:

@@ -1,4 +1,4 @@
-"""Who is stopped, and when: a trial (ASHA, last round, `espalier stop`) or the sweep (time, repeated failures)."""
+"""Stop a trial (ASHA, last round, `espalier stop`) or the sweep (time, repeated failures)."""
 
 from __future__ import annotations
 

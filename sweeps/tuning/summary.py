@@ -16,7 +16,6 @@ from sweeps.results.gain import gain
 from sweeps.results.leaderboard import print_table
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, END_FILE, Run
-from sweeps.results.trial_params import to_axes
 from sweeps.spec.open_run import job_of
 from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import Sweep
@@ -87,7 +86,7 @@ def keep_config(folder: Path, sweep: Sweep, best: TrialRecord, command: str) -> 
     target = folder / BEST
     target.mkdir(exist_ok=True)
     job = job_of(Run.read(folder), best.trial_id)
-    params = to_axes(best.params, sweep.learners)
+    params = best.params.flat(sweep.learners)
     facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": params}
     facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
     replace_file(target / "config.yaml", yaml.safe_dump(facts, sort_keys=False).encode())

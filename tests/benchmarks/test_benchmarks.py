@@ -1,4 +1,4 @@
-"""What benchmarks count."""
+"""Parts of benchmarks: the counters of operations and arithmetic, and the learner that does nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from benchmarks.costs import cost
+from benchmarks.scaling import TASK, NoOpConfig
+from trainables.core import Learner
 
 
 def test_costs_by_hand():
@@ -20,3 +22,8 @@ def test_costs_by_hand():
     query = torch.randn(1, 2, 5, 4, requires_grad=True)  # two heads of 5 x 5 scores, of 4 numbers each
     attend = torch.nn.functional.scaled_dot_product_attention
     assert cost(lambda: attend(query, query, query)).flops == 2 * (2 * 2 * 5 * 5 * 4)
+
+
+def test_the_learner_that_does_nothing_can_be_swept():
+    assert isinstance(NoOpConfig().build(None, TASK, 0), Learner)
+    assert NoOpConfig().rounds_per_pass(TASK) == 1

@@ -171,7 +171,7 @@ def test_tags_that_several_processes_set_at_once_are_all_kept(monkeypatch, tmp_p
 
 
 def test_tags_of_a_pod_that_is_made_during_a_listing_are_kept(account, monkeypatch):
-    """By another process, after the pods were listed and before the tags of those that are gone are dropped."""
+    """Another process sets tags after the pods were listed and before the tags of lost pods are dropped."""
     ours, others = provider(account), provider(account)
     listed = ours._api.pods
 

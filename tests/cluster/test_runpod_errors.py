@@ -1,4 +1,4 @@
-"""What the RunPod provider refuses and how it says so, before and after it has asked."""
+"""Errors of the RunPod provider, before and after it calls the API."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def up(tmp_path_factory):
 
 
 def start_redis(folder: Path) -> subprocess.Popen[bytes] | None:
-    """On this machine, where Debian's redis-server is installed, reachable for the pods."""
+    """Run Debian's redis-server on this machine, reachable for the pods."""
     if shutil.which("redis-server") is None:
         return None
     settings = ["--bind", f"{PUBLIC}.1", "--port", str(REDIS), "--protected-mode", "no", "--save", ""]
@@ -228,7 +228,7 @@ def test_what_the_head_refuses_is_told_here(up):
 
 
 def test_rays_own_commands_work(up):
-    """On the head, a script uses the cluster and its MLflow without being told; unpacked, it needs no common disk."""
+    """On the head, a script finds the cluster and its MLflow without flags; unpacked, it needs no common disk."""
     assert "1 head" in up.call("ray", "exec", up.file, "ray status")
     attach = ["script", "-qec", f"{BIN / 'ray'} attach {up.file}", "/dev/null"]  # it wants a terminal
     typed = "echo mark-$((6 * 7)) $(which espalier); exit\n"

@@ -21,7 +21,7 @@ def base() -> Base:
 
 
 def ask(folder: Path, barrier: Any, answers: Any, seconds: float) -> None:
-    """In a process of its own; every sequence takes the model `seconds` longer."""
+    """Run in a process of its own; the model takes `seconds` longer for every sequence."""
     base = miniatures.base("qwen2")
     seen = count_forwards(base, seconds)
     barrier.wait(120)

@@ -35,20 +35,6 @@ def test_decoding_in_blocks_is_held_against_a_copy_for_every_row():
     assert float(by_row) / float(by_block) == pytest.approx(float(ratio), rel=0.05)
 
 
-def test_one_process_without_ray_seats_against_plain_trials():
-    said = run("packing.py", "--no-ray", "--seats", "2", "--plain", "--profile")
-    table = [line.split("|")[1:-1] for line in said.splitlines()]
-    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in table if len(cells) == 6}
-    assert {"sequential", "2 seats"} < rows.keys()
-    for seconds, ratio, operations, products, _ in (rows["sequential"], rows["2 seats"]):
-        assert 0 < float(products) < float(seconds)
-        assert float(ratio.removesuffix(" x")) > 0
-        assert float(operations) > 100
-    _, training, asking = said.split("\n2 seats, ")
-    for work in (training, asking):
-        assert "aten::mm" in work, "no product among what takes most of the time"
-
-
 @pytest.mark.parametrize(
     ("command", "code", "told"),
     [

@@ -39,7 +39,7 @@ def hosts(ray_session):
 
 
 def test_a_seat_is_a_learner_like_any_other(hosts, tmp_path):
-    """The same numbers as in a host of one's own, but for the last bits; checkpoints and adapters travel as bytes."""
+    """Its numbers equal those of a local host, but for the last bits; checkpoints and adapters travel as bytes."""
     alone, seat = open_learner(PAIR, 0), HostClient(hosts, PAIR, 0, "a")
     for _ in range(2):
         assert seat.round().loss == pytest.approx(alone.round().loss, rel=1e-4)

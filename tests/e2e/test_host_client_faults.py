@@ -54,7 +54,7 @@ def test_a_reply_that_cannot_be_made_is_one_trial_s_fault(ray_session):
 
 
 class BreaksOnce(HostProcess):
-    """Its thread meets what nobody thought of, as soon as there is the file `broken`, and says so, unless it cannot."""
+    """Its thread raises an unexpected error as soon as the file `broken` exists, and reports it, unless it cannot."""
 
     def __init__(self, broken: Path) -> None:
         self._broken = broken

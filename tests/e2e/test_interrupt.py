@@ -10,7 +10,7 @@ from tests.support.driving import SCRIPT, environment
 
 
 def test_while_python_still_imports_it_is_one_word(tmp_path):
-    """Which takes seconds, in which people notice what they forgot."""
+    """Starting takes seconds, in which people press Ctrl-C because they forgot a flag."""
     arena = SCRIPT.parents[2] / "sweeps/arena.py"
     pressed = f"""
 import os, runpy, signal, sys

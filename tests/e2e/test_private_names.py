@@ -1,4 +1,4 @@
-"""What Espalier relies on that no library promises: private names, formats of files, variables of the environment.
+"""Private names, file formats and environment variables on which Espalier relies and which no library promises.
 
 Here they are listed, all of them, and looked for in what is installed, so that an upgrade fails here and not in
 somebody's sweep. pyproject.toml caps the versions of these libraries. What private code does is seen where it runs:
@@ -106,7 +106,7 @@ class Counts(tune.Trainable):
 
 
 def test_a_sweep_of_tune_leaves_what_a_snapshot_is_made_of(ray_session, tmp_path):
-    """And its trials hold what the recorder tidies up, with their paths."""
+    """Its trials hold the checkpoints that the recorder removes, with their paths."""
     snapshot = Snapshot(tmp_path / "snapshot.zip")
     search = ConcurrencyLimiter(Same(metric="score", mode="max"), 1)
     (trial,) = tune.run(

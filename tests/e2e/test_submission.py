@@ -1,4 +1,4 @@
-"""`espalier export --submission` for tasks whose outputs nobody has given; for a test split see `test_scripts.py`."""
+"""`espalier export --submission` for tasks without known outputs; for a test split see `test_scripts.py`."""
 
 from __future__ import annotations
 

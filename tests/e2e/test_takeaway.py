@@ -1,4 +1,4 @@
-"""What can be done with a sweep that is over: read it back, train a trial again, take it away. Real commands."""
+"""Commands on a finished sweep: read it back, reproduce a trial, export it. Real commands."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_arena_in_miniature(arena_sweep):
 
 
 def test_the_status_of_a_sweep_that_is_over_is_what_it_ended_with(arena_sweep, capsys):
-    """Scores of the test split above all: those of the search are luck in part."""
+    """The scores of the test split come first, because those of the search are luck in part."""
     folder, out = arena_sweep
     ended = out[out.index("\nfinalists, trained again") : out.index("train the winner again")]
     assert "gain " in ended
@@ -127,7 +127,7 @@ def test_a_merged_model_says_what_the_trial_said(arena):
 
 @pytest.mark.parametrize("learner", ["lora", "soft_prompt", "hybrid", "merged"])
 def test_the_cards_code_says_what_the_finalist_said(arena, tmp_path, monkeypatch, capsys, learner):
-    """As somebody would who has transformers and PEFT alone: pasted, from the folder above."""
+    """The code of the model card, pasted into a process that has only transformers and PEFT, from the folder above."""
     run = Run.read(arena / "runs/arena")
     kind = "lora" if learner == "merged" else learner
     final = next(one for one in run.finals if one.trial_id and run.trial(one.trial_id).learner == kind)

@@ -67,7 +67,7 @@ def test_processes_that_are_lost_cost_the_round_they_were_in(crew, alone, tmp_pa
 
 
 def test_a_process_that_only_says_that_it_lost_another_costs_a_round(crew, alone, tmp_path):
-    """Which one is not told where Ray Train hears of the survivor first."""
+    """The error does not name the dead process if Ray Train hears of the survivor first."""
     team = WorkerGroup(SHAPE, pair("peer", marks=tmp_path), SEED)
     assert_same(team, alone[:2])
     assert (tmp_path / "peer").exists()

@@ -44,5 +44,5 @@ def write(folder: Path, tasks: dict[str, Any]) -> str:
 
 
 def write_all_splits(folder: Path, content: dict[str, Any], search: int = 1) -> str:
-    """The same task under ids of every split (`search` of them in the search split)."""
+    """Return one task under ids of every split (`search` of them in the search split)."""
     return write(folder, {key: content for split in SPLITS for key in ids(split, search if split == "search" else 1)})

@@ -1,4 +1,4 @@
-"""What every sweep script in miniature must leave behind."""
+"""Checks of the files that every sweep script in miniature must leave behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def check_miniature(name, folder, out):
-    """What every sweep leaves behind; the arena's is run in `test_takeaway.py`."""
+    """Check the files that a sweep leaves behind; the arena's is run in `test_takeaway.py`."""
     trials = study(folder, name).trials
     samples = int(MINIATURES[name][1])
     assert len(trials) == samples

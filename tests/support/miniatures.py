@@ -71,7 +71,7 @@ def linear_modules(ours: Base) -> tuple[str, ...]:
 
 
 def four_bit_base(family: str = "qwen2") -> Base:
-    """The same in 4 bits, which come from quantizing a saved one; not the one that `load` holds for others."""
+    """Return the base in 4 bits, quantized from a saved one; `load` does not cache it."""
     with tempfile.TemporaryDirectory() as folder:
         model(family).save_pretrained(folder)
         tokenizer().save_pretrained(folder)

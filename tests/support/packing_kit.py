@@ -1,4 +1,4 @@
-"""What the tests of packed seats share: configurations of every kind, and a trial's trajectory by itself."""
+"""Shared by the tests of packed seats: configurations of every kind, and the trajectory of a trial by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of StrategyQA's learners share: a small task, planted files, and a base that answers as planned."""
+"""Shared by the tests of StrategyQA's learners: a small task, planted files, and a base that answers as planned."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def text_of(base: Base, row: Any) -> str:
 
 
 def draft_of(text: str) -> str:
-    """What stands between a prompt and its conclusion."""
+    """Return the text between a prompt and its conclusion."""
     return re.split(r"\bassistant\b|Answer:", text)[-1].rpartition("So the answer is")[0].strip()
 
 
@@ -66,5 +66,5 @@ def counting_passes(base: Base):
 
 
 def by_question(examples: Sequence[Example]) -> Callable[[str], Example]:
-    """Which of these examples a text asks about."""
+    """Return the example that a text asks about."""
     return lambda text: next(e for e in examples if e.prompt in text)

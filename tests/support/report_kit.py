@@ -64,9 +64,9 @@ def several(n=24):
     ]
 
 
-def pair(learner="lora", base="builtin:tiny", task="arena"):
-    kind = {"arena": "trainables.tasks.arena.task.ArenaTask", "arc": "trainables.tasks.arc.task.ArcTask"}[task]
-    return {"learner": {"name": learner}, "task": {"name": task, "class": kind}, "base": base}
+def pair(learner="lora", base="builtin:tiny"):
+    task = {"name": "arena", "class": "trainables.tasks.arena.task.ArenaTask"}
+    return {"learner": {"name": learner}, "task": task, "base": base}
 
 
 def folder(path, records, end=True, space=SPACE, pairs=(), guards=(), finals=(), asked=()):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ray.tune.search import Searcher
 
+from sweeps.results.trial_params import TrialParams
+
 
 class Same(Searcher):
     def suggest(self, trial_id):
-        return {"quality": 0.5}
+        return {"params": TrialParams("toy", {"quality": 0.5})}
 
     def on_trial_complete(self, trial_id, result=None, error=False):
         pass

@@ -1,4 +1,4 @@
-"""A language learner that does as it is told: the same rows at every step, and one evaluation."""
+"""A language learner with a script: equal rows at every step, and one evaluation."""
 
 from __future__ import annotations
 

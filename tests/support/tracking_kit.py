@@ -1,4 +1,4 @@
-"""What the tests of tracking share: trials that are not run, a tracking over a store, and what the store then holds."""
+"""Shared by the tests of tracking: trials that do not run, a tracker with a store, and readers of that store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.mlflow_callback import MLflowTracking, TrackedSweep
 
 ROUNDS = 3
@@ -14,12 +15,18 @@ ROUNDS = 3
 
 @dataclass
 class FakeTrial:
-    """What callbacks read of a Tune trial."""
+    """The attributes of a Tune trial that callbacks read."""
 
     trial_id: str
-    config: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 0.1})
+    fields: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 0.1})
     status: str = "RUNNING"
     last_result: dict[str, Any] = field(default_factory=dict)
+    learner: str = ""
+    pickled_error_file: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"params": TrialParams(self.learner, self.fields)}
 
 
 def shared_database(tmp_path_factory) -> str:

@@ -107,7 +107,7 @@ def test_a_reader_finds_the_folder_at_every_moment(tmp_path: Path) -> None:
 
 
 def test_a_copy_is_of_one_moment(tmp_path: Path, disk: str) -> None:
-    """Of a folder that another thread replaces all the time."""
+    """The folder is replaced by another thread all the time."""
     target, over = write(tmp_path / "best", "0"), threading.Event()
 
     def replace_it() -> None:

@@ -78,7 +78,7 @@ def batches(vocabulary: PreTrainedTokenizerBase, seed: int, steps: int) -> Itera
 
 
 def _after_others(rows: list[tuple[list[int], int]], rng: random.Random) -> list[tuple[list[int], int]]:
-    """In a share of the batches, put the last tokens of another row before each row."""
+    """Put the last tokens of another row before each row, in a share of the batches."""
     if rng.random() >= BEFORE:
         return rows
     count = rng.randint(1, min(LONGEST_BEFORE, *(len(ids) for ids, _ in rows)))

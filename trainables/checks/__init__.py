@@ -1,1 +1,1 @@
-"""What would make scores worthless: guards on data, near-duplicates, warnings on a trial's metrics."""
+"""Checks for worthless scores: guards on data, near-duplicates, warnings on a trial's metrics."""

@@ -1,7 +1,7 @@
-"""Guards: find in a sweep's data, before it starts, what would make its scores worthless.
+"""Guards: find faults in the data of a sweep that would make its scores worthless, before it starts.
 
 A finding that stops a sweep can be allowed by name (`--allow overlap`). It is then written into the leaderboard, like
-findings that do not stop it. Each guard has a planted fault in the tests, and passes on the tasks of the house.
+findings that do not stop it. Each guard has a planted fault in the tests, and passes on the tasks of Espalier.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOO_MANY = 0.01  # of a split's examples that are in another split, or say their
 FEW_ANSWERS, LOPSIDED = 20, 0.75  # a task with so few answers is a choice between them
 SHIFTED, BY_CHANCE = 0.15, 0.01  # so much that it matters, and so rarely where two splits are drawn alike
 SMALL = 0.25  # a split that shows only larger differences is too small to rank by
-# What stands between a name for the answer and the answer itself: `"label": "Yes"`, `the answer should be: Yes`.
+# The text between a name for the answer and the answer itself: `"label": "Yes"`, `the answer should be: Yes`.
 TELLS = (
     r"\b(?:answer|label|target|solution)s?\b[\"'*_]*\s*"
     r"(?:(?:is|was|are|(?:should|must|would|will)\s+be)\b\s*[:=]?|:|=+>?|->|\()\s*[\"'*_(\[]*\s*"

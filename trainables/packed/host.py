@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
 
-from trainables.core import Evaluation, LanguageLearner, RoundResult, Row, Split
+from trainables.core import Complete, Evaluation, LanguageLearner, Read, RoundResult, Row, Split
 from trainables.models.loading import Base
 from trainables.models.peft_adapters import initial_adapter
 from trainables.packed.adapter_stack import AdapterStack
 from trainables.packed.executor import BatchExecutor
-from trainables.packed.hosted_trial import HostedTrial, Requests, host_requests
+from trainables.packed.hosted_trial import HostedTrial, Requests, to_request
 from trainables.packed.requests import DecodeRequest, LogprobRequest, Request, StepRequest, TrainRequest
 from trainables.packed.specs import HostFull, Shape, write_files
 from trainables.packed.stacked_adamw import StackedAdamW
@@ -118,7 +119,7 @@ class Host:
         seat, meter = self.trials[trial_id], self.executor.meter
         generator = seat.round() if what == "round" else seat.evaluate(split)
         meter.begin()
-        self._jobs[trial_id] = job = _Job(generator, what)
+        self._jobs[trial_id] = job = _Job(generator, seat.to_request)
         job.seconds += meter.lap()
 
     def drop(self, trial_id: str) -> None:
@@ -153,7 +154,7 @@ class Host:
 
     def evaluate_untouched(self, learner: LanguageLearner, split: Split = "search") -> Evaluation:
         """Evaluate the base without an adapter, with the learner's prompts and scorer. Needs no seat."""
-        job = _Job(host_requests(learner.evaluate(split), self.stack, self.shape.seats, 0), "evaluate")
+        job = _Job(learner.evaluate(split), partial(to_request, stack=self.stack, slot=self.shape.seats))
         while job.request is not None:
             self._answer({"untouched": job})
         if isinstance(job.result, Exception):
@@ -246,20 +247,22 @@ class Host:
 class _Job:
     """A round or an evaluation in progress: a generator, its current request, and the seconds charged to it.
 
-    Once it has ended, `request` is None and `result` is what the generator returned or raised.
+    `translate` turns a query that the generator yields into a request. Once the generator has ended, `request` is None
+    and `result` is its return value or its exception.
     """
 
-    def __init__(self, generator: Requests, what: Work) -> None:
-        self._generator = generator
+    def __init__(self, generator: Requests, translate: Callable[[Complete | Read], Request]) -> None:
+        self._generator, self._translate = generator, translate
         self.request: Request | None = None
         self.result: Any = None
-        self.what, self.seconds = what, 0.0
+        self.seconds = 0.0
         self.send(None)
 
     def send(self, answer: Any) -> None:
         try:
             failed = isinstance(answer, Exception)
-            self.request = self._generator.throw(answer) if failed else self._generator.send(answer)
+            wanted = self._generator.throw(answer) if failed else self._generator.send(answer)
+            self.request = self._translate(wanted) if isinstance(wanted, Complete | Read) else wanted
         except StopIteration as end:
             self.request, self.result = None, end.value
         except Exception as error:  # raised by this trial's learner or data: it ends this trial alone

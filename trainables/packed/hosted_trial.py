@@ -1,4 +1,4 @@
-"""A trial in a host: its round and its evaluation as generators of requests, and its checkpoint."""
+"""A trial in a host: its round and its evaluation as generators of requests and queries, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from trainables.checks.trial_warnings import modules_without_gradient
-from trainables.core import Complete, Completion, LanguageLearner, Queries, Read, Row, Split
+from trainables.core import Complete, Completion, LanguageLearner, Read, Row, Split
 from trainables.models.peft_adapters import InitialAdapter
 from trainables.packed.adapter_stack import AdapterStack
 from trainables.packed.decoding import decode_prompts
@@ -19,27 +19,22 @@ from trainables.training.dialogue import check_query
 from trainables.training.round_metrics import RoundMetrics, shares
 from trainables.training.sequence_packing import check_packed_rows
 
-Requests = Generator[Request, Any, Any]
+Requests = Generator[Request | Complete | Read, Any, Any]  # the host translates a learner's queries by `to_request`
 
 
-def to_request(query: Complete | Read, slot: int, virtual: int) -> DecodeRequest | LogprobRequest:
-    """Translate a learner's query into a request for a slot with `virtual` virtual tokens."""
+def to_request(
+    query: Complete | Read, stack: AdapterStack, slot: int, virtual: int = 0
+) -> DecodeRequest | LogprobRequest:
+    """Translate a learner's query into a request for a slot with `virtual` virtual tokens, or for the empty slot.
+
+    Raise ValueError if the base cannot answer it.
+    """
+    if query.untouched:
+        slot, virtual = stack.seats, 0
+    check_query(query, virtual, stack.base)
     if isinstance(query, Read):
         return LogprobRequest(slot, query.rows, virtual)
     return DecodeRequest(decode_prompts(slot, query.prompts, virtual, query.max_new_tokens))
-
-
-def host_requests(queries: Queries, stack: AdapterStack, slot: int, virtual: int) -> Requests:
-    """Translate a learner's queries into requests, and return what the learner returns."""
-    reply = None
-    while True:
-        try:
-            query = queries.send(reply)
-        except StopIteration as end:
-            return end.value
-        own = (stack.seats, 0) if query.untouched else (slot, virtual)
-        check_query(query, own[1], stack.base)
-        reply = yield to_request(query, *own)
 
 
 class HostedTrial:
@@ -64,7 +59,7 @@ class HostedTrial:
 
     def round(self) -> Requests:
         """Take `steps_per_round` optimizer steps, or fewer if a loss or norm is not finite; return a `RoundResult`."""
-        yield from self._requests_of(self.learner.prepare())
+        yield from self.learner.prepare()
         collected, first = RoundMetrics(), self.step == 0
         watched: dict[str, list[float]] = {"correct_before_update": [], "correct_after_update": []}
         for _ in range(self.learner.steps_per_round):
@@ -78,10 +73,10 @@ class HostedTrial:
         return result.with_metrics(metrics)
 
     def evaluate(self, split: Split) -> Requests:
-        return (yield from self._requests_of(self.learner.evaluate(split)))
+        return (yield from self.learner.evaluate(split))
 
-    def _requests_of(self, queries: Queries) -> Requests:
-        return (yield from host_requests(queries, self._stack, self.slot, self._virtual))
+    def to_request(self, query: Complete | Read) -> Request:
+        return to_request(query, self._stack, self.slot, self._virtual)
 
     @property
     def _virtual(self) -> int:
@@ -117,7 +112,7 @@ class HostedTrial:
         starts = [row.labels.index(True) for row in rows]
         prompts = [list(row.tokens[:start]) for row, start in zip(rows, starts, strict=True)]
         longest = max(len(row.tokens) - start for row, start in zip(rows, starts, strict=True))
-        completions: list[Completion] = yield to_request(Complete(prompts, longest), self.slot, self._virtual)
+        completions: list[Completion] = yield DecodeRequest(decode_prompts(self.slot, prompts, self._virtual, longest))
         targets = [list(row.tokens[start:-1]) for row, start in zip(rows, starts, strict=True)]
         return sum(c.tokens == target for c, target in zip(completions, targets, strict=True)) / len(rows)
 

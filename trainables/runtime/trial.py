@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ray import tune
 
-from trainables.core import START, Evaluation, Learner, Pair, RoundResult, Split, Task, TaskWithSearchSplit
+from trainables.core import Evaluation, Learner, Pair, RoundResult, Split
 from trainables.packed.specs import Shape, WorkerGroupShape
 from trainables.runtime.open_learner import open_in_process
 
@@ -82,7 +82,7 @@ def _untouched_by(team: WorkerGroupShape, pair: Pair, seed: int, split: Split) -
 
 
 def tune_result(trained: RoundResult | None, evaluation: Evaluation | None) -> dict[str, Any]:
-    """The flat dictionary that Ray Tune is told after a round and its evaluation.
+    """Return the flat dictionary that Ray Tune gets after a round and its evaluation.
 
     No evaluation means that the training diverged: the trial ends (`done`) with the worst score.
     """
@@ -99,9 +99,10 @@ class Trial(tune.Trainable):
     sum, and `total_seconds`, the sum over all rounds. In a host these are the trial's share of the host's time
     (`Host.round`), otherwise wall-clock time. None of them includes waiting for other trials, or checkpoints.
 
-    `resolve` turns the suggested parameters into a pair; `seed` is the sweep's, so that trials differ only in what is
-    searched; `hosts` maps bases to their host actors; `team` is for trials on several devices. A loss that is not
-    finite ends the trial at once with the worst score and `diverged` set.
+    `config["params"]` are the trial's parameters, which `resolve` turns into a pair; their `start` is None or, for a
+    clone, the file in the sweep's folder with the state that it continues. `seed` is the sweep's, so that trials differ
+    only in what is searched; `hosts` maps bases to their host actors; `team` is for trials on several devices. A loss
+    that is not finite ends the trial at once with the worst score and `diverged` set.
     """
 
     _learner: Any = None
@@ -109,7 +110,7 @@ class Trial(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        resolve: Callable[[dict[str, Any]], Pair] | None = None,
+        resolve: Callable[[Any], Pair] | None = None,
         seed: int = 0,
         hosts: Hosts | None = None,
         team: WorkerGroupShape | None = None,
@@ -168,10 +169,11 @@ class Trial(tune.Trainable):
         self._open(config)
 
     def _open(self, config: dict[str, Any]) -> None:
-        self._learner = open_learner(self._resolve(config), self._seed, self.trial_id, self._hosts, team=self._team)
-        if START in config:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
+        params = config["params"]
+        self._learner = open_learner(self._resolve(params), self._seed, self.trial_id, self._hosts, team=self._team)
+        if params.start is not None:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
             assert self._storage is not None, "Tune gives a trial one"
-            self._began = load_start_state(self._learner, Path(self._storage.storage_fs_path) / config[START])
+            self._began = load_start_state(self._learner, Path(self._storage.storage_fs_path) / params.start)
 
 
 def load_start_state(learner: Learner, file: Path) -> int:
@@ -200,5 +202,5 @@ class Finalist(Trial):
         job = config["job"]
         self._rounds = job["rounds"]
         pair = self._resolve(job["params"])
-        pair = replace(pair, task=cast(Task, TaskWithSearchSplit(pair.task, pair.task.test())))
+        pair = replace(pair, task=pair.task.with_search(pair.task.test()))
         self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)

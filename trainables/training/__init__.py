@@ -1,1 +1,1 @@
-"""What every training needs, packed or alone: steps, optimizers, out-of-memory handling, packing of sequences."""
+"""Training in a host or alone: steps, optimizers, out-of-memory handling, packing of sequences."""

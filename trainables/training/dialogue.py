@@ -1,4 +1,4 @@
-"""Answer the queries of a language learner (`core.Queries`): for hosts and for learners with their own model."""
+"""Check and answer the queries of a language learner (`core.Queries`); a host answers those of many learners itself."""
 
 from __future__ import annotations
 

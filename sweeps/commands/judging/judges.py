@@ -94,7 +94,7 @@ class LikelihoodJudge:
 
     @property
     def name(self) -> str:
-        """With the weights' hash where the base is a folder, as a path may hold others tomorrow."""
+        """Return a name that identifies the base: a folder is named by a hash of its weights, which may change."""
         base = self.host.base.name
         where = base.split(":")[0]
         return f"likelihood:{checkpoint_hash(where) if Path(where).is_dir() else base}:{self.margin:g}"

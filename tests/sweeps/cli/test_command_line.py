@@ -1,4 +1,4 @@
-"""What is read of a command line: help that shows what a script does by itself, and one line where it is wrong."""
+"""Parsing of command lines: help shows a script's defaults, and a wrong flag ends in one line."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_the_same_failure_three_times_ends_the_sweep_until_it_is_mended(tmp_path
 
 
 class Failed:
-    """What the callback reads of a Tune trial."""
+    """The attributes of a Tune trial that the callback reads."""
 
     def __init__(self, folder, trial_id, error):
         self.trial_id, self.pickled_error_file = trial_id, folder / f"{trial_id}.pkl"

@@ -17,7 +17,7 @@ from sweeps.persistence.interrupt import explain_resume, graceful_interrupt
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """As they were."""
+    """Restore the signal handlers after each test."""
     numbers = (signal.SIGINT, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]
     yield

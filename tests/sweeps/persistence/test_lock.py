@@ -1,4 +1,4 @@
-"""Who runs a sweep: looking at the lock neither takes it nor shows anything but its owner. Real processes."""
+"""The lock of a sweep: reading it neither takes it nor shows anything but its owner. Real processes."""
 
 from __future__ import annotations
 

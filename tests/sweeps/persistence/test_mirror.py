@@ -49,7 +49,7 @@ def test_what_changes_is_brought_over_and_nothing_else(folder, tmp_path):
 
 
 def test_a_database_is_copied_as_of_one_moment(folder, tmp_path):
-    """With a transaction open, of which half is in the file."""
+    """A database with an open transaction, half of which is in the file."""
     with sqlite3.connect(folder / DATABASE) as database:
         database.execute("create table trials (number)")
         database.execute("pragma cache_size = 1")
@@ -83,7 +83,7 @@ def test_a_snapshot_never_names_what_is_not_there(folder, tmp_path, monkeypatch)
 
 
 def test_a_snapshot_that_is_replaced_while_it_is_read_comes_next(folder, tmp_path, monkeypatch):
-    """And is not taken for what was read, even if nothing changes after it."""
+    """The new snapshot does not count as copied, even if nothing changes after it."""
     (folder / SNAPSHOT).write_bytes(b"old")
     mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
 

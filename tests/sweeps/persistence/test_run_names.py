@@ -37,7 +37,7 @@ PAIR = Pair(CotConfig(steps_per_round=1), TASK, "builtin:tiny")
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a sweep of one trial and one round leaves."""
+    """Write the folder of a sweep of one trial and one round."""
     folder = tmp_path_factory.mktemp("left")
     learner = open_learner(PAIR, seed=1)
     learner.round()
@@ -67,7 +67,7 @@ def chain(left: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["chain", "relative", "inside", "linked", "phase"])
 def name(request: pytest.FixtureRequest, chain: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a person may type for that sweep."""
+    """The names that a person may type for that sweep."""
     monkeypatch.chdir(chain if request.param == "inside" else chain.parent)
     (chain.parent / "newest").symlink_to(chain)
     typed = {"chain": chain, "relative": "chain", "inside": ".", "linked": "newest", "phase": chain / "chain-one"}

@@ -1,4 +1,4 @@
-"""What `--resume` goes on from: the newest snapshot that was whole, whatever Tune left, without what had ended it."""
+"""`--resume` continues from the newest complete snapshot, whatever Tune left, and drops the error that ended it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def comes_true(what: Callable[[], bool]) -> bool:
 
 
 def test_events_arrive_although_nobody_can_be_told_of_a_failure(tmp_path):
-    """As where standard error is a pipe that nobody reads any more, and MLflow is away for a moment."""
+    """Standard error is a pipe without a reader, and MLflow is away for a moment."""
     arrived = []
 
     def deliver(events):
@@ -69,7 +69,7 @@ def test_a_mirror_follows_on_after_a_file_that_it_cannot_take(sweep_folder, tmp_
 
 
 def test_a_mirror_that_is_behind_at_the_end_says_so(sweep_folder, tmp_path, capsys):
-    """Also where it has warned before: nobody tries again now."""
+    """It warns also if it has warned before, because there is no further retry."""
     there = tmp_path / "there"
     follower = Mirror(f"file://{there}", sweep_folder)
     with follower.following():

@@ -162,7 +162,7 @@ def test_arc_grids_become_cells_of_their_colours(tmp_path):
     assert second.caption == "attempt 2: no answer"
     asked = [Example(prompt, "112\n333", "same_size", "task")]
     path = folder(
-        tmp_path / "arc", [trial(0, 0.5)], pairs=[pair(base="none", task="arc")], asked=asked,
+        tmp_path / "own", [trial(0, 0.5)], pairs=[pair(base="none")], asked=asked,
         finals=[Final("trial 0", 0.5, np.zeros((1, 1)), "t0", 4, ((given,),))],
     )  # fmt: skip
     wrong = section(page(path), "wrong")

@@ -1,4 +1,4 @@
-"""What a sweep costs, and that no trial starts which would pass --max-cost."""
+"""The cost of a sweep; no trial starts that would exceed --max-cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sweep of a cluster is joined, and what is said of the others."""
+"""The choice of the cluster's sweep that is joined, and the message about the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sweeps have trials of several processes, and which cannot."""
+"""Sweeps whose trials have several processes, and sweeps that cannot have them."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_difference_that_seeds_explain_is_no_difference():
 
 
 def test_corrected_p_values_by_hand():
-    """Of five: 10 pairs for the smallest, 6 for the next, then 3, then 1; and none below one that is surer."""
+    """Five finalists: 10 pairs for the smallest, 6 for the next, then 3, then 1; and none below one that is surer."""
     raw = [0.03, 0.001, 0.0009, 0.2]
     wanted = [1 - (1 - 0.03) ** 3, 1 - (1 - 0.001) ** 6, 1 - (1 - 0.0009) ** 10, 0.2]
     wanted[1] = max(wanted[1:3])

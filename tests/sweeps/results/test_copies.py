@@ -12,6 +12,7 @@ from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.search_comparison import against_trivial
 from sweeps.results.statistics import smallest_difference, wilson
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.open_run import Job
 from sweeps.tuning.recorder import Recorder
 from tests.support.knobs import ONE, Knob
@@ -32,9 +33,9 @@ class Repeated(Letters):
 
 
 def recorded(path, task):
-    """What the recorder makes of a trial that answers half of twenty letters, copies alike."""
+    """The record of a trial that answers half of twenty letters, copies alike."""
     recorder = Recorder(folder(path, [], end=False), replace(ONE, pairs=(Pair(Knob(), task),)), {"constant": 0.3})
-    trial = SimpleNamespace(trial_id="t0", config={"rate": 0.1})
+    trial = SimpleNamespace(trial_id="t0", config={"params": TrialParams("knob", {"rate": 0.1})})
     recorder.on_trial_start(0, [], trial)
     items = [float(one.answer in "abcdefghij") for one in task.search()]
     result = {"training_iteration": 1, "score": 0.5, "loss": 1.0, "seconds": 1.0, "items": items}
@@ -66,7 +67,7 @@ def test_copies_are_known_where_a_sweep_is_read_back(tmp_path):
 
 def test_scores_of_other_things_than_the_examples_have_no_copies(tmp_path):
     recorder = Recorder(folder(tmp_path / "run", []), replace(ONE, pairs=(Pair(Knob(), Repeated(20)),)), {})
-    trial = SimpleNamespace(trial_id="t0", config={"rate": 0.1})
+    trial = SimpleNamespace(trial_id="t0", config={"params": TrialParams("knob", {"rate": 0.1})})
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, {"training_iteration": 1, "score": 1.0, "loss": 1.0, "items": [1.0] * 7})
     record: TrialRecord = recorder.records["t0"]

@@ -1,4 +1,4 @@
-"""Who becomes a finalist, what is said of finalists, and that they are trained and asked as promised."""
+"""The choice of finalists, their verdict, and their training and evaluation on the test split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeps.results.records import UNTOUCHED, Final, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import items
-from trainables.core import Pair, TaskWithSearchSplit
+from trainables.core import Pair
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.runtime.trial import Finalist, open_learner, untouched_scores
@@ -91,7 +91,7 @@ def test_nothing_learned_is_said():
 
 
 def right(count, seeds=3, n=60):
-    """The same answers with every seed."""
+    """Answers that are equal for every seed."""
     return np.array([[1.0] * count + [0.0] * (n - count)] * seeds)
 
 
@@ -146,19 +146,19 @@ def test_items_that_belong_together_are_counted_once():
 def test_trivial_strategies_are_measured_on_the_split_that_was_asked():
     task = ArenaTask(train_size=40, search_size=20, test_size=30)
     test = baselines(task.train(), task.test())
-    assert TaskWithSearchSplit(task, task.test()).baselines() == test
+    assert task.with_search(task.test()).baselines() == test
     assert test != task.baselines()
 
 
 def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_split():
     task = ArenaTask(train_size=20, search_size=10, test_size=15)
     pair = Pair(LoraConfig(steps_per_round=2), task, "builtin:tiny")
-    job = {"candidate": 0, "params": {"r": 4}, "rounds": 2, "seed": 5}
+    job = {"candidate": 0, "params": TrialParams("lora", {"r": 4}), "rounds": 2, "seed": 5}
     small = replace(pair, learner=replace(pair.learner, r=4))
 
     class Here(Finalist):
         def setup(self, config):
-            super().setup(config, resolve=lambda params: replace(pair, learner=replace(pair.learner, **params)))
+            super().setup(config, resolve=lambda params: replace(pair, learner=replace(pair.learner, **params.fields)))
 
     result = Here(config={"job": job}).step()
     assert result["done"]
@@ -179,11 +179,13 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
         def setup(self, config):
             super().setup(config, resolve=lambda params: Pair(PercellConfig(steps_per_round=2), task))
 
-    result = Here(config={"job": {"params": {}, "rounds": 2, "seed": 3}}).step()
+    result = Here(config={"job": {"params": TrialParams("percell", {}), "rounds": 2, "seed": 3}}).step()
     by_hand = PercellConfig(steps_per_round=2).build(None, task, 3)
     by_hand._rounds = 2
     assert result["items"] == by_hand.evaluate("test").items
     assert len(result["items"]) == len(task.test())
-    copy = pickle.loads(pickle.dumps(TaskWithSearchSplit(task, task.test())))
-    assert copy.search() == task.test()
-    assert copy.chance == task.chance
+    copy = pickle.loads(pickle.dumps(task.with_search(task.test())))
+    assert copy.search() == copy.split("search") == task.test()
+    assert copy.train() == task.train()
+    assert isinstance(copy, ArcTask)
+    assert task.search() != task.test(), "the task itself is as before"

@@ -1,4 +1,4 @@
-"""Who cannot be told from the best of a search: by hand, and over simulated searches without a best."""
+"""Trials that cannot be distinguished from the best of a search: by hand, and in simulated searches without a best."""
 
 from __future__ import annotations
 

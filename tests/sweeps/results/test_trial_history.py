@@ -1,4 +1,4 @@
-"""Which round of a trial counts: by hand, and that all who say "best" mean the same one."""
+"""The round of a trial that counts, by hand; every file that says "best" means that round."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Driver:
         self.open()
 
     def open(self):
-        """As a driver does, and as the next one does with --resume."""
+        """A driver does this, and the next one with --resume."""
         self.stream = io.StringIO()
         self.recorder = Recorder(self.folder, dataclasses.replace(FULL, objectives=self.objectives), {})
         self.tracking = MLflowTracking(
@@ -59,7 +59,13 @@ class Driver:
         )
         self.progress = Progress(3, 4, 0.0, self.stream, lambda: self.recorder.records.values())
         settings = SearchSettings(
-            FULL.joined_space(), "one", seed=0, rounds=4, sampler="random", objectives=self.objectives
+            FULL.joined_space(),
+            "one",
+            seed=0,
+            rounds=4,
+            sampler="random",
+            objectives=self.objectives,
+            learners=FULL.learners,
         )
         self.search = OptunaSearcher(settings, storage_of(self.folder))
 

@@ -13,7 +13,7 @@ from sweeps.results.leaderboard import write_all
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import TrialParams, from_axes, to_axes
+from sweeps.results.trial_params import TrialParams
 
 CLONE = "clones/trial-0-round-3.pt"
 
@@ -35,8 +35,8 @@ CLONE = "clones/trial-0-round-3.pt"
 def test_axes_have_a_prefix_only_where_there_are_several_learners(
     params: TrialParams, learners: list[str], axes: dict
 ) -> None:
-    assert list(to_axes(params, learners).items()) == list(axes.items())
-    assert from_axes(axes, learners[0]) == params
+    assert list(params.flat(learners).items()) == list(axes.items())
+    assert TrialParams.from_flat(axes, learners[0]) == params
 
 
 def test_a_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a learner refuses in combination costs the search nothing, and the sampler learns to avoid it."""
+"""Combinations that a learner refuses cost the search no trial, and the sampler learns to avoid them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces.space import Space
 from sweeps.arc import SWEEP as ARC
 from sweeps.persistence.study import storage_of, taken
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 
 X = FloatDistribution(0, 1)
-SPACE = Space({"kind": CategoricalDistribution(("a", "b")), "x": X})
+LEARNERS = ["a", "b"]
+SPACE = Space({"learner": CategoricalDistribution(LEARNERS)})
+for name in LEARNERS:
+    SPACE |= Space({"x": X}).when(learner=name)
 
 
-def up_to_half(params: Any) -> None:
-    if params["kind"] == "a" and params["x"] > 0.5:
+def up_to_half(params: TrialParams) -> None:
+    if params.learner == "a" and params.fields["x"] > 0.5:
         raise BadInput("x is above a half")
 
 
-def searched(folder: Path, trials: int, **options: Any) -> tuple[OptunaSearcher, list[dict[str, Any]]]:
+def searched(folder: Path, trials: int, **options: Any) -> tuple[OptunaSearcher, list[TrialParams]]:
     """A search for the largest x, and what it suggested, all of which ran to its end."""
     storage = f"sqlite:///{folder / 'optuna.db'}"
-    search = OptunaSearcher(SearchSettings(SPACE, "s", seed=0, rounds=1, accept=up_to_half, **options), storage)
+    settings = SearchSettings(SPACE, "s", seed=0, rounds=1, learners=LEARNERS, accept=up_to_half, **options)
+    search = OptunaSearcher(settings, storage)
     given = []
     for number in range(trials):
-        given.append(search.suggest(str(number)))
-        search.on_trial_complete(str(number), {"training_iteration": 1, "score": given[-1]["x"]})
+        given.append(search.suggest(str(number))["params"])
+        search.on_trial_complete(str(number), {"training_iteration": 1, "score": given[-1].fields["x"]})
     return search, given
 
 
@@ -42,19 +47,19 @@ def refused(search: OptunaSearcher) -> list[FrozenTrial]:
 
 @pytest.mark.parametrize("options", [{}, {"sampler": "random"}, {"objectives": ("score", "seconds")}], ids=str)
 def test_refused_combinations_take_no_trial(tmp_path: Path, options: dict[str, Any]) -> None:
-    """Nor the share of their choice: the two kinds get as many trials each."""
-    search, given = searched(tmp_path, 12, shared="kind", queue=[{"kind": "a", "x": 0.75}], **options)
+    """Nor the share of their learner: the two get as many trials each."""
+    search, given = searched(tmp_path, 12, shared=True, first=[TrialParams("a", {"x": 0.75})], **options)
     for params in given:
         up_to_half(params)
-    assert [params["kind"] for params in given].count("a") == 6
-    assert refused(search)[0].params == {"kind": "a", "x": 0.75}, "not even if it was to be tried first"
+    assert [params.learner for params in given].count("a") == 6
+    assert refused(search)[0].params == {"learner": "a", "a.x": 0.75}, "not even if it was to be tried first"
     assert {trial.state for trial in refused(search)} == {TrialState.COMPLETE}
     assert len(taken(search.study)) == 12
 
 
 def test_the_sampler_learns_what_is_refused(tmp_path: Path) -> None:
-    """The best of kind a lies beside what is refused; the sampler would ask for more for ever."""
-    search, _ = searched(tmp_path, 30, queue=[{"kind": "a", "x": 0.5}])
+    """The best of learner a lies beside what is refused; the sampler would ask for more for ever."""
+    search, _ = searched(tmp_path, 30, first=[TrialParams("a", {"x": 0.5})])
     assert len(refused(search)) < 30
 
 
@@ -62,4 +67,4 @@ def test_a_sweep_s_learners_are_asked(tmp_path: Path) -> None:
     sweep = replace(ARC, pairs=ARC.pairs[:1], optional=(), space={"percell": ARC.space_of(ARC.pairs[0])})
     sweep = sweep.fix({"recurrent_steps": 2})
     search = OptunaSearcher(SearchSettings.of_sweep(sweep), storage_of(tmp_path))
-    assert {search.suggest(str(number))["supervised_steps"] for number in range(9)} == {1, 2}
+    assert {search.suggest(str(number))["params"].fields["supervised_steps"] for number in range(9)} == {1, 2}

@@ -16,7 +16,7 @@ from search_spaces import efe, lora
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
 from sweeps.persistence.provenance import describe
-from sweeps.results.trial_params import TrialParams, from_axes, to_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput, Sweep, data_fingerprint
 from tests.support.knobs import ONE, RATE, TWO, Dial, Knob
@@ -29,7 +29,7 @@ from trainables.tasks.style.task import StyleTask
 
 
 def test_one_pair_keeps_plain_names() -> None:
-    params = from_axes({"rate": 0.3}, "knob")
+    params = TrialParams.from_flat({"rate": 0.3}, "knob")
     pair = ONE.resolve(params)
     assert ONE.joined_space() == RATE
     assert (pair.learner, params) == (Knob(rate=0.3), TrialParams("knob", {"rate": 0.3}))
@@ -39,10 +39,10 @@ def test_one_pair_keeps_plain_names() -> None:
 def test_several_pairs_are_told_apart_by_an_axis() -> None:
     assert list(TWO.joined_space().axes) == ["learner", "knob.rate", "dial.rate", "dial.depth"]
     axes = {"learner": "dial", "dial.rate": 0.3, "dial.depth": 2}
-    params = from_axes(axes, "knob")
+    params = TrialParams.from_flat(axes, "knob")
     assert (TWO.resolve(params).learner, params.fields) == (Dial(rate=0.3, depth=2), {"rate": 0.3, "depth": 2})
-    assert to_axes(params, TWO.learners) == axes
-    defaults = [to_axes(params, TWO.learners) for params in TWO.defaults()]
+    assert params.flat(TWO.learners) == axes
+    defaults = [params.flat(TWO.learners) for params in TWO.defaults()]
     assert defaults == [
         {"learner": "knob", "knob.rate": 0.1},
         {"learner": "dial", "dial.rate": 0.2, "dial.depth": 1},
@@ -67,7 +67,7 @@ def test_a_default_outside_its_range_is_left_to_the_sampler_with_what_hangs_on_i
 )
 def test_parameters_that_fit_no_pair_are_refused(params: dict[str, Any], text: str) -> None:
     with pytest.raises(BadInput, match=text):
-        TWO.resolve(from_axes(params, "knob"))
+        TWO.resolve(TrialParams.from_flat(params, "knob"))
 
 
 def test_fix_sets_a_field_everywhere_or_for_one_learner() -> None:

@@ -13,7 +13,7 @@ from search_spaces.axis import inside
 from search_spaces.space import Space
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
-from sweeps.results.trial_params import TrialParams, to_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.config_fields import drawn
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.strategyqa import SWEEP as STRATEGYQA
@@ -197,7 +197,7 @@ def test_good_sweeps_pass(sweep: Sweep, grace: int, first: list[dict[str, Any]])
     """They pass, ASHA spares every trial for `grace` rounds, and each learner is tried as it was configured."""
     sweep.validate()
     assert sweep.effective_grace_period() == grace
-    assert [to_axes(params, sweep.learners) for params in sweep.defaults()] == first
+    assert [params.flat(sweep.learners) for params in sweep.defaults()] == first
     axes = sweep.joined_space().axes
     assert all(inside(axes[name], value) for params in first for name, value in params.items())
     assert [sweep.resolve(params) for params in sweep.defaults()] == list(sweep.pairs)
@@ -216,7 +216,7 @@ SHIPPED = [ARC, ARENA, STYLE, *STRATEGYQA.phases.values(), *STRATEGYQA.optional.
 
 @pytest.mark.parametrize("sweep", SHIPPED, ids=lambda one: one.name)
 def test_every_draw_of_a_shipped_script_is_a_configuration(sweep: Sweep) -> None:
-    """What a learner refuses in combination, an axis' conditions must keep apart: `alignment` without features, say."""
+    """Conditions of an axis must exclude combinations that the learner refuses: `alignment` without features, say."""
     for pair in (*sweep.pairs, *sweep.optional):
         one = replace(sweep, pairs=(pair,), optional=())
         configurations = list(drawn(one.joined_space(), 200))

@@ -1,4 +1,4 @@
-"""What `--like` takes from an earlier sweep: its space less where good trials were not, and its best trials."""
+"""`--like` takes an earlier sweep's best trials, and its space without the regions that had no good trials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sweeps.results.records import Final, TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import TrialParams, from_axes, to_axes
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.warm_start import NarrowedAxis, in_words, like
 from tests.support.toys import Digits, Letters
@@ -95,7 +95,7 @@ def test_what_mattered_is_narrowed_and_what_did_not_keeps_its_range(tmp_path):
     assert 1e-4 < rate.low < 3e-3 < rate.high < 1e-1
     assert np.log(rate.high / rate.low) < 0.7 * np.log(1e3)
     assert {name: axis for name, axis in space.axes.items() if axis != SPACE.axes[name]}.keys() == {"learning_rate"}
-    assert [new.joined_space().contains(to_axes(params, new.learners)) for params in first] == [True] * FIRST
+    assert [new.joined_space().contains(params.flat(new.learners)) for params in first] == [True] * FIRST
 
 
 def test_a_choice_that_was_worse_is_dropped(tmp_path):
@@ -163,19 +163,19 @@ def test_the_space_is_fitted_to_the_new_base(tmp_path):
 
 def test_learners_take_turns_and_a_new_one_keeps_its_space(tmp_path):
     both = sweep(LORA, PROMPT)
-    params = [from_axes(axes, "lora") for axes in drawn(both.joined_space(), 40, 3)]
+    params = [TrialParams.from_flat(axes, "lora") for axes in drawn(both.joined_space(), 40, 3)]
     records = [trial(i, one.fields, i / 40, learner=one.learner) for i, one in enumerate(params)]
     run = past(tmp_path / "both", records, both)
     new, first = like(both, run)
     assert [params.learner for params in first] == ["lora", "soft_prompt"] * (FIRST // 2)
-    assert all(new.joined_space().contains(to_axes(params, new.learners)) for params in first)
+    assert all(new.joined_space().contains(params.flat(new.learners)) for params in first)
     _, first = like(sweep(PROMPT), run)
     best = next(one.params for one in reversed(records) if one.learner == "soft_prompt")
     assert first[0] == best
     mixed, first = like(both, past(tmp_path / "one", trials()))
     assert mixed.space["soft_prompt"] == PROMPTS
     assert [params.learner for params in first] == ["lora"] * (FIRST // 2)
-    assert all(mixed.joined_space().contains(to_axes(params, mixed.learners)) for params in first)
+    assert all(mixed.joined_space().contains(params.flat(mixed.learners)) for params in first)
 
 
 def test_what_flags_have_fixed_stays_fixed(tmp_path):

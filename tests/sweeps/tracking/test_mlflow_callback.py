@@ -1,4 +1,4 @@
-"""What MLflow holds of a sweep: every trial's end, its metrics, tags and parameters, in a real store."""
+"""MLflow's record of a sweep: every trial's end, metrics, tags and parameters, in a real store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
+from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.events import merge, metrics_of
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from tests.support.tracking_kit import (
@@ -102,7 +103,9 @@ def test_what_mlflow_refuses_does_not_hold_back_the_rest(database, tmp_path):
 
 def toy(config):
     for round_ in range(1, ROUNDS + 1):
-        tune.report({"score": config["x"] * round_ / 10, "loss": 1.0, "diverged": False, "seconds": 0.1})
+        tune.report(
+            {"score": config["params"].fields["x"] * round_ / 10, "loss": 1.0, "diverged": False, "seconds": 0.1}
+        )
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -110,7 +113,7 @@ def test_a_real_tune_run(database, tmp_path):
     tracking = track(database, "real", tmp_path)
     analysis = tune.run(
         toy,
-        config={"x": tune.grid_search([3, 2, 1])},
+        config={"params": tune.grid_search([TrialParams("", {"x": x}) for x in (3, 2, 1)])},
         metric="score",
         mode="max",
         scheduler=AsyncHyperBandScheduler(time_attr="training_iteration", max_t=ROUNDS, grace_period=1),
@@ -140,7 +143,6 @@ def test_for_a_sweep_tags_say_what_ran_and_parameters_carry_their_own_names(data
     sweep = SimpleNamespace(
         name="arena-2",
         pairs=(pair,),
-        learners=["lora", "soft_prompt"],
         resolve=lambda params: pair,
         effective_grace_period=lambda: 1,
         **numbers,
@@ -149,7 +151,7 @@ def test_for_a_sweep_tags_say_what_ran_and_parameters_carry_their_own_names(data
     environment = {"MLFLOW_TRACKING_URI": database, "MLFLOW_EXPERIMENT_NAME": "for-sweep"}
     with changed_environment(environment):
         tracking = MLflowTracking.for_sweep(sweep, facts, tmp_path)
-    tracking.on_trial_start(0, [], FakeTrial("a", {"learner": "lora", "lora.r": 8}))
+    tracking.on_trial_start(0, [], FakeTrial("a", {"r": 8}, learner="lora"))
     assert tracking.close()
     parent, runs = runs_of(database, "for-sweep")
     assert parent.info.run_name == "arena-2"

@@ -14,9 +14,8 @@ from sweeps.results.tables import TRIALS, trials_parquet
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.validation import BadInput
-from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings, enqueue
 from tests.support.toy_sweep import SWEEP as TOY
-from trainables.core import START
 from trainables.runtime.trial import ROUND_FILE, STATE_FILE
 
 
@@ -27,13 +26,15 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
     checkpoint.mkdir(parents=True)
     (checkpoint / ROUND_FILE).write_text("1 5")
     (checkpoint / STATE_FILE).write_bytes(b"whole")
-    search = OptunaSearcher(SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4), storage_of(tmp_path))
-    params = [search.suggest(f"t{number}") for number in range(4)]
+    search = OptunaSearcher(
+        SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4, learners=TOY.learners), storage_of(tmp_path)
+    )
+    params = [search.suggest(f"t{number}")["params"] for number in range(4)]
     search.suggest("lost")
     search.settle(alive=[f"t{number}" for number in range(4)])
     search.suggest("t4")
     rounds = [{"round": 1, "score": 0.5, "diverged": False, "seconds": 1.0}]
-    record = TrialRecord("t0", 0, TrialParams("toy", params[0]), "running", TrialHistory(tuple(rounds)), 20)
+    record = TrialRecord("t0", 0, params[0], "running", TrialHistory(tuple(rounds)), 20)
     (tmp_path / TRIALS).write_bytes(trials_parquet([record]))
     (tmp_path / SWEEP_FILE).write_text(yaml.safe_dump({"sweep": TOY.to_dict()}))
     halves = {"b_round": ("", b"whole"), "c_state": ("2 5", b"wh"), "d_nothing_yet": ("2 5", None)}
@@ -49,19 +50,21 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
         clone("0", ("quality=0.9",), run=tmp_path)
         with pytest.raises(BadInput, match=r"all 6 trials of .* are taken"):
             clone("0", ("quality=0.8",), run=tmp_path)
-    begun = search.suggest("t5")
-    assert (begun["quality"], begun[START]) == (0.9, "clones/trial-0-round-1.pt")
-    assert (tmp_path / begun[START]).read_bytes() == b"whole", "and not what Tune was still copying"
+    begun = search.suggest("t5")["params"]
+    assert (begun.fields["quality"], begun.start) == (0.9, "clones/trial-0-round-1.pt")
+    assert (tmp_path / begun.start).read_bytes() == b"whole", "and not what Tune was still copying"
 
 
 def test_a_clone_that_a_killed_driver_loses_is_a_clone_again(tmp_path):
     def opened():
-        return OptunaSearcher(SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4), storage_of(tmp_path))
+        return OptunaSearcher(
+            SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4, learners=TOY.learners), storage_of(tmp_path)
+        )
 
-    search, begun = opened(), {START: "clones/trial-3-round-4.pt"}
-    search.study.enqueue_trial({"quality": 0.25, "planted": "nan"}, user_attrs=begun)
+    search, begun = opened(), TrialParams("toy", {"quality": 0.25, "planted": "nan"}, "clones/trial-3-round-4.pt")
+    enqueue(search.study, begun, TOY.learners)
     search.save(tmp_path / "state")  # the last snapshot before the clone starts
     search.suggest("t0")
     search = opened()
     search.restore(tmp_path / "state")
-    assert search.suggest("t1") == {"quality": 0.25, "planted": "nan"} | begun
+    assert search.suggest("t1") == {"params": begun}

@@ -1,4 +1,4 @@
-"""What a sweep script says and does not do: bad input in one line, and a plan that starts nothing."""
+"""Flags of a sweep script: bad input ends in one line, and a plan starts nothing."""
 
 from __future__ import annotations
 

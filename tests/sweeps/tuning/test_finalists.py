@@ -1,4 +1,4 @@
-"""What Tune's trials of finalists become, without Ray."""
+"""Results of Tune's trials of finalists, without Ray."""
 
 from __future__ import annotations
 

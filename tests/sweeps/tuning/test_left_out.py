@@ -1,4 +1,4 @@
-"""Finalists that fail or diverge: they are named with what they failed of, and where all do, nobody is praised."""
+"""Finalists that fail or diverge are named with the reason; if all do, no winner is declared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweeps.results.records import UNTOUCHED, Candidate, Final
 from sweeps.results.run_folder import Run
 from sweeps.results.tables import FINALISTS
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning.finalists import confirm
+from sweeps.tuning.finalists import TrialPlaces, confirm
 from sweeps.tuning.recorder import Recorder
 from tests.support.report_kit import final, folder, page, questions, several
 from tests.support.toy_sweep import SWEEP as TOY
@@ -27,9 +27,9 @@ def candidate(number, planted):
 
 @pytest.fixture(scope="module")
 def confirmed(ray_session, tmp_path_factory):
-    """What trains two finalists again, of which one fails and one diverges."""
+    """Trains two finalists again, of which one fails and one diverges."""
     chosen = [candidate(0, "error"), candidate(1, "nan")]
-    return confirm(replace(TOY, rounds=2), chosen, {}, None, 2, tmp_path_factory.mktemp("confirmed"))
+    return confirm(replace(TOY, rounds=2), chosen, TrialPlaces({}, None, 2), tmp_path_factory.mktemp("confirmed"))
 
 
 def test_where_no_finalist_finishes_it_is_said_and_the_base_is_none(confirmed, tmp_path):

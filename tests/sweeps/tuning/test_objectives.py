@@ -1,4 +1,4 @@
-"""Several objectives: what Optuna is told, that nobody is stopped early, and which trials no other beats."""
+"""Several objectives: Optuna gets all of them, no trial is stopped early, and the report has the Pareto front."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_optuna_is_told_all_objectives_and_finds_the_small_and_good(tmp_path, sa
     settings = SearchSettings(space, "two", seed=0, rounds=2, sampler=sampler, objectives=BOTH)
     search = OptunaSearcher(settings, f"sqlite:///{tmp_path}/optuna.db")
     for number in range(12):
-        params = search.suggest(f"t{number}")
-        size = 1 + round(100 * params["size"])
+        params = search.suggest(f"t{number}")["params"]
+        size = 1 + round(100 * params.fields["size"])
         bad = number == 3
         for round_ in (1, 2):
             result = {"training_iteration": round_, "score": 0.5, "trainable_parameters": size, "time_total_s": 1.0}

@@ -13,18 +13,29 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import Space
+from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 
-SPACE = Space({"kind": CategoricalDistribution(("a", "b")), "x": FloatDistribution(0, 1)}) | Space(
-    {"y": FloatDistribution(0, 1)}
-).when(kind="a")
+X = Space({"x": FloatDistribution(0, 1)})
+LEARNERS = ["a", "b"]
+SPACE = (
+    Space({"learner": CategoricalDistribution(LEARNERS)})
+    | (X | Space({"y": FloatDistribution(0, 1)})).when(learner="a")
+    | X.when(learner="b")
+)
 ROUNDS = 3
 NAN, INF = float("nan"), float("inf")
 
 
 def searcher(folder: Path, seed: int = 0, **options: Any) -> OptunaSearcher:
-    settings = SearchSettings(SPACE, "s", seed=seed, rounds=ROUNDS, **options)
+    settings = SearchSettings(SPACE, "s", seed=seed, rounds=ROUNDS, learners=LEARNERS, **options)
     return OptunaSearcher(settings, f"sqlite:///{folder / 'optuna.db'}")
+
+
+def suggested(search: OptunaSearcher, trial_id: str) -> TrialParams:
+    config = search.suggest(trial_id)
+    assert isinstance(config, dict)
+    return config["params"]
 
 
 def stored(folder: Path) -> list[FrozenTrial]:
@@ -55,25 +66,23 @@ ENDS: dict[str, tuple[list[float], dict[str, Any], tuple[str, TrialState, float 
 }  # fmt: skip
 
 
-def test_choices_of_a_shared_axis_get_equally_many_trials(tmp_path: Path) -> None:
+def test_learners_get_equally_many_trials(tmp_path: Path) -> None:
     """Also when one of them always scores better, and after a restart in the middle."""
-    enqueue = [{"kind": "b"}]
-    kinds = []
+    learners = []
     for half in range(2):
-        search = searcher(tmp_path, shared="kind", queue=enqueue)
+        search = searcher(tmp_path, shared=True, first=[TrialParams("b", {})])
         for number in range(10):
-            params = search.suggest(f"{half} {number}")
-            kinds.append(params["kind"])
-            score = 0.9 if params["kind"] == "a" else 0.1
+            learners.append(suggested(search, f"{half} {number}").learner)
+            score = 0.9 if learners[-1] == "a" else 0.1
             search.on_trial_complete(f"{half} {number}", result(3, score + number / 1000))
-    assert kinds[:6] == ["b", "a", "a", "b", "a", "b"]
-    assert kinds.count("a") == kinds.count("b") == 10
+    assert learners[:6] == ["b", "a", "a", "b", "a", "b"]
+    assert learners.count("a") == learners.count("b") == 10
 
 
 @pytest.mark.parametrize(("scores", "call", "expected"), ENDS.values(), ids=ENDS)
 def test_optuna_is_told_how_a_trial_ended(tmp_path: Path, scores: list, call: dict, expected: tuple) -> None:
     search = searcher(tmp_path)
-    params = search.suggest("t1")
+    params = suggested(search, "t1")
     for step, score in enumerate(scores, 1):
         search.on_trial_result("t1", result(step, score))
     search.on_trial_complete("t1", **call)
@@ -81,7 +90,7 @@ def test_optuna_is_told_how_a_trial_ended(tmp_path: Path, scores: list, call: di
     (trial,) = stored(tmp_path)
     assert (trial.user_attrs["ended"], trial.state, trial.value, trial.intermediate_values) == expected
     assert trial.user_attrs["tune_trial_id"] == "t1"
-    assert trial.params == params
+    assert trial.params == params.flat(LEARNERS)
     if expected[0] == "diverged":
         bad = [i for i, score in enumerate(scores, 1) if not math.isfinite(score)]
         assert trial.user_attrs["diverged_round"] == (bad or [len(scores) + 1])[0]
@@ -105,33 +114,33 @@ def test_repeated_and_unknown_calls_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sampler", "trials"), [("tpe", 12), ("random", 3)])  # TPE's first 10 are random
 def test_the_same_seed_gives_the_same_sequential_sweep(tmp_path: Path, sampler: str, trials: int) -> None:
-    def sweep(name: str, seed: int, trials: int) -> list[dict]:
+    def sweep(name: str, seed: int, trials: int) -> list[TrialParams]:
         folder = tmp_path / name
         folder.mkdir()
         search = searcher(folder, seed, sampler=sampler)
         suggestions = []
         for i in range(trials):
-            suggestions.append(search.suggest(f"t{i}"))
-            search.on_trial_complete(f"t{i}", result(ROUNDS, suggestions[-1]["x"]))
+            suggestions.append(suggested(search, f"t{i}"))
+            search.on_trial_complete(f"t{i}", result(ROUNDS, suggestions[-1].fields["x"]))
         return suggestions
 
     first = sweep("first", 0, trials)
     assert first == sweep("second", 0, trials)
     assert first[0] != sweep("third", 1, 1)[0]
-    assert all(SPACE.contains(params) for params in first)
+    assert all(SPACE.contains(params.flat(LEARNERS)) for params in first)
 
 
 def test_enqueued_parameters_come_first_and_only_in_a_new_study(tmp_path: Path) -> None:
-    defaults = [{"kind": "b", "x": 0.25}, {"kind": "a", "x": 0.5, "a.y": 0.75}, {"x": 0.125}]
-    search = searcher(tmp_path, queue=defaults)
-    assert [search.suggest("t0"), search.suggest("t1")] == defaults[:2]
-    assert search.suggest("t2")["x"] == 0.125
-    again = searcher(tmp_path, queue=defaults)
-    assert again.suggest("t3") not in defaults
+    defaults = [TrialParams("b", {"x": 0.25}), TrialParams("a", {"x": 0.5, "y": 0.75}), TrialParams("a", {"x": 0.125})]
+    search = searcher(tmp_path, first=defaults)
+    assert [suggested(search, "t0"), suggested(search, "t1")] == defaults[:2]
+    assert suggested(search, "t2").fields["x"] == 0.125
+    again = searcher(tmp_path, first=defaults)
+    assert suggested(again, "t3") not in defaults
 
 
 def test_a_killed_driver_is_resumed_under_the_same_numbers(tmp_path: Path) -> None:
-    dead = searcher(tmp_path, queue=[{"kind": "b", "x": 0.25}])
+    dead = searcher(tmp_path, first=[TrialParams("b", {"x": 0.25})])
     for trial_id in ("t0", "t1", "t2"):
         dead.suggest(trial_id)
     for trial_id in ("t0", "t1"):
@@ -200,7 +209,7 @@ def test_tune_and_asha_leave_the_truth_in_the_study(tmp_path: Path, ray_session:
             self.reset_config(config)
 
         def reset_config(self, new_config: dict) -> bool:
-            self.x = new_config["x"]
+            self.x = new_config["params"].fields["x"]
             return True
 
         def step(self) -> dict:
@@ -213,7 +222,7 @@ def test_tune_and_asha_leave_the_truth_in_the_study(tmp_path: Path, ray_session:
         def load_checkpoint(self, checkpoint: Any) -> None: ...
 
     order = [0.5, 0.25, 0.75, 0.375, 1.0]
-    search = searcher(tmp_path, queue=[{"kind": "b", "x": x} for x in order])
+    search = searcher(tmp_path, first=[TrialParams("b", {"x": x}) for x in order])
     tune.run(
         Quality,
         name="tune",
@@ -229,7 +238,7 @@ def test_tune_and_asha_leave_the_truth_in_the_study(tmp_path: Path, ray_session:
         verbose=0,
     )
     told = {
-        t.params["x"]: (t.user_attrs["ended"], t.state.name, t.value, t.intermediate_values) for t in stored(tmp_path)
+        t.params["b.x"]: (t.user_attrs["ended"], t.state.name, t.value, t.intermediate_values) for t in stored(tmp_path)
     }
     assert told == {
         0.5: ("finished", "COMPLETE", 1.0, {1: 0.0, 2: 0.5, 3: 1.0}),

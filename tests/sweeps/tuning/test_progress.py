@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,17 +14,7 @@ from sweeps.results.records import Status, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.progress import Progress, SweepProgress, TrialProgress, minutes, render
-
-
-@dataclass
-class FakeTrial:
-    """What callbacks read of a Tune trial."""
-
-    trial_id: str
-    config: dict[str, Any]
-    status: str = "RUNNING"
-    last_result: dict[str, Any] = field(default_factory=dict)
-    pickled_error_file: str = ""
+from tests.support.tracking_kit import FakeTrial
 
 
 def play(progress: Progress, folder: Path, *, rounds: int = 4) -> list[FakeTrial]:
@@ -95,7 +83,7 @@ def record(number: int, status: Status, scores: list[float]) -> TrialRecord:
 def test_a_resumed_sweep_counts_what_was_done_before_but_not_in_its_pace():
     stream = io.StringIO()
     earlier = [record(0, "finished", [0.1, 0.5]), record(1, "running", [0.1]), record(2, "pruned", [0.2])]
-    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier, learners=["toy"])
+    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier)
     progress.on_step_begin(0, [])
     assert "resumed with 2 trials done" in stream.getvalue()
     assert progress.state.time_left() is None
@@ -110,7 +98,7 @@ def test_a_resumed_sweep_goes_on_with_its_numbers_and_its_best():
     """`espalier stop 2` is of the leaderboard's trial 2, whatever order Tune has its trials in."""
     stream = io.StringIO()
     earlier = [record(0, "finished", [0.9, 0.4]), record(1, "interrupted", [0.1]), record(2, "running", [0.3])]
-    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier, learners=["toy"])
+    progress = Progress(total=5, rounds=2, chance=0.0, stream=stream, earlier=lambda: earlier)
     progress.on_step_begin(0, [])
     assert block(progress.state)[2] == "0 running, 1 finished, 0 pruned, 2 interrupted, 2 pending"
     for name, score in (("t2", 0.5), ("t7", 0.8), ("t1", 0.95)):
@@ -206,9 +194,9 @@ def test_minutes(seconds, text):
 def test_trials_of_several_learners_are_named_with_theirs():
     """Which learner wins is what the sweep asks."""
     stream = io.StringIO()
-    progress = Progress(total=2, rounds=1, chance=0.0, stream=stream, learners=["lora", "soft_prompt"])
+    progress = Progress(total=2, rounds=1, chance=0.0, stream=stream, several_learners=True)
     for number, learner in enumerate(("lora", "soft_prompt")):
-        trial = FakeTrial(f"t{number}", {"learner": learner, f"{learner}.learning_rate": 0.1 * (1 + number)})
+        trial = FakeTrial(f"t{number}", {"learning_rate": 0.1 * (1 + number)}, learner=learner)
         progress.on_trial_start(0, [], trial)
         progress.on_trial_result(0, [], trial, {"training_iteration": 1, "score": 0.5 * number})
     assert "trial 1 (soft_prompt) started" in stream.getvalue()

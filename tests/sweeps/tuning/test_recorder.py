@@ -1,4 +1,4 @@
-"""What is on disk when a driver dies in between: nothing that is claimed without being there."""
+"""Files on disk when a driver dies in between: none claims a result that is not there."""
 
 from __future__ import annotations
 

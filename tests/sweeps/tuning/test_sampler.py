@@ -1,4 +1,4 @@
-"""What the samplers are for: a learner's own axes are learned, trials that run are avoided, a population is small."""
+"""The samplers learn a learner's own axes, avoid the places of running trials, and keep populations small."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def suggested(sweep: Sweep, **values: Any) -> list[TrialParams]:
 
 
 def written(sweep: Sweep) -> Sweep:
-    """As `sweep.yaml` has it."""
+    """Return the configuration as `sweep.yaml` has it."""
     return rebuild({"sweep": yaml.safe_load(yaml.safe_dump(sweep.to_dict()))})
 
 

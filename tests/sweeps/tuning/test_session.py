@@ -1,4 +1,4 @@
-"""What a sweep writes of itself: into a folder that nobody else has, and for whoever reads it elsewhere."""
+"""The facts that a sweep writes about itself, into a folder of its own, readable on other machines."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ RIVERS = ("rhine", "elbe", "spree", "oder", "main", "isar", "saale", "weser")
 
 
 def told_long(example: Example) -> Example:
-    """With forty words of its own in front."""
+    """Return the example with forty words of its own in front."""
     number = example.key.split("/")[1]
     return replace(example, prompt=" ".join(f"{number}-{i}" for i in range(40)) + " " + example.prompt)
 

@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def alone(model, prompt):
-    """What transformers' greedy `generate` says to one prompt, without padding; the end token cuts it."""
+    """Return transformers' greedy completion of one prompt, without padding, up to the end token."""
     made = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=1)
     return made[0, len(prompt) :].tolist()
 

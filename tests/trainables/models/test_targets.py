@@ -1,4 +1,4 @@
-"""Which modules LoRA adapts: what a base lacks is told before anything starts, whoever would have adapted it."""
+"""Modules that LoRA adapts: a base that lacks one is refused before anything starts, for every learner."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sweep(learner, base, seats="auto"):
 
 @pytest.fixture
 def persimmon(tmp_path):
-    """Of an architecture without default targets; no weights."""
+    """Return a base of an architecture without default targets, without weights."""
     PersimmonConfig(vocab_size=64, **SHAPE).save_pretrained(tmp_path)
     return str(tmp_path)
 

@@ -145,7 +145,7 @@ class Masked(torch.nn.Module):
 
 
 def test_a_round_says_the_most_memory_that_was_taken():
-    """Of this process, where there is no device: at least what it has now, less what the system counts otherwise."""
+    """Without a device it is this process's peak: at least its memory now, less what the system counts otherwise."""
     host = Host(base("qwen2"))
     host.open("a", scripted(ADAPTERS["lora"]))
     assert host.round("a").metrics["peak_memory_mib"] > 0.9 * psutil.Process().memory_info().rss / 2**20 > 50
@@ -167,7 +167,7 @@ def test_dropout_keeps_its_share_and_its_scale():
 
 
 def test_what_is_read_of_the_untouched_base_is_read_once_for_all_trials():
-    """And is the base's own, whatever was trained in the seat that asks."""
+    """The answer is the base's own, whatever was trained in the seat that asks."""
     ours, rows, passes, read = base("qwen2"), [*ROWS, ROWS[0]], [], []
     host = Host(ours, Shape(2, lanes=2))
 

@@ -1,4 +1,4 @@
-"""Many trials in one host: each one's numbers are its own, bit by bit, whoever sits beside it."""
+"""Many trials in one host: the other trials change no bit of a trial's numbers."""
 
 from __future__ import annotations
 

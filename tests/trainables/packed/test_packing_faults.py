@@ -146,7 +146,7 @@ def test_a_fault_leaves_nothing_behind_for_who_asks_next() -> None:
 
 
 def test_what_the_base_makes_of_a_row_does_not_depend_on_what_else_was_asked() -> None:
-    """DPO's references are kept for all trials, whoever asked first."""
+    """DPO's references are kept for all trials."""
     rows = [Row(tuple(range(2, 5 + i)), (False,) * 2 + (True,) * (1 + i)) for i in range(12)]
     host = Host(BASE, SHAPE)
     together = host.logprobs(rows)

@@ -1,4 +1,4 @@
-"""Whose a host's time is, by a clock that is moved by hand: by forward passes, optimizer steps and learners."""
+"""The division of a host's time among its trials, by a clock that is moved by hand."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_what_the_untouched_base_answers_once_is_paid_by_those_who_ask_first(clo
 def test_seats_seconds_add_up_to_the_time_that_the_host_is_at_work(
     clock: Clock, short: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of rows of many lengths, accumulation, watched updates and soft prompts; also where batches are tried again."""
+    """Rows have many lengths, with accumulation, watched updates and soft prompts; batches are also tried again."""
     host = timed_host(clock, lanes=16)
     run = host.stack.run
 

@@ -105,7 +105,7 @@ def test_trials_on_a_base_take_a_gpu_unless_told_otherwise():
 
 
 def test_seats_on_a_gpu_are_chosen_from_its_free_memory(tmp_path, monkeypatch):
-    """What `nvidia-smi` prints here, for two devices; the one with less decides."""
+    """`nvidia-smi` prints two devices; the one with less memory decides."""
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 81559\necho 100\n")
     tool.chmod(0o755)

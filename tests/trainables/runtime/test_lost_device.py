@@ -1,4 +1,4 @@
-"""Which of a GPU's errors no later work of its process survives."""
+"""Errors of a GPU after which its process cannot work any more."""
 
 from __future__ import annotations
 

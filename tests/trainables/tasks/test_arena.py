@@ -27,7 +27,7 @@ def solve_comparison(text: str) -> set[str]:
 
 
 def solve_sequence(text: str) -> set[str]:
-    """What each rule that fits the four numbers says next."""
+    """Return the next number by each rule that fits the four numbers."""
     a, b, c, d = map(int, re.findall(r"\d+", text))
     found = set()
     if d - c == b - a:  # two steps in turns, which may be equal

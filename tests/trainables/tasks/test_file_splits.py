@@ -1,4 +1,4 @@
-"""What people call the splits of their data."""
+"""The names that people give the splits of their data."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The generated manner is kept by its own answers only; splits never meet, whoever brings the data."""
+"""Only the generated answers keep the generated manner; splits never overlap, also for a user's own data."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What cannot be trained by several processes."""
+"""Learners that several processes cannot train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which documents share a row: by hand, against TRL's packing, and for lengths of all kinds."""
+"""The documents that share a row: by hand, against TRL's packing, and for lengths of all kinds."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_packed_rows_share_a_batch_with_packed_rows_alone():
 
 
 def refused(rows, ours, adapter=LORA, **fields):
-    """What is said to a trial in a host, and to one by itself."""
+    """The error of a trial in a host, and of one by itself."""
     host = Host(ours, Shape(1, max_rank=4, max_prompt=3))
     host.open("a", learner(rows, adapter, **fields))
     with pytest.raises(ValueError, match=r"\w") as error:

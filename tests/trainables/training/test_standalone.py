@@ -82,7 +82,7 @@ def test_what_a_base_has_no_place_for_is_refused_by_whoever_is_asked(long):
 
 
 def test_trainable_parameters_by_hand():
-    """Of a miniature with hidden size 32, keys and values of 16, MLPs of 48, two layers."""
+    """The miniature has hidden size 32, keys and values of 16, MLPs of 48, two layers."""
     hidden, kv, inner = 32, 16, 48
     counted = {}
     for name, fields in (("full", {}), ("dora", {"r": 4}), ("ia3", {})):
@@ -216,7 +216,7 @@ def refuse(inputs, room):
 
 
 def test_gradients_in_parts_are_those_of_the_whole():
-    """Of a loss that mixes all rows, with never more than three rows in a graph."""
+    """The loss mixes all rows, with never more than three rows in a graph."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(10, 5, generator=generator, dtype=torch.float64)
     w = torch.randn(5, generator=generator, dtype=torch.float64).requires_grad_()

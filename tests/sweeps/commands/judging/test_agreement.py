@@ -83,7 +83,7 @@ def test_unparsed_is_missing_and_no_opinion():
 
 
 def test_equal_replies_are_no_agreement():
-    """Two judges that oppose each other wherever they are asked, among replies that nobody was asked about."""
+    """Two judges that oppose each other on every reply that they judge, among replies without a judge."""
     winners = ["first", "second"] * 5
     swapped = ["second", "first"] * 5
     equal = [verdict("", f"equal {i}", judge=judge) for i in range(90) for judge in "jk"]

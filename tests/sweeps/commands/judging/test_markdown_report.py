@@ -1,4 +1,4 @@
-"""What a person reads of the verdicts."""
+"""The report of the verdicts, as a person reads it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ WRONG = {"Yes": "No", "No": "Yes"}
 
 @dataclass(frozen=True)
 class Flipped(StrategyQaTask):
-    """The same questions with the other answers."""
+    """Equal questions with the opposite answers."""
 
     def train(self):
         return [replace(example, answer=WRONG[example.answer]) for example in super().train()]
@@ -75,7 +75,7 @@ def test_a_model_that_samples_makes_a_file_that_the_task_takes(tmp_path, server,
 
 
 def test_the_answer_is_in_no_prompt(tmp_path, server):
-    """What reaches the server is the same, byte for byte, whatever the answers are: so none can be told from it."""
+    """The requests to the server do not depend on the answers, to the byte, so they leak none."""
     server.says = knows
     rationales(tmp_path / "one/r.jsonl", TASK, RationaleOptions(teacher=server.url, model="mini", samples=1, workers=1))
     first, server.chats = server.chats, []

@@ -1,4 +1,4 @@
-"""Which samples of a rationale are kept, and what the kept ones weigh."""
+"""The choice of samples of a rationale, and their weights."""
 
 from __future__ import annotations
 

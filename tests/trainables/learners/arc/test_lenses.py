@@ -95,7 +95,7 @@ def test_pieces_that_are_not_there_are_none():
 
 
 def test_the_first_plane_agrees_best_and_unused_planes_are_outside():
-    """Of a recoloured mirror image, the mirror agrees with 3 of 4 cells, the grid as it is with fewer."""
+    """On a recoloured mirror image the mirror agrees with 3 of 4 cells, the grid as it is with fewer."""
     task = seen([(("12", "34"), ("21", "40")), (("15", "20"), ("51", "02"))], ("67", "89"))
     own = canvas(task)
     assert own.lenses[0] == "turn 6" or np.array_equal(own.tests[0][0], grid("76", "98"))

@@ -35,7 +35,7 @@ def learner_of(solo):
 
 
 def kind_of(base, rows):
-    """What these rows teach: answers, rationales, or preferences."""
+    """Return what these rows teach: answers, rationales, or preferences."""
     texts = [text_of(base, row).rpartition("assistant")[2].strip() for row in rows]
     if all(text in ("Yes", "No") for text in texts):
         return "answers"

@@ -59,7 +59,7 @@ class TrlTrainer:
         return trainer.compute_loss(self.model, self.batch(pairs))
 
     def sums(self, pairs: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What our losses take, from plain forwards of one row at a time, without padding."""
+        """Return the arguments of our losses, from plain forward passes of one row at a time, without padding."""
         rows = [row for i in pairs for row in self.rows[2 * i : 2 * i + 2]]
         trained = sums_of_pairs([self._logprobs(row) for row in rows])
         with torch.no_grad(), self.model.disable_adapter():

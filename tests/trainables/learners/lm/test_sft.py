@@ -191,7 +191,7 @@ def test_the_base_completes_what_comes_before_the_last_reply(mine):
 
 
 def test_forgetting_is_what_the_arena_says_of_the_same_model():
-    """And the generated corpus keeps the score of its rules."""
+    """The generated corpus keeps the score of its rules."""
     host = Host(TINY)
     arena = ArenaTask(search_size=20, test_size=20)
     expected = host.evaluate_untouched(LoraConfig().build(TINY, arena, 0))

@@ -1,4 +1,4 @@
-"""What the language learners share: the order of the data, the loss, prompts, and judging."""
+"""Behaviour that language learners share: the order of the data, the loss, prompts, and scoring."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_official_sets():
 
 
 def test_several_sources_are_united_split_by_split(tmp_path):
-    """Of the tasks of both official sets, 391 training and 6 evaluation tasks count once."""
+    """391 training and 6 evaluation tasks are in both official sets; each counts once."""
     both = ArcTask(data="arc1+arc2", same_size=False, max_side=30)
     assert (len(both.train()) + len(both.search()), len(both.test())) == (400 + 1000 - 391, 400 + 120 - 6)
     assert {e.key for e in both.train()} & {e.key for e in both.test()}, "a task in two splits stays in both"
@@ -170,7 +170,7 @@ def test_one_file_with_many_tasks(tmp_path):
 
 
 def test_tasks_without_test_outputs_are_asked_and_never_scored(tmp_path):
-    """As a competition gives them: one of two outputs is enough to be missing, and no filter leaves a task out."""
+    """A task with one of two outputs missing counts as unanswered, and no filter leaves it out."""
     large = task([([[1] * 20], [[2] * 20])], [([[3] * 20], [[4]]), ([[5]], [[6]])])
     del large["test"][1]["output"]
     file = tmp_path / "challenges.json"

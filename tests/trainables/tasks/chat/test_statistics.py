@@ -1,4 +1,4 @@
-"""What a data set of conversations is made of."""
+"""Statistics of a data set of conversations."""
 
 from trainables.tasks.chat.rows import Conversation, Message
 from trainables.tasks.chat.statistics import statistics

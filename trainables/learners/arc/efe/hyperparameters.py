@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trainables.core import LearnerConfig
+from trainables.learners.arc.config import ArcLearnerConfig
 from trainables.learners.arc.efe.memory import Memory
 from trainables.optimizer import StepConfig
 from trainables.options import option
@@ -16,7 +16,7 @@ TERMS = ("risk", "ambiguity", "step", "bidirectional", "anchor", "alignment", "r
 
 
 @dataclass(frozen=True)
-class EfeHyperparameters(StepConfig, LearnerConfig):
+class EfeHyperparameters(StepConfig, ArcLearnerConfig):
     learning_rate: float = 4e-3  # AdamW step size of the forward model; each part is clipped by itself
     backward_multiplier: float = 1.0  # of the learning rate, for the backward model
     encoder_multiplier: float = 1.0  # for the encoder of demonstrations

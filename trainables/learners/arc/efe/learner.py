@@ -27,14 +27,7 @@ from trainables.models.loading import Base
 @dataclass(frozen=True)
 class EfeConfig(EfeHyperparameters):
     name: ClassVar[str] = "efe"
-    needs_base: ClassVar[bool] = True
-    only_task: ClassVar[str] = "arc"
-    per_example: ClassVar[bool] = True
     base_answers: ClassVar[bool] = False
-
-    def rounds_per_pass(self, task: Task) -> int:
-        """Return 1: every round visits every demonstration of every task many times."""
-        return 1
 
     def build(self, base: Base, task: Task, seed: int) -> EfeLearner:
         return EfeLearner(self, base, task, seed)

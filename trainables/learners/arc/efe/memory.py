@@ -35,8 +35,10 @@ class MemoryEntry:
 
 @dataclass
 class Memory:
-    """At most `capacity` entries. A full memory evicts the entry that was written first ("oldest") or the one that was
-    retrieved least often ("least_used")."""
+    """Holds at most `capacity` entries.
+
+    A full memory evicts the entry that was written first ("oldest") or was retrieved least often ("least_used").
+    """
 
     capacity: int
     k: int  # most entries that a retrieval returns

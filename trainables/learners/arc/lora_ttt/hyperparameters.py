@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trainables.core import Adapter, LearnerConfig
+from trainables.core import Adapter
+from trainables.learners.arc.config import ArcLearnerConfig
 from trainables.learners.lm.lora import check_lora, lora_adapter
 from trainables.optimizer import AdamWConfig, Optimizer
 from trainables.options import option
 
 
 @dataclass(frozen=True)
-class LoraTttHyperparameters(AdamWConfig, LearnerConfig):
+class LoraTttHyperparameters(AdamWConfig, ArcLearnerConfig):
     r: int = option(
         16, limit="hidden_size", shapes_weights=True
     )  # rank of the update; the source's 128 is for 8 billion weights

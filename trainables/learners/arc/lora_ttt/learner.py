@@ -39,13 +39,6 @@ SHARED = "shared"  # the seat of the supervised stage; it is free again before A
 @dataclass(frozen=True)
 class LoraTttConfig(LoraTttHyperparameters):
     name: ClassVar[str] = "lora_ttt"
-    needs_base: ClassVar[bool] = True
-    only_task: ClassVar[str] = "arc"
-    per_example: ClassVar[bool] = True
-
-    def rounds_per_pass(self, task: Task) -> int:
-        """Return 1: every round visits every ARC task."""
-        return 1
 
     def build(self, base: Any, task: Task, seed: int) -> LoraTttLearner:
         """Raise ValueError if no task of a split fits into `max_length` tokens."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainables.core import LearnerConfig
+from trainables.learners.arc.config import ArcLearnerConfig
 from trainables.optimizer import StepConfig
 from trainables.options import option
 
 
 @dataclass(frozen=True)
-class PercellHyperparameters(StepConfig, LearnerConfig):
+class PercellHyperparameters(StepConfig, ArcLearnerConfig):
     learning_rate: float = 4e-3  # AdamW step size; a network of its own, so no base bounds it
     hidden_size: int = option(48, shapes_weights=True)  # numbers a cell holds; a multiple of 16 fills the vector units
     recurrent_steps: int = 8  # steps of the shared update; how far a neighbour's neighbour reaches, in cells

@@ -34,12 +34,6 @@ from trainables.tasks.arc.task import puzzle
 class PercellConfig(PercellHyperparameters):
     name: ClassVar[str] = "percell"
     needs_base: ClassVar[bool] = False
-    only_task: ClassVar[str] = "arc"
-    per_example: ClassVar[bool] = True
-
-    def rounds_per_pass(self, task: Task) -> int:
-        """Return 1: every round visits every demonstration of every task many times."""
-        return 1
 
     def build(self, base: None, task: Task, seed: int) -> PercellLearner:
         return PercellLearner(self, task, seed)

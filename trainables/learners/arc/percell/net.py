@@ -50,7 +50,7 @@ class PercellNets(nn.Module):
     def run(
         self, seen: Tensor, inside: Tensor, steps: int, supervised: int = 1, context: Tensor | None = None
     ) -> list[Tensor]:
-        """As `forward`, for the result of `look`; `context` (T, C) is added to every cell's first state."""
+        """Compute `forward` from the result of `look`; `context` (T, C) is added to every cell's first state."""
         tasks, grids, side = seen.shape[:3]
         size = self.update.shape[1]
         mask = None if bool(inside.all()) else inside.unsqueeze(4).to(seen.dtype)

@@ -1,4 +1,4 @@
-"""What all terms of `efe` share: padding never counts, tasks are apart, gradients are finite and only where due."""
+"""All terms of `efe`: padding never counts, tasks are independent, gradients are finite and only where due."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def world(certain: bool = False) -> World:
 
 
 def widen(made: World) -> World:
-    """The same world in a larger square, with a third grid that is all padding; what is predicted there is junk."""
+    """Return the batch in a larger square, with a third grid that is all padding; predictions there are junk."""
 
     def wider(cells: Tensor, junk: Tensor) -> Tensor:
         junk = junk.clone()

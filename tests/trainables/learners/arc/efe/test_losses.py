@@ -1,4 +1,4 @@
-"""What `efe` makes of its terms: which outcomes, targets and tasks each one gets, and what each one trains."""
+"""The loss of `efe`: the outcomes, targets and tasks that each term gets, and the parameters that each one trains."""
 
 from __future__ import annotations
 
