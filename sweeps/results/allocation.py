@@ -76,23 +76,27 @@ class Forecast:
         return float(one[:, :asked].mean() - other[:, :asked].mean()) / math.sqrt(self.variance(name, sizes))
 
 
+    def smallest_gap(self, sizes: Sizes) -> float:
+        """Return the smallest gap of an undecided one."""
+        return min(self.gap(name, sizes) for name in self.undecided)
+
+
 def sizes_of(scores: Mapping[str, np.ndarray]) -> Sizes:
     return {name: (len(one), one.shape[1]) for name, one in scores.items()}
 
 
-def second_seed(scores: Mapping[str, np.ndarray], costs: Costs) -> Sizes:
+def second_seed(scores: Mapping[str, np.ndarray], costs: Costs, untrained: Collection[str] = ()) -> Sizes:
     """Give a second seed to all that are not plainly worse than the leader after their first one."""
     leader = max(scores, key=lambda name: scores[name].mean())
-    forecast = Forecast(scores, leader, [name for name in scores if name != leader])
+    forecast = Forecast(scores, leader, [name for name in scores if name != leader], untrained)
     now = sizes_of(scores)
     near = [name for name in forecast.undecided if forecast.gap(name, now) < PLAINLY]
-    if near and costs.most_seeds > 1:
-        now |= {name: (2, now[name][1]) for name in [leader, *near]}
-    return now
+    again = [name for name in [leader, *near] if name not in untrained]
+    return now | {name: (2, now[name][1]) for name in again} if costs.most_seeds > 1 else now
 
 
 def spend(forecast: Forecast, costs: Costs, budget: float) -> tuple[Sizes, float]:
-    """Spend up to `budget` seconds; return the sizes then, and the seconds that they cost."""
+    """Spend up to `budget` seconds; return the sizes then, and the seconds that the additions cost."""
     sizes, used = sizes_of(forecast.scores), 0.0
     while True:
         options = [(more, price(sizes, more, costs)) for more in _options(forecast, sizes, costs)]

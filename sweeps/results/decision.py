@@ -12,61 +12,89 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeps.results.allocation import Costs, Forecast, Sizes, price, second_seed, sizes_of, spend
+from sweeps.results.allocation import Costs, Forecast, Sizes, second_seed, sizes_of, spend
 from sweeps.results.alpha_spending import spent
 from sweeps.results.comparison import LEVEL, Comparison, Look, compare
 
-STEP = 0.1  # share of the budget that is spent between two looks
-PATIENCE = 0.3  # share of the budget from which on it may end without a verdict
-HOPELESS = 1.0  # gap, in standard errors at the end of the budget, below which it does
-
-
-@dataclass(frozen=True)
-class State:
-    """Finalists so far: scores (S, N) by name, how they came, and the seconds that were spent on them."""
-
-    scores: Mapping[str, np.ndarray]
-    looks: Sequence[Look]
-    seconds: float
-    clusters: Sequence[str] = ()
-    untrained: Collection[str] = ()
-
-    def comparisons(self) -> list[Comparison]:
-        return compare(self.scores, self.clusters, self.untrained, looks=self.looks)
+STEP = 0.07  # share of the budget that is spent between two looks
+PATIENCE = 0.3  # share of the budget from which on finalists may end without a verdict
+HOPELESS = 1.4  # gap, in standard errors at the end of the budget, below which they do
+DECIDED = 2.3  # gap, in standard errors, at which a verdict is likely
+FIRST_BUDGET = 10.0  # of a sweep, in costs of one seed of each finalist: 3.3 times three seeds each, at most
+RESERVE = 0.1  # share of the error rate that a sweep leaves for `espalier decide`
+LONGEST = 64.0  # times the seconds spent so far: beyond that no remedy is named
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The seconds that finalists may take in all, and the error rate that is spent when they are used up."""
+    """The seconds that finalists may take in all, and the error rate that is spent when they are used up.
+
+    `start` seconds and the error rate `before` were used by earlier budgets.
+    """
 
     seconds: float
     rate: float = LEVEL
-    spent: float = 0.0  # error rate of earlier budgets
+    start: float = 0.0
+    before: float = 0.0
 
     def rate_at(self, seconds: float) -> float:
-        return self.spent + spent(seconds / self.seconds, self.rate - self.spent)
+        """Return the error rate that may be spent after so many seconds."""
+        used = (seconds - self.start) / (self.seconds - self.start)
+        return self.before + spent(used, self.rate - self.before)
 
 
-def look(state: State, budget: Budget) -> Look:
-    return Look(budget.rate_at(state.seconds), sizes_of(state.scores))
+@dataclass(frozen=True)
+class Progress:
+    """Finalists so far: scores (S, N) by name, the looks at them, and the seconds that they took."""
+
+    scores: Mapping[str, np.ndarray]
+    looks: Sequence[Look] = ()
+    seconds: float = 0.0
+    clusters: Sequence[str] = ()
+    untrained: Collection[str] = ()
+
+    def comparisons(self) -> list[Comparison]:
+        """Compare the best with each of the others."""
+        return compare(self.scores, self.clusters, self.untrained, looks=self.looks)
+
+    def look(self, budget: Budget) -> Look | None:
+        """Return a look at all scores; None while no finalist has a second seed, as nothing is known of luck then."""
+        if all(len(one) < 2 for one in self.scores.values()):
+            return None
+        return Look(budget.rate_at(self.seconds), sizes_of(self.scores))
 
 
-def next_stage(state: State, budget: Budget, costs: Costs) -> Sizes | None:
-    """Return the sizes after the next stage; None if a winner is told apart or the budget would not change that."""
-    if not state.looks:
-        return second_seed(state.scores, costs)
-    comparisons = state.comparisons()
-    undecided = [one.second for one in comparisons if one.p >= LEVEL]
-    if not undecided:
+def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
+    """Return the sizes after the next stage; None if a winner is told apart, or the budget would not change that."""
+    if not now.looks:
+        sizes = second_seed(now.scores, costs, now.untrained)
+        return sizes if sizes != sizes_of(now.scores) else None
+    forecast = _forecast(now)
+    if forecast is None:
         return None
-    forecast = Forecast(state.scores, comparisons[0].first, undecided, state.untrained)
-    left = budget.seconds - state.seconds
+    left = budget.seconds - now.seconds
     last, _ = spend(forecast, costs, left)
-    hopeless = min(forecast.gap(name, last) for name in undecided) < HOPELESS
-    if hopeless and state.seconds >= PATIENCE * budget.seconds:
+    if forecast.smallest_gap(last) < HOPELESS and now.seconds >= PATIENCE * budget.seconds:
         return None
     sizes, used = spend(forecast, costs, min(left, STEP * budget.seconds))
     return sizes if used else None
 
 
-__all__ = ["Budget", "Costs", "State", "look", "next_stage", "price"]
+def needed(now: Progress, costs: Costs) -> tuple[Sizes, float] | None:
+    """Return the sizes, and the further seconds, at which the leader would be told apart from all others if the
+    differences so far are true ones. None if it is told apart now, or no affordable size would do."""
+    forecast = _forecast(now)
+    more = 0.1 * now.seconds
+    while forecast is not None and more < LONGEST * now.seconds:
+        sizes, used = spend(forecast, costs, more)
+        if forecast.smallest_gap(sizes) >= DECIDED:
+            return sizes, used
+        more *= 1.25
+    return None
+
+
+def _forecast(now: Progress) -> Forecast | None:
+    """Return a forecast of what is undecided; None if nothing is."""
+    comparisons = now.comparisons()
+    undecided = [one.second for one in comparisons if one.p >= LEVEL]
+    return Forecast(now.scores, comparisons[0].first, undecided, now.untrained) if undecided else None

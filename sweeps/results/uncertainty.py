@@ -119,7 +119,17 @@ def intervals(
     They are Wilson's, with the effective number of items (Korn and Graubard 1998, Survey Methodology 24:193).
     """
     seeds = seed_errors(finalists, untrained)
-    return {name: _interval(np.asarray(one, float), clusters, seeds[name]) for name, one in finalists.items()}
+    arrays = {name: np.asarray(one, float) for name, one in finalists.items()}
+    return {name: _interval(one, clusters[: one.shape[1]], seeds[name]) for name, one in arrays.items()}
+
+
+def seed_spread(finalists: Mapping[str, np.ndarray], untrained: Collection[str] = ()) -> VarianceEstimate:
+    """Estimate the variance of a configuration's score from seed to seed, on the same items, pooled over all
+    configurations (S, N) that were trained more than once. No degrees of freedom: none was."""
+    trained = [np.asarray(one, float) for name, one in finalists.items() if name not in untrained and len(one) > 1]
+    freedom = sum(len(one) - 1 for one in trained)
+    total = sum((len(one) - 1) * float(one.mean(1).var(ddof=1)) for one in trained)
+    return VarianceEstimate(total / freedom if freedom else 0.0, freedom)
 
 
 def clustered_interval(items: Sequence[float], clusters: Sequence[str]) -> Interval:
