@@ -180,7 +180,7 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
     if way == "plain":
         from benchmarks.plain_trial import PlainTrial
 
-        trainable, side_by_side = tune.with_parameters(PlainTrial, resolve=resolve), width
+        trainable, trials_at_once = tune.with_parameters(PlainTrial, resolve=resolve), width
         asked: dict[str, float] = {"cpu": min(1.0, (os.cpu_count() or 1) / width)}  # else no more than cores would run
     else:
         from trainables.packed.specs import Shape
@@ -191,14 +191,14 @@ def measure(workload: str, rounds: int, way: str, width: int, hosts: int, count:
         shape = Shape(width, lanes=min(32, width * rows), max_rank=16, max_prompt=0)
         actors = start_hosts(BASE, shape, hosts, max(1, (os.cpu_count() or 1) // hosts))
         trainable = tune.with_parameters(Trial, resolve=resolve, hosts={BASE: actors})
-        asked, side_by_side = seat_resources(), width * hosts
+        asked, trials_at_once = seat_resources(), width * hosts
     with tempfile.TemporaryDirectory() as scratch:
         done = tune.run(
             trainable,
             config={"params": tune.grid_search([TrialParams("lora", fields) for fields in configurations(count)])},
             stop={"training_iteration": rounds},
             resources_per_trial=asked,
-            max_concurrent_trials=side_by_side,
+            max_concurrent_trials=trials_at_once,
             reuse_actors=True,
             storage_path=scratch,
             verbose=0,

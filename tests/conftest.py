@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a thread th
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: the workers share the cores
 
-LONGEST = ["scripts", "chain", "takeaway", "worker_group", "engine_interrupted", "host_client", "steering"]
+LONGEST = ["scripts", "chain", "finished_sweep", "worker_group", "driver_interrupted", "host_client", "steering"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

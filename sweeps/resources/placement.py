@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from search_spaces.axis import to_entry
-from sweeps.resources.worker_groups import team_of
+from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
 from trainables.options import reserved
@@ -37,12 +37,12 @@ class Placement:
     hosts: int
     shape: Shape | None = None
     why: str = ""
-    team: WorkerGroupShape | None = None
+    workers: WorkerGroupShape | None = None
 
     def __str__(self) -> str:
-        if self.team is not None:
-            how = self.team.strategy.upper().replace("AUTO", "DDP, or FSDP where the base does not fit")
-            return f"seats: 1, every trial is trained by {self.team.processes} processes (Ray Train, {how})"
+        if self.workers is not None:
+            how = self.workers.strategy.upper().replace("AUTO", "DDP, or FSDP where the base does not fit")
+            return f"seats: 1, every trial is trained by {self.workers.processes} processes (Ray Train, {how})"
         if self.shape is None:
             return f"seats: 1, every trial has a base of its own{f' ({self.why})' if self.why else ''}"
         trials = f"{self.seats} trials share a base" + (f", on {self.hosts} hosts" if self.hosts > 1 else "")
@@ -104,8 +104,8 @@ def place(sweep: Sweep, machine: Machine) -> Placement:
 
     Raises BadInput if seats were given and a learner cannot share its base, or if LoRA's targets are not in the base.
     """
-    if team := team_of(sweep):
-        return Placement(1, 1, team=team)
+    if workers := worker_group_shape(sweep):
+        return Placement(1, 1, workers=workers)
     alone = unshareable_learner(sweep)
     if sweep.seats == 1:
         return Placement(1, 1)

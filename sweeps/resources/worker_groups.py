@@ -7,7 +7,7 @@ from sweeps.spec.validation import BadInput
 from trainables.packed.specs import WorkerGroupShape
 
 
-def team_of(sweep: Sweep) -> WorkerGroupShape | None:
+def worker_group_shape(sweep: Sweep) -> WorkerGroupShape | None:
     """Return how many processes train a trial, and the share of its resources for each; None for one process.
 
     Raises BadInput if a learner cannot be trained by several processes, or if seats were given.
@@ -45,8 +45,10 @@ def check_states(before: Sweep, now: Sweep) -> None:
 
     The adapters in a host have other names than PEFT's, which several processes train.
     """
-    if (team_of(before) is None) != (team_of(now) is None) and any(pair.learner.packs for pair in now.pairs):
-        was = "one process" if team_of(before) is None else "several processes"
+    if (worker_group_shape(before) is None) != (worker_group_shape(now) is None) and any(
+        pair.learner.packs for pair in now.pairs
+    ):
+        was = "one process" if worker_group_shape(before) is None else "several processes"
         raise BadInput(
             f"--resume: its trials were trained by {was}, and their states fit no other; keep its --resources"
         )

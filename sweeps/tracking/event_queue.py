@@ -46,7 +46,7 @@ class EventQueue:
         self._begun = self._failed = 0  # number of attempts, and the number of the last one that failed
         self._flushes = self._seen_flushes = 0  # calls of `flush`, and how many of them preceded the current attempt
         self._closing = False
-        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="event-queue", daemon=True)
         self._thread.start()
 
     def append(self, event: Event) -> None:

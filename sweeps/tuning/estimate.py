@@ -52,18 +52,18 @@ def plan(sweep: Sweep) -> float:
         )
     rounds_total = _expected_rounds(sweep)
     per_round = sum(cost["round_s"] for cost in probes) / len(probes)
-    side_by_side = placement.hosts if placement.shape else sweep.max_concurrent_trials or 1
-    hours = rounds_total * per_round / side_by_side / HOUR_S
-    memory = max(cost["peak_rss"] for cost in probes) * side_by_side / MIB
+    at_once = placement.hosts if placement.shape else sweep.max_concurrent_trials or 1
+    hours = rounds_total * per_round / at_once / HOUR_S
+    memory = max(cost["peak_rss"] for cost in probes) * at_once / MIB
     checkpoints = max(cost["checkpoint"] for cost in probes)
     _say(
         f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
-        f"with {side_by_side} side by side, {memory:,.0f} MiB of memory, "
+        f"with {at_once} side by side, {memory:,.0f} MiB of memory, "
         f"{3 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
     if sweep.finalists:
         trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults
-        more = trainings * sweep.rounds * per_round / side_by_side / HOUR_S
+        more = trainings * sweep.rounds * per_round / at_once / HOUR_S
         hours += more
         _say(f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more at most")
     return hours

@@ -13,7 +13,7 @@ from ray import tune
 
 from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.resources.ray_cluster import seat_resources
-from sweeps.resources.worker_groups import team_of
+from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.results.finals import SEEDS
 from sweeps.results.records import UNTOUCHED, Candidate, Final
 from sweeps.spec.sweep import Sweep
@@ -43,7 +43,7 @@ def confirm(
     Return None after Ctrl-C: the test split is scored only once, so an incomplete comparison would stand for ever.
     """
     based = next((pair for pair in sweep.pairs if _answers(pair)), None)
-    untouched = measure_untouched(sweep, based, places.hosts, team_of(sweep), "test") if based else None
+    untouched = measure_untouched(sweep, based, places.hosts, worker_group_shape(sweep), "test") if based else None
     trials = _train_again(sweep, chosen, places, folder)
     ended = [trial for trial in trials if trial.status == "ERROR" or "score" in trial.last_result]
     if len(ended) < SEEDS * len(chosen):  # Tune says "TERMINATED" of trials that Ctrl-C ended, too
@@ -135,7 +135,7 @@ class FinalistProgress(tune.Callback):
 
 
 def measure_untouched(
-    sweep: Sweep, pair: Pair, hosts: Hosts, team: WorkerGroupShape | None, split: Split = "search"
+    sweep: Sweep, pair: Pair, hosts: Hosts, workers: WorkerGroupShape | None, split: Split = "search"
 ) -> Any:
     """Return Ray's reference to the metrics of the pair's base before training. They are measured beside the trials.
 
@@ -143,12 +143,12 @@ def measure_untouched(
     """
     if pair.base in hosts:
         return hosts[pair.base][0].untouched.remote(pair, sweep.seed, split)
-    gpus = 0 if team else sweep.resources_per_trial.get("gpu", 0)  # worker processes ask for GPUs of their own
+    gpus = 0 if workers else sweep.resources_per_trial.get("gpu", 0)  # worker processes ask for GPUs of their own
     measuring = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=1)(untouched_scores)
-    return measuring.remote(pair, sweep.seed, split, team)
+    return measuring.remote(pair, sweep.seed, split, workers)
 
 
-def measure_bases(sweep: Sweep, hosts: Hosts, team: WorkerGroupShape | None) -> dict[str, Any]:
+def measure_bases(sweep: Sweep, hosts: Hosts, workers: WorkerGroupShape | None) -> dict[str, Any]:
     """Return, by learner, a reference to its base's metrics before training, measured once for each base and task."""
     known: dict[tuple[str, str, str], Any] = {}
     found = {}
@@ -157,7 +157,7 @@ def measure_bases(sweep: Sweep, hosts: Hosts, team: WorkerGroupShape | None) -> 
             prompts = pair.learner.name if pair.learner.only_task else ""  # it has prompts of its own
             key = (pair.base, repr(pair.task), prompts)
             if key not in known:
-                known[key] = measure_untouched(sweep, pair, hosts, team)
+                known[key] = measure_untouched(sweep, pair, hosts, workers)
             found[pair.learner.name] = known[key]
     return found
 
@@ -186,6 +186,6 @@ def trainable(kind: type[Trial], sweep: Sweep, places: TrialPlaces) -> Any:
     Resources that are given to `tune.run` would be restored on resume: if the driver's node has another address then,
     trials would wait for the old one for ever.
     """
-    hosts, team = places.hosts, places.workers
-    of_a_sweep = tune.with_parameters(kind, resolve=sweep.resolve, seed=sweep.seed, hosts=hosts, team=team)
-    return tune.with_resources(of_a_sweep, seat_resources() if hosts or team else dict(sweep.resources_per_trial))
+    hosts, workers = places.hosts, places.workers
+    of_a_sweep = tune.with_parameters(kind, resolve=sweep.resolve, seed=sweep.seed, hosts=hosts, workers=workers)
+    return tune.with_resources(of_a_sweep, seat_resources() if hosts or workers else dict(sweep.resources_per_trial))

@@ -113,12 +113,12 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     sweep, capacity = context.sweep, context.capacity
     task = sweep.pairs[0].task
     placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
-    if placement.shape is not None or placement.why or placement.team:
+    if placement.shape is not None or placement.why or placement.workers:
         print(placement, flush=True)
     threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
     hosts = _start_hosts(sweep, placement, threads)
     cleanup.callback(_end_hosts, hosts)
-    untouched = measure_bases(sweep, hosts, placement.team)
+    untouched = measure_bases(sweep, hosts, placement.workers)
     baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
     costs = context.cost_limit
@@ -153,8 +153,8 @@ def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> Worker
     On several nodes a trial without a host gets a worker process: the trial's own then stays on the driver's node,
     whose disk keeps the checkpoints.
     """
-    if placement.team is not None or placement.shape is not None or capacity.nodes == 1:
-        return placement.team
+    if placement.workers is not None or placement.shape is not None or capacity.nodes == 1:
+        return placement.workers
     resources = sweep.resources_per_trial
     return WorkerGroupShape(1, resources.get("cpu", 0), resources.get("gpu", 0))
 
@@ -170,8 +170,8 @@ def trials_at_once(sweep: Sweep, placement: Placement, capacity: Capacity) -> in
 
 def threads_per_process(sweep: Sweep, placement: Placement, capacity: Capacity) -> int:
     """Return the threads of a process that trains: hosts share the cores, other trials have those that they ask for."""
-    if placement.team is not None:
-        return max(1, int(placement.team.cpus))
+    if placement.workers is not None:
+        return max(1, int(placement.workers.cpus))
     if placement.shape is None:
         return max(1, int(sweep.resources_per_trial.get("cpu", 1)))  # as Ray sets OMP_NUM_THREADS
     bases = len({pair.base for pair in sweep.pairs})

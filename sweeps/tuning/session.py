@@ -16,7 +16,7 @@ from sweeps.persistence.mirror import Mirror, bring
 from sweeps.persistence.provenance import describe
 from sweeps.persistence.resume_check import check_same
 from sweeps.resources.placement import unshareable_learner, with_devices
-from sweeps.resources.worker_groups import check_states, team_of
+from sweeps.resources.worker_groups import check_states, worker_group_shape
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.statistics import smallest_difference
 from sweeps.spec.data_summary import data_of
@@ -88,7 +88,7 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
             if adapter and adapter.r:
                 base_sizes(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
         unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
-        team_of(sweep)  # refuses several processes for learners that train in one
+        worker_group_shape(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too
         raise BadInput(str(error)) from error
     remarks = []
@@ -157,7 +157,9 @@ def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -
     from sweeps.resources.ray_cluster import cluster
     from trainables.runtime.base_transfer import serve_bases
 
-    capacity = cleanup.enter_context(cluster(options.address, options.verbose, dashboard=team_of(sweep) is not None))
+    capacity = cleanup.enter_context(
+        cluster(options.address, options.verbose, dashboard=worker_group_shape(sweep) is not None)
+    )
     sweep = with_devices(sweep, capacity.gpus)
     capacity.check(sweep.resources_per_trial)
     if capacity.nodes > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.api_server import KEY, Account
+from tests.support.api_server import KEY, Account
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.cluster.pods import PRIVATE, ROOT, Pods, run, why_not
 from tests.support.driving import MINIATURES, contents
+from tests.support.pods import PRIVATE, ROOT, Pods, run, why_not
 from trainables.runtime.base_transfer import COPY_MARKER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]

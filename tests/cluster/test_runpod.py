@@ -15,10 +15,10 @@ from ray.autoscaler.tags import (
     TAG_RAY_NODE_STATUS,
 )
 
-from cluster.api import HEADS_KEY, NoCapacity, RunPodError
+from cluster.api import HEADS_KEY, NoCapacity, RunPod, RunPodError
 from cluster.tags import Tags
-from tests.cluster.api_server import KEY
-from tests.cluster.runpod_kit import CONFIG, HEAD, WORKER, provider
+from tests.support.api_server import KEY
+from tests.support.runpod_kit import CONFIG, HEAD, WORKER, provider
 
 
 def test_nodes_are_pods_of_this_cluster_with_their_tags(account):
@@ -52,7 +52,7 @@ def test_tags_outlive_the_process_and_a_lost_file(account, tmp_path):
 
 
 def test_a_pod_that_starts_is_listed_and_not_yet_running(account):
-    account._start = lambda pod: None
+    account.on_start = lambda pod: None
     ours = provider(account)
     (head,) = ours.create_node(CONFIG, HEAD, 1)
     assert ours.non_terminated_nodes(HEAD) == [head]
@@ -139,7 +139,7 @@ def test_the_autoscaler_does_not_give_back_the_head_it_runs_on(account, monkeypa
 def test_a_new_pod_that_gets_no_address_is_given_back_and_an_old_one_is_not(account, monkeypatch):
     monkeypatch.setattr(command_runner, "AUTOSCALER_NODE_START_WAIT_S", 0.5)
     monkeypatch.setattr(command_runner, "AUTOSCALER_NODE_SSH_INTERVAL_S", 0.1)
-    account._start = lambda pod: None
+    account.on_start = lambda pod: None
     ours = provider(account)
     (new,), (old,) = ours.create_node(CONFIG, WORKER, 1), ours.create_node(CONFIG, HEAD, 1)
     ours.set_node_tags(new, {TAG_RAY_NODE_STATUS: "waiting-for-ssh"})
@@ -173,15 +173,16 @@ def test_tags_that_several_processes_set_at_once_are_all_kept(monkeypatch, tmp_p
 def test_tags_of_a_pod_that_is_made_during_a_listing_are_kept(account, monkeypatch):
     """Another process sets tags after the pods were listed and before the tags of lost pods are dropped."""
     ours, others = provider(account), provider(account)
-    listed = ours._api.pods
+    listed = RunPod.pods
 
-    def meanwhile():
-        pods = listed()
+    def meanwhile(api):
+        pods = listed(api)
+        planted.undo()
         (made,) = others.create_node(CONFIG, WORKER, 1)
         others.set_node_tags(made, {TAG_RAY_NODE_STATUS: "up-to-date"})
         return pods
 
-    monkeypatch.setattr(ours._api, "pods", meanwhile)
-    ours.non_terminated_nodes({})
-    monkeypatch.undo()
+    with monkeypatch.context() as planted:
+        planted.setattr(RunPod, "pods", meanwhile)
+        ours.non_terminated_nodes({})
     assert len(ours.non_terminated_nodes({TAG_RAY_NODE_STATUS: "up-to-date"})) == 1

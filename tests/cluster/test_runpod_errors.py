@@ -19,8 +19,8 @@ from ray.autoscaler.tags import NODE_KIND_HEAD, TAG_RAY_NODE_KIND, TAG_RAY_NODE_
 
 from cluster.api import HEADS_KEY, RunPod, RunPodError, api_key
 from cluster.runpod import RunPodNodeProvider
-from tests.cluster.api_server import KEY
-from tests.cluster.runpod_kit import CONFIG, HEAD, WORKER, provider
+from tests.support.api_server import KEY
+from tests.support.runpod_kit import CONFIG, HEAD, WORKER, provider
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,8 +22,8 @@ from cluster.head import Head
 from sweeps.results.run_folder import Run
 from sweeps.results.tables import TRIALS
 from sweeps.tracking.mlflow_store import TRIAL_TAG
-from tests.cluster.api_server import KEY, Account, wait_until
-from tests.cluster.pods import PUBLIC, ROOT, Pods, why_not
+from tests.support.api_server import KEY, Account, wait_until
+from tests.support.pods import PUBLIC, ROOT, Pods, why_not
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 BIN = Path(sys.executable).parent

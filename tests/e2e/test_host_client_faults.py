@@ -14,6 +14,7 @@ import ray
 
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
+from trainables.packed.host import Host
 from trainables.packed.specs import Shape
 from trainables.runtime.host_actor import HostProcess
 from trainables.runtime.host_client import FreeSeatsCallback, HostClient, answers
@@ -31,15 +32,15 @@ class NoDiskForOne(HostProcess):
     """The adapter of the trial `unlucky` is larger than what is left of the disk."""
 
     def __init__(self) -> None:
-        super().__init__(*PLAIN)
-        files = self._host.files
+        files = Host.files
 
-        def written(trial_id: str) -> dict[str, bytes]:
+        def written(host: Host, trial_id: str) -> dict[str, bytes]:
             if trial_id == "unlucky":
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return files(trial_id)
+            return files(host, trial_id)
 
-        self._host.files = written  # type: ignore[method-assign]
+        Host.files = written  # type: ignore[method-assign]
+        super().__init__(*PLAIN)
 
 
 def test_a_reply_that_cannot_be_made_is_one_trial_s_fault(ray_session):
@@ -57,17 +58,20 @@ class BreaksOnce(HostProcess):
     """Its thread raises an unexpected error as soon as the file `broken` exists, and reports it, unless it cannot."""
 
     def __init__(self, broken: Path) -> None:
-        self._broken = broken
-        super().__init__(*PLAIN)
+        busy = Host.busy.fget
+        assert busy is not None
 
-    def _others_may_come(self) -> bool:
-        if self._broken.exists():
-            silenced = self._broken.read_text() == "silenced"
-            self._broken.unlink()
-            if silenced:
-                sys.stderr.close()
-            raise RuntimeError("planted")
-        return super()._others_may_come()
+        def breaks(host: Host) -> bool:
+            if broken.exists():
+                silenced = broken.read_text() == "silenced"
+                broken.unlink()
+                if silenced:
+                    sys.stderr.close()
+                raise RuntimeError("planted")
+            return busy(host)
+
+        Host.busy = property(breaks)  # type: ignore[method-assign, assignment]
+        super().__init__(*PLAIN)
 
 
 @pytest.mark.parametrize("how", ["", "silenced"])

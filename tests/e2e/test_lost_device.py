@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ray
 
-from tests.support.team_kit import SEED, assert_same, pair
+from tests.support.worker_group_kit import SEED, assert_same, pair
 from trainables.packed.specs import Shape, WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import HostClient
@@ -37,7 +37,7 @@ def test_a_trial_with_a_process_of_its_own_goes_on_in_another(ray_session, tmp_p
     alone = open_learner(pair(), SEED)
     expected = [(alone.round().loss, alone.evaluate().items) for _ in range(3)]
     alone.close()
-    team = WorkerGroup(WorkerGroupShape(1), pair("device", marks=tmp_path), SEED)
-    assert_same(team, expected)
+    group = WorkerGroup(WorkerGroupShape(1), pair("device", marks=tmp_path), SEED)
+    assert_same(group, expected)
     assert (tmp_path / "device").exists()
-    team.shut_down()
+    group.shut_down()

@@ -1,4 +1,4 @@
-"""Every sweep script in miniature, from a foreign folder; the arena's is in `test_takeaway.py`."""
+"""Every sweep script in miniature, from a foreign folder; the arena's is in `test_finished_sweep.py`."""
 
 from __future__ import annotations
 

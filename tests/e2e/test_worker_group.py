@@ -12,7 +12,7 @@ import ray
 import transformers
 
 from tests.support.driving import sweep
-from tests.support.team_kit import SEED, SHAPE, assert_same, pair
+from tests.support.worker_group_kit import SEED, SHAPE, assert_same, pair
 from trainables.models.loading import BUILTIN
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.trial import open_learner
@@ -29,7 +29,7 @@ def alone():
 
 
 @pytest.fixture(scope="module")
-def crew(ray_session):
+def processes(ray_session):
     yield
     assert WorkerGroup.workers is None
     end = time.monotonic() + 60  # Ray tells of it a while later, on a busy machine
@@ -38,50 +38,50 @@ def crew(ray_session):
     assert free == 2, "what the processes had is free again"
 
 
-def test_a_team_is_a_learner_like_any_other(crew, alone, tmp_path):
-    """Against a host's numbers; one crew serves trial after trial; a state goes from one trial to the next."""
+def test_a_worker_group_is_a_learner_like_any_other(processes, alone, tmp_path):
+    """Against a host's numbers; one processes serves trial after trial; a state goes from one trial to the next."""
     first = WorkerGroup(SHAPE, pair(), SEED)
     assert_same(first, alone[:1])
     state = first.state()
     first.save(str(tmp_path))
     first.close()
-    crew = WorkerGroup.workers
+    processes = WorkerGroup.workers
     second = WorkerGroup(SHAPE, pair(), SEED)
     second.load(state)
     assert_same(second, alone[1:])
-    assert WorkerGroup.workers is crew
+    assert WorkerGroup.workers is processes
     model = transformers.AutoModelForCausalLM.from_pretrained(BUILTIN["tiny"])
     assert peft.PeftModel.from_pretrained(model, tmp_path).peft_config["default"].r == 16
     second.close()
 
 
-def test_processes_that_are_lost_cost_the_round_they_were_in(crew, alone, tmp_path):
+def test_processes_that_are_lost_cost_the_round_they_were_in(processes, alone, tmp_path):
     """Killed in the second round, out of memory in the third: new processes go on, to the same numbers."""
-    team = WorkerGroup(SHAPE, pair("killed", "memory", marks=tmp_path), SEED)
-    assert_same(team, alone[:1])
-    team.state()
-    assert_same(team, alone[1:])
+    group = WorkerGroup(SHAPE, pair("killed", "memory", marks=tmp_path), SEED)
+    assert_same(group, alone[:1])
+    group.state()
+    assert_same(group, alone[1:])
     assert {mark.name for mark in tmp_path.iterdir()} == {"killed", "memory"}
-    assert team.evaluate().metrics["memory_halvings"] == 1
-    team.shut_down()
+    assert group.evaluate().metrics["memory_halvings"] == 1
+    group.shut_down()
 
 
-def test_a_process_that_only_says_that_it_lost_another_costs_a_round(crew, alone, tmp_path):
+def test_a_process_that_only_says_that_it_lost_another_costs_a_round(processes, alone, tmp_path):
     """The error does not name the dead process if Ray Train hears of the survivor first."""
-    team = WorkerGroup(SHAPE, pair("peer", marks=tmp_path), SEED)
-    assert_same(team, alone[:2])
+    group = WorkerGroup(SHAPE, pair("peer", marks=tmp_path), SEED)
+    assert_same(group, alone[:2])
     assert (tmp_path / "peer").exists()
-    team.shut_down()
+    group.shut_down()
 
 
-def test_a_team_of_one(ray_session, alone, tmp_path):
+def test_a_worker_group_of_one(ray_session, alone, tmp_path):
     """An actor on any node: it is killed in the second round, and the next goes on from the first."""
-    team = WorkerGroup(WorkerGroupShape(1), pair("killed", marks=tmp_path), SEED)
-    assert_same(team, alone[:1])
-    team.state()
-    assert_same(team, alone[1:])
+    group = WorkerGroup(WorkerGroupShape(1), pair("killed", marks=tmp_path), SEED)
+    assert_same(group, alone[:1])
+    group.state()
+    assert_same(group, alone[1:])
     assert (tmp_path / "killed").exists()
-    team.save(str(tmp_path))
+    group.save(str(tmp_path))
     assert peft.PeftConfig.from_pretrained(tmp_path).r == 16
     wrong = WorkerGroup(WorkerGroupShape(1), pair("error", marks=tmp_path), SEED)
     wrong.round()
@@ -90,13 +90,13 @@ def test_a_team_of_one(ray_session, alone, tmp_path):
     wrong.shut_down()
 
 
-def test_a_learners_own_error_is_told(crew, tmp_path):
+def test_a_learners_own_error_is_told(processes, tmp_path):
     """Not that of the process which lost another."""
-    team = WorkerGroup(SHAPE, pair("error", marks=tmp_path), SEED)
-    team.round()
+    group = WorkerGroup(SHAPE, pair("error", marks=tmp_path), SEED)
+    group.round()
     with pytest.raises(KeyError, match="planted"):
-        team.round()
-    team.shut_down()
+        group.round()
+    group.shut_down()
 
 
 def test_a_sweep_of_trials_in_two_processes(tmp_path):

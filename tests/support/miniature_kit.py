@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def check_miniature(name, folder, out):
-    """Check the files that a sweep leaves behind; the arena's is run in `test_takeaway.py`."""
+    """Check the files that a sweep leaves behind; the arena's is run in `test_finished_sweep.py`."""
     trials = study(folder, name).trials
     samples = int(MINIATURES[name][1])
     assert len(trials) == samples

@@ -38,7 +38,7 @@ def shared_database(tmp_path_factory) -> str:
 
 def track(uri, experiment, folder, warnings=None, **more) -> MLflowTracking:
     warn = (warnings if warnings is not None else []).append
-    return MLflowTracking(TrackedSweep(experiment, ROUNDS, **more), uri, experiment, folder / "spool", warn)
+    return MLflowTracking(TrackedSweep(experiment, ROUNDS, **more), uri, experiment, folder / "queue", warn)
 
 
 def report(tracking, trial, round_, score, **more):

@@ -31,16 +31,16 @@ def open_learner(
     hosts: Hosts | None = None,
     searching: bool = True,
     shape: Shape | None = None,
-    team: WorkerGroupShape | None = None,
+    workers: WorkerGroupShape | None = None,
 ) -> Learner:
-    """Open a pair's learner: in a host that has its base, in a group of processes (`team`), or in this process.
+    """Open a pair's learner: in a host that has its base, in a group of processes (`workers`), or in this process.
 
     `searching`: each round will be followed by an evaluation on the search split. `shape`: of a host in this process.
     """
-    if team is not None:
+    if workers is not None:
         from trainables.runtime.worker_group import WorkerGroup
 
-        return WorkerGroup(team, pair, seed)
+        return WorkerGroup(workers, pair, seed)
     if hosts and pair.base in hosts:
         from trainables.runtime.host_client import HostClient
 
@@ -49,13 +49,13 @@ def open_learner(
 
 
 def untouched_scores(
-    pair: Pair, seed: int, split: Split = "search", team: WorkerGroupShape | None = None
+    pair: Pair, seed: int, split: Split = "search", workers: WorkerGroupShape | None = None
 ) -> dict[str, Any]:
     """Return the evaluation of the pair's base before training, as a flat dictionary; empty if there is no base."""
     if not pair.learner.needs_base:
         return {}
-    if team is not None:
-        return _untouched_by(team, pair, seed, split)
+    if workers is not None:
+        return _untouched_by(workers, pair, seed, split)
     from trainables.models.loading import load
     from trainables.packed.host import Host
     from trainables.runtime.base_transfer import fetch_base
@@ -70,11 +70,11 @@ def untouched_scores(
         learner.close()
 
 
-def _untouched_by(team: WorkerGroupShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
+def _untouched_by(workers: WorkerGroupShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
     """Evaluate the untrained learner of a worker group, which is the base itself."""
     from trainables.runtime.worker_group import WorkerGroup
 
-    learner = WorkerGroup(team, pair, seed)
+    learner = WorkerGroup(workers, pair, seed)
     try:
         return learner.evaluate(split).flat()
     finally:  # else its processes and their devices would outlive this task
@@ -101,8 +101,8 @@ class Trial(tune.Trainable):
 
     `config["params"]` are the trial's parameters, which `resolve` turns into a pair; their `start` is None or, for a
     clone, the file in the sweep's folder with the state that it continues. `seed` is the sweep's, so that trials differ
-    only in what is searched; `hosts` maps bases to their host actors; `team` is for trials on several devices. A loss
-    that is not finite ends the trial at once with the worst score and `diverged` set.
+    only in what is searched; `hosts` maps bases to their host actors; `workers` are for trials on several devices. A
+    loss that is not finite ends the trial at once with the worst score and `diverged` set.
     """
 
     _learner: Any = None
@@ -113,10 +113,10 @@ class Trial(tune.Trainable):
         resolve: Callable[[Any], Pair] | None = None,
         seed: int = 0,
         hosts: Hosts | None = None,
-        team: WorkerGroupShape | None = None,
+        workers: WorkerGroupShape | None = None,
     ) -> None:
         assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
-        self._resolve, self._seed, self._hosts, self._team = resolve, seed, hosts, team
+        self._resolve, self._seed, self._hosts, self._workers = resolve, seed, hosts, workers
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -159,7 +159,7 @@ class Trial(tune.Trainable):
             if self._learner is not None:  # None if it could not be opened
                 self._learner.close()
         finally:
-            if self._team is not None:
+            if self._workers is not None:
                 from trainables.runtime.worker_group import WorkerGroup
 
                 WorkerGroup.shut_down()  # the processes outlive a trial, but not this process
@@ -170,7 +170,9 @@ class Trial(tune.Trainable):
 
     def _open(self, config: dict[str, Any]) -> None:
         params = config["params"]
-        self._learner = open_learner(self._resolve(params), self._seed, self.trial_id, self._hosts, team=self._team)
+        self._learner = open_learner(
+            self._resolve(params), self._seed, self.trial_id, self._hosts, workers=self._workers
+        )
         if params.start is not None:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
             assert self._storage is not None, "Tune gives a trial one"
             self._began = load_start_state(self._learner, Path(self._storage.storage_fs_path) / params.start)
@@ -194,7 +196,7 @@ class Finalist(Trial):
             trained = self._learner.round()
             if not math.isfinite(trained.loss):
                 return tune_result(trained, None)
-            if self._team is not None:
+            if self._workers is not None:
                 self._learner.state()  # from which restarted processes would continue
         return tune_result(trained, self._learner.evaluate()) | {"done": True}
 
@@ -203,4 +205,6 @@ class Finalist(Trial):
         self._rounds = job["rounds"]
         pair = self._resolve(job["params"])
         pair = replace(pair, task=pair.task.with_search(pair.task.test()))
-        self._learner = open_learner(pair, job["seed"], self.trial_id, self._hosts, searching=False, team=self._team)
+        self._learner = open_learner(
+            pair, job["seed"], self.trial_id, self._hosts, searching=False, workers=self._workers
+        )

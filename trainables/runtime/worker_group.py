@@ -121,7 +121,7 @@ class RayTrainWorkers:
                 worker_loop,
                 train_loop_config={"broker": self._broker},
                 scaling_config=scaling,
-                run_config=RunConfig(name="team", storage_path=folder, failure_config=no_retries),
+                run_config=RunConfig(name="worker_group", storage_path=folder, failure_config=no_retries),
             )
             trainer.fit()
 

@@ -32,8 +32,8 @@ def uniform(key_R: Tensor, module: int, tokens: int, channels: int, dtype: torch
     """Return (R, T, C): numbers in [0, 1) from the stream `module` of each key."""
     from_end_T = torch.arange(tokens - 1, -1, -1, dtype=torch.int32, device=key_R.device)
     place_T_C = from_end_T[:, None] * channels + torch.arange(channels, dtype=torch.int32, device=key_R.device)
-    lane_R = _mix(key_R.to(torch.int32) ^ _mixed(module))
-    return (_mix(place_T_C ^ lane_R[:, None, None]) & (LEVELS - 1)).to(dtype) / LEVELS
+    lane_R = mix(key_R.to(torch.int32) ^ mix_number(module))
+    return (mix(place_T_C ^ lane_R[:, None, None]) & (LEVELS - 1)).to(dtype) / LEVELS
 
 
 def hashed(key_R: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
@@ -41,21 +41,21 @@ def hashed(key_R: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
 
     They do not change when padding is added on the right.
     """
-    found = _mix(key_R.to(torch.int32) ^ _mixed(stream))
+    found = mix(key_R.to(torch.int32) ^ mix_number(stream))
     for size in shape:
-        found = _mix(found[..., None] ^ torch.arange(size, dtype=torch.int32, device=key_R.device))
+        found = mix(found[..., None] ^ torch.arange(size, dtype=torch.int32, device=key_R.device))
     return found
 
 
-def _mix(x: Tensor) -> Tensor:
+def mix(x: Tensor) -> Tensor:
     """Apply a bijection of 32-bit integers that spreads every input bit over all output bits."""
     x = (x ^ _shift(x, 16)) * 0x7FEB352D
     x = (x ^ _shift(x, 15)) * (0x846CA68B - 2**32)
     return x ^ _shift(x, 16)
 
 
-def _mixed(number: int) -> int:
-    """Apply `_mix` to one Python integer (signed, 32 bits): a tensor of it would synchronise the GPU."""
+def mix_number(number: int) -> int:
+    """Apply `mix` to one Python integer (signed, 32 bits): a tensor of it would synchronise the GPU."""
     x = number & 0xFFFFFFFF
     x = (x ^ x >> 16) * 0x7FEB352D & 0xFFFFFFFF
     x = (x ^ x >> 15) * 0x846CA68B & 0xFFFFFFFF

@@ -7,31 +7,24 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from sweeps.cli.main import console
-from search_spaces import cot
 from sweeps.commands.attribute import attribute as attribute_run
 from sweeps.commands.attribute import drafted
-from sweeps.persistence.provenance import describe
-from sweeps.results.leaderboard import write_all
-from sweeps.results.records import Final, TrialRecord
-from sweeps.results.run_folder import SWEEP_FILE, Run
-from sweeps.results.tables import FINALISTS, finalists_parquet
-from sweeps.results.trial_history import TrialHistory
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.results.run_folder import Run
+from sweeps.results.tables import FINALISTS
+from sweeps.spec.sweep import BadInput
 from tests.support import miniatures
-from trainables.core import Example, Pair
+from tests.support.finished_sweep import write_finished_sweep
+from trainables.core import Example
 from trainables.learners.lm.attribution import Parts, attribute, parts
 from trainables.learners.lm.cot import CotConfig
 from trainables.models.loading import load
 from trainables.models.sampling import with_adapter
-from trainables.runtime.trial import open_learner
 from trainables.tasks.strategyqa.task import StrategyQaTask
 
 ASKED = Parts(prompt=(3, 9, 12, 4), draft=(20, 21, 22, 23, 24), conclusion=(30, 31, 32), given=7, other=8)
@@ -152,28 +145,12 @@ def test_parts_are_the_row_that_the_other_ablations_read():
 
 TASK = StrategyQaTask(train_size=200, search_size=8, test_size=12)
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-PAIR = Pair(CotConfig(steps_per_round=20, target_modules=TARGETS), TASK, "builtin:tiny")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What a sweep leaves: an adapter of a few steps, and completions of the test split, here the data's rationales, as
-    learning to write some takes minutes."""
     folder = tmp_path_factory.mktemp("run")
-    learner = open_learner(PAIR, seed=1)
-    learner.round()
-    (folder / "best").mkdir()
-    learner.save(str(folder / "best"))
-    learner.close()
-    load.cache_clear()
-    sweep = Sweep("drafts", (PAIR,), cot.SPACE)
-    (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(sweep), sort_keys=False))
-    history = [{"round": 1, "score": 0.5, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}]
-    record = TrialRecord("t0", 0, sweep.defaults()[0], "finished", TrialHistory(tuple(history)), 8)
-    write_all(folder, [record], baselines={}, rounds=1)
-    said = [TASK.rationale_answer(example) for example in TASK.test()]
-    final = Final("trial 0", 0.5, np.ones((1, len(said))), "t0", 1, (said,))
-    (folder / FINALISTS).write_bytes(finalists_parquet([final], TASK.test()))
+    write_finished_sweep(folder, "drafts", CotConfig(steps_per_round=20, target_modules=TARGETS), TASK)
     return folder
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -67,14 +69,14 @@ def test_a_snapshot_never_names_what_is_not_there(folder, tmp_path, monkeypatch)
     """One that is written while files are brought over waits for the next time, as do the checkpoints that it names."""
     (folder / SNAPSHOT).write_bytes(b"names state.pt")
     mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
-    put = Mirror._put
+    put = shutil.copyfileobj
 
-    def meanwhile(self, name, file):
+    def meanwhile(source, target):
         (folder / "tune/a/late.pt").write_bytes(b"2")
         (folder / SNAPSHOT).write_bytes(b"names late.pt")
-        put(self, name, file)
+        put(source, target)
 
-    monkeypatch.setattr(Mirror, "_put", meanwhile)
+    monkeypatch.setattr(shutil, "copyfileobj", meanwhile)
     mirror.copy()
     assert contents(there)[SNAPSHOT] == b"names state.pt"
     monkeypatch.undo()
@@ -87,13 +89,15 @@ def test_a_snapshot_that_is_replaced_while_it_is_read_comes_next(folder, tmp_pat
     (folder / SNAPSHOT).write_bytes(b"old")
     mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
 
+    read = Path.read_bytes
+
     def replaced(file):
-        content = file.read_bytes()
+        content = read(file)
         file.write_bytes(b"newest")
         return content
 
     with monkeypatch.context() as planted:
-        planted.setattr("sweeps.persistence.mirror._frozen", replaced)
+        planted.setattr(Path, "read_bytes", replaced)
         mirror.copy()
     assert contents(there)[SNAPSHOT] == b"old"
     mirror.copy()
@@ -103,13 +107,13 @@ def test_a_snapshot_that_is_replaced_while_it_is_read_comes_next(folder, tmp_pat
 def test_a_checkpoint_that_is_tidied_away_meanwhile_is_still_brought_over(folder, tmp_path, monkeypatch):
     """The snapshot that was frozen names it."""
     (folder / SNAPSHOT).write_bytes(b"names state.pt")
-    mirror, there, put = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy", Mirror._put
+    mirror, there, put = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy", shutil.copyfileobj
 
-    def meanwhile(self, name, file):
+    def meanwhile(source, target):
         (folder / "tune/a/state.pt").unlink(missing_ok=True)
-        put(self, name, file)
+        put(source, target)
 
-    monkeypatch.setattr(Mirror, "_put", meanwhile)
+    monkeypatch.setattr(shutil, "copyfileobj", meanwhile)
     mirror.copy()
     assert contents(there)["tune/a/state.pt"] == b"1"
     assert SNAPSHOT in contents(there)
@@ -149,16 +153,17 @@ def test_what_a_person_keeps_there_is_left_alone(folder, tmp_path):
     assert not (tmp_path / "new").exists(), "it is refused before anything is made"
 
 
-def test_a_first_copy_that_was_cut_off_is_known_as_the_sweeps(folder, tmp_path, monkeypatch):
-    mirror, put = Mirror(f"file://{tmp_path}/there", folder), Mirror._put
+@pytest.mark.parametrize("name", [SWEEP_FILE, "tune/a/state.pt"])
+def test_a_first_copy_that_was_cut_off_is_known_as_the_sweeps(folder, tmp_path, monkeypatch, name):
+    mirror, put = Mirror(f"file://{tmp_path}/there", folder), shutil.copyfileobj
 
-    def cut_off(self, name, file):
-        if name == "tune/a/state.pt":
+    def cut_off(source, target):
+        if os.path.samestat(os.fstat(source.fileno()), (folder / name).stat()):
             raise OSError("planted")
-        put(self, name, file)
+        put(source, target)
 
     (folder / "a").touch()
-    monkeypatch.setattr(Mirror, "_put", cut_off)
+    monkeypatch.setattr(shutil, "copyfileobj", cut_off)
     with pytest.raises(BadInput, match="planted"), mirror.following():
         pass
     mirror.check_ours()

@@ -40,10 +40,10 @@ def test_events_arrive_although_nobody_can_be_told_of_a_failure(tmp_path):
     def trouble(error):
         raise BrokenPipeError("nobody reads this")
 
-    spool = EventQueue(tmp_path, "receiver", deliver, trouble)
-    spool.append({"n": 1})
+    events = EventQueue(tmp_path, "receiver", deliver, trouble)
+    events.append({"n": 1})
     assert comes_true(lambda: arrived == ["refused", 1])
-    assert spool.close(LIMIT_S)
+    assert events.close(LIMIT_S)
 
 
 @pytest.fixture
@@ -68,16 +68,15 @@ def test_a_mirror_follows_on_after_a_file_that_it_cannot_take(sweep_folder, tmp_
     assert "".join(said).count("warning") == 1
 
 
-def test_a_mirror_that_is_behind_at_the_end_says_so(sweep_folder, tmp_path, capsys):
+def test_a_mirror_that_is_behind_at_the_end_says_so(sweep_folder, tmp_path, monkeypatch, capsys):
     """It warns also if it has warned before, because there is no further retry."""
-    there = tmp_path / "there"
-    follower = Mirror(f"file://{there}", sweep_folder)
-    with follower.following():
+    monkeypatch.setattr(mirror, "EVERY_S", 0.05)
+    there, said = tmp_path / "there", []
+    with Mirror(f"file://{there}", sweep_folder).following():
         (there / "toy").rename(tmp_path / "away")
         (there / "toy").touch()
         (sweep_folder / "next").write_text("1")
-        follower._try()
-        assert "trying again" in capsys.readouterr().err
+        assert comes_true(lambda: said.append(capsys.readouterr().err) or "trying again" in "".join(said))
     assert f"it lacks what {sweep_folder} has" in capsys.readouterr().err
 
 

@@ -16,7 +16,7 @@ from sweeps.resources.cost_limit import CostLimit, cost_limit_of
 from sweeps.resources.ray_job import hourly
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import BadInput
-from tests.cluster.api_server import KEY, Account
+from tests.support.api_server import KEY, Account
 from tests.support.report_kit import folder, several
 from tests.support.toy_sweep import SWEEP
 
@@ -112,7 +112,7 @@ def test_what_is_spent_is_the_price_of_each_moment(clock):
     clock.now = HOUR
     costs.add_elapsed()
     prices[0] = 4.0  # three workers came
-    costs.hourly = costs._rate()
+    costs.hourly = prices[0]
     clock.now = 1.5 * HOUR
     costs.close()
     assert costs.dollars == pytest.approx(1.0 + 2.0)

@@ -10,7 +10,7 @@ from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.resources.placement import Machine, place
 from sweeps.resources.ray_cluster import Capacity
-from sweeps.resources.worker_groups import team_of
+from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.spec.validation import BadInput
 from sweeps.strategyqa import SWEEP as STRATEGYQA
 from sweeps.style import SWEEP as STYLE
@@ -23,13 +23,15 @@ def asked(of=ARENA, **changes):
 
 def test_a_gpu_is_a_process():
     two = asked(resources_per_trial={"cpu": 4, "gpu": 2})
-    assert team_of(two) == WorkerGroupShape(2, cpus=2, gpus=1)
-    assert team_of(replace(two, num_workers=2, parallel_strategy="fsdp")) == WorkerGroupShape(2, 2, 1, "fsdp")
+    assert worker_group_shape(two) == WorkerGroupShape(2, cpus=2, gpus=1)
+    assert worker_group_shape(replace(two, num_workers=2, parallel_strategy="fsdp")) == WorkerGroupShape(
+        2, 2, 1, "fsdp"
+    )
     for one in (STYLE, *STRATEGYQA.phases.values()):  # their learners are of one task, and adapt one base
-        assert team_of(replace(one, num_workers=2)) == WorkerGroupShape(2, cpus=0.5)
-    assert team_of(asked(resources_per_trial={"cpu": 1, "gpu": 1})) is None
-    assert team_of(asked(resources_per_trial={"cpu": 1, "gpu": 0.5})) is None
-    assert place(two, Machine(8, 4)).team == WorkerGroupShape(2, 2, 1)
+        assert worker_group_shape(replace(one, num_workers=2)) == WorkerGroupShape(2, cpus=0.5)
+    assert worker_group_shape(asked(resources_per_trial={"cpu": 1, "gpu": 1})) is None
+    assert worker_group_shape(asked(resources_per_trial={"cpu": 1, "gpu": 0.5})) is None
+    assert place(two, Machine(8, 4)).workers == WorkerGroupShape(2, 2, 1)
     assert Capacity(cores=16, gpus=8, smallest=4).trials(two.resources_per_trial) == 4
 
 
@@ -44,6 +46,6 @@ def test_a_gpu_is_a_process():
         (asked(num_workers=2, seats=4), "drop --seats"),
     ],
 )
-def test_what_cannot_be_spread_is_refused(sweep, remedy):
+def test_what_several_processes_cannot_train_is_refused(sweep, remedy):
     with pytest.raises(BadInput, match=remedy):
-        team_of(sweep)
+        worker_group_shape(sweep)

@@ -181,7 +181,8 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
 
     result = Here(config={"job": {"params": TrialParams("percell", {}), "rounds": 2, "seed": 3}}).step()
     by_hand = PercellConfig(steps_per_round=2).build(None, task, 3)
-    by_hand._rounds = 2
+    for _ in range(2):
+        by_hand.round()
     assert result["items"] == by_hand.evaluate("test").items
     assert len(result["items"]) == len(task.test())
     copy = pickle.loads(pickle.dumps(task.with_search(task.test())))

@@ -15,7 +15,7 @@ from sweeps.results.finals import candidates
 from sweeps.results.pareto import front, in_words
 from sweeps.results.run_folder import Run
 from sweeps.spec.open_run import job_of
-from sweeps.spec.warm_start import _best
+from sweeps.spec.warm_start import like
 from sweeps.tracking.event_queue import read_events
 from sweeps.tracking.mlflow_callback import MLflowTracking, TrackedSweep
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
@@ -133,8 +133,8 @@ def test_all_who_say_best_mean_the_same_round(driven):
     assert "| 1 | 0 | 75.0 % |" in (driven.folder / "leaderboard.md").read_text()
     job = job_of(run, "best")
     assert (job.record.number, job.rounds, job.score, job.items) == (0, 2, 0.75, records[0].items)
-    space = FULL.space_of(FULL.pairs[0])
-    assert _best(space, run.records, run)[0] == records[0].params.fields
+    _, first = like(FULL, run)
+    assert first[0] == records[0].params
     assert driven.progress.state.best_line().startswith("best 75.0 % (chance 0.0 %): trial 0, round 2")
 
 

@@ -1,4 +1,4 @@
-"""A `sweep.yaml` of an earlier version is read, or refused in one line that says which commit can read it."""
+"""A `sweep.yaml` gives its sweep back; one of an earlier version is read, or refused with a commit that reads it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
+from sweeps.persistence.provenance import describe
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput
+from tests.support.toy_sweep import SWEEP as TOY
 from trainables.core import LearnerConfig, Pair, Task
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "configurations-df134d1.yaml"
@@ -121,3 +124,21 @@ def test_neither_importing_it_nor_reading_a_sweep_of_language_learners_imports_t
     )
     text = yaml.safe_dump(facts(entry("learners", "lora"), entry("tasks", "arena")))
     subprocess.run([sys.executable, "-c", code], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("one", [ARC, ARENA, TOY, ARENA.fix({"lora.r": 8, "weight_decay": 0.0})])
+def test_a_sweep_is_made_again_from_its_yaml(one):
+    facts = yaml.safe_load(yaml.safe_dump(describe(one)))
+    again = rebuild(facts)
+    assert again.to_dict() == one.to_dict()
+    assert again.defaults() == one.defaults()
+    params = next(p for p in one.defaults())
+    assert again.resolve(params) == one.resolve(params)
+    again.validate()
+
+
+def test_what_cannot_be_made_again_is_named():
+    facts = yaml.safe_load(yaml.safe_dump(describe(TOY)))
+    facts["sweep"]["pairs"][0]["learner"]["class"] = "tests.support.toys.Gone"
+    with pytest.raises(BadInput, match=r"tests\.support\.toys\.Gone cannot be imported"):
+        rebuild(facts)

@@ -1,16 +1,21 @@
-"""Results of Tune's trials of finalists, without Ray."""
+"""Finalists from Tune's trials, and the untouched base that they are compared with."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import ray
 
 from sweeps.results.finals import SEEDS, Candidate
 from sweeps.results.tables import finalists_parquet
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning.finalists import group_by_candidate
-from trainables.core import Example
+from sweeps.tuning.finalists import group_by_candidate, measure_bases, measured
+from tests.support.device_kit import Asked
+from tests.support.knobs import ONE
+from tests.support.toys import Letters
+from trainables.core import Example, Pair
 
 EXAMPLES = [Example("1 + 1 =", "2", "sum", "a"), Example("1 + 2 =", "3", "sum", "b")]
 
@@ -40,3 +45,11 @@ def test_a_candidate_that_diverged_with_one_seed_is_lost():
     assert [one.name for one in finals] == ["trial 0"]
     assert checkpoints.keys() == {"t0"}
     assert lost == {"trial 1": "diverged with seed 2"}
+
+
+def test_a_device_that_does_not_come_is_not_waited_for_without_end(ray_session, capsys):
+    sweep = replace(ONE, pairs=(Pair(Asked(), Letters(), "builtin:tiny"),), resources_per_trial={"gpu": 99.0})
+    waiting = measure_bases(sweep, {}, None)["knob"]
+    assert measured(waiting, 0.5) == {}
+    assert "not measured within 0.5 s: `ray status`" in capsys.readouterr().out
+    ray.cancel(waiting)

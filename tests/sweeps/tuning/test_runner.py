@@ -25,7 +25,7 @@ from trainables.packed.specs import Shape, WorkerGroupShape
 
 ALONE, SHARED = Placement(1, 1), Placement(4, 2, Shape(seats=4))
 ONE_NODE, THREE_NODES = Capacity(8, 0, 8), Capacity(24, 0, 8, nodes=3)
-TEAM = Placement(1, 1, team=WorkerGroupShape(2, 3.0, 1.0))
+WORKER_GROUP = Placement(1, 1, workers=WorkerGroupShape(2, 3.0, 1.0))
 TWO_CORES = replace(TOY, resources_per_trial={"cpu": 2}, max_concurrent_trials=None)
 
 
@@ -39,7 +39,7 @@ TWO_CORES = replace(TOY, resources_per_trial={"cpu": 2}, max_concurrent_trials=N
         (SHARED, ONE_NODE, 30, 8),
         (ALONE, THREE_NODES, None, 24 // 2),  # their own processes ask Ray for nothing
         (ALONE, THREE_NODES, 3, 3),
-        (TEAM, ONE_NODE, None, 8 // 2),
+        (WORKER_GROUP, ONE_NODE, None, 8 // 2),
         (SHARED, THREE_NODES, None, 4 * 2),
     ],
 )
@@ -51,12 +51,12 @@ def test_only_trials_without_a_host_on_several_nodes_get_a_worker_process():
     assert workers_of(TWO_CORES, ALONE, ONE_NODE) is None
     assert workers_of(TWO_CORES, SHARED, THREE_NODES) is None
     assert workers_of(TWO_CORES, ALONE, THREE_NODES) == WorkerGroupShape(1, 2, 0)
-    assert workers_of(TWO_CORES, TEAM, ONE_NODE) == TEAM.team
+    assert workers_of(TWO_CORES, WORKER_GROUP, ONE_NODE) == WORKER_GROUP.workers
 
 
 def test_hosts_share_the_cores_and_none_spans_two_nodes():
     assert threads_per_process(TWO_CORES, ALONE, ONE_NODE) == 2
-    assert threads_per_process(TWO_CORES, TEAM, ONE_NODE) == 3
+    assert threads_per_process(TWO_CORES, WORKER_GROUP, ONE_NODE) == 3
     assert threads_per_process(TWO_CORES, SHARED, ONE_NODE) == 8 // 2
     assert threads_per_process(TWO_CORES, SHARED, THREE_NODES) == 8, "12 cores of a host's share are on two nodes"
 

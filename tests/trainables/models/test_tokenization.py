@@ -176,7 +176,7 @@ def test_an_end_token_that_a_tokenizer_adds_by_itself_ends_no_prompt(marks):
     """`add_eos_token=True`: a beginning is kept, an end stands where a reply ends, and only there."""
     plain, told = (sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False)) for _ in range(2))
     ids = [(mark, plain.convert_tokens_to_ids(mark)) for mark in ("<|user|>", "<end>")]
-    told._tokenizer.post_processor = processors.TemplateProcessing(single=marks, special_tokens=ids)
+    told.backend_tokenizer.post_processor = processors.TemplateProcessing(single=marks, special_tokens=ids)
     begins = (ids[0][1],) if "user" in marks else ()
     for write in (lambda reader: encode_dialogue(reader, CHAT)[0], lambda reader: row_of(reader, "is it?", "Yes")):
         assert write(told).tokens == begins + write(plain).tokens
@@ -189,7 +189,7 @@ def test_an_end_token_that_a_tokenizer_adds_by_itself_ends_no_prompt(marks):
 def test_what_is_put_around_a_question_makes_its_prompt(template):
     reader = sentencepiece(pre_tokenizer=pre_tokenizers.Metaspace(split=False))
     ids = [("<|user|>", reader.convert_tokens_to_ids("<|user|>"))]
-    reader._tokenizer.post_processor = processors.TemplateProcessing(single="<|user|> $A", special_tokens=ids)
+    reader.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<|user|> $A", special_tokens=ids)
     reader.chat_template = template
     begun, before, behind = asking_form(reader)
     text = before + "is it?" + behind

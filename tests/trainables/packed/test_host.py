@@ -18,7 +18,7 @@ from trainables.packed.host import Host
 from trainables.packed.requests import TrainRequest
 from trainables.packed.solo import Solo
 from trainables.packed.specs import Shape
-from trainables.training.hash_dropout import _mix, _mixed, keep_mask, lane_key
+from trainables.training.hash_dropout import keep_mask, lane_key, mix, mix_number
 
 FAMILIES = list(CONFIGS)
 ADAPTERS = {
@@ -153,7 +153,7 @@ def test_a_round_says_the_most_memory_that_was_taken():
 
 def test_a_module_is_hashed_alike_as_a_number_and_as_a_tensor():
     numbers = [0, 1, 12_345, 2**23, 2**31 - 1, -1, -(2**31)]
-    assert [_mixed(n) for n in numbers] == _mix(torch.tensor(numbers, dtype=torch.int32)).tolist()
+    assert [mix_number(n) for n in numbers] == mix(torch.tensor(numbers, dtype=torch.int32)).tolist()
 
 
 def test_dropout_keeps_its_share_and_its_scale():

@@ -61,14 +61,14 @@ def moved(ours: Base, device: torch.device) -> Base:
 
 
 def test_what_stays_on_the_cpu_is_found(gpu, monkeypatch):
-    """A planted fault: the adapters' scales, made on the wrong device."""
+    """A planted fault: the adapters' values, made on the wrong device."""
     with pytest.raises(RuntimeError, match=r"same device|one device"):
         torch.ones(3, device=gpu) + torch.ones(3)
     opened = AdapterStack.__init__
 
     def forgetful(self, *arguments):
         opened(self, *arguments)
-        self._scale_S = self._scale_S.cpu()
+        self.values = self.values.cpu()
 
     monkeypatch.setattr(AdapterStack, "__init__", forgetful)
     there = moved(BASE, gpu)

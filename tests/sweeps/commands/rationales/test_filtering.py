@@ -12,13 +12,13 @@ from trainables.tasks.strategyqa.task import parse_answer
 def test_weights_by_hand():
     """60 % Yes of all, 40 % of the kept: 0.6/0.4 and 0.4/0.6; weighted, the kept are 60 % Yes again."""
     examples = [Example("", "Yes" if place < 6 else "No", "", str(place)) for place in range(10)]
-    sieve = RationaleFilter(examples, parse_answer)
+    rationale_filter = RationaleFilter(examples, parse_answer)
     for place in (0, 1, 6, 7, 8):
-        sieve.add(examples[place], f"It is so. So the answer is {examples[place].answer}.")
-    found = sieve.weights()
+        rationale_filter.add(examples[place], f"It is so. So the answer is {examples[place].answer}.")
+    found = rationale_filter.weights()
     assert found == pytest.approx({"Yes": 1.5, "No": 2 / 3})
     assert 2 * found["Yes"] / (2 * found["Yes"] + 3 * found["No"]) == pytest.approx(0.6)
-    assert [row["weight"] for row in sieve.rows("")] == pytest.approx([1.5] * 2 + [2 / 3] * 3)
+    assert [row["weight"] for row in rationale_filter.rows("")] == pytest.approx([1.5] * 2 + [2 / 3] * 3)
 
 
 @pytest.mark.parametrize(

@@ -181,10 +181,11 @@ def test_similarity_is_of_what_was_said_ended_or_not(mine):
 
 def test_the_base_completes_what_comes_before_the_last_reply(mine):
     one = next(example for example in mine.search() if len(example.data.turns) == 1)
-    place = mine.search().index(one)
-    assert list(built(mine)._encoded("search")[place].prompt) == encode_prompt(TINY.tokenizer, one.prompt)
+    prompts = next(built(mine).evaluate("search")).prompts
+    assert len(prompts) == len(mine.search())
+    assert list(prompts[mine.search().index(one)]) == encode_prompt(TINY.tokenizer, one.prompt)
     several = next(example for example in mine.search() if len(example.data.turns) > 1)
-    prompt = built(mine)._encoded("search")[mine.search().index(several)].prompt
+    prompt = prompts[mine.search().index(several)]
     chat = [{"role": m.role, "content": m.content} for m in several.data.messages[:-1]]
     asked = TINY.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     assert list(prompt) == TINY.tokenizer(asked, add_special_tokens=False).input_ids

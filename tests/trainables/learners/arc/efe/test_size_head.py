@@ -79,9 +79,9 @@ def test_the_canvas_follows_the_head():
 def test_without_the_head_the_best_lens_says_the_size():
     """A training task on whose size lenses differ: the head says 3x3, which is right."""
     (example,) = (e for e in ArcTask(data="arc1", same_size=False).train() if e.key == "ae4f1146")
-    sizes = {
-        head: Agent(EfeConfig(size_head=head), None, [example], seed=0, memory=None)._tasks["ae4f1146"].canvas.tests
-        for head in (True, False)
-    }
+    sizes = {}
+    for head in (True, False):
+        (batch,) = Agent(EfeConfig(size_head=head), None, [example], seed=0, memory=None).batches.values()
+        sizes[head] = batch.canvases[0].tests
     assert [tests[0].shape[1:] for tests in sizes.values()] == [(3, 3), canvas(puzzle(example)).tests[0].shape[1:]]
     assert sizes[False][0].shape[1:] != (3, 3)

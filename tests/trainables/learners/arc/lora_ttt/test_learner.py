@@ -116,11 +116,12 @@ def test_a_task_does_not_depend_on_its_neighbours(base, tmp_path, seats):
     tasks = {one: painted(2), **wide, three: painted(4)}
     test = {ids("test", 1)[0]: painted(7)}
     config = replace(QUICK, steps_per_round=10, tasks_at_once=seats, max_length=200, selection="logprob")
-    together = config.build(base, ArcTask(data=write(tmp_path / "all", tasks | test)), seed=0)
+    arc = ArcTask(data=write(tmp_path / "all", tasks | test))
+    together = config.build(base, arc, seed=0)
     losses = run(together, 2)
-    said = dict(zip([e.key for e in together._task.search()], together.evaluate().completions, strict=True))
+    said = dict(zip([e.key for e in arc.search()], together.evaluate().completions, strict=True))
     alone_losses = []
-    for key in [example.key for example in together._task.search()]:
+    for key in [example.key for example in arc.search()]:
         alone = config.build(base, ArcTask(data=write(tmp_path / key, {key: tasks[key]} | test)), seed=0)
         alone_losses.append(run(alone, 2))
         assert alone.evaluate().completions == [said[key]]

@@ -11,7 +11,7 @@ from ray.autoscaler.tags import (
 )
 
 from cluster.runpod import RunPodNodeProvider
-from tests.cluster.api_server import Account
+from tests.support.api_server import Account
 
 HEAD = {TAG_RAY_NODE_KIND: NODE_KIND_HEAD, TAG_RAY_NODE_NAME: "ray-c-head", TAG_RAY_LAUNCH_CONFIG: "abc"}
 WORKER = {TAG_RAY_NODE_KIND: NODE_KIND_WORKER, TAG_RAY_NODE_NAME: "ray-c-worker"}

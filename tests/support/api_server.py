@@ -35,8 +35,8 @@ class Account:
         self.faults: list[tuple[str, str, str]] = []  # method, path, fault
         self.calls: Counter[str] = Counter()
         self.bids: list[float] = []
-        self._start = start or at_once
-        self._end = end or (lambda pod: None)
+        self.on_start = start or at_once
+        self.on_end = end or (lambda pod: None)
         self.lock = threading.RLock()
         self.server = ThreadingHTTPServer(("0.0.0.0", 0), type("Handler", (Handler,), {"account": self}))
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -79,7 +79,7 @@ class Account:
                 "createdAt": f"2026-11-21T10:00:{number:02d}Z",
             }  # fmt: skip
             self.pods[pod["id"]] = pod
-        self._start(pod)
+        self.on_start(pod)
         return 201, pod
 
     def end(self, pod_id: str) -> bool:
@@ -88,7 +88,7 @@ class Account:
             if pod is None or pod["status"] == "TERMINATED":
                 return False
             pod["status"] = "TERMINATED"
-        self._end(pod)
+        self.on_end(pod)
         return True
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster.api_server import Pod
+from tests.support.api_server import Pod
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIDGE, PUBLIC, PRIVATE = "espalier0", "10.99.0", "10.88.0"

@@ -27,9 +27,9 @@ def test_a_killed_driver_goes_on_with_the_same_runs(database, tmp_path):
     first.on_trial_start(0, [], trial)
     report(first, trial, 1, 0.5)
     first.flush()
-    report(first, trial, 2, 0.4)  # in the spool; the driver is killed before anything else happens
+    report(first, trial, 2, 0.4)  # in the queue; the driver is killed before anything else happens
     assert first.close()
-    with (tmp_path / "spool" / "events.jsonl").open("a") as file:
+    with (tmp_path / "queue" / "events.jsonl").open("a") as file:
         file.write('{"trial": "a", "at": 17')  # half a line
 
     again = track(database, "resumed", tmp_path, params={"num_samples": 9})
@@ -54,7 +54,7 @@ def test_events_that_arrive_twice_are_there_once(database, tmp_path):
     tracking.on_trial_start(0, [], trial)
     report(tracking, trial, 1, 0.5)
     assert tracking.close()
-    (tmp_path / "spool" / "delivered").unlink()  # as if the driver died between the delivery and its mark
+    (tmp_path / "queue" / "delivered").unlink()  # as if the driver died between the delivery and its mark
     assert track(database, "twice", tmp_path).close()
     _, runs = runs_of(database, "twice")
     assert steps(database, runs["a"]) == [(1, 0.5)]
@@ -64,11 +64,11 @@ def test_another_store_gets_everything(tmp_path):
     """Also what the first one has got; the first one, asked again, what it has missed."""
     got: dict[str, list[int]] = {"one": [], "two": []}
     for at, receiver in enumerate(("one", "two", "one")):
-        spool = EventQueue(
+        queue = EventQueue(
             tmp_path, receiver, lambda events, to=receiver: got[to].extend(one["at"] for one in events), pytest.fail
         )
-        spool.append({"at": at})
-        assert spool.close(600.0)
+        queue.append({"at": at})
+        assert queue.close(600.0)
     assert got["two"] == [0, 1]
     assert set(got["one"]) == {0, 1, 2}
 
@@ -94,41 +94,41 @@ def test_callbacks_do_not_wait_for_a_receiver_that_hangs(tmp_path):
         free.wait()
         got.extend(events)
 
-    spool = EventQueue(tmp_path, "there", hang, pytest.fail)
+    queue = EventQueue(tmp_path, "there", hang, pytest.fail)
     for i in range(1200):  # all of them return while the first delivery still hangs
-        spool.append({"trial": None, "at": i})
+        queue.append({"trial": None, "at": i})
     assert not got
-    assert not spool.flush(0.0)
+    assert not queue.flush(0.0)
     free.set()
-    assert spool.close(600.0)
+    assert queue.close(600.0)
     assert [event["at"] for event in got] == list(range(1200))
 
 
 def test_an_event_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path):
     got: list[dict] = []
-    spool = EventQueue(tmp_path, "there", got.extend, pytest.fail)
-    spool.append({"at": 0})
-    size, limits = spool.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    queue = EventQueue(tmp_path, "there", got.extend, pytest.fail)
+    queue.append({"at": 0})
+    size, limits = queue.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            spool.append({"at": 1})
+            queue.append({"at": 1})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert spool.path.stat().st_size == size
-    spool.append({"at": 2})
-    assert spool.close(600.0)
+    assert queue.path.stat().st_size == size
+    queue.append({"at": 2})
+    assert queue.close(600.0)
     assert [event["at"] for event in got] == [0, 2]
 
 
 def test_a_full_disk_of_its_own_is_not_called_mlflow_out_of_reach(database, tmp_path):
-    mark = tmp_path / "spool/delivered.new"
+    mark = tmp_path / "queue/delivered.new"
     mark.parent.mkdir()
     mark.symlink_to("/dev/full")  # what has arrived cannot be written down
     tracking = track(database, "own-disk", tmp_path, warnings := [])
     assert not tracking.flush()
     assert warnings == [
-        f"no space left in {tmp_path / 'spool'}; the sweep goes on, and MLflow waits until some is free"
+        f"no space left in {tmp_path / 'queue'}; the sweep goes on, and MLflow waits until some is free"
     ]
     mark.unlink()
     assert tracking.close()
@@ -146,13 +146,13 @@ def test_a_tracking_that_cannot_write_warns_once_and_never_raises(database, tmp_
     assert "the sweep goes on" in warnings[0]
 
 
-def test_the_spool_is_lines_of_json_that_a_person_can_read(database, tmp_path):
+def test_the_queue_is_lines_of_json_that_a_person_can_read(database, tmp_path):
     tracking = track("http://alice:s3cret@127.0.0.1:9", "away", tmp_path, warnings := [])
     tracking.tag(None, {"note": "kept"})
     assert not tracking.close()
-    events = [json.loads(line) for line in (tmp_path / "spool" / "events.jsonl").read_text().splitlines()]
+    events = [json.loads(line) for line in (tmp_path / "queue" / "events.jsonl").read_text().splitlines()]
     assert events[1]["tags"] == {"note": "kept"}
     assert "sent when --resume opens it" in warnings[-1]
     assert "MLflow at http://127.0.0.1:9 cannot be reached (API request to http://127.0.0.1:9/api" in warnings[0]
-    kept = [file.read_text() for file in (tmp_path / "spool").iterdir()]
+    kept = [file.read_text() for file in (tmp_path / "queue").iterdir()]
     assert "s3cret" not in " ".join([*warnings, *kept])

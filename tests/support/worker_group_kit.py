@@ -56,7 +56,7 @@ def pair(*planted, marks=""):
     return Pair(PlantedConfig(**fields, planted=planted, marks=str(marks)), Letters(), "builtin:tiny")
 
 
-def assert_same(team, expected):
+def assert_same(group, expected):
     for loss, items in expected:
-        assert team.round().loss == pytest.approx(loss, rel=1e-4)
-        assert team.evaluate().items == items
+        assert group.round().loss == pytest.approx(loss, rel=1e-4)
+        assert group.evaluate().items == items

@@ -6,55 +6,26 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
 
-from search_spaces import cot
 from sweeps.commands import export as exporting
 from sweeps.commands.attribute import TABLE, attribute
 from sweeps.commands.export import export
 from sweeps.commands.judging.command import REPORT, VERDICTS, judge
 from sweeps.commands.reproduce import reproduce
-from sweeps.persistence.provenance import describe
-from sweeps.results.leaderboard import write_all
-from sweeps.results.records import UNTOUCHED, Final, TrialRecord
-from sweeps.results.run_folder import SWEEP_FILE
-from sweeps.results.tables import FINALISTS, finalists_parquet
-from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import TrialParams
 from sweeps.spec.open_run import open_run
-from sweeps.spec.sweep import BadInput, Sweep
-from trainables.core import Pair
+from sweeps.spec.sweep import BadInput
+from tests.support.finished_sweep import write_finished_sweep
 from trainables.learners.lm.cot import CotConfig
-from trainables.models.loading import load
-from trainables.runtime.trial import open_learner
 from trainables.tasks.strategyqa.task import StrategyQaTask
-
-TASK = StrategyQaTask(train_size=50, search_size=4, test_size=6)
-PAIR = Pair(CotConfig(steps_per_round=1), TASK, "builtin:tiny")
 
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the folder of a sweep of one trial and one round."""
     folder = tmp_path_factory.mktemp("left")
-    learner = open_learner(PAIR, seed=1)
-    learner.round()
-    (folder / "best").mkdir()
-    learner.save(str(folder / "best"))
-    learner.close()
-    load.cache_clear()
-    sweep = Sweep("one", (PAIR,), cot.SPACE)
-    params = TrialParams("cot", {**sweep.defaults()[0].fields, "steps_per_round": 1})
-    (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(sweep), sort_keys=False))
-    history = [{"round": 1, "score": 0.5, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}]
-    record = TrialRecord("t0", 0, params, "finished", TrialHistory(tuple(history)), 4)
-    write_all(folder, [record], baselines={}, rounds=1)
-    said = [TASK.rationale_answer(example) for example in TASK.test()]
-    final = Final("trial 0", 0.5, np.ones((1, len(said))), "t0", 1, (said,))
-    base = Final(UNTOUCHED, None, np.zeros((1, len(said))), None, None, (["?"] * len(said),))
-    (folder / FINALISTS).write_bytes(finalists_parquet([final, base], TASK.test()))
+    task = StrategyQaTask(train_size=50, search_size=4, test_size=6)
+    write_finished_sweep(folder, "one", CotConfig(steps_per_round=1), task)
     return folder
 
 
