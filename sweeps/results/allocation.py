@@ -24,11 +24,14 @@ Sizes = dict[str, tuple[int, int]]  # by name: seeds, questions
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of one training, and of asking one question, by name; and the most seeds and questions."""
+    """Seconds of one training, and of asking one question, by name; the most seeds by name, and the most questions.
+
+    A finalist that may have one seed only is asked no further questions either.
+    """
 
     train: Mapping[str, float]
     ask: Mapping[str, float]
-    most_seeds: int
+    most_seeds: Mapping[str, int]
     most_questions: int
 
 
@@ -75,7 +78,6 @@ class Forecast:
         asked = min(one.shape[1], other.shape[1])
         return float(one[:, :asked].mean() - other[:, :asked].mean()) / math.sqrt(self.variance(name, sizes))
 
-
     def smallest_gap(self, sizes: Sizes) -> float:
         """Return the smallest gap of an undecided one."""
         return min(self.gap(name, sizes) for name in self.undecided)
@@ -86,13 +88,13 @@ def sizes_of(scores: Mapping[str, np.ndarray]) -> Sizes:
 
 
 def second_seed(scores: Mapping[str, np.ndarray], costs: Costs, untrained: Collection[str] = ()) -> Sizes:
-    """Give a second seed to all that are not plainly worse than the leader after their first one."""
-    leader = max(scores, key=lambda name: scores[name].mean())
-    forecast = Forecast(scores, leader, [name for name in scores if name != leader], untrained)
+    """Give a second seed to the leader, and to all that are not plainly worse after their first one."""
+    trained = [name for name in scores if name not in untrained]
+    leader = max(trained, key=lambda name: scores[name].mean())
+    forecast = Forecast(scores, leader, [name for name in trained if name != leader], untrained)
     now = sizes_of(scores)
-    near = [name for name in forecast.undecided if forecast.gap(name, now) < PLAINLY]
-    again = [name for name in [leader, *near] if name not in untrained]
-    return now | {name: (2, now[name][1]) for name in again} if costs.most_seeds > 1 else now
+    near = [name for name in forecast.undecided if costs.most_seeds[name] > 1 and forecast.gap(name, now) < PLAINLY]
+    return now | {name: (2, now[name][1]) for name in [leader, *near]}
 
 
 def spend(forecast: Forecast, costs: Costs, budget: float) -> tuple[Sizes, float]:
@@ -121,9 +123,11 @@ def _options(forecast: Forecast, sizes: Sizes, costs: Costs) -> list[Sizes]:
     found = []
     for name in [forecast.leader, *forecast.undecided]:
         seeds, asked = sizes[name]
-        if seeds < costs.most_seeds and name not in forecast.untrained:
+        if seeds < costs.most_seeds[name] and name not in forecast.untrained:
             found.append(sizes | {name: (seeds + 1, asked)})
     for name in forecast.undecided:
+        if costs.most_seeds[name] == 1 and name not in forecast.untrained:
+            continue
         fewest = min(sizes[forecast.leader][1], sizes[name][1])
         goal = min(costs.most_questions, fewest + MORE)
         both = (forecast.leader, name)

@@ -41,7 +41,7 @@ def nominal_level(information: Sequence[float], rates: Sequence[float]) -> float
 def _nominal_level(times: tuple[float, ...], rates: tuple[float, ...]) -> float:
     from scipy.stats import norm
 
-    mass, level = _distribution(times, rates[:-1])
+    mass, _ = _distribution(times, rates[:-1])
     due = rates[-1] - (rates[-2] if len(rates) > 1 else 0.0)
     upper = np.append(np.cumsum(mass[::-1])[::-1], 0.0)  # P(beyond the lower edge of each cell), and 0 beyond the last
     edges = np.append(POINTS, POINTS[-1] + STEP) - STEP / 2

@@ -37,13 +37,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two finalists by name, the difference of their scores (first minus second), its corrected p-value, and its 95 %
-    interval, which holds at all looks together."""
+    """Two finalists by name, and the difference of their scores (first minus second).
+
+    `p` is corrected for all pairs, `alone` is that of this pair, and so is the 95 % interval. All hold at all looks.
+    """
 
     first: str
     second: str
     difference: float
     p: float
+    alone: float
     interval: Interval
 
 
@@ -136,7 +139,11 @@ def compare(
     looks = looks or [Look(LEVEL, {name: scores.shape for name, scores in arrays.items()})]
     slices = [_Slice(arrays, look, clusters, untrained) for look in looks]
     found = [_over_looks(slices, best, name) for name in names if name != best]
-    ps = corrected([one.p for one in found])
+    alone = [one.alone for one in found]
+    # That the best is better than all others needs no correction: it is wrong only if the pair with another best one is
+    # (intersection-union test: Berger 1982, Technometrics 24:295).
+    together = max(alone, default=1.0) if reference is None else 1.0
+    ps = [min(p, together) if together < LEVEL else p for p in corrected(alone)]
     return [replace(one, p=p) for one, p in zip(found, ps, strict=True)]
 
 
@@ -189,7 +196,7 @@ def _over_looks(slices: Sequence[_Slice], first: str, second: str) -> Comparison
         smallest = min(smallest, p * scale)
     difference, error = found[-1]
     reach = t.isf(level / 2, error.freedom) * math.sqrt(error.variance)
-    return Comparison(first, second, difference, smallest, (difference - reach, difference + reach))
+    return Comparison(first, second, difference, smallest, smallest, (difference - reach, difference + reach))
 
 
 def first_group(comparisons: Sequence[Comparison]) -> list[str]:
@@ -200,11 +207,16 @@ def first_group(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def in_words(comparisons: Sequence[Comparison], n: int | str) -> str:
-    """Say whether the best is better than all others, or which ones `n` items and these seeds cannot tell apart."""
+    """Say whether the best is better than all others, or which ones `n` items and these seeds cannot tell apart; with
+    the difference from the next and its 95 % interval."""
     group = first_group(comparisons)
     if not group:
         return ""
+    nearest = comparisons[0]
+    low, high = (f"{100 * bound:.1f}" for bound in nearest.interval)
+    apart = f"{100 * nearest.difference:+.1f} points, 95 % interval {low} to {high}"
     if len(group) == 1:
-        return f"{group[0]} is better than all others at n={n} (p <= {max(c.p for c in comparisons):.2g})"
-    weakest = min(c.p for c in comparisons if c.second in group)
-    return f"{', '.join(group)} are indistinguishable at n={n} (p >= {weakest:.2g})"
+        p = max(one.p for one in comparisons)
+        return f"{group[0]} is better than all others (the next is {nearest.second}: {apart}; n={n}, p <= {p:.2g})"
+    p = min(one.p for one in comparisons if one.second in group)
+    return f"{', '.join(group)} are indistinguishable (first from second {apart}; n={n}, p >= {p:.2g})"

@@ -1,8 +1,8 @@
 """Decide when finalists have been trained and asked enough: a winner is told apart, or the rest would not tell either.
 
-The plan is sequential: one seed each, a second for those that are not plainly worse, then more seeds and questions where
-they may change the verdict (`allocation.py`), with a comparison after each stage whose error rates hold for all of them
-together (`alpha_spending.py`).
+The plan is sequential: one seed each, a second for those that are not plainly worse, then more seeds and questions
+where they may change the verdict (`allocation.py`). A comparison follows each stage; its error rates hold for all of
+them together (`alpha_spending.py`).
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ class Progress:
 def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
     """Return the sizes after the next stage; None if a winner is told apart, or the budget would not change that."""
     if not now.looks:
-        sizes = second_seed(now.scores, costs, now.untrained)
-        return sizes if sizes != sizes_of(now.scores) else None
+        return second_seed(now.scores, costs, now.untrained)
     forecast = _forecast(now)
     if forecast is None:
         return None
@@ -96,5 +95,7 @@ def needed(now: Progress, costs: Costs) -> tuple[Sizes, float] | None:
 def _forecast(now: Progress) -> Forecast | None:
     """Return a forecast of what is undecided; None if nothing is."""
     comparisons = now.comparisons()
-    undecided = [one.second for one in comparisons if one.p >= LEVEL]
-    return Forecast(now.scores, comparisons[0].first, undecided, now.untrained) if undecided else None
+    undecided = [one.second for one in comparisons if one.alone >= LEVEL]
+    if not undecided or comparisons[0].first in now.untrained:  # the base leads: no winner is left to find
+        return None
+    return Forecast(now.scores, comparisons[0].first, undecided, now.untrained)

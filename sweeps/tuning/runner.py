@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from sweeps.persistence.study import storage_of
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity
+from sweeps.results.confirmation import Confirmation
 from sweeps.results.finals import candidates
 from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
-from sweeps.tuning.finalists import TrialPlaces, confirm, measure_bases, measured, trainable
+from sweeps.tuning.confirmation import Finalists, confirm
+from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
@@ -275,10 +278,8 @@ def record_search(context: RunContext, prepared: Prepared, end: SearchEnd) -> No
         if record.notes:
             context.tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
     if context.resume:
-        earlier = Run.read(context.folder)
-        recorder.finals, recorder.clusters, recorder.trivial = earlier.finals, earlier.clusters, earlier.trivial
-        recorder.lost = earlier.lost
-    if not recorder.finals:
+        recorder.confirmation = Run.read(context.folder).confirmation
+    if not recorder.confirmation.finals:
         recorder.keep_best(end.trials)
     recorder.write()
 
@@ -286,32 +287,40 @@ def record_search(context: RunContext, prepared: Prepared, end: SearchEnd) -> No
 def due_finalists(
     sweep: Sweep, records: Sequence[TrialRecord], end: SearchEnd, earlier: Sequence[Final]
 ) -> list[Candidate]:
-    """Return the configurations to train again: none before the search is done, and none after `earlier` finalists.
-
-    The test split is scored only once.
-    """
+    """Return the configurations to train again: none before the search is done, and none after `earlier` finalists."""
     if not sweep.finalists or end.interrupted or end.over_budget or earlier:
         return []
     return candidates(list(records), sweep.finalists, sweep.defaults(), sweep.rounds)
 
 
 def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -> bool:
-    """Train the finalists and record their scores on the test split. Return False if Ctrl-C came first."""
+    """Train the finalists and record their scores on the test split. Return False if Ctrl-C came before a result."""
     sweep, recorder = context.sweep, prepared.recorder
-    chosen = due_finalists(sweep, list(recorder.records.values()), end, recorder.finals)
+    chosen = due_finalists(sweep, list(recorder.records.values()), end, recorder.confirmation.finals)
     if not chosen:
         return True
     print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
-    confirmed = confirm(sweep, chosen, prepared.places, context.folder)
-    if confirmed is None:
+    finalists = Finalists(sweep, prepared.places, context.folder, {one.name: one for one in chosen})
+    bar = max((value for name, value in prepared.baselines.items() if "." not in name), default=0.0)
+    scores = {one.trial_id: one.score or 0.0 for one in recorder.records.values()}
+    only_once = [one.name for one in chosen if scores[one.trial_id] <= bar]
+    known = confirm(finalists, only_once, partial(record_finalists, context, recorder, finalists))
+    if known is None:
         return False
-    task = sweep.pairs[0].task
-    on_test = replace(sweep.pairs[0], task=task.with_search(task.test()))
-    recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
-    for final in recorder.finals:
+    record_finalists(context, recorder, finalists, known)
+    return True
+
+
+def record_finalists(context: RunContext, recorder: Recorder, finalists: Finalists, known: Confirmation) -> None:
+    """Record finalists in the sweep's folder, with the scores of trivial strategies, and tag them in MLflow."""
+    task = context.sweep.pairs[0].task
+    asked = finalists.questions(max((one.scores.shape[1] for one in known.finals), default=0))
+    on_test = replace(context.sweep.pairs[0], task=task.with_search(asked))
+    known = replace(known, trivial={"chance": task.chance, **on_test.baselines()})
+    recorder.confirm(known, finalists.checkpoints, asked)
+    for final in known.finals:
         if final.trial_id is not None:
             context.tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})
-    return True
 
 
 def summarise(
