@@ -1,13 +1,14 @@
 """How much evidence a look at unfinished results needs, so that all looks together err as rarely as one would.
 
 Finalists are compared several times while seeds and questions are added. The error rate is spent over these looks by a
-spending function (Lan and DeMets 1983, Biometrika 70:659), of the shape of O'Brien and Fleming 1979: little at first,
-most of it at the end of the budget. The critical value of a look follows from the joint distribution of the statistics,
-which that of a Brownian motion at times of information is (Armitage, McPherson and Rowe 1969, JRSS A 132:235).
+spending function (Lan and DeMets 1983, Biometrika 70:659). The critical value of a look follows from the joint
+distribution of the statistics, which that of a Brownian motion at times of information is (Armitage, McPherson and Rowe
+1969, JRSS A 132:235).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -17,13 +18,21 @@ POINTS = np.linspace(-6.0, 6.0, 161)  # of the density, in standard deviations
 STEP = float(POINTS[1] - POINTS[0])
 
 
-def spent(fraction: float, level: float) -> float:
-    """Return the two-sided error rate that may be spent when this fraction in [0, 1] of the budget is used."""
+def spent_late(fraction: float, level: float) -> float:
+    """Return the two-sided error rate that may be spent when this fraction in [0, 1] of the budget is used.
+
+    Of the shape of O'Brien and Fleming 1979: little at first, most of it at the end. So near ones are told apart best.
+    """
     from scipy.stats import norm
 
     if fraction <= 0:
         return 0.0
     return float(4 * norm.sf(norm.isf(level / 4) / np.sqrt(min(fraction, 1.0))))
+
+
+def spent_early(fraction: float, level: float) -> float:
+    """Return what `spent_late` does, of the shape of Pocock 1977: about evenly. So large differences show at once."""
+    return level * math.log1p((math.e - 1) * min(max(fraction, 0.0), 1.0))
 
 
 def nominal_level(information: Sequence[float], rates: Sequence[float]) -> float:

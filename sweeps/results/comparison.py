@@ -27,11 +27,13 @@ FLIPS = 4000  # of the randomisation test: p is known to about 0.003 where it ma
 class Look:
     """A comparison of finalists before all of their scores were known.
 
-    `rate`: the two-sided error rate spent up to this look. `sizes`: by name, how many seeds and how many questions each
-    finalist had then; they are the first rows and columns of its scores.
+    `rate`: the two-sided error rate spent up to this look; `base_rate`: that of pairs with the untouched base, which
+    differ much or not at all. `sizes`: by name, how many seeds and how many questions each finalist had then; they are
+    the first rows and columns of its scores.
     """
 
     rate: float
+    base_rate: float
     sizes: Mapping[str, tuple[int, int]]
 
 
@@ -136,7 +138,7 @@ def compare(
     arrays = {name: np.asarray(scores, float) for name, scores in finalists.items()}
     names = sorted(arrays, key=lambda name: -float(np.mean(arrays[name])))
     best = reference or next(iter(names), "")
-    looks = looks or [Look(LEVEL, {name: scores.shape for name, scores in arrays.items()})]
+    looks = looks or [Look(LEVEL, LEVEL, {name: scores.shape for name, scores in arrays.items()})]
     slices = [_Slice(arrays, look, clusters, untrained) for look in looks]
     found = [_over_looks(slices, best, name) for name in names if name != best]
     alone = [one.alone for one in found]
@@ -153,7 +155,7 @@ class _Slice:
     def __init__(
         self, arrays: Mapping[str, np.ndarray], look: Look, clusters: Sequence[str], untrained: Collection[str]
     ) -> None:
-        self.rate, self._clusters = look.rate, clusters
+        self._look, self._clusters, self._untrained = look, clusters, untrained
         self.scores = {name: arrays[name][:seeds, :items] for name, (seeds, items) in look.sizes.items()}
         self._seeds = seed_errors(self.scores, untrained)
 
@@ -163,6 +165,10 @@ class _Slice:
         items = item_error(one.mean(0) - other.mean(0), self._clusters[: one.shape[1]])
         error = combined_error(items, [(one, self._seeds[first]), (other, self._seeds[second])])
         return float(one.mean() - other.mean()), error
+
+    def rate(self, first: str, second: str) -> float:
+        """Return the error rate that a pair may have spent up to this look."""
+        return self._look.base_rate if {first, second} & {*self._untrained} else self._look.rate
 
     def exact(self, first: str, second: str) -> float:
         """Return the exact p-value of the pair's items, as if there were no other seeds."""
@@ -189,7 +195,7 @@ def _over_looks(slices: Sequence[_Slice], first: str, second: str) -> Comparison
         last = place == len(found)
         if not last and (p >= LEVEL or (difference > 0) != (found[-1][0] > 0)):
             continue
-        level = nominal_level(information[:place], [each.rate for each in known[:place]])
+        level = nominal_level(information[:place], [each.rate(first, second) for each in known[:place]])
         scale = LEVEL / level if level > 0 else math.inf
         if p * scale < LEVEL:
             p = max(p, one.exact(first, second))

@@ -85,7 +85,8 @@ def beside_answers(known: Confirmation) -> dict[str, Any]:
     plain: dict[str, Any] = {"trivial": dict(known.trivial), "lost": dict(known.lost)}
     plain["states"] = {one.name: list(one.states) for one in known.finals if one.states}
     plain["looks"] = [
-        {"rate": look.rate, "sizes": {name: list(size) for name, size in look.sizes.items()}} for look in known.looks
+        {"rate": look.rate, "base_rate": look.base_rate, "sizes": {name: [*size] for name, size in look.sizes.items()}}
+        for look in known.looks
     ]
     if known.spending:
         plain["spending"] = asdict(known.spending)
@@ -95,7 +96,7 @@ def beside_answers(known: Confirmation) -> dict[str, Any]:
 def confirmation_from(plain: Mapping[str, Any], finals: Sequence[Final], clusters: Sequence[str]) -> Confirmation:
     """Read what `beside_answers` wrote; runs of earlier versions have neither looks nor costs."""
     looks = tuple(
-        Look(one["rate"], {name: (seeds, asked) for name, (seeds, asked) in one["sizes"].items()})
+        Look(one["rate"], one["base_rate"], {name: (seeds, asked) for name, (seeds, asked) in one["sizes"].items()})
         for one in plain.get("looks", ())
     )
     spending = plain.get("spending")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeps.results.allocation import Costs, Forecast, Sizes, second_seed, sizes_of, spend
-from sweeps.results.alpha_spending import spent
+from sweeps.results.alpha_spending import spent_early, spent_late
 from sweeps.results.comparison import LEVEL, Comparison, Look, compare
 
 STEP = 0.07  # share of the budget that is spent between two looks
@@ -29,18 +29,19 @@ LONGEST = 64.0  # times the seconds spent so far: beyond that no remedy is named
 class Budget:
     """The seconds that finalists may take in all, and the error rate that is spent when they are used up.
 
-    `start` seconds and the error rate `before` were used by earlier budgets.
+    `start` seconds and the last look's error rates were used by earlier budgets.
     """
 
     seconds: float
     rate: float = LEVEL
     start: float = 0.0
-    before: float = 0.0
+    last: Look | None = None
 
-    def rate_at(self, seconds: float) -> float:
-        """Return the error rate that may be spent after so many seconds."""
+    def look(self, seconds: float, sizes: Sizes) -> Look:
+        """Return a look after so many seconds, with the error rates that may be spent by then."""
         used = (seconds - self.start) / (self.seconds - self.start)
-        return self.before + spent(used, self.rate - self.before)
+        before, base = (self.last.rate, self.last.base_rate) if self.last else (0.0, 0.0)
+        return Look(before + spent_late(used, self.rate - before), base + spent_early(used, self.rate - base), sizes)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Progress:
         """Return a look at all scores; None while no finalist has a second seed, as nothing is known of luck then."""
         if all(len(one) < 2 for one in self.scores.values()):
             return None
-        return Look(budget.rate_at(self.seconds), sizes_of(self.scores))
+        return budget.look(self.seconds, sizes_of(self.scores))
 
 
 def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
