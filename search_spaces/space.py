@@ -208,7 +208,15 @@ class Space:
         """Raise `SpaceError` naming the file if it is not a space, `OSError` if it cannot be read."""
         try:
             return cls.from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-        except (SpaceError, yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, AttributeError) as fault:
+        except (
+            SpaceError,
+            yaml.YAMLError,
+            UnicodeDecodeError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as fault:
             reason = " ".join(str(fault).split())
             raise SpaceError(f"{path} is not a space: {reason}; compare with Space.to_yaml") from fault
 

@@ -109,6 +109,7 @@ SMALL_FILES, LARGE = (
     {"torch", "transformers", "peft", "bitsandbytes"},
 )
 
+PRINTS, OWN_PRINT = "sweeps/results/terminal.py", "sweeps.results.terminal.print"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -157,6 +158,7 @@ def faults(root: Path) -> list[str]:
         if path.endswith("__init__.py") and path.count("/") > 1
         for use in uses
     ]
+    broken += [fault for path, text in texts.items() for fault in _print_faults(path, text, found[path])]
     broken += [fault for path in SMALL_FILES if path in found for fault in _weight_faults(path, found)]
     broken += [fault for path, text in texts.items() for fault in _function_faults(path, text)]
     return sorted(set(broken + _circles(found) + _script_faults(root)))
@@ -226,6 +228,15 @@ def _function_faults(path: str, text: str) -> Iterator[str]:
         count = len([name for name in names if name not in ("self", "cls")]) + bool(node.args.kwarg)
         if count > MAX_PARAMETERS:
             yield f"{path}:{node.lineno}: {node.name} has {count} parameters; group them; {MAX_PARAMETERS} are enough"
+
+
+def _print_faults(path: str, text: str, uses: list[Import]) -> Iterator[str]:
+    """Python's own `print` in `sweeps`, which would send control characters of data and servers to the terminal."""
+    if not path.startswith("sweeps/") or path == PRINTS or any(use.module == OWN_PRINT for use in uses):
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
+            yield f"{path}:{node.lineno}: prints control characters; add: from sweeps.results.terminal import print"
 
 
 def _weight_faults(path: str, found: dict[str, list[Import]]) -> Iterator[str]:

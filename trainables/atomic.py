@@ -70,20 +70,28 @@ def current_path(path: Path) -> Path:
 def copy_folder(path: Path, target: Path, *but: str) -> None:
     """Copy the folder `path` to a new `target`, without files of these names, consistently even if it is replaced.
 
-    Raise OSError, which may leave a part of `target`.
+    Raise OSError, which may leave a part of `target`, and ValueError if the folder is or holds a symbolic link: in a
+    folder from somebody else, a link would put any file of this machine's user into the copy.
     """
     while True:
         target.mkdir()  # fails if it exists, so that only our own folder is deleted below
         source, before = current_path(path), None
+        _check_no_link(source)
         try:
             with _opened(source) as before:
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns(*but), dirs_exist_ok=True)
+                ignored = shutil.ignore_patterns(*but)
+                shutil.copytree(source, target, symlinks=True, ignore=ignored, dirs_exist_ok=True)
                 if _is_still(path, source, before):
-                    return
+                    return _check_no_link(*(source / one.relative_to(target) for one in target.rglob("*")))
         except OSError:  # also `shutil.Error`
             if not current_path(path).exists() or (before and _is_still(path, source, before)):
                 raise  # the folder was not replaced: the error has another cause
         shutil.rmtree(target)
+
+
+def _check_no_link(*paths: Path) -> None:
+    for link in (one for one in paths if one.is_symlink()):
+        raise ValueError(f"{link} is a symbolic link to {os.readlink(link)}; put the file itself there, or remove it")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from sweeps.results.comparison import LEVEL, compare
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.records import Final
 from sweeps.results.run_folder import BEST, SWEEP_FILE, Run
+from sweeps.results.terminal import print
 from sweeps.spec.chain import Chain
 from sweeps.spec.config_fields import fields_of
 from sweeps.spec.exit_codes import Ended

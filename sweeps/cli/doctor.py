@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sweeps.resources.environment import quieten
+from sweeps.results.terminal import print
 from sweeps.spec.checkout import ROOT  # which imports nothing that may be missing
 
 LIMIT_S = 60.0  # seconds for one check; Ray's start on a busy machine takes half of them

@@ -21,6 +21,8 @@ from search_spaces.axis import SpaceError  # noqa: E402
 from sweeps.cli.flags import Flags, parse, read  # noqa: E402
 from sweeps.cli.tyro_support import parse_with  # noqa: E402
 from sweeps.persistence.interrupt import ignore_interrupts  # noqa: E402
+from sweeps.results.terminal import print  # noqa: E402
+from sweeps.spec.addresses import check_command_line  # noqa: E402
 from sweeps.spec.chain import Chain  # noqa: E402
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended  # noqa: E402
 from sweeps.spec.sweep import BadInput, Sweep  # noqa: E402
@@ -30,6 +32,7 @@ def main(sweep: Sweep | Chain, argv: list[str] | None = None) -> None:
     """Run a sweep script. Bad input ends with one line on standard error and exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
     with one_line_errors():
+        check_command_line(argv)
         ended = _main(sweep, argv, Path(sys.argv[0]))
     if ended == "interrupted":
         ignore_interrupts()
@@ -133,6 +136,7 @@ def one_line_errors() -> Iterator[None]:
 def console() -> None:
     """Run the `espalier` command, which works on the folders of sweeps and on this installation."""
     with one_line_errors():
+        check_command_line(sys.argv[1:])
         from sweeps.cli.doctor import doctor
 
         if sys.argv[1:] == ["doctor"]:  # it must run even if the imports below fail

@@ -17,6 +17,7 @@ from sweeps.results.leaderboard import percent, span
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, Run
 from sweeps.results.statistics import interval
+from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput

@@ -11,6 +11,7 @@ from sweeps.commands.arc_submission import submit
 from sweeps.commands.model_card import card
 from sweeps.commands.reproduce import train
 from sweeps.results.run_folder import BEST, Run
+from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run, trial_of
 from sweeps.spec.sweep import BadInput
@@ -88,7 +89,10 @@ def _complete_or_absent(to: Path) -> Iterator[Path]:
 def _write_adapter(run: Run, job: Job, folder: Path) -> None:
     """Write the trained weights to a new folder: a copy of best/, or another trial, which is trained again."""
     if run.trial("best") is job.record:
-        copy_folder(run.folder / BEST, folder, *NOT_EXPORTED)
+        try:
+            copy_folder(run.folder / BEST, folder, *NOT_EXPORTED)
+        except ValueError as error:  # a symbolic link
+            raise BadInput(str(error)) from error
         return
     learner = train(run, job)
     folder.mkdir()

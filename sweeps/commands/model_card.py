@@ -55,7 +55,10 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
 
 
 def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
-    """Return a block of Python that is run in the parent of `folder`."""
+    """Return a block of Python that is run in the parent of `folder`.
+
+    Names, tokens and texts stand there as literals (`!r`), because readers paste the block: none may end its quotes.
+    """
     from trainables.models.chat_template import assistant_turn
     from trainables.models.loading import UnknownBase, tokenizer
     from trainables.models.peft_adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
@@ -63,25 +66,25 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
     try:
         reader = tokenizer(pair.base)
         prompting = _prompting(run, job, pair, reader)
-        end = f'tokenizer.convert_tokens_to_ids("{reader.convert_ids_to_tokens(assistant_turn(reader).end)}")'
+        end = f"tokenizer.convert_tokens_to_ids({reader.convert_ids_to_tokens(assistant_turn(reader).end)!r})"
     except UnknownBase:  # the base is not on this machine
         prompting, end = ["", f"# {NO_TOKENIZER}"], "tokenizer.eos_token_id"
     name, source = folder.name, BaseName.parse(pair.base).source
     whole = merged or (folder / "config.json").is_file()
-    weights = f'"{name}"' if whole else f'"{source}", dtype="{_dtype(run, pair)}"'
+    weights = repr(name) if whole else f"{source!r}, dtype={_dtype(run, pair)!r}"
     words = name if (folder / "tokenizer_config.json").is_file() else source
-    load = [f'tokenizer = AutoTokenizer.from_pretrained("{words}")',
+    load = [f"tokenizer = AutoTokenizer.from_pretrained({words!r})",
             f"model = AutoModelForCausalLM.from_pretrained({weights})",
             "# As in the sweep: no repetition penalty, and one end token.",
             f"end = {end}",
             "model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=end)"]  # fmt: skip
     if (folder / LORA_FOLDER).is_dir():
-        load.append(f'model = PeftModel.from_pretrained(model, "{name}/{LORA_FOLDER}").merge_and_unload()')
+        load.append(f"model = PeftModel.from_pretrained(model, {f'{name}/{LORA_FOLDER}'!r}).merge_and_unload()")
     if (folder / PROMPT_FOLDER).is_dir():
-        load.append(f'model = PeftModel.from_pretrained(model, "{name}/{PROMPT_FOLDER}")')
+        load.append(f"model = PeftModel.from_pretrained(model, {f'{name}/{PROMPT_FOLDER}'!r})")
     elif not whole:
         own = "" if (folder / CONFIG_FILE).is_file() else "/<task id>"  # an adapter for each ARC task
-        load.append(f'model = PeftModel.from_pretrained(model, "{name}{own}")')
+        load.append(f"model = PeftModel.from_pretrained(model, {name + own!r})")
     imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig", ""]
     if any("PeftModel" in line for line in load):
         imports.insert(0, "from peft import PeftModel")

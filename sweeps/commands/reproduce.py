@@ -13,6 +13,7 @@ from typing import Any
 from sweeps.persistence.provenance import describe
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run_folder import Run
+from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint

@@ -17,6 +17,7 @@ from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
 from sweeps.results.records import winner
 from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild

@@ -27,6 +27,8 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from sweeps.persistence.lock import LOCK_FILE
 from sweeps.persistence.snapshot import SNAPSHOT
 from sweeps.results.run_folder import DATABASE, SWEEP_FILE
+from sweeps.results.terminal import print
+from sweeps.spec.addresses import check_no_secret
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.validation import one_line
 
@@ -42,6 +44,7 @@ class Mirror:
     """A copy of `folder` at `uri`/<name of the folder>. Raises BadInput if the address cannot be used."""
 
     def __init__(self, uri: str, folder: Path) -> None:
+        check_no_secret("--mirror", uri)
         self.uri, self.folder = uri, folder
         try:
             self._there, root = FileSystem.from_uri(uri)
@@ -66,6 +69,11 @@ class Mirror:
         with self._explained():
             for name in self._listed():
                 target = incoming / name
+                if not target.resolve().is_relative_to(incoming.resolve()):
+                    raise BadInput(
+                        f"--mirror {self.uri} has a file called {name!r}, which would be written outside {self.folder};"
+                        " do not resume from it: somebody else may write there"
+                    )
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with self._there.open_input_stream(f"{self._root}/{name}") as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
 from types import TracebackType
+
+from sweeps.results.terminal import print
 
 NO_DEVICE = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"  # "1": a process that asked for no device sees none
 
@@ -44,7 +47,7 @@ def _print_error(kind: type[BaseException], error: BaseException, trace: Traceba
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     else:
-        sys.__excepthook__(kind, error, trace)
+        print("".join(traceback.format_exception(kind, error, trace)), end="", file=sys.stderr)
 
 
 def silence_ray(verbose: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 import yaml
+from ray.tune.execution import class_cache
 
 from sweeps.persistence.provenance import python_path
 from sweeps.resources.environment import NO_DEVICE, silence_ray
@@ -69,6 +70,12 @@ def capacity(bootstrap: Path | None) -> Capacity:
 def worker_environment() -> dict[str, Any]:
     """Return Ray's `runtime_env`: workers run this checkout, print little, and see no GPU unless they ask for one."""
     return {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}}
+
+
+def keep_keys_from_trials() -> None:
+    """Stop Tune from passing AWS keys to trials, which need none: Ray shows their variables in `ps` and in its logs."""
+    names = class_cache.ENV_VARS_TO_PROPAGATE
+    names.difference_update([name for name in names if name.startswith("AWS_")])
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from cluster.head import Head, answers, read
 from sweeps.persistence.provenance import commit
 from sweeps.report.page import PAGE
 from sweeps.resources.environment import silence_ray
+from sweeps.results.terminal import print
 from sweeps.spec.checkout import ROOT
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended
 from sweeps.spec.sweep import BadInput

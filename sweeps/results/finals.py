@@ -11,6 +11,7 @@ from sweeps.results.confirmation import Confirmation
 from sweeps.results.decision import needed
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.records import UNTOUCHED, Candidate, Final, TrialRecord, by_score
+from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
 
 

@@ -13,6 +13,7 @@ from sweeps.results.records import LeaderboardRow, TrialRecord, can_win
 from sweeps.results.search_comparison import POWER, against_trivial, tied_with_best
 from sweeps.results.statistics import Interval
 from sweeps.results.tables import TRIALS, leaderboard_csv, trials_parquet
+from sweeps.results.terminal import printable
 from sweeps.results.trial_params import START, TrialParams
 from trainables.atomic import replace_file
 
@@ -166,9 +167,11 @@ def print_table(
         one = row.record
         score = "-" if one.score is None else f"{100 * one.score:.1f}"
         place, number = str(row.rank or "-"), str(one.number)
-        table.add_row(place, number, score, span(row.interval), str(one.rounds), one.status, row.differs)
+        table.add_row(
+            place, number, score, span(row.interval), str(one.rounds), printable(one.status), printable(row.differs)
+        )
     console.print(table, markup=False) if rows else console.print("no trial has started yet")
     if len(rows) > top:
         console.print(f"and {len(rows) - top} more in leaderboard.md")
     for line in verdict(rows, baselines):
-        console.print(line, markup=False, highlight=False)
+        console.print(printable(line), markup=False, highlight=False)

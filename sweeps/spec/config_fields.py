@@ -117,7 +117,7 @@ def read_value(text: str, value: str) -> Any:
     """Parse the value of `text`, an AXIS=VALUE of a command line."""
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise BadInput(
             f"{text}: {value!r} is no value of an axis; give a number, a word, true, false or null"
         ) from error

@@ -6,11 +6,13 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from sweeps.results.records import TrialRecord
-from sweeps.results.run_folder import SWEEP_FILE, Run
+from sweeps.results.run_folder import END_FILE, SWEEP_FILE, Run
 from sweeps.results.statistics import interval, wilson
 from sweeps.results.uncertainty import clustered_interval
-from sweeps.spec.validation import BadInput
+from sweeps.spec.validation import BadInput, one_line
 from trainables.core import Split
 
 
@@ -45,6 +47,8 @@ def open_run(folder: Path) -> Run:
         return Run.read(folder)
     except FileNotFoundError as error:
         raise BadInput(str(error)) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: brackets within brackets
+        raise BadInput(f"{folder}: {SWEEP_FILE} or {END_FILE} cannot be read ({one_line(error)})") from error
 
 
 def trial_of(run: Run, which: str) -> TrialRecord:

@@ -22,6 +22,7 @@ from ray.tune import Callback
 
 from sweeps.persistence.interrupt import is_disk_full
 from sweeps.results.records import how_ended
+from sweeps.results.terminal import print
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.event_queue import Event, EventQueue, read_events

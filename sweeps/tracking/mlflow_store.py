@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sweeps.results.terminal import print
+from sweeps.spec.addresses import in_clear
 from sweeps.spec.validation import BadInput
 from sweeps.tracking.event_queue import Event
 from sweeps.tracking.events import Update, merge
@@ -22,6 +24,7 @@ SWEEP_TAG, TRIAL_TAG, PARENT_TAG = "espalier.sweep_id", "espalier.trial_id", "ml
 ITEMS = 100  # parameters, tags and metrics in one request; MLflow takes at most 100, 100 and 1,000, and 1 MB
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # the server answers, and will never accept this
 DATABASE = "mlflow.db"  # in the folder in which a sweep is started
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # which MLflow sends to a server
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -150,6 +153,11 @@ def store_uri(folder: Path) -> str:
             f"MLFLOW_TRACKING_URI={public(uri)}: MLflow keeps no runs in folders any more; unset it, or give"
             " sqlite:///FILE or http://HOST:PORT"
         )
+    if in_clear(uri) and ("@" in urlsplit(uri).netloc or any(os.environ.get(name) for name in SECRETS)):
+        raise BadInput(
+            f"MLFLOW_TRACKING_URI={public(uri)} is another machine, and plain http would show your password to the"
+            " network; give an https:// address, or tunnel the server here: ssh -L 5000:localhost:5000 HOST"
+        )
     return uri
 
 
@@ -178,12 +186,18 @@ def _artifacts(uri: str) -> str | None:
     )
 
 
-def ui_command(uri: str, port: int) -> list[str]:
-    """Return the command that serves a database on this machine only. Raises BadInput if `uri` is a server."""
+def ui_command(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves a database on this machine only, and its environment variables.
+
+    The database's address is among the variables, because every user of the machine can read a process's command line.
+    MLflow's own list of allowed hosts has patterns such as `10.*`, which names of other sites can match.
+    Raises BadInput if `uri` is a server.
+    """
     if uri.split(":")[0].split("+")[0] not in DATABASES:
         raise BadInput(f"MLFLOW_TRACKING_URI={public(uri)} is a server already: open it in a browser")
-    where = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", *where]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    variables = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ALLOWED_HOSTS": "localhost:*,127.0.0.1:*"}
+    return [sys.executable, "-m", "mlflow", "server", *where], variables
 
 
 def check_port(port: int) -> None:
@@ -207,12 +221,12 @@ def serve_ui(port: int = 5000) -> None:
     """
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (Path.cwd() / DATABASE).is_file():  # MLflow would make one
         raise BadInput(f"no sweep has written to {Path.cwd()}; go to the folder that one was started in")
-    command = ui_command(store_uri(Path.cwd()), port)
+    command, variables = ui_command(store_uri(Path.cwd()), port)
     check_port(port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     set_environment()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = subprocess.Popen(command, start_new_session=True)
+    server = subprocess.Popen(command, start_new_session=True, env=os.environ | variables)
     try:
         sys.exit(server.wait())
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import UNTRAINED, Confirmation, Spending
 from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
 from sweeps.results.records import UNTOUCHED, Candidate, Final, clusters_of, ranked
+from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.finalists import Answers, TrialPlaces, base_answers, measure_untouched, measured, run_jobs
 from trainables.core import Example

@@ -14,6 +14,7 @@ from typing import Any
 from sweeps.persistence.provenance import python_path
 from sweeps.resources.placement import machine, place, with_devices
 from sweeps.results.decision import FIRST_BUDGET, PATIENCE
+from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
 

@@ -12,6 +12,7 @@ from ray import tune
 
 from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.resources.ray_cluster import seat_resources
+from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.stopping import cause_of, error_of
 from trainables.core import Pair

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from sweeps.results.leaderboard import differences, percent, varying_axes
 from sweeps.results.records import UNRANKED, Status, TrialRecord, how_ended
+from sweeps.results.terminal import print, printable
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.events import round_of
@@ -110,8 +111,8 @@ def render(state: SweepProgress) -> Group:
         Text(f"{state.ended()} of {state.total} trials, {clock}", style="bold"),
         Text(bar(state.done() / max(state.total, 1))),
         Text(", ".join([*words, f"{pending} pending"])),
-        Text(state.best_line(), style="green" if state.best else "", overflow="fold"),
-        *(Text(event, style="dim", no_wrap=True, overflow="ellipsis") for event in list(state.events)),
+        Text(printable(state.best_line()), style="green" if state.best else "", overflow="fold"),
+        *(Text(printable(event), style="dim", no_wrap=True, overflow="ellipsis") for event in list(state.events)),
     )
 
 

@@ -22,11 +22,12 @@ from sweeps.persistence.snapshot import SNAPSHOT, Snapshot
 from sweeps.persistence.study import storage_of
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
-from sweeps.resources.ray_cluster import Capacity
+from sweeps.resources.ray_cluster import Capacity, keep_keys_from_trials
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.finals import candidates
 from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
+from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.confirmation import Finalists, confirm
@@ -102,6 +103,7 @@ def run(context: RunContext, cleanup: ExitStack) -> Outcome:
 
     Ctrl-C ends the run early and keeps all work.
     """
+    keep_keys_from_trials()
     start = time.monotonic()
     prepared = prepare(context, cleanup)
     end = search(context, prepared)

@@ -19,6 +19,7 @@ from sweeps.resources.placement import unshareable_learner, with_devices
 from sweeps.resources.worker_groups import check_states, worker_group_shape
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.statistics import smallest_difference
+from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.exit_codes import Ended

@@ -16,6 +16,7 @@ from sweeps.results.gain import gain
 from sweeps.results.leaderboard import print_table
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, END_FILE, Run
+from sweeps.results.terminal import print
 from sweeps.spec.open_run import job_of
 from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import Sweep

@@ -199,7 +199,7 @@ CLIENT = """
 import sys
 from pathlib import Path
 from sweeps.commands.endpoint.client import Endpoint
-endpoint = Endpoint(sys.argv[1], "mini", Path(sys.argv[2]))
+endpoint = Endpoint(sys.argv[1], "mini", Path(sys.argv[2]), "OPENAI_API_KEY")
 talks = [[{"role": "user", "content": f"question {n}"}] for n in range(int(sys.argv[3]))]
 for reply in endpoint.ask_all(talks, workers=2):
     print(reply.text, reply.cached)

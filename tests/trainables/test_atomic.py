@@ -164,3 +164,22 @@ def test_a_folder_takes_the_place_of_none(tmp_path: Path, disk: str) -> None:
     assert texts(tmp_path / "best") == ["new"] * 2
     shutil.rmtree(tmp_path / "best")
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("best/notes.txt", False), ("best/deep/notes", False), ("best/deep/notes", True), ("best", True)],
+)
+def test_a_link_is_not_followed_into_a_copy(tmp_path: Path, name: str, folder: bool) -> None:
+    """A file or a folder elsewhere, which the folder of somebody else points to, is not part of what is copied."""
+    secret = tmp_path / "home/token"
+    secret.parent.mkdir()
+    secret.write_text("hf_secret")
+    if name != "best":
+        (tmp_path / "best/deep").mkdir(parents=True)
+        (tmp_path / "best/adapter_config.json").write_text("{}")
+    (tmp_path / name).symlink_to(secret.parent if folder else secret)
+    with pytest.raises(ValueError, match=rf"{name} is a symbolic link to .*; put the file itself there, or remove it"):
+        copy_folder(tmp_path / "best", tmp_path / "copy")
+    left = [path for path in (tmp_path / "copy").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert "hf_secret" not in [path.read_text() for path in left]

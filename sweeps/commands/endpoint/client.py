@@ -21,9 +21,11 @@ from urllib.parse import urlsplit
 
 from sweeps.commands.endpoint.answer_cache import AnswerCache, Reply, hash_of
 from sweeps.commands.endpoint.errors import GO_ON, EndpointError, OverBudget, explain
+from sweeps.spec.addresses import in_clear
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 
+OPENAI, OPENAI_KEY = "api.openai.com", "OPENAI_API_KEY"
 NO_KEY = "no-key-is-set"  # sent to servers that need none; the openai package requires some key
 MILLION = 1_000_000
 TOKENS_PER_MESSAGE = 16  # a bound on the tokens that a chat template adds to a message
@@ -34,14 +36,15 @@ class Endpoint:
     """One model at `url`, the address up to and including `/v1`. Answers are cached in `folder`.
 
     `max_tokens` bounds an answer. `temperature` None is the server's default. Prices are dollars per million tokens.
-    With both prices, `max_cost` (dollars) bounds the cost of all answers of this model in `folder`, including those of
-    earlier runs. An answer that was lost on its way back is not counted.
+    `key_variable` is the environment variable with the key; None is OPENAI_API_KEY for OpenAI itself, and no key for
+    other servers. With both prices, `max_cost` (dollars) bounds the cost of all answers of this model in `folder`,
+    including those of earlier runs. An answer that was lost on its way back is not counted.
     """
 
     url: str
     model: str
     folder: Path
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: str | None = None
     temperature: float | None = 0.0
     max_tokens: int = 512
     price_in: float | None = None
@@ -56,10 +59,17 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
             shown = self.url.partition("?")[0].rpartition("@")[2]
             raise EndpointError(
                 f"{shown!r} must be an address such as http://localhost:8000/v1, without a password or ?"
+            )
+        if self.key_variable is None and parts.scheme == "https" and parts.hostname == OPENAI:
+            self.key_variable = OPENAI_KEY
+        if self._key != NO_KEY and in_clear(self.url):
+            raise EndpointError(
+                f"{self.url} is another machine, and plain http would show the key in {self.key_variable} to the"
+                " network; give an https:// address, or tunnel the server here: ssh -L 8000:localhost:8000 HOST"
             )
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
             raise EndpointError("a bound on the cost needs both prices, in dollars per million tokens")
@@ -128,7 +138,7 @@ class Endpoint:
 
     @property
     def _key(self) -> str:
-        return os.environ.get(self.key_variable) or NO_KEY
+        return (os.environ.get(self.key_variable) if self.key_variable else None) or NO_KEY
 
     @cached_property
     def _client(self) -> Any:
@@ -142,7 +152,7 @@ class Endpoint:
     @property
     def _parameters(self) -> dict[str, Any]:
         """OpenAI's own models no longer accept `max_tokens`; most other servers accept nothing else."""
-        name = "max_completion_tokens" if urlsplit(self.url).hostname == "api.openai.com" else "max_tokens"
+        name = "max_completion_tokens" if urlsplit(self.url).hostname == OPENAI else "max_tokens"
         return {name: self.max_tokens} | ({} if self.temperature is None else {"temperature": self.temperature})
 
     def _key_of(self, messages: Sequence[Message], sample: int) -> str:
@@ -185,8 +195,11 @@ class Endpoint:
             )
             choice, usage = completion.choices[0], completion.usage
             prompt, answer = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
+            text = (
+                (choice.message.content or "").encode(errors="replace").decode()
+            )  # half a character, of JSON's \ud800
             return Reply(
-                choice.message.content or "",
+                text,
                 _most_tokens(messages) if prompt is None else prompt,  # an upper bound if the server does not count
                 self.max_tokens if answer is None else answer,
                 truncated=choice.finish_reason == "length",

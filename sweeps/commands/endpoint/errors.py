@@ -19,19 +19,23 @@ class OverBudget(EndpointError):
 
 
 def explain(
-    error: Exception, url: str, key_variable: str, model: str, models: Callable[[], list[str] | None]
+    error: Exception, url: str, key_variable: str | None, model: str, models: Callable[[], list[str] | None]
 ) -> EndpointError:
     """Return an error of the `openai` package in plain words. `models` lists the server's models."""
     import openai
 
     status, message = getattr(error, "status_code", None), _message(error)
-    if key := os.environ.get(key_variable):
+    if key := os.environ.get(key_variable) if key_variable else None:
         message = message.replace(key, "***")  # some servers repeat the request in their error
     message = " ".join(message.split())[:200]
     if isinstance(error, openai.APIConnectionError):
         cause = type(error.__cause__ or error).__name__
         return EndpointError(f"no answer from {url} ({cause}): is a server running there? {GO_ON}")
     if status in (401, 403):
+        if key_variable is None:
+            return EndpointError(
+                f"{url} answered {status}: the server requires a key; name its environment variable by --key-variable"
+            )
         state = "is refused" if key else "is not set, and the server requires a key"
         return EndpointError(f"{url} answered {status}: {key_variable} {state}; set it to a valid key")
     if status in (400, 404) and (served := models()) is not None and model not in served:

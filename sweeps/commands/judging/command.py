@@ -24,6 +24,7 @@ from sweeps.commands.judging.win_rates import ENOUGH
 from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
+from sweeps.results.terminal import print
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from sweeps.tuning.recorder import hashes_of
@@ -42,7 +43,9 @@ class JudgeOptions:
     trials: tuple[str, ...] = ("best", "untouched")  # best, untouched (the base), or a finalist's number or id
     base: str | None = None  # the model whose likelihoods the likelihood judge compares; none: the sweep's own base
     margin: float = 0.05  # nats per token; the likelihood judge calls a smaller difference a tie
-    key_variable: str = "OPENAI_API_KEY"  # the environment variable with an endpoint's key
+    # the environment variable with the key of each endpoint, in the order of --model; none: OPENAI_API_KEY for
+    # api.openai.com, and no key for others
+    key_variable: tuple[str, ...] = ()
     temperature: float = 0.0  # sampling temperature of an endpoint's answers
     max_tokens: int = 1024  # tokens in an endpoint's answer, at most
     price_in: float | None = None  # dollars per million tokens of prompts
@@ -155,7 +158,7 @@ def _item_names(items: pd.DataFrame) -> list[str]:
 def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[list[Judge]]:
     """Open the judges that `--judge` names, and close them afterwards. The answers of endpoints are kept in `folder`.
 
-    Raise BadInput if there are not as many models as endpoints.
+    Raise BadInput if there are not as many models, or key variables, as endpoints.
     """
     addresses = [name for name in options.judge if name != LIKELIHOOD]
     if len(addresses) != len(options.model):
@@ -163,7 +166,12 @@ def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[
             f"--judge names {len(addresses)} endpoints and --model {len(options.model)} models; give an address such as"
             " http://localhost:8000/v1 and a model for each, or --judge likelihood alone"
         )
-    models = iter(options.model)
+    if options.key_variable and len(options.key_variable) != len(addresses):
+        raise BadInput(
+            f"--key-variable names {len(options.key_variable)} variables for {len(addresses)} endpoints; name one for"
+            " each endpoint, because a key goes to its own endpoint only"
+        )
+    endpoints = zip(options.model, options.key_variable or [None] * len(addresses), strict=True)
     with ExitStack() as opened:
         judges: list[Judge] = []
         for name in options.judge:
@@ -175,8 +183,9 @@ def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[
                 opened.callback(host.shut)
                 judges.append(LikelihoodJudge(host, options.margin))
             else:
+                model, key_variable = next(endpoints)
                 endpoint = Endpoint(
-                    name, next(models), folder, options.key_variable, options.temperature, options.max_tokens,
+                    name, model, folder, key_variable, options.temperature, options.max_tokens,
                     options.price_in, options.price_out, options.max_cost,
                 )  # fmt: skip
                 opened.callback(endpoint.close)

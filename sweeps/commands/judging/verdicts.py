@@ -113,7 +113,7 @@ def _verdict(path: Path, number: int, line: bytes) -> Verdict:
             for one in row.pop("rulings")
         ]
         return Verdict(**row, rulings=tuple(rulings))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path}:{number} is not a verdict ({error!r}); remove the line, or move the file away"
         ) from error

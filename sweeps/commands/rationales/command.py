@@ -21,6 +21,7 @@ from sweeps.commands.endpoint.answer_cache import FILE, Reply
 from sweeps.commands.endpoint.client import Endpoint
 from sweeps.commands.rationales.base_sampler import BaseSampler
 from sweeps.commands.rationales.filtering import RationaleFilter
+from sweeps.results.terminal import print
 from sweeps.spec.exit_codes import EXIT_STATUS
 from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
@@ -35,7 +36,8 @@ class RationaleOptions:
 
     teacher: str | None = None  # the endpoint's address
     model: str | None = None  # the endpoint's model
-    key_variable: str = "OPENAI_API_KEY"  # the environment variable with the endpoint's key
+    # the environment variable with the endpoint's key; none: OPENAI_API_KEY for api.openai.com, no key for others
+    key_variable: str | None = None
     workers: int = 8  # concurrent requests to the endpoint
     price_in: float | None = None  # dollars per million tokens of prompts
     price_out: float | None = None  # dollars per million tokens of answers
@@ -219,7 +221,7 @@ def _check_source_of_existing(file: Path, source: str) -> None:
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         others = sorted({str(row["source"]) for row in rows} - {source})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         others = ["another kind"]
     if others:
         raise BadInput(f"{file} holds rationales of {others[0]}; give a new file")

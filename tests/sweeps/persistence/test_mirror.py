@@ -16,6 +16,7 @@ from sweeps.persistence.snapshot import SNAPSHOT
 from sweeps.results.run_folder import DATABASE, SWEEP_FILE
 from sweeps.spec.validation import BadInput
 from tests.support.driving import contents, sweep_here, wait_for
+from tests.support.s3_kit import S3
 
 
 @pytest.fixture
@@ -210,3 +211,33 @@ def test_out_of_reach(folder, tmp_path, capsys, monkeypatch):
     assert (there / "toy/new").read_text() == "1"
     with pytest.raises(BadInput, match="nor in --mirror"):
         bring(f"file://{tmp_path}/there", tmp_path / "elsewhere/unknown")
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAPLANTED")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    made = S3()
+    yield made
+    made.close()
+
+
+def test_a_bucket_has_what_the_folder_has(folder, tmp_path, s3):
+    Mirror(s3.uri("bucket/runs"), folder).copy()
+    bring(s3.uri("bucket/runs"), tmp_path / "other/toy")
+    assert contents(tmp_path / "other/toy") == contents(folder) == {SWEEP_FILE: b"name: toy", "tune/a/state.pt": b"1"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../escaped.txt", "../../../escaped.txt", "tune/../../escaped.txt", "{tmp}/absolute.txt", ".."]
+)
+def test_a_bucket_cannot_write_outside_the_sweep_s_folder(folder, tmp_path, s3, name):
+    """Everything in a listing that names another place is refused, and nothing of it is written."""
+    uri = s3.uri("bucket/runs")
+    Mirror(uri, folder).copy()
+    s3.objects[f"bucket/runs/toy/{name.format(tmp=tmp_path)}"] = b"planted"
+    before = contents(tmp_path)
+    with pytest.raises(BadInput, match=r"has a file called .*, which would be written outside .*; do not resume"):
+        bring(uri, tmp_path / "deep/deeper/other/toy")
+    assert b"planted" not in contents(tmp_path).values()
+    assert contents(tmp_path).keys() - before.keys() <= {f"deep/deeper/other/.toy.incoming/{SWEEP_FILE}"}

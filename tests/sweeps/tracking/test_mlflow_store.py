@@ -17,11 +17,25 @@ def test_addresses(tmp_path):
         assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     with changed_environment({"MLFLOW_TRACKING_URI": "./mlruns"}), pytest.raises(BadInput, match="unset it"):
         store_uri(tmp_path)
-    command = ui_command("sqlite:////x/mlflow.db", 5001)
-    assert command[1:6] == ["-m", "mlflow", "server", "--backend-store-uri", "sqlite:////x/mlflow.db"]
-    assert command[6:] == ["--host", "127.0.0.1", "--port", "5001", "--workers", "1"]
+    command, _ = ui_command("sqlite:////x/mlflow.db", 5001)
+    assert command[1:] == ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", "5001", "--workers", "1"]
     with pytest.raises(BadInput, match="http://host is a server already"):
         ui_command("http://me:secret@host", 5000)
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"])
+def test_a_password_does_not_travel_in_clear_text(tmp_path, variable):
+    for uri in ("http://me:secret@box:5000", "http://me:secret@10.0.0.2"):
+        with changed_environment({"MLFLOW_TRACKING_URI": uri}), pytest.raises(BadInput, match="plain http") as told:
+            store_uri(tmp_path)
+        assert "secret" not in str(told.value)
+    with changed_environment({"MLFLOW_TRACKING_URI": "http://box:5000"}):
+        assert store_uri(tmp_path) == "http://box:5000"
+        with changed_environment({variable: "secret"}), pytest.raises(BadInput, match="give an https:// address"):
+            store_uri(tmp_path)
+    for uri in ("https://me:secret@box", "http://me:secret@127.0.0.1:5000", "postgresql://me:secret@box/db"):
+        with changed_environment({"MLFLOW_TRACKING_URI": uri, variable: "secret"}):
+            assert store_uri(tmp_path) == uri
 
 
 def test_a_taken_port_is_one_line_with_the_remedy():

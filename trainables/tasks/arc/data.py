@@ -167,7 +167,7 @@ def _load_file(file: Path) -> dict[str, ArcPairs]:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{file}: not valid JSON at {place} ({error.msg}); repair or remove the file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: brackets within brackets
         raise ValueError(f"{file}: cannot be read ({error}); give a readable UTF-8 JSON file") from error
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{file}: holds a {type(content).__name__}; write one task or an object of task id -> task")

@@ -44,7 +44,7 @@ def read(file: Path, within: str = "") -> Rows:
         place = f"line {error.lineno}, column {error.colno}"
         remedy = "repair it, or call it .jsonl if every line is an object"
         raise ValueError(f"{file}: not valid JSON at {place} ({error.msg}); {remedy}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # RecursionError: brackets within brackets
         reason = str(error).split("\n")[0]
         kind = file.suffix or ".jsonl"
         raise ValueError(f"{file}: cannot be read ({reason}); give a readable {kind} file") from error

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sweeps.commands.endpoint.answer_cache import FILE
-from sweeps.commands.endpoint.client import Endpoint
+from sweeps.commands.endpoint.client import NO_KEY, Endpoint
 from sweeps.commands.endpoint.errors import EndpointError, OverBudget
 from tests.support.driving import environment
 from tests.support.endpoint_kit import CLIENT, KEY, Server, echo, reasoner
@@ -126,8 +126,10 @@ def test_another_kind_of_server(opened, server):
 
 def test_no_key_and_a_wrong_one(opened, server, monkeypatch):
     server.key = KEY
-    with pytest.raises(EndpointError, match="answered 401: OPENAI_API_KEY is not set, and the server requires a key"):
+    with pytest.raises(EndpointError, match=r"401: the server requires a key; name its .* by --key-variable"):
         opened().ask(talk(0))
+    with pytest.raises(EndpointError, match="answered 401: MINE is not set, and the server requires a key"):
+        opened(key_variable="MINE").ask(talk(0))
     monkeypatch.setenv("MINE", "sk-wrong-9876")
     with pytest.raises(EndpointError, match="401: MINE is refused; set it to a valid key") as told:
         opened(key_variable="MINE").ask(talk(0))
@@ -158,10 +160,26 @@ def test_the_key_is_nowhere_to_be_found(tmp_path, server):
 
 def test_the_key_is_not_in_the_value_either(opened, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert KEY not in repr(opened())
+    assert KEY not in repr(opened(key_variable="OPENAI_API_KEY"))
     with pytest.raises(EndpointError, match="without a password") as told:
         opened(url="http://me:secret@localhost/v1")
     assert "secret" not in str(told.value)
+
+
+def test_a_key_goes_to_the_server_that_it_belongs_to(opened, server, monkeypatch):
+    """OpenAI's key to OpenAI alone, another one where it is named, and none over plain http to another machine."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    opened().ask(talk(0))
+    assert KEY not in server.headers[-1]["Authorization"]
+    assert opened(url="https://api.openai.com/v1")._client.api_key == KEY
+    for other in ("https://api.openai.com.example/v1", "https://openai.example/v1", "http://192.168.1.9:8000/v1"):
+        assert opened(url=other)._client.api_key == NO_KEY
+    assert opened(url="https://box.example/v1", key_variable="OPENAI_API_KEY")._client.api_key == KEY
+    for url in ("http://box.example:8000/v1", "http://192.168.1.9/v1", "http://localhost.example/v1"):
+        with pytest.raises(EndpointError, match="plain http would show the key in OPENAI_API_KEY to the network; give"):
+            opened(url=url, key_variable="OPENAI_API_KEY")
+    for url in ("http://localhost:1/v1", "http://127.0.0.1/v1", "http://[::1]:8000/v1"):
+        assert opened(url=url, key_variable="OPENAI_API_KEY")._client.api_key == KEY
 
 
 def test_prices(opened, server):

@@ -30,6 +30,13 @@ def run(tmp_path):
     return left
 
 
+def test_a_key_is_named_for_each_endpoint(run):
+    """One variable for two endpoints would send the key of the first to the second."""
+    two = JudgeOptions(judge=("https://a/v1", "https://b/v1"), model=("m", "m"), key_variable=("A",))
+    with pytest.raises(BadInput, match="names 1 variables for 2 endpoints; name one for each"):
+        judge(run, two)
+
+
 def by_length(text):
     """A fair judge: the shorter reply is the better one."""
     a, b = (text.split(f"<reply-{name}>\n")[1].split(f"\n</reply-{name}>")[0] for name in "ab")
