@@ -37,9 +37,13 @@ class Budget:
     start: float = 0.0
     last: Look | None = None
 
+    def used(self, seconds: float) -> float:
+        """Return the share of the budget that is used after so many seconds."""
+        return (seconds - self.start) / (self.seconds - self.start)
+
     def look(self, seconds: float, sizes: Sizes) -> Look:
         """Return a look after so many seconds, with the error rates that may be spent by then."""
-        used = (seconds - self.start) / (self.seconds - self.start)
+        used = self.used(seconds)
         before, base = (self.last.rate, self.last.base_rate) if self.last else (0.0, 0.0)
         return Look(before + spent_late(used, self.rate - before), base + spent_early(used, self.rate - base), sizes)
 
@@ -74,9 +78,9 @@ def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
         return None
     left = budget.seconds - now.seconds
     last, _ = spend(forecast, costs, left)
-    if forecast.smallest_gap(last) < HOPELESS and now.seconds >= PATIENCE * budget.seconds:
+    if forecast.smallest_gap(last) < HOPELESS and budget.used(now.seconds) >= PATIENCE:
         return None
-    sizes, used = spend(forecast, costs, min(left, STEP * budget.seconds))
+    sizes, used = spend(forecast, costs, min(left, STEP * (budget.seconds - budget.start)))
     return sizes if used else None
 
 

@@ -20,6 +20,7 @@ from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import UNTRAINED, Confirmation, Spending
 from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
 from sweeps.results.records import UNTOUCHED, Candidate, Final, clusters_of, ranked
+from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.finalists import Answers, TrialPlaces, base_answers, measure_untouched, measured, run_jobs
@@ -43,6 +44,29 @@ class Finalists:
     lost: dict[str, str] = field(default_factory=dict)
     checkpoints: dict[str, tune.Checkpoint] = field(default_factory=dict)  # of first seeds, by trial id
     at_once: float = 1.0  # seconds of devices that passed in one second
+
+    @classmethod
+    def of_run(cls, left: Run, sweep: Sweep, places: TrialPlaces) -> Finalists:
+        """Return the finalists that a sweep has left, with their states and costs."""
+        known, spending = left.confirmation, left.confirmation.spending
+        assert spending is not None, "finalists of this version know what they cost"
+        records = {one.trial_id: one for one in left.records}
+        candidates, answers, checkpoints = {}, {}, {}
+        for one in known.finals:
+            train = spending.costs.train[one.name]
+            ask = 0.0 if one.name == UNTOUCHED else spending.costs.ask[one.name] * one.scores.shape[1]
+            states, texts = one.states or ("",) * len(one.scores), one.completions or ((),) * len(one.scores)
+            answers[one.name] = [
+                Answers(tuple(row.tolist()), tuple(said), train, ask, state=state)
+                for row, said, state in zip(one.scores, texts, states, strict=True)
+            ]
+            if one.trial_id is not None and one.rounds is not None:
+                params = records[one.trial_id].params
+                candidates[one.name] = Candidate(one.trial_id, one.name, params, one.rounds, one.searched)
+                if states[0]:
+                    checkpoints[one.trial_id] = tune.Checkpoint(str(left.folder.resolve() / states[0]))
+        lost = dict(known.lost)
+        return cls(sweep, places, left.folder, candidates, answers, lost, checkpoints, spending.at_once)
 
     def extend(self, sizes: Sizes) -> bool:
         """Train and ask until each finalist has these seeds and questions. Return False if Ctrl-C came first."""
@@ -184,7 +208,8 @@ def go_on(
         clusters = clusters_of([example.key for example in longest])
         known = replace(known, finals=finals, clusters=clusters, lost=dict(finalists.lost), spending=spending)
         now = known.progress()
-        if look := now.look(budget):
+        look = now.look(budget)
+        if look and not (known.looks and known.looks[-1].sizes == look.sizes):
             known = replace(known, looks=[*known.looks, look])
             result = known
             record(known)

@@ -117,12 +117,8 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     """Start the hosts, begin to measure untouched bases, and build what Tune calls."""
     sweep, capacity = context.sweep, context.capacity
     task = sweep.pairs[0].task
-    placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
-    if placement.shape is not None or placement.why or placement.workers:
-        print(placement, flush=True)
-    threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
-    hosts = _start_hosts(sweep, placement, threads)
-    cleanup.callback(_end_hosts, hosts)
+    placement, threads, places = start_places(sweep, capacity, cleanup)
+    hosts = places.hosts
     untouched = measure_bases(sweep, hosts, placement.workers)
     baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
@@ -140,7 +136,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     return Prepared(
         placement=placement,
         threads=threads,
-        places=TrialPlaces(hosts, workers, trials_at_once(sweep, placement, capacity)),
+        places=places,
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
@@ -150,6 +146,18 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         stopper=stopper,
         callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
     )
+
+
+def start_places(sweep: Sweep, capacity: Capacity, cleanup: ExitStack) -> tuple[Placement, int, TrialPlaces]:
+    """Decide where trials run, print it, and start the hosts; `cleanup` ends them. Return also the threads of each
+    process that trains."""
+    placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
+    if placement.shape is not None or placement.why or placement.workers:
+        print(placement, flush=True)
+    threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
+    hosts = _start_hosts(sweep, placement, threads)
+    cleanup.callback(_end_hosts, hosts)
+    return placement, threads, TrialPlaces(hosts, workers, trials_at_once(sweep, placement, capacity))
 
 
 def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> WorkerGroupShape | None:
@@ -306,23 +314,24 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     bar = max((value for name, value in prepared.baselines.items() if "." not in name), default=0.0)
     scores = {one.trial_id: one.score or 0.0 for one in recorder.records.values()}
     only_once = [one.name for one in chosen if scores[one.trial_id] <= bar]
-    known = confirm(finalists, only_once, partial(record_finalists, context, recorder, finalists))
+    known = confirm(finalists, only_once, partial(record_finalists, context.tracking, recorder, finalists))
     if known is None:
         return False
-    record_finalists(context, recorder, finalists, known)
+    record_finalists(context.tracking, recorder, finalists, known)
     return True
 
 
-def record_finalists(context: RunContext, recorder: Recorder, finalists: Finalists, known: Confirmation) -> None:
+def record_finalists(tracking: MLflowTracking, recorder: Recorder, finalists: Finalists, known: Confirmation) -> None:
     """Record finalists in the sweep's folder, with the scores of trivial strategies, and tag them in MLflow."""
-    task = context.sweep.pairs[0].task
+    first = finalists.sweep.pairs[0]
+    task = first.task
     asked = finalists.questions(max((one.scores.shape[1] for one in known.finals), default=0))
-    on_test = replace(context.sweep.pairs[0], task=task.with_search(asked))
+    on_test = replace(first, task=task.with_search(asked))
     known = replace(known, trivial={"chance": task.chance, **on_test.baselines()})
     recorder.confirm(known, finalists.checkpoints, asked)
     for final in known.finals:
         if final.trial_id is not None:
-            context.tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})
+            tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})
 
 
 def summarise(

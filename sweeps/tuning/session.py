@@ -53,7 +53,7 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
     with contextlib.ExitStack() as cleanup:
         if options.resume:
             cleanup.enter_context(driving(folder))
-        sweep, capacity = _connect(sweep, options, cleanup)
+        sweep, capacity = connect(sweep, options.address, cleanup, options.verbose)
         costs = cost_limit_of(capacity.autoscaler, sweep.max_cost)
         if not options.resume:
             create(folder, facts | {"command": [str(script), *argv]})
@@ -150,7 +150,9 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
 
 
-def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -> tuple[Sweep, Capacity]:
+def connect(
+    sweep: Sweep, address: str | None, cleanup: contextlib.ExitStack, verbose: bool = False
+) -> tuple[Sweep, Capacity]:
     """Connect to Ray; `cleanup` disconnects. Return the sweep with its trials' GPUs, and the cluster's capacity.
 
     Raises BadInput if no cluster answers, or if it has no room for a trial.
@@ -158,9 +160,7 @@ def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -
     from sweeps.resources.ray_cluster import cluster
     from trainables.runtime.base_transfer import serve_bases
 
-    capacity = cleanup.enter_context(
-        cluster(options.address, options.verbose, dashboard=worker_group_shape(sweep) is not None)
-    )
+    capacity = cleanup.enter_context(cluster(address, verbose, dashboard=worker_group_shape(sweep) is not None))
     sweep = with_devices(sweep, capacity.gpus)
     capacity.check(sweep.resources_per_trial)
     if capacity.nodes > 1:
