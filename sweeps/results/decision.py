@@ -80,8 +80,11 @@ def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
     last, _ = spend(forecast, costs, left)
     if forecast.smallest_gap(last) < HOPELESS and budget.used(now.seconds) >= PATIENCE:
         return None
-    sizes, used = spend(forecast, costs, min(left, STEP * (budget.seconds - budget.start)))
-    return sizes if used else None
+    for most in (min(left, STEP * (budget.seconds - budget.start)), left):  # a step may be too short for one training
+        sizes, used = spend(forecast, costs, most)
+        if used:
+            return sizes
+    return None
 
 
 def needed(now: Progress, costs: Costs) -> tuple[Sizes, float] | None:
