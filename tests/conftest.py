@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import pytest
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before anything imports Ray
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: a thread that waits leaves its core to other work
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="espalier-config-")  # keys of tests are no person's
+atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: the workers share the cores
 

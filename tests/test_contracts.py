@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import math
+import pickle
 import pkgutil
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import torch
 import trainables.learners
 import trainables.tasks
 from tests.support.miniatures import base, four_bit_base
+from tests.support.planted import Planted
 from tests.support.toys import Letters
 from trainables.core import Learner
 from trainables.models.loading import load
 from trainables.packed.solo import Solo
+from trainables.states import UnreadableState
 from trainables.tasks.arc.task import ArcTask
 from trainables.tasks.strategyqa.task import StrategyQaTask
 from trainables.tasks.style.task import StyleTask
@@ -145,6 +148,15 @@ def test_learner(name, tmp_path):
     assert any(folder.rglob("*"))
     learner.close()
     other.close()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_loads_data_and_no_pickle(name, tmp_path):
+    learner = opened(name)
+    with pytest.raises(UnreadableState, match="is no state that this version can read"):
+        learner.load(pickle.dumps(Planted(tmp_path / "planted")))
+    assert not (tmp_path / "planted").exists()
+    learner.close()
 
 
 @pytest.mark.parametrize("name", LEARNERS)

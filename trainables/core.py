@@ -328,6 +328,9 @@ class LanguageLearner(Protocol):
         """Request completions and likelihoods on a split; the generator returns an `Evaluation`."""
 
     def state(self) -> dict[str, Any]:
-        """The position in the data, from which a restarted learner gives the rows that would have come."""
+        """The position in the data, from which a restarted learner gives the rows that would have come.
+
+        It may hold tensors, plain values, bytes, lists, tuples and dictionaries (`trainables/states.py`).
+        """
 
     def load(self, state: dict[str, Any]) -> None: ...

@@ -34,6 +34,7 @@ from sweeps.spec.exit_codes import Ended
 from sweeps.spec.open_run import job_of, open_run
 from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.trust import refuse_remote_code
 from sweeps.tuning.session import check, session
 
 MERGED = "merged"
@@ -119,6 +120,7 @@ def merge_winner(folder: Path) -> str:
     target = run.folder / MERGED
     sweep, record = run.facts["sweep"], job_of(run, BEST).record
     old = next(pair["base"] for pair in sweep["pairs"] if pair["learner"]["name"] == record.learner)
+    refuse_remote_code(old)
     if not (target / "README.md").is_file():  # export writes it last
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.redirect_stdout(io.StringIO()):

@@ -26,6 +26,7 @@ from sweeps.spec.addresses import check_command_line  # noqa: E402
 from sweeps.spec.chain import Chain  # noqa: E402
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended  # noqa: E402
 from sweeps.spec.sweep import BadInput, Sweep  # noqa: E402
+from sweeps.spec.trust import apply_trust  # noqa: E402
 
 
 def main(sweep: Sweep | Chain, argv: list[str] | None = None) -> None:
@@ -52,6 +53,7 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> Ended:
 
         flags, task = read(given.first, argv, given.phases)
         sweeps = phase_sweeps(given, flags, task)
+    apply_trust(flags.trust, [pair.base for sweep in sweeps for pair in sweep.pairs])
     if flags.like is not None:
         sweeps = [_like(sweep, flags.like) for sweep in sweeps]
     if flags.plan:

@@ -21,6 +21,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.trust import apply_trust
 from trainables.atomic import replace_file
 from trainables.core import Example
 
@@ -37,7 +38,9 @@ class Drafted(NamedTuple):
     answer: str
 
 
-def attribute(run: Path, /, questions: int = 50, steps: int = 32, base: str | None = None) -> None:
+def attribute(
+    run: Path, /, questions: int = 50, steps: int = 32, base: str | None = None, trust: tuple[str, ...] = ()
+) -> None:
     """Measure how much of the answers of runs/X's winner is attributed to its own drafts, by integrated gradients.
 
     Writes attribution.parquet into the run's folder.
@@ -47,13 +50,15 @@ def attribute(run: Path, /, questions: int = 50, steps: int = 32, base: str | No
         questions: number of questions: the first ones of the test split that have a draft
         steps: number of steps of the integral
         base: the base, if it has moved since the sweep
+        trust: files or modules with learners and tasks that are not Espalier's; folder: the base may run its own code
     """
+    apply_trust(trust)
     for name, value in (("questions", questions), ("steps", steps)):
         if value < 1:
             raise BadInput(f"--{name} {value}: give 1 or more")
     source = open_run(run)
     record = trial_of(source, BEST)
-    pair = rebuild(source.facts).resolve(record.params)
+    pair = rebuild(source.facts, remote_code=base is not None).resolve(record.params)
     answers = drafted(source, record, pair.task)
     table = _measured(base or pair.base, source.best, pair.task, answers[:questions], steps)
     replace_file(source.folder / TABLE, table.to_parquet(index=False))

@@ -18,11 +18,14 @@ from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.trust import apply_trust
 
 SPENDS = 0.8  # share of the error rate that is left
 
 
-def decide(run: Path | None = None, /, minutes: float = 10.0, address: str | None = None) -> None:
+def decide(
+    run: Path | None = None, /, minutes: float = 10.0, address: str | None = None, trust: tuple[str, ...] = ()
+) -> None:
     """Give the finalists of a sweep more seeds and questions, where they may change its verdict.
 
     It stops when a winner is told apart. The error rates of the verdict hold for the sweep and this together.
@@ -31,7 +34,9 @@ def decide(run: Path | None = None, /, minutes: float = 10.0, address: str | Non
         run: the sweep's folder; none: the latest in runs/
         minutes: how long it may take
         address: a running Ray cluster; none: start Ray on this machine
+        trust: files or modules with learners and tasks that are not Espalier's; folder: the base may run its own code
     """
+    apply_trust(trust)
     left = open_run(run or latest())
     spending = _open_question(left, minutes)
     from sweeps.report.page import write_report

@@ -15,6 +15,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run, trial_of
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.trust import apply_trust
 from trainables.atomic import copy_folder
 
 NOT_EXPORTED = {"config.yaml"}  # files of best/ that do not belong to the model
@@ -28,6 +29,7 @@ def export(
     merge: bool = False,
     register: str | None = None,
     submission: Path | None = None,
+    trust: tuple[str, ...] = (),
 ) -> None:
     """Export a trial of runs/X: a PEFT adapter with a model card.
 
@@ -38,7 +40,9 @@ def export(
         merge: write a whole model, which transformers loads without PEFT
         register: a name in MLflow's model registry; the export becomes its new version
         submission: a file for answers in arcprize.org's format, to the tasks without test outputs, or the test split
+        trust: files or modules with learners and tasks that are not Espalier's; folder: the base may run its own code
     """
+    apply_trust(trust)
     source = open_run(run)
     if submission:
         print(submit(source, trial_of(source, trial), submission))

@@ -17,7 +17,8 @@ from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
-from trainables.core import Example
+from sweeps.spec.trust import apply_trust
+from trainables.core import Example, Learner
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import load_start_state, open_learner
 
@@ -42,14 +43,31 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     torch.set_num_threads(seating.get("threads", 1))
     shape = Shape(**seating["shape"]) if seating.get("shape") else None
     learner = open_learner(pair, job.seed, shape=shape)
-    start = job.record.params.start
-    for number in range(load_start_state(learner, run.folder / start) if start else 0, job.rounds):
+    for number in range(_rounds_before(run, job, learner), job.rounds):
         loss = learner.round().loss
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner
 
 
-def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None:
+def _rounds_before(run: Run, job: Job, learner: Learner) -> int:
+    """Load the state from which a clone started; return after how many rounds it was kept, 0 for other trials."""
+    from trainables.states import UnreadableState  # imports torch
+
+    start = job.record.params.start
+    if start is None:
+        return 0
+    try:
+        return load_start_state(learner, run.folder, start)
+    except FileNotFoundError as error:
+        raise BadInput(f"trial {job.record.number} is a clone, and {run.folder / start} is not there") from error
+    except UnreadableState as error:
+        commit = run.facts.get("commit") or "the code that made it"
+        raise BadInput(f"trial {job.record.number}: {start}: {error}; git checkout {commit} to read it") from error
+    except ValueError as error:
+        raise BadInput(f"trial {job.record.number}: {error}") from error
+
+
+def reproduce(run: Path, /, trial: str = "best", to: Path | None = None, trust: tuple[str, ...] = ()) -> None:
     """Train a trial of runs/X again from its sweep.yaml, and check that its score lies in the interval.
 
     Exit status 1 if the score is not what was claimed.
@@ -58,7 +76,9 @@ def reproduce(run: Path, /, trial: str = "best", to: Path | None = None) -> None
         run: the sweep's folder
         trial: best, a number or an id
         to: a new folder for what was trained
+        trust: files or modules with learners and tasks that are not Espalier's; folder: the base may run its own code
     """
+    apply_trust(trust)
     left = open_run(run)
     job = job_of(left, trial)
     if to is not None and to.exists():

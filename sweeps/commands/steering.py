@@ -23,12 +23,13 @@ from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.trust import apply_trust
 from sweeps.tuning.optuna_searcher import enqueue
 from sweeps.tuning.stopping import STOP_FOLDER
 from sweeps.tuning.summary import gain_lines, resume_command
 from trainables.atomic import replacing
 from trainables.options import weight_shapes
-from trainables.runtime.trial import ROUND_FILE, STATE_FILE
+from trainables.runtime.trial import CLONES, ROUND_FILE, STATE_FILE
 
 
 def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
@@ -44,16 +45,16 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
         rejoin(cluster, run)
         return
     left = open_run(run or latest())
-    sweep, records = rebuild(left.facts), left.records
+    sweep, records = left.facts["sweep"], left.records  # no class of it is needed
     counts = Counter(one.status for one in records)
     process = driver(left.folder)
     ended = "interrupted" if left.end.get("interrupted") else "ended"
     state = f"running (process {process})" if process else ended if left.end else "not running, and not at its end"
     said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "no trial has ended a round yet"
-    print(f"{left.folder}: {state}; {len(records)} of {sweep.num_samples} trials: {said}")
+    print(f"{left.folder}: {state}; {len(records)} of {sweep['num_samples']} trials: {said}")
     for one in records:
         if one.status == "running" and process:
-            print(f"  trial {one.number}: round {one.rounds} of {sweep.rounds}, {percent(one.last_score)}")
+            print(f"  trial {one.number}: round {one.rounds} of {sweep['rounds']}, {percent(one.last_score)}")
     print_table(records, left.end.get("baselines", {}))
     if left.finals:
         print_finals(left.confirmation)
@@ -62,7 +63,7 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
             print(line)
     if not process and (not left.end or left.end.get("interrupted")):
         script, *argv = left.facts["command"]
-        print(f"go on with: {resume_command(sweep, Path(script), argv)}")
+        print(f"go on with: {resume_command(sweep['name'], Path(script), argv)}")
 
 
 def report(run: Path | None = None, /) -> None:
@@ -92,7 +93,7 @@ def stop(trial: str, /, run: Path | None = None) -> None:
     print(f"trial {record.number} stops after the round it is in")
 
 
-def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) -> None:
+def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, trust: tuple[str, ...] = ()) -> None:
     """Start a new trial from another's last checkpoint with changed values: `espalier clone 3 learning_rate=3e-4`.
 
     It takes the place of the next trial that the search would suggest, and counts its rounds on from the other's.
@@ -101,9 +102,11 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) 
         trial: the other's number, as `espalier status` has it, or its id
         values: AXIS=VALUE, one or more
         run: the sweep's folder; none: the latest in runs/
+        trust: files or modules with the learners and tasks that are not Espalier's
     """
+    apply_trust(trust)
     left = _running(run)
-    record, sweep = trial_of(left, trial), rebuild(left.facts)
+    record, sweep = trial_of(left, trial), rebuild(left.facts, remote_code=True)  # loads no base
     fields = _changed(sweep, record.params, values)
     study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
     if len(taken(study)) >= sweep.num_samples:
@@ -114,7 +117,7 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None) 
         raise BadInput(f"trial {record.number} has no checkpoint yet; wait for its first round")
     if round_ >= sweep.rounds:
         raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
-    kept = f"clones/trial-{record.number}-round-{round_}.pt"
+    kept = f"{CLONES}/trial-{record.number}-round-{round_}.pt"
     (left.folder / kept).parent.mkdir(exist_ok=True)
     with replacing(left.folder / kept) as fresh:  # a clone before this one may be starting from it
         shutil.copy(checkpoint / STATE_FILE, fresh)

@@ -24,6 +24,7 @@ HOW = {
 }
 MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
 PARTS = {"pairs", "optional", "space"}  # compared in detail
+EARLIER_STATE = b"PK\x03\x04"  # the beginning of torch's files, as states were before they were plain data
 SHOWN, WIDTH = 4, 40  # differences in a message, and characters of each value
 
 
@@ -42,6 +43,22 @@ def check_same(folder: Path, facts: dict[str, Any]) -> None:
             f"--resume: {folder} was started otherwise: {'; '.join(changed[:SHOWN])}{more}; give the flags it had, or"
             " start a new sweep with --name"
         )
+
+
+def check_readable(folder: Path) -> None:
+    """Raise BadInput if an earlier version wrote the states of the trials, which this version cannot read.
+
+    Learners that are not Espalier's may write states of any kind.
+    """
+    facts = Run.read(folder).facts
+    if all(one.startswith("trainables.") for one in _classes(facts)):
+        for file in folder.glob("tune/*/checkpoint_*/state.pt"):
+            with file.open("rb") as opened:
+                if opened.read(len(EARLIER_STATE)) == EARLIER_STATE:
+                    raise BadInput(
+                        f"--resume: {file} was written by an earlier version; git checkout"
+                        f" {facts.get('commit') or 'the code that made it'} to go on, or start a new sweep with --name"
+                    )
 
 
 def _classes(facts: Mapping[str, Any], names: bool = False) -> list[str]:

@@ -4,24 +4,37 @@ Tune copies the files of its own snapshot one by one, in place and in the backgr
 leaves a mixture. Tune then writes "Failed to restore" to its log only, and starts the whole sweep again
 (`experiment_state.py` of Ray 2.60).
 
+Tune unpickles these files, so a snapshot is signed (HMAC-SHA256) with a key of this user, and only a signed one is
+restored. Whoever else can write to the folder cannot have code run by `--resume`.
+
 The names and contents of these files are private to Ray: tests/e2e/test_private_names.py checks them, and
 pyproject.toml caps the version.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import os
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
 from ray.tune import Callback
 
+from sweeps.persistence.secret_key import secret_key
+from sweeps.spec.trust import FOLDER, folder_is_trusted
+from sweeps.spec.validation import BadInput, one_line
 from trainables.atomic import replacing
 
 SNAPSHOT = "snapshot.zip"  # in a sweep's folder
-STATE = ("*.json", "*.pkl")  # the files that Tune's `sync_down_experiment_state` restores
+KEY = "snapshot.key"  # in the user's configuration folder
+STATE = (".json", ".pkl")  # the files that Tune's `sync_down_experiment_state` restores
+PICKLE = ".pkl"  # Tune reads no other file with pickle
 
 
 class Snapshot(Callback):
@@ -37,13 +50,15 @@ class Snapshot(Callback):
         self._keep(trials)
 
     def restore(self, folder: Path) -> bool:
-        """Put the snapshot where Tune reads it, in place of Tune's own. Return False if there is none."""
+        """Put the snapshot where Tune reads it, in place of all that Tune could unpickle; return False without one.
+
+        Raises BadInput for a snapshot that is damaged or that this user did not sign.
+        """
+        _remove_pickles(folder)
         if not self.file.is_file():
             return False
-        for left in _state_files(folder):
-            left.unlink()
-        with zipfile.ZipFile(self.file) as whole:
-            whole.extractall(folder)
+        for name, content in _verified(self.file).items():
+            (folder / name).write_bytes(content)
         for file in folder.glob("search_gen_state-*.json"):
             _update_searcher(file)
         for file in folder.glob("experiment_state-*.json"):
@@ -56,10 +71,65 @@ class Snapshot(Callback):
         newest = max((file.stat().st_mtime_ns for file in files), default=0)
         if newest == self._seen:
             return
+        contents = {file.name: file.read_bytes() for file in files}
         with replacing(self.file) as fresh, zipfile.ZipFile(fresh, "w") as whole:
-            for file in files:
-                whole.write(file, file.name)
+            for name, content in contents.items():
+                whole.writestr(name, content)
+            whole.comment = _signature(contents).encode()
         self._seen = newest
+
+
+def check_resumable(folder: Path) -> None:
+    """Raise BadInput unless this user signed the snapshot of a sweep's folder, or trusts the folder (`--trust folder`).
+
+    A folder without a snapshot passes, as then nothing is unpickled. A link in the folder is refused in any case: files
+    elsewhere would be changed.
+    """
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place) / name for name in (*folders, *files)):
+            if path.is_symlink():
+                raise BadInput(f"--resume: {path} is a link, which no sweep makes; remove it")
+    if (folder / SNAPSHOT).exists():
+        _verified(folder / SNAPSHOT)
+
+
+def _verified(file: Path) -> dict[str, bytes]:
+    """Return the files of a snapshot by name. Raises BadInput if it is damaged, or neither signed nor trusted."""
+    try:
+        with zipfile.ZipFile(file) as whole:
+            contents = {name: whole.read(name) for name in whole.namelist()}
+            signature = whole.comment
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise BadInput(f"--resume: {file} is damaged ({one_line(error)}); start a new sweep with --name") from error
+    for name in contents:
+        if Path(name).name != name or not name.endswith(STATE):
+            raise BadInput(f"--resume: {file} has a file {name!r}, which no snapshot has; start a new sweep")
+    if not folder_is_trusted() and not hmac.compare_digest(signature, _signature(contents).encode()):
+        raise BadInput(
+            f"--resume: {file} was not written by this user on this machine, and restoring it can run any code; if you"
+            f" trust its author, add --trust {FOLDER}"
+        )
+    return contents
+
+
+def _signature(contents: Mapping[str, bytes]) -> str:
+    """Return the HMAC-SHA256 of names and contents, in hexadecimal digits."""
+    digest = hmac.new(secret_key(KEY), digestmod=hashlib.sha256)
+    for name, content in sorted(contents.items()):
+        for part in (name.encode(), content):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _remove_pickles(folder: Path) -> None:
+    """Delete what Tune would restore from its experiment's folder, and the pickles below it.
+
+    Tune unpickles some of them when it restores a trial; it writes those that it needs again.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(STATE if Path(place) == folder else PICKLE):
+                (Path(place) / name).unlink()
 
 
 def _update_searcher(file: Path) -> None:
@@ -83,4 +153,4 @@ def _remove_stopper(file: Path) -> None:
 
 
 def _state_files(folder: Path) -> list[Path]:
-    return [file for pattern in STATE for file in folder.glob(pattern) if not file.name.startswith(".")]
+    return [file for file in folder.glob("[!.]*") if file.name.endswith(STATE)]

@@ -28,6 +28,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.checkout import ROOT
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.trust import FOLDER
 
 DASHBOARD, MLFLOW = 8265, 5000  # ports on the head's 127.0.0.1
 PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
@@ -146,7 +147,8 @@ def _head_is_gone(details: JobDetails, addresses: Sequence[str]) -> bool:
 
 
 def _how_to_go_on(cluster: Path, place: JobFolders) -> str:
-    return f"Go on with the same flags and: --cluster {cluster} --name {place.home.name} --resume"
+    command = f"--cluster {cluster} --name {place.home.name} --resume"
+    return f"Go on with the same flags and: {command}; a new head also needs --trust {FOLDER}: another wrote the folder"
 
 
 def _joining(cluster: Path, name: str) -> str:

@@ -1,7 +1,8 @@
 """Reads a `Sweep` back from the facts in `sweep.yaml`.
 
 Learners and tasks of the project are found by the name of their class, or else by their own `name` (`lora`), so a file
-stays readable after a class has moved or has been renamed. A user's own class is imported by its module path.
+stays readable after a class has moved or has been renamed. A user's own class must have been imported: by the script
+that runs, or by `--trust`.
 """
 
 from __future__ import annotations
@@ -15,82 +16,97 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trainables.learners
 import trainables.tasks
 from search_spaces.space import Space
 from sweeps.results.trial_params import TrialParams
-from sweeps.spec.checkout import ROOT
 from sweeps.spec.sweep import BadInput, Sweep
-from trainables.core import Pair
+from sweeps.spec.trust import refuse_remote_code, trusted_modules
+from trainables.core import LearnerConfig, Pair, Task
 
 PACKAGES = (trainables.learners, trainables.tasks)
 
 
-def rebuild(facts: Mapping[str, Any]) -> Sweep:
+def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
     """Make the sweep from the `sweep` entry of its facts.
 
-    Raises BadInput, in one line, for a class or a field that this version of the code does not have.
+    `remote_code`: allow bases that run code of their own, because the command line says so or no base is loaded.
+    Raises BadInput, in one line, for such a base, and for a class or a field that this version of the code lacks.
     """
     plain = dict(facts["sweep"])
-    commit = str(facts.get("commit") or "").removesuffix("-dirty")
-    pairs, optional = (tuple(_pair(one, commit) for one in plain.pop(name)) for name in ("pairs", "optional"))
+    pairs, optional = (tuple(_pair(one, facts) for one in plain.pop(name)) for name in ("pairs", "optional"))
+    for pair in (*pairs, *optional) if not remote_code else ():
+        refuse_remote_code(pair.base)
     first = tuple(TrialParams.from_flat(axes, pairs[0].learner.name) for axes in plain.pop("first", ()))
     joined = Space.from_dict(plain.pop("space"))
     names = [pair.learner.name for pair in pairs]
     space = joined if len(names) == 1 else {name: joined.branch(learner=name) for name in names}
     fields = {name: _frozen(value) for name, value in plain.items()}
     if unknown := fields.keys() - {field.name for field in dataclasses.fields(Sweep)}:
-        raise BadInput(f"sweep.yaml: a sweep has no {min(unknown)!r} in this version; {_remedy(commit)}")
+        raise BadInput(f"sweep.yaml: a sweep has no {min(unknown)!r} in this version; {_remedy(facts)}")
     return Sweep(pairs=pairs, optional=optional, first=first, space=space, **fields)
 
 
-def _pair(entry: Mapping[str, Any], commit: str) -> Pair:
-    return Pair(_made(entry["learner"], commit), _made(entry["task"], commit), entry["base"])
+def _pair(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Pair:
+    learner, task = _made(entry["learner"], LearnerConfig, facts), _made(entry["task"], Task, facts)
+    return Pair(learner, task, str(entry["base"]))
 
 
-def _made(entry: Mapping[str, Any], commit: str) -> Any:
-    kind = _class(entry, commit)
+def _made(entry: Mapping[str, Any], base_class: type, facts: Mapping[str, Any]) -> Any:
+    kind = _class(entry, base_class, facts)
     known = {field.name for field in dataclasses.fields(kind) if field.init}
     if unknown := [name for name in entry["fields"] if name not in known]:
         value = entry["fields"][unknown[0]]
         raise BadInput(
             f"sweep.yaml: {kind.__name__} has no field {unknown[0]!r} in this version, and the sweep has it at"
-            f" {value!r}; {_remedy(commit)}"
+            f" {value!r}; {_remedy(facts)}"
         )
     try:
         return kind(**{name: _frozen(value) for name, value in entry["fields"].items()})
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(
-            f"sweep.yaml: {kind.__name__} refuses the fields of the sweep ({reason}); {_remedy(commit)}"
+            f"sweep.yaml: {kind.__name__} refuses the fields of the sweep ({reason}); {_remedy(facts)}"
         ) from error
 
 
-def _class(entry: Mapping[str, Any], commit: str) -> type:
-    """Import the class of a learner or a task; the project's from where it is now, others by their module path."""
-    path = entry["class"]
+def _class(entry: Mapping[str, Any], kind: type, facts: Mapping[str, Any]) -> type:
+    """Return the class of a learner or a task (`kind`): the project's from where it is now, or a loaded one.
+
+    A file never causes an import outside the project: a user's own class must be in this process already.
+    """
+    path = str(entry["class"])
     module, _, name = path.rpartition(".")
     if module.startswith(tuple(f"{package.__name__}." for package in PACKAGES)):
         classes = _project_classes()
-        found = classes.get(name) or classes.get(entry.get("name", ""))
+        place = classes.get(name) or classes.get(str(entry.get("name", "")))
+        found = getattr(importlib.import_module(place[0]), place[1]) if place else None
+    else:
+        loaded = [sys.modules.get(module), *trusted_modules()]
+        named = (vars(one).get(name) for one in loaded if one is not None)
+        found = next((one for one in named if _is_config(one, kind)), None)
         if found is None:
-            raise BadInput(f"sweep.yaml: this version has no learner or task {name} ({path}); {_remedy(commit)}")
-        module, name = found
-    for folder in (str(ROOT), str(Path.cwd())):
-        if folder not in sys.path:
-            sys.path.append(folder)
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise BadInput(
-            f"sweep.yaml: {path} cannot be imported ({error}); start from the folder that holds it, or"
-            f" {_remedy(commit)}"
-        ) from error
-    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
-        raise BadInput(f"sweep.yaml: {path} is not the dataclass of a learner or a task; {_remedy(commit)}")
-    return kind
+            raise BadInput(_own_class(path, facts))
+    if not _is_config(found, kind):
+        raise BadInput(f"sweep.yaml: this version has no learner or task {name} ({path}); {_remedy(facts)}")
+    return cast(type, found)
+
+
+def _is_config(value: Any, kind: type) -> bool:
+    return isinstance(value, type) and issubclass(value, kind) and dataclasses.is_dataclass(value)
+
+
+def _own_class(path: str, facts: Mapping[str, Any]) -> str:
+    """Return the message for a class that is not the project's and that no module in this process has."""
+    module, _, name = path.rpartition(".")
+    script, *_ = facts.get("command") or ["path/to/file.py"]
+    file = script if module == "__main__" else f"{module.replace('.', '/')}.py"
+    return (
+        f"sweep.yaml: class {name} comes from module {module}, which is not Espalier's; if you trust that code, add"
+        f" --trust {file}"
+    )
 
 
 @cache
@@ -122,7 +138,8 @@ def _public_name(node: ast.ClassDef) -> list[str]:
     ]
 
 
-def _remedy(commit: str) -> str:
+def _remedy(facts: Mapping[str, Any]) -> str:
+    commit = str(facts.get("commit") or "").removesuffix("-dirty")
     return f"git checkout {commit} to read it" if commit else "its commit is not recorded: use the code that made it"
 
 

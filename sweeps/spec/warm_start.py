@@ -87,7 +87,7 @@ def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run)
 
 def _earlier(sweep: Sweep, run: Run) -> dict[str, Space]:
     """Return the earlier sweep's spaces of the common learners. Raise BadInput if there are none with a score."""
-    before = rebuild(run.facts)
+    before = rebuild(run.facts, remote_code=True)  # its base is not loaded
     old, new = before.tasks()[0].name, sweep.tasks()[0].name
     if old != new:
         raise BadInput(f"--like {run.folder}: its task is {old}, this sweep's {new}; give a sweep on {new}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from trainables.runtime.host_client import WAIT_FOR_HOST_S
 from trainables.runtime.trial import STATE_FILE, FinalistJob
 
 MOST_SEEDS, MOST_QUESTIONS = 30, 2000
+KEPT = re.compile(r"finalists/[\w-]+/checkpoint_\d+")  # where states are; a run's folder may name other places
 LARGEST_STATE = 256 * 2**20  # bytes; larger states are not kept, so that their finalists are asked nothing further
 
 
@@ -55,7 +57,8 @@ class Finalists:
         for one in known.finals:
             train = spending.costs.train[one.name]
             ask = 0.0 if one.name == UNTOUCHED else spending.costs.ask[one.name] * one.scores.shape[1]
-            states, texts = one.states or ("",) * len(one.scores), one.completions or ((),) * len(one.scores)
+            states = [state if KEPT.fullmatch(state) else "" for state in one.states] or [""] * len(one.scores)
+            texts = one.completions or ((),) * len(one.scores)
             answers[one.name] = [
                 Answers(tuple(row.tolist()), tuple(said), train, ask, state=state)
                 for row, said, state in zip(one.scores, texts, states, strict=True)

@@ -14,7 +14,9 @@ from sweeps.persistence.interrupt import explain_resume
 from sweeps.persistence.lock import driving
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.persistence.provenance import describe
-from sweeps.persistence.resume_check import check_same
+from sweeps.persistence.resume_check import check_readable, check_same
+from sweeps.persistence.secret_key import secret_key
+from sweeps.persistence.snapshot import KEY, check_resumable
 from sweeps.resources.placement import unshareable_learner, with_devices
 from sweeps.resources.worker_groups import check_states, worker_group_shape
 from sweeps.results.run_folder import SWEEP_FILE, Run
@@ -39,8 +41,10 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
     folder, sweep, mirror = choose_folder(sweep, options)
     facts = describe(sweep) | {"guards": remarks}
     if options.resume:
+        check_resumable(folder)
         check_same(folder, facts)
-        check_states(rebuild(Run.read(folder).facts), sweep)
+        check_readable(folder)
+        check_states(rebuild(Run.read(folder).facts, remote_code=True), sweep)  # loads no base
 
     from sweeps.resources.cost_limit import SPENT, cost_limit_of
     from sweeps.tracking.mlflow_callback import MLflowTracking
@@ -48,6 +52,7 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
     from sweeps.tuning.runner import RunContext, run
     from sweeps.tuning.summary import resume_command, show
 
+    secret_key(KEY)  # refuses a home in which no key can be kept, before a folder is made
     store_uri(Path.cwd())  # refuses a kind of store that MLflow does not have, before a folder is made
 
     with contextlib.ExitStack() as cleanup:
@@ -58,7 +63,7 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
         if not options.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             cleanup.enter_context(driving(folder))
-        cleanup.enter_context(explain_resume(resume_command(sweep, script, argv), folder))
+        cleanup.enter_context(explain_resume(resume_command(sweep.name, script, argv), folder))
         if mirror:
             cleanup.enter_context(mirror.following())
         if costs:

@@ -39,7 +39,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
         )
     if outcome.interrupted:
         why = "" if outcome.cause else "interrupted; "
-        print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep, script, argv)}")
+        print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep.name, script, argv)}")
     if outcome.recorder.confirmation.finals:
         print_finals(outcome.recorder.confirmation)
     if best is None:
@@ -61,9 +61,9 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
     print(f"MLflow: {outcome.tracking.address()}")
 
 
-def resume_command(sweep: Sweep, script: Path, argv: Sequence[str]) -> str:
-    """Return the command that resumes the sweep: its flags, with its name and `--resume`."""
-    named = [] if has_name(argv) else ["--name", sweep.name]
+def resume_command(name: str, script: Path, argv: Sequence[str]) -> str:
+    """Return the command that resumes a sweep: its flags, with its name and `--resume`."""
+    named = [] if has_name(argv) else ["--name", name]
     python = program_path(Path(sys.executable).name)
     return shlex.join([python, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 
@@ -25,6 +24,7 @@ from trainables.learners.lm.sft import SftConfig
 from trainables.learners.lm.supervised import SupervisedLearner
 from trainables.models.loading import BUILTIN, load
 from trainables.models.peft_adapters import lora_config
+from trainables.states import unpack
 from trainables.tasks.strategyqa.task import StrategyQaTask
 from trainables.tasks.style.task import StyleTask
 from trainables.training.distributed import open_distributed
@@ -153,13 +153,13 @@ def test_what_is_taken_away_is_whole(spread):
     for strategy in ("ddp", "fsdp"):
         model = transformers.AutoModelForCausalLM.from_pretrained(BUILTIN["tiny"])
         adapted = peft.PeftModel.from_pretrained(model, spread["lora", strategy])
-        state = torch.load(io.BytesIO((spread["lora", strategy] / "state.pt").read_bytes()), weights_only=False)
+        state = unpack((spread["lora", strategy] / "state.pt").read_bytes())
         trained = {name: value for name, value in adapted.named_parameters() if "lora_" in name}
         assert state["parameters"].keys() == trained.keys()
         assert all(torch.equal(value, trained[name]) for name, value in state["parameters"].items())
 
         transformers.AutoModelForCausalLM.from_pretrained(spread["full", strategy])
-        state = torch.load(io.BytesIO((spread["full", strategy] / "state.pt").read_bytes()), weights_only=False)
+        state = unpack((spread["full", strategy] / "state.pt").read_bytes())
         saved = safetensors.torch.load_file(spread["full", strategy] / "model.safetensors")
         assert all(torch.equal(saved[name], value) for name, value in state["parameters"].items())
         config = json.loads((spread["full", strategy] / "config.json").read_text())

@@ -51,7 +51,7 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
     assert f"trial 1: round {Run.read(run).records[1].rounds} of 12" in said
 
     stop("0")
-    clone("1", ("quality=0.9",), run=run)
+    clone("1", ("quality=0.9",), run=run, trust=("tests.support.toys",))
     assert "goes on from trial 1 after round" in capsys.readouterr().out
     for words, error in (
         (("1", ("quality=3",)), "outside"),

@@ -146,14 +146,5 @@ def pretended_gpu(monkeypatch: Any) -> Iterator[torch.device]:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: False)
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 0)
     monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
-    load = torch.load
-
-    def loaded(file: Any, map_location: Any = None, **others: Any) -> Any:
-        found = load(file, map_location="cpu", **others)
-        if map_location is None:
-            return found
-        return tree_map(_there if torch.device(map_location).type == "cuda" else _inner, found)
-
-    monkeypatch.setattr("torch.load", loaded)
     with _Devices():
         yield THERE

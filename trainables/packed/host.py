@@ -10,7 +10,6 @@ Plain Python and torch in one thread: it works without Ray.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -26,6 +25,7 @@ from trainables.packed.hosted_trial import HostedTrial, Requests, to_request
 from trainables.packed.requests import DecodeRequest, LogprobRequest, Request, StepRequest, TrainRequest
 from trainables.packed.specs import HostFull, Shape, write_files
 from trainables.packed.stacked_adamw import StackedAdamW
+from trainables.states import pack, unpack
 from trainables.training.oom import is_out_of_memory
 from trainables.training.round_metrics import timed_evaluation, timed_round
 
@@ -171,13 +171,10 @@ class Host:
 
     def state(self, trial_id: str) -> bytes:
         """Return a checkpoint for this or another host: adapter, optimizer moments, step, position in the data."""
-        buffer = io.BytesIO()
-        torch.save(self.trials[trial_id].state(), buffer)
-        return buffer.getvalue()
+        return pack(self.trials[trial_id].state())
 
     def load(self, trial_id: str, state: bytes) -> None:
-        loaded = torch.load(io.BytesIO(state), map_location=self.base.device, weights_only=False)
-        self.trials[trial_id].load(loaded)
+        self.trials[trial_id].load(unpack(state))
 
     def values(self, trial_id: str) -> dict[str, torch.Tensor]:
         """Return a copy of a trial's parameters: `prompt`, and `<module>.A` (r, in) and `<module>.B` (out, r)."""

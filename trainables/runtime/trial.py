@@ -6,6 +6,7 @@ No torch at module level, so that a trial whose work is done in a host takes lit
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from trainables.runtime.open_learner import open_in_process
 Hosts = Mapping[str, Sequence[Any]]  # base -> Ray actors that hold it, see `host_actor`
 
 STATE_FILE, ROUND_FILE, SECONDS_FILE, ADAPTER_FOLDER = "state.pt", "round.txt", "seconds.txt", "adapter"
+CLONES = "clones"  # in a sweep's folder: the states from which clones start
+CLONE = re.compile(rf"{CLONES}/trial-[0-9]+-round-([0-9]+)\.pt")
 WORST_SCORE = 0.0
 
 
@@ -175,13 +178,21 @@ class Trial(tune.Trainable):
         )
         if params.start is not None:  # `_storage` and `_iteration` are private to Tune: tests/e2e/test_private_names.py
             assert self._storage is not None, "Tune gives a trial one"
-            self._began = load_start_state(self._learner, Path(self._storage.storage_fs_path) / params.start)
+            self._began = load_start_state(self._learner, Path(self._storage.storage_fs_path), params.start)
 
 
-def load_start_state(learner: Learner, file: Path) -> int:
-    """Load the state from which a clone starts; return how many rounds it has been trained."""
+def load_start_state(learner: Learner, folder: Path, start: str) -> int:
+    """Load the state from which a clone starts, a file of the sweep's folder; return after how many rounds it was kept.
+
+    Raises ValueError for a path that `espalier clone` does not write, or for a link: the path comes from a file.
+    """
+    named, file = CLONE.fullmatch(str(start)), folder / str(start)
+    if named is None or file.is_symlink() or file.parent.is_symlink():
+        raise ValueError(
+            f"start_from is {str(start)!r}; a clone starts from a file of its own sweep, clones/trial-N-round-R.pt"
+        )
     learner.load(file.read_bytes())
-    return int(file.stem.rpartition("-")[2])
+    return int(named[1])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ learner gives rows and scores completions exactly as in a host (`LanguageLearner
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from torch.utils._pytree import tree_map  # private: tests/e2e/test_private_name
 from trainables.checks.trial_warnings import modules_without_gradient
 from trainables.core import Evaluation, LanguageLearner, RoundResult, Row, Split
 from trainables.models.loading import Base
+from trainables.states import pack, unpack
 from trainables.training.dialogue import run_queries
 from trainables.training.hash_dropout import lane_key
 from trainables.training.neftune import noisy
@@ -85,13 +85,11 @@ class StandaloneLearner(StandaloneAnswers):
             "steps": self._steps,
             "learner": self.learner.state(),
         }
-        buffer = io.BytesIO()
-        torch.save(kept, buffer)
-        return buffer.getvalue()
+        return pack(kept)
 
     @torch.no_grad()
     def load(self, state: bytes) -> None:
-        kept = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
+        kept = unpack(state)
         for name, value in kept["parameters"].items():
             self.parameters[name].copy_(self._part(value, self.parameters[name]))
         places = list(self.parameters.values())

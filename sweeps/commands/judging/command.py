@@ -27,6 +27,7 @@ from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.trust import apply_trust, refuse_remote_code
 from sweeps.tuning.recorder import hashes_of
 from trainables.atomic import replace_file
 
@@ -51,6 +52,7 @@ class JudgeOptions:
     price_in: float | None = None  # dollars per million tokens of prompts
     price_out: float | None = None  # dollars per million tokens of answers
     max_cost: float | None = None  # the most that may be spent on each model, in dollars
+    trust: tuple[str, ...] = ()  # folder: the sweep's own base may run code of its repository
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def judge(run: Path, /, options: Annotated[JudgeOptions, tyro.conf.arg(name="")]
     Args:
         run: the sweep's folder
     """
+    apply_trust(options.trust)
     found = open_run(run)
     compared = _compared_replies(found, options)
     prompts = prompts_by_item(compared)
@@ -179,6 +182,8 @@ def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[
                 from trainables.models.loading import load  # imports torch
                 from trainables.packed.host import Host
 
+                if options.base is None:
+                    refuse_remote_code(own_base)
                 host = Host(load(options.base or own_base))
                 opened.callback(host.shut)
                 judges.append(LikelihoodJudge(host, options.margin))

@@ -17,6 +17,7 @@ from sweeps.persistence.provenance import describe
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput
+from sweeps.spec.trust import apply_trust
 from tests.support.toy_sweep import SWEEP as TOY
 from trainables.core import LearnerConfig, Pair, Task
 
@@ -86,7 +87,6 @@ def test_a_sweep_of_several_learners_with_first_trials_is_made_again() -> None:
             {"name": "gone", "class": "trainables.learners.gone.GoneConfig"},
             r"this version has no learner or task GoneConfig \(trainables.learners.gone.GoneConfig\)",
         ),
-        ("task", {"class": "my_own.Task"}, r"my_own.Task cannot be imported \(No module named 'my_own'\)"),
         ("learner", {"fields": {"lora_dropout": 7}}, "LoraConfig refuses the fields of the sweep"),
     ],
 )
@@ -104,16 +104,97 @@ def test_a_setting_of_the_sweep_that_is_gone_is_named() -> None:
         rebuild(facts(entry("learners", "lora"), entry("tasks", "arena"), pruner="median"))
 
 
-def test_a_user_s_own_class_is_imported_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if a learner of the project has the same name."""
+@pytest.mark.parametrize("recorded", ["my_learners", "my.own.my_learners", "__main__"])
+def test_a_user_s_own_class_is_used_once_the_command_line_names_its_file(
+    recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if a learner of the project has the same name, and wherever the sweep imported it from."""
+    (tmp_path / "neighbour.py").write_text("EXTRA = 7\n")
     (tmp_path / "my_learners.py").write_text(
         "from dataclasses import dataclass\nfrom trainables.learners.lm.lora import LoraConfig as Lora\n"
-        "@dataclass(frozen=True)\nclass LoraConfig(Lora):\n    name = 'mine'\n    extra: int = 0\n"
+        "from neighbour import EXTRA\n"
+        "@dataclass(frozen=True)\nclass LoraConfig(Lora):\n    name = 'mine'\n    extra: int = EXTRA\n"
     )
     monkeypatch.chdir(tmp_path)
-    mine = {"name": "mine", "class": "my_learners.LoraConfig", "fields": {"extra": 3}}
+    monkeypatch.setattr("sweeps.spec.trust._modules", {})
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_learners", raising=False)
+    mine = {"name": "mine", "class": f"{recorded}.LoraConfig", "fields": {}}
+    with pytest.raises(BadInput, match=rf"class LoraConfig comes from module {recorded}, .* add --trust "):
+        made(mine, entry("tasks", "arena"))
+    assert "my_learners" not in sys.modules, "a file in the present folder is imported only by --trust"
+    apply_trust([str(tmp_path / "my_learners.py")])
     config: Any = made(mine, entry("tasks", "arena")).learner
-    assert (type(config).__module__, config.extra) == ("my_learners", 3)
+    assert (type(config).__module__, config.extra) == ("my_learners", 7)
+
+
+def test_a_class_of_the_script_that_runs_needs_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--resume` of one's own script goes on without a further flag."""
+    lora = entry("learners", "lora")
+    known = made(lora, entry("tasks", "arena")).learner
+    monkeypatch.setattr(sys.modules["__main__"], "Own", type(known), raising=False)
+    assert made(lora | {"class": "__main__.Own"}, entry("tasks", "arena")).learner == known
+
+
+def test_the_file_of_a_script_s_own_class_is_named() -> None:
+    found = facts(entry("learners", "lora"), entry("tasks", "arena")) | {"command": ["my/own.py", "--seed", "1"]}
+    for place, file in (("__main__.Own", "my/own.py"), ("my.other.Own", "my/other.py")):
+        found["sweep"]["pairs"][0]["learner"] |= {"class": place}
+        with pytest.raises(BadInput, match=rf"add --trust {file}$"):
+            rebuild(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ("gone.py", "--trust gone.py: there is no such file"),
+        ("no.such_module", "--trust no.such_module: no such module"),
+        ("broken.py", "--trust broken.py: importing it raises bad"),
+    ],
+)
+def test_code_that_cannot_be_imported_is_named(
+    given: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('bad\\nluck')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    with pytest.raises(BadInput, match=error) as caught:
+        apply_trust([given])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [
+        ("learner", "subprocess.Popen"),
+        ("task", "pathlib.Path"),
+        ("learner", "trainables.tasks.arena.task.ArenaTask"),  # the project's, but no learner
+        ("learner", "trainables.learners.lm.supervised.SupervisedLearner"),
+        ("learner", "trainables.core.Adapter"),  # a dataclass
+        ("task", "trainables.learners.lm.lora.LoraConfig"),
+        ("learner", "trainables.core.LearnerConfig"),
+        ("learner", "nowhere"),
+        ("learner", ""),
+    ],
+)
+def test_a_file_names_no_class_but_a_learner_or_a_task(part: str, path: str) -> None:
+    found = facts(entry("learners", "lora"), entry("tasks", "arena"))
+    found["sweep"]["pairs"][0][part] = {"name": "planted", "class": path, "fields": {}}
+    with pytest.raises(BadInput, match=r"^sweep.yaml: (class .* comes from module|this version has no)"):
+        rebuild(found)
+
+
+def test_a_base_in_a_file_runs_no_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.spec.trust._allowed", set())
+    found = facts(entry("learners", "lora"), entry("tasks", "arena"))
+    found["sweep"]["pairs"][0]["base"] = "evil/model:bfloat16:remote-code"
+    with pytest.raises(BadInput, match=r"the base 'evil/model:bfloat16:remote-code' runs code of its repository"):
+        rebuild(found)
+    apply_trust([], bases=["builtin:tiny", "other/model"])
+    with pytest.raises(BadInput):
+        rebuild(found)
+    apply_trust(["folder"])
+    assert rebuild(found).pairs[0].base == "evil/model:bfloat16:remote-code"
 
 
 def test_neither_importing_it_nor_reading_a_sweep_of_language_learners_imports_torch() -> None:
@@ -140,5 +221,5 @@ def test_a_sweep_is_made_again_from_its_yaml(one):
 def test_what_cannot_be_made_again_is_named():
     facts = yaml.safe_load(yaml.safe_dump(describe(TOY)))
     facts["sweep"]["pairs"][0]["learner"]["class"] = "tests.support.toys.Gone"
-    with pytest.raises(BadInput, match=r"tests\.support\.toys\.Gone cannot be imported"):
+    with pytest.raises(BadInput, match=r"class Gone comes from module .* add --trust tests/support/toys.py"):
         rebuild(facts)

@@ -21,7 +21,7 @@ def test_the_python_that_goes_on_is_the_one_that_began(tmp_path, monkeypatch, on
         (tmp_path / python.name).symlink_to(python.resolve())  # the one that the environment was made of
     monkeypatch.setenv("PATH", str(python.parent if on_path == "ours" else tmp_path))
     monkeypatch.chdir(tmp_path)
-    first, *flags = shlex.split(resume_command(SWEEP, Path("x.py"), ["--seed", "1"]))
+    first, *flags = shlex.split(resume_command(SWEEP.name, Path("x.py"), ["--seed", "1"]))
     assert flags == ["x.py", "--seed", "1", "--name", "toy", "--resume"]
     assert first == (python.name if on_path == "ours" else str(python))
     said = subprocess.run([first, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True).stdout

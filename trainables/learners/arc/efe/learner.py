@@ -9,12 +9,10 @@ start (`agent.py`). No threshold of the memory is part of the score.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import torch
 from safetensors.torch import save_file
 
 from trainables.core import Evaluation, RoundResult, Split, Task
@@ -22,6 +20,7 @@ from trainables.learners.arc.answers import check_any, evaluation_of
 from trainables.learners.arc.efe.agent import Agent
 from trainables.learners.arc.efe.hyperparameters import EfeHyperparameters
 from trainables.models.loading import Base
+from trainables.states import pack, unpack
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,10 @@ class EfeLearner:
         return evaluation_of(self._task, split, answers).with_metrics({"score_without_memory": without_memory})
 
     def state(self) -> bytes:
-        buffer = io.BytesIO()
-        torch.save({"rounds": self._rounds, "agent": self.agent.state()}, buffer)
-        return buffer.getvalue()
+        return pack({"rounds": self._rounds, "agent": self.agent.state()})
 
     def load(self, state: bytes) -> None:
-        held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
+        held = unpack(state)
         self.agent.load(held["agent"])
         self._rounds = held["rounds"]
 

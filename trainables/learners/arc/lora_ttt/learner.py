@@ -12,14 +12,12 @@ together, then its adapters are saved as bytes and the next batch takes the seat
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from trainables.core import Evaluation, Example, RoundResult, Split, Task
@@ -30,6 +28,7 @@ from trainables.learners.arc.lora_ttt.text import GridTokenizer
 from trainables.models.loading import Base
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
+from trainables.states import pack, unpack
 from trainables.tasks.arc.grids import Grid
 from trainables.tasks.arc.task import puzzle
 
@@ -103,14 +102,12 @@ class LoraTttLearner:
         return evaluation_of(self._task, split, completions).with_metrics({"too_long": too_long})
 
     def state(self) -> bytes:
-        buffer = io.BytesIO()
         tasks = {key: task.state for key, task in self._tasks.items()}
-        torch.save({"rounds": self._rounds, "shared": self._shared, "tasks": tasks}, buffer)
-        return buffer.getvalue()
+        return pack({"rounds": self._rounds, "shared": self._shared, "tasks": tasks})
 
     def load(self, state: bytes) -> None:
         """Raise ValueError for the state of a learner with other ARC tasks."""
-        held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
+        held = unpack(state)
         check_same(held["tasks"], self._tasks)
         self._seat({})
         self._tasks = self._open(self._task.search())
@@ -190,7 +187,4 @@ class LoraTttLearner:
 
     def _initial_state(self, key: str) -> bytes:
         """Return a new seat's state with the values of the shared adapter."""
-        buffer = io.BytesIO()
-        fresh = torch.load(io.BytesIO(self._host.state(key)), map_location="cpu", weights_only=False)
-        torch.save(fresh | {"parameters": self._shared}, buffer)
-        return buffer.getvalue()
+        return pack(unpack(self._host.state(key)) | {"parameters": self._shared})

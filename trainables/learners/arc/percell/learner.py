@@ -9,14 +9,12 @@ neural cellular automata (Mordvintsev et al. 2020).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 
 from trainables.core import Evaluation, Example, RoundResult, Split, Task
@@ -26,6 +24,7 @@ from trainables.learners.arc.grouping import batch_capacity, together
 from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec
 from trainables.learners.arc.percell.hyperparameters import PercellHyperparameters
 from trainables.learners.arc.percell.net import parameter_count
+from trainables.states import pack, unpack
 from trainables.tasks.arc.grids import Grid
 from trainables.tasks.arc.task import puzzle
 
@@ -72,12 +71,10 @@ class PercellLearner:
         return evaluation_of(self._task, split, self.completions(split))
 
     def state(self) -> bytes:
-        buffer = io.BytesIO()
-        torch.save({"rounds": self._rounds, "batches": {k: b.state() for k, b in self.batches.items()}}, buffer)
-        return buffer.getvalue()
+        return pack({"rounds": self._rounds, "batches": {k: b.state() for k, b in self.batches.items()}})
 
     def load(self, state: bytes) -> None:
-        held = torch.load(io.BytesIO(state), map_location="cpu", weights_only=False)
+        held = unpack(state)
         check_same((key for keys in held["batches"] for key in keys), self._canvases)
         # Keep the batches of the checkpoint: a GPU trains more tasks together than a CPU.
         self.batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
 from trainables.models.loading import Base
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
+from trainables.states import unpack
 from trainables.tasks.arc.task import ArcTask, puzzle
 from trainables.training.dialogue import run_queries
 
@@ -132,7 +132,7 @@ def test_a_task_does_not_depend_on_its_neighbours(base, tmp_path, seats):
 def shared(config: LoraTttConfig, base: Base, planted: ArcTask) -> dict[str, Any]:
     learner = config.build(base, planted, seed=0)
     run(learner, 1)
-    return torch.load(io.BytesIO(learner.state()), weights_only=False)
+    return unpack(learner.state())
 
 
 def test_the_shared_stage_sees_the_train_split_alone_and_is_where_tasks_start(base, tmp_path):
@@ -145,7 +145,7 @@ def test_the_shared_stage_sees_the_train_split_alone_and_is_where_tasks_start(ba
     values = [state["shared"] for state in states]
     assert all(torch.equal(values[0][name], values[1][name]) for name in values[0])
     assert not all(torch.equal(values[0][name], values[2][name]) for name in values[0])
-    task_state = torch.load(io.BytesIO(next(iter(states[0]["tasks"].values()))), weights_only=False)
+    task_state = unpack(next(iter(states[0]["tasks"].values())))
     assert task_state["step"] == 2  # the stage's steps and moments are not the task's
     moved = {name: (task_state["parameters"][name] - value).abs().max() for name, value in values[0].items()}
     assert max(moved.values()) < 3 * config.learning_rate  # two steps away from where the stage ended
