@@ -41,6 +41,8 @@ def nominal_level(information: Sequence[float], rates: Sequence[float]) -> float
     `information`: the inverse variance of the difference at each look, not decreasing; `rates`: the error rate spent
     up to each look, not decreasing. With one look the level is its rate.
     """
+    if len(rates) == 1:
+        return rates[0]
     times = np.maximum.accumulate(np.asarray(information, float))
     rounded = tuple(np.round(times / times[-1], 2).tolist())
     return _nominal_level(rounded, tuple(np.round(rates, 6).tolist()))

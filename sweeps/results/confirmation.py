@@ -11,7 +11,7 @@ import numpy as np
 from sweeps.results.allocation import Costs
 from sweeps.results.comparison import Comparison, Look, compare
 from sweeps.results.decision import Progress
-from sweeps.results.records import UNTOUCHED, Final
+from sweeps.results.records import UNTOUCHED, Final, ranked
 from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import VarianceEstimate, intervals, seed_spread
 
@@ -46,6 +46,9 @@ class Confirmation:
     lost: Mapping[str, str] = field(default_factory=dict)
     looks: Sequence[Look] = ()
     spending: Spending | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "finals", ranked(self.finals))
 
     @property
     def scores(self) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from sweeps.results.confirmation import Confirmation, confirmation_from
-from sweeps.results.records import Final, TrialRecord, clusters_of, ranked, winner
+from sweeps.results.records import Final, TrialRecord, clusters_of, winner
 from sweeps.results.tables import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
@@ -79,7 +79,7 @@ class Run:
             replace(_final(str(name), rows), states=tuple(states.get(name, ())))
             for name, rows in self.answers.groupby("name", sort=False)
         ]
-        return confirmation_from(known, ranked(finals), clusters_of(self.questions.key.tolist()))
+        return confirmation_from(known, finals, clusters_of(self.questions.key.tolist()))
 
     @property
     def finals(self) -> Sequence[Final]:

@@ -52,7 +52,7 @@ def test_every_trial_and_every_verdict_is_on_the_page(whole):
     found = {(int(cells[1]), cells[2]) for cells in (re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows) if cells}
     assert found == {(one.number, percent(one.score)) for one in run.records}
     assert section(text, "leaderboard").split("<details>")[0].count("<tr") == 21, "20 trials and the head are unfolded"
-    for line in verdict(run.finals, run.clusters, run.trivial):
+    for line in verdict(run.confirmation):
         assert line[1:] in html.unescape(text)
     assert "guard overlap (allowed): two splits overlap." in section(text, "guards").lower().replace(
         "guard o", "guard o"
