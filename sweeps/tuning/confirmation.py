@@ -83,7 +83,7 @@ class Finalists:
         used = sum(one.train_seconds + one.ask_seconds for one in ends)
         self.at_once = max(1.0, used / max(1e-9, time.monotonic() - start)) if used else self.at_once
         for job, end in zip(jobs, ends, strict=True):
-            self._keep(job, end)
+            self.keep(job, end)
         if untouched and (before := measured(untouched, WAIT_FOR_HOST_S)).get("items"):
             self._keep_untouched(before)
         return True
@@ -101,7 +101,7 @@ class Finalists:
                 jobs.append(job)
         return jobs
 
-    def _keep(self, job: FinalistJob, end: Answers) -> None:
+    def keep(self, job: FinalistJob, end: Answers) -> None:
         """Add the end of a job to what is known. A configuration that fails or diverges with one seed is lost."""
         if end.fault:
             self.lost[job.name] = f"{end.fault} with seed {job.seed}"

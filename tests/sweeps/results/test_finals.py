@@ -17,7 +17,7 @@ from tests.support.report_kit import items
 from trainables.core import Pair
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.lm.lora import LoraConfig
-from trainables.runtime.trial import Finalist, FinalistJob, open_learner, untouched_scores
+from trainables.runtime.trial import STATE_FILE, Finalist, FinalistJob, open_learner, untouched_scores
 from trainables.tasks.arc.task import ArcTask
 from trainables.tasks.arena.task import ArenaTask, baselines
 
@@ -198,8 +198,8 @@ def test_further_questions_are_asked_of_the_state_that_was_kept(tmp_path):
         return trial, trial.step()["items"]
 
     trial, first = asked(0, 10)
-    (tmp_path / "state").write_bytes(trial.learner_state())
-    _, more = asked(10, 25, str(tmp_path / "state"))
+    trial.save_checkpoint(str(tmp_path))
+    _, more = asked(10, 25, str(tmp_path / STATE_FILE))
     _, together = asked(0, 25)
     assert first + more == together
     assert task.test_up_to(25)[:10] == task.test()
