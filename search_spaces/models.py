@@ -26,6 +26,7 @@ class Limits(NamedTuple):
 BASES: dict[str, Limits] = {
     "gpt2-medium": Limits(1024, 1e-2, 2e-1),
     "smollm2-135m": Limits(576, 2e-2, 3e-1),
+    "builtin:smollm2": Limits(576, 2e-2, 3e-1),
     "smollm2-360m": Limits(960, 1e-2, 2e-1),
     "qwen2-0.5b": Limits(896, 1e-2, 2e-1),
     "qwen2.5-0.5b": Limits(896, 1e-2, 2e-1),

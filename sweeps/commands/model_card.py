@@ -13,7 +13,8 @@ from sweeps.results.run_folder import Run
 from sweeps.spec.open_run import Job
 from sweeps.spec.sweep import Sweep
 from trainables.core import Example, Pair
-from trainables.models.loading import DTYPES, BaseName
+from trainables.models.gguf import PACKAGED, is_gguf, without_hash
+from trainables.models.loading import DTYPES, BaseName, UnknownBase, model_folder, origin
 from trainables.models.tokenization import asking_form
 
 OWN_NETWORK = "This learner trains a network of its own; its weights are `*.safetensors`."
@@ -24,15 +25,21 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     """Return a model card: the hub's front matter, scores with intervals, and how to load and prompt the model."""
     pair, fields = sweep.resolve(job.record.params), job.record.params.fields
     answers = pair.learner.needs_base and pair.learner.base_answers
-    source = BaseName.parse(pair.base).source if answers else None
+    source = _source(pair.base) if answers else None
     head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
     head |= {"base_model": source, "library_name": "transformers" if merged else "peft"} if source else {}
     untouched = next((one.score for one in run.finals if one.trial_id is None), None)
     lines = [
         f"# {sweep.name}: {pair.learner.name} on {pair.task.name}",
         "",
-        f"Trial {job.record.number} of {len(run.records)} of the sweep `{sweep.name}`; base `{pair.base}`.",
+        f"Trial {job.record.number} of {len(run.records)} of the sweep `{sweep.name}`;"
+        f" base `{without_hash(pair.base)}`.",
         "",
+        *(
+            [f"- Its weights are those of a GGUF file: `{origin(pair.base)}`."]
+            if is_gguf(pair.base) and answers
+            else []
+        ),
         f"- Score: {percent(job.score)} on the {job.split} split (95 %: {span(job.interval)}),"
         f" after {job.rounds} rounds with seed {job.seed}.",
         *([f"- Untouched base on the same questions: {percent(untouched)}."] if untouched is not None else []),
@@ -54,13 +61,20 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     return "\n".join(["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", *lines])
 
 
+def _source(base: str) -> str:
+    """Return the base as the hub's front matter names it: the repository of a GGUF file that lies on the hub."""
+    name = BaseName.parse(base)
+    on_hub = name.gguf and name.source not in PACKAGED and not Path(name.source).is_absolute()
+    return name.source if on_hub else origin(base)
+
+
 def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
     """Return a block of Python that is run in the parent of `folder`.
 
     Names, tokens and texts stand there as literals (`!r`), because readers paste the block: none may end its quotes.
     """
     from trainables.models.chat_template import assistant_turn
-    from trainables.models.loading import UnknownBase, tokenizer
+    from trainables.models.loading import tokenizer
     from trainables.models.peft_adapters import CONFIG_FILE, LORA_FOLDER, PROMPT_FOLDER
 
     try:
@@ -69,11 +83,12 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
         end = f"tokenizer.convert_tokens_to_ids({reader.convert_ids_to_tokens(assistant_turn(reader).end)!r})"
     except UnknownBase:  # the base is not on this machine
         prompting, end = ["", f"# {NO_TOKENIZER}"], "tokenizer.eos_token_id"
-    name, source = folder.name, BaseName.parse(pair.base).source
+    name, (before, source, config) = folder.name, _base_arguments(pair.base)
     whole = merged or (folder / "config.json").is_file()
-    weights = repr(name) if whole else f"{source!r}, dtype={_dtype(run, pair)!r}"
-    words = name if (folder / "tokenizer_config.json").is_file() else source
-    load = [f"tokenizer = AutoTokenizer.from_pretrained({words!r})",
+    weights = repr(name) if whole else f"{source}, dtype={_dtype(run, pair)!r}{config}"
+    words = repr(name) if (folder / "tokenizer_config.json").is_file() else source
+    load = [*(before if source in weights + words else []),
+            f"tokenizer = AutoTokenizer.from_pretrained({words})",
             f"model = AutoModelForCausalLM.from_pretrained({weights})",
             "# As in the sweep: no repetition penalty, and one end token.",
             f"end = {end}",
@@ -86,11 +101,47 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
         own = "" if (folder / CONFIG_FILE).is_file() else "/<task id>"  # an adapter for each ARC task
         load.append(f"model = PeftModel.from_pretrained(model, {name + own!r})")
     imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig", ""]
+    if any("find_spec(" in line for line in load):
+        imports.insert(0, "from importlib.util import find_spec")
+    if any("AutoConfig." in line for line in load):
+        imports[-2] = imports[-2].replace("import ", "import AutoConfig, ")
     if any("PeftModel" in line for line in load):
         imports.insert(0, "from peft import PeftModel")
     if any("torch." in line for line in prompting):
         imports.insert(0, "import torch")
     return ["```python", *imports, *load, *prompting, "```"]
+
+
+def _base_arguments(base: str) -> tuple[list[str], str, str]:
+    """Return lines that come first, the arguments by which `from_pretrained` finds the base, and those of the model."""
+    name = BaseName.parse(base)
+    if not name.gguf:
+        return [], repr(name.source), ""
+    before, folder = [], repr(name.source)
+    if name.source in PACKAGED:
+        package, folder = PACKAGED[name.source][0], "folder"
+        before = [
+            "from importlib.util import find_spec",
+            f'folder = find_spec("{package}").submodule_search_locations[0]',
+        ]
+    source = f"{folder}, gguf_file={name.gguf!r}"
+    rope = _scaled_positions(base)
+    if not rope:
+        return before, source, ""
+    before += [f"config = AutoConfig.from_pretrained({source})",
+               f"config.rope_parameters = {rope}  # transformers does not read it from the file"]  # fmt: skip
+    return before, source, ", config=config"
+
+
+def _scaled_positions(base: str) -> dict[str, Any]:
+    """Return the scaling of positions of Llama 3 that a GGUF base has; empty if it has none, or is not here."""
+    from transformers import AutoConfig
+
+    try:
+        rope = AutoConfig.from_pretrained(model_folder(base)).get_text_config().rope_parameters
+    except UnknownBase:
+        return {}
+    return dict(rope) if rope and rope.get("rope_type") == "llama3" else {}
 
 
 def _dtype(run: Run, pair: Pair) -> str:

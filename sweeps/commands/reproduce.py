@@ -18,7 +18,7 @@ from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
 from sweeps.spec.trust import apply_trust
-from trainables.core import Example, Learner
+from trainables.core import Example, Learner, Pair
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import load_start_state, open_learner
 
@@ -26,13 +26,15 @@ from trainables.runtime.trial import load_start_state, open_learner
 def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     """Train a job again, in a host of the same shape and with as many threads, and return its learner.
 
-    `examples` replace the job's split for evaluation. Raises BadInput if the data has changed.
+    `examples` replace the job's split for evaluation. Raises BadInput if the data or a GGUF base has changed, or if the
+    base cannot be loaded.
     """
     sweep = rebuild(run.facts)
     pair = sweep.resolve(job.record.params)
     then, now = run.facts["data_fingerprints"][pair.task.name], data_fingerprint(pair.task)
     if then != now:
         raise BadInput(f"the data of task {pair.task.name!r} was {then} and is now {now}; go back to the data it had")
+    _check_base(pair)
     if examples is None and job.split != "search":
         examples = pair.task.split(job.split)
     if examples is not None:
@@ -47,6 +49,17 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
         loss = learner.round().loss
         print(f"round {number + 1} of {job.rounds}: loss {loss:.4f}", flush=True)
     return learner
+
+
+def _check_base(pair: Pair) -> None:
+    if not pair.learner.needs_base:
+        return
+    from trainables.models.loading import check_base  # imports torch
+
+    try:
+        check_base(pair.base)
+    except ValueError as error:  # bases cannot import BadInput
+        raise BadInput(str(error)) from error
 
 
 def _rounds_before(run: Run, job: Job, learner: Learner) -> int:

@@ -10,6 +10,7 @@ import yaml
 
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
+from trainables.models.gguf import without_hash
 
 # Fields that change how a sweep runs, not what it searches.
 HOW = {
@@ -76,7 +77,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     whole = _differing(old, new, old.keys() - MAY_CHANGE)
     found = [(f"--{name}", *values) for name, *values in whole if name not in PARTS]
     for one, other in zip(old["pairs"], new["pairs"], strict=True):
-        found += [(f"--{name}", *values) for name, *values in _differing(one, other, ["base"])]
+        found += [("--base", *_bases(*values)) for _, *values in _differing(one, other, ["base"])]
         for part, flag in (("task", "--task."), ("learner", f"--set {one['learner']['name']}.")):
             fields, others = one[part]["fields"], other[part]["fields"]
             found += [(f"{flag}{name}", *values) for name, *values in _differing(fields, others, fields)]
@@ -88,6 +89,15 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         or [f"its {name} changed" for name, *_ in whole]
         or [f"the data of {name} itself changed" for name, *_ in data]
     )
+
+
+def _bases(old: str, new: str) -> tuple[str, str]:
+    """Return two bases as they are shown: by their names, or if these are equal, by the sha256 of their files."""
+    names = (without_hash(old), without_hash(new))
+    if names[0] != names[1]:
+        return names
+    hashes = (base.rpartition("sha256=")[2][:12] for base in (old, new))
+    return f"a file with sha256 {next(hashes)}...", f"another, {next(hashes)}..."
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any, Any]]:

@@ -17,6 +17,7 @@ from sweeps.results.decision import FIRST_BUDGET, PATIENCE
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
+from trainables.models.gguf import without_hash
 
 PROBE_TIMEOUT_S = 900
 HOUR_S = 3600
@@ -32,7 +33,7 @@ def plan(sweep: Sweep) -> float:
 
     _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
     for pair in sweep.pairs:
-        _say(f"  {pair.learner.name} x {pair.task.name} on {pair.base}")
+        _say(f"  {pair.learner.name} x {pair.task.name} on {without_hash(pair.base)}")
         sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))
         named = {n: v for n, v in pair.baselines().items() if "." not in n}
         baselines = ", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"

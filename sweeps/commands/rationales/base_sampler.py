@@ -10,7 +10,7 @@ from typing import Any
 
 from sweeps.commands.endpoint.answer_cache import AnswerCache, Reply, hash_of
 from sweeps.spec.sweep import BadInput
-from trainables.models.loading import BaseName
+from trainables.models.loading import BaseName, origin
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ class BaseSampler:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
-            "weights": [_weights_version(Path(BaseName.parse(self.name).source)), _weights_version(self.adapter)],
+            "weights": [_base_version(self.name), _weights_version(self.adapter)],
         }
 
     def ask_all(self, questions: Sequence[str], sample: int = 0) -> list[Reply]:
@@ -75,6 +75,12 @@ class BaseSampler:
             Reply(decode(tokenizer, one.tokens), len(row), len(one.tokens), truncated=not one.ended)
             for row, one in zip(rows, made, strict=True)
         ]
+
+
+def _base_version(name: str) -> list[tuple[str, int, int]] | str:
+    """Return what differs between contents of a base under one name: a GGUF file's sha256, else files of weights."""
+    base = BaseName.parse(name)
+    return origin(name) if base.gguf else _weights_version(Path(base.source))
 
 
 def _weights_version(folder: Path | None) -> list[tuple[str, int, int]]:

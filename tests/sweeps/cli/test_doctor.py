@@ -11,6 +11,8 @@ import pytest
 
 from sweeps.cli import doctor
 from sweeps.cli.doctor import CHECKS, CheckResult, disk, examine, judge, machine, packages, python, versions
+from tests.support import gguf_kit
+from trainables.models.loading import check_base
 
 
 def line(finding: CheckResult, state: str, *words: str) -> None:
@@ -111,6 +113,17 @@ def test_the_hub_and_usage_statistics(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     line(next(examine(["hub"])), "ok", f"{tmp_path}/hub", "offline")
+
+
+def test_the_cache_is_listed_with_the_command_that_clears_it(tmp_path, monkeypatch, own_cache):
+    folder = os.environ["XDG_CACHE_HOME"] + "/espalier"
+    line(judge("cache"), "ok", f"{folder}: nothing is kept yet")
+    path = gguf_kit.write(tmp_path / "mini.gguf", gguf_kit.model("llama"))
+    check_base(str(path))
+    size = sum(file.stat().st_size for file in next(Path(folder).glob("gguf/*-v1")).iterdir())
+    line(judge("cache"), "ok", f"{folder}: mini.gguf {size / 1e6:,.0f} MB; to clear it: rm -r {folder}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))
+    line(judge("cache"), "wrong", f"cannot write to {path}", "set XDG_CACHE_HOME")
 
 
 def test_a_check_that_hangs_or_crashes_takes_no_other_with_it(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from sweeps import arc, arena
@@ -11,6 +13,7 @@ from sweeps.persistence.resume_check import changes, check_same
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.session import create
+from tests.support import gguf_kit
 
 
 def facts_of(*flags, script=arena.SWEEP):
@@ -63,6 +66,18 @@ def test_another_base_or_task_is_told_wherever_it_stands():
     """The base of the second pair, as the first has none."""
     before, now = (facts_of("--base", base, script=arc.SWEEP) for base in ("builtin:tiny", "builtin:tiny:bf16"))
     assert "--base builtin:tiny -> builtin:tiny:bf16" in changes(before, now)
+
+
+def test_another_file_under_the_name_of_a_gguf_base_is_told(tmp_path, own_cache):
+    path = gguf_kit.write(tmp_path / "mini.gguf", gguf_kit.model("llama"))
+    before = facts_of("--base", str(path))
+    old = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert before["sweep"]["pairs"][0]["base"] == f"{path}:sha256={old}"
+    assert changes(before, facts_of("--base", str(path))) == []
+    gguf_kit.write(path, gguf_kit.model("llama", tied=False))
+    new = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = f"--base a file with sha256 {old[:12]}... -> another, {new[:12]}..."
+    assert changes(before, facts_of("--base", str(path))) == [told]
 
 
 def test_a_sweep_of_an_earlier_layout_of_the_files_is_refused_with_its_commit(tmp_path):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import torch
 from filelock import FileLock
 
 from trainables.atomic import replacing
+from trainables.cache import cache_folder
 from trainables.models.loading import Base
 from trainables.tasks.arc.grids import grid_text
 from trainables.tasks.arc.task import Puzzle
@@ -42,7 +42,7 @@ def features(base: Base, puzzles: Mapping[str, Puzzle], folder: Path | None = No
     if not puzzles:
         return {}
     sequences = {name: tokens_of(base, name, puzzle) for name, puzzle in sorted(puzzles.items())}
-    folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "espalier" / "features"
+    folder = folder or cache_folder() / "features"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_key(base, sequences)}.arrow"
     with FileLock(f"{path}.lock"):  # the operating system releases it if the process dies
