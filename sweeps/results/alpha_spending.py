@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-POINTS = np.linspace(-6.0, 6.0, 161)  # of the density, in standard deviations
+POINTS = np.linspace(-6.0, 6.0, 321)  # of the density, in standard deviations
 STEP = float(POINTS[1] - POINTS[0])
 
 
@@ -62,8 +62,9 @@ def _nominal_level(times: tuple[float, ...], rates: tuple[float, ...]) -> float:
 
 @lru_cache(maxsize=65536)
 def _distribution(times: tuple[float, ...], rates: tuple[float, ...]) -> tuple[np.ndarray, float]:
-    """Return the probabilities (161,) that the last statistic lies near each of `POINTS` and no earlier look ended, and
+    """Return the probabilities (321,) that the last statistic lies near each of `POINTS` and no earlier look ended, and
     the time of the last look. `rates` are those of all looks but the last."""
+    from scipy.special import ndtr
     from scipy.stats import norm
 
     if len(times) == 1:
@@ -77,4 +78,4 @@ def _distribution(times: tuple[float, ...], rates: tuple[float, ...]) -> tuple[n
         return kept, start
     cells = (POINTS[:, None] * np.sqrt(times[-1]) - POINTS[None, :] * np.sqrt(start)) / np.sqrt(more)
     width = STEP * np.sqrt(times[-1] / more)
-    return (norm.cdf(cells + width / 2) - norm.cdf(cells - width / 2)) @ kept, times[-1]
+    return (ndtr(cells + width / 2) - ndtr(cells - width / 2)) @ kept, times[-1]
