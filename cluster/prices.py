@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from cluster.api import ALIVE, URL, RunPod, api_key
+from cluster.api import ALIVE, RETRY_S, URL, RunPod, RunPodError, api_key
 from cluster.node_config import gpus
 from cluster.runpod import RunPodNodeProvider
 from cluster.tags import pods_of
 
 PROVIDER = f"{RunPodNodeProvider.__module__}.{RunPodNodeProvider.__name__}"
+NOTICE_S = 5.0  # for a notice, which someone who leaves waits for
+
+
+class UnknownPrice(RunPodError):
+    """A pod runs and RunPod does not say what it costs."""
 
 
 def has_prices(config: Mapping[str, Any]) -> bool:
@@ -18,10 +24,29 @@ def has_prices(config: Mapping[str, Any]) -> bool:
     return config["provider"].get("module") == PROVIDER
 
 
-def current_rate(config: Mapping[str, Any]) -> float:
-    """Return the billed price per hour of all pods that the cluster has now. Raise RunPodError."""
-    own = pods_of(_api(config).pods(), config["cluster_name"])
-    return sum(float(pod.get("cost") or 0.0) for pod in own if pod["status"] in ALIVE)
+def current_rate(config: Mapping[str, Any], retry_s: float = RETRY_S) -> float:
+    """Return the billed price per hour of all pods that the cluster has now.
+
+    Raise UnknownPrice if a running pod has none, and RunPodError if RunPod does not answer.
+    """
+    own = [pod for pod in pods_of(_api(config, retry_s).pods(), config["cluster_name"]) if pod["status"] in ALIVE]
+    if unknown := [pod["id"] for pod in own if pod["status"] == "RUNNING" and not pod.get("cost")]:
+        raise UnknownPrice(
+            f"the price of {', '.join(unknown)} is not known, which counts as over every limit:"
+            " see https://console.runpod.io/pods"
+        )
+    return sum(float(pod.get("cost") or 0.0) for pod in own)
+
+
+def cost_notice(config: Mapping[str, Any], file: Path) -> str | None:
+    """Return a line that says what the cluster costs until it is ended; None if it has no machines with a price."""
+    if not has_prices(config):
+        return None
+    try:
+        rate = current_rate(config, NOTICE_S)
+    except RunPodError as error:
+        return f"{config['cluster_name']} costs an unknown sum ({error.message}) until: ray down {file}"
+    return f"{config['cluster_name']} costs {rate:.2f} dollars an hour until: ray down {file}" if rate else None
 
 
 def price_per_node(config: Mapping[str, Any]) -> dict[str, float]:
@@ -41,5 +66,5 @@ def price_per_node(config: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _api(config: Mapping[str, Any]) -> RunPod:
-    return RunPod(api_key(), config["provider"].get("api_url", URL))
+def _api(config: Mapping[str, Any], retry_s: float = RETRY_S) -> RunPod:
+    return RunPod(api_key(), config["provider"].get("api_url", URL), retry_s)

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ class RunPodNodeProvider(NodeProvider):
                 )
             private.parent.mkdir(mode=0o700, exist_ok=True)
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(private)], check=True)
+        # Ray copies this key to the head with the rsync options of the checkout.
+        left_out = [one for one in cluster_config.get("rsync_exclude", []) if fnmatch(private.name, one)]
+        if left_out:
+            raise RunPodError(
+                f"auth.ssh_private_key={private} would not reach the head, because rsync_exclude has {left_out[0]!r}:"
+                " rename it, or use a key of the cluster's own: leave ssh_private_key out"
+            )
         done = subprocess.run(["ssh-keygen", "-y", "-f", str(private)], capture_output=True, text=True)
         if done.returncode:
             raise RunPodError(f"auth.ssh_private_key={private} cannot be read: {done.stderr.strip()}")
@@ -197,9 +205,13 @@ class RunPodNodeProvider(NodeProvider):
             env[HEADS_KEY] = api_key()
         body |= {"env": env, "startSsh": True, "ports": sorted({*body.get("ports", []), SSH})}
         ceiling, count, refused = node_config.get("max_price"), body["gpu"].get("count", 1), []
-        prices = self._api.prices(body.get("cloud", "SECURE"), count) if ceiling and "bid" not in node_config else {}
+        # None: nothing is checked before, because there is no ceiling, or because the bid is the price.
+        prices = self._api.prices(body.get("cloud", "SECURE"), count) if ceiling and "bid" not in node_config else None
         for gpu in gpus(node_config):
-            if (price := count * prices.get(gpu, 0.0)) > (ceiling or price):
+            if prices is not None and gpu not in prices:
+                refused.append(f"{gpu}: its price is not listed, and max_price={ceiling}")
+                continue
+            if prices is not None and (price := count * prices[gpu]) > ceiling:
                 refused.append(f"{gpu}: {price:.2f} dollars per hour is more than max_price={ceiling}")
                 continue
             name = f"{tags.get(TAG_RAY_NODE_NAME, self.cluster_name)}-{uuid.uuid4().hex[:8]}"
@@ -209,9 +221,11 @@ class RunPodNodeProvider(NodeProvider):
             except NoCapacity as error:
                 refused.append(f"{gpu}: {error.message}")
                 continue
-            if ceiling and float(pod.get("cost") or 0.0) > ceiling:  # the billed price may differ from the listed one
+            cost = float(pod.get("cost") or 0.0)
+            if ceiling and not 0 < cost <= ceiling:  # the billed price may differ from the listed one
                 self._api.terminate(pod["id"])
-                refused.append(f"{gpu}: its pod costs {pod['cost']:.2f} dollars per hour, max_price={ceiling}")
+                said = f"costs {cost:.2f} dollars per hour" if cost else "has no price"
+                refused.append(f"{gpu}: its pod {said}, max_price={ceiling}")
                 continue
             return pod
         reasons = "\n  ".join(refused)

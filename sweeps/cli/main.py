@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeps.resources.environment import quieten
+from sweeps.resources.environment import keep_ray_on_loopback, quieten
 
 quieten()  # before anything imports Ray, MLflow or the hub
 
@@ -53,6 +53,7 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> Ended:
 
         flags, task = read(given.first, argv, given.phases)
         sweeps = phase_sweeps(given, flags, task)
+    keep_ray_on_loopback(flags.address)
     apply_trust(flags.trust, [pair.base for sweep in sweeps for pair in sweep.pairs])
     if flags.like is not None:
         sweeps = [_like(sweep, flags.like) for sweep in sweeps]

@@ -1,17 +1,20 @@
-"""`--max-cost`: count what a sweep costs on rented machines, and start no trial that would exceed the limit.
+"""`--max-cost`: count what a sweep costs on rented machines, start no trial that would exceed the limit, and end all
+trials when it is reached.
 
 The cluster's price per hour is asked from its provider every minute and summed up. Pods that are idle or serve another
 sweep count, too, because they are paid for. The price of a trial's second is all dollars divided by all seconds of
-trials, both since this driver started. A trial is expected to take as long as the mean of those that have ended.
+trials, both since this driver started. A trial is expected to take as long as the mean of those that have ended. A
+price that RunPod does not know counts as over the limit. One that is not available for a while does not.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ class CostLimit(tune.Callback):
 
     def __init__(self, rate: Callable[[], float], limit: float | None, every_s: float = EVERY_S) -> None:
         self.dollars, self.stopped = 0.0, False
+        self.reached: str | None = None  # why running trials were ended, in words
         self._before = 0.0  # dollars before the sweep was interrupted: the seconds of its trials are not known
         self._rate, self._limit, self._every_s = rate, limit, every_s
         self.hourly = rate()
@@ -42,6 +46,7 @@ class CostLimit(tune.Callback):
         self._ended: list[float] = []  # seconds of the trials that have ended
         self._file: Path | None = None
         self._over = threading.Event()
+        self._enforced = False
         threading.Thread(target=self._watch, daemon=True).start()
 
     def keep_in(self, file: Path) -> None:
@@ -62,6 +67,25 @@ class CostLimit(tune.Callback):
             return None
         self.stopped = True
         return False
+
+    def may_start_finalists(self, count: int) -> bool:
+        """Return whether so many more trials fit the limit, if each costs as much as the mean of those that ended."""
+        if self._limit is None:
+            return True
+        self.add_elapsed()
+        each = self._per_second([]) * sum(self._ended) / max(1, len(self._ended))
+        return self.dollars + count * each <= self._limit and self.dollars < self._limit
+
+    @contextmanager
+    def enforced(self) -> Iterator[None]:
+        """Send this process a Ctrl-C when the limit is reached meanwhile, so that all work is kept."""
+        with self._lock:
+            self._enforced = True
+        try:
+            yield
+        finally:
+            with self._lock:  # no signal comes after this
+                self._enforced = False
 
     def close(self) -> None:
         self.add_elapsed()
@@ -84,8 +108,11 @@ class CostLimit(tune.Callback):
             return 0.0
         now, mean = time.monotonic(), sum(self._ended) / len(self._ended)
         elapsed = [now - start for start in self._running.values()]
-        per_second = (self.dollars - self._before) / max(1.0, sum(self._ended) + sum(elapsed))
-        return per_second * (mean + sum(max(0.0, mean - seconds) for seconds in elapsed))
+        return self._per_second(elapsed) * (mean + sum(max(0.0, mean - seconds) for seconds in elapsed))
+
+    def _per_second(self, elapsed: Sequence[float]) -> float:
+        """Return the dollars for a second of a trial. `elapsed` are the seconds of the trials that run."""
+        return (self.dollars - self._before) / max(1.0, sum(self._ended) + sum(elapsed))
 
     def _watch(self) -> None:
         """Update the sum and the price until `close`. An error must not end the thread."""
@@ -93,8 +120,22 @@ class CostLimit(tune.Callback):
             self.add_elapsed()
             try:
                 self.hourly = self._rate()
+            except prices.UnknownPrice as error:
+                self._end_trials(error.message)
             except Exception as error:  # the pods cost something, whatever the API answers
                 logger.warning("the price of the cluster is not available (%s); the last one is used", error)
+
+            if self._limit is not None and self.dollars >= self._limit:
+                self._end_trials(f"{self.dollars:.2f} dollars are spent")
+
+    def _end_trials(self, why: str) -> None:
+        """End the trials that run as Ctrl-C does, once, if there is a limit."""
+        with self._lock:
+            if self._limit is None or not self._enforced or self.reached:
+                return
+            self.reached, self.stopped = why, True
+            # To the main thread: Python handles signals there, and it may wait in a call that only a signal ends.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def add_elapsed(self) -> None:
         with self._lock:

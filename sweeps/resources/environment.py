@@ -43,6 +43,15 @@ def quieten() -> None:
     sys.excepthook = _print_error
 
 
+def keep_ray_on_loopback(address: str | None) -> None:
+    """Let a Ray that this process starts listen on 127.0.0.1 alone. For a cluster's `address` this does nothing.
+
+    Ray's default is all addresses of the machine. It reads this variable when it is imported.
+    """
+    if (address or os.environ.get("RAY_ADDRESS") or "local") == "local":
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
 def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)

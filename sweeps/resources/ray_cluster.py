@@ -6,7 +6,7 @@ import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,9 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
     address = address or "local"
     if address == "local":
         settings |= {"include_dashboard": dashboard, "object_store_memory": OBJECT_STORE}
+        settings |= {"_temp_dir": str(private_folder() / "ray")} if "RAY_TMPDIR" not in os.environ else {}
     try:
+        protect_token()
         _check_port(address)
         ray.init(address=address, **settings)
     except Exception as error:  # Ray raises plain exceptions here
@@ -114,6 +116,28 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
         yield capacity(None if address == "local" else BOOTSTRAP)
     finally:
         ray.shutdown()
+
+
+def private_folder() -> Path:
+    """Return this user's folder for Ray's sessions, /tmp/espalier-UID, created with mode 0700.
+
+    Ray opens its session folders, with sockets and logs, to every user of the machine. The path is short because Ray
+    names sockets below it, and a socket's path has at most 107 bytes. Raise OSError if another user has the folder.
+    """
+    folder = Path("/tmp") / f"espalier-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise OSError(f"{folder} belongs to another user")
+    folder.chmod(0o700)
+    return folder
+
+
+def protect_token() -> None:
+    """Close the folder of Ray's token to other users: Ray writes the token with mode 0644."""
+    folder = Path.home() / ".ray"
+    with suppress(OSError):  # no home folder to write to: Ray says so itself
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
 
 
 def _check_port(address: str) -> None:

@@ -11,7 +11,7 @@ import shlex
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,15 +24,19 @@ from cluster.head import Head, answers, read
 from sweeps.persistence.provenance import commit
 from sweeps.report.page import PAGE
 from sweeps.resources.environment import silence_ray
+from sweeps.results.run_folder import SWEEP_FILE
 from sweeps.results.terminal import print
 from sweeps.spec.checkout import ROOT
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended
+from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import FOLDER
+from sweeps.spec.validation import NAME
 
 DASHBOARD, MLFLOW = 8265, 5000  # ports on the head's 127.0.0.1
 PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
 NOT_SENT = [".venv", ".git", "/runs", "/mlruns", "mlflow.db", "*.egg-info", "**/__pycache__"]  # of the checkout
+NOT_SENT += [".env*", "*.pem", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"]  # keys and passwords
 RUNS = "if mountpoint -q /workspace; then echo /workspace/runs; else echo ~/espalier/runs; fi"
 LOCAL_FLAGS = {"--cluster", "--name", "--storage-path"}  # for this machine, each with a value
 EVERY_S, AGAIN_S = 2.0, 10.0  # seconds between queries of a job, and between attempts to reach its head
@@ -51,6 +55,8 @@ class JobFolders:
 
 def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence[str]) -> Ended:
     """Start the script on the cluster with its flags, and watch it to its end. Raises BadInput."""
+    if not NAME.fullmatch(name):
+        raise BadInput(f"--name {name}: it names a folder, so use up to 100 letters, digits, '.', '_' and '-'")
     home = (storage / name).resolve()
     if home.exists() and "--resume" not in argv:
         raise BadInput(f"--name {name}: {home} exists, and the sweep would be brought home over it; choose another")
@@ -61,7 +67,7 @@ def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence
         client.submit_job(
             entrypoint=f"{PYTHON} {shlex.join([str(_in_checkout(script)), *_remote_flags(argv), *flags])}",
             submission_id=job,
-            metadata={"there": there, "home": str(home)},
+            metadata={"there": there, "name": name},
             runtime_env={
                 "working_dir": str(ROOT),
                 "excludes": NOT_SENT,
@@ -75,6 +81,7 @@ def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence
 def rejoin(cluster: Path, run: Path | None = None) -> Ended:
     """Watch a sweep of the cluster to its end: the one with this name or folder, or the latest. Prints all its output.
 
+    It is copied to `run` if that is a path, else to runs/NAME: the head does not choose where this machine writes.
     Raises BadInput if there is none.
     """
     with reached(cluster) as (_, client):
@@ -85,8 +92,9 @@ def rejoin(cluster: Path, run: Path | None = None) -> Ended:
     if name not in known:
         raise BadInput(f"{run}: no sweep of that name was started on {cluster}; there are {', '.join(known)}")
     for other in (other for other, place in known.items() if not run and other != name and not place.home.exists()):
-        print(f"not brought home yet: {_joining(cluster, other)}", flush=True)
-    return follow(cluster, known[name])
+        print(f"not brought home yet: {_joining(cluster, known[other].home)}", flush=True)
+    is_path = run is not None and len(run.parts) != 1
+    return follow(cluster, replace(known[name], home=run.resolve()) if run and is_path else known[name])
 
 
 def follow(cluster: Path, place: JobFolders) -> Ended:
@@ -101,15 +109,16 @@ def follow(cluster: Path, place: JobFolders) -> Ended:
                 while True:
                     details = client.get_job_info(place.job)
                     if _head_is_gone(details, addresses):
-                        return _fetch_folder(head, cluster, place, details)
+                        return _bring_home(head, cluster, place, details)
                     said = client.get_job_logs(place.job)
                     print(said[seen:], end="", flush=True)
                     seen = max(seen, len(said))
                     if details.status.is_terminal():
-                        return _fetch_folder(head, cluster, place, details)
+                        return _bring_home(head, cluster, place, details)
                     time.sleep(EVERY_S)
         except KeyboardInterrupt:
-            print(f"\nleft: {place.job} goes on; join again with: {_joining(cluster, place.home.name)}", flush=True)
+            print(f"\nleft: {place.job} goes on; join again with: {_joining(cluster, place.home)}", flush=True)
+            _print_cost(cluster)
             return "left"
         except FAULTS as error:
             if "does not exist" in str(error):
@@ -121,7 +130,23 @@ def follow(cluster: Path, place: JobFolders) -> Ended:
                 print(f"\nlost the head ({error}); the sweep goes on, trying again every {AGAIN_S:.0f} s", flush=True)
             lost = True
         except click.ClickException as error:
+            _print_cost(cluster)  # without a head, too, its workers may cost something
             raise BadInput(error.message) from error
+
+
+def _bring_home(head: Head, cluster: Path, place: JobFolders, details: JobDetails) -> Ended:
+    """Copy the folder of a job that has ended, and say what the cluster still costs."""
+    try:
+        return _fetch_folder(head, cluster, place, details)
+    finally:
+        _print_cost(cluster)
+
+
+def _print_cost(cluster: Path) -> None:
+    """Say what the cluster costs an hour, if its machines have prices."""
+    with contextlib.suppress(click.ClickException):  # the file was there when this began
+        if notice := prices.cost_notice(read(cluster), cluster):
+            print(notice, flush=True)
 
 
 def _fetch_folder(head: Head, cluster: Path, place: JobFolders, details: JobDetails) -> Ended:
@@ -129,12 +154,24 @@ def _fetch_folder(head: Head, cluster: Path, place: JobFolders, details: JobDeta
     if head.run(f"if [ -d {shlex.quote(place.there)} ]; then echo there; fi").strip() != "there":
         print(f"\njob {place.job} {details.status.lower()} and left no folder: {details.message or ''}", flush=True)
         return ended
+    _check_same_sweep(head, place)
     head.fetch(place.there, place.home)
     print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
     if ended == "failed" and details.driver_exit_code not in (EXIT_STATUS["failed"], BAD_INPUT_STATUS):
         print(_how_to_go_on(cluster, place), flush=True)
         return "interrupted"
     return ended
+
+
+def _check_same_sweep(head: Head, place: JobFolders) -> None:
+    """Raise BadInput if another sweep lies where this one is to be copied: the head chooses only its name."""
+    for file in (*place.home.glob(SWEEP_FILE), *place.home.glob(f"*/{SWEEP_FILE}")):  # a chain's phases lie deeper
+        there = f"{place.there}/{file.relative_to(place.home)}"
+        if head.run(f"cat {shlex.quote(there)} 2> /dev/null || true").strip() != file.read_text().strip():
+            raise BadInput(
+                f"{place.home} holds another sweep than {place.job}; copy this one to another folder:"
+                f" espalier status FOLDER/{place.home.name} with --cluster"
+            )
 
 
 def _head_is_gone(details: JobDetails, addresses: Sequence[str]) -> bool:
@@ -151,8 +188,13 @@ def _how_to_go_on(cluster: Path, place: JobFolders) -> str:
     return f"Go on with the same flags and: {command}; a new head also needs --trust {FOLDER}: another wrote the folder"
 
 
-def _joining(cluster: Path, name: str) -> str:
-    return shlex.join(["espalier", "status", name, "--cluster", str(cluster)])
+def _joining(cluster: Path, home: Path) -> str:
+    run = home.name if home == _default_home(home.name) else str(home)
+    return shlex.join(["espalier", "status", run, "--cluster", str(cluster)])
+
+
+def _default_home(name: str) -> Path:
+    return (RunOptions.storage_path / name).resolve()
 
 
 @contextlib.contextmanager
@@ -210,10 +252,15 @@ def _mlflow(head: Head) -> Iterator[None]:
 
 
 def _place(job: JobDetails) -> JobFolders | None:
+    """Return the folders of a job that is a sweep. Of what the head says, only a valid name decides about this machine.
+
+    Any code on the head can write this metadata.
+    """
     said = job.metadata or {}
-    if job.submission_id is None or not {"there", "home"} <= said.keys():
+    name, there = said.get("name"), said.get("there")
+    if job.submission_id is None or not isinstance(there, str) or not isinstance(name, str) or not NAME.fullmatch(name):
         return None
-    return JobFolders(job.submission_id, said["there"], Path(said["home"]))
+    return JobFolders(job.submission_id, there, _default_home(name))
 
 
 def _by_name(jobs: Sequence[JobDetails]) -> dict[str, JobFolders]:

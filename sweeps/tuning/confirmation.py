@@ -29,6 +29,7 @@ from trainables.core import Example
 from trainables.runtime.host_client import WAIT_FOR_HOST_S
 from trainables.runtime.trial import STATE_FILE, FinalistJob
 
+FEWEST_SEEDS = 2  # of a finalist that is not plainly worse
 MOST_SEEDS, MOST_QUESTIONS = 30, 2000
 KEPT = re.compile(r"finalists/[\w-]+/checkpoint_\d+")  # where states are; a run's folder may name other places
 LARGEST_STATE = 256 * 2**20  # bytes; larger states are not kept, so that their finalists are asked nothing further

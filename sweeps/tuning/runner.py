@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
-from sweeps.tuning.confirmation import Finalists, confirm
+from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
 from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
@@ -95,6 +95,7 @@ class Outcome:
     interrupted: bool  # before the search or the finalists were done
     cause: str | None  # the failure of several trials in a row that ended the sweep
     dollars: float | None  # cost of the machines; None if it is not known
+    hourly: float | None  # what they cost an hour now
     placement: dict[str, Any]  # `threads` of a process and `shape` of a host: the last bits of a score depend on them
 
 
@@ -210,19 +211,27 @@ def _end_hosts(hosts: Hosts) -> None:
 def search(context: RunContext, prepared: Prepared) -> SearchEnd:
     """Run all trials. Prints which budget ended the search, if one did."""
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
-    with graceful_interrupt() as was_pressed:
+    with graceful_interrupt() as was_pressed, costs.enforced() if costs else nullcontext():
         trials = _tune(context, prepared)
     recorder.tidy_ended()
     over_time, over_cost = prepared.stopper.over, bool(costs and costs.stopped)
     if over_time:
         print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume continues every trial")
-    if costs and over_cost:
+    if costs and costs.reached:
+        print(cost_limit_reached(sweep, costs))
+    elif costs and over_cost:
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
     if over_time or over_cost:
-        return SearchEnd(trials, over_budget=True)
+        return SearchEnd(trials, over_budget=True, interrupted=bool(costs and costs.reached))
     states = [trial.status for trial in trials]
     return SearchEnd(
         trials, interrupted=was_pressed() or is_incomplete(states, recorder.records.values(), sweep.num_samples)
+    )
+
+
+def cost_limit_reached(sweep: Sweep, costs: CostLimit) -> str:
+    return (
+        f"--max-cost {sweep.max_cost}: {costs.reached}, and the sweep ends as after Ctrl-C; go on with a higher limit"
     )
 
 
@@ -304,17 +313,24 @@ def due_finalists(
 
 
 def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -> bool:
-    """Train the finalists and record their scores on the test split. Return False if Ctrl-C came before a result."""
-    sweep, recorder = context.sweep, prepared.recorder
+    """Train the finalists and record their scores on the test split. Return False if Ctrl-C or --max-cost came before a
+    result."""
+    sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
     chosen = due_finalists(sweep, list(recorder.records.values()), end, recorder.confirmation.finals)
     if not chosen:
         return True
+    if costs and not costs.may_start_finalists(FEWEST_SEEDS * len(chosen)):
+        print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
+        return False
     print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
     finalists = Finalists(sweep, prepared.places, context.folder, {one.name: one for one in chosen})
     bar = max((value for name, value in prepared.baselines.items() if "." not in name), default=0.0)
     scores = {one.trial_id: one.score or 0.0 for one in recorder.records.values()}
     only_once = [one.name for one in chosen if scores[one.trial_id] <= bar]
-    known = confirm(finalists, only_once, partial(record_finalists, context.tracking, recorder, finalists))
+    with costs.enforced() if costs else nullcontext():
+        known = confirm(finalists, only_once, partial(record_finalists, context.tracking, recorder, finalists))
+    if costs and costs.reached:
+        print(cost_limit_reached(sweep, costs))
     if known is None:
         return False
     record_finalists(context.tracking, recorder, finalists, known)
@@ -350,5 +366,6 @@ def summarise(
         interrupted=interrupted,
         cause=prepared.stopper.cause,
         dollars=costs.dollars if costs else None,
+        hourly=costs.hourly if costs else None,
         placement={"threads": prepared.threads, "shape": asdict(shape) if shape else None},
     )

@@ -56,7 +56,8 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
         outcome.tracking.log_plots(page.with_name("plots"))
     outcome.tracking.flush()  # the address of the page is known only after the first events have arrived
     if outcome.dollars is not None:
-        print(f"cost: {outcome.dollars:.2f} dollars for {len(records)} trials; the cluster costs until `ray down`")
+        print(f"cost: {outcome.dollars:.2f} dollars for {len(records)} trials")
+        print(f"the cluster costs {outcome.hourly:.2f} dollars an hour until `ray down`")
     print(f"report: {page or folder / 'leaderboard.md'}; {outcome.seconds / 60:.1f} min")
     print(f"MLflow: {outcome.tracking.address()}")
 

@@ -106,6 +106,20 @@ def test_nothing_dearer_than_the_ceiling_is_kept(account):
     assert len(account.alive()) == 1, "the pod that was billed higher than listed was given back"
 
 
+def test_an_unknown_price_counts_as_over_the_ceiling(account):
+    """A GPU that is not in the list, which may be in stock all the same; and a pod whose bill has no price."""
+    account.stock["NVIDIA H200"] = 1
+    config = CONFIG | {"gpu": {"id": ["NVIDIA H200"], "count": 1}, "max_price": 0.6}
+    with pytest.raises(NoCapacity, match=r"NVIDIA H200: its price is not listed, and max_price=0\.6"):
+        provider(account).create_node(config, WORKER, 1)
+    assert account.alive() == []
+    start = account.on_start
+    account.on_start = lambda pod: (start(pod), pod.pop("cost"))
+    with pytest.raises(NoCapacity, match=r"its pod has no price, max_price=0\.6"):
+        provider(account).create_node(CONFIG | {"max_price": 0.6}, WORKER, 1)
+    assert account.alive() == []
+
+
 def test_a_spot_pod_is_rented_by_its_bid_and_cleared_away_when_it_is_taken_back(account):
     ours = provider(account)
     (spot,) = ours.create_node(CONFIG | {"bid": 0.11}, WORKER, 1)

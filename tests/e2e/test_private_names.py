@@ -33,6 +33,8 @@ NAMES = {
     "_get_node_provider": "ray.autoscaler._private.providers:_get_node_provider",
     "SSHCommandRunner": "ray.autoscaler._private.command_runner:SSHCommandRunner",
     "_get_ssh_target": "ray.autoscaler._private.command_runner:SSHCommandRunner._get_ssh_target",
+    "_run_helper": "ray.autoscaler._private.command_runner:SSHCommandRunner._run_helper",
+    "_ensure_ssh_control_path": "ray.autoscaler._private.command_runner:SSHCommandRunner._ensure_ssh_control_path",
     "_wait_for_ip": "ray.autoscaler._private.command_runner:SSHCommandRunner._wait_for_ip",
     "tree_map": "torch.utils._pytree:tree_map",
     "_no_split_modules": "transformers:PreTrainedModel._no_split_modules",
@@ -48,12 +50,14 @@ SET = {
     "health_check_failure": "ray.train.v2._internal.exceptions:WorkerHealthCheckFailedError.__init__",
     "worker_failures": "ray.train.v2.api.exceptions:WorkerGroupError.__init__",
     "ssh_options": "ray.autoscaler._private.command_runner:SSHCommandRunner.__init__",
+    "ssh_control_path": "ray.autoscaler._private.command_runner:SSHCommandRunner.__init__",
     "ssh_user": "ray.autoscaler._private.command_runner:SSHCommandRunner.__init__",
     "arg_dict": "ray.autoscaler._private.command_runner:SSHOptions.__init__",
 }
 # Words that are read out of others' files and environments: in which module's source they stand.
 WORDS = {
     "_config_cache_path": "ray.autoscaler._private.commands",
+    "_temp_dir": "ray._private.worker",
     "ray_bootstrap_config.yaml": "ray.autoscaler._private.commands",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "ray.train.v2._internal.constants",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "ray.train.v2._internal.constants",

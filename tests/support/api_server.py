@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 KEY = "rpa_not_a_real_key"
+POD_KEY = "rpa_of_this_pod_alone"  # which a pod finds in its environment: it terminates pods and rents none
 FIELDS = {
     "name", "image", "templateId", "gpu", "cpu", "cloud", "dataCenterIds", "globalNetworking", "disk", "mounts",
     "ports", "env", "args", "startSsh", "registry",
@@ -126,7 +127,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(409, {"detail": "Pod is locked."})
         if fault == "500":
             return self._send(500, {"detail": "Internal server error."})
-        if self.headers.get("Authorization") != f"Bearer {KEY}":
+        keys = (KEY, POD_KEY) if method == "DELETE" else (KEY,)
+        if self.headers.get("Authorization") not in [f"Bearer {key}" for key in keys]:
             return self._send(401, {"detail": "Unauthorized."})
         code, said = self._done(method, asked.path, {k: v[0] for k, v in parse_qs(asked.query).items()}, body)
         if fault == "lost":  # it was done, and nobody hears of it

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.api_server import Pod
+from tests.support.api_server import POD_KEY, Pod
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIDGE, PUBLIC, PRIVATE = "espalier0", "10.99.0", "10.88.0"
@@ -82,7 +82,7 @@ class Pods:
         (own / "tmp").chmod(0o1777)
         (own / "root/.ssh/authorized_keys").write_text(pod["env"]["PUBLIC_KEY"] + "\n")
         (own / "root/.bashrc").write_text(  # as RunPod's: a path, and a key that may not rent pods
-            "export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin RUNPOD_API_KEY=rpa_of_this_pod_alone\n"
+            f"export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin RUNPOD_API_KEY={POD_KEY}\n"
         )
         with (self.folder / "hosts").open("a") as hosts:
             hosts.write(f"{private} {name}.runpod.internal\n")
@@ -137,6 +137,7 @@ class Pods:
             pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split()
             subprocess.run(["kill", "-KILL", *pids], capture_output=True)
             run("ip", "netns", "delete", name)
+            subprocess.run(["ip", "link", "delete", f"v-{name}"], capture_output=True)
         subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True)
 
     def _exposed(self, own: Path) -> str:

@@ -6,12 +6,15 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from ray.tune.search import Searcher
 
 from sweeps.cli.main import main
 from cluster.api import RunPodError
+from cluster.prices import UnknownPrice, cost_notice, current_rate
 from cluster.tags import CLUSTER
 from sweeps.report.tables import cost
+from sweeps.resources import ray_job
 from sweeps.resources.cost_limit import CostLimit, cost_limit_of
 from sweeps.resources.ray_job import hourly
 from sweeps.results.run_folder import Run
@@ -33,6 +36,24 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     return Clock(monkeypatch)
+
+
+@pytest.fixture
+def rented(monkeypatch):
+    """The configuration of a cluster of two pods for 0.60 dollars an hour each, and the account, which has another."""
+    account = Account()
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    config = {
+        "provider": {"module": "cluster.runpod.RunPodNodeProvider", "api_url": f"http://127.0.0.1:{account.port}"}
+    }
+    config["cluster_name"] = "c"
+    for cluster in ("c", "c", "another"):
+        env = {CLUSTER: cluster}
+        account.rent(
+            {"name": "n", "image": "i", "gpu": {"id": "NVIDIA RTX A5000", "count": 2}, "env": env, "ports": []}
+        )
+    yield config, account
+    account.close()
 
 
 class OneTrial:
@@ -68,6 +89,54 @@ def test_trials_start_while_the_running_ones_and_one_more_stay_within_the_limit(
     assert costs.may_start() is False
     assert costs.stopped
     costs.close()
+
+
+def test_finalists_start_if_all_of_them_fit(clock):
+    """A dollar an hour; two trials of half an hour, one after the other: half a dollar each."""
+    costs = CostLimit(lambda: 1.0, limit=2.5, every_s=1e6)
+    for name in "ab":
+        begin(costs, name)
+        clock.now += 0.5 * HOUR
+        end(costs, name)
+    assert costs.may_start_finalists(3), "1.00 spent and 1.50 to come"
+    assert not costs.may_start_finalists(4)
+    clock.now += 2 * HOUR
+    assert not costs.may_start_finalists(0), "everything is spent"
+    costs.close()
+
+
+def test_a_running_pod_without_a_price_counts_as_over_the_limit(rented):
+    config, account = rented
+    costs = cost_limit_of(config, 5.0)
+    assert costs.hourly == pytest.approx(2 * 2 * 0.30)
+    costs.close()
+    account.pods["pod002"]["cost"] = None
+    with pytest.raises(UnknownPrice, match="price of pod002 is not known"):
+        current_rate(config)
+    with pytest.raises(BadInput, match=r"--max-cost 5\.0: the price of pod002 is not known"):
+        cost_limit_of(config, 5.0)
+    assert cost_notice(config, Path("c.yaml")).startswith("c costs an unknown sum (the price of pod002 is not known")
+
+
+def test_who_leaves_a_cluster_running_is_told_what_it_costs(rented, tmp_path, monkeypatch, capsys):
+    config, _ = rented
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(config))
+
+    def leave(cluster):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_job, "_connected", leave)
+    assert ray_job.follow(file, ray_job.JobFolders("two.2", "/r/two", tmp_path / "two")) == "left"
+    assert f"c costs 1.20 dollars an hour until: ray down {file}\n" in capsys.readouterr().out
+
+    def lose(cluster):
+        raise RunPodError("cluster 'c' has no head")
+
+    monkeypatch.setattr(ray_job, "_connected", lose)
+    with pytest.raises(BadInput, match="has no head"):
+        ray_job.follow(file, ray_job.JobFolders("two.2", "/r/two", tmp_path / "two"))
+    assert f"c costs 1.20 dollars an hour until: ray down {file}\n" in capsys.readouterr().out, "the workers do"
 
 
 def test_many_at_once_do_not_end_a_sweep_early(clock):
@@ -143,25 +212,6 @@ def test_a_limit_without_prices_is_refused():
     with pytest.raises(BadInput, match="prices are known on a RunPod cluster only"):
         cost_limit_of(None, 3.0)
     assert cost_limit_of(None, None) is None
-
-
-def test_prices_are_those_the_provider_bills(monkeypatch):
-    account = Account()
-    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
-    config = {
-        "provider": {"module": "cluster.runpod.RunPodNodeProvider", "api_url": f"http://127.0.0.1:{account.port}"}
-    }
-    config["cluster_name"] = "c"
-    for cluster in ("c", "c", "another"):
-        env = {CLUSTER: cluster}
-        account.rent(
-            {"name": "n", "image": "i", "gpu": {"id": "NVIDIA RTX A5000", "count": 2}, "env": env, "ports": []}
-        )
-    costs = cost_limit_of(config, 5.0)
-    assert costs is not None
-    assert costs.hourly == pytest.approx(2 * 2 * 0.30)
-    costs.close()
-    account.close()
 
 
 def test_plan_says_what_a_cluster_costs_an_hour(tmp_path, monkeypatch, capsys):

@@ -18,11 +18,11 @@ FILE = Path("cluster.yaml")
 class Jobs:
     """A head's jobs: name of the sweep and when it was started."""
 
-    def __init__(self, home: Path, *started: tuple[str, int]) -> None:
-        self.home, self.started = home, started
+    def __init__(self, *started: tuple[str, int]) -> None:
+        self.started = started
 
     def list_jobs(self) -> list[JobDetails]:
-        ours = [self._job(f"{n}.{at}", at, {"there": f"/r/{n}", "home": f"{self.home}/{n}"}) for n, at in self.started]
+        ours = [self._job(f"{n}.{at}", at, {"there": f"/r/{n}", "name": n}) for n, at in self.started]
         return [*ours, self._job("somebody's", 99, {})]
 
     def _job(self, job: str, at: int, said: dict[str, str]) -> JobDetails:
@@ -33,7 +33,8 @@ class Jobs:
 @pytest.fixture
 def followed(tmp_path, monkeypatch):
     """Jobs `one`, `two` and `one` resumed; the places that are followed."""
-    jobs, seen = Jobs(tmp_path, ("one", 1), ("two", 2), ("three", 3), ("one", 4)), []
+    monkeypatch.chdir(tmp_path)
+    jobs, seen = Jobs(("one", 1), ("two", 2), ("three", 3), ("one", 4)), []
     monkeypatch.setattr(ray_job, "reached", lambda cluster: contextlib.nullcontext((None, jobs)))
     monkeypatch.setattr(ray_job, "follow", lambda cluster, place: seen.append(place.job))
     return seen
@@ -49,7 +50,7 @@ def test_a_sweep_is_joined_by_its_name_or_folder(followed, capsys):
 
 
 def test_without_a_name_the_latest_is_joined_and_the_others_are_named(followed, capsys, tmp_path):
-    (tmp_path / "two").mkdir()  # which has been brought home
+    (tmp_path / "runs/two").mkdir(parents=True)  # which has been brought home
     status(cluster=FILE)
     assert followed == ["one.4"]
     said = capsys.readouterr().out
@@ -60,9 +61,52 @@ def test_who_leaves_is_told_how_to_join_this_sweep_again(monkeypatch, capsys, tm
     def interrupted(cluster):
         raise KeyboardInterrupt
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ray_job, "_connected", interrupted)
-    assert ray_job.follow(FILE, ray_job.JobFolders("two.2", "/r/two", tmp_path / "two")) == "left"
-    assert "join again with: espalier status two --cluster cluster.yaml\n" in capsys.readouterr().out
+    for home, run in ((tmp_path / "runs/two", "two"), (tmp_path / "two", str(tmp_path / "two"))):
+        assert ray_job.follow(FILE, ray_job.JobFolders("two.2", "/r/two", home)) == "left"
+        assert f"join again with: espalier status {run} --cluster cluster.yaml\n" in capsys.readouterr().out
+
+
+class HostileJobs(Jobs):
+    """A head on which a trial has written metadata that leads out of the folder of runs."""
+
+    def list_jobs(self) -> list[JobDetails]:
+        named = [{"there": "/tmp/x", "home": "/home/you", "name": name} for name in ("..", "../up", "/etc", ".ssh", "")]
+        return [
+            self._job(f"job.{at}", at, said) for at, said in enumerate([*named, {"there": "/tmp/x", "name": "fine"}])
+        ]
+
+
+def test_the_head_chooses_no_folder_of_this_machine(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    places = []
+    monkeypatch.setattr(ray_job, "reached", lambda cluster: contextlib.nullcontext((None, HostileJobs())))
+    monkeypatch.setattr(ray_job, "follow", lambda cluster, place: places.append(place))
+    status(cluster=FILE)
+    status(Path("fine"), cluster=FILE)
+    status(tmp_path / "elsewhere/fine", cluster=FILE)
+    runs = tmp_path / "runs/fine"
+    assert [place.home for place in places] == [runs, runs, tmp_path / "elsewhere/fine"]
+    with pytest.raises(BadInput, match=r"there are fine$"):
+        status(Path("/home/you"), cluster=FILE)
+
+
+def test_nothing_is_copied_over_another_sweep(monkeypatch, tmp_path):
+    """Two sweeps of one name: the one that is here is not the one that the head has."""
+    head = NewHead("10.0.0.1")
+    monkeypatch.setattr(ray_job, "_connected", lambda cluster: contextlib.nullcontext((head, head)))
+    monkeypatch.setattr(ray_job, "_mlflow", lambda head: contextlib.nullcontext())
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/sweep.yaml").write_text("name: one\n")
+    with pytest.raises(BadInput, match=r"one holds another sweep than one\.1; copy this one to another folder"):
+        ray_job.follow(FILE, ray_job.JobFolders("one.1", "/r/one", tmp_path / "one"))
+    assert head.fetched == []
+
+
+def test_a_name_for_the_cluster_is_a_folder_name(tmp_path):
+    with pytest.raises(BadInput, match=r"--name \.\./up: it names a folder"):
+        ray_job.submit("../up", FILE, tmp_path, Path("sweeps/arena.py"), [])
 
 
 class NewHead:
