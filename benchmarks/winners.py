@@ -7,8 +7,8 @@ A configuration has a true score; training adds a seed's luck (standard deviatio
 that all configurations share, and a taste of each configuration's own, which makes it easier for one and harder for
 another. 16 configurations are searched with one seed on 250 items, as in the arena; the best five are finalists. They
 are trained again and asked test items in stages, as `sweeps/results/decision.py` plans them: from one seed and 500
-items each to 30 seeds and 2,000 items. Costs are in trainings: one costs 1, and asking 700 items a third, as measured on
-the arena. `--fixed` gives every finalist three seeds and a fixed number of items instead.
+items each to 30 seeds and 2,000 items. Costs are in trainings: one costs 1, and asking 700 items a third, as measured
+on the arena. `--fixed` gives every finalist three seeds and a fixed number of items instead.
 
 Columns: a winner is declared; it is the one best configuration; it is not better than every other finalist; it is not
 better than every other configuration, one of which the search may have left behind; some finalist is called worse than

@@ -57,17 +57,20 @@ def decide(
         tracking = MLflowTracking.for_sweep(sweep, left.facts, left.folder)
         only_once = [name for name, most in spending.costs.most_seeds.items() if most == 1 and name != UNTOUCHED]
         record = partial(record_finalists, tracking, recorder, finalists)
-        found = go_on(finalists, known, budget_of(known, spending, finalists.seconds(), minutes), only_once, record)
+        found = go_on(finalists, known, budget_of(known, spending, minutes), only_once, record)
         tracking.flush()
     print_finals(found or known)
+    if found is None or len(found.looks) == len(known.looks):
+        least = min(spending.costs.train.values()) / 60
+        print(f"nothing was added: one more training takes about {least:.1f} minutes, and --minutes is {minutes:g}")
     print(f"report: {write_report(left.folder)}")
 
 
-def budget_of(known: Confirmation, spending: Spending, seconds: float, minutes: float) -> Budget:
+def budget_of(known: Confirmation, spending: Spending, minutes: float) -> Budget:
     """Return the budget of so many more minutes, with most of the error rate that is left."""
     last = known.looks[-1]
-    more = 60 * minutes * spending.at_once
-    return Budget(seconds + more, last.rate + SPENDS * (LEVEL - last.rate), seconds, last)
+    rate = last.rate + SPENDS * (LEVEL - last.rate)
+    return Budget(spending.seconds + 60 * minutes, rate, spending.seconds, last)
 
 
 def _open_question(left: Run, minutes: float) -> Spending:

@@ -24,7 +24,7 @@ Sizes = dict[str, tuple[int, int]]  # by name: seeds, questions
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of one training, and of asking one question, by name; the most seeds by name, and the most questions.
+    """Seconds that one training adds, and asking one question, by name; the most seeds by name, and the most questions.
 
     A finalist that may have one seed only is asked no further questions either.
     """

@@ -20,15 +20,11 @@ UNTRAINED = (UNTOUCHED,)  # configurations without a random seed
 
 @dataclass(frozen=True)
 class Spending:
-    """What finalists have cost, in seconds of the devices, and what more of them would.
-
-    `at_once`: seconds of devices that passed in one second, as several finalists run side by side.
-    """
+    """The seconds that finalists took, those that they may take in all, and what more of them would cost."""
 
     seconds: float
     budget: float
     costs: Costs
-    at_once: float = 1.0
 
 
 @dataclass(frozen=True)

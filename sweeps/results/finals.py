@@ -141,7 +141,7 @@ def to_decide(known: Confirmation) -> str:
         *([f"{seeds} more training{'s' if seeds > 1 else ''} with new seeds"] if seeds else []),
         *([f"{questions} more questions"] if questions else []),
     ]
-    minutes = max(1, round(seconds / known.spending.at_once / 60))
+    minutes = max(1, round(seconds / 60))
     told = f"{' and '.join(what)}, about {minutes} minute{'s' if minutes > 1 else ''}"
     return f"If the differences seen so far are true, {told} would decide: `espalier decide` with `--minutes {minutes}`"
 

@@ -46,7 +46,7 @@ class Finalists:
     answers: dict[str, list[Answers]] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     checkpoints: dict[str, tune.Checkpoint] = field(default_factory=dict)  # of first seeds, by trial id
-    at_once: float = 1.0  # seconds of devices that passed in one second
+    seconds: float = 0.0  # wall-clock time of all stages
 
     @classmethod
     def of_run(cls, left: Run, sweep: Sweep, places: TrialPlaces) -> Finalists:
@@ -70,7 +70,7 @@ class Finalists:
                 if states[0]:
                     checkpoints[one.trial_id] = tune.Checkpoint(str(left.folder.resolve() / states[0]))
         lost = dict(known.lost)
-        return cls(sweep, places, left.folder, candidates, answers, lost, checkpoints, spending.at_once)
+        return cls(sweep, places, left.folder, candidates, answers, lost, checkpoints, spending.seconds)
 
     def extend(self, sizes: Sizes) -> bool:
         """Train and ask until each finalist has these seeds and questions. Return False if Ctrl-C came first."""
@@ -81,8 +81,7 @@ class Finalists:
         ends = run_jobs(self.sweep, jobs, self.places, self.folder) if jobs else []
         if ends is None:
             return False
-        used = sum(one.train_seconds + one.ask_seconds for one in ends)
-        self.at_once = max(1.0, used / max(1e-9, time.monotonic() - start)) if used else self.at_once
+        self.seconds += time.monotonic() - start
         for job, end in zip(jobs, ends, strict=True):
             self.keep(job, end)
         if untouched and (before := measured(untouched, WAIT_FOR_HOST_S)).get("items"):
@@ -154,13 +153,18 @@ class Finalists:
         return ranked(found)
 
     def costs(self, only_once: Sequence[str]) -> Costs:
-        """Return what more seeds and questions cost. Finalists of `only_once` get no second seed."""
+        """Return what more seeds and questions cost. Finalists of `only_once` get no second seed.
+
+        A finalist's own seconds are those of its device. The others, of waiting and starting, are shared in proportion.
+        """
         trained = {name: seeds for name, seeds in self.answers.items() if name != UNTOUCHED}
         train = {name: float(np.mean([one.train_seconds for one in seeds])) for name, seeds in trained.items()}
         ask = {
             name: sum(one.ask_seconds for one in seeds) / sum(len(one.items) for one in seeds)
             for name, seeds in trained.items()
         }
+        own = sum(one.train_seconds + one.ask_seconds for seeds in trained.values() for one in seeds)
+        train, ask = ({name: value * self.seconds / own for name, value in cost.items()} for cost in (train, ask))
         if UNTOUCHED in self.answers:
             train[UNTOUCHED], ask[UNTOUCHED] = 0.0, float(np.mean([*ask.values()]))
         kept = all(one.state for seeds in trained.values() for one in seeds)
@@ -168,10 +172,6 @@ class Finalists:
         most = len(self.questions(MOST_QUESTIONS)) if kept and not single else 0
         seeds = {name: 1 if name in only_once or name == UNTOUCHED else MOST_SEEDS for name in train}
         return Costs(train, ask, seeds, max(most, max(len(one[0].items) for one in self.answers.values())))
-
-    def seconds(self) -> float:
-        """Return the seconds of devices that finalists took."""
-        return sum(one.train_seconds + one.ask_seconds for seeds in self.answers.values() for one in seeds)
 
     def questions(self, count: int) -> Sequence[Example]:
         """Return the first questions of the test split, at most `count` if the task makes more than its split has."""
@@ -191,7 +191,7 @@ def confirm(
         return None
     if all(name == UNTOUCHED for name in finalists.answers):
         return Confirmation(lost=finalists.lost)
-    budget = Budget(FIRST_BUDGET * finalists.seconds(), LEVEL * (1 - RESERVE))
+    budget = Budget(FIRST_BUDGET * finalists.seconds, LEVEL * (1 - RESERVE))
     return go_on(finalists, Confirmation(), budget, only_once, record)
 
 
@@ -206,7 +206,7 @@ def go_on(
     result = None if not known.looks else known
     while True:
         costs = finalists.costs(only_once)
-        spending = Spending(finalists.seconds(), budget.seconds, costs, finalists.at_once)
+        spending = Spending(finalists.seconds, budget.seconds, costs)
         finals = finalists.finals()
         longest = finalists.questions(max(one.scores.shape[1] for one in finals))
         clusters = clusters_of([example.key for example in longest])
@@ -222,6 +222,8 @@ def go_on(
             return result
         tell(known, sizes, finalists)
         if not finalists.extend(sizes):
+            if result:
+                print("stopped: what is known so far counts, and `espalier decide` goes on")
             return result
 
 
