@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sweeps.report.chart_style import finite
 from sweeps.results.comparison import first_group
-from sweeps.results.finals import amount, as_trivial, harm, harmed, left_out
+from sweeps.results.finals import amount, as_trivial, harm, harmed, left_out, to_decide
 from sweeps.results.leaderboard import percent, rank, span
 from sweeps.results.records import UNRANKED, UNTOUCHED, TrialRecord
 from sweeps.results.run_folder import Run
@@ -68,7 +68,8 @@ def _trivial_sentence(run: Run) -> str:
 def _finalists_sentence(run: Run) -> str:
     trials = {one.trial_id: one for one in run.records}
     names = {one.name: trial_title(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
-    best, group = run.finals[0], first_group(run.confirmation.comparisons())
+    comparisons = run.confirmation.comparisons()
+    best, group = run.finals[0], first_group(comparisons)
     base = next((one for one in run.finals if one.name == UNTOUCHED), None)
     worse = harmed(run.confirmation)
     if base and best.name == UNTOUCHED and len(group) == 1:
@@ -82,9 +83,12 @@ def _finalists_sentence(run: Run) -> str:
     lead = f"{names[best.name]} has the best test score, {percent(best.score)}"
     if rest := group[1:]:
         more = [_count(len(rest) - NAMED, "more")] if len(rest) > NAMED else []
-        lead += f", but cannot be told apart from {_and([*(_lower(names[name]) for name in rest[:NAMED]), *more])}"
+        others = _and([*(_lower(names[name]) for name in rest[:NAMED]), *more])
+        lead += f", but cannot be told apart from {others} (from the next: {comparisons[0].in_points()})"
+        too += f" {remedy}." if (remedy := to_decide(run.confirmation)) else ""
     elif len(run.finals) - (base is not None) > 1:
-        lead += ", better than every other finalist"
+        nearest = _lower(names[comparisons[0].second])
+        lead += f", better than every other finalist (than {nearest}: {comparisons[0].in_points()})"
     return f"{lead}; the untouched base scores {percent(base.score)}.{too}" if base else f"{lead}."
 
 

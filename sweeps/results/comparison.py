@@ -51,6 +51,11 @@ class Comparison:
     alone: float
     interval: Interval
 
+    def in_points(self) -> str:
+        """Format the difference and its interval: `+1.6 points, 95 % interval -1.0 to 4.2`."""
+        low, high = (f"{100 * bound:.1f}" for bound in self.interval)
+        return f"{100 * self.difference:+.1f} points, 95 % interval {low} to {high}"
+
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
     """Return the two-sided exact p-value of McNemar's test on right and wrong answers to the same items.
@@ -220,8 +225,7 @@ def in_words(comparisons: Sequence[Comparison], n: int | str) -> str:
     if not group:
         return ""
     nearest = comparisons[0]
-    low, high = (f"{100 * bound:.1f}" for bound in nearest.interval)
-    apart = f"{100 * nearest.difference:+.1f} points, 95 % interval {low} to {high}"
+    apart = nearest.in_points()
     if len(group) == 1:
         p = max(one.p for one in comparisons)
         return f"{group[0]} is better than all others (the next is {nearest.second}: {apart}; n={n}, p <= {p:.2g})"

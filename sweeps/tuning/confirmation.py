@@ -235,6 +235,5 @@ def tell(known: Confirmation, sizes: Sizes, finalists: Finalists) -> None:
     stands = ""
     if known.looks and len(known.finals) > 1:
         best = known.comparisons()[0]
-        low, high = (f"{100 * bound:.1f}" for bound in best.interval)
-        stands = f"{best.first} leads by {100 * best.difference:.1f} points ({low} to {high}); "
+        stands = f"{best.first} leads {best.second} ({best.in_points()}); "
     print(f"finalists: {stands}{' and '.join(what)} may decide more", flush=True)
