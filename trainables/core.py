@@ -185,6 +185,7 @@ class LearnerConfig(ABC):
 
     name: ClassVar[str]  # what `--learner` takes
     needs_base: ClassVar[bool]  # whether `build` wants a base; else it gets None
+    trains_base: ClassVar[bool] = False  # whether it trains a float32 copy of its base, which stays as it is
     packs: ClassVar[bool] = False  # whether it builds a `LanguageLearner`, which can share its base with other trials
     only_task: ClassVar[str | None] = None  # the one task that it can learn, if it reads more of a task than text
     base_answers: ClassVar[bool] = True  # False: its answers are not its base's, so the untouched base is no reference

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sweeps.commands.steering import latest
 from sweeps.persistence.lock import driving
+from sweeps.resources.placement import with_devices
 from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import Confirmation, Spending
 from sweeps.results.decision import Budget
@@ -49,7 +50,9 @@ def decide(
     known = left.confirmation
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(driving(left.folder))
-        sweep, capacity = connect(rebuild(left.facts), address, cleanup)
+        sweep = rebuild(left.facts)
+        capacity = connect(sweep, address, cleanup)
+        sweep = with_devices(sweep, capacity.gpus)
         _, _, places = start_places(sweep, capacity, cleanup)
         finalists = Finalists.of_run(left, sweep, places)
         recorder = Recorder(left.folder, sweep, left.end.get("baselines", {}), left.facts.get("guards", ()))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sweeps.persistence.provenance import python_path
+from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import machine, place, with_devices
 from sweeps.results.decision import FIRST_BUDGET, PATIENCE
 from sweeps.results.terminal import print
@@ -31,6 +32,8 @@ def plan(sweep: Sweep) -> float:
     """
     import torch  # here: it takes seconds
 
+    from trainables.models.cpu_dtype import bfloat16_speedup
+
     _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
     for pair in sweep.pairs:
         _say(f"  {pair.learner.name} x {pair.task.name} on {without_hash(pair.base)}")
@@ -41,6 +44,9 @@ def plan(sweep: Sweep) -> float:
         _say(*(f"    {line}" for line in data_of(pair)))
     gpus = torch.cuda.device_count()
     sweep = with_devices(sweep, gpus)
+    dtypes = choose_dtypes(sweep, 1, lambda: [bfloat16_speedup()])
+    sweep = with_dtypes(sweep, dtypes)
+    _say(*in_words(dtypes))
     placement = place(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
     _say(str(placement), "trials per rung (ASHA, expected):")
     _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
