@@ -228,6 +228,6 @@ def in_words(comparisons: Sequence[Comparison], n: int | str) -> str:
     apart = nearest.in_points()
     if len(group) == 1:
         p = max(one.p for one in comparisons)
-        return f"{group[0]} is better than all others (the next is {nearest.second}: {apart}; n={n}, p <= {p:.2g})"
+        return f"{group[0]} is better than all other finalists (the next is {nearest.second}: {apart}; n={n}, p <= {p:.2g})"
     p = min(one.p for one in comparisons if one.second in group)
     return f"{', '.join(group)} are indistinguishable (first from second {apart}; n={n}, p >= {p:.2g})"

@@ -71,7 +71,7 @@ def test_a_clear_winner_is_named_and_the_search_is_corrected():
     first, base, noise, curse = verdict(Confirmation(finals))
     apart = 100 * (finals[0].score - finals[1].score)
     assert first.startswith(
-        f"trial 7 is better than all others (the next is trial 2: {apart:+.1f} points, 95 % interval"
+        f"trial 7 is better than all other finalists (the next is trial 2: {apart:+.1f} points, 95 % interval"
     )
     assert "; n=300, p <= 0.00" in first
     between = np.concatenate([one.scores.mean(1) - one.score for one in finals[:2]])
@@ -111,7 +111,7 @@ def test_a_base_that_beats_every_finalist_is_told_as_harm():
     two and three pairs."""
     base = Final(UNTOUCHED, None, right(40, seeds=1))
     said = verdict(Confirmation([Final("trial 1", 0.9, right(28)), Final("trial 2", 0.9, right(20)), base]))
-    assert said[0].startswith("untouched base is better than all others (the next is trial 1: +20.0 points, ")
+    assert said[0].startswith("untouched base is better than all other finalists (the next is trial 1: +20.0 points, ")
     assert (
         said[1] == "Training made every finalist worse than the untouched base, by 20.0 to 33.3 points (p <= 0.00049)"
     )
