@@ -236,4 +236,4 @@ def tell(known: Confirmation, sizes: Sizes, finalists: Finalists) -> None:
     if known.looks and len(known.finals) > 1:
         best = known.comparisons()[0]
         stands = f"{best.first} leads {best.second} ({best.in_points()}); "
-    print(f"finalists: {stands}{' and '.join(what)} may decide more", flush=True)
+    print(f"finalists: {stands}next: {' and '.join(what)}", flush=True)
