@@ -68,6 +68,13 @@ class Task(ABC):
     def test(self) -> Sequence[Example]:
         """The examples that finalists are scored on; the search never sees them."""
 
+    def test_up_to(self, count: int) -> Sequence[Example]:
+        """The first `count` questions of the test split, of a task that can make as many; else the test split.
+
+        However large `count` is, it begins with the questions of `test`.
+        """
+        return self.test()
+
     @abstractmethod
     def baselines(self) -> Mapping[str, float]:
         """Scores in [0, 1] of trivial strategies on the search split: `constant`, `copy` ...; `constant.<kind>` too."""

@@ -83,11 +83,32 @@ class EndFacts(TypedDict):
 
 
 @with_config(STRICT)
+class Look(TypedDict):
+    """A comparison of finalists: its levels, and how many seeds and questions each finalist had then."""
+
+    rate: float
+    base_rate: float
+    sizes: dict[str, Annotated[list[int], Field(min_length=2, max_length=2)]]
+
+
+@with_config(STRICT)
+class Spending(TypedDict):
+    """Seconds that the finalists took, and what more of them would cost."""
+
+    seconds: float
+    budget: float
+    costs: dict[str, Any]
+
+
+@with_config(STRICT)
 class FinalistFacts(TypedDict):
     """finalists.yaml."""
 
     trivial: NotRequired[dict[str, float]]
     lost: NotRequired[dict[str, str]]
+    states: NotRequired[dict[str, list[str]]]
+    looks: NotRequired[list[Look]]
+    spending: NotRequired[Spending]
 
 
 SWEEP, END, BESIDE = TypeAdapter(SweepFacts), TypeAdapter(EndFacts), TypeAdapter(FinalistFacts)

@@ -14,7 +14,7 @@ from typing import Any
 from sweeps.persistence.provenance import python_path
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import machine, place, with_devices
-from sweeps.results.finals import SEEDS
+from sweeps.results.decision import FIRST_BUDGET, PATIENCE
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
@@ -70,10 +70,14 @@ def plan(sweep: Sweep) -> float:
         f"{3 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
     if sweep.finalists:
-        trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults
-        more = trainings * sweep.rounds * per_round / at_once / HOUR_S
+        configurations = sweep.finalists + len(sweep.pairs)  # the best and the defaults, if none is both
+        usual, most = (round(seeds * configurations) for seeds in (PATIENCE * FIRST_BUDGET, FIRST_BUDGET))
+        more = usual * sweep.rounds * per_round / at_once / HOUR_S
         hours += more
-        _say(f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more at most")
+        _say(
+            f"finalists: about {usual} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more; up to {most}"
+            " where the best are close"
+        )
     return hours
 
 

@@ -61,7 +61,7 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
     with contextlib.ExitStack() as cleanup:
         if options.resume:
             cleanup.enter_context(driving(folder))
-        capacity = _connect(sweep, options, cleanup)
+        capacity = connect(sweep, options.address, cleanup, options.verbose)
         if not options.resume:
             sweep, facts = _with_chosen_dtypes(sweep, facts, capacity)
         sweep = with_devices(sweep, capacity.gpus)
@@ -161,7 +161,7 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
 
 
-def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -> Capacity:
+def connect(sweep: Sweep, address: str | None, cleanup: contextlib.ExitStack, verbose: bool = False) -> Capacity:
     """Connect to Ray; `cleanup` disconnects. Return the cluster's capacity.
 
     Raises BadInput if no cluster answers, or if it has no room for a trial.
@@ -169,9 +169,7 @@ def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -
     from sweeps.resources.ray_cluster import cluster
     from trainables.runtime.base_transfer import serve_bases
 
-    capacity = cleanup.enter_context(
-        cluster(options.address, options.verbose, dashboard=worker_group_shape(sweep) is not None)
-    )
+    capacity = cleanup.enter_context(cluster(address, verbose, dashboard=worker_group_shape(sweep) is not None))
     capacity.check(with_devices(sweep, capacity.gpus).resources_per_trial)
     if capacity.nodes > 1:
         cleanup.enter_context(serve_bases(pair.base for pair in sweep.pairs if pair.learner.needs_base))
