@@ -6,6 +6,7 @@ import contextlib
 from functools import partial
 from pathlib import Path
 
+from sweeps.commands.reproduce import check_data
 from sweeps.commands.steering import latest
 from sweeps.persistence.lock import driving
 from sweeps.resources.placement import with_devices
@@ -17,7 +18,7 @@ from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.open_run import open_run
+from sweeps.spec.open_run import check_no_links, open_run
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import apply_trust
 
@@ -39,6 +40,7 @@ def decide(
     """
     apply_trust(trust)
     left = open_run(run or latest())
+    check_no_links(left.folder)
     spending = _open_question(left, minutes)
     from sweeps.report.page import write_report
     from sweeps.tracking.mlflow_callback import MLflowTracking
@@ -51,6 +53,8 @@ def decide(
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(driving(left.folder))
         sweep = rebuild(left.facts)
+        for task in sweep.tasks():
+            check_data(left, task)
         capacity = connect(sweep, address, cleanup)
         sweep = with_devices(sweep, capacity.gpus)
         _, _, places = start_places(sweep, capacity, cleanup)

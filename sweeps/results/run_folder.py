@@ -54,7 +54,7 @@ class Run:
             others = f"{folder.parent} has {', '.join(beside)}" if beside else f"{folder.parent} has none; start one"
             raise FileNotFoundError(f"{folder} is not a sweep's folder: no {SWEEP_FILE} in it; {others}")
         end = folder / END_FILE
-        known = read_yaml(end, schema.END) if end.is_file() else {}
+        known = read_yaml(end, schema.END) if end.is_file() and end.stat().st_size else {}  # empty after a full disk
         return cls(folder, read_yaml(folder / SWEEP_FILE, schema.SWEEP), known)
 
     @property

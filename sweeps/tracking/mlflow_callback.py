@@ -110,8 +110,8 @@ class MLflowTracking(Callback):
 
         of_pairs = [of_pair(pair) for pair in sweep.pairs]
         tags: dict[str, Any] = {name: ", ".join(dict.fromkeys(one[name] for one in of_pairs)) for name in of_pairs[0]}
-        prints = ", ".join(f"{task}: {value}" for task, value in facts["data_fingerprints"].items())
-        tags |= {"seed": sweep.seed, "commit": facts["commit"], "data_fingerprint": prints}
+        prints = ", ".join(f"{task}: {value}" for task, value in facts.get("data_fingerprints", {}).items())
+        tags |= {"seed": sweep.seed, "commit": facts.get("commit"), "data_fingerprint": prints}
         params = {
             name: getattr(sweep, name) for name in ("num_samples", "rounds", "reduction_factor", "search", "seed")
         }

@@ -71,6 +71,7 @@ COMMANDS = {
     "merge": ["export", "runs/run", "--to", "out/merged", "--merge"],
     "submission": ["export", "runs/run", "--submission", "out.json"],
     "judge": ["judge", "runs/run", "--trials", "best", "untouched"],
+    "decide": ["decide", "runs/run"],
     "attribute": ["attribute", "runs/run", "--questions", "1", "--steps", "1"],
 }
 FLAGS = {"like": ["--like", "runs/run", "--plan"], "resume": ["--name", "run", "--resume", "--no-report"]}

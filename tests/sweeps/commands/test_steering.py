@@ -17,6 +17,7 @@ from sweeps.spec.open_run import open_run
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.stopping import SweepStopper, cause_of
 from tests.support.driving import study, sweep_here
+from tests.support.facts_kit import least_facts
 
 
 def test_the_same_failure_three_times_ends_the_sweep_until_it_is_mended(tmp_path, ray_session):
@@ -85,12 +86,12 @@ def test_the_latest_sweep_is_found(tmp_path):
         latest(tmp_path)
     for age, name in ((20, "b"), (10, "c"), (30, "a")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "sweep.yaml").write_text(yaml.safe_dump({}))
+        (tmp_path / name / "sweep.yaml").write_text(yaml.safe_dump(least_facts()))
         os.utime(tmp_path / name / "sweep.yaml", (time.time() - age,) * 2)
     assert latest(tmp_path).name == "c"
     for age, phase in ((5, "d-cot"), (6, "d-sft")):  # a chain's phases
         (tmp_path / "d" / phase).mkdir(parents=True)
-        (tmp_path / "d" / phase / "sweep.yaml").write_text(yaml.safe_dump({}))
+        (tmp_path / "d" / phase / "sweep.yaml").write_text(yaml.safe_dump(least_facts()))
         os.utime(tmp_path / "d" / phase / "sweep.yaml", (time.time() - age,) * 2)
     assert latest(tmp_path).name == open_run(tmp_path / "d").folder.name == "d-cot"
     with pytest.raises(BadInput, match=r"no sweep.yaml in it; .* has none; start one"):

@@ -14,18 +14,9 @@ from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
+from tests.support.facts_kit import least_facts
 
 CLONE = "clones/trial-0-round-3.pt"
-PART = {"name": "x", "class": "x.X", "fields": {}}
-FACTS = {
-    "sweep": {
-        "name": "x",
-        "pairs": [{"learner": PART, "task": PART, "base": "none"}],
-        "space": {},
-        "num_samples": 1,
-        "rounds": 1,
-    }
-}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +54,7 @@ def test_a_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         fixed |= {"params": json.dumps(axes), "items": [1.0, 1.0, 0.0, 0.0], "clusters": None, "diverged": False}
         rows.append(fixed | {f"params_{axis}": str(value) for axis, value in axes.items()})
     pd.DataFrame(rows).to_parquet(tmp_path / "trials.parquet")
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(FACTS))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(least_facts()))
     assert [one.params for one in Run.read(tmp_path).records] == [
         TrialParams("lora", {"r": 8, "learning_rate": 0.01}),
         TrialParams("soft_prompt", {"num_virtual_tokens": 4}, CLONE),
@@ -74,7 +65,7 @@ def test_a_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 def test_tables_name_axes_as_the_sweep_does_even_before_its_second_learner_has_a_trial(tmp_path: Path) -> None:
     history = TrialHistory(({"round": 1, "score": 0.5, "loss": 1.0, "diverged": False, "seconds": 1.0, "at": 1.0},))
     record = TrialRecord("t0", 0, TrialParams("lora", {"r": 8}, CLONE), "finished", history, 4)
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(FACTS))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(least_facts()))
     for learners, names in (
         (["lora"], ["params_r", "params_start_from"]),
         (["lora", "dora"], ["params_learner", "params_lora.r", "params_start_from"]),

@@ -26,7 +26,7 @@ def test_who_comes_second_is_told_which_name_is_free(tmp_path):
 
 
 def test_a_sweep_is_read_back_whatever_the_locale_that_wrote_it(tmp_path):
-    facts = {"sweep": {"name": "Bäume"}}
+    facts = least_facts("Bäume")
     code = f"from pathlib import Path; from sweeps.tuning.session import create; create(Path('arc'), {facts!a})"
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -37,6 +37,6 @@ def test_a_sweep_is_read_back_whatever_the_locale_that_wrote_it(tmp_path):
 
 
 def test_an_end_that_a_full_disk_left_empty_is_no_end(tmp_path):
-    create(tmp_path / "arc", {"sweep": {"name": "arc"}})
+    create(tmp_path / "arc", least_facts("arc"))
     (tmp_path / "arc/end.yaml").touch()
     assert Run.read(tmp_path / "arc").end == {}
