@@ -12,6 +12,7 @@ import pytest
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.session import create
+from tests.support.facts_kit import least_facts
 
 ROOT = Path(__file__).parents[3]
 
