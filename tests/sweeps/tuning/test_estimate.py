@@ -36,4 +36,4 @@ def test_a_probe_sees_no_gpu_where_trials_ask_for_none(monkeypatch, gpu, seen):
     sweep = Sweep(
         "looks", (Pair(LookingConfig(), Digits(), ""),), Space({}), resources_per_trial={"cpu": 1, "gpu": gpu}
     )
-    assert probe(sweep, 0)["trainable_parameters"] == seen
+    assert probe(sweep, 1)[0]["trainable_parameters"] == seen
