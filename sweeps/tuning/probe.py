@@ -3,8 +3,8 @@
 Reads a pickled `ProbeJob` from standard input, and writes one JSON line with a list of costs, one for each pair.
 
 A language learner takes a few optimizer steps, which are scaled up by their tokens, padding included. Of the prompts
-and rows that its evaluation asks for, an even sample by length is answered, and scaled up by its tokens. What fits into
-the time is measured as a whole. Other learners train and evaluate a whole round.
+and rows that its evaluation asks for, two even samples by length are answered; the line through both, over tokens, is
+extended to all. What fits into the time is measured as a whole. Other learners train and evaluate a whole round.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 from trainables.core import Complete, Completion, LanguageLearner, Learner, Pair, Queries, Read, Row, Split
 
-TRIAL_QUERIES = 4  # prompts or rows from which the size of the sample is computed
-TRAINING = 1 / 3  # of the time; few prompts at a time take longer each than many, so they get the more
+TRIAL_QUERIES = 8  # prompts or rows of the first sample; the second has at least three times as many
+TRAINING = 1 / 3  # of the time; few prompts at a time take longer each than many, so they get more
 MOST_TOKENS_AT_ONCE = 100_000  # of rows and prompts: beyond them a sample is not enlarged
 
 
@@ -96,14 +96,24 @@ class SampledLearner:
         order = sorted(range(len(items)), key=sizes.__getitem__)
         if not order:
             return []
-        chosen, answers, seconds = yield from self._timed(query, items, _spread(order, TRIAL_QUERIES))
-        room = int(self._budget_s / seconds * len(chosen))
-        if room >= 2 * len(chosen) and len(chosen) < len(order):
-            most = max(1, MOST_TOKENS_AT_ONCE * len(sizes) // sum(sizes))
-            whole = room >= len(order)
-            more = order if whole else _spread(order, min(room - len(chosen), most))
-            chosen, answers, seconds = yield from self._timed(query, items, more)
-        self.query_s += seconds * sum(sizes) / sum(sizes[i] for i in chosen)
+
+        def tokens(places: Sequence[int]) -> int:
+            return sum(sizes[i] for i in places)
+
+        chosen = _spread(order, TRIAL_QUERIES)
+        answers, seconds = yield from self._timed(query, items, chosen)
+        more = seconds / tokens(chosen)  # per further token
+        if seconds < self._budget_s and len(chosen) < len(order):
+            few, few_s, room = chosen, seconds, int(self._budget_s / seconds * len(chosen))
+            whole = room >= len(order) and tokens(order) <= MOST_TOKENS_AT_ONCE
+            most = MOST_TOKENS_AT_ONCE * len(order) // tokens(order)
+            chosen = order if whole else _spread(order, max(3 * len(chosen), min(room, most)))
+            answers, seconds = yield from self._timed(query, items, chosen)
+            mean = seconds / tokens(chosen)
+            if tokens(chosen) > tokens(few):  # a decoding step takes hardly longer for many rows than for a few
+                more = (seconds - few_s) / (tokens(chosen) - tokens(few))
+            more = min(max(more, mean / 2), mean)
+        self.query_s += seconds + more * (tokens(order) - tokens(chosen))
         self.asked, self.answered = self.asked + len(items), self.answered + len(chosen)
         found: dict[int, Any] = {}
         for rank, index in enumerate(order):  # both are sorted by length
@@ -114,7 +124,7 @@ class SampledLearner:
         began, own = time.perf_counter(), [items[i] for i in places]
         part = replace(query, prompts=own) if isinstance(query, Complete) else replace(query, rows=own)
         answers = yield part
-        return places, answers, time.perf_counter() - began
+        return answers, time.perf_counter() - began
 
 
 def _spread(order: Sequence[int], count: int) -> list[int]:

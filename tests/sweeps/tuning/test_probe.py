@@ -30,7 +30,7 @@ class Asking:
 
 @dataclass
 class TokenClock:
-    """Each token takes a second."""
+    """A request takes 100 s and each token a second."""
 
     now: float = 0.0
     asked: list[int] = field(default_factory=list)
@@ -38,17 +38,21 @@ class TokenClock:
     def answer(self, query):
         items = query.prompts if isinstance(query, Complete) else query.rows
         self.asked.append(len(items))
-        self.now += sum(len(item.tokens) if isinstance(item, Row) else len(item) for item in items)
+        self.now += 100 + sum(len(item.tokens) if isinstance(item, Row) else len(item) for item in items)
         if isinstance(query, Complete):
             return [Completion([len(prompt)]) for prompt in query.prompts]
         return [[-1.0, -3.0] for _ in query.rows]
 
 
 @pytest.mark.parametrize(
-    ("budget_s", "asked"),
-    [(1, [4, 3]), (900, [4, 32, 3]), (10_000, [4, 64, 3])],  # four prompts take 100 s: 36 fit into 900
+    ("budget_s", "answered", "seconds"),
+    [
+        (1, [8], 8 * 300),  # the first eight prompts take 300 s, and are an eighth of all tokens
+        (1200, [8, 32], 100 + 64 * 25),
+        (10_000, [8, 64], 100 + 64 * 25),
+    ],
 )
-def test_a_query_is_sampled_by_length_and_scaled_up_by_tokens(monkeypatch, budget_s, asked):
+def test_a_query_is_sampled_by_length_and_scaled_up_by_tokens(monkeypatch, budget_s, answered, seconds):
     inner, clock = Asking(), TokenClock()
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     sampled = SampledLearner(inner, budget_s)
@@ -56,9 +60,9 @@ def test_a_query_is_sampled_by_length_and_scaled_up_by_tokens(monkeypatch, budge
     with suppress(StopIteration):
         while True:
             reply = clock.answer(queries.send(reply))
-    assert clock.asked == asked
-    assert sampled.query_s == pytest.approx(sum(LENGTHS) + 9)
-    assert (sampled.asked, sampled.answered) == (len(LENGTHS) + 3, asked[-2] + 3)
+    assert clock.asked[: len(answered)] == answered
+    assert sampled.query_s == pytest.approx(seconds + 109)
+    assert (sampled.asked, sampled.answered) == (len(LENGTHS) + 3, answered[-1] + 3)
     assert [c.tokens for c in inner.completions] == [[length] for length in LENGTHS]  # from one of its length
     assert inner.read == [[-1.0, -3.0]] * 3
 
