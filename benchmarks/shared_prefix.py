@@ -1,6 +1,6 @@
 """Evaluating prompts with a system turn: its tokens read once for all rows of a batch, against once for every row.
 
-    python benchmarks/shared_prefix.py                    # SmolLM2 and 60 questions of the arena: two minutes on one core
+    python benchmarks/shared_prefix.py      # SmolLM2 and 60 questions of the arena: three minutes on one core
     python benchmarks/shared_prefix.py --questions 250
 
 The table has the CPU seconds of an evaluation by the arena's default learners after three optimizer steps, the faster
