@@ -68,6 +68,13 @@ class Task(ABC):
     def test(self) -> Sequence[Example]:
         """The examples that finalists are scored on; the search never sees them."""
 
+    def test_up_to(self, count: int) -> Sequence[Example]:
+        """The first `count` questions of the test split, of a task that can make as many; else the test split.
+
+        However large `count` is, it begins with the questions of `test`.
+        """
+        return self.test()
+
     @abstractmethod
     def baselines(self) -> Mapping[str, float]:
         """Scores in [0, 1] of trivial strategies on the search split: `constant`, `copy` ...; `constant.<kind>` too."""
@@ -178,6 +185,7 @@ class LearnerConfig(ABC):
 
     name: ClassVar[str]  # what `--learner` takes
     needs_base: ClassVar[bool]  # whether `build` wants a base; else it gets None
+    trains_base: ClassVar[bool] = False  # whether it trains a float32 copy of its base, which stays as it is
     packs: ClassVar[bool] = False  # whether it builds a `LanguageLearner`, which can share its base with other trials
     only_task: ClassVar[str | None] = None  # the one task that it can learn, if it reads more of a task than text
     base_answers: ClassVar[bool] = True  # False: its answers are not its base's, so the untouched base is no reference

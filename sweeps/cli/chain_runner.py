@@ -24,7 +24,6 @@ from sweeps.cli.flags import Flags, apply
 from sweeps.commands.export import export
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.results.comparison import LEVEL, compare
-from sweeps.results.finals import bounds_of
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.records import Final
 from sweeps.results.run_folder import BEST, SWEEP_FILE, Run
@@ -141,7 +140,7 @@ def summary(folders: Sequence[Path]) -> list[str]:
     lines = ["phases:"]
     for run in runs:
         if (final := _final(run)) is not None:
-            bounds = bounds_of(run.finals, run.clusters)[final.name]
+            bounds = run.confirmation.bounds()[final.name]
             score = f"{percent(final.score)} {span(bounds)} of the test split"
         else:
             job = job_of(run, BEST)
@@ -150,7 +149,7 @@ def summary(folders: Sequence[Path]) -> list[str]:
     for before, after in pairwise(runs):
         finals = {run.folder.name: final.scores for run in (before, after) if (final := _final(run)) is not None}
         if len(finals) == 2 and len({scores.shape[1] for scores in finals.values()}) == 1:
-            pair = compare(finals, after.clusters)[0]
+            pair = compare(finals, after.confirmation.clusters)[0]
             gain = finals[after.folder.name].mean() - finals[before.folder.name].mean()
             worse = ": this phase made it worse" if gain < 0 and pair.p < LEVEL else ""
             lines.append(

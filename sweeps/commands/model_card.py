@@ -43,7 +43,7 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
         f"- Score: {percent(job.score)} on the {job.split} split (95 %: {span(job.interval)}),"
         f" after {job.rounds} rounds with seed {job.seed}.",
         *([f"- Untouched base on the same questions: {percent(untouched)}."] if untouched is not None else []),
-        *(f"- {line}." for line in (verdict(run.finals, run.clusters, run.trivial) if run.finals else [])),
+        *(f"- {line}." for line in (verdict(run.confirmation) if run.finals else [])),
         *(f"- {remark}." for remark in run.facts.get("guards", [])),
         f"- Data: {pair.task.name}, fingerprint {run.facts['data_fingerprints'][pair.task.name]}.",
         f"- Made with {', '.join(f'{name} {v}' for name, v in run.facts['versions'].items() if v)};"

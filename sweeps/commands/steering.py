@@ -57,7 +57,7 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
             print(f"  trial {one.number}: round {one.rounds} of {sweep['rounds']}, {percent(one.last_score)}")
     print_table(records, left.end.get("baselines", {}))
     if left.finals:
-        print_finals(left.finals, left.clusters, left.trivial)
+        print_finals(left.confirmation)
     if left.end and (best := winner(records, left.finals)):
         for line in gain_lines(best, left.end["untouched"].get(best.learner, {})):
             print(line)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sweeps.report.chart_style import finite
 from sweeps.results.comparison import first_group
-from sweeps.results.finals import amount, as_trivial, compare_with_best, harm, harmed, left_out
+from sweeps.results.finals import amount, as_trivial, harm, harmed, left_out, to_decide
 from sweeps.results.leaderboard import percent, rank, span
 from sweeps.results.records import UNRANKED, UNTOUCHED, TrialRecord
 from sweeps.results.run_folder import Run
@@ -20,7 +20,7 @@ def headline(run: Run) -> str:
 
     It also says if a trivial baseline is as good, and if all finalists failed.
     """
-    unconfirmed = "".join(f" {line}." for line in left_out([], run.lost)) if not run.finals else ""
+    unconfirmed = "".join(f" {line}." for line in left_out([], run.confirmation.lost)) if not run.finals else ""
     return f"{_result_sentence(run)}{_trivial_sentence(run)}{unconfirmed}"
 
 
@@ -51,7 +51,7 @@ def _result_sentence(run: Run) -> str:
 def _trivial_sentence(run: Run) -> str:
     """Return a sentence if the best trial was not shown to be better than a trivial baseline; else empty."""
     if run.finals:
-        told = as_trivial(run.finals, run.clusters, run.trivial)
+        told = as_trivial(run.confirmation)
         return f" {told}." if told else ""
     known = run.end.get("baselines", {})
     trivial = {n: v for n, v in known.items() if "." not in n and n != "untouched" and finite([v])}
@@ -68,13 +68,14 @@ def _trivial_sentence(run: Run) -> str:
 def _finalists_sentence(run: Run) -> str:
     trials = {one.trial_id: one for one in run.records}
     names = {one.name: trial_title(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
-    best, group = run.finals[0], first_group(compare_with_best(run.finals, run.clusters))
+    comparisons = run.confirmation.comparisons()
+    best, group = run.finals[0], first_group(comparisons)
     base = next((one for one in run.finals if one.name == UNTOUCHED), None)
-    worse = harmed(run.finals, run.clusters)
+    worse = harmed(run.confirmation)
     if base and best.name == UNTOUCHED and len(group) == 1:
         told = f"the untouched base, {percent(base.score)} on the test split, beats every finalist, {amount(worse)}"
         return f"Training did harm: {told}."
-    too = f" {harm(run.finals, run.clusters, {key: _lower(name) for key, name in names.items()})}." if worse else ""
+    too = f" {harm(run.confirmation, {key: _lower(name) for key, name in names.items()})}." if worse else ""
     if base and UNTOUCHED in group:
         trained = next((one for one in run.finals if one.name != UNTOUCHED), base)
         told = f"{names[trained.name]}, {percent(trained.score)} on the test split, cannot be told apart from"
@@ -82,9 +83,12 @@ def _finalists_sentence(run: Run) -> str:
     lead = f"{names[best.name]} has the best test score, {percent(best.score)}"
     if rest := group[1:]:
         more = [_count(len(rest) - NAMED, "more")] if len(rest) > NAMED else []
-        lead += f", but cannot be told apart from {_and([*(_lower(names[name]) for name in rest[:NAMED]), *more])}"
+        others = _and([*(_lower(names[name]) for name in rest[:NAMED]), *more])
+        lead += f", but cannot be told apart from {others} (from the next: {comparisons[0].in_points()})"
+        too += f" {remedy}." if (remedy := to_decide(run.confirmation)) else ""
     elif len(run.finals) - (base is not None) > 1:
-        lead += ", better than every other finalist"
+        nearest = _lower(names[comparisons[0].second])
+        lead += f", better than every other finalist (than {nearest}: {comparisons[0].in_points()})"
     return f"{lead}; the untouched base scores {percent(base.score)}.{too}" if base else f"{lead}."
 
 

@@ -16,7 +16,7 @@ from sweeps.report.headline import headline, state, trial_title
 from sweeps.report.plots import figures
 from sweeps.report.tables import cost, learner_comparison, provenance
 from sweeps.results import pareto, rungs
-from sweeps.results.finals import bounds_of, left_out
+from sweeps.results.finals import left_out
 from sweeps.results.finals import verdict as verdict_of_finals
 from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
 from sweeps.results.run_folder import Run
@@ -81,7 +81,7 @@ def write_report(folder: Path) -> Path:
         headline=headline(run),
         state=state(run),
         finals=_finals(run),
-        finals_conclusions=verdict_of_finals(run.finals, run.clusters, run.trivial) if run.finals else [],
+        finals_conclusions=verdict_of_finals(run.confirmation) if run.finals else [],
         rows=_rows(run),
         top=TOP,
         search_conclusions=[*verdict(rank(run.records), run.end.get("baselines", {})), *_search_conclusions(run)],
@@ -103,7 +103,7 @@ def _search_conclusions(run: Run) -> list[str]:
     sweep = run.facts["sweep"]
     at = rungs.decided_at(sweep["grace_period"], sweep["reduction_factor"], sweep["rounds"])
     return [
-        *left_out(run.finals, run.lost),
+        *left_out(run.finals, run.confirmation.lost),
         *rungs.in_words(run.records, run.finals, at),
         *pareto.in_words(run.records, sweep["objectives"]),
     ]
@@ -133,7 +133,7 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 def _finals(run: Run) -> list[dict[str, Any]]:
     """Return the rows of the finalists' table."""
     trials = {one.trial_id: one for one in run.records}
-    bounds = bounds_of(run.finals, run.clusters)
+    bounds = run.confirmation.bounds()
     ends = _ends([*bounds.values()])
     return [
         {

@@ -48,7 +48,8 @@ def _finalists(run: Run) -> Scores:
     shown += [one.name for one in run.finals if one.name == UNTOUCHED]
     by_kind: Scores = {name: {} for name in shown}
     for kind, own in run.questions.groupby("kind"):
-        scores = {one.name: one.scores[:, own.item.to_numpy()] for one in run.finals}
+        places = own.item.to_numpy()  # finalists may have been asked only the first of them
+        scores = {one.name: one.scores[:, places[places < one.scores.shape[1]]] for one in run.finals}
         bounds = intervals(scores, clusters_of(own.key.tolist()), [UNTOUCHED])
         for name in shown:
             by_kind[name][str(kind)] = (float(scores[name].mean()), bounds[name])

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 import yaml
 from ray.tune.execution import class_cache
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.persistence.provenance import python_path
 from sweeps.resources.environment import NO_DEVICE, silence_ray
@@ -65,6 +66,18 @@ def capacity(bootstrap: Path | None) -> Capacity:
         smallest = min(smallest, kind["resources"].get("CPU", math.inf) if count else math.inf)
     most = max(len(nodes), 1 + config.get("max_workers", 0))
     return Capacity(max(cores, most_cores), max(gpus, most_gpus), smallest, most, config)
+
+
+def bfloat16_speedups() -> list[float]:
+    """Measure every machine of the connected cluster that is up, see `cpu_dtype.bfloat16_speedup`."""
+    from trainables.models.cpu_dtype import bfloat16_speedup  # imports torch, which a sweep without bases does not need
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    if len(nodes) == 1:  # this one: a process of Ray would take seconds to import torch
+        return [bfloat16_speedup()]
+    there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    measure = ray.remote(num_cpus=0)(bfloat16_speedup)
+    return ray.get([measure.options(scheduling_strategy=one).remote() for one in there])
 
 
 def worker_environment() -> dict[str, Any]:

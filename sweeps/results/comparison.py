@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
+from sweeps.results.alpha_spending import nominal_level
+from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import VarianceEstimate, combined_error, item_error, seed_errors
 
 LEVEL = 0.05
@@ -22,13 +24,37 @@ FLIPS = 4000  # of the randomisation test: p is known to about 0.003 where it ma
 
 
 @dataclass(frozen=True)
+class Look:
+    """A comparison of finalists before all of their scores were known.
+
+    `rate`: the two-sided error rate spent up to this look; `base_rate`: that of pairs with the untouched base, which
+    differ much or not at all. `sizes`: by name, how many seeds and how many questions each finalist had then; they are
+    the first rows and columns of its scores.
+    """
+
+    rate: float
+    base_rate: float
+    sizes: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Two finalists by name, the difference of their scores (first minus second), and its corrected p-value."""
+    """Two finalists by name, and the difference of their scores (first minus second).
+
+    `p` is corrected for all pairs, `alone` is that of this pair, and so is the 95 % interval. All hold at all looks.
+    """
 
     first: str
     second: str
     difference: float
     p: float
+    alone: float
+    interval: Interval
+
+    def in_points(self) -> str:
+        """Format the difference and its interval: `+1.6 points, 95 % interval -1.0 to 4.2`."""
+        low, high = (f"{100 * bound:.1f}" for bound in self.interval)
+        return f"{100 * self.difference:+.1f} points, 95 % interval {low} to {high}"
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
@@ -106,26 +132,83 @@ def compare(
     clusters: Sequence[str] = (),
     untrained: Collection[str] = (),
     reference: str | None = None,
+    looks: Sequence[Look] = (),
 ) -> list[Comparison]:
     """Compare the best, or a `reference` by name, with each of the others, in order of score; p-values hold jointly.
 
+    `finalists` are scores (S, N) by name; S and N may differ, and the first min(N) questions of a pair are compared.
     `untrained` names configurations without a random seed. No p-value is below the exact one of the pair's items.
+    `looks`: how the scores came, if finalists got more seeds and questions after comparisons; the last has all of them.
     """
-    names = sorted(finalists, key=lambda name: -float(np.mean(finalists[name])))
-    arrays = {name: np.asarray(finalists[name], float) for name in names}
-    seeds = seed_errors(arrays, untrained)
+    arrays = {name: np.asarray(scores, float) for name, scores in finalists.items()}
+    names = sorted(arrays, key=lambda name: -float(np.mean(arrays[name])))
     best = reference or next(iter(names), "")
-    others = [name for name in names if name != best]
-    differences, raw = [], []
-    for name in others:
-        first, second = arrays[best], arrays[name]
-        differences.append(float(first.mean() - second.mean()))
-        items = item_error(first.mean(0) - second.mean(0), clusters)
-        error = combined_error(items, [(first, seeds[best]), (second, seeds[name])])
-        exact = paired(first.mean(0), second.mean(0), clusters)
-        raw.append(max(exact, t_test(differences[-1], error)))
-    found = zip(others, differences, corrected(raw), strict=True)
-    return [Comparison(best, name, difference, p) for name, difference, p in found]
+    looks = looks or [Look(LEVEL, LEVEL, {name: scores.shape for name, scores in arrays.items()})]
+    slices = [_Slice(arrays, look, clusters, untrained) for look in looks]
+    found = [_over_looks(slices, best, name) for name in names if name != best]
+    alone = [one.alone for one in found]
+    # That the best is better than all others needs no correction: it is wrong only if the pair with another best one is
+    # (intersection-union test: Berger 1982, Technometrics 24:295). With one look, the few seeds of an unstable
+    # configuration may have been lucky together; later looks are at a leader that got further seeds.
+    together = max(alone, default=1.0) if reference is None and len(looks) > 1 else 1.0
+    ps = [min(p, together) if together < LEVEL else p for p in corrected(alone)]
+    return [replace(one, p=p) for one, p in zip(found, ps, strict=True)]
+
+
+class _Slice:
+    """The scores of all finalists at a look."""
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], look: Look, clusters: Sequence[str], untrained: Collection[str]
+    ) -> None:
+        self._look, self._clusters, self._untrained = look, clusters, untrained
+        self.scores = {name: arrays[name][:seeds, :items] for name, (seeds, items) in look.sizes.items()}
+        self._seeds = seed_errors(self.scores, untrained)
+
+    def difference(self, first: str, second: str) -> tuple[float, VarianceEstimate]:
+        """Return the difference of two finalists on the questions that both were asked, and its error."""
+        one, other = self._pair(first, second)
+        items = item_error(one.mean(0) - other.mean(0), self._clusters[: one.shape[1]])
+        error = combined_error(items, [(one, self._seeds[first]), (other, self._seeds[second])])
+        return float(one.mean() - other.mean()), error
+
+    def rate(self, first: str, second: str) -> float:
+        """Return the error rate that a pair may have spent up to this look."""
+        return self._look.base_rate if {first, second} & {*self._untrained} else self._look.rate
+
+    def exact(self, first: str, second: str) -> float:
+        """Return the exact p-value of the pair's items, as if there were no other seeds."""
+        one, other = self._pair(first, second)
+        return paired(one.mean(0), other.mean(0), self._clusters[: one.shape[1]])
+
+    def _pair(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+        one, other = self.scores[first], self.scores[second]
+        asked = min(one.shape[1], other.shape[1])
+        return one[:, :asked], other[:, :asked]
+
+
+def _over_looks(slices: Sequence[_Slice], first: str, second: str) -> Comparison:
+    """Compare a pair at all looks. Its p-value, not yet corrected for other pairs, is the smallest of them, each scaled
+    by what its look may spend. Looks at which the second was ahead do not count."""
+    from scipy.stats import t
+
+    found = [one.difference(first, second) for one in slices if first in one.scores and second in one.scores]
+    known = [one for one in slices if first in one.scores and second in one.scores]
+    information = [1 / error.variance if error.variance else 1e12 for _, error in found]
+    smallest, level = 1.0, LEVEL
+    for place, (one, (difference, error)) in enumerate(zip(known, found, strict=True), start=1):
+        p = t_test(difference, error)
+        last = place == len(found)
+        if not last and (p >= LEVEL or (difference > 0) != (found[-1][0] > 0)):
+            continue
+        level = nominal_level(information[:place], [each.rate(first, second) for each in known[:place]])
+        scale = LEVEL / level if level > 0 else math.inf
+        if p * scale < LEVEL:
+            p = max(p, one.exact(first, second))
+        smallest = min(smallest, p * scale)
+    difference, error = found[-1]
+    reach = t.isf(level / 2, error.freedom) * math.sqrt(error.variance)
+    return Comparison(first, second, difference, smallest, smallest, (difference - reach, difference + reach))
 
 
 def first_group(comparisons: Sequence[Comparison]) -> list[str]:
@@ -136,11 +219,15 @@ def first_group(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def in_words(comparisons: Sequence[Comparison], n: int | str) -> str:
-    """Say whether the best is better than all others, or which ones `n` items and these seeds cannot tell apart."""
+    """Say whether the best is better than all others, or which ones `n` items and these seeds cannot tell apart; with
+    the difference from the next and its 95 % interval."""
     group = first_group(comparisons)
     if not group:
         return ""
+    nearest = comparisons[0]
+    apart = nearest.in_points()
     if len(group) == 1:
-        return f"{group[0]} is better than all others at n={n} (p <= {max(c.p for c in comparisons):.2g})"
-    weakest = min(c.p for c in comparisons if c.second in group)
-    return f"{', '.join(group)} are indistinguishable at n={n} (p >= {weakest:.2g})"
+        p = max(one.p for one in comparisons)
+        return f"{group[0]} is better than all other finalists (the next is {nearest.second}: {apart}; n={n}, p <= {p:.2g})"
+    p = min(one.p for one in comparisons if one.second in group)
+    return f"{', '.join(group)} are indistinguishable (first from second {apart}; n={n}, p >= {p:.2g})"

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sweeps.results.comparison import LEVEL, Comparison, compare, first_group, in_words
+from sweeps.results.comparison import LEVEL, Comparison, first_group, in_words
+from sweeps.results.confirmation import Confirmation
+from sweeps.results.decision import needed
 from sweeps.results.leaderboard import percent, span
-from sweeps.results.records import UNTOUCHED, Candidate, Final, TrialRecord, by_score, ranked
-from sweeps.results.statistics import Interval
+from sweeps.results.records import UNTOUCHED, Candidate, Final, TrialRecord, by_score
 from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
-from sweeps.results.uncertainty import intervals
-
-SEEDS = 3  # of each finalist, without the search's seed: finalists were chosen by their luck with it
 
 
 def candidates(
@@ -62,23 +60,11 @@ def left_out(finals: Sequence[Final], lost: Mapping[str, str]) -> list[str]:
     return [f"{name} is left out of the finalists: it {why}" for name, why in lost.items()]
 
 
-def compare_with_best(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]:
-    """Compare the best with each of the others."""
-    return compare({one.name: one.scores for one in finals}, clusters, untrained=[UNTOUCHED])
-
-
-def bounds_of(finals: Sequence[Final], clusters: Sequence[str]) -> dict[str, Interval]:
-    """Return 95 % intervals of the scores, by name, over other items and other seeds."""
-    return intervals({one.name: one.scores for one in finals}, clusters, untrained=[UNTOUCHED])
-
-
-def harmed(finals: Sequence[Final], clusters: Sequence[str]) -> list[Comparison]:
+def harmed(known: Confirmation) -> list[Comparison]:
     """Compare the untouched base with each finalist that scores significantly below it."""
-    scores = {one.name: one.scores for one in finals}
-    if UNTOUCHED not in scores:
+    if known.untouched is None:
         return []
-    told = compare(scores, clusters, untrained=[UNTOUCHED], reference=UNTOUCHED)
-    return [one for one in told if one.difference > 0 and one.p < LEVEL]
+    return [one for one in known.comparisons(UNTOUCHED) if one.difference > 0 and one.p < LEVEL]
 
 
 def amount(worse: Sequence[Comparison]) -> str:
@@ -88,48 +74,46 @@ def amount(worse: Sequence[Comparison]) -> str:
     return f"by {by} points (p {'=' if len(worse) == 1 else '<='} {max(one.p for one in worse):.2g})"
 
 
-def harm(finals: Sequence[Final], clusters: Sequence[str], names: Mapping[str, str] | None = None) -> str:
+def harm(known: Confirmation, names: Mapping[str, str] | None = None) -> str:
     """Say which finalists (by their `names`) training made worse than their base; empty if none."""
-    worse = harmed(finals, clusters)
+    worse = harmed(known)
     if not worse:
         return ""
-    every = len(worse) == len(finals) - 1 > 1
+    every = len(worse) == len(known.finals) - 1 > 1
     who = "every finalist" if every else ", ".join((names or {}).get(one.second, one.second) for one in worse)
     return f"Training made {who} worse than the untouched base, {amount(worse)}"
 
 
-def as_trivial(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> str:
+def as_trivial(known: Confirmation) -> str:
     """Say if the best finalist was not shown to be better than a trivial strategy, such as answering No to everything;
-    else empty. `trivial` has the scores of such strategies on the same items."""
-    best = next((one for one in ranked(finals) if one.name != UNTOUCHED), None)
-    known = {name: value for name, value in trivial.items() if "." not in name}  # `constant.<kind>` are details
-    if best is None or not known:
+    else empty."""
+    best = next((one for one in known.finals if one.name != UNTOUCHED), None)
+    trivial = {name: value for name, value in known.trivial.items() if "." not in name}  # `constant.<kind>` are details
+    if best is None or not trivial:
         return ""
-    name, bounds = max(known, key=lambda key: known[key]), bounds_of(finals, clusters)[best.name]
-    if bounds[0] > known[name]:
+    name, bounds = max(trivial, key=lambda key: trivial[key]), known.bounds()[best.name]
+    if bounds[0] > trivial[name]:
         return ""
-    told = f"{percent(best.score)} ({span(bounds)}) against {percent(known[name])}"
+    told = f"{percent(best.score)} ({span(bounds)}) against {percent(trivial[name])}"
     return f"No better than the {name} baseline was shown: {told}"
 
 
-def verdict(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> list[str]:
-    """Conclude which finalists differ, how they compare with the untouched base and trivial strategies, and how far
-    search scores were above test scores."""
-    comparisons = compare_with_best(finals, clusters)
-    asked = f"{finals[0].scores.shape[1]}" + (f" ({len(set(clusters))} independent)" if clusters else "")
+def verdict(known: Confirmation) -> list[str]:
+    """Conclude which finalists differ and what would decide the rest, how they compare with the untouched base and
+    trivial strategies, how far luck goes, and how far search scores were above test scores."""
+    comparisons = known.comparisons()
+    asked = f"{known.asked}" + (f" ({len(set(known.clusters))} independent)" if known.clusters else "")
     lines = [in_words(comparisons, asked)] if comparisons else []
-    group = first_group(comparisons)
-    if any(one.name == UNTOUCHED for one in finals):
-        if UNTOUCHED in group and len(group) > 1:
-            lines.append("The untouched base is among them: nothing was shown to be learned")
-        elif UNTOUCHED not in group:
-            gain = ranked(finals)[0].score - next(one.score for one in finals if one.name == UNTOUCHED)
-            lines.append(f"The best is {100 * gain:+.1f} points from the untouched base")
-    if told := harm(finals, clusters):
-        lines.append(told)
-    if told := as_trivial(finals, clusters, trivial):
-        lines.append(told)
-    gaps = [one.searched - one.score for one in finals if one.searched is not None]
+    group, untouched = first_group(comparisons), known.untouched
+    if untouched and UNTOUCHED in group and len(group) > 1:
+        lines.append("The untouched base is among them: nothing was shown to be learned")
+    elif len(group) > 1 and (remedy := to_decide(known)):
+        lines.append(remedy)
+    if untouched and UNTOUCHED not in group:
+        gained = 100 * (known.finals[0].score - untouched.score)
+        lines.append(f"The best is {gained:+.1f} points from the untouched base")
+    lines += filter(None, [harm(known), as_trivial(known), noise_floor(known)])
+    gaps = [one.searched - one.score for one in known.finals if one.searched is not None]
     if gaps:
         gap = float(np.mean(gaps))
         lines.append(
@@ -139,28 +123,63 @@ def verdict(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[s
     return lines
 
 
-def markdown(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> str:
+def to_decide(known: Confirmation) -> str:
+    """Say what would decide an open verdict; empty for runs that do not know what finalists cost."""
+    if known.spending is None:
+        return ""
+    found = needed(known.progress(), known.spending.costs)
+    if found is None:
+        return "If the differences seen so far are true, no affordable number of seeds and questions tells them apart"
+    sizes, seconds = found
+    more = [
+        (sizes[one.name][0] - len(one.scores), sizes[one.name][1] - one.scores.shape[1])
+        for one in known.finals
+        if sizes[one.name] != one.scores.shape
+    ]
+    seeds, questions = sum(one for one, _ in more), max(asked for _, asked in more)
+    what = [
+        *([f"{seeds} more training{'s' if seeds > 1 else ''} with new seeds"] if seeds else []),
+        *([f"{questions} more questions"] if questions else []),
+    ]
+    minutes = max(1, round(seconds / 60))
+    told = f"{' and '.join(what)}, about {minutes} minute{'s' if minutes > 1 else ''}"
+    return f"If the differences seen so far are true, {told} would decide: `espalier decide` with `--minutes {minutes}`"
+
+
+def noise_floor(known: Confirmation) -> str:
+    """Say how much a score depends on the random seed; empty if no configuration was trained twice."""
+    spread = known.spread()
+    if not spread.freedom:
+        return ""
+    return (
+        f"Noise floor: the score of one configuration differs from seed to seed by {100 * spread.variance**0.5:.1f}"
+        f" points (standard deviation on the same questions, {spread.freedom:g} degrees of freedom)"
+    )
+
+
+def markdown(known: Confirmation) -> str:
     """Write the section of the finalists in `leaderboard.md`."""
-    bounds = bounds_of(finals, clusters)
+    bounds = known.bounds()
     lines = [
         "## Finalists: trained again, scored on the test split",
         "",
-        "| rank | configuration | test score | 95 % interval | by seed | search score |",
-        "|---:|---|---:|---:|---|---:|",
+        "| rank | configuration | test score | 95 % interval | questions | by seed | search score |",
+        "|---:|---|---:|---:|---:|---|---:|",
     ]
-    for rank, one in enumerate(ranked(finals), start=1):
+    for rank, one in enumerate(known.finals, start=1):
         by_seed = ", ".join(percent(value) for value in one.scores.mean(1)) if len(one.scores) > 1 else "-"
-        cells = [rank, one.name, percent(one.score), span(bounds[one.name]), by_seed, percent(one.searched)]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, "", *(f"- {line}." for line in verdict(finals, clusters, trivial)), ""])
+        cells = [rank, one.name, percent(one.score), span(bounds[one.name]), one.scores.shape[1], by_seed]
+        lines.append("| " + " | ".join(map(str, [*cells, percent(one.searched)])) + " |")
+    return "\n".join([*lines, "", *(f"- {line}." for line in verdict(known)), ""])
 
 
-def print_finals(finals: Sequence[Final], clusters: Sequence[str], trivial: Mapping[str, float]) -> None:
+def print_finals(known: Confirmation) -> None:
     """Print the finalists and the verdict."""
-    bounds = bounds_of(finals, clusters)
+    bounds = known.bounds()
     print("\nfinalists, trained again with other seeds, on the test split:")
-    for rank, one in enumerate(ranked(finals), start=1):
+    for rank, one in enumerate(known.finals, start=1):
         searched = f", search {percent(one.searched)}" if one.searched is not None else ""
-        print(f"  {rank}. {one.name}: {percent(one.score)} ({span(bounds[one.name])}){searched}")
-    for line in verdict(finals, clusters, trivial):
+        seeds = f", {len(one.scores)} seeds" if len(one.scores) > 1 else ""
+        print(f"  {rank}. {one.name}: {percent(one.score)} ({span(bounds[one.name])}){seeds}{searched}")
+    for line in verdict(known):
         print(line)

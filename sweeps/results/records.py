@@ -100,6 +100,7 @@ class Final:
     trial_id: str | None = None  # of the search
     rounds: int | None = None  # of its training
     completions: tuple[Sequence[str], ...] = ()  # (seeds, items), where the learner generates text
+    states: tuple[str, ...] = ()  # by seed, the checkpoint's folder below that of the sweep; empty if it is not kept
 
     @property
     def score(self) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sweeps.results.records import Final, TrialRecord, clusters_of, ranked, winner
+from sweeps.results.confirmation import Confirmation, confirmation_from
+from sweeps.results.records import Final, TrialRecord, clusters_of, winner
 from sweeps.results.tables import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
@@ -68,37 +69,34 @@ class Run:
         return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
 
     @cached_property
-    def finals(self) -> list[Final]:
-        """Finalists, best first."""
+    def confirmation(self) -> Confirmation:
+        """The finalists, and what else is known of them; without any before they are scored."""
+        known = self._beside
         if self.answers.empty:
-            return []
-        return ranked([_final(str(name), rows) for name, rows in self.answers.groupby("name", sort=False)])
+            return Confirmation(lost=known.get("lost", {}), trivial=known.get("trivial", {}))
+        states = known.get("states", {})
+        finals = [
+            replace(_final(str(name), rows), states=tuple(states.get(name, ())))
+            for name, rows in self.answers.groupby("name", sort=False)
+        ]
+        return confirmation_from(known, finals, clusters_of(self.questions.key.tolist()))
 
     @property
-    def clusters(self) -> list[str]:
-        """The cluster of each question of the test split; empty where no two share one."""
-        return [] if self.answers.empty else clusters_of(self.questions.key.tolist())
+    def finals(self) -> Sequence[Final]:
+        """Finalists, best first."""
+        return self.confirmation.finals
 
     @property
     def questions(self) -> pd.DataFrame:
-        """A row per question of the test split, in order: one finalist's answers of its first seed."""
-        first = self.answers[(self.answers.name == self.answers.name.iloc[0]) & (self.answers.seed == 0)]
+        """A row per question of the test split, in order, with the answers of one finalist that was asked them all."""
+        counts = self.answers[self.answers.seed == 0].groupby("name", sort=False).size()
+        first = self.answers[(self.answers.name == counts.idxmax()) & (self.answers.seed == 0)]
         return first.sort_values("item")
 
     @cached_property
     def _beside(self) -> Mapping[str, Any]:
         path = self.folder / BESIDE
         return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-    @property
-    def trivial(self) -> Mapping[str, float]:
-        """Scores of trivial strategies on the test split; empty without finalists."""
-        return self._beside.get("trivial", {})
-
-    @property
-    def lost(self) -> Mapping[str, str]:
-        """Configurations that failed as finalists, by name, and why."""
-        return self._beside.get("lost", {})
 
     def trial(self, which: str) -> TrialRecord:
         """`best` (the finalists' first, or the search's), a number, or an id. Raises LookupError in one line."""

@@ -48,8 +48,9 @@ def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> b
     rows = []
     for one in finals:
         for seed, scores in enumerate(one.scores):
-            said = one.completions[seed] if one.completions else [None] * len(examples)
-            for item, (example, score, text) in enumerate(zip(examples, scores, said, strict=True)):
+            said = one.completions[seed] if one.completions else [None] * len(scores)
+            asked = zip(examples[: len(scores)], scores, said, strict=True)
+            for item, (example, score, text) in enumerate(asked):
                 fixed: dict[str, Any] = {
                     "name": one.name,
                     "trial_id": one.trial_id,
@@ -57,8 +58,9 @@ def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> b
                     "seed": seed,
                 }
                 fixed |= {"rounds": one.rounds}
-                asked = {"key": example.key, "kind": example.kind, "prompt": example.prompt, "answer": example.answer}
-                rows.append(fixed | {"item": item, "score": float(score), "completion": text} | asked)
+                question = {"key": example.key, "kind": example.kind, "prompt": example.prompt}
+                question["answer"] = example.answer
+                rows.append(fixed | {"item": item, "score": float(score), "completion": text} | question)
     return _table(rows, ["name", "trial_id", "searched", "seed", "item", "score", "completion"])
 
 

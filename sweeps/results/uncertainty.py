@@ -64,11 +64,11 @@ def _between(scores_S_N: np.ndarray) -> VarianceEstimate:
     if seeds == 1:
         return VarianceEstimate(0.0, 0)
     return VarianceEstimate(
-        max(float(scores_S_N.mean(1).var(ddof=1)), _residual_variance(scores_S_N) / items), seeds - 1
+        max(float(scores_S_N.mean(1).var(ddof=1)), residual_variance(scores_S_N) / items), seeds - 1
     )
 
 
-def _residual_variance(scores_S_N: np.ndarray) -> float:
+def residual_variance(scores_S_N: np.ndarray) -> float:
     """Return the residual variance of one answer, beside seed and item effects; 0 for one seed."""
     seeds, items = scores_S_N.shape
     if min(seeds, items) == 1:
@@ -106,7 +106,7 @@ def combined_error(items: VarianceEstimate, trained: Sequence[tuple[np.ndarray, 
         return items
     variance, weight = items.variance, items.variance**2 / items.freedom
     for scores, seeds in trained:
-        variance += max(0.0, seeds.variance - _residual_variance(np.asarray(scores, float)) / np.size(scores))
+        variance += max(0.0, seeds.variance - residual_variance(np.asarray(scores, float)) / np.size(scores))
         weight += seeds.variance**2 / seeds.freedom
     return VarianceEstimate(variance, min(max(variance**2 / weight, 1.0), 1e6) if weight else math.inf)
 
@@ -119,7 +119,17 @@ def intervals(
     They are Wilson's, with the effective number of items (Korn and Graubard 1998, Survey Methodology 24:193).
     """
     seeds = seed_errors(finalists, untrained)
-    return {name: _interval(np.asarray(one, float), clusters, seeds[name]) for name, one in finalists.items()}
+    arrays = {name: np.asarray(one, float) for name, one in finalists.items()}
+    return {name: _interval(one, clusters[: one.shape[1]], seeds[name]) for name, one in arrays.items()}
+
+
+def seed_spread(finalists: Mapping[str, np.ndarray], untrained: Collection[str] = ()) -> VarianceEstimate:
+    """Estimate the variance of a configuration's score from seed to seed, on the same items, pooled over all
+    configurations (S, N) that were trained more than once. No degrees of freedom: none was."""
+    trained = [np.asarray(one, float) for name, one in finalists.items() if name not in untrained and len(one) > 1]
+    freedom = sum(len(one) - 1 for one in trained)
+    total = sum((len(one) - 1) * float(one.mean(1).var(ddof=1)) for one in trained)
+    return VarianceEstimate(total / freedom if freedom else 0.0, freedom)
 
 
 def clustered_interval(items: Sequence[float], clusters: Sequence[str]) -> Interval:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from sweeps.persistence.provenance import python_path
+from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import machine, place, with_devices
 from sweeps.resources.ray_cluster import Capacity
-from sweeps.results.finals import SEEDS
+from sweeps.results.decision import FIRST_BUDGET, PATIENCE
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
@@ -34,6 +35,8 @@ def plan(sweep: Sweep) -> float:
     """
     import torch  # here: it takes seconds
 
+    from trainables.models.cpu_dtype import bfloat16_speedup
+
     _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
     for pair in sweep.pairs:
         _say(f"  {pair.learner.name} x {pair.task.name} on {without_hash(pair.base)}")
@@ -44,6 +47,9 @@ def plan(sweep: Sweep) -> float:
         _say(*(f"    {line}" for line in data_of(pair)))
     gpus = torch.cuda.device_count()
     sweep = with_devices(sweep, gpus)
+    dtypes = choose_dtypes(sweep, 1, lambda: [bfloat16_speedup()])
+    sweep = with_dtypes(sweep, dtypes)
+    _say(*in_words(dtypes))
     placement = place(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
     _say(str(placement), "trials per rung (ASHA, expected):")
     _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
@@ -67,10 +73,14 @@ def plan(sweep: Sweep) -> float:
         f"{3 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
     )
     if sweep.finalists:
-        trainings = SEEDS * (sweep.finalists + len(sweep.pairs))  # the best and the defaults
-        more = trainings * sweep.rounds * per_round / at_once / HOUR_S
+        configurations = sweep.finalists + len(sweep.pairs)  # the best and the defaults, if none is both
+        usual, most = (round(seeds * configurations) for seeds in (PATIENCE * FIRST_BUDGET, FIRST_BUDGET))
+        more = usual * sweep.rounds * per_round / at_once / HOUR_S
         hours += more
-        _say(f"finalists: up to {trainings} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more at most")
+        _say(
+            f"finalists: about {usual} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more; up to {most}"
+            " where the best are close"
+        )
     return hours
 
 

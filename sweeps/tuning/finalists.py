@@ -1,28 +1,24 @@
-"""After the search: train the best again with other seeds, and score them on the test split, once."""
+"""Run finalists' jobs with Ray Tune, and measure bases before training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray import tune
 
 from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.resources.ray_cluster import seat_resources
-from sweeps.resources.worker_groups import worker_group_shape
-from sweeps.results.finals import SEEDS
-from sweeps.results.records import UNTOUCHED, Candidate, Final
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.stopping import cause_of, error_of
-from trainables.core import Pair, Split
+from trainables.core import Pair
 from trainables.packed.specs import WorkerGroupShape
-from trainables.runtime.host_client import WAIT_FOR_HOST_S, FreeSeatsCallback
-from trainables.runtime.trial import Finalist, Hosts, Trial, untouched_scores
+from trainables.runtime.host_client import FreeSeatsCallback
+from trainables.runtime.trial import Finalist, FinalistJob, Hosts, Trial, untouched_scores
 
 
 @dataclass(frozen=True)
@@ -34,119 +30,94 @@ class TrialPlaces:
     at_once: int | None  # trials; None: as many as their resources allow
 
 
-def confirm(
-    sweep: Sweep, chosen: Sequence[Candidate], places: TrialPlaces, folder: Path
-) -> tuple[list[Final], dict[str, tune.Checkpoint], dict[str, str]] | None:
-    """Train every candidate with `SEEDS` seeds, and score it and the first untouched base on the test split.
+@dataclass(frozen=True)
+class Answers:
+    """The end of a job: a score in [0, 1] and, from learners that write text, a completion for each question.
 
-    Return the finalists that have a score with every seed; by trial id, the checkpoint of the first seed (choosing the
-    best seed would be choosing by luck); by name, why other candidates are left out.
-    Return None after Ctrl-C: the test split is scored only once, so an incomplete comparison would stand for ever.
+    Seconds are those of the devices. `fault` says why there is no score.
     """
-    based = next((pair for pair in sweep.pairs if _answers(pair)), None)
-    untouched = measure_untouched(sweep, based, places.hosts, worker_group_shape(sweep), "test") if based else None
-    trials = _train_again(sweep, chosen, places, folder)
-    ended = [trial for trial in trials if trial.status == "ERROR" or "score" in trial.last_result]
-    if len(ended) < SEEDS * len(chosen):  # Tune says "TERMINATED" of trials that Ctrl-C ended, too
-        return None
-    finals, checkpoints, lost = group_by_candidate(trials, chosen)
-    before = measured(untouched, WAIT_FOR_HOST_S) if untouched is not None else {}
-    return [*finals, *([_final(UNTOUCHED, [before])] if before.get("items") else [])], checkpoints, lost
+
+    items: tuple[float, ...] = ()
+    completions: tuple[str, ...] = ()
+    train_seconds: float = 0.0
+    ask_seconds: float = 0.0
+    checkpoint: tune.Checkpoint | None = None
+    state: str = ""  # the checkpoint's folder below that of the sweep; empty if it is not kept
+    fault: str = ""
+
+    def followed_by(self, more: Answers) -> Answers:
+        """Return these answers and those to the questions after them."""
+        return replace(
+            self,
+            items=self.items + more.items,
+            completions=self.completions + more.completions,
+            ask_seconds=self.ask_seconds + more.ask_seconds,
+        )
 
 
-def _train_again(sweep: Sweep, chosen: Sequence[Candidate], places: TrialPlaces, folder: Path) -> list[Any]:
-    """Run a Tune trial for each candidate and seed, and return the trials."""
-    jobs = [
-        {"candidate": index, "params": one.params, "rounds": one.rounds, "seed": sweep.seed + 1 + seed}
-        for index, one in enumerate(chosen)
-        for seed in range(SEEDS)
-    ]
+def run_jobs(sweep: Sweep, jobs: Sequence[FinalistJob], places: TrialPlaces, folder: Path) -> list[Answers] | None:
+    """Run a Tune trial for each job, and return their ends in order; None after Ctrl-C."""
     free_seats = FreeSeatsCallback([host for of_base in places.hosts.values() for host in of_base])
     with graceful_interrupt():
         analysis = tune.run(
             trainable(Finalist, sweep, places),
             name="finalists",
             storage_path=str(folder.resolve()),
-            config={"job": tune.grid_search(jobs)},
+            config={"job": tune.grid_search(list(jobs))},
             max_concurrent_trials=places.at_once,
             reuse_actors=True,
             max_failures=1,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[FinalistProgress(chosen), free_seats],
+            callbacks=[FinalistProgress(), free_seats],
             verbose=0,
         )
-    return analysis.trials
+    ended = {trial.config["job"].key: trial for trial in analysis.trials}
+    # Tune says "TERMINATED" of trials that Ctrl-C ended, too.
+    trials = [ended.get(job.key) for job in jobs]
+    if any(trial is None or not (trial.status == "ERROR" or "score" in trial.last_result) for trial in trials):
+        return None
+    return [answers_of(trial) for trial in trials]
 
 
-def group_by_candidate(
-    trials: Sequence[Any], chosen: Sequence[Candidate]
-) -> tuple[list[Final], dict[str, tune.Checkpoint], dict[str, str]]:
-    """Group Tune's trials by candidate. A candidate that failed or diverged with one seed is lost."""
-    ended: dict[int, list[Any]] = {}
-    lost: dict[str, str] = {}
-    for trial in sorted(trials, key=lambda trial: trial.config["job"]["seed"]):
-        job = trial.config["job"]
-        if why := _fault(trial):
-            lost[chosen[job["candidate"]].name] = f"{why} with seed {job['seed']}"
-        else:
-            ended.setdefault(job["candidate"], []).append(trial)
-    finals, checkpoints = [], {}
-    for index, candidate in enumerate(chosen):
-        results = [trial.last_result for trial in ended.get(index, [])]
-        if len(results) == SEEDS:
-            finals.append(_final(candidate.name, results, candidate))
-            checkpoints[candidate.trial_id] = ended[index][0].checkpoint
-    return finals, checkpoints, lost
-
-
-def _fault(trial: Any) -> str:
-    """Return why a trial has no score; an empty string if it has one."""
+def answers_of(trial: Any) -> Answers:
+    """Return the end of one of Tune's trials."""
     if trial.status == "ERROR":
-        return f"failed ({cause_of(error_of(trial))})"
-    return "diverged" if trial.last_result.get("diverged") else ""
-
-
-def _final(name: str, results: Sequence[Any], candidate: Candidate | None = None) -> Final:
-    """Return a finalist with its scores per seed and question; without a candidate it is the untouched base."""
-    scores = np.array([result["items"] for result in results])
-    completions = tuple(tuple(result["completions"]) for result in results if result.get("completions"))
-    if candidate is None:
-        return Final(name, None, scores, completions=completions)
-    return Final(name, candidate.searched, scores, candidate.trial_id, candidate.rounds, completions)
+        return Answers(fault=f"failed ({cause_of(error_of(trial))})")
+    result = trial.last_result
+    if result.get("diverged"):
+        return Answers(fault="diverged")
+    seconds = (result["train_seconds"], result["evaluation_seconds"])
+    return Answers(tuple(result["items"]), tuple(result.get("completions") or ()), *seconds, trial.checkpoint)
 
 
 class FinalistProgress(tune.Callback):
     """Prints a line when a finalist ends, because each takes as long as a whole trial."""
 
-    def __init__(self, chosen: Sequence[Candidate]) -> None:
-        self._chosen = chosen
-
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        result = trial.last_result
-        self._print(trial, "diverged" if result.get("diverged") else f"{100 * result['score']:.1f} % of the test split")
+        result, (first, end) = trial.last_result, trial.config["job"].questions
+        score = f"{100 * result['score']:.1f} % of {f'questions {first + 1} to {end}' if first else f'{end} questions'}"
+        self._print(trial, "diverged" if result.get("diverged") else score)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._print(trial, f"failed, and with it the configuration is left out: {cause_of(error_of(trial))}")
 
     def _print(self, trial: Any, end: str) -> None:
         job = trial.config["job"]
-        print(f"  {self._chosen[job['candidate']].name}, seed {job['seed']}: {end}", flush=True)
+        print(f"  {job.name}, seed {job.seed}: {end}", flush=True)
 
 
-def measure_untouched(
-    sweep: Sweep, pair: Pair, hosts: Hosts, workers: WorkerGroupShape | None, split: Split = "search"
-) -> Any:
+def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, workers: WorkerGroupShape | None) -> Any:
     """Return Ray's reference to the metrics of the pair's base before training. They are measured beside the trials.
 
     Outside a host the measurement asks Ray for a trial's GPU, and waits for it as a trial does, but for no core.
     """
     if pair.base in hosts:
-        return hosts[pair.base][0].untouched.remote(pair, sweep.seed, split)
+        return hosts[pair.base][0].untouched.remote(pair, sweep.seed)
     gpus = 0 if workers else sweep.resources_per_trial.get("gpu", 0)  # worker processes ask for GPUs of their own
     measuring = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=1)(untouched_scores)
-    return measuring.remote(pair, sweep.seed, split, workers)
+    return measuring.remote(pair, sweep.seed, workers)
 
 
 def measure_bases(sweep: Sweep, hosts: Hosts, workers: WorkerGroupShape | None) -> dict[str, Any]:
@@ -154,7 +125,7 @@ def measure_bases(sweep: Sweep, hosts: Hosts, workers: WorkerGroupShape | None) 
     known: dict[tuple[str, str, str], Any] = {}
     found = {}
     for pair in sweep.pairs:
-        if _answers(pair):
+        if base_answers(pair):
             prompts = pair.learner.name if pair.learner.only_task else ""  # it has prompts of its own
             key = (pair.base, repr(pair.task), prompts)
             if key not in known:
@@ -176,7 +147,7 @@ def measured(reference: Any, within_s: float) -> dict[str, Any]:
         return {}
 
 
-def _answers(pair: Pair) -> bool:
+def base_answers(pair: Pair) -> bool:
     """Return whether the learner's answers come from a base, which can then be measured before training."""
     return pair.learner.needs_base and pair.learner.base_answers
 

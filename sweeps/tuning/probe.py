@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweeps.results.terminal import print
 from trainables.core import Complete, Completion, LanguageLearner, Learner, Pair, Queries, Read, Row, Split
 
 TRIAL_QUERIES = 8  # prompts or rows of the first sample; the second has at least three times as many

@@ -16,9 +16,10 @@ from ray.tune import Callback, Checkpoint
 
 from sweeps.results import pareto, rungs
 from sweeps.results.checkpoint_hash import checkpoint_hash
+from sweeps.results.confirmation import Confirmation, beside_answers
 from sweeps.results.finals import left_out, markdown
 from sweeps.results.leaderboard import write_all
-from sweeps.results.records import Final, TrialRecord, by_score, clusters_of, how_ended, winner
+from sweeps.results.records import TrialRecord, by_score, clusters_of, how_ended, winner
 from sweeps.results.run_folder import BEST
 from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
 from sweeps.spec.sweep import Sweep
@@ -46,10 +47,7 @@ class Recorder(Callback):
         self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
         self._written = 0.0
         self._ended: deque[tuple[float, Any]] = deque()  # (time, trial) of trials with surplus checkpoints
-        self.finals: list[Final] = []
-        self.clusters: Sequence[str] = ()
-        self.trivial: Mapping[str, float] = {}  # scores of trivial strategies on the test split
-        self.lost: Mapping[str, str] = {}  # finalist without a score -> why
+        self.confirmation = Confirmation()
         restore_folder(folder / BEST)  # an earlier driver may have been killed while it replaced the folder
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
@@ -134,7 +132,7 @@ class Recorder(Callback):
 
     def best(self) -> TrialRecord | None:
         """Return the trial of the best finalist, or before that of the highest score; the earlier trial on a tie."""
-        return winner(list(self.records.values()), self.finals)
+        return winner(list(self.records.values()), self.confirmation.finals)
 
     def keep_best(self, trials: list[Any]) -> None:
         """Copy the adapter in the best checkpoint of the best trial to `best/`."""
@@ -157,17 +155,17 @@ class Recorder(Callback):
 
     def conclusions(self) -> list[str]:
         """Conclude which finalists are missing, how well rungs predicted, and which trials are on the Pareto front."""
-        records, sweep = list(self.records.values()), self._sweep
+        records, sweep, known = list(self.records.values()), self._sweep, self.confirmation
         return [
-            *left_out(self.finals, self.lost),
-            *rungs.in_words(records, self.finals, sweep.rungs()),
+            *left_out(known.finals, known.lost),
+            *rungs.in_words(records, known.finals, sweep.rungs()),
             *pareto.in_words(records, sweep.objectives),
         ]
 
     def write(self) -> None:
         self._written = time.monotonic()
         records = list(self.records.values())
-        section = markdown(self.finals, self.clusters, self.trivial) if self.finals else ""
+        section = markdown(self.confirmation) if self.confirmation.finals else ""
         write_all(
             self.folder,
             records,
@@ -178,32 +176,26 @@ class Recorder(Callback):
             section=section,
         )
 
-    def confirm(
-        self,
-        finals: list[Final],
-        checkpoints: Mapping[str, Checkpoint],
-        lost: Mapping[str, str],
-        asked: Sequence[Example],
-        trivial: Mapping[str, float],
-    ) -> None:
+    def confirm(self, known: Confirmation, checkpoints: Mapping[str, Checkpoint], asked: Sequence[Example]) -> None:
         """Record the finalists for the leaderboard, the table of answers and `best/`.
 
-        `checkpoints` are by trial id, `lost` says why others are missing, `asked` is the test split, and `trivial` has
-        the scores of trivial strategies on it. From here on `best/` has an adapter whose test score was measured.
-        If there are no checkpoints, no finalist finished; the untouched base does not count as one.
+        `checkpoints` are those of first seeds, by trial id (choosing the best seed would be choosing by luck); `asked`
+        are the questions of the test split. From here on `best/` has an adapter whose test score was measured. If there
+        are no checkpoints, no finalist finished; the untouched base does not count as one.
         """
-        self.trivial, self.lost = trivial, lost
-        replace_file(self.folder / BESIDE, yaml.safe_dump({"trivial": dict(trivial), "lost": dict(lost)}).encode())
+        if not checkpoints:
+            known = replace(known, finals=(), looks=(), spending=None)
+        self.confirmation = known
+        replace_file(self.folder / BESIDE, yaml.safe_dump(beside_answers(known)).encode())
         if not checkpoints:
             self.write()
             return
-        self.finals, self.clusters = finals, clusters_of([example.key for example in asked])
         best = self.best()
         if best and best.trial_id in checkpoints:
             self.keep_adapter(checkpoints[best.trial_id])
         keep_hashes(self.folder, checkpoints)
         # Last, as --resume takes its presence as a sign that the rest is done.
-        replace_file(self.folder / FINALISTS, finalists_parquet(finals, asked))
+        replace_file(self.folder / FINALISTS, finalists_parquet(known.finals, asked))
         self.write()
 
     def _note(self, trial_id: str, note: str) -> None:

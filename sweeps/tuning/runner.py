@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from sweeps.persistence.study import storage_of
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity, keep_keys_from_trials
-from sweeps.results.finals import SEEDS, candidates
+from sweeps.results.confirmation import Confirmation
+from sweeps.results.finals import candidates
 from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
-from sweeps.tuning.finalists import TrialPlaces, confirm, measure_bases, measured, trainable
+from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
+from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
@@ -115,12 +118,8 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     """Start the hosts, begin to measure untouched bases, and build what Tune calls."""
     sweep, capacity = context.sweep, context.capacity
     task = sweep.pairs[0].task
-    placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
-    if placement.shape is not None or placement.why or placement.workers:
-        print(placement, flush=True)
-    threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
-    hosts = _start_hosts(sweep, placement, threads)
-    cleanup.callback(_end_hosts, hosts)
+    placement, threads, places = start_places(sweep, capacity, cleanup)
+    hosts = places.hosts
     untouched = measure_bases(sweep, hosts, placement.workers)
     baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
@@ -138,7 +137,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     return Prepared(
         placement=placement,
         threads=threads,
-        places=TrialPlaces(hosts, workers, trials_at_once(sweep, placement, capacity)),
+        places=places,
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
@@ -148,6 +147,18 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         stopper=stopper,
         callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
     )
+
+
+def start_places(sweep: Sweep, capacity: Capacity, cleanup: ExitStack) -> tuple[Placement, int, TrialPlaces]:
+    """Decide where trials run, print it, and start the hosts; `cleanup` ends them. Return also the threads of each
+    process that trains."""
+    placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
+    if placement.shape is not None or placement.why or placement.workers:
+        print(placement, flush=True)
+    threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
+    hosts = _start_hosts(sweep, placement, threads)
+    cleanup.callback(_end_hosts, hosts)
+    return placement, threads, TrialPlaces(hosts, workers, trials_at_once(sweep, placement, capacity))
 
 
 def workers_of(sweep: Sweep, placement: Placement, capacity: Capacity) -> WorkerGroupShape | None:
@@ -286,10 +297,8 @@ def record_search(context: RunContext, prepared: Prepared, end: SearchEnd) -> No
         if record.notes:
             context.tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
     if context.resume:
-        earlier = Run.read(context.folder)
-        recorder.finals, recorder.clusters, recorder.trivial = earlier.finals, earlier.clusters, earlier.trivial
-        recorder.lost = earlier.lost
-    if not recorder.finals:
+        recorder.confirmation = Run.read(context.folder).confirmation
+    if not recorder.confirmation.finals:
         recorder.keep_best(end.trials)
     recorder.write()
 
@@ -297,38 +306,48 @@ def record_search(context: RunContext, prepared: Prepared, end: SearchEnd) -> No
 def due_finalists(
     sweep: Sweep, records: Sequence[TrialRecord], end: SearchEnd, earlier: Sequence[Final]
 ) -> list[Candidate]:
-    """Return the configurations to train again: none before the search is done, and none after `earlier` finalists.
-
-    The test split is scored only once.
-    """
+    """Return the configurations to train again: none before the search is done, and none after `earlier` finalists."""
     if not sweep.finalists or end.interrupted or end.over_budget or earlier:
         return []
     return candidates(list(records), sweep.finalists, sweep.defaults(), sweep.rounds)
 
 
 def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -> bool:
-    """Train the finalists and record their scores on the test split. Return False after Ctrl-C or at --max-cost."""
+    """Train the finalists and record their scores on the test split. Return False if Ctrl-C or --max-cost came before a
+    result."""
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
-    chosen = due_finalists(sweep, list(recorder.records.values()), end, recorder.finals)
+    chosen = due_finalists(sweep, list(recorder.records.values()), end, recorder.confirmation.finals)
     if not chosen:
         return True
-    if costs and not costs.may_start_finalists(SEEDS * len(chosen)):
+    if costs and not costs.may_start_finalists(FEWEST_SEEDS * len(chosen)):
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
         return False
     print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
+    finalists = Finalists(sweep, prepared.places, context.folder, {one.name: one for one in chosen})
+    bar = max((value for name, value in prepared.baselines.items() if "." not in name), default=0.0)
+    scores = {one.trial_id: one.score or 0.0 for one in recorder.records.values()}
+    only_once = [one.name for one in chosen if scores[one.trial_id] <= bar]
     with costs.enforced() if costs else nullcontext():
-        confirmed = confirm(sweep, chosen, prepared.places, context.folder)
-    if confirmed is None:
-        if costs and costs.reached:
-            print(cost_limit_reached(sweep, costs))
+        known = confirm(finalists, only_once, partial(record_finalists, context.tracking, recorder, finalists))
+    if costs and costs.reached:
+        print(cost_limit_reached(sweep, costs))
+    if known is None:
         return False
-    task = sweep.pairs[0].task
-    on_test = replace(sweep.pairs[0], task=task.with_search(task.test()))
-    recorder.confirm(*confirmed, task.test(), {"chance": task.chance, **on_test.baselines()})
-    for final in recorder.finals:
-        if final.trial_id is not None:
-            context.tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})
+    record_finalists(context.tracking, recorder, finalists, known)
     return True
+
+
+def record_finalists(tracking: MLflowTracking, recorder: Recorder, finalists: Finalists, known: Confirmation) -> None:
+    """Record finalists in the sweep's folder, with the scores of trivial strategies, and tag them in MLflow."""
+    first = finalists.sweep.pairs[0]
+    task = first.task
+    asked = finalists.questions(max((one.scores.shape[1] for one in known.finals), default=0))
+    on_test = replace(first, task=task.with_search(asked))
+    known = replace(known, trivial={"chance": task.chance, **on_test.baselines()})
+    recorder.confirm(known, finalists.checkpoints, asked)
+    for final in known.finals:
+        if final.trial_id is not None:
+            tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})
 
 
 def summarise(

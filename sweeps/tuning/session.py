@@ -17,6 +17,7 @@ from sweeps.persistence.provenance import describe
 from sweeps.persistence.resume_check import check_readable, check_same
 from sweeps.persistence.secret_key import secret_key
 from sweeps.persistence.snapshot import KEY, check_resumable
+from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import unshareable_learner, with_devices
 from sweeps.resources.worker_groups import check_states, worker_group_shape
 from sweeps.results.run_folder import SWEEP_FILE, Run
@@ -39,9 +40,11 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
     """Check and run a sweep, print the result, and return how it ended. Raises BadInput before anything starts."""
     remarks = check(sweep, options.allow)
     folder, sweep, mirror = choose_folder(sweep, options)
-    facts = describe(sweep) | {"guards": remarks}
     if options.resume:
         check_resumable(folder)
+        sweep = with_dtypes(sweep, Run.read(folder).facts.get("dtypes", {}))
+    facts = describe(sweep) | {"guards": remarks}
+    if options.resume:
         check_same(folder, facts)
         check_readable(folder)
         check_states(rebuild(Run.read(folder).facts, remote_code=True), sweep)  # loads no base
@@ -58,7 +61,10 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
     with contextlib.ExitStack() as cleanup:
         if options.resume:
             cleanup.enter_context(driving(folder))
-        sweep, capacity = _connect(sweep, options, cleanup)
+        capacity = connect(sweep, options.address, cleanup, options.verbose)
+        if not options.resume:
+            sweep, facts = _with_chosen_dtypes(sweep, facts, capacity)
+        sweep = with_devices(sweep, capacity.gpus)
         costs = cost_limit_of(capacity.autoscaler, sweep.max_cost)
         if not options.resume:
             create(folder, facts | {"command": [str(script), *argv]})
@@ -155,22 +161,31 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
 
 
-def _connect(sweep: Sweep, options: RunOptions, cleanup: contextlib.ExitStack) -> tuple[Sweep, Capacity]:
-    """Connect to Ray; `cleanup` disconnects. Return the sweep with its trials' GPUs, and the cluster's capacity.
+def connect(sweep: Sweep, address: str | None, cleanup: contextlib.ExitStack, verbose: bool = False) -> Capacity:
+    """Connect to Ray; `cleanup` disconnects. Return the cluster's capacity.
 
     Raises BadInput if no cluster answers, or if it has no room for a trial.
     """
     from sweeps.resources.ray_cluster import cluster
     from trainables.runtime.base_transfer import serve_bases
 
-    capacity = cleanup.enter_context(
-        cluster(options.address, options.verbose, dashboard=worker_group_shape(sweep) is not None)
-    )
-    sweep = with_devices(sweep, capacity.gpus)
-    capacity.check(sweep.resources_per_trial)
+    capacity = cleanup.enter_context(cluster(address, verbose, dashboard=worker_group_shape(sweep) is not None))
+    capacity.check(with_devices(sweep, capacity.gpus).resources_per_trial)
     if capacity.nodes > 1:
         cleanup.enter_context(serve_bases(pair.base for pair in sweep.pairs if pair.learner.needs_base))
-    return sweep, capacity
+    return capacity
+
+
+def _with_chosen_dtypes(sweep: Sweep, facts: dict[str, Any], capacity: Capacity) -> tuple[Sweep, dict[str, Any]]:
+    """Return a new sweep with the dtypes of its bases on CPUs, and its facts with them; print what was chosen."""
+    from sweeps.resources.ray_cluster import bfloat16_speedups
+
+    dtypes = choose_dtypes(with_devices(sweep, capacity.gpus), capacity.nodes, bfloat16_speedups)
+    if not dtypes:
+        return sweep, facts
+    print("\n".join(in_words(dtypes)), flush=True)
+    sweep = with_dtypes(sweep, dtypes)
+    return sweep, facts | {"sweep": sweep.to_dict(), "dtypes": dtypes}
 
 
 def announce(context: RunContext) -> None:

@@ -40,8 +40,8 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
     if outcome.interrupted:
         why = "" if outcome.cause else "interrupted; "
         print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep.name, script, argv)}")
-    if outcome.recorder.finals:
-        print_finals(outcome.recorder.finals, outcome.recorder.clusters, outcome.recorder.trivial)
+    if outcome.recorder.confirmation.finals:
+        print_finals(outcome.recorder.confirmation)
     if best is None:
         print(f"no trial has a score yet; see {folder}")
     else:

@@ -74,7 +74,7 @@ def test_finalists_end_when_the_limit_is_reached(tmp_path):
         stdout=subprocess.PIPE, script=priced(tmp_path),
     )  # fmt: skip
     said = ""
-    while "of the test split\n" not in said and driver.poll() is None:
+    while " questions\n" not in said and driver.poll() is None:
         said += driver.stdout.readline()
     (tmp_path / "price").write_text("3600")
     said += driver.communicate(timeout=300)[0]

@@ -64,7 +64,7 @@ def test_ctrl_c_among_finalists_crowns_nobody(tmp_path, ray_session):
     flags = ["--num-samples", "2", "--finalists", "2"]
     driver, flags, log = start(tmp_path, *flags, rounds=8, stdout=subprocess.PIPE)
     said = ""
-    while said.count("of the test split\n") < 3:
+    while " questions\n" not in said:
         said += driver.stdout.readline()
     driver.send_signal(signal.SIGINT)
     assert "Go on with:" in driver.communicate(timeout=300)[0]
@@ -74,7 +74,7 @@ def test_ctrl_c_among_finalists_crowns_nobody(tmp_path, ray_session):
     log.rename(log.with_suffix(".before"))
     log.mkdir()  # nobody can write there
     out = sweep_here(tmp_path, *flags, "--name", "toy", "--resume").stdout
-    assert len(re.findall(r"seed \d: failed, .*: IsADirectoryError", out)) == 6
+    assert len(re.findall(r"seed \d: failed, .*: IsADirectoryError", out)) == 2
 
 
 def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path, ray_session):
@@ -102,5 +102,5 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert "finalists:" not in done.stdout
     assert "Go on with:" in done.stdout
     out = sweep_here(tmp_path, *flags, "--name", "toy", "--resume").stdout
-    assert "of the test split\n" in out
+    assert "of 20 questions\n" in out
     assert len(study(tmp_path).trials) == 2, "and no trial is trained again"

@@ -8,19 +8,31 @@ from typing import Any
 
 import pytest
 
-from tests.support.packing_kit import BATCHES, BESIDE, CONFIGS, Trial, alone, check_bit_identical, threads
+from tests.support.packing_kit import (
+    BASE,
+    BATCHES,
+    BESIDE,
+    CONFIGS,
+    IN_BFLOAT16,
+    Trial,
+    alone,
+    check_bit_identical,
+    threads,
+)
+
+BASES = {"float32": BASE, "bfloat16": IN_BFLOAT16}
 
 
 @cache
-def by_itself(config: Any, batches: str) -> Trial:
-    return alone(config, rounds=2)
+def by_itself(config: Any, batches: str, dtype: str) -> Trial:
+    return alone(config, rounds=2, on=BASES[dtype])
 
 
-@pytest.mark.parametrize(("name", "beside", "batches"), product(CONFIGS, BESIDE, BATCHES))
+@pytest.mark.parametrize(("name", "beside", "batches", "dtype"), product(CONFIGS, BESIDE, BATCHES, BASES))
 def test_a_seat_is_bit_identical_whoever_sits_beside_it(
-    name: str, beside: str, batches: str, monkeypatch: pytest.MonkeyPatch
+    name: str, beside: str, batches: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if batches == "always full":
         monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
     with threads(2):
-        check_bit_identical(by_itself(CONFIGS[name], batches), CONFIGS[name], beside)
+        check_bit_identical(by_itself(CONFIGS[name], batches, dtype), CONFIGS[name], beside, BASES[dtype])

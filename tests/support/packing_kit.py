@@ -23,6 +23,7 @@ from trainables.packed.specs import Shape
 SHAPE = Shape(seats=4, lanes=8, decode_lanes=16, max_rank=8, max_prompt=6)
 TASK = Letters(size=12)
 BASE = base("qwen2")
+IN_BFLOAT16 = base("qwen2", torch.bfloat16)
 QUICK: dict[str, Any] = {"steps_per_round": 3, "learning_rate": 1e-2}
 CONFIGS = {
     "lora": LoraConfig(**QUICK, r=4, per_device_train_batch_size=4, lora_dropout=0.2, weight_decay=0.1),
@@ -110,9 +111,9 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def check_bit_identical(wanted: Trial, config: Any, beside: str) -> None:
+def check_bit_identical(wanted: Trial, config: Any, beside: str, on: Base = BASE) -> None:
     """A trial in a host beside others gives the losses, weights and answers that it gives alone."""
-    host = Host(BASE, SHAPE)
+    host = Host(on, SHAPE)
     if beside != "nobody":  # so that the trial gets another seat than alone
         opened(host, "first", WILD["learning rate 1e3"])
     opened(host, "t", config)

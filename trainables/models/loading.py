@@ -74,8 +74,11 @@ class BaseName:
         return cls(place[0], frozenset(options), place[1], sha256)
 
     def dtype(self, device: torch.device) -> torch.dtype:
-        """float32 on a CPU (bfloat16 matrix products are slow there), bfloat16 on a GPU that has it; float16 only when
-        asked for, as its narrow exponent gives NaN losses in some families."""
+        """Return the dtype of the options, else bfloat16 on a GPU that has it, else float32.
+
+        A sweep on CPUs chooses by a measurement, and adds its choice to the options (`cpu_dtype.py`). float16 must be
+        asked for, as its narrow exponent gives NaN losses in some families.
+        """
         for option in self.options & set(DTYPES):
             return DTYPES[option]
         real = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

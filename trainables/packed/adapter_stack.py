@@ -59,6 +59,8 @@ class AdapterStack:
         self._drop: BatchDropout | None = None
         self._keep = 0
         self._handles: list[Any] = _last_positions_only(base.model, lambda: self._keep)
+        if base.dtype.itemsize < 4:
+            self._handles += _one_product_for_logits(base.model)
         if max_prompt:
             self._grow({"prompt": (max_prompt, base.hidden_size)})
 
@@ -139,6 +141,16 @@ def with_lora_update(output: Tensor, x_G: Tensor, a_G: Tensor, b_G: Tensor, scal
     y = output.to(a_G.dtype).reshape(len(a_G), -1, output.shape[-1])
     low = torch.bmm(x_G, a_G.transpose(1, 2)) * scale_G_1_1
     return torch.baddbmm(y, low, b_G.transpose(1, 2)).view(output.shape).to(output.dtype)  # rounded once
+
+
+def _one_product_for_logits(model: Any) -> list[Any]:
+    """Make the inputs of the output layer contiguous; return the hooks.
+
+    The last positions of all rows are a strided view, which torch multiplies row by row. In bfloat16 on a CPU it copies
+    the layer's weights for every row first: half of a training step, and gigabytes for a vocabulary of 150,000.
+    """
+    output = model.get_output_embeddings()
+    return [] if output is None else [output.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))]
 
 
 def _last_positions_only(model: Any, keep: Callable[[], int]) -> list[Any]:

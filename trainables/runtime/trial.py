@@ -9,7 +9,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,27 +195,57 @@ def load_start_state(learner: Learner, folder: Path, start: str) -> int:
     return int(named[1])
 
 
-class Finalist(Trial):
-    """A configuration trained again with another seed, without evaluations, and scored on the test split once.
+@dataclass(frozen=True)
+class FinalistJob:
+    """A finalist's training with one random seed, or further questions to what such a training left.
 
-    `config["job"]`: `params`, `rounds`, `seed`.
+    `params`: the parameters, as a trial has them. `questions`: the place of the first in the test split, and that after
+    the last. `state`: the file of a state to ask, in place of a training.
+    """
+
+    name: str
+    params: Any
+    rounds: int
+    seed: int
+    questions: tuple[int, int]
+    state: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells it apart from other jobs of its stage."""
+        return self.name, self.seed, self.questions[0]
+
+
+class Finalist(Trial):
+    """A configuration trained again with another seed, without evaluations, and asked questions of the test split.
+
+    `config["job"]` is a `FinalistJob`. It reports `train_seconds` and `evaluation_seconds`, as `Trial` does.
     """
 
     def step(self) -> dict[str, Any]:
         trained: RoundResult | None = None
-        for _ in range(self._rounds):
+        train_seconds = 0.0
+        for _ in range(0 if self._job.state else self._job.rounds):
+            start = time.perf_counter()
             trained = self._learner.round()
+            train_seconds += trained.metrics.get("train_seconds", time.perf_counter() - start)
             if not math.isfinite(trained.loss):
                 return tune_result(trained, None)
             if self._workers is not None:
                 self._learner.state()  # from which restarted processes would continue
-        return tune_result(trained, self._learner.evaluate()) | {"done": True}
+        start = time.perf_counter()
+        evaluation = self._learner.evaluate()
+        ask_seconds = evaluation.metrics.get("evaluation_seconds", time.perf_counter() - start)
+        seconds = {"train_seconds": train_seconds, "evaluation_seconds": ask_seconds}
+        return tune_result(trained, evaluation) | seconds | {"done": True}
 
     def _open(self, config: dict[str, Any]) -> None:
-        job = config["job"]
-        self._rounds = job["rounds"]
-        pair = self._resolve(job["params"])
-        pair = replace(pair, task=pair.task.with_search(pair.task.test()))
+        self._job: FinalistJob = config["job"]
+        pair = self._resolve(self._job.params)
+        first, end = self._job.questions
+        pair = replace(pair, task=pair.task.with_search(pair.task.test_up_to(end)[first:end]))
         self._learner = open_learner(
-            pair, job["seed"], self.trial_id, self._hosts, searching=False, workers=self._workers
+            pair, self._job.seed, self.trial_id, self._hosts, searching=False, workers=self._workers
         )
+        if self._job.state:
+            self._learner.load(Path(self._job.state).read_bytes())

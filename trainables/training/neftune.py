@@ -44,9 +44,10 @@ def noisy(model: Any, rows: Sequence[Row], key_R: Tensor, alpha: float) -> Itera
 
     def add(module: torch.nn.Module, inputs: tuple[Tensor, ...], x_R_T_H: Tensor) -> Tensor:
         bounds = [amplitude(alpha, len(row.tokens), x_R_T_H.shape[-1]) for row in rows]
-        bound = torch.tensor(bounds, device=x_R_T_H.device, dtype=x_R_T_H.dtype)[:, None, None]
-        noise = (hashed(key_R, STREAM, x_R_T_H.shape[1:]) & (LEVELS - 1)).to(x_R_T_H.dtype) / LEVELS
-        return x_R_T_H + (2 * noise - 1) * bound
+        dtype = torch.promote_types(x_R_T_H.dtype, torch.float32)
+        bound = torch.tensor(bounds, device=x_R_T_H.device, dtype=dtype)[:, None, None]
+        uniform_R_T_H = (hashed(key_R, STREAM, x_R_T_H.shape[1:]) & (LEVELS - 1)).to(dtype) / LEVELS
+        return x_R_T_H + ((2 * uniform_R_T_H - 1) * bound).to(x_R_T_H.dtype)
 
     handle = model.get_input_embeddings().register_forward_hook(add)
     try:

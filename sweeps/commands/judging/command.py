@@ -77,7 +77,7 @@ def judge(run: Path, /, options: Annotated[JudgeOptions, tyro.conf.arg(name="")]
     if len(prompts) < ENOUGH:
         print(f"only {len(prompts)} items: at least {ENOUGH} are needed for a verdict to mean much", flush=True)
     own_base = base_of_first_pair(found)
-    if LIKELIHOOD in options.judge and options.base in (None, own_base):
+    if LIKELIHOOD in options.judge and f"{own_base}:".startswith(f"{options.base or own_base}:"):
         print(
             f"the likelihood judge uses {own_base}, the trials' own base: it prefers what that model would write, and"
             " cannot tell whether a reply is right or good; add another judge, or give another --base",

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_of_statsmodels
 
-from benchmarks.winners import FINALISTS, rates
+from benchmarks.winners import sweep
 from sweeps.results.comparison import compare, corrected, first_group, in_words, mcnemar, paired
 
 RNG = np.random.default_rng(1)
@@ -54,7 +54,10 @@ def test_a_difference_that_seeds_explain_is_no_difference():
     (one,) = compare({"lucky": lucky, "other": other})
     assert (one.first, one.second, one.difference) == ("lucky", "other", pytest.approx(0.1))
     assert one.p > 0.5
-    assert in_words([one], 200).startswith("lucky, other are indistinguishable at n=200 (p >= 0.")
+    assert in_words([one], 200).startswith(
+        "lucky, other are indistinguishable (first from second +10.0 points, 95 % interval -"
+    )
+    assert "; n=200, p >= 0." in in_words([one], 200)
 
 
 def test_corrected_p_values_by_hand():
@@ -97,14 +100,21 @@ def test_other_items_are_refused():
         paired([1, 0, 1], [1, 0])
 
 
+def simulated(better, taste, count, fixed=False):
+    return [sweep(better, taste, 500, fixed, seed) for seed in range(count)]
+
+
+def share(found, name):
+    return np.mean([getattr(one, name) for one in found])
+
+
 @pytest.mark.parametrize("taste", [0.0, 0.3])
 def test_equal_configurations_have_no_winner_and_ten_points_are_found(taste):
-    """200 simulated sweeps of each kind, as `benchmarks/winners.py` prints them."""
-    declared, _, called_worse, inside = rates(0.0, taste, 200)
-    assert declared <= 0.02
-    assert called_worse <= 0.06
-    assert inside >= 0.93
-    declared, right, *_ = rates(0.10, taste, 200)
-    assert right >= (0.70 if taste else 0.80)
-    assert declared - right <= 0.01
-    assert FINALISTS == 5
+    """200 simulated sweeps of each kind with three seeds and 500 items, as `benchmarks/winners.py --fixed` prints."""
+    equal = simulated((), taste, 200, fixed=True)
+    assert share(equal, "declared") <= 0.02
+    assert share(equal, "worse") <= 0.06
+    assert share(equal, "inside") >= 0.93
+    better = simulated((0.10,), taste, 200, fixed=True)
+    assert share(better, "right") >= (0.70 if taste else 0.80)
+    assert share(better, "declared") - share(better, "right") <= 0.01

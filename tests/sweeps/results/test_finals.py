@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeps.results.finals import bounds_of, candidates, harm, markdown, verdict
+from sweeps.results.confirmation import Confirmation
+from sweeps.results.finals import candidates, harm, markdown, verdict
 from sweeps.results.records import UNTOUCHED, Final, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
@@ -16,7 +17,7 @@ from tests.support.report_kit import items
 from trainables.core import Pair
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.lm.lora import LoraConfig
-from trainables.runtime.trial import Finalist, open_learner, untouched_scores
+from trainables.runtime.trial import STATE_FILE, Finalist, FinalistJob, open_learner, untouched_scores
 from trainables.tasks.arc.task import ArcTask
 from trainables.tasks.arena.task import ArenaTask, baselines
 
@@ -67,16 +68,26 @@ def test_a_clear_winner_is_named_and_the_search_is_corrected():
         Final("trial 2", 0.7, items(0.6, seed=2)),
         Final(UNTOUCHED, None, items(0.2, seeds=1, seed=3)),
     ]
-    first, base, curse = verdict(finals, [], {})
-    assert first.startswith("trial 7 is better than all others at n=300 (p <= 0.00")
+    first, base, noise, curse = verdict(Confirmation(finals))
+    apart = 100 * (finals[0].score - finals[1].score)
+    assert first.startswith(
+        f"trial 7 is better than all other finalists (the next is trial 2: {apart:+.1f} points, 95 % interval"
+    )
+    assert "; n=300, p <= 0.00" in first
+    between = np.concatenate([one.scores.mean(1) - one.score for one in finals[:2]])
+    spread = 100 * (np.sum(between**2) / 4) ** 0.5
+    assert noise.startswith(
+        f"Noise floor: the score of one configuration differs from seed to seed by {spread:.1f} points"
+    )
+    assert "4 degrees of freedom" in noise
     gain = 100 * (finals[0].score - finals[2].score)
     assert base == f"The best is {gain:+.1f} points from the untouched base"
     above = 100 * ((0.9 - finals[0].score) + (0.7 - finals[1].score)) / 2
     assert above > 0
     assert curse.startswith(f"Search scores were {above:.1f} points above test scores")
-    *_, lucky = verdict([replace(finals[0], searched=finals[0].score - 0.05), finals[2]], [], {})
+    *_, lucky = verdict(Confirmation([replace(finals[0], searched=finals[0].score - 0.05), finals[2]]))
     assert lucky.startswith("Search scores were 5.0 points below test scores")
-    table = markdown(finals[::-1], [], {})
+    table = markdown(Confirmation(finals[::-1]))
     rows = [line for line in table.splitlines() if line.startswith("| ") and "rank" not in line]
     assert [row.split(" | ")[1] for row in rows] == ["trial 7", "trial 2", UNTOUCHED]
     assert "| 90.0 % |" in rows[0]
@@ -85,8 +96,8 @@ def test_a_clear_winner_is_named_and_the_search_is_corrected():
 
 def test_nothing_learned_is_said():
     finals = [Final("trial 1", 0.3, items(0.2, seed=4)), Final(UNTOUCHED, None, items(0.2, seeds=1, seed=5))]
-    said = " ".join(verdict(finals, [], {}))
-    assert "indistinguishable at n=300" in said
+    said = " ".join(verdict(Confirmation(finals)))
+    assert "are indistinguishable (first from second " in said
     assert "nothing was shown to be learned" in said
 
 
@@ -99,13 +110,13 @@ def test_a_base_that_beats_every_finalist_is_told_as_harm():
     """Of 60 questions the base knows 40, and what was trained 28 and 20 of these. McNemar: 2 / 2^12 and 2 / 2^20, for
     two and three pairs."""
     base = Final(UNTOUCHED, None, right(40, seeds=1))
-    said = verdict([Final("trial 1", 0.9, right(28)), Final("trial 2", 0.9, right(20)), base], [], {})
-    assert said[0].startswith("untouched base is better than all others at n=60")
+    said = verdict(Confirmation([Final("trial 1", 0.9, right(28)), Final("trial 2", 0.9, right(20)), base]))
+    assert said[0].startswith("untouched base is better than all other finalists (the next is trial 1: +20.0 points, ")
     assert (
         said[1] == "Training made every finalist worse than the untouched base, by 20.0 to 33.3 points (p <= 0.00049)"
     )
     assert "nothing was shown to be learned" not in " ".join(said)
-    said = verdict([Final("trial 1", 0.9, right(28)), base], [], {})
+    said = verdict(Confirmation([Final("trial 1", 0.9, right(28)), base]))
     assert said[1] == "Training made trial 1 worse than the untouched base, by 20.0 points (p = 0.00049)"
 
 
@@ -113,24 +124,25 @@ def test_a_finalist_that_training_made_worse_is_named_beside_others():
     base = Final(UNTOUCHED, None, right(40, seeds=1))
     harmed = Final("trial 2", None, right(20))
     words = "Training made trial 2 worse than the untouched base, by 33.3 points (p = "
-    level = verdict([Final("trial 1", None, right(41)), base, harmed], [], {})
+    level = verdict(Confirmation([Final("trial 1", None, right(41)), base, harmed]))
     assert level[1] == "The untouched base is among them: nothing was shown to be learned"
     assert level[2].startswith(words)
-    better = verdict([Final("trial 1", None, right(58)), base, harmed], [], {})
+    better = verdict(Confirmation([Final("trial 1", None, right(58)), base, harmed]))
     assert better[1] == "The best is +30.0 points from the untouched base"
     assert better[2].startswith(words)
-    assert len(verdict([Final("trial 1", None, right(41)), base, Final("trial 2", None, right(37))], [], {})) == 2
-    assert harm([harmed], []) == "", "without a base, nothing is known"
+    level = verdict(Confirmation([Final("trial 1", None, right(41)), base, Final("trial 2", None, right(37))]))
+    assert not any(line.startswith("Training made") for line in level)
+    assert harm(Confirmation([harmed])) == "", "without a base, nothing is known"
 
 
 def test_a_winner_that_says_no_to_everything_is_named_as_such():
     """275 of 500 test questions are No, but half of the search's: the untouched base is unparsed and scores nothing."""
     no = np.array([[1.0] * 275 + [0.0] * 225] * 3)
     finals = [Final("trial 1", 0.5, no), Final(UNTOUCHED, None, np.zeros((1, 500)))]
-    said = verdict(finals, [], {"chance": 0.5, "constant": 0.55, "constant.one_hop": 0.9})
+    said = verdict(Confirmation(finals, [], {"chance": 0.5, "constant": 0.55, "constant.one_hop": 0.9}))
     assert "The best is +55.0 points from the untouched base" in said
     assert "No better than the constant baseline was shown: 55.0 % (50.6-59.3) against 55.0 %" in said
-    assert len(verdict(finals, [], {"constant": 0.4})) == len(said) - 1
+    assert len(verdict(Confirmation(finals, [], {"constant": 0.4}))) == len(said) - 1
 
 
 def test_items_that_belong_together_are_counted_once():
@@ -138,8 +150,8 @@ def test_items_that_belong_together_are_counted_once():
     answers = np.repeat(items(0.5, seeds=1, n=20, seed=6), 3, axis=1)
     names = [str(i) for i in range(20) for _ in range(3)]
     finals = [Final("trial 1", 0.5, answers), Final(UNTOUCHED, None, np.zeros((1, 60)))]
-    assert " at n=60 (20 independent) " in verdict(finals, names, {})[0]
-    together, apart = (bounds_of(finals, clusters)["trial 1"] for clusters in (names, []))
+    assert "; n=60 (20 independent), " in verdict(Confirmation(finals, names, {}))[0]
+    together, apart = (Confirmation(finals, clusters).bounds()["trial 1"] for clusters in (names, []))
     assert (together[1] - together[0]) / (apart[1] - apart[0]) == pytest.approx(3**0.5, rel=0.1)
 
 
@@ -153,7 +165,7 @@ def test_trivial_strategies_are_measured_on_the_split_that_was_asked():
 def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_split():
     task = ArenaTask(train_size=20, search_size=10, test_size=15)
     pair = Pair(LoraConfig(steps_per_round=2), task, "builtin:tiny")
-    job = {"candidate": 0, "params": TrialParams("lora", {"r": 4}), "rounds": 2, "seed": 5}
+    job = FinalistJob("trial 0", TrialParams("lora", {"r": 4}), 2, 5, (0, 15))
     small = replace(pair, learner=replace(pair.learner, r=4))
 
     class Here(Finalist):
@@ -168,7 +180,29 @@ def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_s
     losses = by_hand.round()
     assert result["loss"] == pytest.approx(losses.loss, rel=1e-5)
     assert result["items"] == by_hand.evaluate("test").items
+    assert result["train_seconds"] > 0 < result["evaluation_seconds"]
     assert len(untouched_scores(pair, 0, "test")["items"]) == 15
+
+
+def test_further_questions_are_asked_of_the_state_that_was_kept(tmp_path):
+    """Both parts together are what one evaluation of all questions gives."""
+    task = ArenaTask(train_size=20, search_size=10, test_size=10)
+    pair = Pair(LoraConfig(steps_per_round=2), task, "builtin:tiny")
+
+    class Here(Finalist):
+        def setup(self, config):
+            super().setup(config, resolve=lambda params: pair)
+
+    def asked(first, end, state=""):
+        trial = Here(config={"job": FinalistJob("trial 0", TrialParams("lora", {}), 1, 5, (first, end), state)})
+        return trial, trial.step()["items"]
+
+    trial, first = asked(0, 10)
+    trial.save_checkpoint(str(tmp_path))
+    _, more = asked(10, 25, str(tmp_path / STATE_FILE))
+    _, together = asked(0, 25)
+    assert first + more == together
+    assert task.test_up_to(25)[:10] == task.test()
 
 
 def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
@@ -179,7 +213,7 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
         def setup(self, config):
             super().setup(config, resolve=lambda params: Pair(PercellConfig(steps_per_round=2), task))
 
-    result = Here(config={"job": {"params": TrialParams("percell", {}), "rounds": 2, "seed": 3}}).step()
+    result = Here(config={"job": FinalistJob("trial 0", TrialParams("percell", {}), 2, 3, (0, 3))}).step()
     by_hand = PercellConfig(steps_per_round=2).build(None, task, 3)
     for _ in range(2):
         by_hand.round()

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from sweeps.report.headline import headline
+from sweeps.results.confirmation import Confirmation
 from sweeps.results.records import UNTOUCHED, Candidate, Final
 from sweeps.results.run_folder import Run
 from sweeps.results.tables import FINALISTS
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning.finalists import TrialPlaces, confirm
+from sweeps.tuning.confirmation import Finalists, confirm
+from sweeps.tuning.finalists import TrialPlaces
 from sweeps.tuning.recorder import Recorder
 from tests.support.report_kit import final, folder, page, questions, several
 from tests.support.toy_sweep import SWEEP as TOY
@@ -28,20 +30,21 @@ def candidate(number, planted):
 @pytest.fixture(scope="module")
 def confirmed(ray_session, tmp_path_factory):
     """Trains two finalists again, of which one fails and one diverges."""
-    chosen = [candidate(0, "error"), candidate(1, "nan")]
-    return confirm(replace(TOY, rounds=2), chosen, TrialPlaces({}, None, 2), tmp_path_factory.mktemp("confirmed"))
+    chosen = {one.name: one for one in (candidate(0, "error"), candidate(1, "nan"))}
+    folder = tmp_path_factory.mktemp("confirmed")
+    return confirm(Finalists(replace(TOY, rounds=2), TrialPlaces({}, None, 2), folder, chosen), [], print)
 
 
 def test_where_no_finalist_finishes_it_is_said_and_the_base_is_none(confirmed, tmp_path):
-    finals, checkpoints, lost = confirmed
-    assert (finals, checkpoints) == ([], {})
+    lost = confirmed.lost
+    assert confirmed.finals == []
     assert sorted(lost) == ["trial 0", "trial 1"]
     assert lost["trial 0"].startswith("failed (RuntimeError: planted) with seed ")
     assert lost["trial 1"].startswith("diverged with seed ")
 
     recorder = Recorder(folder(tmp_path / "run", several()), TOY, {})
     recorder.records = {one.trial_id: one for one in several()}
-    recorder.confirm([BASE], {}, lost, ASKED, {"chance": 0.1})
+    recorder.confirm(Confirmation([BASE], lost=lost, trivial={"chance": 0.1}), {}, ASKED)
     assert not (tmp_path / "run" / FINALISTS).exists(), "where it lies, --resume takes the rest for done"
     told = f"No finalist finished, so nothing is confirmed: trial 0 {lost['trial 0']}; trial 1 {lost['trial 1']}"
     board = (tmp_path / "run/leaderboard.md").read_text()
@@ -56,7 +59,8 @@ def test_where_no_finalist_finishes_it_is_said_and_the_base_is_none(confirmed, t
 def test_one_that_is_missing_is_named_beside_those_that_are_not(tmp_path):
     recorder = Recorder(folder(tmp_path / "run", several()), TOY, {})
     recorder.records = {one.trial_id: one for one in several()}
-    recorder.lost, recorder.finals = {"trial 5": "diverged with seed 2"}, [final("trial 0", 0.9, "t0", ASKED), BASE]
+    finals = [final("trial 0", 0.9, "t0", ASKED), BASE]
+    recorder.confirmation = Confirmation(finals, lost={"trial 5": "diverged with seed 2"})
     recorder.write()
     board = (tmp_path / "run/leaderboard.md").read_text()
     assert "- trial 5 is left out of the finalists: it diverged with seed 2." in board
@@ -67,6 +71,7 @@ def test_what_is_known_beside_the_answers_is_there_as_soon_as_they_are(tmp_path)
     """A driver that is killed before it writes its end has left the table of answers."""
     run = folder(tmp_path / "run", several(), end=False)
     recorder = Recorder(run, TOY, {})
-    recorder.confirm([BASE], {}, {"trial 5": "diverged with seed 2"}, ASKED, {"chance": 0.1})
-    left = Run.read(run)
+    known = Confirmation([BASE], lost={"trial 5": "diverged with seed 2"}, trivial={"chance": 0.1})
+    recorder.confirm(known, {}, ASKED)
+    left = Run.read(run).confirmation
     assert (left.trivial, left.lost) == ({"chance": 0.1}, {"trial 5": "diverged with seed 2"})

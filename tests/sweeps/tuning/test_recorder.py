@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ray.tune import Checkpoint
 
+from sweeps.results.confirmation import Confirmation
 from sweeps.results.records import Final, TrialRecord
 from sweeps.results.tables import FINALISTS
 from sweeps.results.trial_history import TrialHistory
@@ -23,18 +24,18 @@ RECORD = TrialRecord("t0", 0, TrialParams("knob", {}), "finished", TrialHistory(
 def test_finalists_are_written_once_the_winners_weights_are_there(tmp_path):
     recorder = Recorder(tmp_path, ONE, {})
     recorder.records = {"t0": RECORD}
-    finals = [Final("trial 0", 0.9, np.ones((3, 1)), "t0", 1)]
+    known = Confirmation([Final("trial 0", 0.9, np.ones((3, 1)), "t0", 1)], trivial={"chance": 0.0})
     asked = [Example("?", "a", "kind", "key")]
     trained = tmp_path / "checkpoint"
     trained.mkdir()
     checkpoints = {"t0": Checkpoint.from_directory(trained)}
     with pytest.raises(OSError, match=ADAPTER_FOLDER):
-        recorder.confirm(finals, checkpoints, {}, asked, {"chance": 0.0})
+        recorder.confirm(known, checkpoints, asked)
     assert not (tmp_path / FINALISTS).exists(), "where it lies, --resume takes what best/ holds for the winner's"
 
     (trained / ADAPTER_FOLDER).mkdir()
     (trained / ADAPTER_FOLDER / "weights").write_text("of the winner")
-    recorder.confirm(finals, checkpoints, {}, asked, {"chance": 0.0})
+    recorder.confirm(known, checkpoints, asked)
     assert (tmp_path / FINALISTS).is_file()
     assert (tmp_path / "best/weights").read_text() == "of the winner"
 

@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from tests.support.packing_kit import (
     BATCHES,
     BESIDE,
     CONFIGS,
+    IN_BFLOAT16,
     SHAPE,
     WILD,
     Trial,
@@ -58,6 +60,41 @@ def test_a_seat_is_bit_identical_whoever_sits_beside_it(
         check_bit_identical(by_itself(CONFIGS[name], batches, number), CONFIGS[name], beside)
 
 
+@pytest.mark.parametrize(("name", "beside", "batches", "number"), [case for case in CASES if case[1] != "wild"][::2])
+def test_so_it_is_on_a_base_in_bfloat16(
+    name: str, beside: str, batches: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if batches == "always full":
+        monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
+    with threads(number):
+        check_bit_identical(alone(CONFIGS[name], 2, on=IN_BFLOAT16), CONFIGS[name], beside, IN_BFLOAT16)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_trained_on_a_base_in_bfloat16_is_in_float32(name: str) -> None:
+    host = Host(IN_BFLOAT16, SHAPE)
+    opened(host, "t", CONFIGS[name])
+    host.round("t")
+    optimizer = host.optimizer
+    for values in (*host.values("t").values(), optimizer.gradient, optimizer.first, optimizer.second):
+        assert values.dtype == torch.float32
+        assert not torch.equal(values, values.bfloat16().float()) or not values.any(), "it was rounded on the way"
+    host.shut()
+
+
+def test_in_bfloat16_the_logits_of_all_rows_are_one_product() -> None:
+    """Else torch copies the weights of the output layer for every row."""
+    host, found = Host(IN_BFLOAT16, SHAPE), []
+    opened(host, "t", CONFIGS["lora"])
+    layer = IN_BFLOAT16.model.get_output_embeddings()
+    watching = layer.register_forward_hook(lambda module, inputs, output: found.append(inputs[0]))
+    host.round("t")
+    watching.remove()
+    assert found[0].shape[1] > 1
+    assert all(one.is_contiguous() for one in found)
+    host.shut()
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_trials_that_come_and_go_in_any_order_keep_their_trajectories(seed: int) -> None:
@@ -67,9 +104,12 @@ def test_trials_that_come_and_go_in_any_order_keep_their_trajectories(seed: int)
         _trials_that_come_and_go(random.Random(seed), BASE, 14, known)
 
 
-@pytest.mark.parametrize("family", [family for family in MINIATURES if family != "qwen2"])
-def test_so_do_trials_on_other_families(family: str) -> None:
-    ours, compared = base(family), 0
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [(family, dtype) for family in MINIATURES for dtype in (torch.float32, torch.bfloat16)][1:],  # qwen2: above
+)
+def test_so_do_trials_on_other_families(family: str, dtype: torch.dtype) -> None:
+    ours, compared = base(family, dtype), 0
     for number in (1, 2):
         with threads(number):
             rng = random.Random(f"{family} {number - 1}")

@@ -28,9 +28,9 @@ ASKED = {  # trial -> (virtual tokens, prompts): two share a system turn, one ha
 SEEDS = {"qwen2": 1, "llama": 0, "lfm2": 0, "gpt2": 5, "phi3": 2, "phi": 2}  # with which adapters matter
 
 
-def seated(*names: str, family: str = "qwen2") -> Host:
+def seated(*names: str, family: str = "qwen2", dtype: torch.dtype = torch.float32) -> Host:
     """Return a host with these trials, each with an adapter that changes its completions."""
-    ours = base(family, seed=SEEDS[family])
+    ours = base(family, dtype, SEEDS[family])
     ours.model.lm_head.weight = torch.nn.Parameter(ours.model.lm_head.weight.detach().clone(), requires_grad=False)
     ours.model.lm_head.weight.data[ours.eos] *= 4  # rows end early, and at different times
     host = Host(ours, Shape(len(ASKED), max_rank=4, max_prompt=9))
@@ -58,14 +58,14 @@ def prefilled_tokens(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_trial_has_the_same_bits_whoever_shares_a_prefix_beside_it(threads: int) -> None:
+@pytest.mark.parametrize(("threads", "dtype"), [(1, torch.float32), (2, torch.float32), (1, torch.bfloat16)])
+def test_a_trial_has_the_same_bits_whoever_shares_a_prefix_beside_it(threads: int, dtype: torch.dtype) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        together = seated(*ASKED).run(dict.fromkeys(ASKED, "evaluate"))
+        together = seated(*ASKED, dtype=dtype).run(dict.fromkeys(ASKED, "evaluate"))
         for name in ASKED:
-            assert untimed(seated(name).evaluate(name)) == untimed(together[name]), name
+            assert untimed(seated(name, dtype=dtype).evaluate(name)) == untimed(together[name]), name
     finally:
         torch.set_num_threads(before)
 

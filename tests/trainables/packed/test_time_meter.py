@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from sweeps.results.trial_params import TrialParams
 from tests.support.packing_kit import BASE, CONFIGS, SHAPE, opened
 from tests.support.scripted_learner import ROWS, judged, scripted
 from tests.support.toys import Letters
@@ -172,7 +173,7 @@ def test_a_trial_counts_its_share_and_not_the_time_that_passes(tmp_path: Any, mo
 
     def opened_by(learner: Any) -> Trial:
         monkeypatch.setattr("trainables.runtime.trial.open_learner", lambda *args, **others: learner)
-        return Resolved({})
+        return Resolved({"params": TrialParams("full", {})})
 
     trial = opened_by(seat)
     names = ("train_seconds", "evaluation_seconds", "seconds", "total_seconds")

@@ -42,6 +42,25 @@ def test_the_noise_is_uniform_up_to_its_bound():
     assert torch.corrcoef(torch.stack([moved[0].flatten(), moved[2].flatten()]))[0, 1].abs() < 0.05
 
 
+def test_in_bfloat16_the_noise_is_float32s_rounded_once():
+    """In a model of one's own, where the numbers themselves were rounded before they were scaled."""
+    table, row = torch.nn.Embedding(50, 64), Row(tuple(range(40)), (False,) * 40)
+    torch.nn.init.zeros_(table.weight)
+
+    class Model:
+        def get_input_embeddings(self):
+            return table
+
+    def noise():
+        with noisy(Model(), [row], torch.tensor([9], dtype=torch.int32), 5.0), torch.no_grad():
+            return table(torch.tensor([row.tokens]))
+
+    wanted = noise()
+    table.to(torch.bfloat16)
+    assert wanted.any()
+    assert torch.equal(noise(), wanted.to(torch.bfloat16))
+
+
 def test_the_bound_is_that_of_transformers_hook():
     """alpha / sqrt(L d), of a row without padding."""
     embedding = torch.nn.Embedding(50, 64).requires_grad_(False)

@@ -95,6 +95,17 @@ def test_trainable_parameters_by_hand():
     assert counted["ia3"] == 2 * (hidden + kv + inner)  # PEFT scales this family at q, v and down
 
 
+@pytest.mark.parametrize("name", ALONE)
+def test_on_a_base_in_bfloat16_weights_and_moments_are_float32(name):
+    learner = ALONE[name](steps_per_round=2).build(base("qwen2", torch.bfloat16), Letters(), 0)
+    learner.round()
+    moments = [own[kind] for own in learner.optimizer.state.values() for kind in ("exp_avg", "exp_avg_sq")]
+    assert len(moments) == 2 * len(learner.parameters)
+    for values in (*learner.parameters.values(), *moments):
+        assert values.dtype == torch.float32
+    learner.close()
+
+
 def test_ia3_is_never_drawn_to_silence():
     """Decoupled decay draws to 0, and its vectors change nothing at 1."""
     Sweep("ia3", (Pair(Ia3Config(), Letters(), "builtin:tiny"),), ia3.SPACE).validate()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class FullConfig(AloneConfig):
     name: ClassVar[str] = "full"
+    trains_base: ClassVar[bool] = True
 
     learning_rate: float = option(5e-4, limit="learning_rate")  # a tenth of what adapters take
 

@@ -60,6 +60,10 @@ class ArenaTask(Task):
     def test(self) -> Sequence[Example]:
         return examples(self.kinds, "test", self.test_size, self.seed)
 
+    def test_up_to(self, count: int) -> Sequence[Example]:
+        size = max(self.test_size, min(count, LARGEST_SPLIT * len(self.kinds)))
+        return examples(self.kinds, "test", size, self.seed)
+
     @property
     def chance(self) -> float:
         """The mean of 1 / (admissible answers) over the search split: the people, events or items named, or 0 to 99."""

@@ -75,6 +75,11 @@ class StrategyQaTask(Task):
     def test(self) -> Sequence[Example]:
         return self._examples("test", self.test_size)
 
+    def test_up_to(self, count: int) -> Sequence[Example]:
+        if self.data != GENERATED:
+            return self._examples("test", max(self.test_size, count) if self.test_size else 0)
+        return self._examples("test", max(self.test_size, min(count, LARGEST_SPLIT)))
+
     @property
     def chance(self) -> float:
         return 0.5

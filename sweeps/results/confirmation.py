@@ -1,0 +1,109 @@
+"""All that is known of a sweep's finalists: their scores, how they came, and what further ones would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sweeps.results.allocation import Costs
+from sweeps.results.comparison import Comparison, Look, compare
+from sweeps.results.decision import Progress
+from sweeps.results.records import UNTOUCHED, Final, ranked
+from sweeps.results.statistics import Interval
+from sweeps.results.uncertainty import VarianceEstimate, intervals, seed_spread
+
+UNTRAINED = (UNTOUCHED,)  # configurations without a random seed
+
+
+@dataclass(frozen=True)
+class Spending:
+    """The seconds that finalists took, those that they may take in all, and what more of them would cost."""
+
+    seconds: float
+    budget: float
+    costs: Costs
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Finalists, the best first, on the questions of the test split.
+
+    `clusters` has the cluster of each question, empty where all are independent; `trivial` the scores of trivial
+    strategies; `lost` the configurations without a score, and why; `looks` the comparisons so far, empty in runs of
+    versions that trained every finalist with three seeds.
+    """
+
+    finals: Sequence[Final] = ()
+    clusters: Sequence[str] = ()
+    trivial: Mapping[str, float] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+    looks: Sequence[Look] = ()
+    spending: Spending | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "finals", ranked(self.finals))
+
+    @property
+    def scores(self) -> dict[str, np.ndarray]:
+        """Scores (seeds, questions) by name."""
+        return {one.name: one.scores for one in self.finals}
+
+    @property
+    def asked(self) -> int:
+        """The number of questions that the best was asked."""
+        return self.finals[0].scores.shape[1]
+
+    @property
+    def untouched(self) -> Final | None:
+        """The base before training, if it was asked."""
+        return next((one for one in self.finals if one.name == UNTOUCHED), None)
+
+    def comparisons(self, reference: str | None = None) -> list[Comparison]:
+        """Compare the best, or the reference, with each of the others."""
+        return compare(self.scores, self.clusters, UNTRAINED, reference, self.looks)
+
+    def bounds(self) -> dict[str, Interval]:
+        """Return 95 % intervals of the scores, by name, over other questions and other seeds."""
+        return intervals(self.scores, self.clusters, UNTRAINED)
+
+    def spread(self) -> VarianceEstimate:
+        """Return the variance of a configuration's score from seed to seed."""
+        return seed_spread(self.scores, UNTRAINED)
+
+    def progress(self) -> Progress:
+        """Return what the plan of the next stage needs."""
+        seconds = self.spending.seconds if self.spending else 0.0
+        return Progress(self.scores, self.looks, seconds, self.clusters, UNTRAINED)
+
+
+def beside_answers(known: Confirmation) -> dict[str, Any]:
+    """Return as plain values what the table of answers does not hold. `confirmation_from` reads it back."""
+    plain: dict[str, Any] = {"trivial": dict(known.trivial), "lost": dict(known.lost)}
+    plain["states"] = {one.name: list(one.states) for one in known.finals if one.states}
+    plain["looks"] = [
+        {"rate": look.rate, "base_rate": look.base_rate, "sizes": {name: [*size] for name, size in look.sizes.items()}}
+        for look in known.looks
+    ]
+    if known.spending:
+        plain["spending"] = asdict(known.spending)
+    return plain
+
+
+def confirmation_from(plain: Mapping[str, Any], finals: Sequence[Final], clusters: Sequence[str]) -> Confirmation:
+    """Read what `beside_answers` wrote; runs of earlier versions have neither looks nor costs."""
+    looks = tuple(
+        Look(one["rate"], one["base_rate"], {name: (seeds, asked) for name, (seeds, asked) in one["sizes"].items()})
+        for one in plain.get("looks", ())
+    )
+    spending = plain.get("spending")
+    return Confirmation(
+        finals,
+        clusters,
+        plain.get("trivial", {}),
+        plain.get("lost", {}),
+        looks,
+        Spending(**(spending | {"costs": Costs(**spending["costs"])})) if spending else None,
+    )

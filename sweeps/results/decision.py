@@ -1,0 +1,109 @@
+"""Decide when finalists have been trained and asked enough: a winner is told apart, or the rest would not tell either.
+
+The plan is sequential: one seed each, a second for those that are not plainly worse, then more seeds and questions
+where they may change the verdict (`allocation.py`). A comparison follows each stage; its error rates hold for all of
+them together (`alpha_spending.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sweeps.results.allocation import Costs, Forecast, Sizes, second_seed, sizes_of, spend
+from sweeps.results.alpha_spending import spent_early, spent_late
+from sweeps.results.comparison import LEVEL, Comparison, Look, compare
+
+STEP = 0.07  # share of the budget that is spent between two looks
+PATIENCE = 0.3  # share of the budget from which on finalists may end without a verdict
+HOPELESS = 1.4  # gap, in standard errors at the end of the budget, below which they do
+DECIDED = 2.3  # gap, in standard errors, at which a verdict is likely
+FIRST_BUDGET = 10.0  # of a sweep, in costs of one seed of each finalist: 3.3 times three seeds each, at most
+RESERVE = 0.1  # share of the error rate that a sweep leaves for `espalier decide`
+LONGEST = 64.0  # times the seconds spent so far: beyond that no remedy is named
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The seconds that finalists may take in all, and the error rate that is spent when they are used up.
+
+    `start` seconds and the last look's error rates were used by earlier budgets.
+    """
+
+    seconds: float
+    rate: float = LEVEL
+    start: float = 0.0
+    last: Look | None = None
+
+    def used(self, seconds: float) -> float:
+        """Return the share of the budget that is used after so many seconds."""
+        return (seconds - self.start) / (self.seconds - self.start)
+
+    def look(self, seconds: float, sizes: Sizes) -> Look:
+        """Return a look after so many seconds, with the error rates that may be spent by then."""
+        used = self.used(seconds)
+        before, base = (self.last.rate, self.last.base_rate) if self.last else (0.0, 0.0)
+        return Look(before + spent_late(used, self.rate - before), base + spent_early(used, self.rate - base), sizes)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Finalists so far: scores (S, N) by name, the looks at them, and the seconds that they took."""
+
+    scores: Mapping[str, np.ndarray]
+    looks: Sequence[Look] = ()
+    seconds: float = 0.0
+    clusters: Sequence[str] = ()
+    untrained: Collection[str] = ()
+
+    def comparisons(self) -> list[Comparison]:
+        """Compare the best with each of the others."""
+        return compare(self.scores, self.clusters, self.untrained, looks=self.looks)
+
+    def look(self, budget: Budget) -> Look | None:
+        """Return a look at all scores; None while no finalist has a second seed, as nothing is known of luck then."""
+        if all(len(one) < 2 for one in self.scores.values()):
+            return None
+        return budget.look(self.seconds, sizes_of(self.scores))
+
+
+def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
+    """Return the sizes after the next stage; None if a winner is told apart, or the budget would not change that."""
+    if not now.looks:
+        return second_seed(now.scores, costs, now.untrained)
+    forecast = _forecast(now)
+    if forecast is None:
+        return None
+    left = budget.seconds - now.seconds
+    last, _ = spend(forecast, costs, left)
+    if forecast.smallest_gap(last) < HOPELESS and budget.used(now.seconds) >= PATIENCE:
+        return None
+    for most in (min(left, STEP * (budget.seconds - budget.start)), left):  # a step may be too short for one training
+        sizes, used = spend(forecast, costs, most)
+        if used:
+            return sizes
+    return None
+
+
+def needed(now: Progress, costs: Costs) -> tuple[Sizes, float] | None:
+    """Return the sizes, and the further seconds, at which the leader would be told apart from all others if the
+    differences so far are true ones. None if it is told apart now, or no affordable size would do."""
+    forecast = _forecast(now)
+    more = 0.1 * now.seconds
+    while forecast is not None and more < LONGEST * now.seconds:
+        sizes, used = spend(forecast, costs, more)
+        if forecast.smallest_gap(sizes) >= DECIDED:
+            return sizes, used
+        more *= 1.25
+    return None
+
+
+def _forecast(now: Progress) -> Forecast | None:
+    """Return a forecast of what is undecided; None if nothing is."""
+    comparisons = now.comparisons()
+    undecided = [one.second for one in comparisons if one.alone >= LEVEL]
+    if not undecided or comparisons[0].first in now.untrained:  # the base leads: no winner is left to find
+        return None
+    return Forecast(now.scores, comparisons[0].first, undecided, now.untrained)

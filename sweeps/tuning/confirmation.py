@@ -1,0 +1,239 @@
+"""Train finalists again and ask them questions of the test split, in stages, until a winner is told apart.
+
+`results/decision.py` plans the stages; this file runs them and keeps what they give.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import tune
+
+from sweeps.resources.worker_groups import worker_group_shape
+from sweeps.results.allocation import Costs, Sizes
+from sweeps.results.comparison import LEVEL
+from sweeps.results.confirmation import UNTRAINED, Confirmation, Spending
+from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
+from sweeps.results.records import UNTOUCHED, Candidate, Final, clusters_of, ranked
+from sweeps.results.run_folder import Run
+from sweeps.results.terminal import print
+from sweeps.spec.sweep import Sweep
+from sweeps.tuning.finalists import Answers, TrialPlaces, base_answers, measure_untouched, measured, run_jobs
+from trainables.core import Example
+from trainables.runtime.host_client import WAIT_FOR_HOST_S
+from trainables.runtime.trial import STATE_FILE, FinalistJob
+
+FEWEST_SEEDS = 2  # of a finalist that is not plainly worse
+MOST_SEEDS, MOST_QUESTIONS = 30, 2000
+KEPT = re.compile(r"finalists/[\w-]+/checkpoint_\d+")  # where states are; a run's folder may name other places
+LARGEST_STATE = 256 * 2**20  # bytes; larger states are not kept, so that their finalists are asked nothing further
+
+
+@dataclass
+class Finalists:
+    """The finalists of a sweep while they are trained: what each seed answered, by name."""
+
+    sweep: Sweep
+    places: TrialPlaces
+    folder: Path
+    candidates: Mapping[str, Candidate]
+    answers: dict[str, list[Answers]] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    checkpoints: dict[str, tune.Checkpoint] = field(default_factory=dict)  # of first seeds, by trial id
+    seconds: float = 0.0  # wall-clock time of all stages
+
+    @classmethod
+    def of_run(cls, left: Run, sweep: Sweep, places: TrialPlaces) -> Finalists:
+        """Return the finalists that a sweep has left, with their states and costs."""
+        known, spending = left.confirmation, left.confirmation.spending
+        assert spending is not None, "finalists of this version know what they cost"
+        records = {one.trial_id: one for one in left.records}
+        candidates, answers, checkpoints = {}, {}, {}
+        for one in known.finals:
+            train = spending.costs.train[one.name]
+            ask = 0.0 if one.name == UNTOUCHED else spending.costs.ask[one.name] * one.scores.shape[1]
+            states = [state if KEPT.fullmatch(state) else "" for state in one.states] or [""] * len(one.scores)
+            texts = one.completions or ((),) * len(one.scores)
+            answers[one.name] = [
+                Answers(tuple(row.tolist()), tuple(said), train, ask, state=state)
+                for row, said, state in zip(one.scores, texts, states, strict=True)
+            ]
+            if one.trial_id is not None and one.rounds is not None:
+                params = records[one.trial_id].params
+                candidates[one.name] = Candidate(one.trial_id, one.name, params, one.rounds, one.searched)
+                if states[0]:
+                    checkpoints[one.trial_id] = tune.Checkpoint(str(left.folder.resolve() / states[0]))
+        lost = dict(known.lost)
+        return cls(sweep, places, left.folder, candidates, answers, lost, checkpoints, spending.seconds)
+
+    def extend(self, sizes: Sizes) -> bool:
+        """Train and ask until each finalist has these seeds and questions. Return False if Ctrl-C came first."""
+        jobs = [job for name in self.candidates for job in self._jobs(name, *sizes.get(name, (0, 0)))]
+        asked = sizes.get(UNTOUCHED, (1, max((size[1] for size in sizes.values()), default=0)))[1]
+        untouched = self._ask_untouched(asked)
+        start = time.monotonic()
+        ends = run_jobs(self.sweep, jobs, self.places, self.folder) if jobs else []
+        if ends is None:
+            return False
+        self.seconds += time.monotonic() - start
+        for job, end in zip(jobs, ends, strict=True):
+            self.keep(job, end)
+        if untouched and (before := measured(untouched, WAIT_FOR_HOST_S)).get("items"):
+            self._keep_untouched(before)
+        return True
+
+    def _jobs(self, name: str, seeds: int, questions: int) -> list[FinalistJob]:
+        if name in self.lost:
+            return []
+        one, known = self.candidates[name], self.answers.get(name, [])
+        jobs = []
+        for seed in range(seeds):
+            first = len(known[seed].items) if seed < len(known) else 0
+            state = str(self.folder / known[seed].state / STATE_FILE) if first else ""
+            if first < questions:
+                job = FinalistJob(name, one.params, one.rounds, self.sweep.seed + 1 + seed, (first, questions), state)
+                jobs.append(job)
+        return jobs
+
+    def keep(self, job: FinalistJob, end: Answers) -> None:
+        """Add the end of a job to what is known. A configuration that fails or diverges with one seed is lost."""
+        if end.fault:
+            self.lost[job.name] = f"{end.fault} with seed {job.seed}"
+            self.answers.pop(job.name, None)
+        if job.name in self.lost:
+            return
+        seeds = self.answers.setdefault(job.name, [])
+        if job.state:
+            place = job.seed - self.sweep.seed - 1
+            seeds[place] = seeds[place].followed_by(end)
+            return
+        trial_id = self.candidates[job.name].trial_id
+        if not seeds and end.checkpoint:
+            self.checkpoints[trial_id] = end.checkpoint
+        seeds.append(replace(end, state=self._state_of(end)))
+
+    def _state_of(self, end: Answers) -> str:
+        """Return the checkpoint's folder below that of the sweep; empty if its state is too large to keep many."""
+        folder = Path(end.checkpoint.path) if end.checkpoint else None
+        if folder is None or not (folder / STATE_FILE).is_file():
+            return ""
+        small = (folder / STATE_FILE).stat().st_size <= LARGEST_STATE
+        return folder.relative_to(self.folder.resolve()).as_posix() if small else ""
+
+    def _ask_untouched(self, questions: int) -> Any:
+        """Return Ray's reference to the answers of the first base to those questions that it was not asked, if any."""
+        pair = next((pair for pair in self.sweep.pairs if base_answers(pair)), None)
+        known = self.answers.get(UNTOUCHED, [])
+        first = len(known[0].items) if known else 0
+        if pair is None or first >= questions:
+            return None
+        on_test = replace(pair, task=pair.task.with_search(pair.task.test_up_to(questions)[first:questions]))
+        return measure_untouched(self.sweep, on_test, self.places.hosts, worker_group_shape(self.sweep))
+
+    def _keep_untouched(self, metrics: Mapping[str, Any]) -> None:
+        end = Answers(tuple(metrics["items"]), tuple(metrics.get("completions") or ()))
+        known = self.answers.get(UNTOUCHED)
+        self.answers[UNTOUCHED] = [known[0].followed_by(end) if known else end]
+
+    def finals(self) -> list[Final]:
+        """Return the finalists that have a score with every seed, and the untouched base; the best first."""
+        found = []
+        for name, seeds in self.answers.items():
+            one = self.candidates.get(name)
+            known = (one.searched, one.trial_id, one.rounds) if one else (None, None, None)
+            scores = np.array([seed.items for seed in seeds])
+            said = tuple(seed.completions for seed in seeds if seed.completions)
+            found.append(Final(name, known[0], scores, known[1], known[2], said, tuple(seed.state for seed in seeds)))
+        return ranked(found)
+
+    def costs(self, only_once: Sequence[str]) -> Costs:
+        """Return what more seeds and questions cost. Finalists of `only_once` get no second seed.
+
+        A finalist's own seconds are those of its device. The others, of waiting and starting, are shared in proportion.
+        """
+        trained = {name: seeds for name, seeds in self.answers.items() if name != UNTOUCHED}
+        train = {name: float(np.mean([one.train_seconds for one in seeds])) for name, seeds in trained.items()}
+        ask = {
+            name: sum(one.ask_seconds for one in seeds) / sum(len(one.items) for one in seeds)
+            for name, seeds in trained.items()
+        }
+        own = sum(one.train_seconds + one.ask_seconds for seeds in trained.values() for one in seeds)
+        train, ask = ({name: value * self.seconds / own for name, value in cost.items()} for cost in (train, ask))
+        if UNTOUCHED in self.answers:
+            train[UNTOUCHED], ask[UNTOUCHED] = 0.0, float(np.mean([*ask.values()]))
+        kept = all(one.state for seeds in trained.values() for one in seeds)
+        single = any(pair.learner.per_example for pair in self.sweep.pairs)
+        most = len(self.questions(MOST_QUESTIONS)) if kept and not single else 0
+        seeds = {name: 1 if name in only_once or name == UNTOUCHED else MOST_SEEDS for name in train}
+        return Costs(train, ask, seeds, max(most, max(len(one[0].items) for one in self.answers.values())))
+
+    def questions(self, count: int) -> Sequence[Example]:
+        """Return the first questions of the test split, at most `count` if the task makes more than its split has."""
+        return self.sweep.pairs[0].task.test_up_to(count)
+
+
+def confirm(
+    finalists: Finalists, only_once: Sequence[str], record: Callable[[Confirmation], None]
+) -> Confirmation | None:
+    """Train and ask finalists until a winner is told apart or the budget is used up; `record` gets each result.
+
+    Finalists of `only_once` are confirmed by one seed and no more. The budget is a multiple of the first stage's costs.
+    After Ctrl-C, return what was known before the stage; None in the first two stages.
+    """
+    first = len(finalists.sweep.pairs[0].task.test())
+    if not finalists.extend(dict.fromkeys(finalists.candidates, (1, first))):
+        return None
+    if all(name == UNTOUCHED for name in finalists.answers):
+        return Confirmation(lost=finalists.lost)
+    budget = Budget(FIRST_BUDGET * finalists.seconds, LEVEL * (1 - RESERVE))
+    return go_on(finalists, Confirmation(), budget, only_once, record)
+
+
+def go_on(
+    finalists: Finalists,
+    known: Confirmation,
+    budget: Budget,
+    only_once: Sequence[str],
+    record: Callable[[Confirmation], None],
+) -> Confirmation | None:
+    """Run stages until `next_stage` plans no further one."""
+    result = None if not known.looks else known
+    while True:
+        costs = finalists.costs(only_once)
+        spending = Spending(finalists.seconds, budget.seconds, costs)
+        finals = finalists.finals()
+        longest = finalists.questions(max(one.scores.shape[1] for one in finals))
+        clusters = clusters_of([example.key for example in longest])
+        known = replace(known, finals=finals, clusters=clusters, lost=dict(finalists.lost), spending=spending)
+        now = known.progress()
+        look = now.look(budget)
+        if look and not (known.looks and known.looks[-1].sizes == look.sizes):
+            known = replace(known, looks=[*known.looks, look])
+            result = known
+            record(known)
+        sizes = next_stage(known.progress(), budget, costs)
+        if sizes is None:
+            return result
+        tell(known, sizes, finalists)
+        if not finalists.extend(sizes):
+            if result:
+                print("stopped: what is known so far counts, and `espalier decide` goes on")
+            return result
+
+
+def tell(known: Confirmation, sizes: Sizes, finalists: Finalists) -> None:
+    """Print how the best stands, and what the next stage does."""
+    more = sum(max(0, sizes[one.name][0] - len(one.scores)) for one in known.finals if one.name not in UNTRAINED)
+    asked = max(sizes[one.name][1] - one.scores.shape[1] for one in known.finals)
+    what = [*([f"{more} more trainings"] if more else []), *([f"{asked} more questions"] if asked else [])]
+    stands = ""
+    if known.looks and len(known.finals) > 1:
+        best = known.comparisons()[0]
+        stands = f"{best.first} leads {best.second} ({best.in_points()}); "
+    print(f"finalists: {stands}next: {' and '.join(what)}", flush=True)

@@ -1,0 +1,103 @@
+"""Where finalists' seeds and questions go, and when they end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sweeps.results.allocation import Costs, Forecast, price, second_seed, sizes_of, spend
+from sweeps.results.comparison import Look, compare
+from sweeps.results.decision import Budget, Progress, needed, next_stage
+
+COSTS = Costs({"a": 10.0, "b": 10.0, "c": 10.0}, {"a": 0.01, "b": 0.01, "c": 0.01}, {"a": 30, "b": 30, "c": 30}, 2000)
+
+
+def answers(score, seeds=2, questions=500, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.random((seeds, questions)) < score).astype(float)
+
+
+def test_what_is_plainly_worse_gets_one_confirmation_and_the_leader_two():
+    scores = {"a": answers(0.7, 1), "b": answers(0.68, 1, seed=1), "c": answers(0.3, 1, seed=2)}
+    assert second_seed(scores, COSTS) == {"a": (2, 500), "b": (2, 500), "c": (1, 500)}
+    hopeless = replace(COSTS, most_seeds={"a": 1, "b": 1, "c": 1})
+    best = max(scores, key=lambda name: scores[name].mean())
+    assert second_seed(scores, hopeless) == {name: (1 + (name == best), 500) for name in "abc"}
+
+
+def test_prices_count_trainings_and_questions_of_every_seed():
+    now = {"a": (2, 500), "b": (1, 500)}
+    assert price(now, {"a": (3, 1000), "b": (1, 500)}, COSTS) == pytest.approx(10 + (3 * 1000 - 2 * 500) * 0.01)
+
+
+def test_more_goes_to_those_that_are_undecided_and_not_beyond_the_budget():
+    scores = {"a": answers(0.7), "b": answers(0.68, seed=1), "c": answers(0.3, seed=2)}
+    sizes, used = spend(Forecast(scores, "a", ["b"]), COSTS, 100.0)
+    assert 80 < used <= 100
+    assert used == pytest.approx(price(sizes_of(scores), sizes, COSTS))
+    assert sizes["c"] == (2, 500)
+    assert sizes["a"][0] > 2 < sizes["b"][0]
+
+
+def test_questions_are_asked_where_they_are_cheap_and_seeds_agree():
+    """Asking costs a hundredth here of what it does above, and no seed differs from another."""
+    cheap = replace(COSTS, ask=dict.fromkeys("abc", 0.0001))
+    scores = {"a": np.repeat(answers(0.7, 1), 6, 0), "b": np.repeat(answers(0.68, 1, seed=1), 6, 0)}
+    sizes, _ = spend(Forecast(scores, "a", ["b"]), cheap, 5.0)
+    assert sizes["a"] == sizes["b"] == (6, 2000)
+
+
+def test_a_winner_ends_the_stages_and_a_tie_ends_them_when_the_budget_would_not_help():
+    clear = {"a": answers(0.8, 4), "b": answers(0.5, 4, seed=1)}
+    budget = Budget(1000.0)
+    now = Progress(clear, seconds=500.0)
+    now = replace(now, looks=[now.look(budget)])
+    assert next_stage(now, budget, COSTS) is None
+    assert needed(now, COSTS) is None
+    tied = {"a": answers(0.6, 4), "b": answers(0.6, 4)[:, ::-1]}
+    now = replace(now, scores=tied)
+    assert next_stage(now, budget, COSTS) is None
+    early = replace(now, seconds=100.0, looks=[replace(now, seconds=100.0).look(budget)])
+    assert next_stage(early, budget, COSTS) is not None, "too early to give up"
+
+
+def test_what_would_decide_is_named():
+    now = Progress({"a": answers(0.70, 3), "b": answers(0.66, 3, seed=1)}, seconds=90.0)
+    now = replace(now, looks=[now.look(Budget(1000.0))])
+    sizes, seconds = needed(now, COSTS)
+    assert seconds == pytest.approx(price(sizes_of(now.scores), sizes, COSTS))
+    assert 0 < seconds < 90 * 64
+
+
+def test_the_error_rate_that_a_sweep_left_is_all_that_a_later_budget_spends():
+    first = Budget(100.0, 0.045)
+    last = first.look(100.0, {})
+    later = Budget(200.0, 0.05, start=100.0, last=last)
+    assert last.rate == pytest.approx(0.045)
+    assert later.look(100.0, {}).rate == pytest.approx(0.045)
+    assert later.look(150.0, {}).rate < later.look(200.0, {}).rate == pytest.approx(0.05)
+
+
+def test_a_pair_is_compared_on_the_questions_that_both_were_asked():
+    a, b = answers(0.9, 3, 900), answers(0.5, 3, 300, seed=1)
+    (found,) = compare({"a": a, "b": b})
+    assert found.difference == pytest.approx(a[:, :300].mean() - b.mean())
+    assert found.p < 0.01
+
+
+def test_looks_make_a_verdict_harder_and_keep_one_that_was_given():
+    """Three finalists; at the first look the difference was clear, at the second it is not."""
+    a = np.hstack([answers(0.9, 4, 300), answers(0.1, 4, 300, seed=1)])
+    b = np.hstack([answers(0.5, 4, 300, seed=2), answers(0.45, 4, 300, seed=3)])
+    first = Look(0.03, 0.03, {"a": (4, 300), "b": (4, 300)})
+    last = Look(0.05, 0.05, {"a": (4, 600), "b": (4, 600)})
+    (alone,) = compare({"a": a, "b": b}, looks=[last])
+    (told,) = compare({"a": a, "b": b}, looks=[first, last])
+    assert alone.p > 0.05 > told.p
+    steady = {"a": answers(0.62, 4, 600), "b": answers(0.55, 4, 600, seed=1)}
+    (once,) = compare(steady, looks=[last])
+    (twice,) = compare(steady, looks=[first, last])
+    assert twice.p > once.p
+    assert twice.interval[0] < once.interval[0]
