@@ -1,4 +1,4 @@
-"""`--plan`: estimate what a sweep would cost, from one measured round per learner. It does not start Ray."""
+"""`--plan`: estimate what a sweep would cost, from measured parts of a round of each learner. It does not start Ray."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from sweeps.persistence.provenance import python_path
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import machine, place, with_devices
+from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.decision import FIRST_BUDGET, PATIENCE
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.tuning.probe import ProbeJob
+from sweeps.tuning.runner import threads_per_process
 from trainables.models.gguf import without_hash
 
 PROBE_TIMEOUT_S = 900
+PROBES_S = 45.0  # for the measurements of all learners; starting Python and loading a base come on top
 HOUR_S = 3600
 MIB = 2**20
 
@@ -50,13 +53,13 @@ def plan(sweep: Sweep) -> float:
     placement = place(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
     _say(str(placement), "trials per rung (ASHA, expected):")
     _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
-    probes = []
-    for index, pair in enumerate(sweep.pairs):
-        probes.append(cost := probe(sweep, index))
+    reachable = Capacity(os.cpu_count() or 1, gpus, os.cpu_count() or 1)
+    probes = probe(sweep, threads_per_process(sweep, placement, reachable))
+    for pair, cost in zip(sweep.pairs, probes, strict=True):
         _say(
             f"probe of {pair.learner.name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
             f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
-            f"{cost['trainable_parameters']:,.0f} trainable parameters"
+            f"{cost['trainable_parameters']:,.0f} trainable parameters (measured: {cost['measured']})"
         )
     rounds_total = _expected_rounds(sweep)
     per_round = sum(cost["round_s"] for cost in probes) / len(probes)
@@ -95,19 +98,34 @@ def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:
     yield sweep.rounds, count
 
 
-def probe(sweep: Sweep, index: int) -> dict[str, float]:
-    """Measure one round and evaluation of a pair's default in a process of its own: seconds, bytes, parameters."""
+def probe(sweep: Sweep, threads: int) -> list[dict[str, Any]]:
+    """Measure each pair's default, in the order of the pairs; see `probe.measure` for the values.
+
+    Pairs that share a base are measured in one process, which loads it once. Raises BadInput when a probe fails.
+    """
+    places: dict[str | int, list[int]] = {}  # by base, or alone
+    for index, pair in enumerate(sweep.pairs):
+        places.setdefault(pair.base if pair.learner.packs else index, []).append(index)
+    costs: dict[int, dict[str, Any]] = {}
+    for own in places.values():
+        job = ProbeJob([sweep.pairs[i] for i in own], sweep.seed, threads, PROBES_S / len(sweep.pairs))
+        costs |= zip(own, _run(sweep, job), strict=True)
+    return [costs[index] for index in range(len(sweep.pairs))]
+
+
+def _run(sweep: Sweep, job: ProbeJob) -> list[dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "sweeps.tuning.estimate"],
-        input=pickle.dumps((sweep.pairs[index], sweep.seed)),
+        [sys.executable, "-m", "sweeps.tuning.probe"],
+        input=pickle.dumps(job),
         capture_output=True,
         timeout=PROBE_TIMEOUT_S,
-        env=_environment(sweep),
+        env=_environment(sweep, job.threads),
         check=False,
     )
     if done.returncode:
         last = done.stderr.decode().strip().splitlines()[-1:]
-        raise BadInput(f"the probe of {sweep.pairs[index].learner.name!r} failed: {''.join(last)}")
+        names = ", ".join(repr(pair.learner.name) for pair in job.pairs)
+        raise BadInput(f"the probe of {names} failed: {''.join(last)}")
     return json.loads(done.stdout.decode().splitlines()[-1])
 
 
@@ -118,35 +136,7 @@ def _expected_rounds(sweep: Sweep) -> float:
     return total
 
 
-def _environment(sweep: Sweep) -> dict[str, str]:
+def _environment(sweep: Sweep, threads: int) -> dict[str, str]:
     """Return the environment of a trial's process: without a GPU in its resources it sees none."""
     unseen = {} if sweep.resources_per_trial.get("gpu") else {"CUDA_VISIBLE_DEVICES": ""}
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
-    return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": threads} | unseen
-
-
-def _measure(pair: Any, seed: int) -> dict[str, float]:
-    import resource
-
-    import torch
-
-    from trainables.runtime.trial import open_learner
-
-    torch.set_num_threads(1)
-    start = time.perf_counter()
-    learner = open_learner(pair, seed)
-    opened = time.perf_counter()
-    trained = learner.round()
-    learner.evaluate()
-    done = time.perf_counter()
-    return {
-        "start_s": opened - start,
-        "round_s": done - opened,
-        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "checkpoint": float(len(learner.state())),
-        "trainable_parameters": trained.trainable_parameters,
-    }
-
-
-if __name__ == "__main__":
-    print(json.dumps(_measure(*pickle.load(sys.stdin.buffer))))
+    return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)} | unseen

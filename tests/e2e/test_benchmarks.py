@@ -40,6 +40,8 @@ def test_decoding_in_blocks_is_held_against_a_copy_for_every_row():
     [
         (["adaptation.py", "--help"], 0, "an arena sweep's folder"),
         (["winners.py", "--help"], 0, "How often does a sweep's winner deserve its name?"),
+        (["shared_prefix.py", "--help"], 0, "once for all rows of a batch"),
+        (["plan.py", "--help"], 0, "`ratio` is estimate / real"),
         (["adaptation.py", "nowhere"], 2, "nowhere is not a sweep's folder"),
         (["adaptation.py", "--seeds"], 2, "--seeds"),
     ],

@@ -1,6 +1,8 @@
 """Greedy decoding for all trials of a host at once.
 
 Rows are padded on the left, so that next tokens stand at the end of every row and logits are computed only there.
+If all prompts of a request begin alike (with virtual tokens, or a chat template's system turn), this shared prefix is
+read once per batch, and its keys and values are copied to the rows (`shared_prefix.py`).
 Shapes: R lanes, T tokens, V vocabulary.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Any
 
@@ -20,6 +22,7 @@ from trainables.packed.adapter_stack import AdapterStack
 from trainables.packed.batching import Lane, build_batch, padded_width
 from trainables.packed.determinism import MIN_LANES, single_token_attention
 from trainables.packed.kv_cache import JoinedCache, can_join_caches
+from trainables.packed.shared_prefix import SharedPrefix, read_prefixes, shared_prefix
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,26 @@ class Prompt:
     cache: int
     max_new_tokens: int
     block: int
+    shared: SharedPrefix | None = None
+
+    @property
+    def room(self) -> int:
+        """The columns of the batch's cache for prompts."""
+        return self.shared.cache if self.shared else self.cache
+
+    @property
+    def own_width(self) -> int:
+        """The padded width of what is not shared."""
+        return padded_width(len(self.lane.tokens) - self.shared.tokens) if self.shared else self.padded_width
 
 
 def decode_prompts(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int) -> list[Prompt]:
     """Return the prompts (token ids) of one request of a slot, behind `virtual` virtual tokens."""
     widths = [padded_width(virtual + len(tokens)) for tokens in rows]
     block = MIN_LANES if len(rows) >= MIN_LANES else 1
+    shared = shared_prefix(rows, virtual) if len(rows) >= MIN_LANES else None
     return [
-        Prompt(Lane(slot, tuple(tokens), virtual), own, max(widths), max_new_tokens, block)
+        Prompt(Lane(slot, tuple(tokens), virtual), own, max(widths), max_new_tokens, block, shared)
         for tokens, own in zip(rows, widths, strict=True)
     ]
 
@@ -61,15 +76,18 @@ def generate(
 ) -> list[Completion]:
     """Complete prompts greedily, at most `lanes` (at least a block) at a time; return completions in order.
 
-    `full`: batches always have `lanes` lanes, even when few rows are left. `blocks`: rows of a trial may share a copy
-    of its A and B. `spent` is called with each prompt's padded width after the prefill, and with 1 per later token.
+    `full`: batches always have `lanes` lanes, even when few rows are left, and share no prefix. `blocks`: rows of a
+    trial may share a copy of its A and B. `spent` is called with the padded width of each prompt's own part after the
+    prefill, and with 1 per later token.
     """
     results = [Completion([]) for _ in prompts]
     together = can_join_caches(stack.base)
+    if full or not together:
+        prompts = [replace(prompt, shared=None) for prompt in prompts]
     groups: dict[tuple[int, int], list[int]] = {}
     for index, prompt in enumerate(prompts):
         block = prompt.block if together and blocks and not full else 1
-        groups.setdefault((prompt.cache if together else prompt.padded_width, block), []).append(index)
+        groups.setdefault((prompt.room if together else prompt.padded_width, block), []).append(index)
     for (room, block), indices in sorted(groups.items()):
         every, at_once = _blocks(prompts, indices, block), max(1, lanes // block)
         for start in range(0, len(every), at_once):
@@ -106,7 +124,7 @@ def _decode(
     prompts = [everyone[i] for i in order]
     results = [Completion([]) for _ in prompts]
     at = _prefill(stack, prompts, _lane_owners(blocks, block, fixed), room, block, fixed)
-    work: dict[int, float] = {i: prompt.padded_width for i, prompt in enumerate(prompts)}
+    work: dict[int, float] = {i: prompt.own_width for i, prompt in enumerate(prompts)}
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
         tokens = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
@@ -222,14 +240,22 @@ def _prefill(
     at.mask[:, -1] = 1  # an idle lane attends to one column of zeros
     together = JoinedCache(lanes, room, max(p.max_new_tokens for p in prompts)) if can_join_caches(stack.base) else None
     place = {owner: lane for lane, owner in enumerate(owners) if owner is not None}
-    for tokens, group in groupby(
-        sorted(place, key=lambda i: prompts[i].padded_width), key=lambda i: prompts[i].padded_width
-    ):
+    prefixes = read_prefixes(stack, [(prompt.lane, prompt.shared) for prompt in prompts if prompt.shared])
+
+    def size_of(i: int) -> tuple[int, int]:
+        shared = prompts[i].shared
+        return prompts[i].own_width, shared.columns if shared else 0
+
+    for (tokens, columns), group in groupby(sorted(place, key=size_of), key=size_of):
         own = [*group]
         count, places = len(own), torch.tensor([place[i] for i in own], device=device)
-        rows = build_batch(stack, [prompts[i].lane for i in own], fixed or _lanes_for(count), tokens)
+        lanes_now = fixed or _lanes_for(count)
+        if columns:
+            rows = prefixes.continued([(p.lane, p.shared) for i in own if (p := prompts[i]).shared], lanes_now, tokens)
+        else:
+            rows = build_batch(stack, [prompts[i].lane for i in own], lanes_now, tokens)
         output = stack.run(rows.lanes, None, 1, **rows.inputs, use_cache=True)
-        at.mask[places, room - tokens :] = rows.inputs["attention_mask"][:count]
+        at.mask[places, room - columns - tokens :] = rows.inputs["attention_mask"][:count]
         at.position_R_1[places] = rows.inputs["position_ids"][:count, -1:]
         at.next_R[places], at.logprob_R[places] = likeliest(output.logits[:count, -1])
         if together:

@@ -119,7 +119,8 @@ def test_seats_seconds_add_up_to_the_time_that_the_host_is_at_work(
 
     if short:
         host.stack.run = short_of_memory  # type: ignore[method-assign]
-        monkeypatch.setattr("trainables.packed.decoding.MIN_LANES", 1)
+        for module in ("decoding", "shared_prefix"):
+            monkeypatch.setattr(f"trainables.packed.{module}.MIN_LANES", 1)
     configs = {name: CONFIGS[name] for name in ("wide", "both", "more rows than lanes")}
     for name, config in configs.items():
         opened(host, name, config)

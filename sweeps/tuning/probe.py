@@ -1,0 +1,211 @@
+"""Measure parts of a round and an evaluation of a pair's default, for `--plan`, and scale them up.
+
+Reads a pickled `ProbeJob` from standard input, and writes one JSON line with a list of costs, one for each pair.
+
+A language learner takes a few optimizer steps, which are scaled up by their tokens, padding included. Of the prompts
+and rows that its evaluation asks for, two even samples by length are answered; the line through both, over tokens, is
+extended to all. What fits into the time is measured as a whole. Other learners train and evaluate a whole round.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sweeps.results.terminal import print
+from trainables.core import Complete, Completion, LanguageLearner, Learner, Pair, Queries, Read, Row, Split
+
+TRIAL_QUERIES = 8  # prompts or rows of the first sample; the second has at least three times as many
+TRAINING = 1 / 3  # of the time; few prompts at a time take longer each than many, so they get more
+MOST_TOKENS_AT_ONCE = 100_000  # of rows and prompts: beyond them a sample is not enlarged
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """Pairs that are measured in one process, and the seconds that the measurements of each may take."""
+
+    pairs: Sequence[Pair]
+    seed: int
+    threads: int
+    seconds: float
+
+
+class SampledLearner:
+    """A language learner whose rounds take one step, and whose queries are answered in part.
+
+    `query_s` are the seconds that the whole queries would take; `asked` and `answered` count their prompts and rows.
+    `budget_s`: the seconds for a query. A prompt or row that is left out gets the answer of one of similar length.
+    `step_began` is when the last round had been prepared, `whole_round` the steps of a round.
+    """
+
+    steps_per_round = 1
+
+    def __init__(self, learner: LanguageLearner, budget_s: float) -> None:
+        self._learner, self._budget_s = learner, budget_s
+        self._prepared, self._tokens = False, list[int]()  # the latter of each micro-batch, padding included
+        self.query_s, self.step_began, self.asked, self.answered = 0.0, 0.0, 0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._learner, name)
+
+    @property
+    def whole_round(self) -> int:
+        return self._learner.steps_per_round
+
+    def next_rows(self) -> list[Row]:
+        rows = self._learner.next_rows()
+        self._tokens.append(len(rows) * max(len(row.tokens) for row in rows))
+        return rows
+
+    def tokens_of_steps(self, steps: int) -> list[int]:
+        """Return the tokens of the first steps. Draws the rows of steps that have not been taken."""
+        micro = self._learner.optimizer.gradient_accumulation_steps
+        while len(self._tokens) < steps * micro:
+            self.next_rows()
+        return [sum(self._tokens[i * micro : (i + 1) * micro]) for i in range(steps)]
+
+    def prepare(self) -> Queries:
+        if not self._prepared:  # each step is a round here, and a round is prepared once
+            yield from self._sampled(self._learner.prepare())
+        self._prepared, self.step_began = True, time.perf_counter()
+
+    def evaluate(self, split: Split) -> Queries:
+        return (yield from self._sampled(self._learner.evaluate(split)))
+
+    def _sampled(self, queries: Queries) -> Queries:
+        reply, began = None, time.perf_counter()
+        while True:
+            try:
+                query = queries.send(reply)
+            except StopIteration as end:
+                self.query_s += time.perf_counter() - began
+                return end.value
+            self.query_s += time.perf_counter() - began  # the learner's own code
+            reply = yield from self._answered(query)
+            began = time.perf_counter()
+
+    def _answered(self, query: Complete | Read) -> Queries:
+        """Answer a few prompts or rows, then as many as fit into the time; return answers to all of them."""
+        items: Sequence[Any] = query.prompts if isinstance(query, Complete) else query.rows
+        sizes = [len(item.tokens) if isinstance(item, Row) else len(item) for item in items]
+        order = sorted(range(len(items)), key=sizes.__getitem__)
+        if not order:
+            return []
+
+        def tokens(places: Sequence[int]) -> int:
+            return sum(sizes[i] for i in places)
+
+        chosen = _spread(order, TRIAL_QUERIES)
+        answers, seconds = yield from self._timed(query, items, chosen)
+        more = seconds / tokens(chosen)  # per further token
+        if seconds < self._budget_s and len(chosen) < len(order):
+            few, few_s, room = chosen, seconds, int(self._budget_s / seconds * len(chosen))
+            whole = room >= len(order) and tokens(order) <= MOST_TOKENS_AT_ONCE
+            most = MOST_TOKENS_AT_ONCE * len(order) // tokens(order)
+            chosen = order if whole else _spread(order, max(3 * len(chosen), min(room, most)))
+            answers, seconds = yield from self._timed(query, items, chosen)
+            mean = seconds / tokens(chosen)
+            if tokens(chosen) > tokens(few):  # a decoding step takes hardly longer for many rows than for a few
+                more = (seconds - few_s) / (tokens(chosen) - tokens(few))
+            more = min(max(more, mean / 2), mean)
+        self.query_s += seconds + more * (tokens(order) - tokens(chosen))
+        self.asked, self.answered = self.asked + len(items), self.answered + len(chosen)
+        found: dict[int, Any] = {}
+        for rank, index in enumerate(order):  # both are sorted by length
+            found[index] = _as_answer(answers[rank * len(chosen) // len(order)], items[index])
+        return [found[i] for i in range(len(items))]
+
+    def _timed(self, query: Complete | Read, items: Sequence[Any], places: list[int]) -> Queries:
+        began, own = time.perf_counter(), [items[i] for i in places]
+        part = replace(query, prompts=own) if isinstance(query, Complete) else replace(query, rows=own)
+        answers = yield part
+        return answers, time.perf_counter() - began
+
+
+def _spread(order: Sequence[int], count: int) -> list[int]:
+    """Return at most `count` (at least one) of the places, evenly."""
+    count = min(max(1, count), len(order))
+    return [order[(2 * i + 1) * len(order) // (2 * count)] for i in range(count)]
+
+
+def _as_answer(answer: Any, item: Any) -> Any:
+    """Return an answer of the form that the item needs: a log-probability for each label of a row."""
+    if isinstance(answer, Completion) or len(answer) == sum(item.labels):
+        return answer
+    return [sum(answer) / max(1, len(answer))] * sum(item.labels)
+
+
+def measure(pair: Pair, seed: int, seconds: float) -> dict[str, Any]:
+    """Return the costs of a pair's default: `start_s`, `round_s`, `peak_rss`, `checkpoint` (bytes), ..."""
+    from trainables.models.loading import load
+    from trainables.packed.solo import Solo
+    from trainables.training.standalone import StandaloneLearner
+
+    start = time.perf_counter()
+    base = load(pair.base) if pair.learner.needs_base else None
+    built: Any = pair.learner.build(base, pair.task, seed)
+    sampled: SampledLearner | None = None
+    if isinstance(built, StandaloneLearner):
+        built.learner = sampled = SampledLearner(built.learner, seconds * (1 - TRAINING))
+    elif not isinstance(built, Learner):
+        assert base is not None, "a language learner has a base"
+        sampled = SampledLearner(built, seconds * (1 - TRAINING))
+        built = Solo(base, sampled, seed)
+    opened = time.perf_counter()
+    try:
+        costs = _sampled_round(built, sampled, seconds * TRAINING) if sampled else _whole_round(built)
+        return costs | {
+            "start_s": opened - start,
+            "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "checkpoint": len(built.state()),
+        }
+    finally:
+        built.close()
+
+
+def _whole_round(learner: Learner) -> dict[str, Any]:
+    start = time.perf_counter()
+    trained = learner.round()
+    learner.evaluate()
+    seconds = time.perf_counter() - start
+    return {
+        "round_s": seconds,
+        "trainable_parameters": trained.trainable_parameters,
+        "measured": "a whole round and evaluation",
+    }
+
+
+def _sampled_round(learner: Learner, sampled: SampledLearner, seconds: float) -> dict[str, Any]:
+    """Train until the time is up, scale up by tokens, and evaluate.
+
+    The first step allocates memory. It does not count if a round has others, so at least two are taken.
+    """
+    until, steps_s = time.perf_counter() + seconds, list[float]()
+    while not steps_s or (len(steps_s) < sampled.whole_round and (len(steps_s) == 1 or time.perf_counter() < until)):
+        trained = learner.round()
+        steps_s.append(time.perf_counter() - sampled.step_began)
+    steps, counted = len(steps_s), steps_s[1:] or steps_s
+    own = sampled.tokens_of_steps(max(steps, sampled.whole_round))
+    train_s = sum(counted) * sum(own[: sampled.whole_round]) / sum(own[steps - len(counted) : steps])
+    sampled.asked = sampled.answered = 0
+    learner.evaluate()
+    answered = f"{sampled.answered} of {sampled.asked} prompts and rows"
+    return {
+        "round_s": train_s + sampled.query_s,
+        "trainable_parameters": trained.trainable_parameters,
+        "measured": f"{steps} of {sampled.whole_round} steps, {answered}",
+    }
+
+
+if __name__ == "__main__":
+    import torch
+
+    job: ProbeJob = pickle.load(sys.stdin.buffer)
+    torch.set_num_threads(job.threads)
+    print(json.dumps([measure(pair, job.seed, job.seconds) for pair in job.pairs]))

@@ -1,0 +1,88 @@
+"""`--plan` measures a part of a round and scales it up."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+from benchmarks.plan import compared
+from sweeps.tuning.probe import SampledLearner, measure
+from tests.support.toys import Digits, ToyConfig
+from trainables.core import Complete, Completion, Pair, Read, Row
+from trainables.learners.lm.cot import CotConfig
+from trainables.learners.lm.dpo import DpoConfig
+from trainables.learners.lm.lora import LoraConfig
+from trainables.tasks.arena.task import ArenaTask
+from trainables.tasks.strategyqa.task import StrategyQaTask
+
+LENGTHS = [10, 30, 20, 40] * 16
+ROW = Row((1, 2, 3), (False, True, True))
+
+
+class Asking:
+    def evaluate(self, split):
+        self.completions = yield Complete([[0] * length for length in LENGTHS], 4)
+        self.read = yield Read([ROW] * 3)
+
+
+@dataclass
+class TokenClock:
+    """A request takes 100 s and each token a second."""
+
+    now: float = 0.0
+    asked: list[int] = field(default_factory=list)
+
+    def answer(self, query):
+        items = query.prompts if isinstance(query, Complete) else query.rows
+        self.asked.append(len(items))
+        self.now += 100 + sum(len(item.tokens) if isinstance(item, Row) else len(item) for item in items)
+        if isinstance(query, Complete):
+            return [Completion([len(prompt)]) for prompt in query.prompts]
+        return [[-1.0, -3.0] for _ in query.rows]
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "answered", "seconds"),
+    [
+        (1, [8], 8 * 300),  # the first eight prompts take 300 s, and are an eighth of all tokens
+        (1200, [8, 32], 100 + 64 * 25),
+        (10_000, [8, 64], 100 + 64 * 25),
+    ],
+)
+def test_a_query_is_sampled_by_length_and_scaled_up_by_tokens(monkeypatch, budget_s, answered, seconds):
+    inner, clock = Asking(), TokenClock()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    sampled = SampledLearner(inner, budget_s)
+    queries, reply = sampled.evaluate("search"), None
+    with suppress(StopIteration):
+        while True:
+            reply = clock.answer(queries.send(reply))
+    assert clock.asked[: len(answered)] == answered
+    assert sampled.query_s == pytest.approx(seconds + 109)
+    assert (sampled.asked, sampled.answered) == (len(LENGTHS) + 3, answered[-1] + 3)
+    assert [c.tokens for c in inner.completions] == [[length] for length in LENGTHS]  # from one of its length
+    assert inner.read == [[-1.0, -3.0]] * 3
+
+
+def test_the_estimate_is_near_a_real_round():
+    """Without scaling up, or with the wrong counts, it would be ten times off."""
+    measured, estimate, real = compared(Pair(LoraConfig(), ArenaTask(), "builtin:tiny"), 0.5)
+    assert "of 20 steps" in measured
+    assert 0.4 < estimate / real < 2.5
+
+
+@pytest.mark.parametrize(
+    ("pair", "measured"),
+    [
+        (Pair(CotConfig(), StrategyQaTask(), "builtin:tiny"), "2 of 20 steps"),
+        (Pair(DpoConfig(), StrategyQaTask(), "builtin:tiny"), "2 of 20 steps"),
+        (Pair(ToyConfig(), Digits(), ""), "a whole round and evaluation"),
+    ],
+)
+def test_learners_that_train_in_another_way_are_measured(pair, measured):
+    costs = measure(pair, 0, 0.0)
+    assert costs["measured"].startswith(measured)
+    assert all(costs[name] > 0 for name in ("round_s", "checkpoint", "trainable_parameters"))
