@@ -162,7 +162,8 @@ class _Slice:
         self, arrays: Mapping[str, np.ndarray], look: Look, clusters: Sequence[str], untrained: Collection[str]
     ) -> None:
         self._look, self._clusters, self._untrained = look, clusters, untrained
-        self.scores = {name: arrays[name][:seeds, :items] for name, (seeds, items) in look.sizes.items()}
+        sizes = {name: size for name, size in look.sizes.items() if name in arrays}  # others were lost since
+        self.scores = {name: arrays[name][:seeds, :items] for name, (seeds, items) in sizes.items()}
         self._seeds = seed_errors(self.scores, untrained)
 
     def difference(self, first: str, second: str) -> tuple[float, VarianceEstimate]:

@@ -66,9 +66,12 @@ def test_a_folder_is_read_back(arena):
     assert "untouched base" in names
     assert len(names) >= 4, "the three defaults and the untouched base"
     for one in run.finals:
-        assert one.scores.shape == ((1 if one.trial_id is None else 3), 30)
+        seeds, asked = one.scores.shape
+        assert (seeds == 1) if one.trial_id is None else (seeds >= 1)
+        assert asked >= 30
         task = rebuild(run.facts).pairs[0].task
-        said = [task.score(e, text) for e, text in zip(task.test(), one.completions[0], strict=True)]
+        questions = task.test_up_to(asked)[:asked]
+        said = [task.score(e, text) for e, text in zip(questions, one.completions[0], strict=True)]
         assert sum(said) >= one.scores[0].sum(), "what was said is kept beside its score, truncated ones score 0"
     assert run.end["untouched"]["lora"]["score"] == run.end["baselines"]["untouched"]
     assert run.trial("best").trial_id == next(one.trial_id for one in run.finals if one.trial_id)
@@ -173,7 +176,7 @@ def test_the_card_is_made_of_facts_and_a_registered_model_loads(arena, monkeypat
     assert not (arena / "taken/config.yaml").exists()
     head, card = (arena / "taken/README.md").read_text().split("---\n")[1:]
     assert yaml.safe_load(head)["library_name"] == "peft"
-    assert 'end = tokenizer.convert_tokens_to_ids("<|im_end|>")' in card
+    assert "end = tokenizer.convert_tokens_to_ids('<|im_end|>')" in card
     run = Run.read(arena / "runs/arena")
     assert f"{100 * run.finals[0].scores[0].mean():.1f} % on the test split" in card
     assert run.facts["data_fingerprints"]["arena"] in card

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.spec.checkout import ROOT
-from tests.e2e.test_store import answers, free_port
 from tests.support.driving import MINIATURES, environment, wait_for
 from tests.support.endpoint_kit import Server
+from tests.support.ports import answers, free_port
 from tests.support.s3_kit import S3
 
 BUCKET = "planted-bucket"  # no secret: the search must find it

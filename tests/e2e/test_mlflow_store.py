@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.support.driving import wait_for
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+from tests.support.ports import answers, free_port
 
 
 def status(port: int, host: str) -> int:
@@ -43,11 +37,6 @@ def test_the_page_answers_this_machine_s_names_alone_and_no_process_list_has_the
     finally:
         page.terminate()
         page.wait(60)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as knock:
-        return knock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_page_s_server_ends_with_the_command(tmp_path):
