@@ -74,7 +74,7 @@ def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
     if not now.looks:
         return second_seed(now.scores, costs, now.untrained)
     forecast = _forecast(now)
-    if forecast is None:
+    if forecast is None or costs.most_seeds[forecast.leader] == 1:  # no better than chance: two seeds are enough
         return None
     left = budget.seconds - now.seconds
     last, _ = spend(forecast, costs, left)

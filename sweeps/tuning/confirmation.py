@@ -95,7 +95,7 @@ class Finalists:
         jobs = []
         for seed in range(seeds):
             first = len(known[seed].items) if seed < len(known) else 0
-            state = str(self.folder / known[seed].state / STATE_FILE) if first else ""
+            state = str(self.folder.resolve() / known[seed].state / STATE_FILE) if first else ""
             if first < questions:
                 job = FinalistJob(name, one.params, one.rounds, self.sweep.seed + 1 + seed, (first, questions), state)
                 jobs.append(job)

@@ -63,6 +63,13 @@ def test_a_winner_ends_the_stages_and_a_tie_ends_them_when_the_budget_would_not_
     assert next_stage(early, budget, COSTS) is not None, "too early to give up"
 
 
+def test_a_leader_that_is_no_better_than_chance_gets_two_seeds_and_no_more():
+    now = Progress({"a": answers(0.02), "b": answers(0.02, 1, seed=1)}, seconds=30.0)
+    now = replace(now, looks=[now.look(Budget(1000.0))])
+    assert next_stage(now, Budget(1000.0), COSTS) is not None
+    assert next_stage(now, Budget(1000.0), replace(COSTS, most_seeds={"a": 1, "b": 1})) is None
+
+
 def test_what_would_decide_is_named():
     now = Progress({"a": answers(0.70, 3), "b": answers(0.66, 3, seed=1)}, seconds=90.0)
     now = replace(now, looks=[now.look(Budget(1000.0))])
