@@ -25,7 +25,7 @@ from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
-from sweeps.spec.open_run import open_run, trial_of
+from sweeps.spec.open_run import check_no_links, open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import apply_trust, refuse_remote_code
 from sweeps.tuning.recorder import hashes_of
@@ -72,6 +72,7 @@ def judge(run: Path, /, options: Annotated[JudgeOptions, tyro.conf.arg(name="")]
     """
     apply_trust(options.trust)
     found = open_run(run)
+    check_no_links(found.folder)
     compared = _compared_replies(found, options)
     prompts = prompts_by_item(compared)
     if len(prompts) < ENOUGH:

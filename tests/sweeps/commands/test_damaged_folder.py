@@ -158,13 +158,15 @@ def paths(value: Any) -> Iterator[tuple[Any, ...]]:
             yield from ((name, *rest) for rest in paths(part))
 
 
-@pytest.mark.parametrize(("name", "link"), [("report", "plots"), ("stop", "stop"), ("clone", "clones")])
+@pytest.mark.parametrize(
+    ("name", "link"), [("report", "plots"), ("stop", "stop"), ("clone", "clones"), ("judge", "verdicts.jsonl")]
+)
 def test_nothing_is_written_through_a_link(
     name: str, link: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine = run.parents[1] / "mine"
     mine.mkdir()
-    (run / link).symlink_to(mine)
+    (run / link).symlink_to(mine / "written" if "." in link else mine)
     pd.read_parquet(run / TRIALS).assign(status="running").to_parquet(run / TRIALS)
     status, said = status_and_words(name, run, monkeypatch, capsys)
     assert status == 2

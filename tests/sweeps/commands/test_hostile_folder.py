@@ -105,6 +105,12 @@ def a_name_that_leads_out(run: Path, leak: Path) -> None:
     (run / SWEEP_FILE).write_text(yaml.safe_dump(facts))
 
 
+def an_adapter_of_another_kind(run: Path, leak: Path) -> None:
+    """X-LoRA's configuration names further adapters, which PEFT loads from any folder or repository."""
+    file = run / "best/adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"peft_type": "XLORA", "adapters": {"a": str(leak)}}))
+
+
 HOSTILE = {
     "class": a_command_as_a_class,
     "task": a_command_as_a_task,
@@ -120,6 +126,7 @@ HOSTILE = {
     "links": links,
     "adapter": an_adapter_that_names_a_module,
     "name": a_name_that_leads_out,
+    "kind of adapter": an_adapter_of_another_kind,
 }
 
 
@@ -132,7 +139,7 @@ def test_no_command_runs_what_a_folder_brings(
     HOSTILE[kind](run, leak)
     before = {path for path in run.parents[1].rglob("*") if "runs" not in path.parts}
     for name, argv in (COMMANDS | FLAGS).items():
-        if name == "resume" and kind in ("name", "adapter"):
+        if name == "resume" and kind in ("name", "adapter", "kind of adapter"):
             continue  # it reads neither, so the sweep would run
         status = called(argv, monkeypatch)
         said = capsys.readouterr().err
@@ -159,6 +166,20 @@ def test_a_card_has_no_line_of_a_file_that_only_the_folder_names(run: Path, monk
     card = Path("out/taken/README.md").read_text()
     assert "AutoModelForCausalLM" in card
     assert "secret" not in card
+
+
+@pytest.mark.parametrize("damage", ["kind", "weights"])
+def test_an_adapter_that_no_learner_saved_is_refused(
+    damage: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if damage == "kind":
+        an_adapter_of_another_kind(run, run / "elsewhere")
+    else:
+        (run / "best/adapter_model.safetensors").write_bytes(b"no tensors")
+    for name in ("merge", "attribute"):
+        assert called(COMMANDS[name], monkeypatch) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert ("peft_type 'XLORA' is not one of LORA" if damage == "kind" else "is damaged") in said
 
 
 def test_what_the_user_trusts_is_run(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
