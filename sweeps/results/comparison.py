@@ -209,7 +209,8 @@ def _over_looks(slices: Sequence[_Slice], first: str, second: str) -> Comparison
         smallest = min(smallest, p * scale)
     difference, error = found[-1]
     reach = t.isf(level / 2, error.freedom) * math.sqrt(error.variance)
-    return Comparison(first, second, difference, smallest, smallest, (difference - reach, difference + reach))
+    bounds = (max(-1.0, difference - reach), min(1.0, difference + reach))  # with few seeds it may reach further
+    return Comparison(first, second, difference, smallest, smallest, bounds)
 
 
 def first_group(comparisons: Sequence[Comparison]) -> list[str]:

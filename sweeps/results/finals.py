@@ -138,12 +138,17 @@ def to_decide(known: Confirmation) -> str:
     ]
     seeds, questions = sum(one for one, _ in more), max(asked for _, asked in more)
     what = [
-        *([f"{seeds} more training{'s' if seeds > 1 else ''} with new seeds"] if seeds else []),
-        *([f"{questions} more questions"] if questions else []),
+        *([f"{counted(seeds, 'more training')} with new seeds"] if seeds else []),
+        *([counted(questions, "more question")] if questions else []),
     ]
     minutes = max(1, round(seconds / 60))
-    told = f"{' and '.join(what)}, about {minutes} minute{'s' if minutes > 1 else ''}"
+    told = f"{' and '.join(what)}, about {counted(minutes, 'minute')}"
     return f"If the differences seen so far are true, {told} would decide: `espalier decide` with `--minutes {minutes}`"
+
+
+def counted(count: int, what: str) -> str:
+    """Format a count: `1 minute`, `2 minutes`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def noise_floor(known: Confirmation) -> str:

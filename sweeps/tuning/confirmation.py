@@ -20,6 +20,7 @@ from sweeps.results.allocation import Costs, Sizes
 from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import UNTRAINED, Confirmation, Spending
 from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
+from sweeps.results.finals import counted
 from sweeps.results.records import UNTOUCHED, Candidate, Final, clusters_of, ranked
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
@@ -231,7 +232,7 @@ def tell(known: Confirmation, sizes: Sizes, finalists: Finalists) -> None:
     """Print how the best stands, and what the next stage does."""
     more = sum(max(0, sizes[one.name][0] - len(one.scores)) for one in known.finals if one.name not in UNTRAINED)
     asked = max(sizes[one.name][1] - one.scores.shape[1] for one in known.finals)
-    what = [*([f"{more} more trainings"] if more else []), *([f"{asked} more questions"] if asked else [])]
+    what = [*([counted(more, "more training")] if more else []), *([counted(asked, "more question")] if asked else [])]
     stands = ""
     if known.looks and len(known.finals) > 1:
         best = known.comparisons()[0]

@@ -24,7 +24,7 @@ from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity, keep_keys_from_trials
 from sweeps.results.confirmation import Confirmation
-from sweeps.results.finals import candidates
+from sweeps.results.finals import candidates, counted
 from sweeps.results.records import Candidate, Final, TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
@@ -322,7 +322,9 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if costs and not costs.may_start_finalists(FEWEST_SEEDS * len(chosen)):
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
         return False
-    print(f"finalists: {len(chosen)} configurations are trained again with other seeds and scored on the test split")
+    print(
+        f"finalists, trained again with other seeds and scored on the test split: {counted(len(chosen), 'configuration')}"
+    )
     finalists = Finalists(sweep, prepared.places, context.folder, {one.name: one for one in chosen})
     bar = max((value for name, value in prepared.baselines.items() if "." not in name), default=0.0)
     scores = {one.trial_id: one.score or 0.0 for one in recorder.records.values()}
