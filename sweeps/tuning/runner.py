@@ -322,9 +322,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if costs and not costs.may_start_finalists(FEWEST_SEEDS * len(chosen)):
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
         return False
-    print(
-        f"finalists, trained again with other seeds and scored on the test split: {counted(len(chosen), 'configuration')}"
-    )
+    print(f"finalists: {counted(len(chosen), 'configuration')}, trained again with other seeds for the test split")
     finalists = Finalists(sweep, prepared.places, context.folder, {one.name: one for one in chosen})
     bar = max((value for name, value in prepared.baselines.items() if "." not in name), default=0.0)
     scores = {one.trial_id: one.score or 0.0 for one in recorder.records.values()}
