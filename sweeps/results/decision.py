@@ -94,7 +94,7 @@ def needed(now: Progress, costs: Costs) -> tuple[Sizes, float] | None:
     more = 0.1 * now.seconds
     while forecast is not None and more < LONGEST * now.seconds:
         sizes, used = spend(forecast, costs, more)
-        if forecast.smallest_gap(sizes) >= DECIDED:
+        if used and forecast.smallest_gap(sizes) >= DECIDED:
             return sizes, used
         more *= 1.25
     return None

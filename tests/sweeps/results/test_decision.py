@@ -108,3 +108,15 @@ def test_looks_make_a_verdict_harder_and_keep_one_that_was_given():
     (twice,) = compare(steady, looks=[first, last])
     assert twice.p > once.p
     assert twice.interval[0] < once.interval[0]
+
+
+def test_what_looks_likely_already_still_needs_a_further_look():
+    """The gap is large, but the look so far may spend almost none of the error rate."""
+    scores = {"a": answers(0.8), "b": answers(0.6, seed=1)}
+    look = Look(1e-9, 1e-9, sizes_of(scores))
+    now = Progress(scores, [look], seconds=60.0)
+    assert now.comparisons()[0].alone >= 0.05
+    assert Forecast(scores, "a", ["b"]).smallest_gap(sizes_of(scores)) > 2.3
+    sizes, seconds = needed(now, COSTS)
+    assert sizes != sizes_of(scores)
+    assert seconds > 0
