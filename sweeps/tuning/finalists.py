@@ -58,7 +58,7 @@ class Answers:
 def run_jobs(sweep: Sweep, jobs: Sequence[FinalistJob], places: TrialPlaces, folder: Path) -> list[Answers] | None:
     """Run a Tune trial for each job, and return their ends in order; None after Ctrl-C."""
     free_seats = FreeSeatsCallback([host for of_base in places.hosts.values() for host in of_base])
-    with graceful_interrupt():
+    with graceful_interrupt() as was_pressed:
         analysis = tune.run(
             trainable(Finalist, sweep, places),
             name="finalists",
@@ -76,7 +76,9 @@ def run_jobs(sweep: Sweep, jobs: Sequence[FinalistJob], places: TrialPlaces, fol
     ended = {trial.config["job"].key: trial for trial in analysis.trials}
     # Tune says "TERMINATED" of trials that Ctrl-C ended, too.
     trials = [ended.get(job.key) for job in jobs]
-    if any(trial is None or not (trial.status == "ERROR" or "score" in trial.last_result) for trial in trials):
+    if was_pressed() or any(
+        trial is None or not (trial.status == "ERROR" or "score" in trial.last_result) for trial in trials
+    ):
         return None
     return [answers_of(trial) for trial in trials]
 
