@@ -21,7 +21,6 @@ from trainables.core import Pair
 from trainables.models.loading import Base, load
 from trainables.models.peft_adapters import lora_config
 from trainables.packed.host import Host, Work
-from trainables.packed.hosted_trial import to_request
 from trainables.packed.specs import Shape
 from trainables.training.standalone import StandaloneLearner, with_peft
 
@@ -182,7 +181,7 @@ def decode(base: Base, count: int) -> tuple[int, Timing]:
         requests = []
         for trial in host.trials.values():
             query: Any = next(trial.learner.evaluate("search"))
-            requests.append(to_request(replace(query, max_new_tokens=NEW_TOKENS), trial.slot, 0))
+            requests.append(trial.to_request(replace(query, max_new_tokens=NEW_TOKENS)))
         decoding: Any = partial(host.executor.decode, requests)
         tokens = sum(len(one.tokens) + one.ended for completions in decoding() for one in completions)
         return tokens, timed(decoding)
