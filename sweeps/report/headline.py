@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sweeps.report.chart_style import finite
 from sweeps.results.comparison import first_group
-from sweeps.results.finals import amount, as_trivial, harm, harmed, left_out, to_decide
+from sweeps.results.finals import amount, as_trivial, counted, harm, harmed, left_out, to_decide
 from sweeps.results.leaderboard import percent, rank, span
 from sweeps.results.records import UNRANKED, UNTOUCHED, TrialRecord
 from sweeps.results.run_folder import Run
@@ -39,7 +39,7 @@ def _result_sentence(run: Run) -> str:
         lead += f" (95 % interval {span(best.interval)})"
     if found and len(found.places) > 1:
         unpaired = " (unpaired)" if found.unpaired == len(rows) - 1 else ""
-        lead += f", but {_count(len(found.places) - 1, 'trial')} cannot be told apart from it{unpaired}"
+        lead += f", but {counted(len(found.places) - 1, 'trial')} cannot be told apart from it{unpaired}"
     before = finite([run.end.get("baselines", {}).get("untouched")])
     if not before:
         return f"{lead}."
@@ -82,7 +82,7 @@ def _finalists_sentence(run: Run) -> str:
         return f"Nothing was shown to be learned: {told} the untouched base, {percent(base.score)}.{too}"
     lead = f"{names[best.name]} has the best test score, {percent(best.score)}"
     if rest := group[1:]:
-        more = [_count(len(rest) - NAMED, "more")] if len(rest) > NAMED else []
+        more = [f"{len(rest) - NAMED} more"] if len(rest) > NAMED else []
         others = _and([*(_lower(names[name]) for name in rest[:NAMED]), *more])
         lead += f", but cannot be told apart from {others} (from the next: {comparisons[0].in_points()})"
         too += f" {remedy}." if (remedy := to_decide(run.confirmation)) else ""
@@ -108,15 +108,11 @@ def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if what == "more" or n == 1 else f"{n} {what}s"
-
-
 def state(run: Run) -> str:
     """Return how far a sweep has come; empty if it ended as planned."""
     planned = run.facts.get("sweep", {}).get("num_samples")
     ended = sum(one.status != "running" for one in run.records)
-    far = f"{ended} of {planned} trials have ended" if planned else f"{_count(ended, 'trial')} ended"
+    far = f"{ended} of {planned} trials have ended" if planned else f"{counted(ended, 'trial')} ended"
     if run.end.get("interrupted"):
         return f"This sweep was interrupted: {far}."
     return "" if run.end else f"This sweep has not finished: {far}. The results below may still change."

@@ -193,8 +193,8 @@ def _over_looks(slices: Sequence[_Slice], first: str, second: str) -> Comparison
     by what its look may spend. Looks at which the second was ahead do not count."""
     from scipy.stats import t
 
-    found = [one.difference(first, second) for one in slices if first in one.scores and second in one.scores]
     known = [one for one in slices if first in one.scores and second in one.scores]
+    found = [one.difference(first, second) for one in known]
     information = [1 / error.variance if error.variance else 1e12 for _, error in found]
     smallest, level = 1.0, LEVEL
     for place, (one, (difference, error)) in enumerate(zip(known, found, strict=True), start=1):

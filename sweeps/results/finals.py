@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from sweeps.results.allocation import Sizes
 from sweeps.results.comparison import LEVEL, Comparison, first_group, in_words
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.decision import needed
@@ -131,19 +132,17 @@ def to_decide(known: Confirmation) -> str:
     if found is None:
         return "If the differences seen so far are true, no affordable number of seeds and questions tells them apart"
     sizes, seconds = found
-    more = [
-        (sizes[one.name][0] - len(one.scores), sizes[one.name][1] - one.scores.shape[1])
-        for one in known.finals
-        if sizes[one.name] != one.scores.shape
-    ]
-    seeds, questions = sum(one for one, _ in more), max(asked for _, asked in more)
-    what = [
-        *([f"{counted(seeds, 'more training')} with new seeds"] if seeds else []),
-        *([counted(questions, "more question")] if questions else []),
-    ]
     minutes = max(1, round(seconds / 60))
-    told = f"{' and '.join(what)}, about {counted(minutes, 'minute')}"
+    told = f"{additions(known, sizes)}, about {counted(minutes, 'minute')}"
     return f"If the differences seen so far are true, {told} would decide: `espalier decide` with `--minutes {minutes}`"
+
+
+def additions(known: Confirmation, sizes: Sizes) -> str:
+    """Say what the finalists lack of these sizes: `1 more training with new seeds and 500 more questions`."""
+    seeds = sum(sizes[one.name][0] - len(one.scores) for one in known.finals)
+    questions = max(sizes[one.name][1] - one.scores.shape[1] for one in known.finals)
+    trainings = [f"{counted(seeds, 'more training')} with new seeds"] if seeds else []
+    return " and ".join([*trainings, *([counted(questions, "more question")] if questions else [])])
 
 
 def counted(count: int, what: str) -> str:

@@ -18,9 +18,9 @@ from ray import tune
 from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.results.allocation import Costs, Sizes
 from sweeps.results.comparison import LEVEL
-from sweeps.results.confirmation import UNTRAINED, Confirmation, Spending
+from sweeps.results.confirmation import Confirmation, Spending
 from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
-from sweeps.results.finals import counted
+from sweeps.results.finals import additions
 from sweeps.results.records import UNTOUCHED, Candidate, Final, clusters_of, ranked
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
@@ -191,7 +191,9 @@ def confirm(
     if not finalists.extend(dict.fromkeys(finalists.candidates, (1, first))):
         return None
     if all(name == UNTOUCHED for name in finalists.answers):
-        return Confirmation(lost=finalists.lost)
+        known = Confirmation(lost=finalists.lost)
+        record(known)
+        return known
     budget = Budget(FIRST_BUDGET * finalists.seconds, LEVEL * (1 - RESERVE))
     return go_on(finalists, Confirmation(), budget, only_once, record)
 
@@ -221,20 +223,17 @@ def go_on(
         sizes = next_stage(known.progress(), budget, costs)
         if sizes is None:
             return result
-        tell(known, sizes, finalists)
+        tell(known, sizes)
         if not finalists.extend(sizes):
             if result:
                 print("stopped: what is known so far counts, and `espalier decide` goes on")
             return result
 
 
-def tell(known: Confirmation, sizes: Sizes, finalists: Finalists) -> None:
+def tell(known: Confirmation, sizes: Sizes) -> None:
     """Print how the best stands, and what the next stage does."""
-    more = sum(max(0, sizes[one.name][0] - len(one.scores)) for one in known.finals if one.name not in UNTRAINED)
-    asked = max(sizes[one.name][1] - one.scores.shape[1] for one in known.finals)
-    what = [*([counted(more, "more training")] if more else []), *([counted(asked, "more question")] if asked else [])]
     stands = ""
     if known.looks and len(known.finals) > 1:
         best = known.comparisons()[0]
         stands = f"{best.first} leads {best.second} ({best.in_points()}); "
-    print(f"finalists: {stands}next: {' and '.join(what)}", flush=True)
+    print(f"finalists: {stands}next: {additions(known, sizes)}", flush=True)

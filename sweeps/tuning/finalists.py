@@ -119,7 +119,7 @@ def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, workers: WorkerGro
         return hosts[pair.base][0].untouched.remote(pair, sweep.seed)
     gpus = 0 if workers else sweep.resources_per_trial.get("gpu", 0)  # worker processes ask for GPUs of their own
     measuring = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=1)(untouched_scores)
-    return measuring.remote(pair, sweep.seed, workers=workers)
+    return measuring.remote(pair, sweep.seed, workers)
 
 
 def measure_bases(sweep: Sweep, hosts: Hosts, workers: WorkerGroupShape | None) -> dict[str, Any]:

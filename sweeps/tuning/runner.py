@@ -331,10 +331,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
         known = confirm(finalists, only_once, partial(record_finalists, context.tracking, recorder, finalists))
     if costs and costs.reached:
         print(cost_limit_reached(sweep, costs))
-    if known is None:
-        return False
-    record_finalists(context.tracking, recorder, finalists, known)
-    return True
+    return known is not None
 
 
 def record_finalists(tracking: MLflowTracking, recorder: Recorder, finalists: Finalists, known: Confirmation) -> None:

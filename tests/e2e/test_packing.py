@@ -17,6 +17,7 @@ from tests.support.packing_kit import (
     Trial,
     alone,
     check_bit_identical,
+    in_batches,
     threads,
 )
 
@@ -29,10 +30,6 @@ def by_itself(config: Any, batches: str, dtype: str) -> Trial:
 
 
 @pytest.mark.parametrize(("name", "beside", "batches", "dtype"), product(CONFIGS, BESIDE, BATCHES, BASES))
-def test_a_seat_is_bit_identical_whoever_sits_beside_it(
-    name: str, beside: str, batches: str, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if batches == "always full":
-        monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
-    with threads(2):
+def test_a_seat_is_bit_identical_whoever_sits_beside_it(name: str, beside: str, batches: str, dtype: str) -> None:
+    with in_batches(batches), threads(2):
         check_bit_identical(by_itself(CONFIGS[name], batches, dtype), CONFIGS[name], beside, BASES[dtype])

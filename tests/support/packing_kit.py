@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 
 from tests.support.miniatures import base
@@ -93,6 +94,17 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 BATCHES = ("as this machine is", "always full")  # the latter as where matrix products depend on the size of the batch
+
+
+@contextmanager
+def in_batches(kind: str) -> Iterator[None]:
+    """Compute in batches of this kind, one of `BATCHES`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if kind == BATCHES[1]:
+            patch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
+        yield
+
+
 BESIDE: dict[str, list[str]] = {
     "nobody": [],
     "everybody": ["both", "lora", "more rows than lanes"],

@@ -70,12 +70,12 @@ class HostProcess:
         return self._start_work(trial_id, lambda: self._host.start(trial_id, "evaluate", split))
 
     @ray.method(max_task_retries=RETRIES)
-    def untouched(self, pair: Pair, seed: int, split: Split = "search") -> dict[str, Any]:
+    def untouched(self, pair: Pair, seed: int) -> dict[str, Any]:
         """Return the untouched base's evaluation as a flat dictionary."""
 
         def measure() -> dict[str, Any]:
             learner: Any = pair.learner.build(self._host.base, pair.task, seed)
-            return self._host.evaluate_untouched(learner, split).flat()
+            return self._host.evaluate_untouched(learner).flat()
 
         return self._call(measure)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ray import tune
 
-from trainables.core import Evaluation, Learner, Pair, RoundResult, Split
+from trainables.core import Evaluation, Learner, Pair, RoundResult
 from trainables.packed.specs import Shape, WorkerGroupShape
 from trainables.runtime.open_learner import open_in_process
 
@@ -51,14 +51,12 @@ def open_learner(
     return open_in_process(pair, seed, trial_id, shape)
 
 
-def untouched_scores(
-    pair: Pair, seed: int, split: Split = "search", workers: WorkerGroupShape | None = None
-) -> dict[str, Any]:
+def untouched_scores(pair: Pair, seed: int, workers: WorkerGroupShape | None = None) -> dict[str, Any]:
     """Return the evaluation of the pair's base before training, as a flat dictionary; empty if there is no base."""
     if not pair.learner.needs_base:
         return {}
     if workers is not None:
-        return _untouched_by(workers, pair, seed, split)
+        return _untouched_by(workers, pair, seed)
     from trainables.models.loading import load
     from trainables.packed.host import Host
     from trainables.runtime.base_transfer import fetch_base
@@ -66,20 +64,20 @@ def untouched_scores(
     base = load(fetch_base(pair.base))  # this task may run on any machine
     learner = pair.learner.build(base, pair.task, seed)
     if not isinstance(learner, Learner):
-        return Host(base).evaluate_untouched(learner, split).flat()
+        return Host(base).evaluate_untouched(learner).flat()
     try:
-        return learner.evaluate(split).flat()
+        return learner.evaluate().flat()
     finally:
         learner.close()
 
 
-def _untouched_by(workers: WorkerGroupShape, pair: Pair, seed: int, split: Split) -> dict[str, Any]:
+def _untouched_by(workers: WorkerGroupShape, pair: Pair, seed: int) -> dict[str, Any]:
     """Evaluate the untrained learner of a worker group, which is the base itself."""
     from trainables.runtime.worker_group import WorkerGroup
 
     learner = WorkerGroup(workers, pair, seed)
     try:
-        return learner.evaluate(split).flat()
+        return learner.evaluate().flat()
     finally:  # else its processes and their devices would outlive this task
         learner.shut_down()
 

@@ -181,7 +181,8 @@ def test_a_finalist_is_trained_for_its_rounds_with_its_seed_and_asked_the_test_s
     assert result["loss"] == pytest.approx(losses.loss, rel=1e-5)
     assert result["items"] == by_hand.evaluate("test").items
     assert result["train_seconds"] > 0 < result["evaluation_seconds"]
-    assert len(untouched_scores(pair, 0, "test")["items"]) == 15
+    on_test = replace(pair, task=task.with_search(task.test()))
+    assert len(untouched_scores(on_test, 0)["items"]) == 15
 
 
 def test_further_questions_are_asked_of_the_state_that_was_kept(tmp_path):

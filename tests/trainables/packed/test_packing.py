@@ -26,6 +26,7 @@ from tests.support.packing_kit import (
     Trial,
     alone,
     check_bit_identical,
+    in_batches,
     nan,
     opened,
     said,
@@ -51,22 +52,14 @@ def by_itself(config: Any, batches: str, threads: int, rounds: int = 2, seed: in
 
 
 @pytest.mark.parametrize(("name", "beside", "batches", "number"), CASES)
-def test_a_seat_is_bit_identical_whoever_sits_beside_it(
-    name: str, beside: str, batches: str, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if batches == "always full":
-        monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
-    with threads(number):
+def test_a_seat_is_bit_identical_whoever_sits_beside_it(name: str, beside: str, batches: str, number: int) -> None:
+    with in_batches(batches), threads(number):
         check_bit_identical(by_itself(CONFIGS[name], batches, number), CONFIGS[name], beside)
 
 
 @pytest.mark.parametrize(("name", "beside", "batches", "number"), [case for case in CASES if case[1] != "wild"][::2])
-def test_so_it_is_on_a_base_in_bfloat16(
-    name: str, beside: str, batches: str, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if batches == "always full":
-        monkeypatch.setattr("trainables.packed.executor.rows_are_independent", lambda stack: False)
-    with threads(number):
+def test_so_it_is_on_a_base_in_bfloat16(name: str, beside: str, batches: str, number: int) -> None:
+    with in_batches(batches), threads(number):
         check_bit_identical(alone(CONFIGS[name], 2, on=IN_BFLOAT16), CONFIGS[name], beside, IN_BFLOAT16)
 
 
