@@ -190,10 +190,6 @@ def confirm(
     first = len(finalists.sweep.pairs[0].task.test())
     if not finalists.extend(dict.fromkeys(finalists.candidates, (1, first))):
         return None
-    if all(name == UNTOUCHED for name in finalists.answers):
-        known = Confirmation(lost=finalists.lost)
-        record(known)
-        return known
     budget = Budget(FIRST_BUDGET * finalists.seconds, LEVEL * (1 - RESERVE))
     return go_on(finalists, Confirmation(), budget, only_once, record)
 
@@ -208,6 +204,11 @@ def go_on(
     """Run stages until `next_stage` plans no further one."""
     result = None if not known.looks else known
     while True:
+        if not finalists.answers.keys() & finalists.candidates.keys():  # all are lost
+            if result is None:
+                result = Confirmation(lost=dict(finalists.lost))
+                record(result)
+            return result
         costs = finalists.costs(only_once)
         spending = Spending(finalists.seconds, budget.seconds, costs)
         finals = finalists.finals()

@@ -341,7 +341,9 @@ def record_finalists(tracking: MLflowTracking, recorder: Recorder, finalists: Fi
     asked = finalists.questions(max((one.scores.shape[1] for one in known.finals), default=0))
     on_test = replace(first, task=task.with_search(asked))
     known = replace(known, trivial={"chance": task.chance, **on_test.baselines()})
-    recorder.confirm(known, finalists.checkpoints, asked)
+    left = {one.trial_id for one in known.finals}
+    checkpoints = {trial_id: one for trial_id, one in finalists.checkpoints.items() if trial_id in left}
+    recorder.confirm(known, checkpoints, asked)
     for final in known.finals:
         if final.trial_id is not None:
             tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})

@@ -9,15 +9,17 @@ import pytest
 
 from sweeps.report.headline import headline
 from sweeps.results.confirmation import Confirmation
+from sweeps.results.decision import Budget
 from sweeps.results.records import UNTOUCHED, Candidate, Final
 from sweeps.results.run_folder import Run
 from sweeps.results.tables import FINALISTS
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning.confirmation import Finalists, confirm
-from sweeps.tuning.finalists import TrialPlaces
+from sweeps.tuning.confirmation import Finalists, confirm, go_on
+from sweeps.tuning.finalists import Answers, TrialPlaces
 from sweeps.tuning.recorder import Recorder
 from tests.support.report_kit import final, folder, page, questions, several
 from tests.support.toy_sweep import SWEEP as TOY
+from trainables.runtime.trial import FinalistJob
 
 ASKED = questions()
 BASE = Final(UNTOUCHED, None, np.ones((1, len(ASKED))))
@@ -75,3 +77,24 @@ def test_what_is_known_beside_the_answers_is_there_as_soon_as_they_are(tmp_path)
     recorder.confirm(known, {}, ASKED)
     left = Run.read(run).confirmation
     assert (left.trivial, left.lost) == ({"chance": 0.1}, {"trial 5": "diverged with seed 2"})
+
+
+@pytest.mark.parametrize("base_answered", [True, False])
+def test_a_second_seed_that_fails_may_leave_no_finalist(base_answered, tmp_path):
+    """The only finalist was trained with one seed and fails with the next."""
+
+    class Failing(Finalists):
+        def extend(self, sizes):
+            job = FinalistJob("trial 0", TrialParams("toy", {}), 2, TOY.seed + 2, (0, 2))
+            self.keep(job, Answers(fault="diverged"))
+            return True
+
+    answers = {"trial 0": [Answers((1.0, 0.0), train_seconds=1.0)]}
+    answers |= {UNTOUCHED: [Answers((0.0, 0.0))]} if base_answered else {}
+    chosen = {"trial 0": candidate(0, "nothing")}
+    finalists = Failing(TOY, TrialPlaces({}, None, None), tmp_path, chosen, answers, seconds=2.0)
+    recorded = []
+    known = go_on(finalists, Confirmation(), Budget(20.0), [], recorded.append)
+    assert recorded == [known]
+    assert known.lost == {"trial 0": f"diverged with seed {TOY.seed + 2}"}
+    assert [*known.finals] == []
