@@ -8,7 +8,7 @@ Discrete Event Dynamic Systems 10:251). Shapes: S seeds, N questions.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,14 +99,23 @@ def second_seed(scores: Mapping[str, np.ndarray], costs: Costs, untrained: Colle
 
 def spend(forecast: Forecast, costs: Costs, budget: float) -> tuple[Sizes, float]:
     """Spend up to `budget` seconds; return the sizes then, and the seconds that the additions cost."""
+    last = sizes_of(forecast.scores), 0.0
+    for bought in purchases(forecast, costs, budget):
+        last = bought
+    return last
+
+
+def purchases(forecast: Forecast, costs: Costs, budget: float) -> Iterator[tuple[Sizes, float]]:
+    """Yield the sizes after each addition, and the seconds that all of them cost so far, up to `budget` seconds."""
     sizes, used = sizes_of(forecast.scores), 0.0
     while True:
         options = [(more, price(sizes, more, costs)) for more in _options(forecast, sizes, costs)]
         options = [(more, cost) for more, cost in options if 0 < cost <= budget - used]
         if not options:
-            return sizes, used
+            return
         sizes, cost = max(options, key=lambda option: _worth(forecast, sizes, option[0]) / option[1])
         used += cost
+        yield sizes, used
 
 
 def price(sizes: Sizes, more: Sizes, costs: Costs) -> float:

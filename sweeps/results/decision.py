@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeps.results.allocation import Costs, Forecast, Sizes, second_seed, sizes_of, spend
+from sweeps.results.allocation import Costs, Forecast, Sizes, purchases, second_seed, sizes_of, spend
 from sweeps.results.alpha_spending import spent_early, spent_late
 from sweeps.results.comparison import LEVEL, Comparison, Look, compare
 
@@ -91,13 +91,10 @@ def needed(now: Progress, costs: Costs) -> tuple[Sizes, float] | None:
     """Return the sizes, and the further seconds, at which the leader would be told apart from all others if the
     differences so far are true ones. None if it is told apart now, or no affordable size would do."""
     forecast = _forecast(now)
-    more = 0.1 * now.seconds
-    while forecast is not None and more < LONGEST * now.seconds:
-        sizes, used = spend(forecast, costs, more)
-        if used and forecast.smallest_gap(sizes) >= DECIDED:
-            return sizes, used
-        more *= 1.25
-    return None
+    if forecast is None:
+        return None
+    found = purchases(forecast, costs, LONGEST * now.seconds)
+    return next((bought for bought in found if forecast.smallest_gap(bought[0]) >= DECIDED), None)
 
 
 def _forecast(now: Progress) -> Forecast | None:
