@@ -39,7 +39,7 @@ def priced(folder):
 def test_trials_at_work_end_when_the_limit_is_reached_and_a_higher_one_goes_on(tmp_path, ray_session):
     """From the third round on a second costs a dollar."""
     driver, flags, log = start(
-        tmp_path, "--max-cost", "1.0", "--rounds", "12", "--num-samples", "2", rounds=3,
+        tmp_path, "--max-cost", "1.0", "--rounds", "12", "--grace-period", "12", "--num-samples", "2", rounds=3,
         stdout=subprocess.PIPE, script=priced(tmp_path),
     )  # fmt: skip
     (tmp_path / "price").write_text("3600")
