@@ -48,7 +48,7 @@ class Cluster:
     def env(self) -> dict[str, str]:
         return os.environ | {"RUNPOD_API_KEY": KEY, "HOME": str(self.folder), "RAY_USAGE_STATS_ENABLED": "0"}
 
-    def call(self, *command: str | Path, seconds: float = 180, cwd: Path | None = None) -> str:
+    def call(self, *command: str | Path, seconds: float = 400, cwd: Path | None = None) -> str:
         done = subprocess.run(
             [BIN / command[0], *command[1:]], cwd=cwd or self.folder, env=self.env, capture_output=True, text=True,
             timeout=seconds, stdin=subprocess.DEVNULL,
@@ -134,12 +134,12 @@ def test_a_sweep_goes_on_when_a_worker_vanishes(up):
             return [one for one in workers if len(workers) == 2 and "HostProcess.advance" in up.pods.titles(one)]
 
         found: list[str] = []
-        wait_until(lambda: found.extend(at_work()) or found, 150, f"a worker that trains: {log}")
+        wait_until(lambda: found.extend(at_work()) or found, 400, f"a worker that trains: {log}")
         lost = found[0]
         time.sleep(5)  # in the middle of its trials, some rounds in
         up.pods.end(up.account.pods[lost])
         up.account.pods[lost]["status"] = "EXITED"
-        assert started.wait(timeout=300) == 0, log.read_text()[-3000:]
+        assert started.wait(timeout=900) == 0, log.read_text()[-3000:]
     finally:
         started.kill()
     table = trials(up.folder / "runs/lost")
@@ -177,7 +177,7 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
     started, log = up.sweep(*(flags := [*sizes.split(), "--name", "headless"]))
     there = up.pods.shared / "runs/headless"
     began = re.compile(r"trial 0 \(\w+\) started")
-    wait_until(lambda: began.search(log.read_text()), 120, f"the first trial: {log}")
+    wait_until(lambda: began.search(log.read_text()), 400, f"the first trial: {log}")
     started.send_signal(signal.SIGINT)
     started.wait(timeout=60)
     assert f"join again with: espalier status headless --cluster {up.file}" in log.read_text()
@@ -193,11 +193,11 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
                 ssh.kill()
         if "lost the head" in line:
             break
-    wait_until(lambda: (there / TRIALS).is_file() and trials(there)["round"].max() > 2, 150, f"trials at work: {log}")
+    wait_until(lambda: (there / TRIALS).is_file() and trials(there)["round"].max() > 2, 400, f"trials at work: {log}")
     lost = next(pod for pod in up.account.alive() if "-head-" in pod["name"])
     up.pods.end(lost)
     lost["status"] = "TERMINATED"
-    said += joined.communicate(timeout=120)[0]
+    said += joined.communicate(timeout=400)[0]
     assert len(began.findall(said)) == 1, "from its beginning, and nothing twice"
     assert joined.returncode == 2, said
     assert "has no head: run `ray up" in said
@@ -207,7 +207,7 @@ def test_a_sweep_is_left_joined_again_and_outlives_its_head(up):
         said = up.call("espalier", "status", "--cluster", up.file)
         assert f"Go on with the same flags and: --cluster {up.file} --name headless --resume" in said
     again, log = up.sweep(*flags, "--resume", "--trust", "folder")  # a lost head takes its key along
-    assert again.wait(timeout=300) == 0, log.read_text()[-3000:]
+    assert again.wait(timeout=900) == 0, log.read_text()[-3000:]
     assert f"brought home: {up.folder / 'runs/headless'}" in log.read_text()
     after = trials(up.folder / "runs/headless")
     assert after["status"].unique().tolist() == ["finished"]
