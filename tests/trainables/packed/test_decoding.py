@@ -13,7 +13,7 @@ from tests.support.scripted_learner import completing, scripted
 from tests.support.toys import untimed
 from trainables.core import Adapter
 from trainables.models.loading import Base
-from trainables.packed.determinism import MIN_LANES
+from trainables.packed.determinism import MIN_LANES, blocks_are_independent
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
 
@@ -66,7 +66,8 @@ def test_what_a_row_says_is_its_own_whoever_decodes_beside_it(
     together = seated(*SEATS, rank=rank)
     steps = watched(together, monkeypatch)
     said = together.run(dict.fromkeys(SEATS, "evaluate"))
-    assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
+    if rank > 1 or blocks_are_independent(together.stack):  # some processors multiply by rank 1 in another order
+        assert len({rows for blocks, rows in steps if blocks < rows}) > 1, "batches must have shrunk in company"
     for name in SEATS:
         assert untimed(seated(name, rank=rank).evaluate(name)) == untimed(said[name]), name
     assert len({tuple(map(tuple, one.metrics["tokens"][:3])) for one in said.values()}) > 1, "adapters must matter"
