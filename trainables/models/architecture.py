@@ -14,7 +14,7 @@ import torch
 
 from trainables.models.base_fault import BaseFault, first_line
 
-UNMASKED = ("rwkv", "xlstm", "xlnet", "reformer")  # they read padding as if it were text
+UNMASKED = ("rwkv", "xlstm", "xlnet", "reformer", "minimax")  # padded prompts get other answers from them
 SHAPE_ERRORS = ("size of tensor", "broadcast", "shapes cannot be multiplied", "is invalid for input of size")
 
 

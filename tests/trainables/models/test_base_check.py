@@ -15,6 +15,7 @@ from transformers import (
     BertConfig,
     BertLMHeadModel,
     DeepseekV3Config,
+    RwkvConfig,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -263,6 +264,10 @@ def test_other_kinds_of_language_models(tmp_path):
     BertLMHeadModel(config).save_pretrained(tmp_path / "bert")
     miniatures.tokenizer().save_pretrained(tmp_path / "bert")
     assert told(tmp_path / "bert").startswith("'bert' is an encoder, which sees the words to come; causal")
+    config = RwkvConfig(vocab_size=64, hidden_size=16, attention_hidden_size=16, num_hidden_layers=2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "rwkv")
+    miniatures.tokenizer().save_pretrained(tmp_path / "rwkv")
+    assert told(tmp_path / "rwkv").startswith("'rwkv' cannot leave out padding")
 
 
 def test_sizes_that_contradict_each_other(tmp_path):
