@@ -202,6 +202,10 @@ class LearnerConfig(ABC):
         """The LoRA or soft prompt that is trained on the frozen base; None for other learners."""
         return None
 
+    def check_base(self, base: Any) -> None:
+        """Raise ValueError if the learner cannot be trained on a base, of which there are only sizes yet."""
+        return
+
     def rows_per_batch(self) -> int:
         """The most rows of a micro-batch, for which a host reserves lanes if the learner shares its base."""
         return 1

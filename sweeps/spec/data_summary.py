@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from trainables.core import Pair
@@ -25,4 +26,16 @@ def data_of(pair: Pair) -> list[str]:
             return len(text.split())
         return len(tokenizer()(text, add_special_tokens=False).input_ids)
 
-    return pair.task.describe(count_tokens)
+    return [*pair.task.describe(count_tokens), *_moved_system_turns(pair, tokenizer)]
+
+
+def _moved_system_turns(pair: Pair, tokenizer: Callable[[], Any]) -> list[str]:
+    """Say so if conversations begin with a system turn, for which the base's chat template has no place."""
+    talks = (getattr(example.data, "messages", ()) for example in pair.task.train())
+    if not pair.learner.needs_base or not any(messages and messages[0][0] == "system" for messages in talks):
+        return []
+    from trainables.models.chat_template import takes_system
+
+    if not tokenizer().chat_template or takes_system(tokenizer()):
+        return []
+    return [f"{pair.base}: its chat template takes no system turn, which goes in front of the first user turn instead"]

@@ -91,14 +91,12 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     try:
         sweep.validate()
         if based := [pair for pair in sweep.pairs if pair.learner.needs_base]:
-            from trainables.models.loading import base_sizes, check_base
+            from trainables.models.loading import check_base, check_learner
 
             for base in {pair.base for pair in based}:  # may send a request to the Hugging Face hub
                 check_base(base)
         for pair in based:
-            adapter = pair.learner.adapter()
-            if adapter and adapter.r:
-                base_sizes(pair.base, adapter.target_modules or None)  # refuses targets that the base does not have
+            check_learner(pair.base, pair.learner)
         unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
         worker_group_shape(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too

@@ -11,13 +11,69 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from trainables.models.base_fault import BaseFault, first_line
+
 TEMPLATE_DATE = datetime(2024, 7, 26)  # in all prompts: the date that Llama 3's template falls back to
 CODES = ("d", "-d", "b", "B", "m", "y", "Y", "a", "A", "j", "H", "I", "M", "S", "p")  # of strftime that are replaced
 REPLY_MARKER = "espalier-said-this"  # a text that no template contains
 
 
+def choose_template(tokenizer: Any) -> None:
+    """Keep one of several named templates: `default`, else `chat`, else the only one. Raise BaseFault otherwise."""
+    named = tokenizer.chat_template
+    if not isinstance(named, dict):
+        return
+    clear = [name for name in ("default", "chat") if name in named] or ([*named] if len(named) == 1 else [])
+    if not clear:
+        raise BaseFault(
+            f"its chat templates are {', '.join(sorted(named))}, and none is called default or chat; save the one to"
+            " use as chat_template.jinja"
+        )
+    tokenizer.chat_template = named[clear[0]]
+
+
+def check_template(tokenizer: Any) -> None:
+    """Raise BaseFault if the chat template cannot render a question, or leaves its text out."""
+    if not tokenizer.chat_template:
+        return
+    try:
+        text = rendered(tokenizer, [{"role": "user", "content": REPLY_MARKER}])
+    except Exception as error:  # templates raise anything
+        raise BaseFault(
+            f"its chat template refuses a question ({first_line(error)}); mend it, or remove it to ask without one"
+        ) from error
+    if REPLY_MARKER not in text:
+        raise BaseFault("its chat template leaves the question out; mend it, or remove it to ask without one")
+
+
 def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool = True) -> str:
-    """Render a conversation as text; `asking`: up to the assistant's next turn. Raise what the template raises."""
+    """Render a conversation as text; `asking`: up to the assistant's next turn. Raise what the template raises.
+
+    Of a template that has no place for a system turn, the turn goes in front of the first user turn.
+    """
+    if messages and messages[0]["role"] == "system" and not takes_system(tokenizer):
+        messages = _system_in_question(messages)
+    return _rendered(tokenizer, messages, asking)
+
+
+@lru_cache(maxsize=16)
+def takes_system(tokenizer: Any) -> bool:
+    """Return whether the chat template writes a system turn; some refuse it (Gemma), and some leave it out."""
+    asked = [{"role": "system", "content": REPLY_MARKER}, {"role": "user", "content": "?"}]
+    try:
+        return REPLY_MARKER in _rendered(tokenizer, asked)
+    except Exception:  # templates raise anything
+        return False
+
+
+def _system_in_question(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    system, *others = messages
+    if not others or others[0]["role"] != "user":
+        return [{"role": "user", "content": system["content"]}, *others]
+    return [{"role": "user", "content": f"{system['content']}\n\n{others[0]['content']}"}, *others[1:]]
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool = True) -> str:
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
         template = _on_that_day() + template

@@ -12,10 +12,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +22,7 @@ from filelock import FileLock
 
 from trainables.atomic import replace_file, replacing_folder
 from trainables.cache import cache_folder
+from trainables.models.base_fault import silence
 
 SUFFIX = ".gguf"
 FORMAT = "v1"  # of a folder in the cache; raise it when what is written into one changes
@@ -200,7 +199,7 @@ def _make(path: Path, sha256: str, folder: Path) -> None:
     began = time.monotonic()
     print(f"dequantizing {path.name}, once, into {folder.parent} ...", end=" ", flush=True)
     try:
-        with _silence(), replacing_folder(folder) as fresh:
+        with silence(), replacing_folder(folder) as fresh:
             model, tokenizer = _read(path)
             fresh.mkdir()
             model.save_pretrained(fresh)
@@ -210,20 +209,6 @@ def _make(path: Path, sha256: str, folder: Path) -> None:
         print(f"{time.monotonic() - began:.0f} s", end="")
     finally:
         print(flush=True)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Hide transformers' bars of progress and its report of missing weights, which `_read` refuses in one line."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(level)
 
 
 def _read(path: Path) -> tuple[Any, Any]:

@@ -24,17 +24,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
+from trainables.core import LearnerConfig
 from trainables.models import gguf
+from trainables.models.architecture import check_architecture, keeps_keys_and_values
+from trainables.models.base_check import check_files
+from trainables.models.base_fault import BaseFault, first_line
 from trainables.models.chat_template import assistant_turn
+from trainables.models.tokenizer_check import check_tokenizer, load_tokenizer
 
 BUILTIN = {"tiny": Path(__file__).parents[1] / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIONS = ("nf4", "remote-code", *DTYPES)
 
-TARGET_MODULES = {"phi3": ("qkv_proj", "o_proj")}  # where PEFT has no defaults and they are called otherwise than usual
-USUAL_TARGETS = ("q_proj", "v_proj")
+TARGET_MODULES = {"phi3": ("qkv_proj", "o_proj")}  # where they are called otherwise than PEFT or usual
+USUAL_TARGETS = (  # attention's queries and values by usual names; the first whose names a base has all of
+    ("q_proj", "v_proj"),
+    ("q_b_proj", "kv_b_proj"),  # latent attention: DeepSeek, MiniCPM3
+    ("q_proj", "kv_b_proj"),
+    ("Wqkv",),
+    ("qkv_proj",),
+    ("query_key_value",),
+    ("c_attn",),
+    ("in_proj", "x_proj"),  # state spaces: Mamba
+    ("in_proj",),
+)
 EVERY_LINEAR = "all-linear"  # PEFT's word for all of them but the head
 
 
@@ -161,27 +177,43 @@ class Base:
                     f" places that {self.name!r} has; give shorter examples, or lower max_new_tokens"
                 )
 
-    def target_modules(self) -> list[str] | None:
-        """Return the default LoRA targets: PEFT's (None: PEFT chooses), ours, or queries and values by usual names.
+    def target_modules(self) -> list[str]:
+        """Return the default LoRA targets: ours, PEFT's, or attention's modules by usual names.
 
         Raise UnknownBase if the model has none of these.
         """
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
 
         kind = self.model.config.model_type
-        if kind in TARGET_MODULES:
-            return list(TARGET_MODULES[kind])
-        if kind in known:
-            return None
-        if set(USUAL_TARGETS) <= {name.rpartition(".")[2] for name in self._linear()}:
-            return list(USUAL_TARGETS)
+        names = {name.rpartition(".")[2] for name in self._linear()}
+        for targets in (TARGET_MODULES.get(kind), known.get(kind), *USUAL_TARGETS):
+            if targets and names.issuperset(targets):  # PEFT's may be those of an earlier version of transformers
+                return list(targets)
+        if kind in known and any(self.modules_of_target(target) for target in known[kind]):
+            return list(known[kind])
         raise self.missing_targets(f"no default LoRA targets for {kind!r}")
 
     def modules_of_target(self, target: str) -> list[Any]:
         """Return the modules that PEFT matches with a LoRA target."""
         if target == EVERY_LINEAR:
             return [module for module in self._linear().values() if module is not self.model.get_output_embeddings()]
-        return [module for name, module in self.model.named_modules() if f".{name}".endswith(f".{target}")]
+        own = ((name, module) for name, module in self.model.named_modules() if not self._is_beside(name))
+        return [module for name, module in own if f".{name}".endswith(f".{target}")]
+
+    @functools.cached_property
+    def beside(self) -> list[str]:
+        """The names of modules beside the language model, such as a vision tower, that texts do not pass."""
+        text = self.model.get_decoder() if hasattr(self.model, "get_decoder") else self.model
+        inner = next((name for name, module in self.model.named_modules() if module is text), "")
+        parent, _, own = inner.rpartition(".")
+        if not parent:
+            return []
+        names = [f"{parent}.{name}" for name, _ in self.model.get_submodule(parent).named_children() if name != own]
+        head = self.model.get_output_embeddings()
+        return [name for name in names if self.model.get_submodule(name) is not head]
+
+    def _is_beside(self, name: str) -> bool:
+        return any(f"{name}.".startswith(f"{other}.") for other in self.beside)
 
     def missing_targets(self, what: str) -> UnknownBase:
         """Make the error for missing LoRA targets, which names possible ones."""
@@ -190,7 +222,8 @@ class Base:
         return UnknownBase(f"base {self.name!r}: {what}; set target_modules to {some}")
 
     def _linear(self) -> dict[str, Any]:
-        return {name: m for name, m in self.model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)}
+        linear = ((n, m) for n, m in self.model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D))
+        return {name: module for name, module in linear if not self._is_beside(name)}
 
 
 def pin(name: str) -> str:
@@ -220,10 +253,10 @@ def model_folder(name: str) -> str:
 
 @contextmanager
 def _base_in_errors(name: str) -> Iterator[None]:
-    """Turn GGUFError into UnknownBase, which names the base."""
+    """Turn GGUFError and BaseFault into UnknownBase, which names the base."""
     try:
         yield
-    except gguf.GGUFError as error:
+    except (gguf.GGUFError, BaseFault) as error:
         raise UnknownBase(f"base {name!r}: {error}") from error
 
 
@@ -242,17 +275,36 @@ def origin(name: str) -> str:
 
 
 def check_base(name: str) -> None:
-    """Check a base without loading its weights; dequantize a GGUF file. Raises UnknownBase in one line."""
-    from transformers import AutoConfig
+    """Look at a base's files, tokenizer and architecture without loading its weights; dequantize a GGUF file.
 
+    Raise UnknownBase, in one line with a remedy, for whatever would keep it from being trained on.
+    """
     base, folder = BaseName.parse(name), model_folder(name)
-    if base.sha256:
-        with _base_in_errors(name):
+    with _base_in_errors(name):
+        if base.sha256:
             gguf.check_unchanged(base.source, base.gguf, base.sha256)
+        check_files(folder, "remote-code" in base.options)
+        empty = _without_weights(name)
+        check_architecture(empty.model)
+        check_tokenizer(load_tokenizer(folder, "remote-code" in base.options), empty.vocabulary)
+
+
+def check_learner(name: str, learner: LearnerConfig) -> None:
+    """Raise UnknownBase if a learner cannot be trained on a base, whose weights are not loaded."""
     try:
-        AutoConfig.from_pretrained(folder, trust_remote_code="remote-code" in base.options)
-    except (OSError, ValueError, KeyError) as error:
-        raise _explain(name, base, error) from error
+        learner.check_base(_without_weights(name))
+    except ValueError as error:
+        raise UnknownBase(f"base {name!r}: {error}") from error
+    adapter = learner.adapter()
+    hosted = learner.packs or (learner.per_example and adapter is not None)
+    if hosted and not keeps_keys_and_values(_without_weights(name).model):
+        kind = _without_weights(name).model.config.model_type
+        raise UnknownBase(
+            f"base {name!r}: {kind!r} keeps no keys and values, with which {learner.name!r} decodes in a shared host;"
+            " use a learner with a model of its own: full or dora"
+        )
+    if adapter and adapter.r:
+        base_sizes(name, adapter.target_modules or None)  # refuses targets that the base does not have
 
 
 @functools.cache
@@ -261,12 +313,10 @@ def base_sizes(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[
 
     `target_modules` None: the defaults. Raise UnknownBase if there are none, or no such modules.
     """
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as known
-
     base = _without_weights(name)
     if lacking := [target for target in target_modules or () if not base.modules_of_target(target)]:
         raise base.missing_targets(f"no module {lacking[0]!r} for LoRA")
-    wanted = base.target_modules() or known[base.model.config.model_type] if target_modules is None else target_modules
+    wanted = base.target_modules() if target_modules is None else target_modules
     adapted = {module for target in wanted for module in base.modules_of_target(target) if hasattr(module, "weight")}
     parameters = sum(parameter.numel() for parameter in base.model.parameters())
     return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
@@ -280,18 +330,14 @@ def _without_weights(name: str) -> Base:
     remote = {"trust_remote_code": "remote-code" in BaseName.parse(name).options}
     config = AutoConfig.from_pretrained(model_folder(name), **remote)
     with torch.device("meta"):
-        return Base(name, AutoModelForCausalLM.from_config(config, **remote), None)
+        return Base(name, AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **remote), None)
 
 
 def tokenizer(name: str) -> Any:
     """Load a base's tokenizer. Raise UnknownBase if it cannot be found or read."""
-    from transformers import AutoTokenizer
-
     base, folder = BaseName.parse(name), model_folder(name)
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code="remote-code" in base.options)
-    except (OSError, ValueError, KeyError) as error:
-        raise _explain(name, base, error) from error
+    with _base_in_errors(name):
+        return load_tokenizer(folder, "remote-code" in base.options)
 
 
 @functools.lru_cache(maxsize=1)
@@ -300,7 +346,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
 
     Raise UnknownBase if it cannot be found or read.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     base, folder = BaseName.parse(name), model_folder(name)
     best = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -311,15 +357,17 @@ def load(name: str, device: torch.device | None = None) -> Base:
         quantization["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
+    reader = tokenizer(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **remote)
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, device_map={"": device or best}, **quantization, **remote
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise _explain(name, base, error) from error
-    if assistant_turn(tokenizer).end is None:
-        raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
+    except (OSError, ValueError, LookupError, ImportError, AttributeError, TypeError, SafetensorError) as error:
+        check_base(name)  # knows most reasons, and their remedies
+        raise UnknownBase(f"base {name!r} cannot be loaded ({first_line(error)}); give another model") from error
+    loaded = Base(name, model.requires_grad_(False).eval(), reader)
+    with _base_in_errors(name):
+        check_tokenizer(reader, loaded.vocabulary)
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and repacked weights
         # pass no gradient: later training would silently do nothing.
@@ -327,17 +375,4 @@ def load(name: str, device: torch.device | None = None) -> Base:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     if base.gguf:
         model.name_or_path = origin(name)  # PEFT writes it into adapters, whose base is not the cache's folder
-    return Base(name, model.requires_grad_(False).eval(), tokenizer)
-
-
-def _explain(name: str, base: BaseName, error: Exception) -> UnknownBase:
-    path = Path(base.source)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            return UnknownBase(f"base {name!r}: the folder has no config.json; give one that transformers can load")
-        detail = str(error).strip().splitlines()[0][:160]
-        return UnknownBase(f"base {name!r} cannot be loaded ({detail}); give a folder with safetensors weights")
-    return UnknownBase(
-        f"base {name!r} is neither a local folder nor a model that the hub gave us;"
-        " check the name and the network, or use --base builtin:tiny"
-    )
+    return loaded

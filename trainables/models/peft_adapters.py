@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ def initial_adapter(base: Base, adapter: Adapter, seed: int) -> InitialAdapter:
 
 
 def _prompt(base: Base, adapter: Adapter, made: InitialAdapter) -> Tensor:
-    made.configs[PROMPT_FOLDER] = config = _prompt_config(adapter)
+    made.configs[PROMPT_FOLDER] = config = _prompt_config(base, adapter)
     model: Any = peft.get_peft_model(base.model, config)
     if adapter.prompt_init == "vocab" and len(base.tokenizer) < base.vocabulary:
         # PEFT would also draw the rows that only pad the embedding and were never trained.
@@ -167,14 +168,17 @@ def lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
         lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type]  # PEFT says int and takes any number
         lora_dropout=adapter.lora_dropout,
         target_modules=EVERY_LINEAR if EVERY_LINEAR in named else named or base.target_modules(),
+        exclude_modules=rf"({'|'.join(map(re.escape, base.beside))})\..*" if base.beside else None,
         fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D keeps weights transposed
     )
 
 
-def _prompt_config(adapter: Adapter) -> peft.PromptTuningConfig:
+def _prompt_config(base: Base, adapter: Adapter) -> peft.PromptTuningConfig:
     init = {"random": peft.PromptTuningInit.RANDOM, "vocab": peft.PromptTuningInit.SAMPLE_VOCAB}
     return peft.PromptTuningConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         num_virtual_tokens=adapter.num_virtual_tokens,
+        token_dim=base.hidden_size,
+        num_attention_heads=getattr(base.model.config.get_text_config(), "num_attention_heads", None),  # by any name
         prompt_tuning_init=init[adapter.prompt_init],
     )

@@ -59,8 +59,8 @@ def _linear_modules(base: Base) -> list[tuple[torch.nn.Module, int, int]]:
     GPT-2's Conv1D keeps its weights transposed, and 4-bit layers keep them in another shape.
     """
     found: dict[tuple[type, int, int], torch.nn.Module] = {}
-    for module in base.model.modules():
-        if isinstance(module, torch.nn.Linear):
+    for name, module in base.model.named_modules():
+        if isinstance(module, torch.nn.Linear) and "router" not in name:  # some routers give more than a product
             found[type(module), module.in_features, module.out_features] = module
         elif isinstance(module, Conv1D):
             found[Conv1D, module.nx, module.nf] = module

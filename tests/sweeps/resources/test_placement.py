@@ -20,8 +20,8 @@ from trainables.packed.specs import Shape
 def test_a_base_without_default_targets_is_for_whoever_needs_none(tmp_path):
     """Neither is known to PEFT; the one has queries and values by their usual names, the other has not."""
     shape: dict = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    for kind in (transformers.Olmo2Config, transformers.PersimmonConfig):
-        kind(vocab_size=64, **shape).save_pretrained(tmp_path / kind.model_type)
+    transformers.Olmo2Config(vocab_size=64, **shape).save_pretrained(tmp_path / "olmo2")
+    transformers.CTRLConfig(vocab_size=64, n_embd=32, dff=48, n_layer=2, n_head=4).save_pretrained(tmp_path / "ctrl")
 
     def found(kind, learner, **fields):
         pairs = tuple(replace(p, base=str(tmp_path / kind)) for p in ARENA.pairs if p.learner.name == learner)
@@ -30,10 +30,10 @@ def test_a_base_without_default_targets_is_for_whoever_needs_none(tmp_path):
 
     q_and_v = 4 * (4 + 16) * 32 * (2 * 2 * 64) / 2**20
     assert found("olmo2", "lora").why.startswith(f"{q_and_v:,.1f} MiB a seat")
-    assert found("persimmon", "soft_prompt").shape
-    assert found("persimmon", "lora", target_modules="query_key_value").shape
-    with pytest.raises(BadInput, match="no default LoRA targets for 'persimmon'; set target_modules to") as error:
-        found("persimmon", "lora")
+    assert found("ctrl", "soft_prompt").shape
+    assert found("ctrl", "lora", target_modules="Wq").shape
+    with pytest.raises(BadInput, match="no default LoRA targets for 'ctrl'; set target_modules to") as error:
+        found("ctrl", "lora")
     assert "\n" not in str(error.value)
 
 

@@ -10,21 +10,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import GPT2Config, PersimmonConfig
+from transformers import (
+    AutoModelForCausalLM,
+    CTRLConfig,
+    Gemma3Config,
+    GPT2Config,
+    MambaConfig,
+    MixtralConfig,
+    PersimmonConfig,
+)
 
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.session import check
-from tests.support.miniatures import CONFIGS, base
+from tests.support.miniatures import COMMON, CONFIGS, DECODER, base, tokenizer
+from tests.support.toys import Letters
 from trainables.core import Adapter
 from trainables.learners.lm.dora import DoraConfig
+from trainables.learners.lm.full import FullConfig
 from trainables.learners.lm.hybrid import HybridConfig
+from trainables.learners.lm.ia3 import Ia3Config
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.qlora import QloraConfig
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
-from trainables.models.loading import base_sizes
+from trainables.models.loading import base_sizes, load
 from trainables.models.peft_adapters import initial_adapter
+from trainables.packed.solo import Solo
 
 ROOT = Path(__file__).parents[3]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
@@ -36,30 +48,36 @@ def sweep(learner, base, seats="auto"):
 
 
 @pytest.fixture
-def persimmon(tmp_path):
-    """Return a base of an architecture without default targets, without weights."""
-    PersimmonConfig(vocab_size=64, **SHAPE).save_pretrained(tmp_path)
-    return str(tmp_path)
+def ctrl(tmp_path):
+    """Return a base whose attention has names that are nobody's."""
+    return saved(tmp_path, CTRLConfig(vocab_size=64, n_embd=32, dff=48, n_layer=1, n_head=4, n_positions=64))
+
+
+def saved(folder, config):
+    """Save a small model with a tokenizer; return its name."""
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.mark.parametrize(
     ("config", "seats"), [(LoraConfig, 1), (LoraConfig, "auto"), (DoraConfig, 1), (HybridConfig, 1)]
 )
-def test_targets_that_a_base_lacks_are_told_before_anything_starts(config, seats, persimmon):
+def test_targets_that_a_base_lacks_are_told_before_anything_starts(config, seats, ctrl):
     """Also if others of the names are right, and where the defaults are what it lacks."""
     learner = config(target_modules=("q_proj", "v_porj"))
     with pytest.raises(BadInput, match="'builtin:tiny': no module 'v_porj' for LoRA; set target_modules to") as error:
         check(sweep(learner, "builtin:tiny", seats))
     assert "\n" not in str(error.value)
-    with pytest.raises(BadInput, match="no default LoRA targets for 'persimmon'; set target_modules to"):
-        check(sweep(config(), persimmon, seats))
+    with pytest.raises(BadInput, match="no default LoRA targets for 'ctrl'; set target_modules to"):
+        check(sweep(config(), ctrl, seats))
 
 
 @pytest.mark.parametrize(
-    "learner", [SoftPromptConfig(), QloraConfig(), LoraConfig(target_modules=("self_attn.dense", "query_key_value"))]
+    "learner", [SoftPromptConfig(), QloraConfig(), LoraConfig(target_modules=("Wq", "multi_head_attention.Wv"))]
 )
-def test_who_needs_no_default_targets_may_start(learner, persimmon):
-    check(sweep(learner, persimmon))
+def test_who_needs_no_default_targets_may_start(learner, ctrl):
+    check(sweep(learner, ctrl))
 
 
 def test_all_linear_layers_are_all_but_the_head(tmp_path):
@@ -99,3 +117,57 @@ def test_a_base_with_code_of_its_own_is_outlined_by_that_code(tmp_path):
     command = [sys.executable, "-c", call, f"{tmp_path}:remote-code"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == str(32 + 32)
+
+
+EXPERTS = {"num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+
+
+def test_experts_are_trained_around(tmp_path):
+    """Experts are stacked parameters. LoRA goes onto attention, also where PEFT's table has modules of long ago."""
+    name = saved(tmp_path, MixtralConfig(**COMMON, **DECODER, **EXPERTS))
+    for learner in (LoraConfig(), HybridConfig(), DoraConfig()):
+        check(sweep(learner, name, "auto"))
+    ours = load(name)
+    modules = initial_adapter(ours, Adapter(r=2, lora_alpha=2), 0).modules
+    assert {module.rpartition(".")[2] for module in modules} == {"q_proj", "v_proj"}
+    held = Solo(ours, LoraConfig(r=2, steps_per_round=1).build(ours, Letters(), 0), 0)
+    assert held.round().loss > 0
+    held.evaluate()
+    held.close()
+
+
+def test_a_state_space_model_names_the_learners_that_train_it(tmp_path):
+    name = saved(tmp_path, MambaConfig(**COMMON, hidden_size=32, state_size=4, num_hidden_layers=1))
+    for learner in (LoraConfig(), SoftPromptConfig(), HybridConfig()):
+        words = f"'mamba' keeps no keys and values, with which {learner.name!r} .*; use a learner .*: full or dora$"
+        with pytest.raises(BadInput, match=words):
+            check(sweep(learner, name))
+    for learner in (FullConfig(steps_per_round=1), DoraConfig(r=2, steps_per_round=1)):
+        check(sweep(learner, name))
+        alone = learner.build(load(name), Letters(), 0)
+        assert alone.round().loss > 0
+        alone.evaluate()
+        alone.close()
+
+
+def test_lora_stays_off_a_vision_tower(tmp_path):
+    text = DECODER | {"vocab_size": 64, "num_key_value_heads": 2, "head_dim": 8}
+    vision = DECODER | {"num_hidden_layers": 1, "image_size": 28, "patch_size": 14}
+    tokens = {"image_token_index": 60, "boi_token_index": 61, "eoi_token_index": 62}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, **tokens)
+    name = saved(tmp_path, config)
+    ours = load(name)
+    for targets in ((), ("q_proj",), ("all-linear",)):
+        adapter = Adapter(r=2, lora_alpha=2, target_modules=targets)
+        modules = initial_adapter(ours, adapter, 0).modules
+        assert modules
+        assert all(module.startswith("model.language_model.") for module in modules)
+        assert base_sizes(name, targets or None)[1] == sum(map(sum, modules.values()))
+    trained = FullConfig(steps_per_round=1).build(ours, Letters(), 0).parameters
+    assert not any("vision" in parameter for parameter in trained)
+
+
+def test_ia3_is_refused_before_anything_starts(tmp_path):
+    name = saved(tmp_path, CONFIGS["lfm2"])
+    with pytest.raises(BadInput, match=r"'lfm2', only in .*llama.*; use lora$"):
+        check(sweep(Ia3Config(), name))

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from tests.support.miniatures import tokenizer
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models.chat_template import assistant_turn
-from trainables.models.loading import BUILTIN, load
+from trainables.models.loading import BUILTIN, UnknownBase, load
+from trainables.models.loading import tokenizer as load_tokenizer
 from trainables.models.merge import merge
 from trainables.models.tokenization import asking_form, encode_dialogue, encode_prompt, row_of
 from trainables.packed.host import Host
@@ -226,3 +227,37 @@ def test_a_prompt_is_the_same_on_every_day(today, monkeypatch):
 
     monkeypatch.setattr(transformers.utils.chat_template_utils, "datetime", Tomorrow)
     assert encode_prompt(reader, "a") == first == reader("26 Jul 2024a").input_ids
+
+
+TURNS = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + eos_token }}{% endfor %}"
+REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + TURNS
+LEAVES_OUT = TURNS.replace("in messages", "in messages if m.role != 'system'")
+
+
+@pytest.mark.parametrize("template", [REFUSES, LEAVES_OUT], ids=["refuses", "leaves out"])
+def test_a_system_turn_without_a_place_goes_in_front_of_the_question(template):
+    reader = tokenizer()
+    reader.chat_template = template
+    talk = (("system", "b c"), ("user", "a ?"), ("assistant", "d"), ("user", "e"), ("assistant", "f"))
+    assert encode_dialogue(reader, talk) == encode_dialogue(reader, (("user", "b c\n\na ?"), *talk[2:]))
+    plain = tokenizer()
+    plain.chat_template = TURNS
+    assert encode_dialogue(plain, talk) != encode_dialogue(plain, (("user", "b c\n\na ?"), *talk[2:]))
+    plain.chat_template = "{{ raise_exception('no more') }}"
+    with pytest.raises(ValueError, match="refuses a conversation: no more"):
+        encode_dialogue(plain, talk[1:3])
+
+
+@pytest.mark.parametrize("names", [("default", "tool_use"), ("rag", "chat"), ("mine",)])
+def test_of_several_chat_templates_one_is_chosen_by_name(names, tmp_path):
+    shutil.copytree(BUILTIN["tiny"], tmp_path, dirs_exist_ok=True)
+    wanted = next(name for name in ("default", "chat", "mine") if name in names)
+    named = [{"name": name, "template": TURNS + name} for name in names]
+    (tmp_path / "chat_template.jinja").unlink()
+    facts = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(facts | {"chat_template": named}))
+    assert load_tokenizer(str(tmp_path)).chat_template == TURNS + wanted
+    others = [{"name": name, "template": TURNS} for name in ("rag", "tool_use")]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(facts | {"chat_template": others}))
+    with pytest.raises(UnknownBase, match="are rag, tool_use, and none is called default or chat; save the one"):
+        load_tokenizer(str(tmp_path))

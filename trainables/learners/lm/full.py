@@ -34,6 +34,8 @@ class FullConfig(AloneConfig):
                 f"learner 'full' cannot train the 4-bit weights of {base.name!r}; drop its :nf4, or use lora"
             )
         model = copy.deepcopy(base.model).float().requires_grad_(True)
+        for name in base.beside:  # a vision tower, say, which gets no gradient
+            model.get_submodule(name).requires_grad_(False)
         return StandaloneLearner(
             base, model, SupervisedLearner(self, Adapter(), self.optimizer(), base, task, seed), seed
         )

@@ -30,15 +30,20 @@ class Ia3Config(AloneConfig):
                 " leave it at 0 (--set lora.weight_decay sets it for another learner only)"
             )
 
-    def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:
+    def check_base(self, base: Any) -> None:
         """Raise ValueError for an architecture whose targets PEFT does not know."""
-        import peft
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as known
-
-        from trainables.training.standalone import with_peft
 
         kind = base.model.config.model_type
         if kind not in known:
             raise ValueError(f"ia3: PEFT does not know what to scale in {kind!r}, only in {', '.join(known)}; use lora")
+
+    def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:
+        """Raise ValueError for an architecture whose targets PEFT does not know."""
+        import peft
+
+        from trainables.training.standalone import with_peft
+
+        self.check_base(base)
         learner = SupervisedLearner(self, Adapter(), self.optimizer(), base, task, seed)
         return with_peft(base, peft.IA3Config(task_type=peft.TaskType.CAUSAL_LM), learner, seed)
