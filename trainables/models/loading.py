@@ -35,6 +35,7 @@ OPTIONS = ("nf4", "remote-code", *DTYPES)
 
 TARGET_MODULES = {"phi3": ("qkv_proj", "o_proj")}  # where PEFT has no defaults and they are called otherwise than usual
 USUAL_TARGETS = ("q_proj", "v_proj")
+NO_END = "base {!r}: its tokenizer has no end token (eos), so no completion could ever end"
 EVERY_LINEAR = "all-linear"  # PEFT's word for all of them but the head
 
 
@@ -255,6 +256,22 @@ def check_base(name: str) -> None:
         raise _explain(name, base, error) from error
 
 
+def check_loadable(name: str) -> None:
+    """Check what can be checked of a base without its weights: tokenizer, architecture, and the files of a folder.
+
+    Raises UnknownBase in one line.
+    """
+    if assistant_turn(tokenizer(name)).end is None:
+        raise UnknownBase(NO_END.format(name))
+    try:
+        base_sizes(name)
+    except (ValueError, KeyError) as error:
+        raise _explain(name, BaseName.parse(name), error) from error
+    folder = Path(model_folder(name))
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise UnknownBase(f"base {name!r}: the folder has no safetensors weights; give one that has")
+
+
 @functools.cache
 def base_sizes(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[int, int, int]:
     """Return (hidden size; sum of inputs and outputs of all modules that LoRA adapts; parameters). Loads no weights.
@@ -319,7 +336,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, base, error) from error
     if assistant_turn(tokenizer).end is None:
-        raise UnknownBase(f"base {name!r}: its tokenizer has no end token (eos), so no completion could ever end")
+        raise UnknownBase(NO_END.format(name))
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and repacked weights
         # pass no gradient: later training would silently do nothing.
