@@ -72,8 +72,9 @@ def _classes(facts: Mapping[str, Any], names: bool = False) -> list[str]:
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the differences between a sweep's facts and those of its resumption, each as `FLAG OLD -> NEW`."""
     old, new = before["sweep"], now["sweep"]
-    for flag, names in (("--learner", _learners), ("--base", _labelled_bases)):  # their spaces differ, too
-        if names(old) != names(new):
+    for flag, names in (("--learner", _learners), ("--base", _all_bases)):  # their spaces differ, too
+        several = flag == "--learner" or any(pair.get("label") for pair in (*old["pairs"], *new["pairs"]))
+        if several and names(old) != names(new):
             return [_change(flag, *(" ".join(names(sweep)) for sweep in (old, new)))]
     whole = _differing(old, new, old.keys() - MAY_CHANGE)
     found = [(f"--{name}", *values) for name, *values in whole if name not in PARTS]
@@ -101,9 +102,8 @@ def _learners(sweep: Mapping[str, Any]) -> list[str]:
     return [*dict.fromkeys(pair["learner"]["name"] for pair in sweep["pairs"])]
 
 
-def _labelled_bases(sweep: Mapping[str, Any]) -> list[str]:
-    """Return the bases of a sweep that has several; the one base of others is compared by itself."""
-    return [*dict.fromkeys(without_hash(pair["base"]) for pair in sweep["pairs"] if pair.get("label"))]
+def _all_bases(sweep: Mapping[str, Any]) -> list[str]:
+    return [*dict.fromkeys(without_hash(pair["base"]) for pair in sweep["pairs"] if pair["base"] != "none")]
 
 
 def _bases(old: str, new: str) -> tuple[str, str]:

@@ -81,9 +81,10 @@ def _finalists_sentence(run: Run) -> str:
             return f"Training did harm: {told}, {amount(worse)}."
         return f"No training was as good as a base as it is: {told}."
     too = f" {harm(run.confirmation, {key: _lower(name) for key, name in names.items()})}." if worse else ""
+    of_bases = "".join(f" {line}." for line in pair_comparison.in_words(run.confirmation)[:1])
     if trained and base and base.name in group:
         told = f"{names[trained.name]}, {percent(trained.score)} on the test split, cannot be told apart from"
-        return f"Nothing was shown to be learned: {told} the {base.name}, {percent(base.score)}.{too}"
+        return f"Nothing was shown to be learned: {told} the {base.name}, {percent(base.score)}.{too}{of_bases}"
     lead = f"{names[best.name]} has the best test score, {percent(best.score)}"
     if rest := group[1:]:
         more = [f"{len(rest) - NAMED} more"] if len(rest) > NAMED else []
@@ -93,8 +94,7 @@ def _finalists_sentence(run: Run) -> str:
     elif len(run.finals) - len(run.confirmation.untouched) > 1:
         nearest = _lower(names[comparisons[0].second])
         lead += f", better than every other finalist (than {nearest}: {comparisons[0].in_points()})"
-    too += "".join(f" {line}." for line in pair_comparison.in_words(run.confirmation)[:1])  # that of the bases
-    return f"{lead}; the {base.name} scores {percent(base.score)}.{too}" if base else f"{lead}."
+    return f"{lead}; the {base.name} scores {percent(base.score)}.{too}{of_bases}" if base else f"{lead}.{of_bases}"
 
 
 def trial_title(run: Run, record: TrialRecord | None, name: str = "") -> str:

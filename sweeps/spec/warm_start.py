@@ -109,7 +109,8 @@ def _earlier(sweep: Sweep, run: Run) -> dict[str, EarlierPair]:
     common: dict[str, EarlierPair] = {}
     for pair in sweep.pairs:
         alike = [one for one in before.pairs if one.learner.name == pair.learner.name]
-        same_base = [one for one in alike if plain_base(one.base) == plain_base(pair.base)]
+        same_base = [one for one in alike if one.base == pair.base]
+        same_base += [one for one in alike if plain_base(one.base) == plain_base(pair.base)]  # in another dtype
         best_first = sorted(alike, key=lambda one: order.index(one.name) if one.name in order else len(order))
         for one in [*same_base, *best_first][:1]:
             common[pair.name] = EarlierPair(one.name, before.space_of(one))
