@@ -74,10 +74,10 @@ def test_a_trial_of_each_base_is_trained_again_and_exported(
     record = next(one for one in run.records if one.params.base == label and one.history.best)
     reproduce(run.folder, trial=str(record.number))
     assert "every answer scored the same" in capsys.readouterr().out
-    export(run.folder, to=folder / label, trial=str(record.number))
-    config = json.loads((folder / label / "adapter_config.json").read_text())
+    export(run.folder, to=folder / f"{label}-taken", trial=str(record.number))
+    config = json.loads((folder / f"{label}-taken/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base
-    card = (folder / label / "README.md").read_text()
+    card = (folder / f"{label}-taken/README.md").read_text()
     before = run.confirmation.untouched_of(label)
     scored_on_test = "% on the test split" in card.split("- Score:")[1].splitlines()[0]
     assert before is not None
