@@ -96,7 +96,7 @@ def sweep_on(base: str, learner: str, seed: int, trials: int) -> Sweep:
 def search(sweep: Sweep, first: Sequence[TrialParams], scratch: Path, luck: int) -> Search:
     """Return a new search. `luck` is the sampler's random seed, a different one for each search."""
     settings = SearchSettings(
-        sweep.joined_space(), "transfer", 1000 * luck, ROUNDS, first=first, learners=sweep.learners
+        sweep.joined_space(), "transfer", 1000 * luck, ROUNDS, first=first, pairs=sweep.pair_names
     )
     return Search(sweep, OptunaSearcher(settings, f"sqlite:///{scratch}/{luck}.db"))
 

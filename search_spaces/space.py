@@ -95,10 +95,10 @@ class Space:
         return Space(self.axes, {**self.conditions, axis: {**self.conditions.get(axis, {}), **allowed}})
 
     def when(self, **gate: str) -> Space:
-        """Return the space for one learner of several: `.when(learner="lora")` renames every axis to `lora.<axis>` and
+        """Return the space for one pair of several: `.when(learner="lora")` renames every axis to `lora.<axis>` and
         makes it active only if the axis `learner` is "lora".
 
-        So the learners of a sweep keep their own ranges; join with `Space({"learner": ...})`.
+        So the pairs of a sweep keep their own ranges; join with `Space({"learner": ...})`.
         """
         if len(gate) != 1:
             raise SpaceError(f"when takes one axis, as in .when(learner='lora'), not {sorted(gate)}")

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_c
 from trainables.optimizer import Optimizer
 
 Split = Literal["train", "search", "test"]
+ON_BASE = "@"  # between a learner and the label of its base, in the name of a pair
 
 
 @dataclass(frozen=True)
@@ -230,11 +231,20 @@ class LearnerConfig(ABC):
 
 @dataclass(frozen=True)
 class Pair:
-    """A learner and a task on a base: `builtin:tiny`, a hub name, a local path, or `none` where no base is needed."""
+    """A learner and a task on a base: `builtin:tiny`, a hub name, a local path, or `none` where no base is needed.
+
+    `label` is a short name of the base, in a sweep of several bases only.
+    """
 
     learner: LearnerConfig
     task: Task
     base: str = "none"
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in the sweep: `lora`, and `lora@tiny` where the sweep has several bases."""
+        return f"{self.learner.name}{ON_BASE}{self.label}" if self.label else self.learner.name
 
     def baselines(self) -> Mapping[str, float]:
         """The scores of trivial strategies, in [0, 1]: see `Task.baselines`."""

@@ -46,6 +46,11 @@ def phase_sweeps(chain: Chain, flags: Flags, task: Any) -> list[Sweep]:
     selected = chain.select(flags.phase)
     if len(selected) > 1 and flags.like is not None:
         raise BadInput(f"--like {flags.like}: say with --phase which sweep it is for")
+    if len(selected) > 1 and len(flags.base) > 1:
+        raise BadInput(
+            f"--base {' '.join(flags.base)}: a phase goes on from the winner of the one before; give one base, or say"
+            " with --phase which sweep compares them"
+        )
     return [apply(sweep, _flags_for(sweep, flags, selected), task) for sweep in selected.values()]
 
 
@@ -120,7 +125,11 @@ def merge_winner(folder: Path) -> str:
     run = open_run(folder)
     target = run.folder / MERGED
     sweep, record = run.facts["sweep"], job_of(run, BEST).record
-    old = next(pair["base"] for pair in sweep["pairs"] if pair["learner"]["name"] == record.learner)
+    old = next(
+        pair["base"]
+        for pair in sweep["pairs"]
+        if (pair["learner"]["name"], pair.get("label", "")) == (record.learner, record.params.base)
+    )
     refuse_remote_code(old)
     if not (target / "README.md").is_file():  # export writes it last
         shutil.rmtree(target, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,10 +15,12 @@ import tyro
 from search_spaces.axis import SpaceError
 from search_spaces.models import fit
 from sweeps.cli.tyro_support import parse_with
+from sweeps.spec.base_labels import base_labels
 from sweeps.spec.config_fields import fields_of, read_value
 from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput, Sweep
-from trainables.models.gguf import is_gguf
+from trainables.core import Pair
+from trainables.models.gguf import is_gguf, without_hash
 from trainables.options import limits
 
 
@@ -34,7 +36,8 @@ class Resources:
 class SweepFlags:
     """Flags that change the script's sweep. An empty value keeps what the script has."""
 
-    base: str | None = None  # builtin:tiny, a hub name, a folder or a GGUF file; options after colons, as in NAME:nf4
+    # builtin:tiny, a hub name, a folder or a GGUF file; options after colons, as in NAME:nf4; several are compared
+    base: tuple[str, ...] = ()
     learner: tuple[str, ...] = ()  # only these learners
     phase: tuple[str, ...] = ()  # only these phases of a script with several sweeps, in the script's order
     num_samples: int | None = None  # trials
@@ -112,7 +115,7 @@ def _as_in_script(sweeps: Mapping[str, Sweep]) -> Flags:
     for one in sweeps.values():
         own.append({name: getattr(one, name) for name in names - {"name"}})
         own[-1] |= {"grace_period": one.effective_grace_period()}
-        own[-1]["base"] = next((pair.base for pair in one.pairs if pair.learner.needs_base), None)
+        own[-1]["base"] = tuple(one.bases())
         own[-1]["resources"] = Resources(**one.resources_per_trial)
     alike = {name: value for name, value in own[0].items() if all(other[name] == value for other in own)}
     learners = tuple(dict.fromkeys(pair.learner.name for one in sweeps.values() for pair in one.pairs))
@@ -126,11 +129,9 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
         if name not in pairs:
             raise BadInput(f"--learner {name}: this sweep's learners are {', '.join(pairs)}")
     chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
-    chosen = [dataclasses.replace(p, task=task) for p in chosen]
-    spaces = {p.learner.name: sweep.space_of(p) for p in chosen}
-    based = (dataclasses.replace(p, base=_settled(p.base if flags.base is None else flags.base)) for p in chosen)
-    chosen = [new if old.learner.needs_base else old for old, new in zip(chosen, based, strict=True)]
+    chosen = on_bases([dataclasses.replace(p, task=task) for p in chosen], flags.base)
     changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
+    changes["space"] = {p.name: sweep.space_of(p) for p in chosen}
     plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
     for name in plain:
         if getattr(flags, name) not in (None, ()):
@@ -141,13 +142,29 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
         changes["grace_period"] = min(sweep.grace_period, flags.rounds)
     asked = {name: value for name, value in dataclasses.asdict(flags.resources).items() if value is not None}
     changes["resources_per_trial"] = {**sweep.resources_per_trial, **asked}
-    changes["space"] = spaces
     fixed = dataclasses.replace(sweep, **changes).fix(dict(_assignment(text) for text in flags.set))
     try:
-        fitted = {p.learner.name: fit(fixed.space_of(p), limits(p.learner), flags.base or p.base) for p in chosen}
+        fitted = {p.name: fit(fixed.space_of(p), limits(p.learner), p.base) for p in chosen}
     except SpaceError as error:
         raise BadInput(str(error)) from error
     return dataclasses.replace(fixed, space=fitted)
+
+
+def on_bases(pairs: Sequence[Pair], given: Sequence[str]) -> list[Pair]:
+    """Return the pairs on the given bases, or on their own if none is given; without a base as they are.
+
+    Several bases get labels, and are neighbours: so the defaults that are tried first are those of different bases.
+    Raises BadInput for a base that is given twice.
+    """
+    bases = [_settled(base) for base in given]
+    if twice := [base for base, count in Counter(bases).items() if count > 1]:
+        raise BadInput(f"--base names {without_hash(twice[0])} twice; give each base once")
+    labels = base_labels(bases) if len(bases) > 1 else {}
+    found = []
+    for pair in pairs:
+        own = (bases or [_settled(pair.base)]) if pair.learner.needs_base else [pair.base]
+        found += [dataclasses.replace(pair, base=base, label=labels.get(base, "")) for base in own]
+    return found
 
 
 def _settled(base: str) -> str:

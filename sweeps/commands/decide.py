@@ -14,7 +14,7 @@ from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import Confirmation, Spending
 from sweeps.results.decision import Budget
 from sweeps.results.finals import print_finals
-from sweeps.results.records import UNTOUCHED
+from sweeps.results.records import is_untouched
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
@@ -62,7 +62,7 @@ def decide(
         recorder = Recorder(left.folder, sweep, left.end.get("baselines", {}), left.facts.get("guards", ()))
         recorder.records = {one.trial_id: one for one in left.records}
         tracking = MLflowTracking.for_sweep(sweep, left.facts, left.folder)
-        only_once = [name for name, most in spending.costs.most_seeds.items() if most == 1 and name != UNTOUCHED]
+        only_once = [name for name, most in spending.costs.most_seeds.items() if most == 1 and not is_untouched(name)]
         record = partial(record_finalists, tracking, recorder, finalists)
         found = go_on(finalists, known, budget_of(known, spending, minutes), only_once, record)
         tracking.flush()

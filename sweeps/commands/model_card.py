@@ -30,7 +30,7 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     source = _source(pair.base) if answers else None
     head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
     head |= {"base_model": source, "library_name": "transformers" if merged else "peft"} if source else {}
-    untouched = next((one.score for one in run.finals if one.trial_id is None), None)
+    untouched = _untouched_score(run, job, pair)
     lines = [
         f"# {sweep.name}: {pair.learner.name} on {pair.task.name}",
         "",
@@ -61,6 +61,14 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
         "",
     ]
     return "\n".join(["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", *lines])
+
+
+def _untouched_score(run: Run, job: Job, pair: Pair) -> float | None:
+    """Return the score of the trial's base before training, on the split on which the trial was scored."""
+    if job.split == "test":
+        before = run.confirmation.untouched_of(job.record.params.base)
+        return before.score if before else None
+    return run.end.get("untouched", {}).get(pair.name, {}).get("score")
 
 
 def _source(base: str) -> str:

@@ -59,7 +59,7 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
     if left.finals:
         print_finals(left.confirmation)
     if left.end and (best := winner(records, left.finals)):
-        for line in gain_lines(best, left.end.get("untouched", {}).get(best.learner, {})):
+        for line in gain_lines(best, left.end.get("untouched", {}).get(best.pair, {})):
             print(line)
     if not process and (not left.end or left.end.get("interrupted")):
         script, *argv = left.facts.get("command", ["SCRIPT"])
@@ -121,7 +121,7 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, 
     (left.folder / kept).parent.mkdir(exist_ok=True)
     with replacing(left.folder / kept) as fresh:  # a clone before this one may be starting from it
         shutil.copy(checkpoint / STATE_FILE, fresh)
-    enqueue(study, TrialParams(record.learner, fields, kept), sweep.learners)
+    enqueue(study, TrialParams(record.pair, fields, kept), sweep.pair_names)
     print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
 
 
@@ -159,7 +159,7 @@ def _changed(sweep: Sweep, params: TrialParams, values: tuple[str, ...]) -> dict
     pair, fields = sweep.resolve(params), dict(params.fields)
     for text in values:
         label, equals, value = text.partition("=")
-        name = without_prefix(params.learner, label)  # as the flags of a sweep of several learners have it
+        name = without_prefix(params.learner, without_prefix(params.pair, label))  # as the flags of a sweep have it
         if not equals or name not in fields:
             raise BadInput(f"{text}: write AXIS=VALUE with an axis of this trial: {', '.join(fields)}")
         if name in weight_shapes(pair.learner):
@@ -171,5 +171,5 @@ def _changed(sweep: Sweep, params: TrialParams, values: tuple[str, ...]) -> dict
         sweep.space_of(pair).validate(fields)
     except SpaceError as error:
         raise BadInput(str(error)) from error
-    sweep.resolve(TrialParams(params.learner, fields))  # raises BadInput where the learner refuses them
+    sweep.resolve(TrialParams(params.pair, fields))  # raises BadInput where the learner refuses them
     return fields

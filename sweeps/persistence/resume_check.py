@@ -10,6 +10,7 @@ import yaml
 
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
+from trainables.core import ON_BASE
 from trainables.models.gguf import without_hash
 
 # Fields that change how a sweep runs, not what it searches.
@@ -71,14 +72,15 @@ def _classes(facts: Mapping[str, Any], names: bool = False) -> list[str]:
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the differences between a sweep's facts and those of its resumption, each as `FLAG OLD -> NEW`."""
     old, new = before["sweep"], now["sweep"]
-    learners = [[pair["learner"]["name"] for pair in sweep["pairs"]] for sweep in (old, new)]
-    if learners[0] != learners[1]:  # their spaces differ, too
-        return [_change("--learner", *(" ".join(names) for names in learners))]
+    for flag, names in (("--learner", _learners), ("--base", _all_bases)):  # their spaces differ, too
+        several = flag == "--learner" or any(pair.get("label") for pair in (*old["pairs"], *new["pairs"]))
+        if several and names(old) != names(new):
+            return [_change(flag, *(" ".join(names(sweep)) for sweep in (old, new)))]
     whole = _differing(old, new, old.keys() - MAY_CHANGE)
     found = [(f"--{name}", *values) for name, *values in whole if name not in PARTS]
     for one, other in zip(old["pairs"], new["pairs"], strict=True):
         found += [("--base", *_bases(*values)) for _, *values in _differing(one, other, ["base"])]
-        for part, flag in (("task", "--task."), ("learner", f"--set {one['learner']['name']}.")):
+        for part, flag in (("task", "--task."), ("learner", f"--set {_name(one)}.")):
             fields, others = one[part]["fields"], other[part]["fields"]
             found += [(f"{flag}{name}", *values) for name, *values in _differing(fields, others, fields)]
     axes, others = old["space"]["axes"], new["space"]["axes"]
@@ -89,6 +91,19 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         or [f"its {name} changed" for name, *_ in whole]
         or [f"the data of {name} itself changed" for name, *_ in data]
     )
+
+
+def _name(pair: Mapping[str, Any]) -> str:
+    """Return what `Pair.name` is."""
+    return pair["learner"]["name"] + (f"{ON_BASE}{pair['label']}" if pair.get("label") else "")
+
+
+def _learners(sweep: Mapping[str, Any]) -> list[str]:
+    return [*dict.fromkeys(pair["learner"]["name"] for pair in sweep["pairs"])]
+
+
+def _all_bases(sweep: Mapping[str, Any]) -> list[str]:
+    return [*dict.fromkeys(without_hash(pair["base"]) for pair in sweep["pairs"] if pair["base"] != "none")]
 
 
 def _bases(old: str, new: str) -> tuple[str, str]:

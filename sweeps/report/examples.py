@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sweeps.report.arc_grids import DrawnTask, drawn
-from sweeps.results.records import UNTOUCHED
+from sweeps.results.records import untouched_name
 from sweeps.results.run_folder import Run
 
 AT_MOST = 6  # wrong examples, and as many right ones
@@ -50,11 +50,11 @@ class Examples:
 
 def examples(run: Run) -> Examples | None:
     """Return examples of the best trained finalist. None without finalists, or if none answered in text."""
-    best = next((one for one in run.finals if one.name != UNTOUCHED and one.completions), None)
+    best = next((one for one in run.finals if not one.is_untouched and one.completions), None)
     if best is None:
         return None
     rows = run.answers[(run.answers.name == best.name) & (run.answers.seed == 0)].sort_values("item")
-    before = run.answers[run.answers.name == UNTOUCHED].drop_duplicates("item").set_index("item")
+    before = run.answers[run.answers.name == untouched_name(best.base)].drop_duplicates("item").set_index("item")
     full = rows.score >= min(1.0, rows.score.max()) if rows.score.max() > 0 else rows.score > 1
 
     def answered(row: pd.Series) -> AnsweredQuestion:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sweeps.report.chart_style import finite
+from sweeps.results import pair_comparison
 from sweeps.results.comparison import first_group
 from sweeps.results.finals import amount, as_trivial, counted, harm, harmed, left_out, to_decide
 from sweeps.results.leaderboard import percent, rank, span
-from sweeps.results.records import UNRANKED, UNTOUCHED, TrialRecord
+from sweeps.results.records import UNRANKED, TrialRecord, untouched_baseline, untouched_name
 from sweeps.results.run_folder import Run
 from sweeps.results.search_comparison import against_trivial, tied_with_best
 
@@ -40,12 +41,13 @@ def _result_sentence(run: Run) -> str:
     if found and len(found.places) > 1:
         unpaired = " (unpaired)" if found.unpaired == len(rows) - 1 else ""
         lead += f", but {counted(len(found.places) - 1, 'trial')} cannot be told apart from it{unpaired}"
-    before = finite([run.end.get("baselines", {}).get("untouched")])
+    base = best.record.params.base
+    before = finite([run.end.get("baselines", {}).get(untouched_baseline(base))])
     if not before:
         return f"{lead}."
     worse = best.interval is not None and best.interval[1] < before[0]
     above = ", above that interval: training made it worse" if worse else ""
-    return f"{lead}; the untouched base scores {percent(before[0])}{above}."
+    return f"{lead}; the {untouched_name(base)} scores {percent(before[0])}{above}."
 
 
 def _trivial_sentence(run: Run) -> str:
@@ -54,7 +56,7 @@ def _trivial_sentence(run: Run) -> str:
         told = as_trivial(run.confirmation)
         return f" {told}." if told else ""
     known = run.end.get("baselines", {})
-    trivial = {n: v for n, v in known.items() if "." not in n and n != "untouched" and finite([v])}
+    trivial = {n: v for n, v in known.items() if "." not in n and not n.startswith("untouched") and finite([v])}
     ranked = [row for row in rank(run.records) if row.rank is not None]
     if not trivial or not ranked or ranked[0].interval is None:
         return ""
@@ -70,33 +72,36 @@ def _finalists_sentence(run: Run) -> str:
     names = {one.name: trial_title(run, trials.get(one.trial_id or ""), one.name) for one in run.finals}
     comparisons = run.confirmation.comparisons()
     best, group = run.finals[0], first_group(comparisons)
-    base = next((one for one in run.finals if one.name == UNTOUCHED), None)
+    trained = run.confirmation.best_trained
+    base = run.confirmation.untouched_of(trained.base) if trained else best
     worse = harmed(run.confirmation)
-    if base and best.name == UNTOUCHED and len(group) == 1:
-        told = f"the untouched base, {percent(base.score)} on the test split, beats every finalist, {amount(worse)}"
-        return f"Training did harm: {told}."
+    if best.is_untouched and len(group) == 1:
+        told = f"the {best.name}, {percent(best.score)} on the test split, beats every finalist"
+        if best is base and worse:
+            return f"Training did harm: {told}, {amount(worse)}."
+        return f"No training was as good as a base as it is: {told}."
     too = f" {harm(run.confirmation, {key: _lower(name) for key, name in names.items()})}." if worse else ""
-    if base and UNTOUCHED in group:
-        trained = next((one for one in run.finals if one.name != UNTOUCHED), base)
+    of_bases = "".join(f" {line}." for line in pair_comparison.in_words(run.confirmation)[:1])
+    if trained and base and base.name in group:
         told = f"{names[trained.name]}, {percent(trained.score)} on the test split, cannot be told apart from"
-        return f"Nothing was shown to be learned: {told} the untouched base, {percent(base.score)}.{too}"
+        return f"Nothing was shown to be learned: {told} the {base.name}, {percent(base.score)}.{too}{of_bases}"
     lead = f"{names[best.name]} has the best test score, {percent(best.score)}"
     if rest := group[1:]:
         more = [f"{len(rest) - NAMED} more"] if len(rest) > NAMED else []
         others = _and([*(_lower(names[name]) for name in rest[:NAMED]), *more])
         lead += f", but cannot be told apart from {others} (from the next: {comparisons[0].in_points()})"
         too += f" {remedy}." if (remedy := to_decide(run.confirmation)) else ""
-    elif len(run.finals) - (base is not None) > 1:
+    elif len(run.finals) - len(run.confirmation.untouched) > 1:
         nearest = _lower(names[comparisons[0].second])
         lead += f", better than every other finalist (than {nearest}: {comparisons[0].in_points()})"
-    return f"{lead}; the untouched base scores {percent(base.score)}.{too}" if base else f"{lead}."
+    return f"{lead}; the {base.name} scores {percent(base.score)}.{too}{of_bases}" if base else f"{lead}.{of_bases}"
 
 
 def trial_title(run: Run, record: TrialRecord | None, name: str = "") -> str:
     """Return a title such as `Trial 3 (lora)`. It names the learner only if there are several."""
     name = name or (f"trial {record.number}" if record else "")
-    if record and len({one.learner for one in run.records}) > 1:
-        name = name.replace(" (default)", "") + f" ({record.learner}{', default' if '(default)' in name else ''})"
+    if record and (record.params.base or len({one.learner for one in run.records}) > 1):
+        name = name.partition(" (")[0] + f" ({record.pair}{', default' if 'default)' in name else ''})"
     return name[:1].upper() + name[1:]
 
 

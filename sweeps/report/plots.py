@@ -86,5 +86,5 @@ def _draw_all(run: Run) -> Iterator[tuple[str, str, str, Figure | None]]:
     searched = axis_groups(run)
     for name, (draw_group, title, caption) in AXIS_FIGURES.items():
         for group in searched:
-            suffix, learner = (f"-{group.learner}", f": {group.learner}") if group.learner else ("", "")
-            yield name + suffix, title + learner, caption, draw_group(group)
+            suffix, pair = (f"-{group.pair}", f": {group.pair}") if group.pair else ("", "")
+            yield name + suffix, title + pair, caption, draw_group(group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from sweeps.report.chart_style import GREY, HUES, INK, legend_above, new_figure, score_axis, wrapped
-from sweeps.results.records import UNTOUCHED, clusters_of, winner
+from sweeps.results.records import UNTOUCHED, clusters_of, is_untouched, winner
 from sweeps.results.run_folder import Run
 from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import intervals
@@ -22,7 +22,7 @@ def kinds(run: Run) -> Figure | None:
         return None
     figure, (axes,) = new_figure(1.3 + len(names) * (0.3 + 0.13 * len(by_name)))
     for i, (name, scores) in enumerate(by_name.items()):
-        colour = GREY if name == UNTOUCHED else (INK, *HUES)[i]
+        colour = GREY if is_untouched(name) else (INK, *HUES)[i]
         place = 0.62 * (i - (len(by_name) - 1) / 2) / max(len(by_name), 1)
         rows = [names.index(kind) + place for kind in scores]
         values = [value for value, _ in scores.values()]
@@ -43,14 +43,17 @@ def kinds(run: Run) -> Figure | None:
 
 
 def _finalists(run: Run) -> Scores:
-    """Return the scores of the first finalists and the untouched base, with intervals over questions and seeds."""
-    shown = [one.name for one in run.finals if one.name != UNTOUCHED][:MAX_FINALISTS]
-    shown += [one.name for one in run.finals if one.name == UNTOUCHED]
+    """Return the scores of the first finalists and of the best one's untouched base, with intervals over questions and
+    seeds."""
+    shown = [one.name for one in run.finals if not one.is_untouched][:MAX_FINALISTS]
+    best = run.confirmation.best_trained
+    before = run.confirmation.untouched_of(best.base) if best else None
+    shown += [before.name] if before else []
     by_kind: Scores = {name: {} for name in shown}
     for kind, own in run.questions.groupby("kind"):
         places = own.item.to_numpy()  # finalists may have been asked only the first of them
         scores = {one.name: one.scores[:, places[places < one.scores.shape[1]]] for one in run.finals}
-        bounds = intervals(scores, clusters_of(own.key.tolist()), [UNTOUCHED])
+        bounds = intervals(scores, clusters_of(own.key.tolist()), run.confirmation.untrained)
         for name in shown:
             by_kind[name][str(kind)] = (float(scores[name].mean()), bounds[name])
     return by_kind
@@ -62,7 +65,7 @@ def _searched(run: Run) -> Scores:
     row = best.history.best if best else None
     if best is None or row is None:
         return {}
-    found = {f"trial {best.number}, the best": row, UNTOUCHED: run.end.get("untouched", {}).get(best.learner, {})}
+    found = {f"trial {best.number}, the best": row, UNTOUCHED: run.end.get("untouched", {}).get(best.pair, {})}
     by_kind: Scores = {}
     for name, metrics in found.items():
         scores = {key.removeprefix("score."): value for key, value in metrics.items() if key.startswith("score.")}

@@ -29,13 +29,13 @@ from sweeps.results.pareto import costs, front
 from sweeps.results.records import UNRANKED, TrialRecord, by_score, winner
 from sweeps.results.run_folder import Run
 
-Styles = Mapping[str, tuple[str, str]]  # learner -> colour, marker
+Styles = Mapping[str, tuple[str, str]]  # pair -> colour, marker
 
 
-def learner_styles(records: Sequence[TrialRecord]) -> Styles:
-    """Return a colour and a marker for each learner, in order of first appearance."""
-    learners = list(dict.fromkeys(one.learner for one in records))
-    return {name: (HUES[i % len(HUES)], MARKS[i % len(MARKS)]) for i, name in enumerate(learners)}
+def pair_styles(records: Sequence[TrialRecord]) -> Styles:
+    """Return a colour and a marker for each pair, in order of first appearance."""
+    pairs = list(dict.fromkeys(one.pair for one in records))
+    return {name: (HUES[i % len(HUES)], MARKS[i % len(MARKS)]) for i, name in enumerate(pairs)}
 
 
 def curves(run: Run) -> Figure | None:
@@ -44,12 +44,12 @@ def curves(run: Run) -> Figure | None:
     if max(map(len, lines.values()), default=0) < 2:
         return None
     figure, (axes,) = new_figure(4.6)
-    styles, best, many = learner_styles(run.records), winner(run.records, run.finals), len(run.records) > 60
+    styles, best, many = pair_styles(run.records), winner(run.records, run.finals), len(run.records) > 60
     for one in sorted(run.records, key=lambda one: (one is best, one.status != "pruned")):
         if not lines[one.trial_id]:
             continue
         rounds, scores = zip(*lines[one.trial_id], strict=True)
-        colour, wide = styles[one.learner][0], 0.8 if many else 1.3
+        colour, wide = styles[one.pair][0], 0.8 if many else 1.3
         if one is best:
             axes.plot(
                 rounds,
@@ -64,7 +64,7 @@ def curves(run: Run) -> Figure | None:
             axes.plot(rounds, scores, color=GREY, linewidth=wide, alpha=0.5 if many else 0.9, label="pruned")
             axes.plot(rounds[-1:], scores[-1:], color=GREY, marker="o", markersize=3)
         else:
-            axes.plot(rounds, scores, color=colour, linewidth=wide, alpha=0.6 if many else 0.9, label=one.learner)
+            axes.plot(rounds, scores, color=colour, linewidth=wide, alpha=0.6 if many else 0.9, label=one.pair)
             if one.status in UNRANKED:
                 axes.plot(rounds[-1:], scores[-1:], color=colour, marker="x")
     integer_axis(axes.xaxis, "round")
@@ -85,7 +85,7 @@ def history(run: Run) -> Figure | None:
     if len(shown) < 2:
         return None
     figure, (axes,) = new_figure(4.6)
-    _scatter(axes, shown, [one.number for one in shown], learner_styles(run.records))
+    _scatter(axes, shown, [one.number for one in shown], pair_styles(run.records))
     usable = [one for one in shown if one.status not in UNRANKED]
     if usable:
         best = np.maximum.accumulate([one.score or 0.0 for one in usable])
@@ -102,15 +102,15 @@ def _scatter(axes: Axes, records: Sequence[TrialRecord], places: Sequence[float]
     alike: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for one, place in zip(records, places, strict=True):
         kind = "lost" if one.status in UNRANKED else "pruned" if one.status == "pruned" else "kept"
-        alike.setdefault((kind, one.learner), []).append((place, one.score or 0.0))
-    for (kind, learner), points in alike.items():
-        (colour, mark), (x, y) = styles[learner], zip(*points, strict=True)
+        alike.setdefault((kind, one.pair), []).append((place, one.score or 0.0))
+    for (kind, pair), points in alike.items():
+        (colour, mark), (x, y) = styles[pair], zip(*points, strict=True)
         if kind == "lost":
             axes.scatter(x, y, s=size, color=LOST, marker="x", label="diverged or failed", zorder=3)
         elif kind == "pruned":
             axes.scatter(x, y, s=size * 0.7, facecolor="white", edgecolor=GREY, marker=mark, label="pruned")
         else:
-            axes.scatter(x, y, s=size, color=colour, marker=mark, linewidth=0, label=learner, zorder=3)
+            axes.scatter(x, y, s=size, color=colour, marker=mark, linewidth=0, label=pair, zorder=3)
 
 
 def timeline(run: Run) -> Figure | None:
@@ -123,13 +123,11 @@ def timeline(run: Run) -> Figure | None:
     length = max(start + wide for spans in bars.values() for start, wide in spans) - zero
     unit, name = (60.0, "minutes") if length > 180 else (1.0, "seconds")
     figure, (axes,) = new_figure(min(6.5, 2.2 + 0.13 * len(run.records)))
-    styles, best = learner_styles(run.records), winner(run.records, run.finals)
+    styles, best = pair_styles(run.records), winner(run.records, run.finals)
     for one in run.records:
         if spans := bars.get(one.number):
-            colour = INK if one is best else GREY if one.status == "pruned" else styles[one.learner][0]
-            label = (
-                f"trial {one.number}, the best" if one is best else "pruned" if one.status == "pruned" else one.learner
-            )
+            colour = INK if one is best else GREY if one.status == "pruned" else styles[one.pair][0]
+            label = f"trial {one.number}, the best" if one is best else "pruned" if one.status == "pruned" else one.pair
             places = [((start - zero) / unit, wide / unit) for start, wide in spans]
             edge = {"edgecolor": "white", "linewidth": 0.6} if len(bars) <= 60 else {"linewidth": 0}
             axes.broken_barh(places, (one.number - 0.4, 0.8), facecolor=colour, label=label, **edge)
@@ -168,7 +166,7 @@ def pareto(run: Run) -> Figure | None:
             (one for one in by_score(run.records) if one.trial_id in by_id), key=lambda o: by_id[o.trial_id]
         )
         places = [by_id[one.trial_id] for one in trials]
-        _scatter(axes, trials, places, learner_styles(run.records))
+        _scatter(axes, trials, places, pair_styles(run.records))
         best = sorted(front(trials, ["score", key]), key=lambda one: by_id[one.trial_id])
         spots = [(by_id[one.trial_id], one.score or 0.0) for one in best]
         axes.step(*zip(*spots, strict=True), where="post", color=INK, linewidth=1.2, label="Pareto front")

@@ -1,6 +1,6 @@
-"""The axes that a sweep searched (those with more than one value), by learner, with the trials of that learner.
+"""The axes that a sweep searched (those with more than one value), by pair, with the trials of that pair.
 
-The learning rates of two learners cannot be compared, so each learner's axes are shown with its own trials.
+The learning rates of two learners cannot be compared, so each pair's axes are shown with its own trials.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Axes = Mapping[str, BaseDistribution]
 
 @dataclass(frozen=True)
 class AxisGroup:
-    """The axes of one learner, or of all trials. Names of axes are without the learner's prefix."""
+    """The axes of one pair, or of all trials. Names of axes are without the pair's prefix."""
 
-    learner: str  # empty for all trials
+    pair: str  # empty for all trials
     axes: Axes
     trials: Sequence[TrialRecord]  # with a score, the best first
     lost: Sequence[TrialRecord]  # diverged or failed
@@ -33,31 +33,31 @@ class AxisGroup:
 
 
 def axis_groups(run: Run) -> list[AxisGroup]:
-    """Return the searched axes by learner; empty without a space or without trials that have a score."""
+    """Return the searched axes by pair; empty without a space or without trials that have a score."""
     entry = run.facts.get("sweep", {}).get("space")
     if not entry:
         return []
     with reading(run.folder / SWEEP_FILE):
         space = Space.from_dict(entry)
-    parts = {"": space}  # a single learner is not an axis
+    parts = {"": space}  # a single pair is not an axis
     if LEARNER in space.axes:
-        # Read from the space, because a learner may have no trial yet.
-        learners = getattr(space.axes[LEARNER], "choices", ())
-        parts = {"": Space({LEARNER: space.axes[LEARNER]})} | {name: space.branch(learner=name) for name in learners}
+        # Read from the space, because a pair may have no trial yet.
+        pairs = getattr(space.axes[LEARNER], "choices", ())
+        parts = {"": Space({LEARNER: space.axes[LEARNER]})} | {name: space.branch(learner=name) for name in pairs}
     found = []
-    for learner, part in parts.items():
+    for pair, part in parts.items():
         axes = {name: one for name, one in part.axes.items() if not one.single()}
-        members = [one for one in run.records if learner in ("", one.learner)]
+        members = [one for one in run.records if pair in ("", one.pair)]
         trials, lost = by_score(members), [one for one in members if one.status in UNRANKED]
         values = {one.trial_id: _axis_values(one, axes) for one in members}
         if axes and trials:
-            found.append(AxisGroup(learner, axes, trials, lost, values))
+            found.append(AxisGroup(pair, axes, trials, lost, values))
     return found
 
 
 def _axis_values(one: TrialRecord, axes: Axes) -> dict[str, Any]:
     """Return axis -> value. A choice is as in the space (8, not 8.0); values outside the space are left out."""
-    known = {LEARNER: one.learner, **one.params.fields}
+    known = {LEARNER: one.pair, **one.params.fields}
     found: dict[str, Any] = {}
     for axis, distribution in axes.items():
         given = known.get(axis, ...)

@@ -22,12 +22,12 @@ def learner_comparison(run: Run) -> tuple[list[str], list[list[str]]]:
     rows = []
     finals = {one.trial_id: one for one in reversed(run.finals) if one.trial_id}
     for pair in run.facts.get("sweep", {}).get("pairs", []):
-        learner = pair["learner"]["name"]
-        trials = [one for one in run.records if one.learner == learner]
+        learner, label = pair["learner"]["name"], pair.get("label", "")
+        trials = [one for one in run.records if (one.learner, one.params.base) == (learner, label)]
         if not trials:
             continue
         best = next(iter(by_score(trials)), None)
-        before = run.end.get("untouched", {}).get(learner, {})
+        before = run.end.get("untouched", {}).get(trials[0].pair, {})
         gained = gain(best.score if best else None, before)
         tested = [finals[one.trial_id].score for one in trials if one.trial_id in finals]
         rows.append(

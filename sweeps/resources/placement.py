@@ -12,11 +12,12 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from search_spaces.axis import to_entry
+from sweeps.resources.base_memory import base_bytes
 from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
@@ -38,6 +39,7 @@ class Placement:
     shape: Shape | None = None
     why: str = ""
     workers: WorkerGroupShape | None = None
+    bases: int = 1
 
     def __str__(self) -> str:
         if self.workers is not None:
@@ -46,7 +48,8 @@ class Placement:
         if self.shape is None:
             return f"seats: 1, every trial has a base of its own{f' ({self.why})' if self.why else ''}"
         trials = f"{self.seats} trials share a base" + (f", on {self.hosts} hosts" if self.hosts > 1 else "")
-        return f"seats: {self.seats}, {trials}; {self.why}"
+        side_by_side = f" of each of {self.bases} bases, side by side" if self.bases > 1 else ""
+        return f"seats: {self.seats}, {trials}{side_by_side}; {self.why}"
 
 
 @dataclass(frozen=True)
@@ -121,15 +124,20 @@ def place(sweep: Sweep, machine: Machine) -> Placement:
     adapters = [config.adapter() for config in largest]
     rank, prompt = max(a.r for a in adapters), max(a.num_virtual_tokens for a in adapters)
     rows = max(config.rows_per_batch() for config in largest)
-    parameters = max(_parameters(sweep, base, adapters, rank, prompt) for base in {pair.base for pair in sweep.pairs})
-    per_seat = 4.0 * (4 + min(most_lanes, rows)) * parameters
+    bytes_of = 4.0 * (4 + min(most_lanes, rows))
+    needs = [
+        BaseNeed(base_bytes(base, bool(machine.gpus)), bytes_of * _parameters(sweep, base, adapters, rank, prompt))
+        for base in sorted({pair.base for pair in sweep.pairs})
+    ]
+    per_seat = max(need.seat for need in needs)
     at_once = sweep.max_concurrent_trials or max(RANDOM_TRIALS, -(-sweep.num_samples // 3))
-    trials = min(sweep.num_samples, at_once)
-    seats, hosts = _counts(sweep, machine, trials, per_seat)
+    trials = -(-min(sweep.num_samples, at_once) // len(needs))  # of each base
+    seats, hosts = _counts(sweep, machine, trials, needs)
     if seats == 1:
         return Placement(1, 1, why="one at a time" if trials == 1 else "no memory for more")
     shape = Shape(seats, lanes=max(rows, min(seats * rows, most_lanes)), max_rank=rank, max_prompt=prompt)
-    return Placement(seats, hosts, shape, f"{per_seat / 2**20:,.1f} MiB a seat: adapter, copies for a batch, optimizer")
+    why = f"{per_seat / 2**20:,.1f} MiB a seat: adapter, copies for a batch, optimizer"
+    return Placement(seats, hosts, shape, why, bases=len(needs))
 
 
 def _too_few(sweep: Sweep, machine: Machine) -> str:
@@ -143,22 +151,30 @@ def _too_few(sweep: Sweep, machine: Machine) -> str:
     return f"{hosts} hosts of {bases} base{'s' * (bases > 1)} need one each of {there:g} {kind}"
 
 
-def _counts(sweep: Sweep, machine: Machine, trials: int, per_seat: float) -> tuple[int, int]:
-    """Return the seats of a host and the hosts of a base."""
-    bases = len({pair.base for pair in sweep.pairs})
+class BaseNeed(NamedTuple):
+    """The bytes that a host needs for its base, and for each seat."""
+
+    weights: float
+    seat: float
+
+
+def _counts(sweep: Sweep, machine: Machine, trials: int, needs: Sequence[BaseNeed]) -> tuple[int, int]:
+    """Return the seats of a host and the hosts of a base. `trials`: those of each base that may run at once."""
     seats = min(GPU_SEATS if machine.gpus else CPU_SEATS, trials) if sweep.seats == "auto" else sweep.seats
     if sweep.hosts != "auto":
         hosts = sweep.hosts
     else:
         devices = machine.gpus or machine.cores
-        hosts = min(int(devices // bases), -(-trials // seats))
+        hosts = min(int(devices // len(needs)), -(-trials // seats))
     if sweep.seats != "auto":
         return seats, hosts
-    weights = max(_weights(pair.base, machine) for pair in sweep.pairs)
 
     def fitting(hosts: int) -> int:
-        of_a_host = machine.free_bytes if machine.gpus else machine.free_bytes / (hosts * bases)
-        room = MEMORY_SHARE * max(0.0, of_a_host - weights) / per_seat
+        if machine.gpus:  # each host has its own
+            room = min(MEMORY_SHARE * max(0.0, machine.free_bytes - need.weights) / need.seat for need in needs)
+        else:  # all hosts share main memory
+            left = machine.free_bytes / hosts - sum(need.weights for need in needs)
+            room = MEMORY_SHARE * max(0.0, left) / sum(need.seat for need in needs)
         return max(1, int(min(seats, room, -(-trials // hosts))))
 
     fewest = 1 if sweep.hosts == "auto" and not machine.gpus else hosts  # copies of a base that share main memory
@@ -177,15 +193,6 @@ def _largest(sweep: Sweep, pair: Any) -> Any:
         else:
             tops[name] = axis["high"]
     return dataclasses.replace(pair.learner, **tops)
-
-
-def _weights(base: str, machine: Machine) -> float:
-    """Return the bytes of a loaded base; a weight in 4 bits takes 0.6 bytes with its scale."""
-    from trainables.models.loading import BaseName, base_sizes
-
-    options = BaseName.parse(base).options
-    half = options & {"bfloat16", "float16"} or (machine.gpus and "float32" not in options)
-    return base_sizes(base)[2] * (0.6 if "nf4" in options else 2.0 if half else 4.0)
 
 
 def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, prompt: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,17 @@ OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
 
 @dataclass(frozen=True)
 class Capacity:
-    """The size that a cluster can reach: cores and GPUs of all nodes, cores of the smallest node, number of nodes."""
+    """The size that a cluster can reach: cores and GPUs of all nodes, cores of the smallest node, number of nodes.
+
+    `memory`: the bytes of each node that is up, as Ray gives them out; none if an autoscaler may add others.
+    """
 
     cores: float
     gpus: float
     smallest: float
     nodes: int = 1
     autoscaler: Mapping[str, Any] | None = None  # its configuration, if there is one
+    memory: Sequence[float] = ()
 
     def trials(self, resources: Mapping[str, float]) -> int:
         """Return how many trials with these resources fit on the cluster at its largest."""
@@ -53,7 +57,7 @@ def capacity(bootstrap: Path | None) -> Capacity:
     cores, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
     smallest = min((node["CPU"] for node in nodes if "CPU" in node), default=1.0)
     if bootstrap is None or not bootstrap.expanduser().is_file():
-        return Capacity(cores, gpus, smallest, len(nodes))
+        return Capacity(cores, gpus, smallest, len(nodes), memory=[node.get("memory", 0.0) for node in nodes])
     config = yaml.safe_load(bootstrap.expanduser().read_text())
     kinds = dict(config["available_node_types"])
     head = kinds.pop(config["head_node_type"])["resources"]

@@ -27,7 +27,7 @@ FLIPS = 4000  # of the randomisation test: p is known to about 0.003 where it ma
 class Look:
     """A comparison of finalists before all of their scores were known.
 
-    `rate`: the two-sided error rate spent up to this look; `base_rate`: that of pairs with the untouched base, which
+    `rate`: the two-sided error rate spent up to this look; `base_rate`: that of pairs with an untouched base, which
     differ much or not at all. `sizes`: by name, how many seeds and how many questions each finalist had then; they are
     the first rows and columns of its scores.
     """

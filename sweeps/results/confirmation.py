@@ -11,11 +11,9 @@ import numpy as np
 from sweeps.results.allocation import Costs
 from sweeps.results.comparison import Comparison, Look, compare
 from sweeps.results.decision import Progress
-from sweeps.results.records import UNTOUCHED, Final, ranked
+from sweeps.results.records import Final, ranked
 from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import VarianceEstimate, intervals, seed_spread
-
-UNTRAINED = (UNTOUCHED,)  # configurations without a random seed
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,8 @@ class Confirmation:
 
     `clusters` has the cluster of each question, empty where all are independent; `trivial` the scores of trivial
     strategies; `lost` the configurations without a score, and why; `looks` the comparisons so far, empty in runs of
-    versions that trained every finalist with three seeds.
+    versions that trained every finalist with three seeds; `parameters` those of each base, by its label, in a sweep of
+    several.
     """
 
     finals: Sequence[Final] = ()
@@ -42,6 +41,7 @@ class Confirmation:
     lost: Mapping[str, str] = field(default_factory=dict)
     looks: Sequence[Look] = ()
     spending: Spending | None = None
+    parameters: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "finals", ranked(self.finals))
@@ -57,26 +57,43 @@ class Confirmation:
         return self.finals[0].scores.shape[1]
 
     @property
-    def untouched(self) -> Final | None:
-        """The base before training, if it was asked."""
-        return next((one for one in self.finals if one.name == UNTOUCHED), None)
+    def untouched(self) -> list[Final]:
+        """The bases before training that were asked: one for each base, the best first."""
+        return [one for one in self.finals if one.is_untouched]
+
+    def untouched_of(self, base: str) -> Final | None:
+        """Return the base with this label before training, if it was asked."""
+        return next((one for one in self.untouched if one.base == base), None)
+
+    @property
+    def best_trained(self) -> Final | None:
+        return next((one for one in self.finals if not one.is_untouched), None)
+
+    @property
+    def several_bases(self) -> bool:
+        return any(one.base for one in self.finals)
+
+    @property
+    def untrained(self) -> list[str]:
+        """The names of those without a random seed."""
+        return [one.name for one in self.untouched]
 
     def comparisons(self, reference: str | None = None) -> list[Comparison]:
         """Compare the best, or the reference, with each of the others."""
-        return compare(self.scores, self.clusters, UNTRAINED, reference, self.looks)
+        return compare(self.scores, self.clusters, self.untrained, reference, self.looks)
 
     def bounds(self) -> dict[str, Interval]:
         """Return 95 % intervals of the scores, by name, over other questions and other seeds."""
-        return intervals(self.scores, self.clusters, UNTRAINED)
+        return intervals(self.scores, self.clusters, self.untrained)
 
     def spread(self) -> VarianceEstimate:
         """Return the variance of a configuration's score from seed to seed."""
-        return seed_spread(self.scores, UNTRAINED)
+        return seed_spread(self.scores, self.untrained)
 
     def progress(self) -> Progress:
         """Return what the plan of the next stage needs."""
         seconds = self.spending.seconds if self.spending else 0.0
-        return Progress(self.scores, self.looks, seconds, self.clusters, UNTRAINED)
+        return Progress(self.scores, self.looks, seconds, self.clusters, self.untrained)
 
 
 def beside_answers(known: Confirmation) -> dict[str, Any]:
@@ -89,6 +106,8 @@ def beside_answers(known: Confirmation) -> dict[str, Any]:
     ]
     if known.spending:
         plain["spending"] = asdict(known.spending)
+    if known.parameters:
+        plain["parameters"] = dict(known.parameters)
     return plain
 
 
@@ -106,4 +125,5 @@ def confirmation_from(plain: Mapping[str, Any], finals: Sequence[Final], cluster
         plain.get("lost", {}),
         looks,
         Spending(**(spending | {"costs": Costs(**spending["costs"])})) if spending else None,
+        plain.get("parameters", {}),
     )

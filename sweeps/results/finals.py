@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from sweeps.results import pair_comparison
 from sweeps.results.allocation import Sizes
 from sweeps.results.comparison import LEVEL, Comparison, first_group, in_words
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.decision import needed
 from sweeps.results.leaderboard import percent, span
-from sweeps.results.records import UNTOUCHED, Candidate, Final, TrialRecord, by_score
+from sweeps.results.records import Candidate, Final, TrialRecord, by_score
 from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
 
@@ -19,20 +20,25 @@ from sweeps.results.trial_params import TrialParams
 def candidates(
     records: Sequence[TrialRecord], top: int, defaults: Sequence[TrialParams], rounds: int
 ) -> list[Candidate]:
-    """Choose the finalists: the `top` configurations of the search, and the defaults.
+    """Choose the finalists: the `top` configurations of the search, and the defaults. In a sweep of several bases also
+    the best of each pair, so that bases and learners are compared by what the search found for each.
 
     A configuration of the search is trained for the number of rounds that gave its best score, a default that ASHA
     stopped for all `rounds`. A default may have only some of the fields and so match several trials; the
     first of them is taken. Clones are left out, as they were not trained in one go.
     """
     records = [one for one in records if one.params.start is None]
-    best = _distinct(by_score(records))[:top]
+    several = any(one.params.base for one in records)
+    best = _distinct(by_score(records))
+    of_pairs = {one.pair: one for one in reversed(best) if several}
+    best = [one for one in best if one in best[:top] or one is of_pairs.get(one.pair)]
     first = (next((one for one in records if _has(one.params, given)), None) for given in defaults)
     own = [one for one in first if one is not None]
     chosen = []
     for one in _distinct([*best, *own]):
         full = one not in best and one.status != "finished"
-        name = f"trial {one.number}{' (default)' if one.params in [default.params for default in own] else ''}"
+        told = [one.pair] * several + ["default"] * (one.params in [default.params for default in own])
+        name = f"trial {one.number} ({', '.join(told)})" if told else f"trial {one.number}"
         trained = rounds if full else one.history.best_round or rounds
         chosen.append(Candidate(one.trial_id, name, one.params, trained, one.score if one in best else None))
     return chosen
@@ -41,7 +47,7 @@ def candidates(
 def _has(params: TrialParams, given: TrialParams) -> bool:
     """Whether a trial has all the fields of a default; an empty default matches only trials without fields."""
     known = bool(given.fields) or not params.fields
-    return known and given.learner == params.learner and given.fields.items() <= params.fields.items()
+    return known and given.pair == params.pair and given.fields.items() <= params.fields.items()
 
 
 def _distinct(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -62,10 +68,14 @@ def left_out(finals: Sequence[Final], lost: Mapping[str, str]) -> list[str]:
 
 
 def harmed(known: Confirmation) -> list[Comparison]:
-    """Compare the untouched base with each finalist that scores significantly below it."""
-    if known.untouched is None:
-        return []
-    return [one for one in known.comparisons(UNTOUCHED) if one.difference > 0 and one.p < LEVEL]
+    """Compare each finalist that scores significantly below its untouched base with that."""
+    own = {one.name: one.base for one in known.finals if not one.is_untouched}
+    return [
+        one
+        for base in known.untouched
+        for one in known.comparisons(base.name)
+        if own.get(one.second) == base.base and one.difference > 0 and one.p < LEVEL
+    ]
 
 
 def amount(worse: Sequence[Comparison]) -> str:
@@ -80,15 +90,16 @@ def harm(known: Confirmation, names: Mapping[str, str] | None = None) -> str:
     worse = harmed(known)
     if not worse:
         return ""
-    every = len(worse) == len(known.finals) - 1 > 1
+    every = len(worse) == len(known.finals) - len(known.untouched) > 1
     who = "every finalist" if every else ", ".join((names or {}).get(one.second, one.second) for one in worse)
-    return f"Training made {who} worse than the untouched base, {amount(worse)}"
+    base = "its untouched base" if known.several_bases else "the untouched base"
+    return f"Training made {who} worse than {base}, {amount(worse)}"
 
 
 def as_trivial(known: Confirmation) -> str:
     """Say if the best finalist was not shown to be better than a trivial strategy, such as answering No to everything;
     else empty."""
-    best = next((one for one in known.finals if one.name != UNTOUCHED), None)
+    best = known.best_trained
     trivial = {name: value for name, value in known.trivial.items() if "." not in name}  # `constant.<kind>` are details
     if best is None or not trivial:
         return ""
@@ -105,14 +116,18 @@ def verdict(known: Confirmation) -> list[str]:
     comparisons = known.comparisons()
     asked = f"{known.asked}" + (f" ({len(set(known.clusters))} independent)" if known.clusters else "")
     lines = [in_words(comparisons, asked)] if comparisons else []
-    group, untouched = first_group(comparisons), known.untouched
-    if untouched and UNTOUCHED in group and len(group) > 1:
-        lines.append("The untouched base is among them: nothing was shown to be learned")
+    group = first_group(comparisons)
+    before, others = _untouched_in(known, group)
+    if before and before.name in group and len(group) > 1:
+        lines.append(f"The {before.name} is among them: nothing was shown to be learned")
+    elif others and len(group) > 1:
+        lines.append(f"The {others[0]} is among them: that base is as good without training")
     elif len(group) > 1 and (remedy := to_decide(known)):
         lines.append(remedy)
-    if untouched and UNTOUCHED not in group:
-        gained = 100 * (known.finals[0].score - untouched.score)
-        lines.append(f"The best is {gained:+.1f} points from the untouched base")
+    if before and before.name not in group and not known.finals[0].is_untouched:
+        gained = 100 * (known.finals[0].score - before.score)
+        lines.append(f"The best is {gained:+.1f} points from the {before.name}")
+    lines += pair_comparison.in_words(known)
     lines += filter(None, [harm(known), as_trivial(known), noise_floor(known)])
     gaps = [one.searched - one.score for one in known.finals if one.searched is not None]
     if gaps:
@@ -122,6 +137,13 @@ def verdict(known: Confirmation) -> list[str]:
             " (the winner's curse, and differences between the splits)"
         )
     return lines
+
+
+def _untouched_in(known: Confirmation, group: Sequence[str]) -> tuple[Final | None, list[str]]:
+    """Return the untouched base of the best trained finalist, and the names of other untouched bases in the group."""
+    best = known.best_trained
+    before = known.untouched_of(best.base) if best else None
+    return before, [name for name in known.untrained if name in group and not (before and name == before.name)]
 
 
 def to_decide(known: Confirmation) -> str:
@@ -174,7 +196,8 @@ def markdown(known: Confirmation) -> str:
         by_seed = ", ".join(percent(value) for value in one.scores.mean(1)) if len(one.scores) > 1 else "-"
         cells = [rank, one.name, percent(one.score), span(bounds[one.name]), one.scores.shape[1], by_seed]
         lines.append("| " + " | ".join(map(str, [*cells, percent(one.searched)])) + " |")
-    return "\n".join([*lines, "", *(f"- {line}." for line in verdict(known)), ""])
+    conclusions = ["", *(f"- {line}." for line in verdict(known)), ""]
+    return "\n".join([*lines, *conclusions, *pair_comparison.markdown(known)])
 
 
 def print_finals(known: Confirmation) -> None:

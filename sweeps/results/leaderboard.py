@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.results.records import LeaderboardRow, TrialRecord, can_win
+from sweeps.results.records import LeaderboardRow, TrialRecord, can_win, untouched_baseline
 from sweeps.results.search_comparison import POWER, against_trivial, tied_with_best
 from sweeps.results.statistics import Interval
 from sweeps.results.tables import TRIALS, leaderboard_csv, trials_parquet
@@ -54,7 +54,7 @@ def differences(params: TrialParams, axes: Sequence[tuple[str, str]]) -> str:
 def rank(records: Sequence[TrialRecord]) -> list[LeaderboardRow]:
     """Sort trials, the best first. Trials that cannot win, or have no score yet, come last and carry no rank."""
     axes = varying_axes([record.params for record in records])
-    learners = len({record.learner for record in records}) > 1
+    several = len({record.pair for record in records}) > 1
 
     def place(record: TrialRecord) -> tuple[bool, float, int]:
         return (not can_win(record), -(record.score or 0.0), record.number)
@@ -63,7 +63,7 @@ def rank(records: Sequence[TrialRecord]) -> list[LeaderboardRow]:
     for position, record in enumerate(sorted(records, key=place), start=1):
         tied = bool(rows) and rows[-1].record.score == record.score
         own = (rows[-1].rank if tied else position) if can_win(record) else None
-        text = f"{record.learner if learners else ''} {differences(record.params, axes)}".strip()
+        text = f"{record.pair if several else ''} {differences(record.params, axes)}".strip()
         rows.append(LeaderboardRow(own, record, text or "-", record.interval()))
     return rows
 
@@ -90,10 +90,11 @@ def verdict(rows: Sequence[LeaderboardRow], baselines: Mapping[str, float]) -> l
         name, looks, beyond = against_trivial([row.record for row in ranked], trivial)
         luck = f"what luck may give the best of {looks} scores"
         sure = f"beyond {luck}" if beyond else f"within {luck}: it may be no better"
-        for other in dict.fromkeys([name, *(["untouched"] if "untouched" in trivial else [])]):
+        own = untouched_baseline(best.record.params.base)
+        for other in dict.fromkeys([name, *([own] if own in trivial else [])]):
             worse = ranked[0].interval[1] < trivial[other]
             if worse:
-                sure = "beyond its interval: " + ("training made it worse" if other == "untouched" else "it is worse")
+                sure = "beyond its interval: " + ("training made it worse" if other == own else "it is worse")
             if worse or other == name:
                 apart = 100 * ((best.record.score or 0.0) - trivial[other])
                 lines.append(f"best against {other}: {apart:+.1f} points, {sure}")
@@ -135,13 +136,13 @@ def write_all(
     *,
     baselines: Mapping[str, float],
     rounds: int,
-    learners: Sequence[str] = (),
+    pairs: Sequence[str] = (),
     remarks: Sequence[str] = (),
     section: str = "",
 ) -> None:
     """Write `leaderboard.md`, `leaderboard.csv` and `trials.parquet` into `folder`, each replaced in one rename.
 
-    `baselines` holds `chance` and trivial scores in [0, 1]; `rounds` is the length of a finished trial; `learners` are
+    `baselines` holds `chance` and trivial scores in [0, 1]; `rounds` is the length of a finished trial; `pairs` are
     those of the sweep, whose names prefix the axes where there are several; `remarks` are added to the conclusions;
     `section` is appended.
     """
@@ -149,8 +150,8 @@ def write_all(
     title = f"{folder.name}: {len(records)} trials of up to {rounds} rounds"
     sections = [markdown(rows, baselines, title, remarks), *([section] if section else [])]
     replace_file(folder / "leaderboard.md", "\n".join(sections).encode())
-    replace_file(folder / "leaderboard.csv", leaderboard_csv(rows, learners).encode())
-    replace_file(folder / TRIALS, trials_parquet(records, learners))
+    replace_file(folder / "leaderboard.csv", leaderboard_csv(rows, pairs).encode())
+    replace_file(folder / TRIALS, trials_parquet(records, pairs))
 
 
 def print_table(

@@ -12,10 +12,25 @@ from sweeps.results.statistics import Interval, interval, wilson
 from sweeps.results.trial_history import TrialHistory, has_diverged
 from sweeps.results.trial_params import TrialParams
 from sweeps.results.uncertainty import clustered_interval
+from trainables.core import ON_BASE
 
 Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
 UNRANKED = ("diverged", "failed")  # a diverged trial has no usable weights, a failed one may have none
-UNTOUCHED = "untouched base"  # the name of the base among the finalists
+UNTOUCHED = "untouched base"  # the name of the base among the finalists; with its label, if there are several bases
+
+
+def untouched_name(label: str) -> str:
+    """Return the name of a base among the finalists. `label` is empty where the sweep has one base."""
+    return f"{UNTOUCHED} {label}".strip()
+
+
+def untouched_baseline(label: str) -> str:
+    """Return the name of a base's score before training among the baselines of the search."""
+    return f"untouched {label}".strip()
+
+
+def is_untouched(name: str) -> bool:
+    return name == UNTOUCHED or name.startswith(f"{UNTOUCHED} ")
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,11 @@ class TrialRecord:
     notes: tuple[str, ...] = ()
     items: tuple[float, ...] = field(default=(), repr=False)
     clusters: tuple[str, ...] = field(default=(), repr=False)  # the cluster of each item; empty: all are independent
+
+    @property
+    def pair(self) -> str:
+        """The name of its pair: its learner's, and its base's where the sweep has several bases."""
+        return self.params.pair
 
     @property
     def learner(self) -> str:
@@ -92,7 +112,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Final:
-    """A candidate's scores in [0, 1] on the test split, (seeds, items); the untouched base has one row."""
+    """A candidate's scores in [0, 1] on the test split, (seeds, items); an untouched base has one row.
+
+    `pair` is the name of its pair, where the sweep has several bases.
+    """
 
     name: str
     searched: float | None
@@ -101,6 +124,21 @@ class Final:
     rounds: int | None = None  # of its training
     completions: tuple[Sequence[str], ...] = ()  # (seeds, items), where the learner generates text
     states: tuple[str, ...] = ()  # by seed, the checkpoint's folder below that of the sweep; empty if it is not kept
+    pair: str = ""
+
+    @property
+    def learner(self) -> str:
+        """The learner's name, where the sweep has several bases."""
+        return self.pair.partition(ON_BASE)[0]
+
+    @property
+    def base(self) -> str:
+        """The label of its base, where the sweep has several."""
+        return self.name.removeprefix(UNTOUCHED).strip() if self.is_untouched else self.pair.partition(ON_BASE)[2]
+
+    @property
+    def is_untouched(self) -> bool:
+        return is_untouched(self.name)
 
     @property
     def score(self) -> float:

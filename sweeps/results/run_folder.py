@@ -30,7 +30,7 @@ BEST = "best"  # the folder of the winner's adapter
 PLOTS = "plots"  # the folder of the report's plots
 TRIAL_ID = re.compile(r"[A-Za-z0-9_]{1,100}")
 TEXTS = ("name", "key", "kind", "prompt", "answer")  # columns of the finalists' answers
-NOT_METRICS = {*FIXED, "params", "items", "clusters", "round_seconds", "diverged"}
+NOT_METRICS = {*FIXED, "base", "params", "items", "clusters", "round_seconds", "diverged"}
 
 
 @dataclass(frozen=True)
@@ -190,4 +190,5 @@ def _final(name: str, rows: pd.DataFrame) -> Final:
         None if pd.isna(first.trial_id) else str(first.trial_id),
         None if pd.isna(first.rounds) else int(first.rounds),
         () if pd.isna(said[0, 0]) else tuple(map(tuple, said.tolist())),
+        pair=str(first.get("pair") or ""),
     )

@@ -29,6 +29,7 @@ class PairFacts(TypedDict):
     learner: Part
     task: Part
     base: str
+    label: NotRequired[str]
 
 
 @with_config(STRICT)
@@ -109,6 +110,7 @@ class FinalistFacts(TypedDict):
     states: NotRequired[dict[str, list[str]]]
     looks: NotRequired[list[Look]]
     spending: NotRequired[Spending]
+    parameters: NotRequired[dict[str, int]]
 
 
 SWEEP, END, BESIDE = TypeAdapter(SweepFacts), TypeAdapter(EndFacts), TypeAdapter(FinalistFacts)

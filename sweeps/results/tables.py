@@ -16,7 +16,7 @@ TRIALS, FINALISTS, BESIDE = "trials.parquet", "finalists.parquet", "finalists.ya
 FIXED = ("trial_id", "number", "learner", "status", "notes", "round", "score", "loss", "seconds", "at", "n_items")
 
 
-def trials_parquet(records: Sequence[TrialRecord], learners: Sequence[str] = ()) -> bytes:
+def trials_parquet(records: Sequence[TrialRecord], pairs: Sequence[str] = ()) -> bytes:
     """One row per trial and round; a trial without rounds has one row with round 0.
 
     Axes are columns `params_<axis>`, as in Optuna's `trials_dataframe`, with the names that `TrialParams.flat` gives
@@ -24,13 +24,15 @@ def trials_parquet(records: Sequence[TrialRecord], learners: Sequence[str] = ())
     that of neighbours in a host; `round_seconds` (its metric `seconds`), `total_seconds`, `train_seconds` and
     `evaluation_seconds` are the trial's own (`trial.Trial`). `at` is the round's end in Unix time.
     `items` are the scores of the best round, one per example; `clusters` are the clusters of these examples, where some
-    share one.
+    share one. `base` is the label of the base, in a sweep of several.
     """
-    rows = []
+    rows, several = [], _several_bases(records)
     for one in records:
         fixed = {"trial_id": one.trial_id, "number": one.number, "learner": one.learner, "status": one.status}
-        fixed |= {"notes": "; ".join(one.notes), "n_items": one.n_items}
-        axes = one.params.flat(learners)
+        fixed |= {"notes": "; ".join(one.notes), "n_items": one.n_items} | (
+            {"base": one.params.base} if several else {}
+        )
+        axes = one.params.flat(pairs)
         params = {"params": json.dumps(axes, default=str)} | {f"params_{k}": v for k, v in axes.items()}
         best = one.history.best
         for entry in one.history or [{"round": 0}]:
@@ -43,9 +45,16 @@ def trials_parquet(records: Sequence[TrialRecord], learners: Sequence[str] = ())
     return _table(rows, [*FIXED, "params", "items", "clusters"])
 
 
+def _several_bases(records: Sequence[TrialRecord]) -> bool:
+    return any(one.params.base for one in records)
+
+
 def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> bytes:
-    """One row per configuration, seed and question of the test split, with the completion, if there is one."""
-    rows = []
+    """One row per configuration, seed and question of the test split, with the completion, if there is one.
+
+    `pair` is the name of the configuration's pair, in a sweep of several bases.
+    """
+    rows, several = [], any(one.base for one in finals)
     for one in finals:
         for seed, scores in enumerate(one.scores):
             said = one.completions[seed] if one.completions else [None] * len(scores)
@@ -57,25 +66,34 @@ def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> b
                     "searched": one.searched,
                     "seed": seed,
                 }
-                fixed |= {"rounds": one.rounds}
+                fixed |= {"rounds": one.rounds} | ({"pair": one.pair} if several else {})
                 question = {"key": example.key, "kind": example.kind, "prompt": example.prompt}
                 question["answer"] = example.answer
                 rows.append(fixed | {"item": item, "score": float(score), "completion": text} | question)
     return _table(rows, ["name", "trial_id", "searched", "seed", "item", "score", "completion"])
 
 
-def leaderboard_csv(rows: Sequence[LeaderboardRow], learners: Sequence[str] = ()) -> str:
+def leaderboard_csv(rows: Sequence[LeaderboardRow], pairs: Sequence[str] = ()) -> str:
     """One line per trial, the best first; axes are named as in `trials_parquet`."""
-    params = [row.record.params.flat(learners) for row in rows]
+    params = [row.record.params.flat(pairs) for row in rows]
     axes = list(dict.fromkeys(axis for one in params for axis in one))
     text = io.StringIO()
     head = ["rank", "trial_id", "number", "learner", "score", "low", "high", "n_items", "rounds", "status", "seconds"]
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow([*head, *(f"params_{axis}" for axis in axes)])
+    several = _several_bases([row.record for row in rows])
+    lines.writerow([*head, *(["base"] if several else []), *(f"params_{axis}" for axis in axes)])
     for row, own in zip(rows, params, strict=True):
         one, bounds = row.record, row.interval or (None, None)
         cells = [row.rank, one.trial_id, one.number, one.learner, one.score, *bounds, one.n_items, one.rounds]
-        lines.writerow([*cells, one.status, one.seconds, *(own.get(axis) for axis in axes)])
+        lines.writerow(
+            [
+                *cells,
+                one.status,
+                one.seconds,
+                *([one.params.base] if several else []),
+                *(own.get(axis) for axis in axes),
+            ]
+        )
     return text.getvalue()
 
 

@@ -7,38 +7,48 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.names import with_prefix, without_prefix
+from trainables.core import ON_BASE
 
-LEARNER = "learner"  # the axis that selects a trial's pair, in a sweep of several learners
+LEARNER = "learner"  # the axis that selects a trial's pair by its name, in a sweep of several pairs
 START = "start_from"  # the entry of a clone's start
 
 
 @dataclass(frozen=True)
 class TrialParams:
-    """A learner's name, its fields by their own names, and, for a clone, the state it starts from.
+    """A pair's name (`Pair.name`), its learner's fields by their own names, and, for a clone, the state it starts from.
 
     `start` is a file below the sweep's folder. In a trial of Tune it is `trial.config["params"]`.
     """
 
-    learner: str
+    pair: str
     fields: Mapping[str, Any]
     start: str | None = None
 
-    def flat(self, learners: Sequence[str]) -> dict[str, Any]:
-        """Return the value of every axis, by the axes' names in a sweep of these learners.
+    @property
+    def learner(self) -> str:
+        return self.pair.partition(ON_BASE)[0]
 
-        With several learners every field gets its learner as a prefix (`lora.r`), and the axis `learner` says which it
-        is; a clone's start is the last entry, `start_from`.
+    @property
+    def base(self) -> str:
+        """The label of the base; empty where the sweep has one."""
+        return self.pair.partition(ON_BASE)[2]
+
+    def flat(self, pairs: Sequence[str]) -> dict[str, Any]:
+        """Return the value of every axis, by the axes' names in a sweep of these pairs.
+
+        With several pairs every field gets its pair as a prefix (`lora.r`, `lora@tiny.r`), and the axis `learner` says
+        which it is; a clone's start is the last entry, `start_from`.
         """
         axes = dict(self.fields)
-        if len(learners) > 1:
-            prefixed = {with_prefix(self.learner, name): value for name, value in axes.items()}
-            axes = {LEARNER: self.learner} | prefixed
+        if len(pairs) > 1:
+            prefixed = {with_prefix(self.pair, name): value for name, value in axes.items()}
+            axes = {LEARNER: self.pair} | prefixed
         return axes if self.start is None else axes | {START: self.start}
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Any], only: str) -> TrialParams:
-        """Undo `flat`. `only` is the learner of a sweep that has one, whose axes have no prefix."""
-        learner = flat.get(LEARNER, only)
+        """Undo `flat`. `only` is the pair of a sweep that has one, whose axes have no prefix."""
+        pair = flat.get(LEARNER, only)
         own = {name: value for name, value in flat.items() if name not in (LEARNER, START)}
-        fields = {without_prefix(learner, name): value for name, value in own.items()}
-        return cls(learner, fields, flat.get(START))
+        fields = {without_prefix(pair, name): value for name, value in own.items()}
+        return cls(pair, fields, flat.get(START))

@@ -27,7 +27,7 @@ from sweeps.results.trial_params import TrialParams
 from sweeps.spec.field_types import check_types
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.trust import OWN, refuse_remote_code, trusted_modules
-from sweeps.spec.validation import check_numbers
+from sweeps.spec.validation import check_label, check_numbers
 from trainables.core import LearnerConfig, Pair, Task
 
 PACKAGES = (trainables.learners, trainables.tasks)
@@ -43,8 +43,8 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
     pairs, optional = (tuple(_pair(one, facts) for one in plain.pop(name, ())) for name in ("pairs", "optional"))
     for pair in (*pairs, *optional) if not remote_code else ():
         refuse_remote_code(pair.base)
-    first = tuple(TrialParams.from_flat(axes, pairs[0].learner.name) for axes in plain.pop("first", ()))
-    names = [pair.learner.name for pair in pairs]
+    first = tuple(TrialParams.from_flat(axes, pairs[0].name) for axes in plain.pop("first", ()))
+    names = [pair.name for pair in pairs]
     try:
         joined = Space.from_dict(plain.pop("space"))
         space = joined if len(names) == 1 else {name: joined.branch(learner=name) for name in names}
@@ -64,7 +64,12 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
 
 def _pair(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Pair:
     learner, task = _made(entry["learner"], LearnerConfig, facts), _made(entry["task"], Task, facts)
-    return Pair(learner, task, str(entry["base"]))
+    label = str(entry.get("label", ""))
+    try:
+        check_label(label)
+    except BadInput as error:
+        raise BadInput(f"sweep.yaml: {error}") from error
+    return Pair(learner, task, str(entry["base"]), label)
 
 
 def _made(entry: Mapping[str, Any], base_class: type, facts: Mapping[str, Any]) -> Any:

@@ -27,7 +27,8 @@ __all__ = ["BadInput", "Sweep", "data_fingerprint"]
 
 @dataclass(frozen=True)
 class Sweep:
-    """A search: its pairs, space and length. A trial is a configuration of one pair; `space` may be one per learner."""
+    """A search: its pairs, space and length. A trial is a configuration of one pair; `space` may be one per learner, or
+    per pair where the sweep has several bases."""
 
     name: str  # of the folder, the study and the tracked run
     pairs: tuple[Pair, ...]
@@ -76,9 +77,21 @@ class Sweep:
             validation.check_splits(task)
 
     @property
-    def learners(self) -> list[str]:
-        """The names of the pairs' learners."""
-        return [pair.learner.name for pair in self.pairs]
+    def pair_names(self) -> list[str]:
+        """The names of the pairs: learners, and their bases where the sweep has several."""
+        return [pair.name for pair in self.pairs]
+
+    @property
+    def several_bases(self) -> bool:
+        return any(pair.label for pair in self.pairs)
+
+    def bases(self) -> dict[str, Pair]:
+        """Return the first pair on each base, by the base's name. Pairs without a base have none."""
+        found: dict[str, Pair] = {}
+        for pair in self.pairs:
+            if pair.learner.needs_base:
+                found.setdefault(pair.base, pair)
+        return found
 
     def tasks(self) -> list[Task]:
         """Return the pairs' tasks, each once."""
@@ -86,15 +99,17 @@ class Sweep:
 
     def space_of(self, pair: Pair) -> Space:
         """Return the space of one pair, names without prefix."""
-        return self.space if isinstance(self.space, Space) else self.space[pair.learner.name]
+        if isinstance(self.space, Space):
+            return self.space
+        return self.space[pair.name if pair.name in self.space else pair.learner.name]
 
     def joined_space(self) -> Space:
         """The searcher's space: the pair's own; of several pairs each with a prefix, and the axis `learner`."""
         if len(self.pairs) == 1:
             return self.space_of(self.pairs[0])
-        space = Space({LEARNER: CategoricalDistribution(self.learners)})
+        space = Space({LEARNER: CategoricalDistribution(self.pair_names)})
         for pair in self.pairs:
-            space = space | self.space_of(pair).when(**{LEARNER: pair.learner.name})
+            space = space | self.space_of(pair).when(**{LEARNER: pair.name})
         return space
 
     def resolve(self, params: TrialParams) -> Pair:
@@ -104,9 +119,9 @@ class Sweep:
 
         Raises BadInput for a learner that the sweep does not have, or fields that the learner refuses.
         """
-        pair = next((one for one in self.pairs if one.learner.name == params.learner), None)
+        pair = next((one for one in self.pairs if one.name == params.pair), None)
         if pair is None:
-            raise BadInput(f"learner {params.learner!r} is not in this sweep; learners are {self.learners}")
+            raise BadInput(f"learner {params.pair!r} is not in this sweep; learners are {self.pair_names}")
         learner = with_fields(pair.learner, params.fields).for_rounds(self.rounds)
         return dataclasses.replace(pair, learner=learner)
 
@@ -116,26 +131,27 @@ class Sweep:
         for pair in self.pairs:
             space = self.space_of(pair)
             own = {name: getattr(pair.learner, name) for name in space.axes}
-            found.append(TrialParams(pair.learner.name, _admissible(space, own)))
+            found.append(TrialParams(pair.name, _admissible(space, own)))
         return found
 
     def fix(self, values: Mapping[str, Any]) -> Sweep:
-        """Replace searched axes by constants: a field (of every learner that has it), or `lora.r` for one learner.
+        """Replace searched axes by constants: a field (of every learner that has it), `lora.r` for one learner, or
+        `lora@tiny.r` for that learner on one base.
 
         A field that is no axis becomes one with a single value, so that every record of a trial shows it; one with
         several values cannot, and is the learner's own.
         """
-        learners = {pair.learner.name: pair.learner for pair in self.pairs}
-        spaces = {pair.learner.name: self.space_of(pair) for pair in self.pairs}
+        learners = {pair.name: pair.learner for pair in self.pairs}
+        spaces = {pair.name: self.space_of(pair) for pair in self.pairs}
         fixed = []
         for name, value in values.items():
-            named = [(pair, without_prefix(pair.learner.name, name)) for pair in self.pairs]
+            named = [(p, without_prefix(p.learner.name, without_prefix(p.name, name))) for p in self.pairs]
             pairs = [(pair, axis) for pair, axis in named if axis in fields_of(pair.learner)]
             if not pairs:
                 fields = sorted({f for pair in self.pairs for f in fields_of(pair.learner)})
                 raise BadInput(f"axis {name!r} is not a field of any learner of this sweep; fields are {fields}")
             for pair, axis in pairs:
-                own, constant = pair.learner.name, cast(pair.learner, axis, value)
+                own, constant = pair.name, cast(pair.learner, axis, value)
                 if isinstance(constant, tuple):
                     learners[own] = with_fields(learners[own], {axis: constant})
                     continue
@@ -144,7 +160,7 @@ class Sweep:
                 fixed.append((own, axis))
         for own, axis in fixed:  # after the last, as one may need another
             check_fixed(learners[own], spaces[own], axis)
-        changed = tuple(dataclasses.replace(pair, learner=learners[pair.learner.name]) for pair in self.pairs)
+        changed = tuple(dataclasses.replace(pair, learner=learners[pair.name]) for pair in self.pairs)
         return dataclasses.replace(self, pairs=changed, space=spaces) if values else self
 
     def effective_grace_period(self) -> int:
@@ -167,7 +183,7 @@ class Sweep:
         """Return all that is needed to repeat the sweep, as plain lists, dicts and numbers."""
         plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         plain |= {"pairs": [_pair(pair) for pair in self.pairs], "optional": [_pair(pair) for pair in self.optional]}
-        plain["first"] = [_plain(params.flat(self.learners)) for params in self.first]
+        plain["first"] = [_plain(params.flat(self.pair_names)) for params in self.first]
         plain["space"] = self.joined_space().to_dict()
         return plain | {"grace_period": self.effective_grace_period()}
 
@@ -206,7 +222,8 @@ def _distinct(tasks: Any) -> list[Task]:
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
-    return {"learner": _described(pair.learner), "task": _described(pair.task), "base": pair.base}
+    plain = {"learner": _described(pair.learner), "task": _described(pair.task), "base": pair.base}
+    return plain | ({"label": pair.label} if pair.label else {})
 
 
 def _described(value: Any) -> dict[str, Any]:

@@ -65,13 +65,16 @@ def check_pairs(pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
     """Check that names are unique, and that learners which need a base have one."""
     if not pairs:
         raise BadInput("pairs is empty; give at least one Pair(learner, task, base)")
-    names = [pair.learner.name for pair in (*pairs, *optional)]
+    names = [pair.name for pair in (*pairs, *optional)]
     for pair in (*pairs, *optional):
         name = pair.learner.name
         if not NAME.fullmatch(name) or "." in name:
             raise BadInput(f"learner name {name!r} cannot prefix axes; use letters, digits, '_' and '-'")
-        if names.count(name) > 1:
-            raise BadInput(f"learner {name!r} is in {names.count(name)} pairs; keep one, or run a sweep for each")
+        check_label(pair.label)
+        if names.count(pair.name) > 1:
+            raise BadInput(
+                f"learner {pair.name!r} is in {names.count(pair.name)} pairs; keep one, or run a sweep for each"
+            )
         adapter = pair.learner.adapter() if pair.learner.packs else None
         if adapter is not None and not adapter.r and not adapter.num_virtual_tokens:
             raise BadInput(f"learner {name!r} has no trainable parameter; give it a rank or virtual tokens")
@@ -82,17 +85,23 @@ def check_pairs(pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
             raise BadInput(f"learner {name!r} needs a base and has {pair.base!r}; give one, as --base builtin:tiny")
 
 
+def check_label(label: str) -> None:
+    """Check that the label of a base can be a part of the names of axes and files."""
+    if label and (not NAME.fullmatch(label) or "." in label):
+        raise BadInput(f"the label {label!r} of a base cannot be in an axis; use letters, digits, '_' and '-'")
+
+
 def check_space_names(space: Any, pairs: tuple[Pair, ...], optional: tuple[Pair, ...]) -> None:
-    """Check that there is one space, or one for every learner's name and for no other."""
+    """Check that there is one space, or one for every learner's or pair's name and for no other."""
     if isinstance(space, Space):
         return
-    names = [pair.learner.name for pair in pairs]
     if not isinstance(space, Mapping):
         raise BadInput(f"space is {space!r}; give a Space, or a mapping of learner names to Spaces")
-    for name in names:
-        if not isinstance(space.get(name), Space):
+    for pair in pairs:
+        if not isinstance(space.get(pair.name, space.get(pair.learner.name)), Space):
+            name = pair.learner.name
             raise BadInput(f"learner {name!r} has no Space; spaces are for {list(space)}: add one for {name!r}")
-    known = {*names, *(pair.learner.name for pair in optional)}
+    known = {name for pair in (*pairs, *optional) for name in (pair.name, pair.learner.name)}
     for name in space:
         if name not in known:
             raise BadInput(f"a space is for learner {name!r}, which is not in this sweep; learners are {sorted(known)}")

@@ -27,6 +27,7 @@ from sweeps.results.leaderboard import shown
 from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.run_folder import Run
 from sweeps.results.trial_params import TrialParams
+from sweeps.spec.base_labels import plain_base
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput, Sweep
 from trainables.options import limits
@@ -38,21 +39,22 @@ MARGIN = 1 / 8  # of the range, kept beside the good values: a factor of 1.8 if 
 
 
 def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
-    """Return `sweep` with the narrowed spaces of the sweep in `run`, fitted to its base, and parameters to try first.
+    """Return `sweep` with the narrowed spaces of the sweep in `run`, fitted to its bases, and parameters to try first.
 
-    The parameters are the best of each learner, finalists before others, learners in turn. A learner that the earlier
-    sweep did not have keeps its space, and an axis that `sweep` has fixed stays fixed. Raises BadInput if the
-    earlier sweep has no trial with a score, or another task, SpaceError if `fit` leaves nothing of an axis.
+    The parameters are the best of each pair, finalists before others, pairs in turn. A pair takes them from the same
+    learner on the same base, or else on the base where that learner was best. A learner that the earlier sweep did not
+    have keeps its space, and an axis that `sweep` has fixed stays fixed. Raises BadInput if the earlier sweep has no
+    trial with a score, or another task, SpaceError if `fit` leaves nothing of an axis.
     """
     earlier = _earlier(sweep, run)
     count, first = max(1, sweep.num_samples // (FIRST * len(sweep.pairs))), []
-    spaces = {pair.learner.name: sweep.space_of(pair) for pair in sweep.pairs}
-    for pair in (pair for pair in sweep.pairs if pair.learner.name in earlier):
-        name = pair.learner.name
+    spaces = {pair.name: sweep.space_of(pair) for pair in sweep.pairs}
+    for pair in (pair for pair in sweep.pairs if pair.name in earlier):
+        name, before = pair.name, earlier[pair.name]
         fixed = {axis: values for axis, values in spaces[name].axes.items() if values.single()}
-        space = fit(earlier[name], limits(pair.learner), pair.base)
+        space = fit(before.space, limits(pair.learner), pair.base)
         space = Space({**space.axes, **fixed}, space.conditions)
-        trials = [one for one in run.records if one.learner == name]
+        trials = [one for one in run.records if one.pair == before.name]
         best = _best(space, trials, run)[:count]
         spaces[name] = _narrowed(space, trials, best)
         first.append([TrialParams(name, one) for one in best if spaces[name].contains(one)])
@@ -65,11 +67,14 @@ def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run)
     lines = [f"like {run.folder}: its best {len(first)} configurations are tried first"]
     earlier = _earlier(sweep, run)
     for pair in sweep.pairs:
-        name = pair.learner.name
+        name = pair.name
         if name not in earlier:
             lines.append(f"{name}: not in that sweep, its space is the script's")
             continue
-        was, fitted, now = earlier[name], fit(earlier[name], limits(pair.learner), pair.base), sweep.space_of(pair)
+        was, now = earlier[name].space, sweep.space_of(pair)
+        fitted = fit(was, limits(pair.learner), pair.base)
+        if name != earlier[name].name:
+            lines.append(f"{name}: from {earlier[name].name}")
         kept = []
         for axis, values in now.axes.items():
             label = f"{name}.{axis}" if len(sweep.pairs) > 1 else axis
@@ -85,23 +90,40 @@ def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run)
     return lines
 
 
-def _earlier(sweep: Sweep, run: Run) -> dict[str, Space]:
-    """Return the earlier sweep's spaces of the common learners. Raise BadInput if there are none with a score."""
+@dataclasses.dataclass(frozen=True)
+class EarlierPair:
+    """A pair of the earlier sweep: its name there, and its space."""
+
+    name: str
+    space: Space
+
+
+def _earlier(sweep: Sweep, run: Run) -> dict[str, EarlierPair]:
+    """Return, by the pairs of `sweep`, those of the earlier sweep from which they start. Raise BadInput if there are
+    none with a score."""
     before = rebuild(run.facts, remote_code=True)  # its base is not loaded
     old, new = before.tasks()[0].name, sweep.tasks()[0].name
     if old != new:
         raise BadInput(f"--like {run.folder}: its task is {old}, this sweep's {new}; give a sweep on {new}")
-    wanted = [pair.learner.name for pair in sweep.pairs]
-    spaces = {pair.learner.name: before.space_of(pair) for pair in before.pairs}
-    common = {name: spaces[name] for name in spaces if name in wanted}
+    order = [one.pair for one in by_score(run.records)]
+    common: dict[str, EarlierPair] = {}
+    for pair in sweep.pairs:
+        alike = [one for one in before.pairs if one.learner.name == pair.learner.name]
+        same_base = [one for one in alike if one.base == pair.base]
+        same_base += [one for one in alike if plain_base(one.base) == plain_base(pair.base)]  # in another dtype
+        best_first = sorted(alike, key=lambda one: order.index(one.name) if one.name in order else len(order))
+        for one in [*same_base, *best_first][:1]:
+            common[pair.name] = EarlierPair(one.name, before.space_of(one))
     if not common:
+        there, wanted = ([*dict.fromkeys(pair.learner.name for pair in one.pairs)] for one in (before, sweep))
         raise BadInput(
-            f"--like {run.folder}: its learners are {', '.join(spaces)}, this sweep's {', '.join(wanted)};"
-            f" add --learner {next(iter(spaces))}, or give another sweep"
+            f"--like {run.folder}: its learners are {', '.join(there)}, this sweep's {', '.join(wanted)};"
+            f" add --learner {there[0]}, or give another sweep"
         )
-    if not by_score(one for one in run.records if one.learner in common):
+    names = dict.fromkeys(one.name for one in common.values())
+    if not by_score(one for one in run.records if one.pair in names):
         raise BadInput(
-            f"--like {run.folder}: none of its {len(run.records)} trials of {', '.join(common)} has a score;"
+            f"--like {run.folder}: none of its {len(run.records)} trials of {', '.join(names)} has a score;"
             " give a sweep that has, or start without --like"
         )
     return common

@@ -116,6 +116,8 @@ class MLflowTracking(Callback):
             name: getattr(sweep, name) for name in ("num_samples", "rounds", "reduction_factor", "search", "seed")
         }
         params["grace_period"] = sweep.effective_grace_period()
+        if sweep.several_bases:
+            params["bases"] = ", ".join(pair.label for pair in sweep.bases().values())
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "espalier"
         tracked = TrackedSweep(sweep.name, sweep.rounds, tags, params, lambda params: of_pair(sweep.resolve(params)))
         return cls(tracked, store_uri(Path.cwd()), experiment, folder / "mlflow")
@@ -134,8 +136,9 @@ class MLflowTracking(Callback):
 
     def _begin(self, trial: Any) -> None:
         params: TrialParams = trial.config["params"]
-        tags = {"mlflow.runName": f"{len(self._open):04d} {params.learner}".rstrip(), TRIAL_TAG: trial.trial_id}
-        self._append(trial.trial_id, params=dict(params.fields), tags=self._tags | dict(self._tags_of(params)) | tags)
+        tags = {"mlflow.runName": f"{len(self._open):04d} {params.pair}".rstrip(), TRIAL_TAG: trial.trial_id}
+        fields = dict(params.fields) | ({"base": params.base} if params.base else {})
+        self._append(trial.trial_id, params=fields, tags=self._tags | dict(self._tags_of(params)) | tags)
 
     @_never_raises
     def on_trial_result(

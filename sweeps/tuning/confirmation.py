@@ -21,7 +21,7 @@ from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import Confirmation, Spending
 from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
 from sweeps.results.finals import additions
-from sweeps.results.records import UNTOUCHED, Candidate, Final, clusters_of, ranked
+from sweeps.results.records import Candidate, Final, clusters_of, is_untouched, ranked, untouched_name
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
@@ -58,7 +58,7 @@ class Finalists:
         candidates, answers, checkpoints = {}, {}, {}
         for one in known.finals:
             train = spending.costs.train[one.name]
-            ask = 0.0 if one.name == UNTOUCHED else spending.costs.ask[one.name] * one.scores.shape[1]
+            ask = 0.0 if one.is_untouched else spending.costs.ask[one.name] * one.scores.shape[1]
             states = [state if KEPT.fullmatch(state) else "" for state in one.states] or [""] * len(one.scores)
             texts = one.completions or ((),) * len(one.scores)
             answers[one.name] = [
@@ -76,8 +76,7 @@ class Finalists:
     def extend(self, sizes: Sizes) -> bool:
         """Train and ask until each finalist has these seeds and questions. Return False if Ctrl-C came first."""
         jobs = [job for name in self.candidates for job in self._jobs(name, *sizes.get(name, (0, 0)))]
-        asked = sizes.get(UNTOUCHED, (1, max((size[1] for size in sizes.values()), default=0)))[1]
-        untouched = self._ask_untouched(asked)
+        untouched = self._ask_untouched(sizes)
         start = time.monotonic()
         ends = run_jobs(self.sweep, jobs, self.places, self.folder) if jobs else []
         if ends is None:
@@ -85,8 +84,9 @@ class Finalists:
         self.seconds += time.monotonic() - start
         for job, end in zip(jobs, ends, strict=True):
             self.keep(job, end)
-        if untouched and (before := measured(untouched, WAIT_FOR_HOST_S)).get("items"):
-            self._keep_untouched(before)
+        for name, reference in untouched.items():
+            if (before := measured(reference, WAIT_FOR_HOST_S)).get("items"):
+                self._keep_untouched(name, before)
         return True
 
     def _jobs(self, name: str, seeds: int, questions: int) -> list[FinalistJob]:
@@ -127,30 +127,37 @@ class Finalists:
         small = (folder / STATE_FILE).stat().st_size <= LARGEST_STATE
         return folder.relative_to(self.folder.resolve()).as_posix() if small else ""
 
-    def _ask_untouched(self, questions: int) -> Any:
-        """Return Ray's reference to the answers of the first base to those questions that it was not asked, if any."""
-        pair = next((pair for pair in self.sweep.pairs if base_answers(pair)), None)
-        known = self.answers.get(UNTOUCHED, [])
-        first = len(known[0].items) if known else 0
-        if pair is None or first >= questions:
-            return None
-        on_test = replace(pair, task=pair.task.with_search(pair.task.test_up_to(questions)[first:questions]))
-        return measure_untouched(self.sweep, on_test, self.places.hosts, worker_group_shape(self.sweep))
+    def _ask_untouched(self, sizes: Sizes) -> dict[str, Any]:
+        """Return, by name, Ray's references to the untouched bases' answers to questions that they were not asked.
 
-    def _keep_untouched(self, metrics: Mapping[str, Any]) -> None:
+        It is one base in a sweep of one, the first of those with different learners on different bases.
+        """
+        pairs = {untouched_name(pair.label): pair for pair in reversed(self.sweep.pairs) if base_answers(pair)}
+        most, found = max((asked for _, asked in sizes.values()), default=0), {}
+        for name, pair in pairs.items():
+            known, questions = self.answers.get(name, []), sizes.get(name, (1, most))[1]
+            first = len(known[0].items) if known else 0
+            if first < questions:
+                on_test = replace(pair, task=pair.task.with_search(pair.task.test_up_to(questions)[first:questions]))
+                hosts, workers = self.places.hosts, worker_group_shape(self.sweep)
+                found[name] = measure_untouched(self.sweep, on_test, hosts, workers)
+        return found
+
+    def _keep_untouched(self, name: str, metrics: Mapping[str, Any]) -> None:
         end = Answers(tuple(metrics["items"]), tuple(metrics.get("completions") or ()))
-        known = self.answers.get(UNTOUCHED)
-        self.answers[UNTOUCHED] = [known[0].followed_by(end) if known else end]
+        known = self.answers.get(name)
+        self.answers[name] = [known[0].followed_by(end) if known else end]
 
     def finals(self) -> list[Final]:
-        """Return the finalists that have a score with every seed, and the untouched base; the best first."""
-        found = []
+        """Return the finalists that have a score with every seed, and the untouched bases; the best first."""
+        found, several = [], self.sweep.several_bases
         for name, seeds in self.answers.items():
             one = self.candidates.get(name)
             known = (one.searched, one.trial_id, one.rounds) if one else (None, None, None)
             scores = np.array([seed.items for seed in seeds])
             said = tuple(seed.completions for seed in seeds if seed.completions)
-            found.append(Final(name, known[0], scores, known[1], known[2], said, tuple(seed.state for seed in seeds)))
+            states, pair = tuple(seed.state for seed in seeds), one.params.pair if one and several else ""
+            found.append(Final(name, known[0], scores, known[1], known[2], said, states, pair))
         return ranked(found)
 
     def costs(self, only_once: Sequence[str]) -> Costs:
@@ -158,7 +165,7 @@ class Finalists:
 
         A finalist's own seconds are those of its device. The others, of waiting and starting, are shared in proportion.
         """
-        trained = {name: seeds for name, seeds in self.answers.items() if name != UNTOUCHED}
+        trained = {name: seeds for name, seeds in self.answers.items() if not is_untouched(name)}
         train = {name: float(np.mean([one.train_seconds for one in seeds])) for name, seeds in trained.items()}
         ask = {
             name: sum(one.ask_seconds for one in seeds) / sum(len(one.items) for one in seeds)
@@ -166,12 +173,13 @@ class Finalists:
         }
         own = sum(one.train_seconds + one.ask_seconds for seeds in trained.values() for one in seeds)
         train, ask = ({name: value * self.seconds / own for name, value in cost.items()} for cost in (train, ask))
-        if UNTOUCHED in self.answers:
-            train[UNTOUCHED], ask[UNTOUCHED] = 0.0, float(np.mean([*ask.values()]))
+        usual = float(np.mean([*ask.values()]))
+        for name in filter(is_untouched, self.answers):
+            train[name], ask[name] = 0.0, usual
         kept = all(one.state for seeds in trained.values() for one in seeds)
         single = any(pair.learner.per_example for pair in self.sweep.pairs)
         most = len(self.questions(MOST_QUESTIONS)) if kept and not single else 0
-        seeds = {name: 1 if name in only_once or name == UNTOUCHED else MOST_SEEDS for name in train}
+        seeds = {name: 1 if name in only_once or is_untouched(name) else MOST_SEEDS for name in train}
         return Costs(train, ask, seeds, max(most, max(len(one[0].items) for one in self.answers.values())))
 
     def questions(self, count: int) -> Sequence[Example]:

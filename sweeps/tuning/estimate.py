@@ -7,12 +7,12 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sweeps.persistence.provenance import python_path
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
-from sweeps.resources.placement import machine, place, with_devices
+from sweeps.resources.placement import Placement, machine, place, with_devices
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.decision import FIRST_BUDGET, PATIENCE
 from sweeps.results.terminal import print
@@ -20,6 +20,8 @@ from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.tuning.probe import ProbeJob
 from sweeps.tuning.runner import threads_per_process
+from sweeps.tuning.session import check_memory
+from trainables.core import Pair
 from trainables.models.gguf import without_hash
 
 PROBE_TIMEOUT_S = 900
@@ -39,7 +41,7 @@ def plan(sweep: Sweep) -> float:
 
     _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
     for pair in sweep.pairs:
-        _say(f"  {pair.learner.name} x {pair.task.name} on {without_hash(pair.base)}")
+        _say(f"  {pair.name} x {pair.task.name} on {without_hash(pair.base)}")
         sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))
         named = {n: v for n, v in pair.baselines().items() if "." not in n}
         baselines = ", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"
@@ -50,22 +52,24 @@ def plan(sweep: Sweep) -> float:
     dtypes = choose_dtypes(sweep, 1, lambda: [bfloat16_speedup()])
     sweep = with_dtypes(sweep, dtypes)
     _say(*in_words(dtypes))
-    placement = place(sweep, machine(sweep, os.cpu_count() or 1, gpus or 1))  # this machine, without asking Ray
+    cores = os.cpu_count() or 1
+    reachable = Capacity(cores, gpus, cores)
+    check_memory(sweep, reachable)
+    placement = place(sweep, machine(sweep, cores, gpus or 1))  # this machine, without asking Ray
     _say(str(placement), "trials per rung (ASHA, expected):")
     _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
-    reachable = Capacity(os.cpu_count() or 1, gpus, os.cpu_count() or 1)
     probes = probe(sweep, threads_per_process(sweep, placement, reachable))
     for pair, cost in zip(sweep.pairs, probes, strict=True):
         _say(
-            f"probe of {pair.learner.name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
+            f"probe of {pair.name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
             f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
             f"{cost['trainable_parameters']:,.0f} trainable parameters (measured: {cost['measured']})"
         )
     rounds_total = _expected_rounds(sweep)
-    per_round = sum(cost["round_s"] for cost in probes) / len(probes)
-    at_once = placement.hosts if placement.shape else sweep.max_concurrent_trials or 1
+    at_once = placement.hosts * placement.bases if placement.shape else sweep.max_concurrent_trials or 1
+    per_round, peaks = expected_round(sweep.pairs, probes, placement)
     hours = rounds_total * per_round / at_once / HOUR_S
-    memory = max(cost["peak_rss"] for cost in probes) * at_once / MIB
+    memory = (sum(peaks) * placement.hosts if placement.shape else max(peaks) * at_once) / MIB
     checkpoints = max(cost["checkpoint"] for cost in probes)
     _say(
         f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
@@ -82,6 +86,24 @@ def plan(sweep: Sweep) -> float:
             " where the best are close"
         )
     return hours
+
+
+def expected_round(
+    pairs: Sequence[Pair], probes: Sequence[Mapping[str, Any]], placement: Placement
+) -> tuple[float, list[float]]:
+    """Return the seconds of a round over all pairs, and the peak memory of a process on each base (bytes).
+
+    The hosts of several bases run side by side, and the sweep is over when the slowest base is: then a round counts as
+    one of that base for its share of the pairs.
+    """
+    seconds: dict[str, list[float]] = {}
+    peaks: dict[str, float] = {}
+    for pair, cost in zip(pairs, probes, strict=True):
+        seconds.setdefault(pair.base, []).append(cost["round_s"])
+        peaks[pair.base] = max(cost["peak_rss"], peaks.get(pair.base, 0.0))
+    if placement.shape is None:
+        return sum(map(sum, seconds.values())) / len(pairs), [*peaks.values()]
+    return max(map(sum, seconds.values())) * len(seconds) / len(pairs), [*peaks.values()]
 
 
 def _say(*lines: str) -> None:
@@ -124,7 +146,7 @@ def _run(sweep: Sweep, job: ProbeJob) -> list[dict[str, Any]]:
     )
     if done.returncode:
         last = done.stderr.decode().strip().splitlines()[-1:]
-        names = ", ".join(repr(pair.learner.name) for pair in job.pairs)
+        names = ", ".join(repr(pair.name) for pair in job.pairs)
         raise BadInput(f"the probe of {names} failed: {''.join(last)}")
     return json.loads(done.stdout.decode().splitlines()[-1])
 

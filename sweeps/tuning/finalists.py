@@ -123,7 +123,7 @@ def measure_untouched(sweep: Sweep, pair: Pair, hosts: Hosts, workers: WorkerGro
 
 
 def measure_bases(sweep: Sweep, hosts: Hosts, workers: WorkerGroupShape | None) -> dict[str, Any]:
-    """Return, by learner, a reference to its base's metrics before training, measured once for each base and task."""
+    """Return, by pair, a reference to its base's metrics before training, measured once for each base and task."""
     known: dict[tuple[str, str, str], Any] = {}
     found = {}
     for pair in sweep.pairs:
@@ -132,7 +132,7 @@ def measure_bases(sweep: Sweep, hosts: Hosts, workers: WorkerGroupShape | None) 
             key = (pair.base, repr(pair.task), prompts)
             if key not in known:
                 known[key] = measure_untouched(sweep, pair, hosts, workers)
-            found[pair.learner.name] = known[key]
+            found[pair.name] = known[key]
     return found
 
 

@@ -44,9 +44,9 @@ class SearchSettings:
     """A search: its space, seed and sampler.
 
     `rounds` is the length of a finished trial. `first` holds parameters (all fields, or some) that are suggested first
-    in a new study. `learners` are those of the space; with `shared` they get equally many trials. `accept` raises
-    BadInput for parameters that the learner refuses; others are drawn instead. The first of `objectives` is a score in
-    [0, 1].
+    in a new study. `pairs` are the names of those of the space; with `shared` they get equally many of `num_samples`
+    trials. `seats`: how many trials of each base run at the same time, where bases are shared. `accept` raises BadInput
+    for parameters that the learner refuses; others are drawn instead. The first of `objectives` is a score in [0, 1].
     """
 
     space: Space
@@ -56,8 +56,10 @@ class SearchSettings:
     sampler: SamplerName = "tpe"
     first: Sequence[TrialParams] = ()
     objectives: Sequence[str] = ("score",)
-    learners: Sequence[str] = ("",)
+    pairs: Sequence[str] = ("",)
     shared: bool = False
+    num_samples: int = 0
+    seats: int | None = None
     accept: Callable[[TrialParams], Any] = repr  # which refuses none
 
     @classmethod
@@ -71,15 +73,16 @@ class SearchSettings:
             sweep.search,
             (*sweep.first, *sweep.defaults()),
             sweep.objectives,
-            sweep.learners,
+            sweep.pair_names,
             len(sweep.pairs) > 1,
-            sweep.resolve,
+            sweep.num_samples,
+            accept=sweep.resolve,
         )
 
 
-def enqueue(study: optuna.Study, params: TrialParams, learners: Sequence[str], **options: Any) -> None:
-    """Queue a configuration of a sweep of these learners. `options` are those of `Study.enqueue_trial`."""
-    axes = params.flat(learners)
+def enqueue(study: optuna.Study, params: TrialParams, pairs: Sequence[str], **options: Any) -> None:
+    """Queue a configuration of a sweep of these pairs. `options` are those of `Study.enqueue_trial`."""
+    axes = params.flat(pairs)
     start = {START: axes.pop(START)} if START in axes else None
     study.enqueue_trial(axes, start, **options)
 
@@ -133,7 +136,7 @@ class OptunaSearcher(Searcher):
 
     def _decoded(self, axes: Mapping[str, Any], trial: Trial | FrozenTrial) -> TrialParams:
         start = trial.user_attrs.get(START)
-        return replace(TrialParams.from_flat(axes, self._settings.learners[0]), start=start)
+        return replace(TrialParams.from_flat(axes, self._settings.pairs[0]), start=start)
 
     def _drawn(self) -> Trial:
         """Draw until the learner accepts. Refused draws are told to the study with the worst values, so that the
@@ -148,13 +151,20 @@ class OptunaSearcher(Searcher):
                 self._tell("", _Live(trial), "refused", TrialState.COMPLETE, self._worst())
 
     def _share_out(self) -> None:
-        """Queue the learner with the fewest trials. Otherwise the sampler soon tries only what looked best, and a
-        handful of early trials decides the comparison of the learners."""
-        trials, learners = taken(self.study), self._settings.learners
+        """Queue the pair with the fewest trials. Otherwise the sampler soon tries only what looked best, and a handful
+        of early trials decides the comparison of the learners and bases."""
+        trials, pairs = taken(self.study), self._settings.pairs
         if not self._settings.shared or any(trial.state == TrialState.WAITING for trial in trials):
             return
         tried = Counter(trial.params.get(LEARNER) for trial in trials)
-        enqueue(self.study, TrialParams(min(learners, key=lambda one: tried[one]), {}), learners)
+        running = Counter(_base_of(trial) for trial in trials if trial.state == TrialState.RUNNING)
+        share, seats = -(-self._settings.num_samples // len(pairs)), self._settings.seats
+
+        def turn(pair: str) -> tuple[bool, bool, int]:
+            waits = seats is not None and running[TrialParams(pair, {}).base] >= seats  # while another base has room
+            return tried[pair] >= share, waits, tried[pair]
+
+        enqueue(self.study, TrialParams(min(pairs, key=turn), {}), pairs)
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         live = self._find(trial_id)
@@ -191,7 +201,7 @@ class OptunaSearcher(Searcher):
             live = self._live.get(trial_id) or _Live(Trial(self.study, frozen._trial_id))
             self._tell(trial_id, live, "lost", TrialState.FAIL)
             if frozen.params:
-                enqueue(self.study, self._decoded(frozen.params, frozen), self._settings.learners)
+                enqueue(self.study, self._decoded(frozen.params, frozen), self._settings.pairs)
 
     def save(self, checkpoint_path: str) -> None:
         """Save the ids of the trials in Tune's snapshot; all else is in the database."""
@@ -222,7 +232,7 @@ class OptunaSearcher(Searcher):
         study.sampler = sampler_of(self._settings.sampler, self._settings.seed + len(trials))
         if not trials:
             for params in self._settings.first:
-                enqueue(study, params, self._settings.learners, skip_if_exists=True)
+                enqueue(study, params, self._settings.pairs, skip_if_exists=True)
         self._live = {t.user_attrs[TUNE_ID]: _revived(study, t) for t in trials if _is_running(t)}
         return study
 
@@ -255,6 +265,10 @@ class OptunaSearcher(Searcher):
         live.trial.set_user_attr(ENDED, ended)  # first: a finished trial takes no more attributes
         self.study.tell(live.trial, values, state=state)
         self._live.pop(trial_id, None)
+
+
+def _base_of(frozen: FrozenTrial) -> str:
+    return TrialParams(frozen.params.get(LEARNER, ""), {}).base
 
 
 def _is_running(frozen: FrozenTrial) -> bool:

@@ -54,7 +54,7 @@ class SweepProgress:
     total: int  # trials
     rounds: int  # of a trial that is not stopped early
     chance: float
-    several_learners: bool = False
+    several_pairs: bool = False
     elapsed: float = 0.0
     before: float = 0.0  # work that was done before this start, in trials
     trials: dict[str, TrialProgress] = field(default_factory=dict)
@@ -76,8 +76,8 @@ class SweepProgress:
         return -math.inf if self.best is None or self.best.score is None else self.best.score
 
     def name(self, trial: TrialProgress) -> str:
-        """Return the trial's number, with its learner if the sweep has several."""
-        return f"trial {trial.number} ({trial.params.learner})" if self.several_learners else f"trial {trial.number}"
+        """Return the trial's number, with its pair if the sweep has several."""
+        return f"trial {trial.number} ({trial.params.pair})" if self.several_pairs else f"trial {trial.number}"
 
     def ended(self) -> int:
         return sum(t.status not in UNDER_WAY for t in self.snapshot())
@@ -140,9 +140,9 @@ class Progress(Callback):
         chance: float,
         stream: TextIO,
         earlier: Callable[[], Iterable[TrialRecord]] = tuple,
-        several_learners: bool = False,
+        several_pairs: bool = False,
     ) -> None:
-        self.state = SweepProgress(total, rounds, chance, several_learners)
+        self.state = SweepProgress(total, rounds, chance, several_pairs)
         self._earlier, self._stream = earlier, stream
         self._live: Live | None = None
         self._start, self._first_step = time.monotonic(), True

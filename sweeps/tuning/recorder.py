@@ -19,7 +19,7 @@ from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.confirmation import Confirmation, beside_answers
 from sweeps.results.finals import left_out, markdown
 from sweeps.results.leaderboard import write_all
-from sweeps.results.records import TrialRecord, by_score, clusters_of, how_ended, winner
+from sweeps.results.records import TrialRecord, by_score, clusters_of, how_ended, untouched_baseline, winner
 from sweeps.results.run_folder import BEST
 from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
 from sweeps.spec.sweep import Sweep
@@ -43,7 +43,7 @@ class Recorder(Callback):
         self.folder, self.rounds, self._sweep = folder, sweep.rounds, sweep
         self.records: dict[str, TrialRecord] = {}
         self._baselines, self._remarks = baselines, remarks
-        keys = {pair.learner.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
+        keys = {pair.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
         self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
         self._written = 0.0
         self._ended: deque[tuple[float, Any]] = deque()  # (time, trial) of trials with surplus checkpoints
@@ -75,7 +75,7 @@ class Recorder(Callback):
         if items:
             update["n_items"] = len(items)
         if history.best is entry:
-            clusters = self._clusters[record.learner]
+            clusters = self._clusters[record.pair]
             update |= {"items": tuple(items), "clusters": clusters if len(clusters) == len(items) else ()}
         elif (
             history.best is not record.history.best
@@ -150,7 +150,7 @@ class Recorder(Callback):
         """Add warnings to trials whose best round means little. Call it when all baselines are known."""
         for record in by_score(self.records.values()):
             if best := record.history.best:
-                for mark in best_round_warnings(best, self._baselines):
+                for mark in best_round_warnings(best, baselines_of(record, self._baselines)):
                     self._note(record.trial_id, mark)
 
     def conclusions(self) -> list[str]:
@@ -171,7 +171,7 @@ class Recorder(Callback):
             records,
             baselines=self._baselines,
             rounds=self.rounds,
-            learners=self._sweep.learners,
+            pairs=self._sweep.pair_names,
             remarks=[*self._remarks, *self.conclusions()],
             section=section,
         )
@@ -204,6 +204,12 @@ class Recorder(Callback):
 
     def _set(self, trial_id: str, **fields: Any) -> None:
         self.records[trial_id] = replace(self.records[trial_id], **fields)
+
+
+def baselines_of(record: TrialRecord, baselines: Mapping[str, float]) -> dict[str, float]:
+    """Return the baselines without the scores of other bases than the trial's before training."""
+    any_base, own = untouched_baseline(""), untouched_baseline(record.params.base)
+    return {name: value for name, value in baselines.items() if not name.startswith(any_base) or name == own}
 
 
 def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,21 +20,23 @@ from ray.tune.tune_config import ResumeConfig
 from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.persistence.snapshot import SNAPSHOT, Snapshot
 from sweeps.persistence.study import storage_of
+from sweeps.resources.base_memory import base_bytes
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity, keep_keys_from_trials
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.finals import candidates, counted
-from sweeps.results.records import Candidate, Final, TrialRecord
+from sweeps.results.records import Candidate, Final, TrialRecord, untouched_baseline
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
 from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
-from sweeps.tuning.recorder import Recorder
+from sweeps.tuning.recorder import Recorder, baselines_of
 from sweeps.tuning.stopping import SweepStopper, scheduler_of
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
@@ -66,7 +68,7 @@ class Prepared:
     placement: Placement
     threads: int  # of each process that trains
     places: TrialPlaces
-    untouched: dict[str, Any]  # learner -> Ray's reference to the metrics of its base before training
+    untouched: dict[str, Any]  # pair -> Ray's reference to the metrics of its base before training
     baselines: dict[str, float]  # the recorder shares it
     recorder: Recorder
     searcher: OptunaSearcher
@@ -89,8 +91,8 @@ class Outcome:
 
     recorder: Recorder
     tracking: MLflowTracking
-    baselines: dict[str, float]  # of the first pair's task: also `chance` and, if it was measured, `untouched`
-    untouched: dict[str, dict[str, Any]]  # learner -> metrics of its base before training
+    baselines: dict[str, float]  # of the first pair's task: also `chance` and, if measured, `untouched` (and the base)
+    untouched: dict[str, dict[str, Any]]  # pair -> metrics of its base before training
     seconds: float
     interrupted: bool  # before the search or the finalists were done
     cause: str | None  # the failure of several trials in a row that ended the sweep
@@ -124,6 +126,8 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
     costs = context.cost_limit
+    seats = placement.seats * placement.hosts if hosts and sweep.several_bases else None
+    settings = replace(SearchSettings.of_sweep(sweep), seats=seats)
     stopper = SweepStopper(context.folder, sweep.rounds, sweep.time_budget_s)
     progress = Progress(
         total=sweep.num_samples,
@@ -131,7 +135,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         chance=task.chance,
         stream=sys.stdout,
         earlier=lambda: recorder.records.values(),
-        several_learners=len(sweep.pairs) > 1,
+        several_pairs=len(sweep.pairs) > 1,
     )
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
@@ -141,9 +145,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
-        searcher=OptunaSearcher(
-            SearchSettings.of_sweep(sweep), storage_of(context.folder), costs.may_start if costs else None
-        ),
+        searcher=OptunaSearcher(settings, storage_of(context.folder), costs.may_start if costs else None),
         stopper=stopper,
         callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
     )
@@ -156,7 +158,7 @@ def start_places(sweep: Sweep, capacity: Capacity, cleanup: ExitStack) -> tuple[
     if placement.shape is not None or placement.why or placement.workers:
         print(placement, flush=True)
     threads, workers = threads_per_process(sweep, placement, capacity), workers_of(sweep, placement, capacity)
-    hosts = _start_hosts(sweep, placement, threads)
+    hosts = _start_hosts(sweep, placement, threads, capacity.nodes == 1 or not sweep.several_bases)
     cleanup.callback(_end_hosts, hosts)
     return placement, threads, TrialPlaces(hosts, workers, trials_at_once(sweep, placement, capacity))
 
@@ -178,7 +180,7 @@ def trials_at_once(sweep: Sweep, placement: Placement, capacity: Capacity) -> in
     limit = sweep.max_concurrent_trials
     if limit is None and workers_of(sweep, placement, capacity):  # the trials' own processes ask Ray for nothing
         limit = capacity.trials(sweep.resources_per_trial)
-    seats = placement.seats * placement.hosts if placement.shape is not None else None
+    seats = placement.seats * placement.hosts * placement.bases if placement.shape is not None else None
     return min(filter(None, (seats, limit)), default=None)
 
 
@@ -192,13 +194,17 @@ def threads_per_process(sweep: Sweep, placement: Placement, capacity: Capacity) 
     return max(1, int(min(capacity.smallest, capacity.cores // (bases * placement.hosts))))
 
 
-def _start_hosts(sweep: Sweep, placement: Placement, threads: int) -> Hosts:
-    """Start actors for every base of the sweep; none if trials do not share bases."""
+def _start_hosts(sweep: Sweep, placement: Placement, threads: int, one_machine: bool) -> Hosts:
+    """Start actors for every base of the sweep; none if trials do not share bases.
+
+    On a cluster a host asks Ray for the memory of its base, so that it starts on a machine that has it.
+    """
     if placement.shape is None:
         return {}
     bases = sorted({pair.base for pair in sweep.pairs})
     gpus = sweep.resources_per_trial.get("gpu", 0)
-    return {base: start_hosts(base, placement.shape, placement.hosts, threads, gpus) for base in bases}
+    memory = {base: 0 if gpus or one_machine else int(base_bytes(base, gpu=False)) for base in bases}
+    return {base: start_hosts(base, placement.shape, placement.hosts, threads, gpus, memory[base]) for base in bases}
 
 
 def _end_hosts(hosts: Hosts) -> None:
@@ -278,14 +284,15 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
 
 
 def measure_untouched_bases(prepared: Prepared, interrupted: bool) -> dict[str, dict[str, Any]]:
-    """Return, by learner, the metrics of its base before training; add the best score to the baselines.
+    """Return, by pair, the metrics of its base before training; add the best score of each base to the baselines.
 
     After an interruption this waits only a moment for a measurement that is not done.
     """
     within_s = ANSWER_S if interrupted else WAIT_FOR_HOST_S
     found = {name: metrics for name, wait in prepared.untouched.items() if (metrics := measured(wait, within_s))}
-    if found:
-        prepared.baselines["untouched"] = max(metrics["score"] for metrics in found.values())
+    for pair, metrics in found.items():
+        name = untouched_baseline(TrialParams(pair, {}).base)
+        prepared.baselines[name] = max(metrics["score"], prepared.baselines.get(name, 0.0))
     return found
 
 
@@ -324,14 +331,18 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
         return False
     print(f"finalists: {counted(len(chosen), 'configuration')}, trained again with other seeds for the test split")
     finalists = Finalists(sweep, prepared.places, context.folder, {one.name: one for one in chosen})
-    bar = max((value for name, value in prepared.baselines.items() if "." not in name), default=0.0)
-    scores = {one.trial_id: one.score or 0.0 for one in recorder.records.values()}
-    only_once = [one.name for one in chosen if scores[one.trial_id] <= bar]
+    only_once = [one.name for one in chosen if is_trivial(recorder.records[one.trial_id], prepared.baselines)]
     with costs.enforced() if costs else nullcontext():
         known = confirm(finalists, only_once, partial(record_finalists, context.tracking, recorder, finalists))
     if costs and costs.reached:
         print(cost_limit_reached(sweep, costs))
     return known is not None
+
+
+def is_trivial(record: TrialRecord, baselines: Mapping[str, float]) -> bool:
+    """Return whether a trial scored no more than trivial strategies, and its base before training."""
+    bar = max((value for name, value in baselines_of(record, baselines).items() if "." not in name), default=0.0)
+    return (record.score or 0.0) <= bar
 
 
 def record_finalists(tracking: MLflowTracking, recorder: Recorder, finalists: Finalists, known: Confirmation) -> None:
@@ -340,13 +351,23 @@ def record_finalists(tracking: MLflowTracking, recorder: Recorder, finalists: Fi
     task = first.task
     asked = finalists.questions(max((one.scores.shape[1] for one in known.finals), default=0))
     on_test = replace(first, task=task.with_search(asked))
-    known = replace(known, trivial={"chance": task.chance, **on_test.baselines()})
+    trivial = {"chance": task.chance, **on_test.baselines()}
+    known = replace(known, trivial=trivial, parameters=_parameters(finalists.sweep))
     left = {one.trial_id for one in known.finals}
     checkpoints = {trial_id: one for trial_id, one in finalists.checkpoints.items() if trial_id in left}
     recorder.confirm(known, checkpoints, asked)
     for final in known.finals:
         if final.trial_id is not None:
             tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})
+
+
+def _parameters(sweep: Sweep) -> dict[str, int]:
+    """Return the number of parameters of each base, by its label; empty in a sweep of one base."""
+    if not sweep.several_bases:
+        return {}
+    from trainables.models.loading import base_sizes  # imports torch
+
+    return {pair.label: base_sizes(base)[2] for base, pair in sweep.bases().items()}
 
 
 def summarise(

@@ -18,7 +18,8 @@ from sweeps.persistence.resume_check import check_readable, check_same
 from sweeps.persistence.secret_key import secret_key
 from sweeps.persistence.snapshot import KEY, check_resumable
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
-from sweeps.resources.placement import unshareable_learner, with_devices
+from sweeps.resources.base_memory import check_bases_fit
+from sweeps.resources.placement import machine, unshareable_learner, with_devices
 from sweeps.resources.worker_groups import check_states, worker_group_shape
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.statistics import smallest_difference
@@ -65,6 +66,7 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
         if not options.resume:
             sweep, facts = _with_chosen_dtypes(sweep, facts, capacity)
         sweep = with_devices(sweep, capacity.gpus)
+        check_memory(sweep, capacity)
         costs = cost_limit_of(capacity.autoscaler, sweep.max_cost)
         if not options.resume:
             create(folder, facts | {"command": [str(script), *argv]})
@@ -93,20 +95,32 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
         if based := [pair for pair in sweep.pairs if pair.learner.needs_base]:
             from trainables.models.loading import check_base, check_learner
 
-            for base in {pair.base for pair in based}:  # may send a request to the Hugging Face hub
+            for base in sweep.bases():  # may send a request to the Hugging Face hub
                 check_base(base)
         for pair in based:
             check_learner(pair.base, pair.learner)
         unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
         worker_group_shape(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too
-        raise BadInput(str(error)) from error
+        drop = "; or drop it from --base" if sweep.several_bases and not isinstance(error, BadInput) else ""
+        raise BadInput(f"{error}{drop}") from error
     remarks = []
     for finding in (found for task in sweep.tasks() for found in inspect(task, smallest_difference)):
         if finding.stops and finding.guard not in allow:
             raise BadInput(f"guard {finding.guard}: {finding.what}, or pass --allow {finding.guard}")
         remarks.append(f"guard {finding.guard}{' (allowed)' if finding.stops else ''}: {finding.what}")
     return remarks
+
+
+def check_memory(sweep: Sweep, capacity: Capacity) -> None:
+    """Refuse bases that do not fit into memory, in a sweep of several. Raises BadInput."""
+    if not sweep.several_bases or worker_group_shape(sweep) is not None:
+        return
+    here = machine(sweep, capacity.cores, capacity.gpus)
+    apart = sweep.seats == 1 or unshareable_learner(sweep) is not None
+    limit = sweep.max_concurrent_trials or capacity.trials(sweep.resources_per_trial)
+    nodes = capacity.memory if capacity.nodes > 1 else ()
+    check_bases_fit(sweep, here.free_bytes, min(limit, sweep.num_samples) if apart else 0, nodes)
 
 
 def choose_folder(sweep: Sweep, options: RunOptions) -> tuple[Path, Sweep, Mirror | None]:

@@ -48,7 +48,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
     else:
         trust = trust_flags(sweep.pairs, script)
         command = shlex.join([program_path("espalier"), "reproduce", str(folder), *trust])
-        for line in gain_lines(best, outcome.untouched.get(best.learner, {})):
+        for line in gain_lines(best, outcome.untouched.get(best.pair, {})):
             print(line)
         keep_config(folder, sweep, best, command)
         outcome.tracking.log_winner(best.trial_id)
@@ -90,8 +90,8 @@ def keep_config(folder: Path, sweep: Sweep, best: TrialRecord, command: str) -> 
     target = folder / BEST
     target.mkdir(exist_ok=True)
     job = job_of(Run.read(folder), best.trial_id)
-    params = best.params.flat(sweep.learners)
-    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.learner, "params": params}
+    params = best.params.flat(sweep.pair_names)
+    facts: dict[str, Any] = {"trial_id": best.trial_id, "learner": best.pair, "params": params}
     facts |= {"rounds": job.rounds, "seed": job.seed, "split": job.split, "score": job.score, "command": command}
     replace_file(target / "config.yaml", yaml.safe_dump(facts, sort_keys=False).encode())
 
@@ -110,8 +110,8 @@ def make_report(folder: Path) -> Path | None:
 def keep_end(folder: Path, outcome: Outcome) -> None:
     """Write `end.yaml`, which `Run` reads: facts that are known only at the end."""
     untouched = {
-        learner: {name: value for name, value in metrics.items() if isinstance(value, float | int)}
-        for learner, metrics in outcome.untouched.items()
+        pair: {name: value for name, value in metrics.items() if isinstance(value, float | int)}
+        for pair, metrics in outcome.untouched.items()
     }
     facts: dict[str, Any] = {
         "baselines": outcome.baselines,

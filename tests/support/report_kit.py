@@ -83,7 +83,7 @@ def folder(path, records, end=True, space=SPACE, pairs=(), guards=(), finals=(),
         known = {"baselines": {"chance": 0.1, "untouched": 0.2}, "untouched": untouched, "seconds": 120.0}
         (path / "end.yaml").write_text(yaml.safe_dump(known))
     learners = [one["learner"]["name"] for one in sweep["pairs"]]
-    write_all(path, records, baselines={"chance": 0.1}, rounds=4, learners=learners)
+    write_all(path, records, baselines={"chance": 0.1}, rounds=4, pairs=learners)
     if finals:
         (path / FINALISTS).write_bytes(finalists_parquet(finals, asked))
     return path

@@ -204,9 +204,12 @@ def exit_if_device_lost(error: Exception) -> Exception:
     return error
 
 
-def start_hosts(base: str, shape: Shape, count: int, threads: int = 1, gpus: float = 0) -> list[Any]:
-    """Start `count` hosts with the same base and shape. Ray restarts them when they die."""
+def start_hosts(base: str, shape: Shape, count: int, threads: int = 1, gpus: float = 0, memory: int = 0) -> list[Any]:
+    """Start `count` hosts with the same base and shape. Ray restarts them when they die.
+
+    `memory`: bytes for which each asks Ray, so that it starts where they are; 0: none.
+    """
     actor = ray.remote(HostProcess).options(
-        num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_concurrency=shape.seats + 4
+        num_cpus=threads, num_gpus=gpus, memory=memory or None, max_restarts=-1, max_concurrency=shape.seats + 4
     )
     return [actor.remote(base, shape, threads) for _ in range(count)]

@@ -22,7 +22,7 @@ from sweeps.commands.judging.judges import LikelihoodJudge, LlmJudge
 from sweeps.commands.judging.markdown_report import markdown_report
 from sweeps.commands.judging.win_rates import ENOUGH
 from sweeps.results.checkpoint_hash import checkpoint_hash
-from sweeps.results.records import UNTOUCHED
+from sweeps.results.records import untouched_name
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.open_run import check_no_links, open_run, trial_of
@@ -77,7 +77,7 @@ def judge(run: Path, /, options: Annotated[JudgeOptions, tyro.conf.arg(name="")]
     prompts = prompts_by_item(compared)
     if len(prompts) < ENOUGH:
         print(f"only {len(prompts)} items: at least {ENOUGH} are needed for a verdict to mean much", flush=True)
-    own_base = base_of_first_pair(found)
+    own_base = base_of_best(found)
     if LIKELIHOOD in options.judge and f"{own_base}:".startswith(f"{options.base or own_base}:"):
         print(
             f"the likelihood judge uses {own_base}, the trials' own base: it prefers what that model would write, and"
@@ -110,7 +110,7 @@ def _compared_replies(run: Run, options: JudgeOptions) -> list[Replies]:
 
 
 def read_replies(run: Run, which: str) -> Replies:
-    """Return the replies of the untouched base, or of a finalist with its first seed.
+    """Return the replies of the best finalist's untouched base, or of a finalist with its first seed.
 
     Raise BadInput if it did not answer the test split, or did not answer in text.
     """
@@ -118,7 +118,8 @@ def read_replies(run: Run, which: str) -> Replies:
     if answers.empty:
         raise BadInput(f"{run.folder} has no answers to the test split; run the sweep with --finalists 1 or more")
     trial = None if which == "untouched" else trial_of(run, which)
-    own = answers.name == UNTOUCHED if trial is None else answers.trial_id == trial.trial_id
+    base = _best_base(run)
+    own = answers.name == untouched_name(base) if trial is None else answers.trial_id == trial.trial_id
     rows = answers[own & (answers.seed == 0)].sort_values("item")
     if rows.empty:
         names = [one.name for one in run.finals]
@@ -126,13 +127,22 @@ def read_replies(run: Run, which: str) -> Replies:
     if rows.completion.isna().any():
         raise BadInput(f"--trials {which}: its answers are not text, so they cannot be judged")
     if trial is None:
-        return Replies(base_of_first_pair(run), UNTOUCHED, rows)
+        return Replies(base_of_best(run), untouched_name(base), rows)
     name = f"trial {trial.number}"
     return Replies(_weights_hash(run, trial.trial_id, name), name, rows)
 
 
-def base_of_first_pair(run: Run) -> str:
-    return str(run.facts["sweep"]["pairs"][0]["base"])
+def _best_base(run: Run) -> str:
+    """Return the label of the best finalist's base; empty where the sweep has one base."""
+    best = run.confirmation.best_trained
+    return best.base if best else ""
+
+
+def base_of_best(run: Run) -> str:
+    """Return the base of the best finalist, in a sweep of several; else that of the first pair."""
+    pairs = run.facts["sweep"]["pairs"]
+    own = [pair for pair in pairs if pair.get("label", "") == _best_base(run)]
+    return str((own or pairs)[0]["base"])
 
 
 def _weights_hash(run: Run, trial_id: str, name: str) -> str:

@@ -71,7 +71,7 @@ def test_every_trial_and_every_verdict_is_on_the_page(whole):
 def test_nothing_on_the_page_is_code_or_comes_from_elsewhere(tmp_path):
     attack = "<script>alert(1)</script><img src=http://evil.example/x>"
     learner = "<b>lora</b>"
-    records = [replace(one, params=replace(one.params, learner=learner), notes=("<i>note</i>",)) for one in several(4)]
+    records = [replace(one, params=replace(one.params, pair=learner), notes=("<i>note</i>",)) for one in several(4)]
     path = confirmed(tmp_path / "sweep", attack, 4, space=Space({}), pairs=[pair(learner)], guards=["<u>guard</u>"])
     write_all(path, records, baselines={}, rounds=4)
     text = page(path)

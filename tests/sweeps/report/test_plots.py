@@ -37,7 +37,7 @@ def two_learners(n):
     records = []
     for one in several(n):
         name = ("lora", "soft_prompt")[one.number % 2]
-        records.append(replace(one, params=replace(one.params, learner=name)))
+        records.append(replace(one, params=replace(one.params, pair=name)))
     return records, space, [pair("lora"), pair("soft_prompt")]
 
 
@@ -91,7 +91,7 @@ def test_axes_of_a_learner_that_has_no_trial_yet_are_not_those_of_all(tmp_path):
     records, space, pairs = two_learners(6)
     lora = [one for one in records if one.learner == "lora"]
     found = axis_groups(Run.read(folder(tmp_path / "sweep", lora, space=space, pairs=pairs)))
-    assert [(group.learner, {*group.axes}) for group in found] == [("", {"learner"}), ("lora", {*SPACE.axes})]
+    assert [(group.pair, {*group.axes}) for group in found] == [("", {"learner"}), ("lora", {*SPACE.axes})]
 
 
 def test_a_value_s_place_is_that_of_its_scale(tmp_path):

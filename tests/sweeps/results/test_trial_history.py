@@ -65,7 +65,7 @@ class Driver:
             rounds=4,
             sampler="random",
             objectives=self.objectives,
-            learners=FULL.learners,
+            pairs=FULL.pair_names,
         )
         self.search = OptunaSearcher(settings, storage_of(self.folder))
 

@@ -70,7 +70,7 @@ def test_tables_name_axes_as_the_sweep_does_even_before_its_second_learner_has_a
         (["lora"], ["params_r", "params_start_from"]),
         (["lora", "dora"], ["params_learner", "params_lora.r", "params_start_from"]),
     ):
-        write_all(tmp_path, [record], baselines={}, rounds=1, learners=learners)
+        write_all(tmp_path, [record], baselines={}, rounds=1, pairs=learners)
         for table in (pd.read_parquet(tmp_path / "trials.parquet"), pd.read_csv(tmp_path / "leaderboard.csv")):
             assert [name for name in table if name.startswith("params_")] == names
         (read,) = Run.read(tmp_path).records

@@ -73,7 +73,7 @@ def test_a_sweep_of_several_learners_with_first_trials_is_made_again() -> None:
     assert again.first == (TrialParams("lora", {"r": 8, "learning_rate": 0.01}),)
     assert again.to_dict()["first"] == old["first"], "named as before"
     assert {pair.learner.name: again.space_of(pair) for pair in again.pairs} == {
-        name: dict(ARENA.space)[name] for name in ARENA.learners
+        name: dict(ARENA.space)[name] for name in ARENA.pair_names
     }
 
 

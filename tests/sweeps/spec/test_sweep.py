@@ -41,8 +41,8 @@ def test_several_pairs_are_told_apart_by_an_axis() -> None:
     axes = {"learner": "dial", "dial.rate": 0.3, "dial.depth": 2}
     params = TrialParams.from_flat(axes, "knob")
     assert (TWO.resolve(params).learner, params.fields) == (Dial(rate=0.3, depth=2), {"rate": 0.3, "depth": 2})
-    assert params.flat(TWO.learners) == axes
-    defaults = [params.flat(TWO.learners) for params in TWO.defaults()]
+    assert params.flat(TWO.pair_names) == axes
+    defaults = [params.flat(TWO.pair_names) for params in TWO.defaults()]
     assert defaults == [
         {"learner": "knob", "knob.rate": 0.1},
         {"learner": "dial", "dial.rate": 0.2, "dial.depth": 1},

@@ -197,7 +197,7 @@ def test_good_sweeps_pass(sweep: Sweep, grace: int, first: list[dict[str, Any]])
     """They pass, ASHA spares every trial for `grace` rounds, and each learner is tried as it was configured."""
     sweep.validate()
     assert sweep.effective_grace_period() == grace
-    assert [params.flat(sweep.learners) for params in sweep.defaults()] == first
+    assert [params.flat(sweep.pair_names) for params in sweep.defaults()] == first
     axes = sweep.joined_space().axes
     assert all(inside(axes[name], value) for params in first for name, value in params.items())
     assert [sweep.resolve(params) for params in sweep.defaults()] == list(sweep.pairs)

@@ -82,7 +82,7 @@ def past(folder, records, made=None, finals=()):
     """The folder of a sweep that has ended."""
     folder.mkdir(exist_ok=True)
     (folder / SWEEP_FILE).write_text(yaml.safe_dump(describe(made or sweep(base="mini-a")), sort_keys=False))
-    write_all(folder, records, baselines={}, rounds=4, learners=(made or sweep()).learners)
+    write_all(folder, records, baselines={}, rounds=4, pairs=(made or sweep()).pair_names)
     if finals:
         (folder / FINALISTS).write_bytes(finalists_parquet(finals, [Example("?", "a", "kind", "key")]))
     return Run.read(folder)
@@ -95,7 +95,7 @@ def test_what_mattered_is_narrowed_and_what_did_not_keeps_its_range(tmp_path):
     assert 1e-4 < rate.low < 3e-3 < rate.high < 1e-1
     assert np.log(rate.high / rate.low) < 0.7 * np.log(1e3)
     assert {name: axis for name, axis in space.axes.items() if axis != SPACE.axes[name]}.keys() == {"learning_rate"}
-    assert [new.joined_space().contains(params.flat(new.learners)) for params in first] == [True] * FIRST
+    assert [new.joined_space().contains(params.flat(new.pair_names)) for params in first] == [True] * FIRST
 
 
 def test_a_choice_that_was_worse_is_dropped(tmp_path):
@@ -168,14 +168,14 @@ def test_learners_take_turns_and_a_new_one_keeps_its_space(tmp_path):
     run = past(tmp_path / "both", records, both)
     new, first = like(both, run)
     assert [params.learner for params in first] == ["lora", "soft_prompt"] * (FIRST // 2)
-    assert all(new.joined_space().contains(params.flat(new.learners)) for params in first)
+    assert all(new.joined_space().contains(params.flat(new.pair_names)) for params in first)
     _, first = like(sweep(PROMPT), run)
     best = next(one.params for one in reversed(records) if one.learner == "soft_prompt")
     assert first[0] == best
     mixed, first = like(both, past(tmp_path / "one", trials()))
     assert mixed.space["soft_prompt"] == PROMPTS
     assert [params.learner for params in first] == ["lora"] * (FIRST // 2)
-    assert all(mixed.joined_space().contains(params.flat(mixed.learners)) for params in first)
+    assert all(mixed.joined_space().contains(params.flat(mixed.pair_names)) for params in first)
 
 
 def test_what_flags_have_fixed_stays_fixed(tmp_path):

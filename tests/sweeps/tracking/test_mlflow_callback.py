@@ -168,6 +168,7 @@ def test_for_a_sweep_tags_say_what_ran_and_parameters_carry_their_own_names(data
         pairs=(pair,),
         resolve=lambda params: pair,
         effective_grace_period=lambda: 1,
+        several_bases=False,
         **numbers,
     )
     facts = {"data_fingerprints": {"arena": "f00d"}, "commit": "abc"}

@@ -27,7 +27,7 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
     (checkpoint / ROUND_FILE).write_text("1 5")
     (checkpoint / STATE_FILE).write_bytes(b"whole")
     search = OptunaSearcher(
-        SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4, learners=TOY.learners), storage_of(tmp_path)
+        SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4, pairs=TOY.pair_names), storage_of(tmp_path)
     )
     params = [search.suggest(f"t{number}")["params"] for number in range(4)]
     search.suggest("lost")
@@ -58,11 +58,11 @@ def test_a_clone_is_refused_where_all_places_are_taken_by_trials_or_by_clones(tm
 def test_a_clone_that_a_killed_driver_loses_is_a_clone_again(tmp_path):
     def opened():
         return OptunaSearcher(
-            SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4, learners=TOY.learners), storage_of(tmp_path)
+            SearchSettings(TOY.joined_space(), "toy", seed=0, rounds=4, pairs=TOY.pair_names), storage_of(tmp_path)
         )
 
     search, begun = opened(), TrialParams("toy", {"quality": 0.25, "planted": "nan"}, "clones/trial-3-round-4.pt")
-    enqueue(search.study, begun, TOY.learners)
+    enqueue(search.study, begun, TOY.pair_names)
     search.save(tmp_path / "state")  # the last snapshot before the clone starts
     search.suggest("t0")
     search = opened()

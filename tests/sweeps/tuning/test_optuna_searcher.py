@@ -28,7 +28,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def searcher(folder: Path, seed: int = 0, **options: Any) -> OptunaSearcher:
-    settings = SearchSettings(SPACE, "s", seed=seed, rounds=ROUNDS, learners=LEARNERS, **options)
+    settings = SearchSettings(SPACE, "s", seed=seed, rounds=ROUNDS, pairs=LEARNERS, **options)
     return OptunaSearcher(settings, f"sqlite:///{folder / 'optuna.db'}")
 
 

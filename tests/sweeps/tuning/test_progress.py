@@ -194,7 +194,7 @@ def test_minutes(seconds, text):
 def test_trials_of_several_learners_are_named_with_theirs():
     """Which learner wins is what the sweep asks."""
     stream = io.StringIO()
-    progress = Progress(total=2, rounds=1, chance=0.0, stream=stream, several_learners=True)
+    progress = Progress(total=2, rounds=1, chance=0.0, stream=stream, several_pairs=True)
     for number, learner in enumerate(("lora", "soft_prompt")):
         trial = FakeTrial(f"t{number}", {"learning_rate": 0.1 * (1 + number)}, learner=learner)
         progress.on_trial_start(0, [], trial)

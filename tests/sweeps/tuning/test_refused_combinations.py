@@ -32,7 +32,7 @@ def up_to_half(params: TrialParams) -> None:
 def searched(folder: Path, trials: int, **options: Any) -> tuple[OptunaSearcher, list[TrialParams]]:
     """A search for the largest x, and what it suggested, all of which ran to its end."""
     storage = f"sqlite:///{folder / 'optuna.db'}"
-    settings = SearchSettings(SPACE, "s", seed=0, rounds=1, learners=LEARNERS, accept=up_to_half, **options)
+    settings = SearchSettings(SPACE, "s", seed=0, rounds=1, pairs=LEARNERS, accept=up_to_half, **options)
     search = OptunaSearcher(settings, storage)
     given = []
     for number in range(trials):

@@ -38,7 +38,7 @@ def test_it_falls_to_zero_with_the_last_round_that_was_asked_for(name: str, roun
 
 def suggested(sweep: Sweep, **values: Any) -> list[TrialParams]:
     """A trial with these values for every learner."""
-    return [TrialParams(name, values) for name in sweep.learners]
+    return [TrialParams(name, values) for name in sweep.pair_names]
 
 
 def written(sweep: Sweep) -> Sweep:
