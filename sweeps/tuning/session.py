@@ -104,7 +104,11 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too
         raise BadInput(str(error)) from error
     remarks = []
-    for finding in (found for task in sweep.tasks() for found in inspect(task, smallest_difference)):
+    try:
+        findings = [found for task in sweep.tasks() for found in inspect(task, smallest_difference)]
+    except ValueError as error:  # a user's own score fails
+        raise BadInput(str(error)) from error
+    for finding in findings:
         if finding.stops and finding.guard not in allow:
             raise BadInput(f"guard {finding.guard}: {finding.what}, or pass --allow {finding.guard}")
         remarks.append(f"guard {finding.guard}{' (allowed)' if finding.stops else ''}: {finding.what}")

@@ -283,6 +283,18 @@ def _without_weights(name: str) -> Base:
         return Base(name, AutoModelForCausalLM.from_config(config, **remote), None)
 
 
+def longest_text(name: str) -> float:
+    """Return how many tokens a base was made to read at once; infinite if its configuration does not say."""
+    from transformers import AutoConfig
+
+    base = BaseName.parse(name)
+    try:
+        config = AutoConfig.from_pretrained(model_folder(name), trust_remote_code="remote-code" in base.options)
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(name, base, error) from error
+    return getattr(config.get_text_config(), "max_position_embeddings", math.inf)
+
+
 def tokenizer(name: str) -> Any:
     """Load a base's tokenizer. Raise UnknownBase if it cannot be found or read."""
     from transformers import AutoTokenizer
