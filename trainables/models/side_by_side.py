@@ -1,10 +1,14 @@
-"""Answer by a trained model and by its untouched base. The base is loaded once, and its adapter is turned off for it."""
+"""Answer by a trained model and by its untouched base, which is loaded once: its adapter is turned off for it."""
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM
 
 from trainables.core import Completion
 from trainables.models.hf_generate import generate_completions
@@ -18,6 +22,17 @@ WHOLE_MODEL = "config.json"  # in the folder of a model that is no adapter
 class Answer(NamedTuple):
     text: str
     ended: bool  # False: it was cut off
+
+
+def _whole_model(folder: Path, device: torch.device) -> Any:
+    """Load a model as `full` saves it: in float32, without a tokenizer."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, device_map={"": device}
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(f"the model in {folder} cannot be loaded ({reason})") from error
 
 
 class SideBySide:
@@ -34,7 +49,7 @@ class SideBySide:
         self._untouched: Any = loaded.model
         self._adapters: list[Any] = []
         if (folder / WHOLE_MODEL).is_file():
-            self._trained = load(":".join([str(folder), *base.split(":")[1:]])).model
+            self._trained = _whole_model(folder, loaded.device)
             return
         for part in adapter_folders(folder):
             self._adapters.append(load_adapter(self._untouched, part))
@@ -50,5 +65,7 @@ class SideBySide:
             return trained, self._answer(self._untouched, prompt, max_new_tokens)
 
     def _answer(self, model: Any, prompt: list[int], max_new_tokens: int) -> Answer:
-        made: Completion = generate_completions(model, [prompt], self._eos, max_new_tokens)[0]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Position ids are not supported")  # said of every soft prompt
+            made: Completion = generate_completions(model, [prompt], self._eos, max_new_tokens)[0]
         return Answer(decode(self._tokenizer, made.tokens).strip(), made.ended)
