@@ -42,18 +42,21 @@ def found(package, method):
     return dict(sorted(classes.items()))
 
 
+QUESTIONS = Path(__file__).parent / "golden" / "questions.csv"  # 40 sums
+OF_TASKS = {"own": {"data": str(QUESTIONS), "max_new_tokens": 8}}  # what a task needs beside its defaults
 LEARNERS, TASKS = found(trainables.learners, "build"), found(trainables.tasks, "baselines")
 
 
 def test_the_house_has_its_learners_and_tasks():
     assert set(LEARNERS) >= {"lora", "soft_prompt", "hybrid", "dora", "ia3", "full", "percell", "lora_ttt"}
     assert set(LEARNERS) >= {"qlora", "cot", "dpo", "phases"}
-    assert set(TASKS) >= {"arena", "arc", "strategyqa", "style"}
+    assert set(TASKS) >= {"arena", "arc", "strategyqa", "style", "own"}
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_task(name):
-    task = TASKS[name]()
+    fields = OF_TASKS.get(name, {})
+    task = TASKS[name](**fields)
     assert dataclasses.replace(task) == task
     with pytest.raises(dataclasses.FrozenInstanceError):
         task.seed = 1
@@ -62,7 +65,7 @@ def test_task(name):
     assert not keys["train"] & keys["search"]
     assert not keys["train"] & keys["test"]
     assert not keys["search"] & keys["test"]
-    assert list(TASKS[name]().search()) == list(splits["search"])
+    assert list(TASKS[name](**fields).search()) == list(splits["search"])
     for examples in splits.values():
         for example in examples[:40]:
             assert task.score(example, example.answer) == 1.0
@@ -78,10 +81,11 @@ def test_task(name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_task_needs_no_torch_and_is_the_same_in_another_process(name):
-    task = TASKS[name]()
+    fields = OF_TASKS.get(name, {})
+    task = TASKS[name](**fields)
     code = (
         f"from {TASKS[name].__module__} import {TASKS[name].__name__} as T; import sys, hashlib;"
-        "e = T().search(); assert 'torch' not in sys.modules and 'ray' not in sys.modules;"
+        f"e = T(**{fields!r}).search(); assert 'torch' not in sys.modules and 'ray' not in sys.modules;"
         "print(hashlib.sha256('|'.join(x.key + x.prompt for x in e).encode()).hexdigest())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sweeps.cli.main import console
-from sweeps import arc, arena, strategyqa, style
+from sweeps import arc, arena, own, strategyqa, style
 from sweeps.cli.flags import Flags, Resources
 
 ROOT = Path(__file__).parents[1]
@@ -83,11 +83,13 @@ def test_every_field_of_a_scripts_task_is_listed() -> None:
 
 
 def task_fields() -> dict[str, set[str]]:
-    sweeps: dict[str, Any] = {"arc": arc, "arena": arena, "strategyqa": strategyqa, "style": style}
+    sweeps: dict[str, Any] = {"arc": arc, "arena": arena, "own": own, "strategyqa": strategyqa, "style": style}
     found = {}
     for name, module in sweeps.items():
         sweep = module.SWEEP if hasattr(module.SWEEP, "pairs") else module.SWEEP.first  # of a chain
-        found[name] = {field.name.replace("_", "-") for field in dataclasses.fields(sweep.pairs[0].task)}
+        task = sweep.pairs[0].task
+        flags = [task.flag_names.get(field.name, field.name) for field in dataclasses.fields(task)]
+        found[name] = {flag.replace("_", "-") for flag in flags}
     return found
 
 

@@ -40,6 +40,20 @@ class ParsedAnswer(NamedTuple):
     end: int
 
 
+class BaseLengths(Protocol):
+    """What a base can read, in its own tokens."""
+
+    @property
+    def limit(self) -> float:
+        """The most tokens of a prompt and its answer; infinite if the base states none."""
+
+    def is_too_long(self, example: Example, more: int) -> bool:
+        """Whether a prompt, its answer and `more` tokens exceed the limit."""
+
+    def answer(self, example: Example) -> int:
+        """Return the tokens of the answer and its end."""
+
+
 class Task(ABC):
     """Examples and a scorer. Subclasses are frozen dataclasses; the same fields give the same examples.
 
@@ -47,6 +61,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    flag_names: ClassVar[Mapping[str, str]] = {}  # of fields whose flags are called as a method is: field -> flag
 
     @property
     @abstractmethod
@@ -116,6 +131,23 @@ class Task(ABC):
     def training_prompts(self, example: Example) -> Sequence[str]:
         """The prompts of all replies that a training example teaches; a conversation has one for each reply."""
         return [example.prompt]
+
+    @property
+    def ranks_by_likelihood(self) -> bool:
+        """Whether learners rank by the likelihood of the right answers, because `score` underrates other wordings."""
+        return False
+
+    def fitted(self, bases: Sequence[BaseLengths]) -> Self:
+        """Return the task for these bases, such as without what they cannot read. Sweeps call it before they start."""
+        return self
+
+    def user_code(self) -> str:
+        """The source of a user's own code that scores; it enters the data's fingerprint. Empty: there is none."""
+        return ""
+
+    def user_code_files(self) -> Sequence[str]:
+        """The files of that code, which `--trust` names where a folder alone would make it run."""
+        return []
 
     def parse_answer(self, completion: str) -> ParsedAnswer | None:
         """Parse the answer in a completion; None if there is none."""
@@ -216,8 +248,8 @@ class LearnerConfig(ABC):
         return self
 
     def baselines(self, task: Task) -> Mapping[str, float]:
-        """Return `Task.baselines`, unless the learner's score is not the task's."""
-        return task.baselines()
+        """Return `Task.baselines`, of the task's score; none for a likelihood, which fixed texts do not have."""
+        return {} if task.ranks_by_likelihood else task.baselines()
 
     def max_completion(self, task: Task) -> int:
         """The longest completion in tokens, see `Task.max_new_tokens`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
@@ -85,15 +86,26 @@ def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = Non
         argv = [f"--task.{one[2:]}" if one.partition("=")[0] == "--data" else one for one in argv]
     unprefixed = Annotated[Flags, tyro.conf.arg(name="")]
     plain = _as_in_script(phases or {sweep.name: sweep}) if {"-h", "--help"} & {*argv} else Flags()
-    every = dataclasses.make_dataclass(
-        "Every", [("flags", unprefixed, plain), ("task", type(task), dataclasses.field(default=task))]
-    )
+    kind = _with_flag_names(type(task))
+    own = dataclasses.field(default=kind(**_values(task)))
+    every = dataclasses.make_dataclass("Every", [("flags", unprefixed, plain), ("task", kind, own)])
     program, description = f"python {sys.argv[0]}", sys.modules["__main__"].__doc__
     try:
         given = parse_with(tyro.cli, every, args=argv, prog=program, description=description)
     except ValueError as error:  # a task refuses its fields in one line, but not with BadInput
         raise BadInput(str(error)) from error
-    return given.flags, given.task
+    return given.flags, type(task)(**_values(given.task))
+
+
+def _with_flag_names(kind: Any) -> Any:
+    """Return a subclass of a task's class for which the parser takes the flags of `Task.flag_names`."""
+    hints = get_type_hints(kind)
+    names = {name: Annotated[hints[name], tyro.conf.arg(name=flag)] for name, flag in kind.flag_names.items()}
+    return type(kind.__name__, (kind,), {"__annotations__": names, "__module__": kind.__module__})
+
+
+def _values(task: Any) -> dict[str, Any]:
+    return {field.name: getattr(task, field.name) for field in dataclasses.fields(task) if field.init}
 
 
 def _check_lists(argv: list[str]) -> None:
@@ -114,7 +126,8 @@ def _as_in_script(sweeps: Mapping[str, Sweep]) -> Flags:
     own: list[dict[str, Any]] = []
     for one in sweeps.values():
         own.append({name: getattr(one, name) for name in names - {"name"}})
-        own[-1] |= {"grace_period": one.effective_grace_period()}
+        with contextlib.suppress(ValueError):  # a task without data, which the command line gives
+            own[-1] |= {"grace_period": one.effective_grace_period()}
         own[-1]["base"] = tuple(one.bases())
         own[-1]["resources"] = Resources(**one.resources_per_trial)
     alike = {name: value for name, value in own[0].items() if all(other[name] == value for other in own)}

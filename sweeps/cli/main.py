@@ -26,6 +26,7 @@ from sweeps.results.terminal import print  # noqa: E402
 from sweeps.spec.addresses import check_command_line, check_hub_address  # noqa: E402
 from sweeps.spec.chain import Chain  # noqa: E402
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended  # noqa: E402
+from sweeps.spec.fit_to_bases import fitted  # noqa: E402
 from sweeps.spec.sweep import BadInput, Sweep  # noqa: E402
 from sweeps.spec.trust import apply_trust  # noqa: E402
 
@@ -56,7 +57,8 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> Ended:
         flags, task = read(given.first, argv, given.phases)
         sweeps = phase_sweeps(given, flags, task)
     keep_ray_on_loopback(flags.address)
-    apply_trust(flags.trust, [pair.base for sweep in sweeps for pair in sweep.pairs])
+    apply_trust(flags.trust, [pair for sweep in sweeps for pair in sweep.pairs])
+    sweeps = [fitted(sweep) for sweep in sweeps]
     if flags.like is not None:
         sweeps = [_like(sweep, flags.like) for sweep in sweeps]
     if flags.plan:
@@ -149,6 +151,7 @@ def console() -> None:
             doctor()
             return
         from sweeps.commands.attribute import attribute
+        from sweeps.commands.chat import chat
         from sweeps.commands.decide import decide
         from sweeps.commands.export import export
         from sweeps.commands.judging.command import judge
@@ -159,7 +162,7 @@ def console() -> None:
 
         steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
-        verbs |= {"attribute": attribute, "judge": judge, "decide": decide, "version": _version}
+        verbs |= {"attribute": attribute, "judge": judge, "decide": decide, "chat": chat, "version": _version}
         later = {name: _later(verb) for name, verb in verbs.items()}
         parse_with(tyro.extras.subcommand_cli_from_dict, later, prog="espalier")()
 

@@ -20,7 +20,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import check_no_links, open_run
 from sweeps.spec.sweep import BadInput
-from sweeps.spec.trust import apply_trust
+from sweeps.spec.trust import apply_trust, refuse_user_code
 
 SPENDS = 0.8  # share of the error rate that is left
 
@@ -54,6 +54,7 @@ def decide(
         cleanup.enter_context(driving(left.folder))
         sweep = rebuild(left.facts)
         for task in sweep.tasks():
+            refuse_user_code(task)
             check_data(left, task)
         capacity = connect(sweep, address, cleanup)
         sweep = with_devices(sweep, capacity.gpus)

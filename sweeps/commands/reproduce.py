@@ -17,7 +17,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import Job, job_of, open_run
 from sweeps.spec.sweep import BadInput, data_fingerprint
-from sweeps.spec.trust import apply_trust
+from sweeps.spec.trust import apply_trust, refuse_user_code
 from sweeps.spec.validation import one_line
 from trainables.core import Example, Learner, Pair, Task
 from trainables.packed.specs import Shape
@@ -32,6 +32,7 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     """
     sweep = rebuild(run.facts)
     pair = sweep.resolve(job.record.params)
+    refuse_user_code(pair.task)
     check_data(run, pair.task)
     _check_base(pair)
     if examples is None and job.split != "search":

@@ -189,12 +189,14 @@ class Sweep:
 
 
 def data_fingerprint(task: Task) -> str:
-    """Return 12 hex digits that change with any split's keys, prompts, answers or their order, or with what else
-    learners read of a training example (`Task.extra_training_text`)."""
+    """Return 12 hex digits that change with any split's keys, prompts, answers or their order, with what else
+    learners read of a training example (`Task.extra_training_text`), or with a user's own code that scores."""
     digest = hashlib.sha256()
     for split in get_args(Split):
         rows = [(example.key, example.prompt, example.answer) for example in task.split(split)]
         digest.update(json.dumps([split, rows], ensure_ascii=False).encode())
+    if code := task.user_code():
+        digest.update(code.encode())
     if any(extra := [task.extra_training_text(example) for example in task.train()]):
         digest.update(json.dumps(extra, ensure_ascii=False).encode())
     return digest.hexdigest()[:12]

@@ -1,6 +1,7 @@
 """A run's folder is data: reading it runs no code, unless `--trust` names the code on the command line.
 
-`--trust my/learners.py` or `--trust my.learners` imports a file or module with learners and tasks of one's own.
+`--trust my/learners.py` or `--trust my.learners` imports a file or module with learners and tasks of one's own. A file
+may also hold the function by which a task scores.
 `--trust folder` says that the run's folder is one's own: `--resume` may unpickle its snapshot although another machine
 made it, and a base that it names may bring code of its own (`remote-code`).
 """
@@ -15,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 
 from sweeps.spec.validation import BadInput, one_line
-from trainables.core import Pair
+from trainables.core import Pair, Task
+from trainables.tasks.own.user_function import is_trusted, trust_file
 
 FOLDER = "folder"  # what --trust calls the run's folder
 REMOTE_CODE = "remote-code"  # the option of a base that lets its repository run code
@@ -24,16 +26,19 @@ _modules: dict[str, ModuleType] = {}  # what --trust named -> the module
 _allowed: set[str] = set()  # FOLDER and REMOTE_CODE, if this process may run their code
 
 
-def apply_trust(names: Sequence[str], bases: Iterable[str] = ()) -> None:
+def apply_trust(names: Sequence[str], pairs: Iterable[Pair] = ()) -> None:
     """Import the files and modules among `names` in this process.
 
-    `bases`: those that the command line or the script names itself; if one has `remote-code`, it is allowed.
-    Raises BadInput for a name that cannot be imported.
+    `pairs`: those that the command line or the script names itself. A base of theirs with `remote-code` is allowed, and
+    so is a user's own code that scores. Raises BadInput for a name that cannot be imported.
     """
     if FOLDER in names:
         _allowed.update((FOLDER, REMOTE_CODE))
-    if any(_runs_code(base) for base in bases):
-        _allowed.add(REMOTE_CODE)
+    for pair in pairs:
+        if _runs_code(pair.base):
+            _allowed.add(REMOTE_CODE)
+        for file in pair.task.user_code_files():
+            _trust_to_score(file)
     for name in names:
         if name != FOLDER and name not in _modules:
             try:
@@ -54,6 +59,7 @@ def trust_flags(pairs: Iterable[Pair], script: Path) -> list[str]:
     for pair in pairs:
         modules = [type(part).__module__ for part in (pair.learner, pair.task)]
         needed += [_file_of(module, script) for module in modules if not module.startswith(OWN)]
+        needed += [_from_here(Path(file)) for file in pair.task.user_code_files()]
         needed += [FOLDER] if _runs_code(pair.base) else []
     return ["--trust", *dict.fromkeys(needed)] if needed else []
 
@@ -70,7 +76,12 @@ def without_trust(argv: Sequence[str]) -> list[str]:
 
 def _file_of(module: str, script: Path) -> str:
     """Return the file of a loaded module, from the present folder if it lies below it."""
-    file = Path(script if module == "__main__" else getattr(sys.modules[module], "__file__", None) or module)
+    return _from_here(
+        Path(script if module == "__main__" else getattr(sys.modules[module], "__file__", None) or module)
+    )
+
+
+def _from_here(file: Path) -> str:
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
@@ -90,6 +101,15 @@ def refuse_remote_code(base: str) -> None:
         )
 
 
+def refuse_user_code(task: Task) -> None:
+    """Raise BadInput if a task that a file names scores by a user's own code, and that is not allowed."""
+    for file in task.user_code_files():
+        if not is_trusted(file):
+            raise BadInput(
+                f"sweep.yaml: answers are scored by a function of {file}; if you trust that code, add --trust {file}"
+            )
+
+
 def _runs_code(base: str) -> bool:
     return REMOTE_CODE in base.split(":")[1:]
 
@@ -107,6 +127,7 @@ def _imported(name: str) -> ModuleType:
             raise
     if not file.is_file():
         raise BadInput(f"--trust {name}: there is no such file")
+    _trust_to_score(name)
     name, folder = _dotted(file.resolve())
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # so that the file can import its neighbours
@@ -122,6 +143,13 @@ def _imported(name: str) -> ModuleType:
     sys.modules.setdefault(file.stem, module)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def _trust_to_score(file: str) -> None:
+    try:
+        trust_file(file)
+    except ValueError as error:  # tasks cannot import BadInput
+        raise BadInput(one_line(error)) from error
 
 
 def _dotted(file: Path) -> tuple[str, Path]:

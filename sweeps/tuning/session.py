@@ -105,7 +105,11 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
         drop = "; or drop it from --base" if sweep.several_bases and not isinstance(error, BadInput) else ""
         raise BadInput(f"{error}{drop}") from error
     remarks = []
-    for finding in (found for task in sweep.tasks() for found in inspect(task, smallest_difference)):
+    try:
+        findings = [found for task in sweep.tasks() for found in inspect(task, smallest_difference)]
+    except ValueError as error:  # a user's own score fails
+        raise BadInput(str(error)) from error
+    for finding in findings:
         if finding.stops and finding.guard not in allow:
             raise BadInput(f"guard {finding.guard}: {finding.what}, or pass --allow {finding.guard}")
         remarks.append(f"guard {finding.guard}{' (allowed)' if finding.stops else ''}: {finding.what}")

@@ -7,7 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from trainables.tasks.arc.data import SEARCH_SHARE, TEST_SHARE, hash_fraction
+from trainables.tasks.arc.data import SEARCH_SHARE, TEST_SHARE
+from trainables.tasks.files.splits import hash_fraction
 
 Rows = list[list[int]]
 SPLITS = {"search": (0.0, SEARCH_SHARE), "test": (SEARCH_SHARE, SEARCH_SHARE + TEST_SHARE), "train": (0.5, 1.0)}

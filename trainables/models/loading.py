@@ -333,6 +333,14 @@ def _without_weights(name: str) -> Base:
         return Base(name, AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **remote), None)
 
 
+def longest_text(name: str) -> float:
+    """Return how many tokens a base was made to read at once; infinite if its configuration does not say."""
+    with _base_in_errors(name):
+        check_files(model_folder(name), "remote-code" in BaseName.parse(name).options)
+    config = _without_weights(name).model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", math.inf)
+
+
 def tokenizer(name: str) -> Any:
     """Load a base's tokenizer. Raise UnknownBase if it cannot be found or read."""
     base, folder = BaseName.parse(name), model_folder(name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import arc, arena, strategyqa, style
+from sweeps import arc, arena, own, strategyqa, style
 from sweeps.cli.chain_runner import phase_sweeps
 from sweeps.cli.flags import parse, read
 from sweeps.spec.chain import Chain
@@ -21,17 +21,18 @@ from tests.support.arc_files import recolour, write_all_splits
 from tests.support.driving import environment
 
 ROOT = Path(__file__).parents[3]
+QUESTIONS = ROOT / "tests/golden/questions.csv"
 
 
-@pytest.mark.parametrize("module", [arena, arc, strategyqa, style], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [arena, arc, own, strategyqa, style], ids=lambda module: module.__name__)
 def test_scripts_are_short_and_valid(module):
     assert len(Path(module.__file__).read_text().splitlines()) < 60
-    given = module.SWEEP
+    given = parse(own.SWEEP, ["--data", str(QUESTIONS), "--base", "builtin:tiny"])[1] if module is own else module.SWEEP
     for one in [given] if isinstance(given, Sweep) else [*given.phases.values(), *given.optional.values()]:
         one.validate()
 
 
-@pytest.mark.parametrize("script", [arc.SWEEP, strategyqa.SWEEP.first, style.SWEEP], ids=["arc", "strategyqa", "style"])
+@pytest.mark.parametrize("script", [arc.SWEEP, own.SWEEP, strategyqa.SWEEP.first, style.SWEEP])
 @pytest.mark.parametrize("spelling", ["--data", "--task.data"])
 def test_data_has_a_short_spelling_wherever_a_task_has_data(script, spelling, tmp_path):
     """The script's own task, which then differs in its data alone; the arena's, which is generated, has none."""
@@ -53,9 +54,11 @@ def readme_commands(start):
 @pytest.mark.parametrize("command", readme_commands("python sweeps/"))
 def test_readme_flags_exist(command, tmp_path):
     _, script, *flags = shlex.split(command)
-    module = {"arena": arena, "arc": arc, "strategyqa": strategyqa, "style": style}[Path(script).stem]
+    module = {"arena": arena, "arc": arc, "own": own, "strategyqa": strategyqa, "style": style}[Path(script).stem]
     if "my_tasks.json" in flags:
         flags[flags.index("my_tasks.json")] = write_all_splits(tmp_path / "mine", recolour())
+    if module is own:
+        flags += ["--base", "builtin:tiny"]  # its own is not installed everywhere
     if isinstance(module.SWEEP, Chain):
         given, task = read(module.SWEEP.first, flags)
         assert phase_sweeps(module.SWEEP, given, task)

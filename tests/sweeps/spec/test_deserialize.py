@@ -146,7 +146,8 @@ def test_the_flags_that_a_sweep_prints_import_its_own_learner(tmp_path: Path, mo
     code = (
         "import sys; from pathlib import Path; from sweeps.spec.trust import apply_trust, trust_flags\n"
         "apply_trust(sys.argv[2:]); from mypackage.deep.learners import Own; from types import SimpleNamespace\n"
-        "pair = SimpleNamespace(learner=Own(), task=Own(), base='builtin:tiny')\n"
+        "from trainables.tasks.arena.task import ArenaTask\n"
+        "pair = SimpleNamespace(learner=Own(), task=ArenaTask(), base='builtin:tiny')\n"
         "print(Own().extra, *trust_flags([pair], Path('x.py')))"
     )
     done = subprocess.run(
@@ -225,7 +226,7 @@ def test_a_base_in_a_file_runs_no_code_of_its_own(monkeypatch: pytest.MonkeyPatc
     found["sweep"]["pairs"][0]["base"] = "evil/model:bfloat16:remote-code"
     with pytest.raises(BadInput, match=r"the base 'evil/model:bfloat16:remote-code' runs code of its repository"):
         rebuild(found)
-    apply_trust([], bases=["builtin:tiny", "other/model"])
+    apply_trust([], [made(entry("learners", "lora"), entry("tasks", "arena"))])
     with pytest.raises(BadInput):
         rebuild(found)
     apply_trust(["folder"])

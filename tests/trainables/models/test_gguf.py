@@ -233,7 +233,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(gguf, "find_spec", lambda name: None)
     with pytest.raises(UnknownBase, match=r"run `pip install gguf`$"):
         check_base(str(path))
-    with pytest.raises(UnknownBase, match=r"run `make smollm2`$"):
+    with pytest.raises(UnknownBase, match=r"run `make smollm2`, or give --base$"):
         check_base("builtin:smollm2")
 
 

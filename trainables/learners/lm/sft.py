@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from trainables.core import Complete, Completion, Evaluation, Example, Queries, Read, Row, Split, Task
+from trainables.core import Complete, Completion, Example, Queries, Read, Row, Split, Task
+from trainables.learners.lm.likelihood import likelihood, ranked_by_likelihood
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import SupervisedLearner
 from trainables.models.tokenization import encode_dialogue
@@ -68,10 +69,6 @@ class SftConfig(LoraConfig):
     def reports_forgetting(self) -> bool:
         return self.forgetting
 
-    def baselines(self, task: Any) -> dict[str, float]:
-        """Return the baselines of `SftLearner`'s score; none if that is a likelihood, which fixed texts do not have."""
-        return dict(task.baselines()) if task.has_rules else {}
-
     def build(self, base: Any, task: Any, seed: int) -> SftLearner:
         """Raise ValueError if no conversation is short enough."""
         return SftLearner(self, base, task, seed)
@@ -99,8 +96,7 @@ class TokenizedDialogue(NamedTuple):
 class SftLearner(SupervisedLearner):
     """The score is the task's if the task has rules for the style, and otherwise the likelihood of the data's replies.
 
-    The likelihood is exp(mean log-probability of a reply's tokens), in [0, 1]: the inverse of the conversation's
-    perplexity. It needs no rules, and does not penalise a good reply in other words.
+    The likelihood (`likelihood.py`) is the inverse of the conversation's perplexity.
     """
 
     def __init__(self, config: SftConfig, base: Any, task: Any, seed: int) -> None:
@@ -168,8 +164,9 @@ class SftLearner(SupervisedLearner):
         evaluation = self.judge(split, completions)
         logprobs = iter(read)
         nats = {place: [-x for _ in dialogues[place].rows for x in next(logprobs)] for place in short}
-        if not self._style_task.has_rules:
-            evaluation = self._by_likelihood(split, evaluation, nats)
+        if self._style_task.ranks_by_likelihood:
+            likelihoods = [likelihood(nats[i]) if i in nats else 0.0 for i in range(len(dialogues))]
+            evaluation = ranked_by_likelihood(self._style_task, split, evaluation, likelihoods)
         count = sum(map(len, nats.values()))
         nll = sum(map(sum, nats.values())) / count if count else math.nan
         metrics = {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "too_long": 1 - len(short) / len(dialogues)}
@@ -178,19 +175,6 @@ class SftLearner(SupervisedLearner):
             other = yield from self._forgetting.evaluate(split)
             metrics |= {"forgetting_score": other.score, "forgetting_lenient": other.metrics["lenient"]}
         return evaluation.with_metrics(metrics)
-
-    def _by_likelihood(self, split: Split, judged: Evaluation, nats: dict[int, list[float]]) -> Evaluation:
-        """Return the evaluation of `judge` with the likelihood as score, and `similarity` to the data's own reply."""
-        examples = self._style_task.split(split)
-        items = [math.exp(-sum(nats[i]) / len(nats[i])) if i in nats else 0.0 for i in range(len(examples))]
-        by_kind: dict[str, list[float]] = {}
-        for example, item in zip(examples, items, strict=True):
-            by_kind.setdefault(f"score.{example.kind}", []).append(item)
-        kept = {name: judged.metrics[name] for name in ("truncated", "unparsed")}
-        kept |= {name: sum(own) / len(own) for name, own in by_kind.items()}
-        near = [self._style_task.score(*own) for own in zip(examples, judged.completions, strict=True)]
-        metrics = kept | {"similarity": sum(near) / len(near)}
-        return Evaluation(sum(items) / len(items), items, judged.completions, metrics=metrics)
 
     def _encoded(self, split: Split) -> list[TokenizedDialogue]:
         if split not in self._dialogues:

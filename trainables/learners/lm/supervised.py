@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-from trainables.core import Adapter, Complete, Completion, Evaluation, LearnerConfig, Queries, Row, Split, Task
+from trainables.core import Adapter, Complete, Completion, Evaluation, LearnerConfig, Queries, Read, Row, Split, Task
 from trainables.learners.lm.calibration import calibration_error, confidence
+from trainables.learners.lm.likelihood import likelihood, ranked_by_likelihood
 from trainables.models.tokenization import decode, encode_prompt, encode_row
 from trainables.optimizer import Optimizer, OptimizerConfig
 from trainables.options import option
@@ -146,7 +147,12 @@ class SupervisedLearner:
 
     def evaluate(self, split: Split) -> Queries:
         completions = yield Complete(self.prompts(split), self.max_new_tokens)
-        return self.judge(split, completions)
+        judged = self.judge(split, completions)
+        if not self._task.ranks_by_likelihood:
+            return judged
+        read = yield Read([encode_row(self._tokenizer, example) for example in self._task.split(split)])
+        likelihoods = [likelihood([-x for x in logprobs]) for logprobs in read]
+        return ranked_by_likelihood(self._task, split, judged, likelihoods)
 
     def judge(self, split: Split, completions: Sequence[Completion]) -> Evaluation:
         """Score the completions of a split, given in its order; a truncated one scores 0, because an answer must end.

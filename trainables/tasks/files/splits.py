@@ -1,10 +1,12 @@
 """Recognise the split of a file, or of a part of a data set, by its name: `sft.val.jsonl`, `test-00000-of-00001`.
 
-A part in the wrong split makes every score wrong without an error. So if some names state a split, all must.
+A part in the wrong split makes every score wrong without an error. So if some names state a split, all must. Where no
+name does, a hash of each question decides (`hash_fraction`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -16,6 +18,11 @@ WORDS: dict[Official, tuple[str, ...]] = {
     "test": ("test", "testing", "tests", "heldout", "holdout"),
 }
 RENAME = "rename it to one of train, validation and test, or move it away"
+
+
+def hash_fraction(text: str) -> float:
+    """Return a number in [0, 1) that depends on the text alone, on every machine and in every run."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def splits_of(names: Sequence[str], remedy: str) -> list[Official] | None:

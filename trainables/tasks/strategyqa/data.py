@@ -25,9 +25,8 @@ from typing import Any
 
 from trainables.checks.near_duplicates import plain
 from trainables.core import Split
-from trainables.tasks.arc.data import hash_fraction
-from trainables.tasks.files.records import HUB, SUFFIXES, NoJson, from_hub, read
-from trainables.tasks.files.splits import RENAME, splits_of
+from trainables.tasks.files.records import HUB, SUFFIXES, BadLine, from_hub, read
+from trainables.tasks.files.splits import RENAME, hash_fraction, splits_of
 
 SEARCH_SHARE, TEST_SHARE = 0.15, 0.25  # of a source of one part; the first also of an official train split
 ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
@@ -164,7 +163,7 @@ def _entries(file: Path) -> list[LabelledQuestion]:
 
 def _entry(row: Any, where: str) -> LabelledQuestion:
     """Parse a row of any of the formats. Raise ValueError for an invalid one."""
-    if isinstance(row, NoJson):
+    if isinstance(row, BadLine):
         raise ValueError(f"{where}: {row}")
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} is a {type(row).__name__}; write an object with question and answer")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainables.tasks.files.records import NoJson, read
+from trainables.tasks.files.records import BadLine, read
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _keyed(path: str, field: str, *needs: str) -> Iterator[tuple[str, str, dict[
     if not file.is_file():
         raise ValueError(f"{field}='{path}' is no file; give JSONL rows of key, {', '.join(needs)}, or leave it empty")
     for place, row in read(file):
-        if isinstance(row, NoJson):
+        if isinstance(row, BadLine):
             raise ValueError(f"{file}: {place}: {row}")
         texts = [row.get(name) if isinstance(row, dict) else None for name in ("key", *needs)]
         if not all(isinstance(text, str) and text.strip() for text in texts):

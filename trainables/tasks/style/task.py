@@ -89,10 +89,9 @@ class StyleTask(Task):
         return statistics(self.conversations(), count_tokens, self.max_length, self.max_new_tokens).lines()
 
     @property
-    def has_rules(self) -> bool:
-        """Whether the style has rules. If not, similarity underrates good replies, and a learner may rank by
-        likelihood."""
-        return self.data == GENERATED
+    def ranks_by_likelihood(self) -> bool:
+        """Only a generated style has rules."""
+        return self.data != GENERATED
 
     def score(self, example: Example, completion: str) -> float:
         """Return the share of the style's rules that hold for generated data, else the similarity to the answer by

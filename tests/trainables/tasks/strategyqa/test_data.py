@@ -188,7 +188,7 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     refused("", "is not known")
     refused(tmp_path, "has no train, validation or test file")
     for name, text, message in (
-        ("a.csv", "x", "'.csv' is not a format"),
+        ("a.txt", "x", "'.txt' is not a format"),
         ("a.json", "[1,", "not valid JSON at line 1"),
         ("b.json", "{}", "holds a dict where a list of rows, or an object with 'examples', is needed"),
         ("c.json", "[]", "holds no question"),

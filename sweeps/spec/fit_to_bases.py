@@ -1,0 +1,74 @@
+"""Fits a sweep's tasks to its bases before anything starts: what a base cannot read is known from its tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution, IntDistribution
+
+from sweeps.spec.sweep import BadInput, Sweep
+from trainables.core import Example, Pair, Task
+
+VIRTUAL = "num_virtual_tokens"  # the axis that says how long a soft prompt is
+AROUND = 256  # bytes that a chat template puts around a question at the most; only longer texts are tokenized
+
+
+def fitted(sweep: Sweep) -> Sweep:
+    """Return the sweep with tasks for its bases. Raises BadInput for data or bases that cannot be read."""
+    try:
+        tasks = [(task, task.fitted(_lengths(sweep, task))) for task in sweep.tasks()]
+    except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too
+        raise BadInput(str(error)) from error
+    pairs = tuple(dataclasses.replace(p, task=next(new for old, new in tasks if old == p.task)) for p in sweep.pairs)
+    return dataclasses.replace(sweep, pairs=pairs)
+
+
+def _lengths(sweep: Sweep, task: Task) -> list[TokenLengths]:
+    """Return a measure for each base of a task, with the longest soft prompt that is tried on it."""
+    longest: dict[str, int] = {}
+    for pair in sweep.pairs:
+        if pair.learner.needs_base and pair.task == task:
+            longest[pair.base] = max(longest.get(pair.base, 0), _virtual_tokens(sweep, pair))
+    return [TokenLengths(base, virtual) for base, virtual in longest.items()]
+
+
+def _virtual_tokens(sweep: Sweep, pair: Pair) -> int:
+    axis = sweep.space_of(pair).axes.get(VIRTUAL)
+    if isinstance(axis, IntDistribution):
+        return axis.high
+    if isinstance(axis, CategoricalDistribution):
+        return max(int(str(choice)) for choice in axis.choices)
+    return int(getattr(pair.learner, VIRTUAL, 0))
+
+
+@dataclass(frozen=True)
+class TokenLengths:
+    """Implements `core.BaseLengths`; the tokenizer is loaded when it is first needed."""
+
+    base: str
+    virtual: int  # tokens of a soft prompt before the question
+
+    @cached_property
+    def limit(self) -> float:
+        from trainables.models.loading import longest_text  # imports torch
+
+        return longest_text(self.base) - self.virtual
+
+    def is_too_long(self, example: Example, more: int) -> bool:
+        from trainables.models.tokenization import encode_row
+
+        if len(example.prompt.encode()) + len(example.answer.encode()) + AROUND + more <= self.limit:
+            return False  # no token is shorter than a byte
+        return len(encode_row(self._tokenizer, example).tokens) + more > self.limit
+
+    def answer(self, example: Example) -> int:
+        return len(self._tokenizer(example.answer, add_special_tokens=False).input_ids) + 1
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from trainables.models.loading import tokenizer
+
+        return tokenizer(self.base)

@@ -1,0 +1,71 @@
+"""Answer by a trained model and by its untouched base, which is loaded once: its adapter is turned off for it."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from trainables.core import Completion
+from trainables.models.hf_generate import generate_completions
+from trainables.models.loading import load
+from trainables.models.peft_adapters import adapter_folders, load_adapter
+from trainables.models.tokenization import decode, encode_prompt
+
+WHOLE_MODEL = "config.json"  # in the folder of a model that is no adapter
+
+
+class Answer(NamedTuple):
+    text: str
+    ended: bool  # False: it was cut off
+
+
+def _whole_model(folder: Path, device: torch.device) -> Any:
+    """Load a model as `full` saves it: in float32, without a tokenizer."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, device_map={"": device}
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(f"the model in {folder} cannot be loaded ({reason})") from error
+
+
+class SideBySide:
+    """Two models with one tokenizer. Answers are greedy and depend on nothing but the question."""
+
+    def __init__(self, base: str, folder: Path) -> None:
+        """Load a base, and the adapter (a hybrid's two) or the whole model that a learner saved in `folder`.
+
+        Raise UnknownBase, and ValueError for a folder with neither or with the adapter of another base.
+        """
+        loaded = load(base)
+        load.cache_clear()  # PEFT changes the model that it adapts
+        self._tokenizer, self._eos = loaded.tokenizer, loaded.eos
+        self._untouched: Any = loaded.model
+        self._adapters: list[Any] = []
+        if (folder / WHOLE_MODEL).is_file():
+            self._trained = _whole_model(folder, loaded.device)
+            return
+        for part in adapter_folders(folder):
+            self._adapters.append(load_adapter(self._untouched, part))
+        self._trained = self._adapters[-1].eval()
+
+    def ask(self, question: str, max_new_tokens: int) -> tuple[Answer, Answer]:
+        """Return the answers of the trained model and of the untouched base."""
+        prompt = encode_prompt(self._tokenizer, question)
+        trained = self._answer(self._trained, prompt, max_new_tokens)
+        with ExitStack() as without:
+            for adapter in self._adapters:
+                without.enter_context(adapter.disable_adapter())
+            return trained, self._answer(self._untouched, prompt, max_new_tokens)
+
+    def _answer(self, model: Any, prompt: list[int], max_new_tokens: int) -> Answer:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Position ids are not supported")  # said of every soft prompt
+            made: Completion = generate_completions(model, [prompt], self._eos, max_new_tokens)[0]
+        return Answer(decode(self._tokenizer, made.tokens).strip(), made.ended)

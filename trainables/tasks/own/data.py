@@ -1,0 +1,266 @@
+"""Load a user's questions: a file, a folder of files, or a data set of the hub, as splits.
+
+The split is what a column says, else what the names of files or of the hub's parts say, else a hash of the question, or
+of its group, decides: then it never depends on the other rows. If only one of validation and test is given, it is the
+test split, and a part of train becomes the search split. Every fault raises a ValueError of one line that names the
+file and the row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainables.checks.near_duplicates import plain
+from trainables.core import Split
+from trainables.tasks.files.records import HUB, SUFFIXES, BadLine, Rows, from_hub, read
+from trainables.tasks.files.splits import RENAME, Official, hash_fraction, splits_of
+from trainables.tasks.own.columns import BadRow, Choice, Columns, cell, text_of
+
+SEARCH_SHARE, TEST_SHARE = 0.2, 0.2  # of rows that state no split; the first also of a train split without validation
+WITHIN = "data"  # the list that is read of a .json file that holds an object
+SHOWN = 3  # places in a message
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row as the task uses it."""
+
+    place: str  # "my.csv line 17"
+    prompt: str
+    answer: str  # what a model shall say: of a choice its label
+    choices: tuple[Choice, ...]
+    columns: Mapping[str, Any]  # all of the row
+    key: str  # of its group, or of its prompt: equal ones are never in two splits
+
+
+class Source(NamedTuple):
+    """Where questions are, and the columns that the user named; empty: not."""
+
+    data: str
+    prompt: str = ""
+    answer: str = ""
+    choices: tuple[str, ...] = ()
+    may_have_choices: bool = True  # whether a column of choices is looked for
+    split_by: str = ""
+    group: str = ""
+
+
+class Part(NamedTuple):
+    """Rows that come from one file, or from one part of a data set."""
+
+    split: Official | None  # None: its name states none
+    where: str
+    rows: list[tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The questions by split, and lines that say what was found and what is left out."""
+
+    splits: Mapping[Split, tuple[Question, ...]]
+    lines: tuple[str, ...]
+
+
+@lru_cache(maxsize=4)
+def load(source: Source) -> Loaded:
+    """Raise ValueError in one line for unreadable files, unknown columns, and the first broken row."""
+    parts = [*_hub(source.data)] if source.data.startswith(HUB) else [*_path(source.data)]
+    names = [*dict.fromkeys(name for part in parts for _, row in part.rows if isinstance(row, Mapping) for name in row)]
+    columns = Columns.find(names, *source[1:5])
+    for what, name in (("split", source.split_by), ("group", source.group)):
+        if name and name not in names:
+            raise ValueError(f"{what} names the column {name!r}; columns are {', '.join(names)}")
+    read_parts = [(part, _questions(part, columns, source.group)) for part in parts]
+    unanswered = [part.where for part, own in read_parts if own and not any(one.answer for one in own)]
+    kept = [(part, own) for part, own in read_parts if part.where not in unanswered]
+    _check_answers([one for _, own in kept for one in own], source.data)
+    said = _said(kept, source.split_by or ("split" if "split" in names else ""), bool(source.split_by))
+    divided, how = _divided(_labelled(said), source)
+    splits, lines = _unique(divided)
+    left_out = [f"left out: {where}, in which no row has an answer" for where in unanswered]
+    counts = ", ".join(f"{split} {len(splits[split]):,}" for split in ("train", "search", "test"))
+    found = [*columns.in_words(), f"splits {how}: {counts}"]
+    return Loaded(splits, (f"{source.data}: {'; '.join(found)}", *left_out, *lines))
+
+
+def _path(data: str) -> Iterator[Part]:
+    path = Path(data).expanduser()
+    if data and path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        if not files:
+            raise ValueError(f"data='{data}' has no {', '.join(SUFFIXES)} file; give the folder of your files")
+        splits: Sequence[Official | None] = splits_of([file.name for file in files], RENAME) or [None] * len(files)
+        yield from (_part(split, file.name, read(file, WITHIN)) for split, file in zip(splits, files, strict=True))
+    elif path.is_file() and path.suffix in SUFFIXES:
+        yield _part(None, path.name, read(path, WITHIN))
+    elif not data:
+        raise ValueError(
+            f"there is no data; give --data with a {', '.join(SUFFIXES)} file, a folder or {HUB}OWNER/NAME"
+        )
+    else:
+        kinds = f"a {', '.join(SUFFIXES)} file, a folder of them, or {HUB}OWNER/NAME"
+        raise ValueError(f"data='{data}' is not known; give {kinds}")
+
+
+def _hub(data: str) -> Iterator[Part]:
+    parts = [*from_hub(data)]
+    remedy = "save the parts that you want as files called train, validation and test"
+    splits: Sequence[Official | None] = splits_of([name for name, _ in parts], remedy) or [None] * len(parts)
+    yield from (_part(split, *part) for split, part in zip(splits, parts, strict=True))
+
+
+def _part(split: Official | None, where: str, rows: Rows) -> Part:
+    made = [*rows]
+    if not made:
+        raise ValueError(f"{where}: holds no rows; give at least one question with its answer, or leave the file out")
+    return Part(split, where, made)
+
+
+def _questions(part: Part, columns: Columns, group: str) -> list[Question]:
+    made: list[Question] = []
+    faults: list[str] = []
+    for place, row in part.rows:
+        where = f"{part.where} {place}"
+        try:
+            if isinstance(row, BadLine):
+                raise BadRow(str(row))
+            if not isinstance(row, Mapping):
+                raise BadRow(f"is a {type(row).__name__}; write an object with named columns")
+            prompt, answer, choices = columns.texts(row)
+            if not plain(prompt):
+                raise BadRow("the prompt is empty; fill it or remove the row")
+            owner = f"group {text_of(row.get(group), group)}" if group else plain(prompt)
+            key = hashlib.sha256(owner.encode()).hexdigest()[:16]
+            made.append(Question(where, prompt, answer, choices, row, key))
+        except BadRow as fault:
+            faults.append(f"{where}: {fault}")
+    if faults:
+        raise ValueError(faults[0] + (f" (and {len(faults) - 1} more broken rows)" if faults[1:] else ""))
+    return _with_labels(made)
+
+
+def _with_labels(questions: list[Question]) -> list[Question]:
+    """Return questions whose answers are labels of their choices: rows may also give a choice's text or its number."""
+    numbers = {one.answer for one in questions if one.answer not in {choice.label for choice in one.choices}}
+    first = 0 if "0" in numbers else 1
+    return [replace(one, answer=_label(one, first)) if one.choices and one.answer else one for one in questions]
+
+
+def _label(one: Question, first: int) -> str:
+    same = [choice.label for choice in one.choices if one.answer in (choice.label, choice.text)]
+    if not same and one.answer.isdecimal() and 0 <= int(one.answer) - first < len(one.choices):
+        return one.choices[int(one.answer) - first].label
+    if not same:
+        known = ", ".join(choice.label for choice in one.choices)
+        raise ValueError(f"{one.place}: the answer {one.answer[:40]!r} is no choice; give one of {known}, or its text")
+    return same[0]
+
+
+def _check_answers(questions: Sequence[Question], data: str) -> None:
+    if not questions:
+        raise ValueError(f"data='{data}': no row has an answer; name the column, --task.answer COLUMN")
+    if empty := [one.place for one in questions if not one.answer]:
+        raise ValueError(f"{places(empty)} {'have' if empty[1:] else 'has'} no answer; fill it or remove the row")
+
+
+def _said(
+    parts: Iterable[tuple[Part, list[Question]]], column: str, asked: bool
+) -> list[tuple[Official | None, Question]]:
+    """Return each question with the split that a column or its file's name states.
+
+    A column that the user did not name (`asked`) counts only if it states a split in every row.
+    """
+    rows = [(part.split, one) for part, own in parts for one in own]
+    if not column:
+        return rows
+    values = [text_of(cell(one.columns, column), column) for _, one in rows]
+    kinds = [*dict.fromkeys(values)]
+    try:
+        splits = splits_of(kinds, f"write train, validation or test into the column {column!r}")
+    except ValueError:
+        if asked:
+            raise
+        return rows
+    if splits is None:
+        if asked:
+            raise ValueError(
+                f"split names the column {column!r}, which holds {', '.join(map(repr, kinds[:5]))}; it needs"
+                " train, validation and test"
+            )
+        return rows
+    official = dict(zip(kinds, splits, strict=True))
+    return [(official[value], one) for value, (_, one) in zip(values, rows, strict=True)]
+
+
+def _labelled(rows: Iterable[tuple[Official | None, Question]]) -> dict[Official | None, list[Question]]:
+    found: dict[Official | None, list[Question]] = {}
+    for split, one in rows:
+        found.setdefault(split, []).append(one)
+    return found
+
+
+def _divided(
+    parts: Mapping[Official | None, list[Question]], source: Source
+) -> tuple[dict[Split, list[Question]], str]:
+    """Return the splits, test first, and how they were found."""
+    by_hash = f"by a hash of {'the group' if source.group else 'the prompt'}"
+    splits: dict[Split, list[Question]] = {"test": [], "search": [], "train": []}
+    if parts.keys() <= {None}:
+        for one in parts.get(None, []):
+            place = hash_fraction(one.key)
+            late: Split = "test" if place < SEARCH_SHARE + TEST_SHARE else "train"
+            splits["search" if place < SEARCH_SHARE else late].append(one)
+        return splits, by_hash
+    if "train" not in parts:
+        raise ValueError(f"data='{source.data}' states {' and '.join(map(str, parts))} and no train split; add one")
+    if "test" in parts and "validation" in parts:
+        return {"test": parts["test"], "search": parts["validation"], "train": parts["train"]}, "as they are stated"
+    if asked := parts.get("test") or parts.get("validation"):
+        splits["test"] = asked
+        for one in parts["train"]:
+            splits["search" if hash_fraction(one.key) < SEARCH_SHARE else "train"].append(one)
+        return splits, f"as they are stated, and search from train {by_hash}"
+    return _divided({None: parts["train"]}, source)
+
+
+def _unique(splits: Mapping[Split, Sequence[Question]]) -> tuple[dict[Split, tuple[Question, ...]], list[str]]:
+    """Return each question once, in test before search before train; a question with several answers has its first."""
+    answers: dict[str, str] = {}
+    repeated: list[str] = []
+    others: list[str] = []
+    kept: dict[Split, list[Question]] = {split: [] for split in splits}
+    for split, own in splits.items():
+        for one in own:
+            if one.prompt not in answers:
+                answers[one.prompt] = one.answer
+                kept[split].append(one)
+            else:
+                (repeated if answers[one.prompt] == one.answer else others).append(one.place)
+    lines = [f"left out: {count_of(repeated)} that repeat a question and its answer"] if repeated else []
+    lines += [f"left out: {count_of(others)} that give another answer to an earlier question"] if others else []
+    return {split: tuple(own) for split, own in kept.items()}, lines
+
+
+def places(found: Sequence[str]) -> str:
+    """Return the first places, and how many more there are."""
+    more = f" and {len(found) - SHOWN:,} more" if found[SHOWN:] else ""
+    return ", ".join(found[:SHOWN]) + more
+
+
+def count_of(found: Sequence[str]) -> str:
+    """Return the number of rows, and where the first of them are."""
+    return f"{len(found):,} {'rows' if found[1:] else 'row'} ({places(found)})"
+
+
+def without(loaded: Loaded, left_out: Sequence[str]) -> dict[Split, tuple[Question, ...]]:
+    """Return the splits without the rows at these places. Raise ValueError for a place that is not there."""
+    there = {one.place for own in loaded.splits.values() for one in own}
+    if unknown := [place for place in left_out if place not in there]:
+        raise ValueError(f"no row is at {unknown[0]!r}; a place is written as {min(there)!r}")
+    gone = {*left_out}
+    return {split: tuple(one for one in own if one.place not in gone) for split, own in loaded.splits.items()}
