@@ -3,8 +3,9 @@
 Reads a pickled `ProbeJob` from standard input, and writes one JSON line with a list of costs, one for each pair.
 
 A language learner takes a few optimizer steps, which are scaled up by their tokens, padding included. Of the prompts
-and rows that its evaluation asks for, two even samples by length are answered; the line through both, over tokens, is
-extended to all. What fits into the time is measured as a whole. Other learners train and evaluate a whole round.
+and rows that its evaluation asks for, ever larger samples, even by length, are answered while there is time; the line
+through the last two, over tokens, is extended to all. What fits into the time is measured as a whole. Other learners
+train and evaluate a whole round.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from sweeps.results.terminal import print
 from trainables.core import Complete, Completion, LanguageLearner, Learner, Pair, Queries, Read, Row, Split
 
-TRIAL_QUERIES = 8  # prompts or rows of the first sample; the second has at least three times as many
+TRIAL_QUERIES = 8  # prompts or rows of the first sample; each later one has at least three times as many
 TRAINING = 1 / 3  # of the time; few prompts at a time take longer each than many, so they get more
 MOST_TOKENS_AT_ONCE = 100_000  # of rows and prompts: beyond them a sample is not enlarged
 
@@ -91,7 +92,7 @@ class SampledLearner:
             began = time.perf_counter()
 
     def _answered(self, query: Complete | Read) -> Queries:
-        """Answer a few prompts or rows, then as many as fit into the time; return answers to all of them."""
+        """Answer a few prompts or rows, then more while there is time; return answers to all of them."""
         items: Sequence[Any] = query.prompts if isinstance(query, Complete) else query.rows
         sizes = [len(item.tokens) if isinstance(item, Row) else len(item) for item in items]
         order = sorted(range(len(items)), key=sizes.__getitem__)
@@ -101,15 +102,14 @@ class SampledLearner:
         def tokens(places: Sequence[int]) -> int:
             return sum(sizes[i] for i in places)
 
-        chosen = _spread(order, TRIAL_QUERIES)
+        chosen, most = _spread(order, TRIAL_QUERIES), MOST_TOKENS_AT_ONCE * len(order) // tokens(order)
         answers, seconds = yield from self._timed(query, items, chosen)
-        more = seconds / tokens(chosen)  # per further token
-        if seconds < self._budget_s and len(chosen) < len(order):
-            few, few_s, room = chosen, seconds, int(self._budget_s / seconds * len(chosen))
-            whole = room >= len(order) and tokens(order) <= MOST_TOKENS_AT_ONCE
-            most = MOST_TOKENS_AT_ONCE * len(order) // tokens(order)
-            chosen = order if whole else _spread(order, max(3 * len(chosen), min(room, most)))
+        more, left = seconds / tokens(chosen), self._budget_s - seconds  # the former per further token
+        while left > 0 and len(chosen) < len(order) and 3 * len(chosen) <= most:
+            few, few_s, room = chosen, seconds, int(left / seconds * len(chosen))
+            chosen = _spread(order, max(3 * len(chosen), min(room, most)))
             answers, seconds = yield from self._timed(query, items, chosen)
+            left -= seconds
             mean = seconds / tokens(chosen)
             if tokens(chosen) > tokens(few):  # a decoding step takes hardly longer for many rows than for a few
                 more = (seconds - few_s) / (tokens(chosen) - tokens(few))
