@@ -7,6 +7,7 @@ from collections import Counter
 
 from optuna.trial import TrialState
 
+from sweeps.resources import cost_limit
 from tests.support.driving import SCRIPT, start, study, sweep_here
 
 # A sweep on machines whose price per hour stands in a file; without the machines.
@@ -36,7 +37,7 @@ def priced(folder):
     return script
 
 
-def test_trials_at_work_end_when_the_limit_is_reached_and_a_higher_one_goes_on(tmp_path, ray_session):
+def test_trials_at_work_end_when_the_limit_is_reached_and_a_higher_one_goes_on(tmp_path, ray_session, monkeypatch):
     """From the third round on a second costs a dollar."""
     driver, flags, log = start(
         tmp_path, "--max-cost", "1.0", "--rounds", "12", "--grace-period", "12", "--num-samples", "2", rounds=3,
@@ -52,6 +53,7 @@ def test_trials_at_work_end_when_the_limit_is_reached_and_a_higher_one_goes_on(t
     before = Counter(log.read_text().split("\n"))
     assert len(before) < 12, "the trials were not waited for"
     higher = [flag if flag != "1.0" else "1000" for flag in flags]
+    monkeypatch.setattr(cost_limit, "cost_limit_of", cost_limit.cost_limit_of)  # restored after it
     sweep_here(tmp_path, *higher, "--name", "toy", "--resume", script=priced(tmp_path))
     assert [trial.state for trial in study(tmp_path).trials] == [TrialState.COMPLETE] * 2
     after = Counter(log.read_text().split("\n"))
