@@ -66,10 +66,10 @@ class OwnTask(Task):
 
     def __getstate__(self) -> dict[str, Any]:
         """Take the source of a trusted score function along, as other machines may not have its file."""
-        return {**vars(self), "_carried": carried(self.scoring)}
+        return {**vars(self), "carried": carried(self.scoring)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if source := state.pop("_carried"):
+        if source := state.pop("carried"):
             trust_file(*source)
         vars(self).update(state)
 
