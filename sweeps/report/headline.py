@@ -73,7 +73,7 @@ def _finalists_sentence(run: Run) -> str:
     comparisons = run.confirmation.comparisons()
     best, group = run.finals[0], first_group(comparisons)
     trained = run.confirmation.best_trained
-    base = run.confirmation.untouched_of(trained.base) if trained else best
+    base = run.confirmation.untouched_of_best if trained else best
     worse = harmed(run.confirmation)
     if best.is_untouched and len(group) == 1:
         told = f"the {best.name}, {percent(best.score)} on the test split, beats every finalist"

@@ -46,8 +46,7 @@ def _finalists(run: Run) -> Scores:
     """Return the scores of the first finalists and of the best one's untouched base, with intervals over questions and
     seeds."""
     shown = [one.name for one in run.finals if not one.is_untouched][:MAX_FINALISTS]
-    best = run.confirmation.best_trained
-    before = run.confirmation.untouched_of(best.base) if best else None
+    before = run.confirmation.untouched_of_best
     shown += [before.name] if before else []
     by_kind: Scores = {name: {} for name in shown}
     for kind, own in run.questions.groupby("kind"):

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from search_spaces.axis import to_entry
 from sweeps.resources.base_memory import base_bytes
 from sweeps.resources.worker_groups import worker_group_shape
+from sweeps.spec.largest_config import largest_config
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
-from trainables.options import reserved
 from trainables.packed.specs import Shape, WorkerGroupShape
 
 CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/results/packing.md
@@ -119,7 +118,7 @@ def place(sweep: Sweep, machine: Machine) -> Placement:
         if sweep.seats != "auto" or sweep.hosts != "auto":
             raise BadInput(f"{lacking}; leave --seats and --hosts out, or use --seats 1")
         return Placement(1, 1, why=lacking)
-    largest = [_largest(sweep, pair) for pair in sweep.pairs]
+    largest = [largest_config(sweep, pair) for pair in sweep.pairs]
     most_lanes = GPU_LANES if machine.gpus else CPU_LANES
     adapters = [config.adapter() for config in largest]
     rank, prompt = max(a.r for a in adapters), max(a.num_virtual_tokens for a in adapters)
@@ -180,19 +179,6 @@ def _counts(sweep: Sweep, machine: Machine, trials: int, needs: Sequence[BaseNee
     fewest = 1 if sweep.hosts == "auto" and not machine.gpus else hosts  # copies of a base that share main memory
     hosts = next((count for count in range(hosts, fewest, -1) if fitting(count) > 1), fewest)
     return fitting(hosts), hosts
-
-
-def _largest(sweep: Sweep, pair: Any) -> Any:
-    """Return the pair's configuration with every size at the top of its range."""
-    tops = {}
-    sizes, axes = reserved(pair.learner), sweep.space_of(pair).axes
-    for name in sizes.keys() & axes.keys():
-        axis, order = to_entry(axes[name]), sizes[name]
-        if "choices" in axis:
-            tops[name] = max(axis["choices"], key=order.index if isinstance(order, tuple) else None)
-        else:
-            tops[name] = axis["high"]
-    return dataclasses.replace(pair.learner, **tops)
 
 
 def _parameters(sweep: Sweep, base: str, adapters: Sequence[Any], rank: int, prompt: int) -> int:

@@ -70,6 +70,11 @@ class Confirmation:
         return next((one for one in self.finals if not one.is_untouched), None)
 
     @property
+    def untouched_of_best(self) -> Final | None:
+        """The base of the best trained finalist before training, if it was asked."""
+        return self.untouched_of(self.best_trained.base) if self.best_trained else None
+
+    @property
     def several_bases(self) -> bool:
         return any(one.base for one in self.finals)
 

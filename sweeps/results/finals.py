@@ -141,8 +141,7 @@ def verdict(known: Confirmation) -> list[str]:
 
 def _untouched_in(known: Confirmation, group: Sequence[str]) -> tuple[Final | None, list[str]]:
     """Return the untouched base of the best trained finalist, and the names of other untouched bases in the group."""
-    best = known.best_trained
-    before = known.untouched_of(best.base) if best else None
+    before = known.untouched_of_best
     return before, [name for name in known.untrained if name in group and not (before and name == before.name)]
 
 

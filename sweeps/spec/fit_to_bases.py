@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from optuna.distributions import CategoricalDistribution, IntDistribution
-
+from sweeps.spec.largest_config import largest_config
 from sweeps.spec.sweep import BadInput, Sweep
-from trainables.core import Example, Pair, Task
+from trainables.core import Example, Task
 
-VIRTUAL = "num_virtual_tokens"  # the axis that says how long a soft prompt is
 AROUND = 256  # bytes that a chat template puts around a question at the most; only longer texts are tokenized
 
 
@@ -31,17 +29,9 @@ def _lengths(sweep: Sweep, task: Task) -> list[TokenLengths]:
     longest: dict[str, int] = {}
     for pair in sweep.pairs:
         if pair.learner.needs_base and pair.task == task:
-            longest[pair.base] = max(longest.get(pair.base, 0), _virtual_tokens(sweep, pair))
+            adapter = largest_config(sweep, pair).adapter()
+            longest[pair.base] = max(longest.get(pair.base, 0), adapter.num_virtual_tokens if adapter else 0)
     return [TokenLengths(base, virtual) for base, virtual in longest.items()]
-
-
-def _virtual_tokens(sweep: Sweep, pair: Pair) -> int:
-    axis = sweep.space_of(pair).axes.get(VIRTUAL)
-    if isinstance(axis, IntDistribution):
-        return axis.high
-    if isinstance(axis, CategoricalDistribution):
-        return max(int(str(choice)) for choice in axis.choices)
-    return int(getattr(pair.learner, VIRTUAL, 0))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from trainables.atomic import replace_file, replacing_folder
 from trainables.cache import cache_folder
-from trainables.models.base_fault import silence
+from trainables.models.base_fault import first_line, silence
 
 SUFFIX = ".gguf"
 FORMAT = "v1"  # of a folder in the cache; raise it when what is written into one changes
@@ -94,7 +94,8 @@ def _from_hub(repository: str, file: str) -> Path:
         ) from error
     except (OSError, ValueError) as error:  # also everything else that the hub's client raises
         raise _Missing(
-            f"neither a local file nor one that the hub gave us ({_first_line(error)}); check the name and the network"
+            f"neither a local file nor one that the hub gave us ({first_line(error)[:160]}); check the name and the"
+            " network"
         ) from error
 
 
@@ -236,7 +237,7 @@ def _read(path: Path) -> tuple[Any, Any]:
         raise
     except Exception as error:  # readers of files raise anything for one that is damaged or unknown
         raise GGUFError(
-            f"the file cannot be read ({_first_line(error)}); fetch it again if it is damaged, else use one of an"
+            f"the file cannot be read ({first_line(error)[:160]}); fetch it again if it is damaged, else use one of an"
             " architecture and quantization that transformers reads"
         ) from error
     read, info = loaded
@@ -289,7 +290,3 @@ def _llama3_rope(config: Any, factors: Any) -> dict[str, Any]:
     if made.shape != factors.shape or not bool(((made * factors / plain - 1).abs() < 1e-3).all()):
         raise GGUFError(f"the file scales positions in a way ({ROPE_FACTORS}) that transformers does not read")
     return scaled
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

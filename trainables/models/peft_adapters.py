@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from trainables.core import Adapter
+from trainables.models.base_fault import first_line
 from trainables.models.loading import EVERY_LINEAR, Base
 
 LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
@@ -52,8 +53,9 @@ def load_adapter(model: Any, folder: Path) -> Any:
     try:
         return peft.PeftModel.from_pretrained(model, str(folder))
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ValueError(f"the adapter in {folder} is damaged, or does not fit the base ({first})") from error
+        raise ValueError(
+            f"the adapter in {folder} is damaged, or does not fit the base ({first_line(error)[:160]})"
+        ) from error
 
 
 @dataclass

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from trainables.core import Completion
+from trainables.models.base_fault import first_line
 from trainables.models.hf_generate import generate_completions
 from trainables.models.loading import load
 from trainables.models.peft_adapters import adapter_folders, load_adapter
@@ -31,8 +32,7 @@ def _whole_model(folder: Path, device: torch.device) -> Any:
             folder, dtype=torch.float32, use_safetensors=True, device_map={"": device}
         )
     except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ValueError(f"the model in {folder} cannot be loaded ({reason})") from error
+        raise ValueError(f"the model in {folder} cannot be loaded ({first_line(error)[:160]})") from error
 
 
 class SideBySide:
