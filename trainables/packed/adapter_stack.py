@@ -59,8 +59,7 @@ class AdapterStack:
         self._drop: BatchDropout | None = None
         self._keep = 0
         self._handles: list[Any] = _last_positions_only(base.model, lambda: self._keep)
-        if base.dtype.itemsize < 4:
-            self._handles += _one_product_for_logits(base.model)
+        self._handles += _one_product_for_logits(base.model)
         if max_prompt:
             self._grow({"prompt": (max_prompt, base.hidden_size)})
 
@@ -146,8 +145,8 @@ def with_lora_update(output: Tensor, x_G: Tensor, a_G: Tensor, b_G: Tensor, scal
 def _one_product_for_logits(model: Any) -> list[Any]:
     """Make the inputs of the output layer contiguous; return the hooks.
 
-    The last positions of all rows are a strided view, which torch multiplies row by row. In bfloat16 on a CPU it copies
-    the layer's weights for every row first: half of a training step, and gigabytes for a vocabulary of 150,000.
+    The last positions of all rows are a strided view, which torch multiplies row by row. That reads the layer's weights
+    once per row. In bfloat16 on a CPU it copies them, too: gigabytes for a vocabulary of 150,000.
     """
     output = model.get_output_embeddings()
     return [] if output is None else [output.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))]
