@@ -142,6 +142,7 @@ def wrapped(name: str, room: int) -> str:
     return "\n".join(truncated(line, room) for line in lines)
 
 
+LEGEND_ROOM = 84  # characters in a line of a legend
 LAST_IN_LEGEND = ("pruned", "diverged or failed", "best so far", "Pareto front")
 
 
@@ -152,9 +153,9 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     if len(labels) > 1:
         figure.legend(
             [unique[label] for label in labels],
-            labels,
+            [truncated(label, LEGEND_ROOM - 24) for label in labels],
             loc="outside upper left",
-            ncols=3,
+            ncols=max(1, min(3, LEGEND_ROOM // (max(map(len, labels)) + 4))),  # 4: the handle and the space between
             fontsize=SMALL,
             handletextpad=0.4,
             columnspacing=1.2,

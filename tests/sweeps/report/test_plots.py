@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces.space import Space
-from sweeps.report.chart_style import short, wrapped
+from sweeps.report.chart_style import legend_above, new_figure, short, wrapped
 from sweeps.report.page import PLOTS, write_report
 from sweeps.report.plots import figures
 from sweeps.report.plots_importance import importance
@@ -85,6 +85,18 @@ def test_figures_of_200_trials_have_units_and_nothing_on_top_of_anything(tmp_pat
     scales = {axes.get_xlabel(): axes.get_xscale() for axes in shown["slices-lora"].axes}
     assert scales["learning_rate"] == "log"
     assert scales["weight_decay"] == "linear"
+
+
+@pytest.mark.parametrize("longest", [8, 26, 40, 80])
+def test_a_legend_of_long_names_stays_inside_its_figure(longest):
+    figure, (axes,) = new_figure(4.0)
+    for number in range(5):
+        axes.plot([0, 1], [0, number], label=f"{number}".ljust(longest, "m" if longest == 8 else "e"))
+    legend_above(figure, axes)
+    FigureCanvasAgg(figure).draw()
+    box = figure.legends[0].get_window_extent(figure.canvas.get_renderer())
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
 
 
 def test_axes_of_a_learner_that_has_no_trial_yet_are_not_those_of_all(tmp_path):
