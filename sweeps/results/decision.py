@@ -8,7 +8,7 @@ them together (`alpha_spending.py`).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
     forecast = _forecast(now)
     if forecast is None or costs.most_seeds[forecast.leader] == 1:  # no better than chance: two seeds are enough
         return None
-    left = budget.seconds - now.seconds
+    left, costs = budget.seconds - now.seconds, _with_seeds_that_decide(costs, forecast)
     last, _ = spend(forecast, costs, left)
     if forecast.smallest_gap(last) < HOPELESS and budget.used(now.seconds) >= PATIENCE:
         return None
@@ -93,8 +93,20 @@ def needed(now: Progress, costs: Costs) -> tuple[Sizes, float] | None:
     forecast = _forecast(now)
     if forecast is None:
         return None
-    found = purchases(forecast, costs, LONGEST * now.seconds)
+    found = purchases(forecast, _with_seeds_that_decide(costs, forecast), LONGEST * now.seconds)
     return next((bought for bought in found if forecast.smallest_gap(bought[0]) >= DECIDED), None)
+
+
+def _with_seeds_that_decide(costs: Costs, forecast: Forecast) -> Costs:
+    """Allow further seeds to finalists that get one only, if nothing else is undecided.
+
+    What the search found no better than chance gets one seed. But a leader with ten seeds cannot be told apart from a
+    finalist with one: how lucky that one was stays open.
+    """
+    rivals = [name for name in forecast.undecided if name not in forecast.untrained]
+    if any(costs.most_seeds[name] > 1 for name in rivals):
+        return costs
+    return replace(costs, most_seeds={**costs.most_seeds, **dict.fromkeys(rivals, costs.most_seeds[forecast.leader])})
 
 
 def _forecast(now: Progress) -> Forecast | None:

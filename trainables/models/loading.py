@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +146,14 @@ class Base:
     def vocabulary(self) -> int:
         """The number of tokens of the embedding."""
         return self.model.get_input_embeddings().num_embeddings
+
+    @property
+    def quantization(self) -> Mapping[str, Any]:
+        """How the weights are quantized once they are loaded, in transformers' words; empty if they are not."""
+        if "nf4" in BaseName.parse(self.name).options:
+            return {"load_in_4bit": True}
+        stored = getattr(self.model.config, "quantization_config", None) or {}
+        return stored if isinstance(stored, Mapping) else stored.to_dict()
 
     @functools.cached_property
     def positions(self) -> float:

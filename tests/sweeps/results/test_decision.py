@@ -70,6 +70,19 @@ def test_a_leader_that_is_no_better_than_chance_gets_two_seeds_and_no_more():
     assert next_stage(now, Budget(1000.0), replace(COSTS, most_seeds={"a": 1, "b": 1})) is None
 
 
+def test_one_seed_is_no_limit_where_that_seed_alone_keeps_the_verdict_open():
+    """The leader's seeds differ widely, so how lucky the other's single seed was may change the verdict."""
+    wide = np.concatenate([answers(score, 1, 200, seed) for seed, score in enumerate((0.42, 0.50, 0.34))])
+    once = replace(COSTS, most_seeds={"a": 30, "b": 1, "c": 30})
+    budget = Budget(1000.0)
+    now = Progress({"a": wide, "b": answers(0.24, 1, 200, 9)}, seconds=40.0)
+    now = replace(now, looks=[now.look(budget)])
+    assert next_stage(now, budget, once)["b"][0] > 1
+    near = replace(now, scores=now.scores | {"c": answers(0.40, 2, 200, 5)})
+    near = replace(near, looks=[near.look(budget)])
+    assert next_stage(near, budget, once)["b"][0] == 1
+
+
 def test_what_would_decide_is_named():
     now = Progress({"a": answers(0.70, 3), "b": answers(0.66, 3, seed=1)}, seconds=90.0)
     now = replace(now, looks=[now.look(Budget(1000.0))])

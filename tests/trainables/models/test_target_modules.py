@@ -18,6 +18,7 @@ from transformers import (
     MambaConfig,
     MixtralConfig,
     PersimmonConfig,
+    Qwen2Config,
 )
 
 from search_spaces.space import Space
@@ -148,6 +149,16 @@ def test_a_state_space_model_names_the_learners_that_train_it(tmp_path):
         assert alone.round().loss > 0
         alone.evaluate()
         alone.close()
+
+
+def test_a_number_format_that_a_learner_cannot_train_is_refused_before_it_is_loaded(tmp_path):
+    name = saved(tmp_path, Qwen2Config(**COMMON, **DECODER, num_key_value_heads=2))
+    for learner, on in ((QloraConfig(), f"{name}:nf4"), (FullConfig(), name), (LoraConfig(), f"{name}:nf4")):
+        check(sweep(learner, on))
+    with pytest.raises(BadInput, match=r"'qlora' needs a base in 4 bits; use --base .*:nf4, or train lora on it$"):
+        check(sweep(QloraConfig(), name))
+    with pytest.raises(BadInput, match=r"'full' cannot train the quantized weights of .*:nf4'; drop its :nf4"):
+        check(sweep(FullConfig(), f"{name}:nf4"))
 
 
 def test_lora_stays_off_a_vision_tower(tmp_path):

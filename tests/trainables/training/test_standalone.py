@@ -117,7 +117,7 @@ def test_ia3_is_never_drawn_to_silence():
 def test_four_bit_weights_are_refused_by_name(tmp_path):
     base("qwen2").model.save_pretrained(tmp_path)
     base("qwen2").tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"4-bit weights of .*:nf4"):
+    with pytest.raises(ValueError, match=r"quantized weights of .*:nf4"):
         FullConfig().build(load(f"{tmp_path}:nf4"), Letters(), 0)
     load.cache_clear()
 

@@ -25,14 +25,18 @@ class FullConfig(AloneConfig):
 
     learning_rate: float = option(5e-4, limit="learning_rate")  # a tenth of what adapters take
 
+    def check_base(self, base: Any) -> None:
+        """Raise ValueError for a quantized base, whose weights take no gradient."""
+        if base.quantization:
+            raise ValueError(
+                f"learner 'full' cannot train the quantized weights of {base.name!r}; drop its :nf4, or use lora"
+            )
+
     def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:
-        """Raise ValueError for a base in 4 bits, whose weights take no gradient."""
+        """Raise ValueError for a quantized base, whose weights take no gradient."""
         from trainables.training.standalone import StandaloneLearner
 
-        if getattr(base.model, "is_quantized", False):
-            raise ValueError(
-                f"learner 'full' cannot train the 4-bit weights of {base.name!r}; drop its :nf4, or use lora"
-            )
+        self.check_base(base)
         model = copy.deepcopy(base.model).float().requires_grad_(True)
         for name in base.beside:  # a vision tower, say, which gets no gradient
             model.get_submodule(name).requires_grad_(False)

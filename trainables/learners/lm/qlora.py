@@ -36,12 +36,16 @@ class QloraConfig(LoraConfig, AloneConfig):
     def adapter(self) -> Adapter:
         return replace(super().adapter(), target_modules=tuple(self.target_modules) or ("all-linear",))
 
+    def check_base(self, base: Any) -> None:
+        """Raise ValueError for a base that is not in 4 bits."""
+        if not base.quantization.get("load_in_4bit"):
+            raise ValueError(f"learner 'qlora' needs a base in 4 bits; use --base {base.name}:nf4, or train lora on it")
+
     def build(self, base: Any, task: Task, seed: int) -> StandaloneLearner:  # type: ignore[override]
         """Raise ValueError for a base that is not in 4 bits."""
         from trainables.models.peft_adapters import lora_config
         from trainables.training.standalone import with_peft
 
-        if not getattr(base.model, "is_loaded_in_4bit", False):
-            raise ValueError(f"learner 'qlora' needs a base in 4 bits; use --base {base.name}:nf4, or train lora on it")
+        self.check_base(base)
         learner = SupervisedLearner(self, self.adapter(), self.optimizer(), base, task, seed)
         return with_peft(base, lora_config(base, self.adapter()), learner, seed, self.optim)
