@@ -25,10 +25,11 @@ def candidates(
 
     A configuration of the search is trained for the number of rounds that gave its best score, a default that ASHA
     stopped for all `rounds`. A default may have only some of the fields and so match several trials; the
-    first of them is taken. Clones are left out, as they were not trained in one go.
+    first of them is taken. Clones are left out, as they were not trained in one go. Names say the pair where there are
+    several.
     """
     records = [one for one in records if one.params.start is None]
-    several = any(one.params.base for one in records)
+    several, named = any(one.params.base for one in records), len({one.pair for one in records}) > 1
     best = _distinct(by_score(records))
     of_pairs = {one.pair: one for one in reversed(best) if several}
     best = [one for one in best if one in best[:top] or one is of_pairs.get(one.pair)]
@@ -37,7 +38,7 @@ def candidates(
     chosen = []
     for one in _distinct([*best, *own]):
         full = one not in best and one.status != "finished"
-        told = [one.pair] * several + ["default"] * (one.params in [default.params for default in own])
+        told = [one.pair] * named + ["default"] * (one.params in [default.params for default in own])
         name = f"trial {one.number} ({', '.join(told)})" if told else f"trial {one.number}"
         trained = rounds if full else one.history.best_round or rounds
         chosen.append(Candidate(one.trial_id, name, one.params, trained, one.score if one in best else None))

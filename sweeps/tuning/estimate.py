@@ -25,7 +25,7 @@ from trainables.core import Pair
 from trainables.models.gguf import without_hash
 
 PROBE_TIMEOUT_S = 900
-PROBES_S = 45.0  # for the measurements of all learners; starting Python and loading a base come on top
+PROBES_S = 24.0  # for the measurements of all learners; starting Python and loading a base come on top
 HOUR_S = 3600
 MIB = 2**20
 

@@ -62,6 +62,12 @@ def test_a_configuration_is_one_candidate_and_a_default_is_one_trial():
     ]
 
 
+def test_names_of_candidates_say_the_learner_where_there_are_several():
+    records = [record(0, [0.3]), record(1, [0.2]), replace(record(2, [0.4]), params=TrialParams("hybrid", {"r": 2}))]
+    chosen = candidates(records, top=2, defaults=[TrialParams("lora", {"r": 0})], rounds=1)
+    assert [one.name for one in chosen] == ["trial 2 (hybrid)", "trial 0 (lora, default)"]
+
+
 def test_a_clear_winner_is_named_and_the_search_is_corrected():
     finals = [
         Final("trial 7", 0.9, items(0.8, seed=1)),
