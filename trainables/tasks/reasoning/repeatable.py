@@ -26,7 +26,7 @@ def check_repeatable(drawn: tuple[tuple[Generator, Sizes], ...], seed: int) -> N
     hash_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     asked = json.dumps([[generator.name, generator.values, sizes] for generator, sizes in drawn])
-    command = [sys.executable, "-m", MODULE, str(seed), asked]
+    command = [sys.executable, "-P", "-m", MODULE, str(seed), asked]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         told = [line for line in done.stderr.splitlines() if line.strip()][-1:]

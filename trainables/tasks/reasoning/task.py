@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from trainables.core import BaseLengths, Example, Split, Task
 from trainables.tasks.baselines import trivial_scores
@@ -25,7 +25,7 @@ from trainables.tasks.reasoning.generators import (
     split_names,
     with_params,
 )
-from trainables.tasks.reasoning.questions import Drawn, Sizes, draw, stream
+from trainables.tasks.reasoning.questions import Sizes, draw, stream
 from trainables.tasks.reasoning.readings import first_named, is_number, reading
 from trainables.tasks.reasoning.repeatable import check_repeatable
 from trainables.tasks.reasoning.verifier import verified
@@ -69,7 +69,7 @@ class ReasoningTask(Task):
         return self._enough("test")
 
     def test_up_to(self, count: int) -> Sequence[Example]:
-        self.test()
+        """Return as many as there are, where a generator has no more different ones."""
         return _examples(replace(self, test_size=max(self.test_size, count)), "test")
 
     @property
@@ -87,9 +87,11 @@ class ReasoningTask(Task):
         """`lenient`: the verifier's score of the answer that stands somewhere in the completion (see `reading`).
         `unparsed`: there is none."""
         score = self.score(example, completion)
-        said = reading(completion, example.answer, self._admissible(example.kind))
+        admissible = self._admissible(example.kind)
+        said = reading(completion, example.answer, admissible)
         lenient = self.score(example, said) if said is not None else 0.0
-        unparsed = said is None and (is_number(example.answer) or not completion.strip())
+        has_form = bool(admissible) or is_number(example.answer)
+        unparsed = said is None if has_form else not completion.strip()
         return {"lenient": max(score, lenient), "unparsed": float(unparsed)}
 
     def baselines(self) -> Mapping[str, float]:
@@ -99,7 +101,7 @@ class ReasoningTask(Task):
 
     def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
         """Return lines about the generators, the splits, and what is left out."""
-        drawn = [_drawn(self, generator, sizes) for generator, sizes in self._sizes()]
+        drawn = [draw(generator, self.seed, sizes) for generator, sizes in self._sizes()]
         counts = ", ".join(f"{split} {len(self.split(split)):,}" for split in ("train", "search", "test"))
         repeated, draws = sum(one.repeated for one in drawn), sum(one.draws for one in drawn)
         names = ", ".join(str(generator) for generator, _ in self._sizes())
@@ -139,17 +141,13 @@ class ReasoningTask(Task):
         shares = [Sizes(*(len(range(place, size, len(made))) for size in sizes)) for place in range(len(made))]
         return tuple(zip(made, shares, strict=True))
 
-    def _dataset(self, kind: str) -> object:
+    def _dataset(self, kind: str) -> Any:
         generator = next(one for one, _ in self._sizes() if one.name == kind)
         return open_dataset(generator, stream(self.seed, kind))
 
     def _admissible(self, kind: str) -> Sequence[str]:
         """Return the different answers of a generator, if they are few; else nothing."""
-        return _few_answers(replace(self, max_new_tokens=0), kind)
-
-
-def _drawn(task: ReasoningTask, generator: Generator, sizes: Sizes) -> Drawn:
-    return draw(generator, task.seed, sizes)
+        return _few_answers(self, kind)
 
 
 @lru_cache(maxsize=16)
@@ -157,7 +155,7 @@ def _examples(task: ReasoningTask, split: Split) -> tuple[Example, ...]:
     """Return what there is of a split. Generators alternate."""
     version, made = package_version(), []
     for place, (generator, sizes) in enumerate(task._sizes()):
-        for index, (entry, key) in enumerate(_drawn(task, generator, sizes).splits[split]):
+        for index, (entry, key) in enumerate(draw(generator, task.seed, sizes).splits[split]):
             prompt = f"{entry['question'].strip()}\n{task.instruction}".strip()
             key = f"{generator.name}/{version}/{key}"  # another version may draw, and verify, in another way
             made.append((index, place, Example(prompt, entry["answer"].strip(), generator.name, key, data=entry)))
