@@ -45,16 +45,18 @@ def found(package, method):
 QUESTIONS = Path(__file__).parent / "golden" / "questions.csv"  # 40 sums
 OF_TASKS = {"own": {"data": str(QUESTIONS), "max_new_tokens": 8}}  # what a task needs beside its defaults
 LEARNERS, TASKS = found(trainables.learners, "build"), found(trainables.tasks, "baselines")
+PACKAGES = {"reasoning": "reasoning_gym"}  # extras that tasks need
 
 
 def test_the_house_has_its_learners_and_tasks():
     assert set(LEARNERS) >= {"lora", "soft_prompt", "hybrid", "dora", "ia3", "full", "percell", "lora_ttt"}
     assert set(LEARNERS) >= {"qlora", "cot", "dpo", "phases"}
-    assert set(TASKS) >= {"arena", "arc", "strategyqa", "style", "own"}
+    assert set(TASKS) >= {"arena", "arc", "strategyqa", "style", "own", "reasoning"}
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_task(name):
+    pytest.importorskip(PACKAGES.get(name, "pytest"))
     fields = OF_TASKS.get(name, {})
     task = TASKS[name](**fields)
     assert dataclasses.replace(task) == task
@@ -81,6 +83,7 @@ def test_task(name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_task_needs_no_torch_and_is_the_same_in_another_process(name):
+    pytest.importorskip(PACKAGES.get(name, "pytest"))
     fields = OF_TASKS.get(name, {})
     task = TASKS[name](**fields)
     code = (

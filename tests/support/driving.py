@@ -32,6 +32,8 @@ MINIATURES = {
                    "--task.search-size", "30", "--task.test-size", "30"],
     "own": ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
             "steps_per_round=4", "--base", "builtin:tiny", "--data", str(SCRIPT.parents[1] / "golden/questions.csv")],
+    "reasoning": ["--num-samples", "3", "--rounds", "1", "--finalists", "1", "--set", "steps_per_round=4", "--base",
+                  "builtin:tiny", "--task.train-size", "60", "--task.search-size", "30", "--task.test-size", "30"],
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import arc, arena, own, strategyqa, style
+from sweeps import arc, arena, own, reasoning, strategyqa, style
 from sweeps.cli.chain_runner import phase_sweeps
 from sweeps.cli.flags import parse, read
 from sweeps.spec.chain import Chain
@@ -19,14 +19,18 @@ from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
 from tests.support.arc_files import recolour, write_all_splits
 from tests.support.driving import environment
+from trainables.tasks.reasoning.task import ReasoningTask
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = ROOT / "tests/golden/questions.csv"
+SCRIPTS = [arena, arc, own, reasoning, strategyqa, style]
 
 
-@pytest.mark.parametrize("module", [arena, arc, own, strategyqa, style], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", SCRIPTS, ids=lambda module: module.__name__)
 def test_scripts_are_short_and_valid(module):
     assert len(Path(module.__file__).read_text().splitlines()) < 60
+    if module is reasoning:
+        pytest.importorskip("reasoning_gym", reason="run `make reasoning-gym`")
     given = parse(own.SWEEP, ["--data", str(QUESTIONS), "--base", "builtin:tiny"])[1] if module is own else module.SWEEP
     for one in [given] if isinstance(given, Sweep) else [*given.phases.values(), *given.optional.values()]:
         one.validate()
@@ -44,6 +48,18 @@ def test_data_has_a_short_spelling_wherever_a_task_has_data(script, spelling, tm
         read(arena.SWEEP, ["--data", "arc2"])
 
 
+@pytest.mark.parametrize("spelling", ["--task", "--task.generators"])
+def test_generators_have_a_short_spelling(spelling):
+    flags, task = read(reasoning.SWEEP, [spelling, "rg:gcd", "--task.params", "max_value=60", "--rounds", "5"])
+    assert flags.rounds == 5
+    assert task == ReasoningTask("rg:gcd", ("max_value=60",))
+    assert read(reasoning.SWEEP, [f"{spelling}=lcm"])[1] == ReasoningTask("rg:lcm")
+    with pytest.raises(BadInput, match=r"params 'max_value=60': write chain_sum\.PARAMETER=VALUE"):
+        read(reasoning.SWEEP, ["--task.params", "max_value=60"])
+    with pytest.raises(BadInput, match="Unrecognized options: --task"):
+        read(arena.SWEEP, ["--task", "rg:gcd"])
+
+
 def readme_commands(start):
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
@@ -54,10 +70,10 @@ def readme_commands(start):
 @pytest.mark.parametrize("command", readme_commands("python sweeps/"))
 def test_readme_flags_exist(command, tmp_path):
     _, script, *flags = shlex.split(command)
-    module = {"arena": arena, "arc": arc, "own": own, "strategyqa": strategyqa, "style": style}[Path(script).stem]
+    module = next(one for one in SCRIPTS if one.__name__ == f"sweeps.{Path(script).stem}")
     if "my_tasks.json" in flags:
         flags[flags.index("my_tasks.json")] = write_all_splits(tmp_path / "mine", recolour())
-    if module is own:
+    if module in (own, reasoning):
         flags += ["--base", "builtin:tiny"]  # its own is not installed everywhere
     if isinstance(module.SWEEP, Chain):
         given, task = read(module.SWEEP.first, flags)

@@ -7,13 +7,13 @@ answer is right in many wordings, learners rank by the likelihood of the answers
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Self
 
 from trainables.core import BaseLengths, Example, ParsedAnswer, Split, Task
+from trainables.tasks.baselines import trivial_scores
 from trainables.tasks.files.records import from_anywhere
 from trainables.tasks.files.splits import hash_fraction
 from trainables.tasks.own import scores
@@ -131,24 +131,7 @@ class OwnTask(Task):
         `constant` gives the commonest answer of train to everything, `majority` the commonest of each kind,
         `constant.<kind>` is the score of `majority` on that kind, and `copy` repeats the prompt, or its first choice.
         """
-        train, search = self.train(), self.search()
-        overall = _commonest(train)
-        own = {kind: _commonest([e for e in train if e.kind == kind] or train) for kind in {e.kind for e in search}}
-        guesses: dict[str, Callable[[Example], str]] = {
-            "constant": lambda example: overall,
-            "majority": lambda example: own[example.kind],
-            "copy": lambda example: example.data.choices[0].label if example.data.choices else example.prompt,
-        }
-        found: dict[str, list[float]] = {}
-        for example in search:
-            known: dict[str, float] = {}
-            for name, guess in guesses.items():
-                text = guess(example)
-                if text not in known:
-                    known[text] = self.score(example, text)
-                found.setdefault(name, []).append(known[text])
-            found.setdefault(f"constant.{example.kind}", []).append(known[own[example.kind]])
-        return {name: sum(values) / len(values) for name, values in found.items()}
+        return trivial_scores(self, lambda one: one.data.choices[0].label if one.data.choices else one.prompt)
 
     def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
         """Return lines about the columns, the splits, the score and what is left out."""
@@ -243,7 +226,3 @@ def _by_function(function: FunctionName, seconds: float, one: Question, completi
 
 def _similarity(one: Question, completion: str) -> float:
     return similarity(one.answer.split(), completion.split())
-
-
-def _commonest(examples: Sequence[Example]) -> str:
-    return Counter(example.answer for example in examples).most_common(1)[0][0]

@@ -1,0 +1,39 @@
+"""Scores of trivial strategies, of tasks whose examples have one listed answer each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from trainables.core import Example, Task
+
+
+def trivial_scores(task: Task, copied: Callable[[Example], str]) -> dict[str, float]:
+    """Return the mean scores of `constant`, `majority` and `copy` on the search split, and `constant.<kind>`.
+
+    `constant` gives the commonest answer of train to everything, `majority` the commonest of each kind,
+    `constant.<kind>` is the score of `majority` on that kind, and `copy` says what `copied` takes from the question.
+    """
+    train, search = task.train(), task.search()
+    overall = commonest(train)
+    own = {kind: commonest([e for e in train if e.kind == kind] or train) for kind in {e.kind for e in search}}
+    guesses: dict[str, Callable[[Example], str]] = {
+        "constant": lambda example: overall,
+        "majority": lambda example: own[example.kind],
+        "copy": copied,
+    }
+    found: dict[str, list[float]] = {}
+    for example in search:
+        known: dict[str, float] = {}  # a score may take long
+        for name, guess in guesses.items():
+            text = guess(example)
+            if text not in known:
+                known[text] = task.score(example, text)
+            found.setdefault(name, []).append(known[text])
+        found.setdefault(f"constant.{example.kind}", []).append(known[own[example.kind]])
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def commonest(examples: Sequence[Example]) -> str:
+    """Return the answer that most examples have; of several the first."""
+    return Counter(example.answer for example in examples).most_common(1)[0][0]
