@@ -54,8 +54,12 @@ def write_tasks(folder: Path, **changed: dict[str, object]) -> Path:
     data = folder / "questions.jsonl"
     data.write_text("".join(json.dumps(_row(i)) + "\n" for i in range(COUNT)))
     for name, task in TASKS.items():
-        content = {"task": name, **DATA, "dataset_kwargs": {"data_files": {"test": str(data)}}, **task}
+        kept = {"data_files": {"test": str(data)}, "cache_dir": str(folder / "cache")}
+        content = {"task": name, **DATA, "dataset_kwargs": kept, **task}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content | changed.get(name, {}), sort_keys=False))
+    group = {"group": "own_group", "task": ["own_choice", "own_likelihood"]}
+    group["aggregate_metric_list"] = [{"metric": "acc", "aggregation": "mean", "weight_by_size": True}]
+    (folder / "own_group.yaml").write_text(yaml.safe_dump(group))
     return folder
 
 

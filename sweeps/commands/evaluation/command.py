@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from sweeps.commands.evaluation.differences import Difference, compare
+from sweeps.commands.evaluation.differences import Difference, compare, values_of
 from sweeps.commands.winner import Winner, open_winner
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import BadInput
@@ -54,8 +56,7 @@ def evaluate(run: Path, /, options: Annotated[EvaluateOptions, tyro.conf.arg(nam
             raise
         raise BadInput(NOT_INSTALLED) from error
     winner = open_winner(run, options.base)
-    names = [name for given in options.tasks for name in given.split(",") if name]
-    tasks = Tasks(names, options.include_path, options.num_fewshot)
+    tasks = Tasks(_names(options), options.include_path, options.num_fewshot)
     trained, untouched = _asked(winner, tasks, options)
     found = differences(tasks, untouched, trained)
     print(table(found))
@@ -65,7 +66,13 @@ def evaluate(run: Path, /, options: Annotated[EvaluateOptions, tyro.conf.arg(nam
         print(f"each question: {options.output}")
 
 
+def _names(options: EvaluateOptions) -> list[str]:
+    return [name for given in options.tasks for name in given.split(",") if name]
+
+
 def _check(options: EvaluateOptions) -> None:
+    if not _names(options):
+        raise BadInput("--tasks names no task; give one or more, as in --tasks arc_easy,piqa")
     if options.limit is not None and options.limit < 1:
         raise BadInput(f"--limit {options.limit}: give 1 or more")
     if options.num_fewshot is not None and options.num_fewshot < 0:
@@ -75,7 +82,8 @@ def _check(options: EvaluateOptions) -> None:
 
 
 def _asked(winner: Winner, tasks: Tasks, options: EvaluateOptions) -> tuple[Results, Results]:
-    """Return the results of the trained model and of the untouched base. One model is in memory, if it is an adapter's.
+    """Return the results of the trained model and of the untouched base. Both share one model, unless all of its
+    weights were trained.
 
     Raise BadInput for a base, an adapter or a question with a fault.
     """
@@ -107,17 +115,36 @@ def _asked(winner: Winner, tasks: Tasks, options: EvaluateOptions) -> tuple[Resu
 
 
 def differences(tasks: Tasks, untouched: Results, trained: Results) -> list[Difference]:
-    """Return a difference for each metric of each task, and of each group that lm-eval makes a score for."""
-    from sweeps.commands.evaluation.tasks import values_of
-
+    """Return a difference for each metric of each task, and of each group of which lm-eval makes a score."""
     found = []
     for task in tasks.tasks:
-        after = {(metric, by): values for metric, by, values in values_of(trained, task)}
-        for metric, by, values in values_of(untouched, task):
-            if (metric, by) in after:
-                aggregate = tasks.aggregate(task, metric)
-                found.append(compare(task, _named(metric, by), values, after[metric, by], aggregate))
+        before, after = values_of(untouched, [task]), values_of(trained, [task])
+        for metric, by in _in_both(before, after):
+            both, aggregate = (before[metric, by], after[metric, by]), tasks.aggregate(task, metric)
+            found.append(compare(task, _named(metric, by), *both, aggregate))
+    for group, members in tasks.members.items():
+        before, after = values_of(untouched, members), values_of(trained, members)
+        for metric, by in _in_both(before, after):
+            scores = [one["results"][group].get(f"{metric},{by}") for one in (untouched, trained)]
+            if None not in scores:
+                found.append(_of_group(group, _named(metric, by), before[metric, by], after[metric, by], scores))
     return found
+
+
+def _in_both(before: Mapping[Any, Mapping[Any, Any]], after: Mapping[Any, Mapping[Any, Any]]) -> list[tuple[str, str]]:
+    """Return the metrics with a question for which both models have a value."""
+    return [one for one in before if before[one].keys() & after.get(one, {}).keys()]
+
+
+def _of_group(
+    group: str, metric: str, untouched: Mapping[Any, Any], trained: Mapping[Any, Any], scores: Sequence[float]
+) -> Difference:
+    """Compare scores of a group: by all of its questions where the score is their mean, else without an interval."""
+    if all(isinstance(value, Real) for value in (*untouched.values(), *trained.values())):
+        pooled = compare(group, metric, untouched, trained, None)
+        if all(map(math.isclose, scores, (pooled.untouched, pooled.trained))):
+            return pooled
+    return Difference(group, metric, *scores, scores[1] - scores[0], None, None, len(untouched))
 
 
 def _named(metric: str, by: str) -> str:
@@ -140,7 +167,7 @@ def _row(one: Difference) -> tuple[str, ...]:
 
     show: Callable[[float], str] = share if one.is_share else plain
     difference = f"{100 * one.difference:+.1f}" if one.is_share else f"{one.difference:+.4g}"
-    low, high = (f"{100 * bound:.1f}" if one.is_share else plain(bound) for bound in one.interval)
+    interval = " to ".join(f"{100 * bound:.1f}" if one.is_share else plain(bound) for bound in one.interval or ())
     p = "-" if one.p is None else f"{one.p:.2g}"
     return (
         one.task,
@@ -148,7 +175,7 @@ def _row(one: Difference) -> tuple[str, ...]:
         show(one.untouched),
         show(one.trained),
         difference,
-        f"{low} to {high}",
+        interval or "-",
         p,
         str(one.n),
     )

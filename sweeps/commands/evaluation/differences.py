@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from sweeps.results.comparison import paired
 from sweeps.results.statistics import Interval, bootstrap_mean, win_interval
 
+Question = tuple[str, int]  # a task, and the number of its question
 Aggregate = Callable[[Sequence[Any]], float]
 RESAMPLES = 1000
 SLOW_RESAMPLES = 100  # of metrics of a whole corpus, which need a second each; lm-eval draws as many
@@ -21,7 +23,8 @@ SLOW = ("bleu", "chrf", "chrf++", "ter")
 class Difference:
     """A metric of a task for both models. `difference` is trained minus untouched, with its 95 % interval.
 
-    `p` is two-sided; None for a metric that is no mean over questions.
+    `p` is two-sided; None for a metric that is no mean over questions. `interval` is None for a score of a group that
+    is made in another way.
     """
 
     task: str
@@ -29,22 +32,41 @@ class Difference:
     untouched: float
     trained: float
     difference: float
-    interval: Interval
+    interval: Interval | None
     p: float | None
     n: int
 
     @property
     def is_share(self) -> bool:
         """Whether the metric is a mean of values in [0, 1], which is shown in percent."""
-        return self.p is not None and 0 <= min(self.untouched, self.trained) <= max(self.untouched, self.trained) <= 1
+        is_mean = self.p is not None or self.interval is None
+        return is_mean and 0 <= min(self.untouched, self.trained) <= max(self.untouched, self.trained) <= 1
+
+
+def values_of(results: Mapping[str, Any], tasks: Sequence[str]) -> dict[tuple[str, str], dict[Question, Any]]:
+    """Return each metric of these tasks, with the filter of its answers, and its value for each question.
+
+    NaN is no value.
+    """
+    found: dict[tuple[str, str], dict[Question, Any]] = {}
+    for task in tasks:
+        for sample in results["samples"][task]:
+            for metric in sample["metrics"]:
+                if not (isinstance(sample[metric], float) and math.isnan(sample[metric])):
+                    found.setdefault((metric, sample["filter"]), {})[task, sample["doc_id"]] = sample[metric]
+    return found
 
 
 def compare(
-    task: str, metric: str, untouched: Mapping[int, Any], trained: Mapping[int, Any], aggregate: Aggregate | None
+    task: str,
+    metric: str,
+    untouched: Mapping[Question, Any],
+    trained: Mapping[Question, Any],
+    aggregate: Aggregate | None,
 ) -> Difference:
     """Compare two models by a metric's values for each question. `aggregate` makes the metric of them; None: the mean.
 
-    Questions of which only one model has a value are left out.
+    Questions of which only one model has a value are left out. Raise ValueError if none is left.
     """
     both = [question for question in untouched if question in trained]
     before, after = [untouched[one] for one in both], [trained[one] for one in both]
@@ -53,7 +75,9 @@ def compare(
         interval, p = difference_of_means(before, after)
         return Difference(task, metric, *values, values[1] - values[0], interval, p, len(both))
     values = float(aggregate(before)), float(aggregate(after))
-    interval = bootstrap_difference(before, after, aggregate, SLOW_RESAMPLES if metric in SLOW else RESAMPLES)
+    interval = bootstrap_difference(
+        before, after, aggregate, SLOW_RESAMPLES if metric.split()[0] in SLOW else RESAMPLES
+    )
     return Difference(task, metric, *values, values[1] - values[0], interval, None, len(both))
 
 

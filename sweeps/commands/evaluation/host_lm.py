@@ -39,7 +39,7 @@ class CannotAsk(ValueError):
     """A task asks for what a base or greedy decoding cannot do; the message says it in one line."""
 
 
-class HostLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
+class HostLM(TemplateLM):
     """Answers by the model of a host. `name` is shown beside the progress; `virtual`: virtual tokens to leave room for.
 
     A row is at most as long as the base's context, minus `virtual`. Learned positions hold one token less than HFLM

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,11 @@ class Tasks:
             apply_chat_template=chat,
             fewshot_as_multiturn=chat,
         )
+
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """The tasks of each group, also those of the groups in it."""
+        return {name: [task.task_name for task in group.get_all_tasks()] for name, group in self.groups.items()}
 
     def aggregate(self, task: str, metric: str) -> Any:
         """Return the function that makes a metric of the values of its questions; None for their mean."""
@@ -131,13 +136,3 @@ def _set_examples(name: str, task: Any, num_fewshot: int | None) -> None:
         print(f"{name} is always asked without examples; --num-fewshot changes nothing there", flush=True)
     else:
         task.set_config(key="num_fewshot", value=num_fewshot)
-
-
-def values_of(results: Mapping[str, Any], task: str) -> Iterator[tuple[str, str, dict[int, Any]]]:
-    """Yield each metric of a task with its filter, and its value for each question by the question's number."""
-    found: dict[tuple[str, str], dict[int, Any]] = {}
-    for sample in results["samples"][task]:
-        for metric in sample["metrics"]:
-            found.setdefault((metric, sample["filter"]), {})[sample["doc_id"]] = sample[metric]
-    for (metric, by), values in found.items():
-        yield metric, by, values
