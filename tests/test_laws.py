@@ -87,7 +87,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "statsmodels": ("sweeps/results/",),
     "choix": ("sweeps/commands/judging/",),
-    "jinja2": ("sweeps/report/",),
+    "jinja2": ("sweeps/report/", "sweeps/commands/evaluation/host_lm.py"),  # the errors of chat templates
     "matplotlib": ("sweeps/report/",),
     "pyarrow": (
         "sweeps/results/",
@@ -102,6 +102,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "captum": ("trainables/learners/lm/attribution.py",),
     "httpx": ("cluster/api.py",),
     "tenacity": ("cluster/api.py",),
+    "lm_eval": ("sweeps/commands/evaluation/",),
     "openai": ("sweeps/commands/endpoint/",),
 }
 

@@ -153,6 +153,7 @@ def console() -> None:
         from sweeps.commands.attribute import attribute
         from sweeps.commands.chat import chat
         from sweeps.commands.decide import decide
+        from sweeps.commands.evaluation.command import evaluate
         from sweeps.commands.export import export
         from sweeps.commands.judging.command import judge
         from sweeps.commands.rationales.command import rationales
@@ -162,7 +163,14 @@ def console() -> None:
 
         steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
         verbs = steer | {"reproduce": reproduce, "export": export, "rationales": rationales, "ui": serve_ui}
-        verbs |= {"attribute": attribute, "judge": judge, "decide": decide, "chat": chat, "version": _version}
+        verbs |= {
+            "attribute": attribute,
+            "judge": judge,
+            "decide": decide,
+            "chat": chat,
+            "evaluate": evaluate,
+            "version": _version,
+        }
         later = {name: _later(verb) for name, verb in verbs.items()}
         parse_with(tyro.extras.subcommand_cli_from_dict, later, prog="espalier")()
 

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sweeps.results.run_folder import BEST
+from sweeps.commands.winner import open_winner
 from sweeps.results.terminal import print
-from sweeps.spec.deserialize import rebuild
-from sweeps.spec.open_run import open_run, trial_of
 from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import apply_trust
 
@@ -33,18 +31,14 @@ def chat(
     apply_trust(trust)
     if max_tokens < 1:
         raise BadInput(f"--max-tokens {max_tokens}: give 1 or more")
-    source = open_run(run)
-    record = trial_of(source, BEST)
-    pair = rebuild(source.facts, remote_code=base is not None).resolve(record.params)
-    if not pair.learner.needs_base or pair.learner.per_example:
-        raise BadInput(f"{source.folder}: its winner ({record.learner}) is no single language model to ask")
+    winner = open_winner(run, base)
     from trainables.models.side_by_side import SideBySide  # imports torch
 
     try:
-        models = SideBySide(base or pair.base, source.best)
+        models = SideBySide(winner.base, winner.folder)
         for question in [text] if text is not None else _questions():
             trained, untouched = models.ask(question, max_tokens)
-            for who, answer in ((f"trial {record.number} ({record.learner})", trained), ("untouched base", untouched)):
+            for who, answer in ((winner.name, trained), ("untouched base", untouched)):
                 cut = "" if answer.ended else f" [cut off after {max_tokens} tokens]"
                 print(f"{who}: {answer.text}{cut}", flush=True)
     except ValueError as error:  # of a base or an adapter; they cannot import BadInput

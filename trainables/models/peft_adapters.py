@@ -26,6 +26,8 @@ from trainables.models.loading import EVERY_LINEAR, Base
 LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
 CONFIG_FILE = "adapter_config.json"
 KINDS = ("LORA", "IA3", "PROMPT_TUNING")  # `peft_type` of what learners save
+# Settings of a LoRA whose effect a host does not compute.
+ONLY_PEFT = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "trainable_token_indices")
 
 
 def adapter_folders(folder: Path) -> list[Path]:
@@ -38,13 +40,29 @@ def adapter_folders(folder: Path) -> list[Path]:
     if not all((part / CONFIG_FILE).is_file() for part in parts):
         raise ValueError(f"{folder} holds no PEFT adapter; give the folder of one, or a whole model as the base")
     for part in parts:
-        try:
-            kind = json.loads((part / CONFIG_FILE).read_text(encoding="utf-8"))["peft_type"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{part / CONFIG_FILE} is no configuration of an adapter") from error
+        kind = _configuration(part)["peft_type"]
         if kind not in KINDS:
             raise ValueError(f"{part / CONFIG_FILE}: peft_type {kind!r:.40} is not one of {', '.join(KINDS)}")
     return parts
+
+
+def _configuration(part: Path) -> dict[str, Any]:
+    """Read an adapter's configuration. Raise ValueError, in one line, for a damaged one."""
+    try:
+        found = json.loads((part / CONFIG_FILE).read_text(encoding="utf-8"))
+        return {**found, "peft_type": found["peft_type"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{part / CONFIG_FILE} is no configuration of an adapter") from error
+
+
+def fits_a_host(folder: Path) -> bool:
+    """Whether a host can give a saved adapter a seat (`saved_adapter`); only PEFT computes IA3, DoRA and others.
+
+    Raise ValueError as `adapter_folders`.
+    """
+    configs = [_configuration(part) for part in adapter_folders(folder)]
+    plain = all(one.get("bias", "none") == "none" and not any(map(one.get, ONLY_PEFT)) for one in configs)
+    return plain and all(one["peft_type"] != "IA3" for one in configs)
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
@@ -70,6 +88,15 @@ class InitialAdapter:
     modules: dict[str, tuple[int, int]] = field(default_factory=dict)
     scale: float = 0.0
     configs: dict[str, Any] = field(default_factory=dict)  # folder -> PEFT's configuration
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        return len(self.values.get("prompt", ()))
+
+    @property
+    def r(self) -> int:
+        """The rank of its LoRA matrices; 0 without any."""
+        return max((len(value) for name, value in self.values.items() if name.endswith(".A")), default=0)
 
     def files(self, values: Mapping[str, Tensor]) -> dict[str, bytes]:
         """Return files in PEFT's format, path -> content: one adapter, or a hybrid's two in `lora/` and `soft_prompt/`.
@@ -112,6 +139,28 @@ def initial_adapter(base: Base, adapter: Adapter, seed: int) -> InitialAdapter:
     return made
 
 
+def saved_adapter(base: Base, folder: Path) -> InitialAdapter:
+    """Load an adapter that a learner saved, for a seat in a host, with PEFT; restore the base, also after an error.
+
+    Raise ValueError, in one line, if the adapter is damaged, is another base's, or does not fit a host.
+    """
+    if not fits_a_host(folder):
+        raise ValueError(f"the adapter in {folder} is no plain LoRA or soft prompt, so that only PEFT computes it")
+    made = InitialAdapter()
+    try:
+        for part in adapter_folders(folder):
+            model = load_adapter(base.model, part)
+            config = model.peft_config["default"]
+            made.configs[PROMPT_FOLDER if config.is_prompt_learning else LORA_FOLDER] = config
+            if config.is_prompt_learning:
+                made.values["prompt"] = model.prompt_encoder["default"].embedding.weight.detach().clone()
+            else:
+                _take_lora(model, made)
+    finally:
+        remove_peft(base.model)
+    return made
+
+
 def _prompt(base: Base, adapter: Adapter, made: InitialAdapter) -> Tensor:
     made.configs[PROMPT_FOLDER] = config = _prompt_config(base, adapter)
     model: Any = peft.get_peft_model(base.model, config)
@@ -124,7 +173,11 @@ def _prompt(base: Base, adapter: Adapter, made: InitialAdapter) -> Tensor:
 
 def _lora(base: Base, adapter: Adapter, made: InitialAdapter) -> None:
     made.configs[LORA_FOLDER] = config = lora_config(base, adapter)
-    model: Any = peft.get_peft_model(base.model, config)
+    _take_lora(peft.get_peft_model(base.model, config), made)
+
+
+def _take_lora(model: Any, made: InitialAdapter) -> None:
+    """Copy the LoRA matrices of a PEFT model, and the scale of their updates."""
     for name, module in model.base_model.model.named_modules():
         if not isinstance(module, LoraLayer):
             continue

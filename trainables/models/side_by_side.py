@@ -25,8 +25,8 @@ class Answer(NamedTuple):
     ended: bool  # False: it was cut off
 
 
-def _whole_model(folder: Path, device: torch.device) -> Any:
-    """Load a model as `full` saves it: in float32, without a tokenizer."""
+def whole_model(folder: Path, device: torch.device) -> Any:
+    """Load a model as `full` saves it: in float32, without a tokenizer. Raise ValueError if it is damaged."""
     try:
         return AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, device_map={"": device}
@@ -49,7 +49,7 @@ class SideBySide:
         self._untouched: Any = loaded.model
         self._adapters: list[Any] = []
         if (folder / WHOLE_MODEL).is_file():
-            self._trained = _whole_model(folder, loaded.device)
+            self._trained = whole_model(folder, loaded.device)
             return
         for part in adapter_folders(folder):
             self._adapters.append(load_adapter(self._untouched, part))

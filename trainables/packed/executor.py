@@ -25,6 +25,31 @@ from trainables.training.oom import MAX_HALVINGS, gradients, is_out_of_memory
 from trainables.training.sequence_packing import check_packed_rows
 
 
+def label_logprobs(stack: AdapterStack, rows: ModelInputs, labels: int) -> Tensor:
+    """Return (R, L): the log-probability (nats, float32 or wider) of each of the last `labels` tokens of every row.
+
+    Labels stand at the end of the rows, so logits are computed only there.
+    """
+    logits = _label_logits(stack, rows, labels)
+    return logits.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
+
+
+def label_likelihoods(stack: AdapterStack, rows: ModelInputs, labels: int) -> Tensor:
+    """Return (R, L, 2): what `label_logprobs` does, and 1 where the label is the likeliest token, else 0."""
+    logits, tokens = _label_logits(stack, rows, labels), rows.tokens[:, -labels:, None]
+    logprobs = logits.log_softmax(-1).gather(-1, tokens)
+    return torch.cat([logprobs, (logits.argmax(-1, keepdim=True) == tokens).to(logprobs)], -1)
+
+
+def _label_logits(stack: AdapterStack, rows: ModelInputs, labels: int) -> Tensor:
+    """Return (R, L, V), in float32 or wider."""
+    logits = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False).logits[:, :-1]
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+MeasureLabels = Callable[[AdapterStack, ModelInputs, int], Tensor]
+
+
 class BatchExecutor:
     """Answers requests on stacked adapters, in batches of `lanes` rows; decodes `decode_lanes` prompts at a time.
 
@@ -122,8 +147,10 @@ class BatchExecutor:
             return fault
 
     @torch.no_grad()
-    def logprobs(self, slot: int, rows: Sequence[Row], prompt: int) -> list[Tensor]:
-        """Return, per row, the log-probabilities of its labels under a slot's adapter.
+    def logprobs(
+        self, slot: int, rows: Sequence[Row], prompt: int, measure: MeasureLabels = label_logprobs
+    ) -> list[Tensor]:
+        """Return, per row, the log-probabilities of its labels under a slot's adapter, or what `measure` returns.
 
         Only rows of one size share a batch, so that a row's bits do not depend on the other rows.
         """
@@ -137,7 +164,7 @@ class BatchExecutor:
                 places = indices[first : first + self.lanes]
                 own = [rows[i] for i in places]
                 lanes = [Lane(slot, row.tokens, prompt, starts=row.starts) for row in own]
-                found |= zip(places, self._forward(lanes, own, *size), strict=True)
+                found |= zip(places, self._forward(lanes, own, *size, measure), strict=True)
         return [found[i] for i in range(len(rows))]
 
     def logprob_lists(self, requests: Sequence[LogprobRequest]) -> list[list[list[float]]]:
@@ -167,11 +194,17 @@ class BatchExecutor:
         self._base_answers |= zip(new, answer(new) if new else [], strict=True)
 
     def _forward(
-        self, lanes: Sequence[Lane], rows: Sequence[Row], tokens: int, labels: int, several: bool
+        self,
+        lanes: Sequence[Lane],
+        rows: Sequence[Row],
+        tokens: int,
+        labels: int,
+        several: bool,
+        measure: MeasureLabels = label_logprobs,
     ) -> list[Tensor]:
-        """Return the log-probabilities of the labels of rows in lanes, in one forward pass."""
+        """Measure the labels of rows in lanes, in one forward pass: their log-probabilities, or what else is asked."""
         filled = build_batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens, several)
-        return _select_labels(_label_logprobs(self.stack, filled, labels)[: len(lanes)], rows)
+        return _select_labels(measure(self.stack, filled, labels)[: len(lanes)], rows)
 
     def step(self, requests: Sequence[StepRequest]) -> list[float]:
         """Step the optimizer of each request's slot if its gradient is finite; return the norms before clipping."""
@@ -211,25 +244,14 @@ def _requests_by_item(pairs: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:
     return found
 
 
-def _label_logprobs(stack: AdapterStack, rows: ModelInputs, labels: int) -> Tensor:
-    """Return (R, L): the log-probability (nats, float32 or wider) of each of the last `labels` tokens of every row.
-
-    Labels stand at the end of the rows, so logits are computed only there.
-    """
-    output = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False)
-    logits = output.logits[:, :-1]
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.log_softmax(-1).gather(-1, rows.tokens[:, -labels:, None]).squeeze(-1)
-
-
-def _select_labels(logprobs_R_L: Tensor, rows: Sequence[Row]) -> list[Tensor]:
-    """Return, per row, the log-probabilities of its labels, in order."""
-    count = logprobs_R_L.shape[1]
+def _select_labels(measured_R_L: Tensor, rows: Sequence[Row]) -> list[Tensor]:
+    """Return, per row, what was measured of its labels, in order."""
+    count = measured_R_L.shape[1]
     places, sizes = [], []
     for lane, row in enumerate(rows):
         end = len(row.tokens)
         own = [lane * count + count - end + i for i in range(max(0, end - count), end) if row.labels[i]]
         places += own
         sizes.append(len(own))
-    chosen = logprobs_R_L.flatten()[torch.tensor(places, device=logprobs_R_L.device)]
+    chosen = measured_R_L.flatten(0, 1)[torch.tensor(places, device=measured_R_L.device)]
     return list(chosen.split(sizes))

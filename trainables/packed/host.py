@@ -16,11 +16,12 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from trainables.core import Complete, Evaluation, LanguageLearner, Read, RoundResult, Row, Split
+from trainables.core import Complete, Completion, Evaluation, LanguageLearner, Read, RoundResult, Row, Split
 from trainables.models.loading import Base
-from trainables.models.peft_adapters import initial_adapter
+from trainables.models.peft_adapters import InitialAdapter, initial_adapter
 from trainables.packed.adapter_stack import AdapterStack
-from trainables.packed.executor import BatchExecutor
+from trainables.packed.decoding import decode_prompts
+from trainables.packed.executor import BatchExecutor, label_likelihoods
 from trainables.packed.hosted_trial import HostedTrial, Requests, to_request
 from trainables.packed.requests import DecodeRequest, LogprobRequest, Request, StepRequest, TrainRequest
 from trainables.packed.specs import HostFull, Shape, write_files
@@ -58,22 +59,34 @@ class Host:
 
         Raise HostFull if no seat is free or the adapter is larger than a seat, ValueError for one without parameters.
         """
+        adapter = learner.adapter
+        self._check_seat(trial_id, adapter.r, adapter.num_virtual_tokens)
+        self._seat(trial_id, learner, seed, initial_adapter(self.base, adapter, seed))
+
+    def open_saved(self, trial_id: str, saved: InitialAdapter) -> None:
+        """Give a saved adapter (`saved_adapter`) a seat, in which it answers and is not trained. Raises as `open`."""
+        self._check_seat(trial_id, saved.r, saved.num_virtual_tokens)
+        self._seat(trial_id, None, 0, saved)
+
+    def _check_seat(self, trial_id: str, r: int, virtual: int) -> None:
+        """Close the trial if it is open, and check that a seat is free and large enough."""
         self.close(trial_id)
-        adapter, shape = learner.adapter, self.shape
+        shape = self.shape
         if len(self.trials) >= shape.seats:
             raise HostFull(
                 f"trial {trial_id!r}: all {shape.seats} seats are held by {sorted(self.trials)}; close one", True
             )
-        if adapter.r > shape.max_rank or adapter.num_virtual_tokens > shape.max_prompt:
+        if r > shape.max_rank or virtual > shape.max_prompt:
             raise HostFull(
-                f"trial {trial_id!r} has rank {adapter.r} and {adapter.num_virtual_tokens} virtual tokens; this host"
+                f"trial {trial_id!r} has rank {r} and {virtual} virtual tokens; this host"
                 f" takes {shape.max_rank} and {shape.max_prompt}: open one with a larger max_rank or max_prompt"
             )
-        if not adapter.r and not adapter.num_virtual_tokens:
+        if not r and not virtual:
             raise ValueError(f"trial {trial_id!r} has no trainable parameter; give it a rank or virtual tokens")
+
+    def _seat(self, trial_id: str, learner: LanguageLearner | None, seed: int, made: InitialAdapter) -> None:
         taken = {seat.slot for seat in self.trials.values()}
-        slot = next(slot for slot in range(shape.seats) if slot not in taken)
-        made = initial_adapter(self.base, adapter, seed)
+        slot = next(slot for slot in range(self.shape.seats) if slot not in taken)
         self.stack.adapt(made.modules)
         self.stack.fill(slot, made.values, made.scale)
         self.optimizer.open(slot)
@@ -163,11 +176,31 @@ class Host:
 
     def logprobs(self, rows: Sequence[Row], trial_id: str | None = None) -> list[torch.Tensor]:
         """Return, per row, the log-probability (nats) of each label, with a trial's adapter or (None) without any."""
-        slot, virtual = self.shape.seats, 0
-        if trial_id is not None:
-            seat = self.trials[trial_id]
-            slot, virtual = seat.slot, seat.learner.adapter.num_virtual_tokens
+        slot, virtual = self._place(trial_id)
         return self._retry_smaller(lambda: self.executor.logprobs(slot, rows, virtual))
+
+    def likelihoods(self, rows: Sequence[Row], trial_id: str | None = None) -> list[torch.Tensor]:
+        """Return, per row, (labels, 2): the log-probability of each label, and 1 if it is the likeliest token, else 0.
+
+        Adapters as in `logprobs`.
+        """
+        slot, virtual = self._place(trial_id)
+        return self._retry_smaller(lambda: self.executor.logprobs(slot, rows, virtual, label_likelihoods))
+
+    def complete(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, trial_id: str | None = None
+    ) -> list[Completion]:
+        """Complete prompts (token ids) greedily. Adapters as in `logprobs`."""
+        slot, virtual = self._place(trial_id)
+        request = DecodeRequest(decode_prompts(slot, prompts, virtual, max_new_tokens))
+        return self._retry_smaller(lambda: self.executor.decode([request]), decoding=True)[0]
+
+    def _place(self, trial_id: str | None) -> tuple[int, int]:
+        """Return the slot and the number of virtual tokens of a trial, or of the untouched base (None)."""
+        if trial_id is None:
+            return self.shape.seats, 0
+        seat = self.trials[trial_id]
+        return seat.slot, seat.made.num_virtual_tokens
 
     def state(self, trial_id: str) -> bytes:
         """Return a checkpoint for this or another host: adapter, optimizer moments, step, position in the data."""

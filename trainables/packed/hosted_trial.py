@@ -38,19 +38,29 @@ def to_request(
 
 
 class HostedTrial:
-    """A learner, its slot in the stack, and its adapter as it was initialised (`made`)."""
+    """A learner, its slot in the stack, and its adapter as it was initialised (`made`).
+
+    A saved adapter, which only answers, has no learner.
+    """
 
     def __init__(
         self,
         slot: int,
-        learner: LanguageLearner,
+        learner: LanguageLearner | None,
         seed: int,
         made: InitialAdapter,
         stack: AdapterStack,
         optimizer: StackedAdamW,
     ) -> None:
-        self.slot, self.learner, self.seed, self.made = slot, learner, seed, made
-        self._stack, self._optimizer = stack, optimizer
+        self.slot, self.seed, self.made = slot, seed, made
+        self._learner, self._stack, self._optimizer = learner, stack, optimizer
+
+    @property
+    def learner(self) -> LanguageLearner:
+        """Raise ValueError for a saved adapter."""
+        if self._learner is None:
+            raise ValueError("a saved adapter answers and is not trained; open a learner to train or evaluate it")
+        return self._learner
 
     @property
     def step(self) -> int:
@@ -76,11 +86,7 @@ class HostedTrial:
         return (yield from self.learner.evaluate(split))
 
     def to_request(self, query: Complete | Read) -> Request:
-        return to_request(query, self._stack, self.slot, self._virtual)
-
-    @property
-    def _virtual(self) -> int:
-        return self.learner.adapter.num_virtual_tokens
+        return to_request(query, self._stack, self.slot, self.made.num_virtual_tokens)
 
     def _update(self, watched: dict[str, list[float]] | None) -> Requests:
         """Take an optimizer step, unless a number is not finite; return mean loss, norm before clipping, and rows."""
@@ -98,11 +104,11 @@ class HostedTrial:
 
     def _checked(self, rows: list[Row]) -> list[Row]:
         """Return the rows. Raise ValueError for one that cannot be trained on."""
-        self._stack.base.check_tokens([row.tokens for row in rows], self._virtual)
+        self._stack.base.check_tokens([row.tokens for row in rows], self.made.num_virtual_tokens)
         for row in rows:
             if True not in row.labels or row.labels[0]:
                 raise ValueError(f"a row of {len(row.tokens)} tokens has no label after its first token; drop it")
-        check_packed_rows(rows, self._virtual, self._stack.base)
+        check_packed_rows(rows, self.made.num_virtual_tokens, self._stack.base)
         return rows
 
     def _correct(self, rows: Sequence[Row]) -> Requests:
@@ -112,7 +118,9 @@ class HostedTrial:
         starts = [row.labels.index(True) for row in rows]
         prompts = [list(row.tokens[:start]) for row, start in zip(rows, starts, strict=True)]
         longest = max(len(row.tokens) - start for row, start in zip(rows, starts, strict=True))
-        completions: list[Completion] = yield DecodeRequest(decode_prompts(self.slot, prompts, self._virtual, longest))
+        completions: list[Completion] = yield DecodeRequest(
+            decode_prompts(self.slot, prompts, self.made.num_virtual_tokens, longest)
+        )
         targets = [list(row.tokens[start:-1]) for row, start in zip(rows, starts, strict=True)]
         return sum(c.tokens == target for c, target in zip(completions, targets, strict=True)) / len(rows)
 
