@@ -144,7 +144,8 @@ def _of_group(
         pooled = compare(group, metric, untouched, trained, None)
         if all(map(math.isclose, scores, (pooled.untouched, pooled.trained))):
             return pooled
-    return Difference(group, metric, *scores, scores[1] - scores[0], None, None, len(untouched))
+    before, after = scores
+    return Difference(group, metric, before, after, after - before, None, None, len(untouched))
 
 
 def _named(metric: str, by: str) -> str:

@@ -88,7 +88,7 @@ def difference_of_means(untouched: Sequence[float], trained: Sequence[float]) ->
     randomisation test.
     """
     before, after = np.asarray(untouched, float), np.asarray(trained, float)
-    p = paired(after, before)
+    p = paired(trained, untouched)
     if not np.isin(np.concatenate([before, after]), (0.0, 1.0)).all():
         return bootstrap_mean((after - before).tolist()), p
     low, high = win_interval(int((after > before).sum()), int((after < before).sum()), before.size)
