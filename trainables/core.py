@@ -32,6 +32,15 @@ class Example:
     data: Any = field(default=None, compare=False, repr=False)  # what a non-text learner reads (ARC: the grids)
 
 
+class Message(NamedTuple):
+    """One turn of a conversation. `more`: as JSON, the other keys that a chat template reads, such as `tool_calls`."""
+
+    role: str  # system, user, assistant or tool
+    content: str
+    learned: bool = True  # of an assistant turn: whether the loss is on it
+    more: str = ""
+
+
 class ParsedAnswer(NamedTuple):
     """The answer in a completion, and its place `completion[start:end]` in characters."""
 

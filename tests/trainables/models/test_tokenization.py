@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.support.miniatures import tokenizer
+from trainables.core import Message
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models.chat_template import assistant_turn
 from trainables.models.loading import BUILTIN, UnknownBase, load
@@ -24,7 +25,12 @@ from trainables.packed.solo import Solo
 from trainables.packed.specs import Shape
 from trainables.tasks.arena.task import ArenaTask
 
-CHAT = (("user", "is four even?"), ("assistant", "Yes"), ("user", "is five even?"), ("assistant", "No"))
+
+def talk(*turns):
+    return tuple(Message(*turn) for turn in turns)
+
+
+CHAT = talk(("user", "is four even?"), ("assistant", "Yes"), ("user", "is five even?"), ("assistant", "No"))
 ZEPHYR = (
     "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + eos_token + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
@@ -124,7 +130,7 @@ def test_an_answer_is_what_the_tokenizer_makes_of_it_behind_its_prompt(how, temp
     reader = sentencepiece(**how)
     reader.chat_template = template
     if template:
-        chat = [{"role": role, "content": text} for role, text in CHAT]
+        chat = [{"role": role, "content": text} for role, text, *_ in CHAT]
         whole, answer = reader.apply_chat_template(chat, tokenize=False).rstrip("\n"), "Yes"
     else:
         whole, answer = "Question: is four even?\nAnswer: Yes<end>\nQuestion: is five even?\nAnswer: No<end>", "▁Yes"
@@ -143,7 +149,7 @@ def test_spaces_that_a_template_puts_around_a_reply_belong_to_it(how):
     """As in one whole conversation: `▁Yes` is what such a base says itself, and prompts are what it goes on from."""
     reader = sentencepiece(**how)
     reader.chat_template = LLAMA_2
-    chat = [{"role": role, "content": text} for role, text in CHAT]
+    chat = [{"role": role, "content": text} for role, text, *_ in CHAT]
     whole = reader(reader.apply_chat_template(chat, tokenize=False), add_special_tokens=False).input_ids
     (row,) = encode_dialogue(reader, CHAT)
     assert list(row.tokens) == whole
@@ -165,7 +171,7 @@ def test_a_base_that_may_think_first_is_asked_not_to():
         "{{ m.content + eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}<|assistant|>{{ 'thought:' if enable_thinking is false }}{% endif %}"
     )
-    chat = [{"role": role, "content": text} for role, text in CHAT]
+    chat = [{"role": role, "content": text} for role, text, *_ in CHAT]
     rows = encode_dialogue(reader, CHAT)
     for row, messages in zip(rows, (chat[:2], chat), strict=True):
         whole = reader.apply_chat_template(messages, tokenize=False)
@@ -238,14 +244,15 @@ LEAVES_OUT = TURNS.replace("in messages", "in messages if m.role != 'system'")
 def test_a_system_turn_without_a_place_goes_in_front_of_the_question(template):
     reader = tokenizer()
     reader.chat_template = template
-    talk = (("system", "b c"), ("user", "a ?"), ("assistant", "d"), ("user", "e"), ("assistant", "f"))
-    assert encode_dialogue(reader, talk) == encode_dialogue(reader, (("user", "b c\n\na ?"), *talk[2:]))
+    said = talk(("system", "b c"), ("user", "a ?"), ("assistant", "d"), ("user", "e"), ("assistant", "f"))
+    moved = (Message("user", "b c\n\na ?"), *said[2:])
+    assert encode_dialogue(reader, said) == encode_dialogue(reader, moved)
     plain = tokenizer()
     plain.chat_template = TURNS
-    assert encode_dialogue(plain, talk) != encode_dialogue(plain, (("user", "b c\n\na ?"), *talk[2:]))
+    assert encode_dialogue(plain, said) != encode_dialogue(plain, moved)
     plain.chat_template = "{{ raise_exception('no more') }}"
     with pytest.raises(ValueError, match="refuses a conversation: no more"):
-        encode_dialogue(plain, talk[1:3])
+        encode_dialogue(plain, said[1:3])
 
 
 @pytest.mark.parametrize("names", [("default", "tool_use"), ("rag", "chat"), ("mine",)])

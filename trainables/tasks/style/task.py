@@ -18,10 +18,11 @@ from random import Random
 from typing import ClassVar
 
 from trainables.core import Example, Split, Task
-from trainables.tasks.chat.data import Official, load
+from trainables.tasks.chat.data import Loaded, load
 from trainables.tasks.chat.rows import Conversation
 from trainables.tasks.chat.statistics import CountTokens, statistics
 from trainables.tasks.files.records import from_anywhere
+from trainables.tasks.files.splits import Official
 from trainables.tasks.style import corpus
 
 GENERATED = "generated"
@@ -39,7 +40,7 @@ class StyleTask(Task):
 
     name: ClassVar[str] = "style"
 
-    data: str = GENERATED  # or a .jsonl, .json or .parquet file, a folder of them, or hub:OWNER/NAME
+    data: str = GENERATED  # or a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, or hub:OWNER/NAME
     seed: int = 0  # of the generated corpus, and of the rows that a size keeps
     train_size: int = 0  # rows; 0: all
     search_size: int = 0
@@ -78,15 +79,16 @@ class StyleTask(Task):
         return {split: tuple(example.data for example in rows) for split, rows in _splits(self).items()}
 
     def training_prompts(self, example: Example) -> Sequence[str]:
-        """Return the prompts of all replies, because the loss is on every reply."""
+        """Return the prompts of all replies that are learned."""
         return [turn.prompt for turn in example.data.turns]
 
     def extra_training_text(self, example: Example) -> str:
         return repr(example.data.messages)
 
     def describe(self, count_tokens: CountTokens) -> list[str]:
-        """Return lines of statistics about the data."""
-        return statistics(self.conversations(), count_tokens, self.max_length, self.max_new_tokens).lines()
+        """Return lines of statistics about the data, and about what is left out or not read."""
+        lines = statistics(self.conversations(), count_tokens, self.max_length, self.max_new_tokens).lines()
+        return lines if self.data == GENERATED else [*lines, *_loaded(self.data).lines]
 
     @property
     def ranks_by_likelihood(self) -> bool:
@@ -151,8 +153,13 @@ def _generated(seed: int) -> dict[Split, tuple[Example, ...]]:
 
 
 @lru_cache(maxsize=4)
+def _loaded(data: str) -> Loaded:
+    return load(data)
+
+
+@lru_cache(maxsize=4)
 def _of_user(data: str) -> dict[Split, tuple[Example, ...]]:
-    official = load(data)
+    official = _loaded(data).splits
     splits: dict[Split, list[Example]] = {split: [] for split in OFFICIAL}
     for split, name in OFFICIAL.items():
         for one in official.get(name, ()):

@@ -226,4 +226,4 @@ def test_many_turns_end_in_the_last_and_keep_the_others(tmp_path):
     assert re.fullmatch(r"user: Thing \d+\?\nassistant: Yes\.\nuser: Sure\?", example.prompt)
     assert (example.answer, example.kind) == ("No.", "many_turns")
     assert [turn.reply for turn in example.data.turns] == ["Yes.", "No."]
-    assert {c for rows in task.conversations().values() for c in rows} == set(load(task.data)["train"])
+    assert {c for rows in task.conversations().values() for c in rows} == set(load(task.data).splits["train"])

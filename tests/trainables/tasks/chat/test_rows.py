@@ -1,0 +1,129 @@
+"""Other spellings of conversations, what is not learned because the data says so, and what is not read."""
+
+import json
+
+import pytest
+
+from trainables.core import Message
+from trainables.tasks.chat.rows import Conversation, conversation, layout_of
+from trainables.tasks.chat.turns import BrokenRow, Notes
+
+ASKED, SAID = Message("user", "Hi?"), Message("assistant", "Ho.")
+SYSTEM = Message("system", "Be brief.")
+
+
+def read(row):
+    """The conversation of a row, and what is said of it."""
+    notes = Notes()
+    return conversation(row, layout_of(row), notes), notes.lines()
+
+
+def turns(*said, role="role", text="content"):
+    return [{role: who, text: what} for who, what in said]
+
+
+TALK = turns(("user", "Hi?"), ("assistant", "Ho."))
+SPELLINGS = {
+    "sharegpt with chat's roles": {
+        "conversations": turns(("user", "Hi?"), ("assistant", "Ho."), role="from", text="value")
+    },
+    "sharegpt with chat's keys": {"conversations": TALK},
+    "chat with sharegpt's roles": {"messages": turns(("Human", "Hi?"), ("GPT", "Ho."))},
+    "one conversation": {"conversation": TALK},
+    "parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}, TALK[1]]},
+    "JSON text": {"messages": json.dumps(TALK)},
+    "Python text": {"messages": str(TALK)},
+    "prompt and completion": {"prompt": "Hi?", "completion": "Ho."},
+    "turns as prompt and completion": {"prompt": TALK[:1], "completion": TALK[1:]},
+    "a table's header": {"Question": "Hi?", "Answer": "Ho."},
+    "no pictures": {"messages": TALK, "images": [], "tools": None, "weight": "1"},
+}
+
+
+@pytest.mark.parametrize("row", SPELLINGS.values(), ids=SPELLINGS)
+def test_other_spellings_are_the_same_conversation(row):
+    assert read(row) == (Conversation((ASKED, SAID)), [])
+
+
+def test_text_parts_are_lines():
+    row = {"messages": [{"role": "user", "content": ["Hi", {"type": "text", "text": "you?"}]}, TALK[1]]}
+    assert read(row)[0].messages[0].content == "Hi\nyou?"
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt", "system_message"])
+@pytest.mark.parametrize("row", [{"messages": TALK}, {"instruction": "Hi?", "output": "Ho."}], ids=["turns", "alpaca"])
+def test_a_system_column_goes_in_front(row, name):
+    assert read({**row, name: "Be brief."}) == (Conversation((SYSTEM, ASKED, SAID)), [])
+    assert read({**row, name: ""}) == (Conversation((ASKED, SAID)), [])
+
+
+def test_a_system_column_beside_the_same_system_turn_is_one():
+    row = {"messages": [{"role": "system", "content": "Be brief."}, *TALK], "system": "Be brief."}
+    assert read(row) == (Conversation((SYSTEM, ASKED, SAID)), [])
+
+
+@pytest.mark.parametrize("history", [[["a", "b"], ["c", "d"]], '[["a", "b"], ["c", "d"]]'], ids=["list", "text"])
+def test_a_history_comes_before_the_question_and_behind_the_system_turn(history):
+    found, lines = read({"instruction": "Hi?", "output": "Ho.", "system": "Be brief.", "history": history})
+    said = [SYSTEM.content, "a", "b", "c", "d", "Hi?", "Ho."]
+    assert ([one.content for one in found.messages], lines) == (said, [])
+    assert [turn.reply for turn in found.turns] == ["b", "d", "Ho."]
+    with pytest.raises(BrokenRow, match=r"history 1 is no pair of a question and its answer"):
+        read({"instruction": "Hi?", "output": "Ho.", "history": [["a"]]})
+
+
+MARKS = [{"weight": 0}, {"weight": 0.0}, {"weight": "0"}, {"train": False}, {"training": "false"}, {"masked": True}]
+
+
+@pytest.mark.parametrize("mark", MARKS, ids=str)
+def test_a_marked_reply_is_read_and_not_learned(mark):
+    found, lines = read({"messages": [TALK[0], {**TALK[1], **mark}, *turns(("user", "No."), ("assistant", "Hu."))]})
+    assert [(one.content, one.learned) for one in found.messages[1::2]] == [("Ho.", False), ("Hu.", True)]
+    assert [turn.reply for turn in found.turns] == ["Hu."]
+    assert lines == ["not learned: 1 assistant turns that the data marks so; they are only read"]
+    found, lines = read({"messages": [*TALK, TALK[0], {**TALK[1], **mark}]})
+    assert found == Conversation((ASKED, SAID)), "the last reply is not asked for either"
+    assert read({"messages": [TALK[0], {**TALK[1], **mark}]}) == (
+        None,
+        ["left out: 1 rows without an assistant turn that may be learned"],
+    )
+
+
+@pytest.mark.parametrize("mark", MARKS, ids=str)
+@pytest.mark.parametrize("row", [{"messages": TALK}, {"prompt": "Hi?", "response": "Ho."}], ids=["turns", "pair"])
+def test_a_marked_row_is_left_out(row, mark):
+    ((name, value),) = mark.items()
+    assert read({**row, **mark}) == (None, [f"left out: 1 rows that the data marks so ({name}: {str(value).lower()})"])
+
+
+@pytest.mark.parametrize("mark", [{"weight": 1}, {"train": True}, {"masked": False}, {"weight": None}], ids=str)
+def test_a_mark_that_says_yes_changes_nothing(mark):
+    assert read({"messages": [TALK[0], {**TALK[1], **mark}], **mark}) == (Conversation((ASKED, SAID)), [])
+
+
+def test_of_a_conversational_prompt_only_the_completion_is_learned():
+    found, _ = read({"prompt": [*TALK, TALK[0]], "completion": turns(("assistant", "Hu."))})
+    assert [turn.reply for turn in found.turns] == ["Hu."]
+
+
+def test_an_answer_that_nobody_wants_is_left_out():
+    row = {"prompt": "Hi?", "completion": "Ho."}
+    assert read({**row, "label": True}) == (Conversation((ASKED, SAID)), [])
+    assert read({**row, "label": False}) == (None, ["left out: 1 rows with an answer that nobody wants (label: false)"])
+
+
+def test_what_is_not_read_is_counted():
+    notes = Notes()
+    rows = [{"messages": [{**TALK[0], "name": "Ann", "weight": 1}, TALK[1]], "id": n, "history": "x"} for n in range(3)]
+    for row in [*rows, {"messages": TALK, "id": None}]:
+        assert conversation(row, layout_of(row), notes) == Conversation((ASKED, SAID))
+    assert notes.lines() == [
+        "not read: columns 'id' (3 rows), 'history' (3 rows)",
+        "not read: keys of turns 'name' (3 turns), 'weight' (3 turns)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["images", "image", "audio", "videos"])
+def test_what_is_more_than_text_is_left_out(name):
+    told = [f"left out: 1 rows with {name}, of which only the text could be learned"]
+    assert read({"messages": TALK, name: ["a.png"]}) == (None, told)
