@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from trainables.checks.near_duplicates import plain
 from trainables.core import Message
-from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, listed, text_of, turns_of, unread
-from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned, mark_of
+from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, listed, text_of, turns_of
+from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned, mark_of, unread
 
 TURNS = {"messages": "chat", "conversations": "sharegpt", "conversation": "sharegpt"}  # columns of turns -> layout
 ASKED = ("instruction", "prompt", "question", "query", "user", "human", "inputs", "input")
@@ -137,6 +137,7 @@ def conversation(row: Any, layout: Layout, notes: Notes, known: Sequence[str] = 
         notes.left_out["without an assistant turn that may be learned"] += 1
         return None
     notes.unlearned += sum(not messages[place].learned for place in spoken if place < len(kept))
+    notes.unanswered += len(messages) - len(kept)
     return Conversation(kept, layout.name)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import ast
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.core import Message
-from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned
+from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned, not_read, unread
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -39,15 +39,18 @@ class Notes:
     keys: Counter[str] = field(default_factory=Counter)  # turns by key
     left_out: Counter[str] = field(default_factory=Counter)  # rows by reason
     unlearned: int = 0  # assistant turns that are read and not learned
+    unanswered: int = 0  # turns behind the last reply that is learned
 
     def lines(self) -> list[str]:
         lines = [f"left out: {count:,} rows {reason}" for reason, count in self.left_out.items()]
         if self.unlearned:
             lines.append(f"not learned: {self.unlearned:,} assistant turns that the data marks so; they are only read")
-        for what, unit, found in (("columns", "rows", self.columns), ("keys of turns", "turns", self.keys)):
-            if found:
-                counts = ", ".join(f"{name!r} ({count:,} {unit})" for name, count in found.most_common())
-                lines.append(f"not read: {what} {counts}")
+        if self.unanswered:
+            lines.append(f"left out: {self.unanswered:,} turns behind the last reply that is learned")
+        lines += not_read(self.columns)
+        if self.keys:
+            counts = ", ".join(f"{name!r} ({count:,} turns)" for name, count in self.keys.most_common())
+            lines.append(f"not read: keys of turns {counts}")
         return lines
 
 
@@ -122,8 +125,3 @@ def _turn(turn: Any, where: str, notes: Notes) -> Message:
 
 def _key(turn: Any, names: Sequence[str]) -> str:
     return next((name for name in names if isinstance(turn, Mapping) and name in turn), "")
-
-
-def unread(row: Mapping[str, Any], known: Iterable[str]) -> list[str]:
-    """Return the names of what a row or a turn holds beside what is known; empty cells hold nothing."""
-    return [str(name) for name, value in row.items() if name not in {*known} and filled(value)]

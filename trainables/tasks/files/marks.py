@@ -10,7 +10,8 @@ Only all or nothing is read: a weight between 0 and 1 is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LEARNED = ("weight", "train", "training")  # columns and keys that say yes or no
@@ -34,9 +35,39 @@ def mark_of(row: Mapping[str, Any]) -> str:
     return f"{names[0]}: {str(row[names[0]]).lower()}"
 
 
+def mark_columns(rows: Sequence[Mapping[str, Any]], used: Iterable[str] = ()) -> list[str]:
+    """Return the columns that mark rows: those in which every cell says yes or no, as a `weight` may be in kilograms.
+
+    `used`: columns with another meaning.
+    """
+
+    def says(cell: Any) -> bool:
+        return not filled(cell) or str(cell).strip().lower() in WORDS
+
+    names = [name for name in (*LEARNED, *MASKED) if name not in {*used}]
+    return [name for name in names if all(says(row.get(name)) for row in rows)]
+
+
+def unlearned(rows: Sequence[Mapping[str, Any]], marks: Sequence[str]) -> dict[int, str]:
+    """Return the places of rows that are not to be learned, each with its mark."""
+    cells = [{name: row.get(name) for name in marks} for row in rows]
+    return {place: mark_of(row) for place, row in enumerate(cells) if not is_learned(row)}
+
+
+def not_read(columns: Counter[str]) -> list[str]:
+    """Return a line that names columns that are not read, each with the rows in which it holds something."""
+    counts = ", ".join(f"{name!r} ({count:,} rows)" for name, count in columns.most_common())
+    return [f"not read: columns {counts}"] if counts else []
+
+
 def filled(value: Any) -> bool:
     """Return whether a cell holds anything: tables and JSON have empty ones in many forms."""
     return not (value is None or (isinstance(value, float) and math.isnan(value)) or value in ("", [], {}))
+
+
+def unread(row: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Return the names of what a row or a turn holds beside what is known; empty cells hold nothing."""
+    return [str(name) for name, value in row.items() if name not in {*known} and filled(value)]
 
 
 def _says(row: Mapping[str, Any], name: str, opposite: bool = False) -> bool | None:

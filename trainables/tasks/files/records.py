@@ -47,7 +47,7 @@ def from_anywhere(source: str) -> str:
 def read(file: Path, within: str = "") -> list[tuple[str, Any]]:
     """Return all rows of a file; an unknown suffix counts as `.jsonl`.
 
-    If a .json file holds an object, its list called `within` is read.
+    If a .json file holds an object, its list called `within` is read, or else its values if all of them are objects.
     """
     suffix = file.suffix.lower()
     try:
@@ -196,7 +196,10 @@ def _cells(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _list(content: Any, within: str) -> list[Any]:
-    rows = content.get(within) if within and isinstance(content, dict) else content
+    rows = content
+    if isinstance(content, dict):
+        objects = bool(content) and all(isinstance(value, dict) for value in content.values())
+        rows = [*content.values()] if objects else content.get(within)
     if not isinstance(rows, list):
         either = f", or an object with {within!r}," if within else ""
         raise ValueError(f"holds a {type(content).__name__} where a list of rows{either} is needed")

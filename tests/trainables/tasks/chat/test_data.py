@@ -92,7 +92,9 @@ def test_a_key_is_what_the_user_says_but_for_case_and_punctuation():
 
 def test_what_nobody_answers_is_left_off(tmp_path):
     rows = [sharegpt(("human", ASKED), ("gpt", SAID), ("human", "Thanks!"))]
-    assert load(str(write(tmp_path / "a.jsonl", rows))).splits["train"] == EXPECTED[:1]
+    found = load(str(write(tmp_path / "a.jsonl", rows)))
+    assert found.splits["train"] == EXPECTED[:1]
+    assert found.lines == ("left out: 1 turns behind the last reply that is learned",)
 
 
 def turn_with(**marks):
