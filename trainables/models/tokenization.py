@@ -7,6 +7,7 @@ first question.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -44,19 +45,26 @@ def encode_reply(tokenizer: Any, messages: Sequence[tuple[str, str] | Message], 
 
 
 @lru_cache(maxsize=50_000)
-def encode_dialogue(tokenizer: Any, messages: tuple[Message, ...]) -> tuple[Row, ...]:
+def encode_dialogue(tokenizer: Any, messages: tuple[Message, ...], tools: str = "") -> tuple[Row, ...]:
     """Encode a conversation that ends with a learned turn of the assistant as one row; its labels are those turns.
 
     The end token of a reply is a label too, as generation stops there; that of an earlier reply only if the template
     writes it. A conversation of one reply gives the row of `row_of`. A template that rewrites earlier turns (removes
     their reasoning, say) gives a row per learned reply, behind the text that the model will see then. Raise ValueError
-    if the template refuses the conversation.
+    if the template refuses the conversation. `tools`: a JSON list of what the assistant may call.
     """
-    row = _one_row(tokenizer, messages)
+    if not tokenizer.chat_template and (tools or any(one.more or one.role == "tool" for one in messages)):
+        raise ValueError("the base has no chat template, so no form for tools; leave such out: --task.no-tools")
+    row = _one_row(tokenizer, messages, tools)
     if row is not None:
         return (row,)
     replies = [place for place, one in enumerate(messages) if one.role == "assistant" and one.learned]
-    return tuple(encode_reply(tokenizer, messages[:place], messages[place].content) for place in replies)
+    rows = []
+    for place in replies:
+        until = _until(tokenizer, messages[:place], tools)
+        reply = _spoken(tokenizer, messages[: place + 1], tools, until)
+        rows.append(_Writer(tokenizer).write(until, False).write(reply, True).end().row())
+    return tuple(rows)
 
 
 class _Writer:
@@ -96,17 +104,17 @@ class _Writer:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _one_row(tokenizer: Any, messages: Sequence[Message]) -> Row | None:
+def _one_row(tokenizer: Any, messages: Sequence[Message], tools: str) -> Row | None:
     """Encode turn by turn, so that the labels are known; return None if the template rewrites earlier turns."""
     said, learned, writer = "", False, _Writer(tokenizer)  # the text so far, and whether its last reply is a label
     end = tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end)
     for place, one in enumerate(messages):
         if one.role != "assistant":
             continue
-        until = _until(tokenizer, messages[:place])
+        until = _until(tokenizer, messages[:place], tools)
         if not until.startswith(said):
             return None
-        new, reply = until[len(said) :], _reply(tokenizer, one.content)
+        new, reply = until[len(said) :], _spoken(tokenizer, messages[: place + 1], tools, until)
         if said and new.startswith(end):
             writer.end(learned)
             new = new.removeprefix(end)
@@ -115,16 +123,43 @@ def _one_row(tokenizer: Any, messages: Sequence[Message]) -> Row | None:
     return writer.end().row()
 
 
-def _until(tokenizer: Any, messages: Sequence[tuple[str, str] | Message]) -> str:
+def _until(tokenizer: Any, messages: Sequence[tuple[str, str] | Message], tools: str = "") -> str:
     """Render everything before the assistant's next reply."""
     if tokenizer.chat_template:
-        try:
-            return rendered(tokenizer, [{"role": role, "content": text} for role, text, *_ in messages])
-        except Exception as error:  # templates raise anything, with a reason
-            raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
+        return _by_template(tokenizer, messages, tools, asking=True)
     end = tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end)
     form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{end}\n"}
     return "".join(form[role].format(text) for role, text, *_ in messages)
+
+
+def _whole(message: tuple[str, str] | Message) -> Message:
+    return Message(*message)
+
+
+def _by_template(tokenizer: Any, messages: Sequence[tuple[str, str] | Message], tools: str, asking: bool) -> str:
+    turns = [
+        {"role": role, "content": text, **(json.loads(more) if more else {})}
+        for role, text, _, more in map(_whole, messages)
+    ]
+    try:
+        return rendered(tokenizer, turns, asking, json.loads(tools) if tools else ())
+    except Exception as error:  # templates raise anything, with a reason
+        raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
+
+
+def _spoken(tokenizer: Any, messages: Sequence[Message], tools: str, until: str) -> str:
+    """Return what the assistant says in the last message, behind the text `until` there, without its end token.
+
+    How a call of a tool is written only the template knows.
+    """
+    if not messages[-1].more:
+        return _reply(tokenizer, messages[-1].content)
+    whole = _by_template(tokenizer, messages, tools, asking=False)
+    if not whole.startswith(until):
+        raise ValueError("the base's chat template writes a call of a tool elsewhere than a reply; leave such out")
+    said = whole[len(until) :]
+    before, end, _ = said.rpartition(tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end))
+    return before if end else said
 
 
 def _reply(tokenizer: Any, text: str) -> str:

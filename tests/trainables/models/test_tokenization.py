@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from tests.support.miniatures import tokenizer
 from trainables.core import Message
 from trainables.learners.lm.lora import LoraConfig
-from trainables.models.chat_template import assistant_turn
+from trainables.models.chat_template import assistant_turn, takes_tools
 from trainables.models.loading import BUILTIN, UnknownBase, load
 from trainables.models.loading import tokenizer as load_tokenizer
 from trainables.models.merge import merge
@@ -268,3 +268,79 @@ def test_of_several_chat_templates_one_is_chosen_by_name(names, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(facts | {"chat_template": others}))
     with pytest.raises(UnknownBase, match="are rag, tool_use, and none is called default or chat; save the one"):
         load_tokenizer(str(tmp_path))
+
+
+HERMES = (
+    "{% if tools %}{{ '<|user|>' + tools[0].function.name + eos_token }}{% endif %}"
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}"
+    "{% for c in m.tool_calls %}{{ '(' + c.function.name + c.function.arguments.values() | join + ')' }}{% endfor %}"
+    "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+TOOLS = json.dumps([{"type": "function", "function": {"name": "sum"}}])
+CALLS = json.dumps({"tool_calls": [{"type": "function", "function": {"name": "sum", "arguments": {"x": "four"}}}]})
+CALLING = (
+    *talk(("user", "add")), Message("assistant", "so", more=CALLS), Message("tool", "five"),
+    *talk(("assistant", "is five"), ("user", "is it"), ("assistant", "yes")),
+)  # fmt: skip
+
+
+def characters():
+    """A token is a character or a mark, so that texts are read back as they were."""
+    marks = ["<end>", "<|user|>", "<|assistant|>", "<|tool|>"]
+    inner = Tokenizer(models.BPE({word: i for i, word in enumerate([*marks, *"abcdefghijklmnopqrstuvwxyz ()"])}, []))
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>")
+    made.add_special_tokens({"additional_special_tokens": marks[1:]})
+    return made
+
+
+def learned(reader, row):
+    tokens = [token for token, label in zip(row.tokens, row.labels, strict=True) if label]
+    return "".join(reader.convert_ids_to_tokens(tokens))
+
+
+def test_calls_of_tools_are_learned_as_the_template_writes_them():
+    reader = characters()
+    reader.chat_template = HERMES
+    (row,) = encode_dialogue(reader, CALLING, TOOLS)
+    assert "".join(reader.convert_ids_to_tokens(row.tokens)) == (
+        "<|user|>sum<end><|user|>add<end><|assistant|>so(sumfour)<end><|tool|>five<end><|assistant|>is five<end>"
+        "<|user|>is it<end><|assistant|>yes<end>"
+    )
+    assert learned(reader, row) == "so(sumfour)<end>is five<end>yes<end>"
+    bad = (*CALLING[:1], CALLING[1]._replace(learned=False), *CALLING[2:])
+    assert learned(reader, *encode_dialogue(reader, bad, TOOLS)) == "is five<end>yes<end>"
+    (other,) = encode_dialogue(reader, CALLING)
+    assert other.tokens == row.tokens[len("sum") + 2 :], "a tool that is not offered"
+
+
+def test_calls_of_tools_of_a_template_that_rewrites_earlier_turns():
+    reader = characters()
+    reader.chat_template = HERMES.replace(
+        "+ m.content }}", "+ (m.content if loop.last or m.role != 'assistant' else '') }}"
+    )
+    rows = encode_dialogue(reader, CALLING, TOOLS)
+    assert [learned(reader, row) for row in rows] == ["so(sumfour)<end>", "is five<end>", "yes<end>"]
+
+
+@pytest.mark.parametrize(
+    ("template", "takes"),
+    [
+        (HERMES, True),
+        (None, False),
+        (TURNS, False),
+        (HERMES.replace("if tools", "if no_tools"), False),
+        (HERMES.replace("in m.tool_calls", "in m.no_calls"), False),
+        (HERMES.replace("c.function.arguments.values() | join", "''"), False),
+        ("{% if messages[-1].role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}" + HERMES, False),
+    ],
+    ids=["all", "none", "turns", "no tools", "no calls", "no arguments", "refuses"],
+)
+def test_whether_a_template_has_a_place_for_tools(template, takes):
+    reader = characters()
+    reader.chat_template = template
+    assert takes_tools(reader) == takes
+
+
+def test_without_a_template_there_are_no_tools():
+    with pytest.raises(ValueError, match=r"no chat template, so no form for tools; leave such out: --task\.no-tools"):
+        encode_dialogue(characters(), CALLING)

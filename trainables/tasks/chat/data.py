@@ -29,15 +29,17 @@ class Loaded:
     lines: tuple[str, ...]
 
 
-def load(data: str) -> Loaded:
+def load(data: str, tools: bool = True) -> Loaded:
     """Return the conversations of `data`, a path or `hub:OWNER/NAME`; one file alone is `train`.
+
+    `tools`: whether conversations with tools are read.
 
     Raises ValueError for unreadable files and for the first broken row, with the number of the others.
     """
     found, notes = parts_of(data, WITHIN, besides="'generated', "), Notes()
     splits: dict[Official, tuple[Conversation, ...]] = {}
     for part in found.parts:
-        for split, own in _conversations(part, notes).items():
+        for split, own in _conversations(part, notes, tools).items():
             splits[split] = splits.get(split, ()) + tuple(own)
     lines = (*found.lines, *notes.lines())
     if not splits:
@@ -47,7 +49,7 @@ def load(data: str) -> Loaded:
     return Loaded(splits, lines)
 
 
-def _conversations(part: Part, notes: Notes) -> dict[Official, list[Conversation]]:
+def _conversations(part: Part, notes: Notes, tools: bool) -> dict[Official, list[Conversation]]:
     if not part.rows:
         raise ValueError(f"{part.where}: holds no rows; give at least one conversation")
     made: dict[Official, list[Conversation]] = {}
@@ -60,7 +62,9 @@ def _conversations(part: Part, notes: Notes) -> dict[Official, list[Conversation
                 raise BrokenRow(str(row))
             layout = layout or layout_of(row)
             one = conversation(row, layout, notes, (SPLIT,) if columns else ())
-            if one:
+            if one and one.uses_tools and not tools:
+                notes.left_out["with tools, which a base's chat template or --task.no-tools leaves out"] += 1
+            elif one:
                 made.setdefault(columns[index] if columns else part.split or "train", []).append(one)
         except BrokenRow as error:
             faults.append(f"{part.where}, {place}: {error}")

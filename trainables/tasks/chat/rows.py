@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from trainables.checks.near_duplicates import plain
 from trainables.core import Message
-from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, listed, text_of, turns_of
+from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, listed, text_of, tools_of, turns_of
 from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned, mark_of, unread
 
 TURNS = {"messages": "chat", "conversations": "sharegpt", "conversation": "sharegpt"}  # columns of turns -> layout
@@ -39,7 +39,7 @@ class PromptAndReply(NamedTuple):
     def prompt(self) -> str:
         """The messages before: the text of a single one, else a line `role: text` for each."""
         before = self.before
-        return before[0].content if len(before) == 1 else "\n".join(f"{one.role}: {one.content}" for one in before)
+        return before[0].text if len(before) == 1 else "\n".join(f"{one.role}: {one.text}" for one in before)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Conversation:
 
     messages: tuple[Message, ...]
     layout: str = field(default="chat", compare=False)  # of the file it came from
+    tools: str = ""  # a JSON list of what the assistant may call
 
     @cached_property
     def key(self) -> str:
@@ -68,7 +69,7 @@ class Conversation:
     def turns(self) -> tuple[PromptAndReply, ...]:
         """The assistant turns that are learned, in order."""
         spoken = enumerate(self.messages)
-        return tuple(PromptAndReply(self.messages[:place], m.content) for place, m in spoken if _is_reply(m))
+        return tuple(PromptAndReply(self.messages[:place], m.text) for place, m in spoken if _is_reply(m))
 
     @property
     def prompt(self) -> str:
@@ -77,7 +78,12 @@ class Conversation:
 
     @property
     def answer(self) -> str:
-        return self.messages[-1].content
+        return self.messages[-1].text
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether a tool is offered, is called or answers."""
+        return bool(self.tools) or any(one.more or one.role == "tool" for one in self.messages)
 
 
 def _hash(*texts: str) -> str:
@@ -130,15 +136,13 @@ def conversation(row: Any, layout: Layout, notes: Notes, known: Sequence[str] = 
     replies = [place for place in spoken if messages[place].learned]
     kept = tuple(messages[: (replies or spoken)[-1] + 1])
     _check_order(kept)
-    if any(message.more for message in kept):
-        notes.left_out["with calls of tools"] += 1
-        return None
     if not replies:
         notes.left_out["without an assistant turn that may be learned"] += 1
         return None
     notes.unlearned += sum(not messages[place].learned for place in spoken if place < len(kept))
     notes.unanswered += len(messages) - len(kept)
-    return Conversation(kept, layout.name)
+    tools = next((name for name in TOOLS if name in columns), "")
+    return Conversation(kept, layout.name, tools_of(columns[tools], tools) if tools else "")
 
 
 def _why_left_out(row: Mapping[str, Any], layout: Layout) -> str:
@@ -151,17 +155,18 @@ def _why_left_out(row: Mapping[str, Any], layout: Layout) -> str:
         return "with an answer that nobody wants (label: false)"
     if media := [name for name in MEDIA if filled(row.get(name))]:
         return f"with {media[0]}, of which only the text could be learned"
-    return "with tools" if any(filled(row.get(name)) for name in TOOLS) else ""
+    return ""
 
 
 def _read_columns(row: Mapping[str, Any], layout: Layout) -> list[str]:
     """Return the columns that hold a part of the conversation."""
-    system = [name for name in SYSTEM if filled(row.get(name))][:1]
+    first = [next((name for name in names if filled(row.get(name))), "") for names in (SYSTEM, TOOLS)]
+    around = [name for name in first if name]
     if not layout.said:
-        return [layout.asked, *system]
+        return [layout.asked, *around]
     more = [name for name in MORE if filled(row.get(name))][:1] if layout.name == "alpaca" else []
     label = ["label"] if row.get("label") is True else []
-    return [layout.asked, layout.said, *system, *more, *([HISTORY] if HISTORY in row else []), *label]
+    return [layout.asked, layout.said, *around, *more, *([HISTORY] if HISTORY in row else []), *label]
 
 
 def _with_system(columns: Mapping[str, Any], messages: list[Message]) -> list[Message]:

@@ -23,7 +23,7 @@ ROLES = {
 }
 CALLS = "function_call"  # ShareGPT's role of an assistant turn that calls a function
 ROLE_KEYS, TEXT_KEYS = ("role", "from"), ("content", "value")
-TOOL_KEYS = ("tool_calls", "tool_call_id", "name", "function_call")  # what chat templates read of tool turns
+TOOL_KEYS = {"assistant": ("tool_calls", CALLS), "tool": ("tool_call_id", "name")}  # what chat templates read
 TEXT_PARTS = ("text", "input_text", "output_text")  # types of the parts of a text
 
 
@@ -102,25 +102,72 @@ def _part(part: Any, where: str) -> str:
 
 def _turn(turn: Any, where: str, notes: Notes) -> Message:
     role_key, text_key = _key(turn, ROLE_KEYS), _key(turn, TEXT_KEYS)
-    tools = {name: turn[name] for name in TOOL_KEYS if filled(turn.get(name))} if isinstance(turn, Mapping) else {}
-    if not role_key or not (text_key or tools):
+    if not role_key or not (text_key or any(filled(turn.get(name)) for name in TOOL_KEYS["assistant"])):
         raise BrokenRow(f"{where} is not an object of 'role' and 'content', or 'from' and 'value'; give both")
     said = str(turn[role_key]).strip().lower()
     role = "assistant" if said == CALLS else ROLES.get(said)
     if role is None:
         raise BrokenRow(f"{where} has the role {turn[role_key]!r}; write system, user, assistant or tool")
+    tools = {name: turn[name] for name in TOOL_KEYS.get(role, ()) if filled(turn.get(name))}
     if said == CALLS:
-        tools[CALLS] = turn[text_key]
-    if role in ("system", "user") or (role == "assistant" and tools.keys() <= {"name"}):
-        tools = {}
-    content = text_of(turn.get(text_key), f"{where} ({role})", empty=bool(tools))
+        tools, text_key = {CALLS: turn[text_key]}, ""
+    content = text_of(turn.get(text_key), f"{where} ({role})", empty=bool(tools) or role == "tool")
     try:
         learned = is_learned(turn)
     except ValueError as fault:
         raise BrokenRow(f"{where} ({role}): {fault}") from fault
     marks = (*LEARNED, *MASKED) if role == "assistant" or not learned else ()  # other turns are never learned
-    notes.keys.update(unread(turn, (role_key, text_key, *marks, *tools)))
-    return Message(role, content, learned or role != "assistant", json.dumps(tools, default=str) if tools else "")
+    notes.keys.update(unread(turn, (role_key, *TEXT_KEYS, *marks, *tools)))
+    if role == "assistant" and tools:
+        tools = {"tool_calls": [call for value in tools.values() for call in _calls(value, f"{where} ({role})")]}
+    more = json.dumps(tools, default=str) if tools else ""
+    return Message(role, content, learned or role != "assistant", more)
+
+
+def _calls(value: Any, where: str) -> list[dict[str, Any]]:
+    """Return calls of tools as chat templates read them; a call and its arguments may be JSON text."""
+    found = _object(value)
+    return [_call(_object(one), where) for one in (found if isinstance(found, list) else [found])]
+
+
+def _call(one: Any, where: str) -> dict[str, Any]:
+    function = one.get("function", one) if isinstance(one, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise BrokenRow(f'{where} calls a tool without a name; write {{"name": ..., "arguments": {{...}}}}')
+    arguments = _object(function.get("arguments") or {})
+    if not isinstance(arguments, Mapping):
+        raise BrokenRow(f"{where}: the arguments of {function['name']} are no JSON object; repair or remove the row")
+    known = {"id": one["id"]} if filled(one.get("id")) else {}
+    return {**known, "type": "function", "function": {"name": function["name"], "arguments": {**arguments}}}
+
+
+def tools_of(value: Any, column: str) -> str:
+    """Return what an assistant may call as a JSON list of schemas; empty if there is nothing. Raise BrokenRow."""
+    found = _object(value)
+    schemas = []
+    for place, one in enumerate(found if isinstance(found, list) else [found], 1):
+        schema = _object(one)
+        function = schema.get("function", schema) if isinstance(schema, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            remedy = '[{"name": ..., "parameters": {...}}, ...]'
+            raise BrokenRow(f"column '{column}': tool {place} has no name; write a list of JSON schemas, {remedy}")
+        schemas.append({"type": "function", "function": _without_empty(function)})
+    return json.dumps(schemas, default=str)
+
+
+def _without_empty(value: Any) -> Any:
+    """Leave out keys without a value: a table has the keys of all rows in every row."""
+    if isinstance(value, Mapping):
+        return {name: _without_empty(own) for name, own in value.items() if own is not None}
+    return [_without_empty(own) for own in value] if isinstance(value, list) else value
+
+
+def _object(value: Any) -> Any:
+    """Return the value of a JSON text; anything else as it is."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
 
 
 def _key(turn: Any, names: Sequence[str]) -> str:

@@ -127,3 +127,78 @@ def test_what_is_not_read_is_counted():
 def test_what_is_more_than_text_is_left_out(name):
     told = [f"left out: 1 rows with {name}, of which only the text could be learned"]
     assert read({"messages": TALK, name: ["a.png"]}) == (None, told)
+
+
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
+SCHEMA = {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "number"}}}}
+RESULT = {"role": "tool", "content": "3"}
+CALLING = {  # spellings of an assistant's turn that calls a tool
+    "tool_calls": {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    "JSON arguments": {
+        "role": "assistant",
+        "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}],
+    },
+    "JSON calls": {"role": "assistant", "content": "", "tool_calls": json.dumps([CALL])},
+    "flat": {"role": "assistant", "content": "", "tool_calls": [CALL["function"]]},
+    "OpenAI's first": {"role": "assistant", "content": None, "function_call": CALL["function"]},
+    "ShareGPT's": {"from": "function_call", "value": json.dumps(CALL["function"])},
+}
+
+
+@pytest.mark.parametrize("turn", CALLING.values(), ids=CALLING)
+def test_calls_of_tools_are_read_in_every_spelling(turn):
+    found, lines = read({"messages": [TALK[0], turn, RESULT, TALK[1]], "tools": json.dumps([SCHEMA])})
+    call, result = found.messages[1:3]
+    assert (call.role, call.content, json.loads(call.more)) == ("assistant", "", {"tool_calls": [CALL]})
+    assert result == Message("tool", "3")
+    assert json.loads(found.tools) == [{"type": "function", "function": SCHEMA}]
+    assert [json.loads(turn.reply) if "add" in turn.reply else turn.reply for turn in found.turns] == [
+        {"tool_calls": [CALL]}, "Ho.",
+    ]  # fmt: skip
+    assert (found.uses_tools, lines) == (True, [])
+
+
+def test_ids_and_names_of_calls_are_kept_and_other_keys_counted():
+    turn = {"role": "assistant", "content": "Well.", "name": "Ann", "tool_calls": [{"id": "x1", **CALL}]}
+    result = {**RESULT, "tool_call_id": "x1", "name": "add", "artifact": 1}
+    found, lines = read({"messages": [{**TALK[0], "tool_calls": [CALL]}, turn, result, TALK[1]]})
+    assert json.loads(found.messages[1].more) == {"tool_calls": [{"id": "x1", **CALL}]}
+    assert json.loads(found.messages[2].more) == {"tool_call_id": "x1", "name": "add"}
+    assert lines == ["not read: keys of turns 'tool_calls' (1 turns), 'name' (1 turns), 'artifact' (1 turns)"]
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [[SCHEMA], [{"type": "function", "function": SCHEMA}], json.dumps([SCHEMA]), [json.dumps(SCHEMA)], SCHEMA,
+     [{**SCHEMA, "parameters": {"type": "object", "properties": {"a": {"type": "number"}, "c": None}}}]],
+)  # fmt: skip
+@pytest.mark.parametrize("column", ["tools", "functions"])
+def test_tools_are_read_in_every_spelling(tools, column):
+    found, lines = read({"prompt": "Hi?", "response": "Ho.", column: tools})
+    assert json.loads(found.tools) == [{"type": "function", "function": SCHEMA}]
+    assert (found.messages, found.uses_tools, lines) == ((ASKED, SAID), True, [])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"messages": TALK, "tools": "add, subtract"}, "column 'tools': tool 1 has no name; write a list of JSON"),
+        ({"messages": TALK, "tools": [SCHEMA, {"parameters": {}}]}, "column 'tools': tool 2 has no name"),
+        (
+            {"messages": [TALK[0], {"role": "assistant", "tool_calls": [{"arguments": {}}]}]},
+            "turn 2 (assistant) calls a tool without a name; write {",
+        ),
+        (
+            {"messages": [TALK[0], {"from": "function_call", "value": "add(1, 2)"}]},
+            "turn 2 (assistant) calls a tool without a name; write {",
+        ),
+        (
+            {"messages": [TALK[0], {"role": "assistant", "function_call": {"name": "add", "arguments": "{1"}}]},
+            "turn 2 (assistant): the arguments of add are no JSON object; repair or remove the row",
+        ),
+    ],
+)
+def test_broken_tools_are_told(row, reason):
+    with pytest.raises(BrokenRow) as error:
+        read(row)
+    assert str(error.value).startswith(reason)
