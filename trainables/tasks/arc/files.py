@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainables.tasks.arc.grids import Grid, as_grid
+from trainables.tasks.files.marks import unread
 from trainables.tasks.files.records import read_text
 from trainables.tasks.files.source import visible
 from trainables.tasks.files.splits import RENAME, Official, splits_in_column, splits_of
@@ -88,7 +90,7 @@ def load_files(data: str) -> FoundTasks:
     if solutions:
         alone = next(iter(solutions.values()))
         raise ValueError(f"{alone.where}: holds solutions; put their tasks beside it, ..._challenges.json")
-    return FoundTasks(*_by_split(data, made, path.is_dir()), lines)
+    return FoundTasks(*_by_split(data, made, path.is_dir()), lines + _not_read(challenges))
 
 
 def _files_of(data: str, path: Path) -> tuple[Path, list[Path], list[str]]:
@@ -154,6 +156,16 @@ def _tasks(one: TaskFile, solutions: TaskFile | None, lines: list[str]) -> dict[
         pairs = _pairs(task, _at(one, key))
         tasks[key] = _answered(pairs, solutions.content[key], _at(solutions, key)) if key in known else pairs
     return tasks
+
+
+def _not_read(files: Sequence[TaskFile]) -> list[str]:
+    """Return a line that names the keys of tasks and of their pairs that are not read, with a count."""
+    tasks = [task for one in files for task in one.content.values()]
+    keys = Counter(key for task in tasks for key in unread(task, ("train", "test")))
+    pairs = [pair for task in tasks for pair in (*task["train"], *task["test"])]
+    keys.update(f"train/test: {key}" for pair in pairs for key in unread(pair, ("input", "output")))
+    counts = ", ".join(f"{key!r} ({count:,} times)" for key, count in keys.most_common())
+    return [f"not read: keys of tasks {counts}"] if counts else []
 
 
 def _at(one: TaskFile, key: str) -> str:

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.core import Message
-from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned, not_read, unread
+from trainables.tasks.files.marks import MASKED, OF_TURNS, filled, is_learned, not_read, unread
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "ai"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
 }
 CALLS = "function_call"  # ShareGPT's role of an assistant turn that calls a function
-ROLE_KEYS, TEXT_KEYS = ("role", "from"), ("content", "value")
+ROLE_KEYS, TEXT_KEYS = ("role", "from"), ("content", "value", "text")
 TOOL_KEYS = {"assistant": ("tool_calls", CALLS), "tool": ("tool_call_id", "name")}  # what chat templates read
 TEXT_PARTS = ("text", "input_text", "output_text")  # types of the parts of a text
 
@@ -113,10 +113,10 @@ def _turn(turn: Any, where: str, notes: Notes) -> Message:
         tools, text_key = {CALLS: turn[text_key]}, ""
     content = text_of(turn.get(text_key), f"{where} ({role})", empty=bool(tools) or role == "tool")
     try:
-        learned = is_learned(turn)
+        learned = is_learned(turn, OF_TURNS)
     except ValueError as fault:
         raise BrokenRow(f"{where} ({role}): {fault}") from fault
-    marks = (*LEARNED, *MASKED) if role == "assistant" or not learned else ()  # other turns are never learned
+    marks = (*OF_TURNS, *MASKED) if role == "assistant" or not learned else ()  # other turns are never learned
     notes.keys.update(unread(turn, (role_key, *TEXT_KEYS, *marks, *tools)))
     if role == "assistant" and tools:
         tools = {"tool_calls": [call for value in tools.values() for call in _calls(value, f"{where} ({role})")]}
@@ -147,6 +147,9 @@ def tools_of(value: Any, column: str) -> str:
     schemas = []
     for place, one in enumerate(found if isinstance(found, list) else [found], 1):
         schema = _object(one)
+        if isinstance(schema, Mapping) and "type" in schema and not {"function", "name"} & {*schema}:
+            schemas.append(_without_empty(schema))  # a tool that a service has built in
+            continue
         function = schema.get("function", schema) if isinstance(schema, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             remedy = '[{"name": ..., "parameters": {...}}, ...]'

@@ -1,7 +1,8 @@
 """Marks with which data says that a row, or a turn of a conversation, is not to be learned.
 
     weight: 0        OpenAI's fine-tuning format, of a turn; also of a row
-    train: false     axolotl's, and `training`; of a turn or of a row
+    train: false     axolotl's, and `training`; of a turn or of a row, also `trainable`, `loss_mask` and `loss_weight`
+    loss: false      ms-swift's, of a turn; a column of that name may be a number
     masked: true
 
 Only all or nothing is read: a weight between 0 and 1 is refused.
@@ -14,15 +15,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-LEARNED = ("weight", "train", "training")  # columns and keys that say yes or no
+LEARNED = ("weight", "train", "training", "trainable", "loss_mask", "loss_weight")  # that say yes or no
+OF_TURNS = (*LEARNED, "loss")
 MASKED = ("masked",)  # those that say the opposite
 PARTS = ("train_detail", "training_detail")  # axolotl's marks within a turn
 WORDS = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
 
 
-def is_learned(row: Mapping[str, Any]) -> bool:
-    """Return whether a row's marks let it be learned. Raise ValueError for a mark that says neither yes nor no."""
-    said = [_says(row, name) for name in LEARNED] + [_says(row, name, opposite=True) for name in MASKED]
+def is_learned(row: Mapping[str, Any], marks: Sequence[str] = LEARNED) -> bool:
+    """Return whether the marks of a row or a turn let it be learned. Raise ValueError for one of neither yes nor no."""
+    said = [_says(row, name) for name in marks] + [_says(row, name, opposite=True) for name in MASKED]
     if parts := [name for name in PARTS if filled(row.get(name))]:
         raise ValueError(f"{parts[0]!r} marks parts of a turn; only whole turns are read, divide it or remove the key")
     return False not in said

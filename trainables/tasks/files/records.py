@@ -168,7 +168,9 @@ def _decoded(line: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         return BadLine(f"not valid JSON at column {error.colno} ({error.msg}); repair or remove the line")
-    except (ValueError, RecursionError) as error:  # an endless number, brackets within brackets
+    except RecursionError:
+        return BadLine("brackets nested too deep; flatten or remove the row")
+    except ValueError as error:  # an endless number
         return BadLine(f"not valid JSON ({str(error)[:80]}); repair or remove the line")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.arc_files import ids, recolour, task, write, write_all_splits
 from trainables.tasks.arc.data import load_splits
+from trainables.tasks.arc.files import load_files
 from trainables.tasks.arc.task import ArcTask
 
 KEYS = [ids(split, 1)[0] for split in ("train", "search", "test")]
@@ -93,3 +94,13 @@ def test_a_byte_order_mark_is_no_fault_and_an_output_of_null_is_none(tmp_path):
     assert keys(tmp_path / "a.json") == {"train": {KEYS[0]}}
     (tmp_path / "b.json").write_text(json.dumps({"y": task([([[1]], [[2]])], [([[1]], None)])}))
     assert keys(tmp_path / "b.json") == {"unanswered": {"y"}}
+
+
+def test_keys_that_are_not_read_are_counted(tmp_path):
+    folder = tmp_path / "mine"
+    write_all_splits(folder, recolour())
+    assert load_files(str(folder)).lines == []
+    pairs = [{**pair, "weight": 0} for pair in recolour()["train"]]
+    write(folder, {"more": {**recolour(), "train": pairs, "name": "a", "tags": []}})
+    counted = f"'train/test: weight' ({len(pairs)} times), 'name' (1 times)"
+    assert load_files(str(folder)).lines == [f"not read: keys of tasks {counted}"]

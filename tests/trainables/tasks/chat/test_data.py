@@ -112,7 +112,7 @@ BROKEN = {
     "no list": ({"messages": "a"}, "column 'messages' holds a text that is no JSON; write a list of turns"),
     "no turns": ({"messages": []}, "column 'messages' is an empty list"),
     "no content": ({"messages": [{"role": "user"}]}, "turn 1 is not an object of 'role' and 'content'"),
-    "unknown role": (chat(("bot", "a")), "turn 1 has the role 'bot'; write system, user, assistant or tool"),
+    "unknown role": (chat(("narrator", "a")), "turn 1 has the role 'narrator'; write system, user, assistant or tool"),
     "empty content": (chat(("user", "a"), ("assistant", " \n")), "turn 2 (assistant) is empty"),
     "no text": (chat(("user", {"a": 1}), ("assistant", "b")), "turn 1 (user) is of type dict; only text"),
     "a picture": (chat(("user", [{"type": "image_url"}])), "turn 1 (user) has a part of type image_url; only text"),
@@ -124,7 +124,7 @@ BROKEN = {
     "two systems": ({**chat(("system", "a"), ("user", "b")), "system": "c"}, "the column 'system' and the system turn"),
     "half a character": (chat(("user", "a\ud83d")), "column 'messages' holds half of a character (\\ud83d); repair"),
     "NUL": (chat(("user", "a\0")), "column 'messages' holds a NUL character; repair or remove the row"),
-    "brackets": ("[" * 5_000, "not valid JSON (maximum recursion depth exceeded"),
+    "brackets": ("[" * 5_000, "brackets nested too deep; flatten or remove the row"),
     "nested": ({**GOOD, "more": nested(200)}, "column 'more' has brackets nested deeper than 100; flatten"),
     "no assistant": (chat(("user", "a")), "no assistant turn, so there is nothing to learn"),
     "assistant first": (chat(("system", "s"), ("assistant", "a")), "the assistant speaks before the user"),
@@ -163,8 +163,8 @@ def test_the_other_broken_rows_are_counted(tmp_path):
 
 
 def test_a_row_of_parquet_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.parquet, row 2: turn 2 has the role 'bot'"):
-        load(str(write(tmp_path / "a.parquet", [GOOD, chat(("user", "a"), ("bot", "b"))])))
+    with pytest.raises(ValueError, match=r"a\.parquet, row 2: turn 2 has the role 'narrator'"):
+        load(str(write(tmp_path / "a.parquet", [GOOD, chat(("user", "a"), ("narrator", "b"))])))
 
 
 def test_what_is_no_data_at_all(tmp_path):
@@ -271,8 +271,8 @@ def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
         load(f"hub:{folder}")
     (folder / "README.md").unlink()
 
-    write(folder / "train.jsonl", [*numbered(1), chat(("user", "a"), ("bot", "b"))])
-    with pytest.raises(ValueError, match=r"set train, row 2: turn 2 has the role 'bot'"):
+    write(folder / "train.jsonl", [*numbered(1), chat(("user", "a"), ("narrator", "b"))])
+    with pytest.raises(ValueError, match=r"set train, row 2: turn 2 has the role 'narrator'"):
         load(f"hub:{folder}")
     with pytest.raises(ValueError, match=r"cannot be loaded \(.*\); check the name and the network") as error:
         load(f"hub:{tmp_path / 'empty'}")

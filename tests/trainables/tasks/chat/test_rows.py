@@ -30,6 +30,8 @@ SPELLINGS = {
     "sharegpt with chat's keys": {"conversations": TALK},
     "chat with sharegpt's roles": {"messages": turns(("Human", "Hi?"), ("GPT", "Ho."))},
     "one conversation": {"conversation": TALK},
+    "bots": {"conversations": turns(("user", "Hi?"), ("bot", "Ho."), role="from", text="text")},
+    "AIs": {"messages": turns(("human", "Hi?"), ("ai", "Ho."))},
     "parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}, TALK[1]]},
     "JSON text": {"messages": json.dumps(TALK)},
     "Python text": {"messages": str(TALK)},
@@ -72,10 +74,11 @@ def test_a_history_comes_before_the_question_and_behind_the_system_turn(history)
         read({"instruction": "Hi?", "output": "Ho.", "history": [["a"]]})
 
 
-MARKS = [{"weight": 0}, {"weight": 0.0}, {"weight": "0"}, {"train": False}, {"training": "false"}, {"masked": True}]
+MARKS = [{"weight": 0}, {"weight": 0.0}, {"weight": "0"}, {"train": False}, {"training": "false"}, {"masked": True},
+         {"loss_mask": 0}, {"loss_weight": 0.0}, {"trainable": False}]  # fmt: skip
 
 
-@pytest.mark.parametrize("mark", MARKS, ids=str)
+@pytest.mark.parametrize("mark", [*MARKS, {"loss": False}], ids=str)
 def test_a_marked_reply_is_read_and_not_learned(mark):
     found, lines = read({"messages": [TALK[0], {**TALK[1], **mark}, *turns(("user", "No."), ("assistant", "Hu."))]})
     assert [(one.content, one.learned) for one in found.messages[1::2]] == [("Ho.", False), ("Hu.", True)]
@@ -94,6 +97,10 @@ def test_a_marked_reply_is_read_and_not_learned(mark):
 def test_a_marked_row_is_left_out(row, mark):
     ((name, value),) = mark.items()
     assert read({**row, **mark}) == (None, [f"left out: 1 rows that the data marks so ({name}: {str(value).lower()})"])
+
+
+def test_a_loss_of_a_row_is_a_number_that_is_not_read():
+    assert read({"messages": TALK, "loss": 0}) == (Conversation((ASKED, SAID)), ["not read: columns 'loss' (1 rows)"])
 
 
 @pytest.mark.parametrize("mark", [{"weight": 1}, {"train": True}, {"masked": False}, {"weight": None}], ids=str)
@@ -177,6 +184,11 @@ def test_tools_are_read_in_every_spelling(tools, column):
     found, lines = read({"prompt": "Hi?", "response": "Ho.", column: tools})
     assert json.loads(found.tools) == [{"type": "function", "function": SCHEMA}]
     assert (found.messages, found.uses_tools, lines) == ((ASKED, SAID), True, [])
+
+
+def test_a_tool_that_a_service_has_built_in_has_no_name():
+    found, _ = read({"messages": TALK, "tools": [{"type": "web_search"}]})
+    assert json.loads(found.tools) == [{"type": "web_search"}]
 
 
 @pytest.mark.parametrize(
