@@ -39,7 +39,7 @@ from trainables.learners.arc.canvas import canvas
 from trainables.learners.arc.efe.learner import EfeConfig
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
 from trainables.learners.arc.percell.learner import PercellConfig
-from trainables.tasks.arc.data import ArcPairs
+from trainables.tasks.arc.files import ArcPairs
 from trainables.tasks.arc.grids import submission
 from trainables.tasks.arc.task import ArcTask, puzzle, trivial_completions
 from trainables.tasks.arc.views import View, draw_view

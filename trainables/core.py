@@ -32,6 +32,20 @@ class Example:
     data: Any = field(default=None, compare=False, repr=False)  # what a non-text learner reads (ARC: the grids)
 
 
+class Message(NamedTuple):
+    """One turn of a conversation. `more`: as JSON, the other keys that a chat template reads, such as `tool_calls`."""
+
+    role: str  # system, user, assistant or tool
+    content: str
+    learned: bool = True  # of an assistant turn: whether the loss is on it
+    more: str = ""
+
+    @property
+    def text(self) -> str:
+        """The content, and below it the calls of tools."""
+        return "\n".join(part for part in (self.content, self.more) if part)
+
+
 class ParsedAnswer(NamedTuple):
     """The answer in a completion, and its place `completion[start:end]` in characters."""
 
@@ -46,6 +60,10 @@ class BaseLengths(Protocol):
     @property
     def limit(self) -> float:
         """The most tokens of a prompt and its answer; infinite if the base states none."""
+
+    @property
+    def writes_tools(self) -> bool:
+        """Whether its chat template writes tools, their calls and their results."""
 
     def is_too_long(self, example: Example, more: int) -> bool:
         """Whether a prompt, its answer and `more` tokens exceed the limit."""

@@ -47,6 +47,12 @@ class TokenLengths:
 
         return longest_text(self.base) - self.virtual
 
+    @property
+    def writes_tools(self) -> bool:
+        from trainables.models.chat_template import takes_tools
+
+        return takes_tools(self._tokenizer)
+
     def is_too_long(self, example: Example, more: int) -> bool:
         from trainables.models.tokenization import encode_row
 

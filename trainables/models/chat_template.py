@@ -46,14 +46,18 @@ def check_template(tokenizer: Any) -> None:
         raise BaseFault("its chat template leaves the question out; mend it, or remove it to ask without one")
 
 
-def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool = True) -> str:
+def rendered(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], asking: bool = True, tools: Sequence[Any] = ()
+) -> str:
     """Render a conversation as text; `asking`: up to the assistant's next turn. Raise what the template raises.
+
+    `tools`: what the assistant may call, as JSON schemas.
 
     Of a template that has no place for a system turn, the turn goes in front of the first user turn.
     """
     if messages and messages[0]["role"] == "system" and not takes_system(tokenizer):
         messages = _system_in_question(messages)
-    return _rendered(tokenizer, messages, asking)
+    return _rendered(tokenizer, messages, asking, tools)
 
 
 @lru_cache(maxsize=16)
@@ -66,19 +70,42 @@ def takes_system(tokenizer: Any) -> bool:
         return False
 
 
-def _system_in_question(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+@lru_cache(maxsize=16)
+def takes_tools(tokenizer: Any) -> bool:
+    """Return whether the chat template writes tools, their calls and their results; most of small models do not."""
+    if not tokenizer.chat_template:
+        return False
+    offered, called, argument, result = (f"{REPLY_MARKER}-{n}" for n in range(4))
+    call = {"id": "call00001", "type": "function", "function": {"name": called, "arguments": {"a": argument}}}
+    talk: list[Mapping[str, Any]] = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "name": called, "tool_call_id": "call00001", "content": result},
+    ]
+    schema = {"name": offered, "description": "?", "parameters": {"type": "object", "properties": {}}}
+    try:
+        text = rendered(tokenizer, talk, tools=[{"type": "function", "function": schema}])
+    except Exception:  # templates raise anything
+        return False
+    return all(marker in text for marker in (offered, called, argument, result))
+
+
+def _system_in_question(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     system, *others = messages
     if not others or others[0]["role"] != "user":
         return [{"role": "user", "content": system["content"]}, *others]
     return [{"role": "user", "content": f"{system['content']}\n\n{others[0]['content']}"}, *others[1:]]
 
 
-def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], asking: bool = True) -> str:
+def _rendered(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], asking: bool = True, tools: Sequence[Any] = ()
+) -> str:
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
         template = _on_that_day() + template
     return tokenizer.apply_chat_template(
         list(messages),
+        tools=list(tools) or None,
         chat_template=template,
         add_generation_prompt=asking,
         tokenize=False,

@@ -7,11 +7,12 @@ first question.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from trainables.core import Example, Row
+from trainables.core import Example, Message, Row
 from trainables.models.chat_template import REPLY_MARKER, assistant_turn, rendered
 
 
@@ -37,26 +38,33 @@ def row_of(tokenizer: Any, prompt: str, answer: str) -> Row:
     return encode_reply(tokenizer, [("user", prompt)], answer)
 
 
-def encode_reply(tokenizer: Any, messages: Sequence[tuple[str, str]], reply: str) -> Row:
-    """Encode earlier messages and a reply; the labels are the reply and its end token."""
+def encode_reply(tokenizer: Any, messages: Sequence[tuple[str, str] | Message], reply: str) -> Row:
+    """Encode earlier messages (role, text) and a reply; the labels are the reply and its end token."""
     writer = _Writer(tokenizer).write(_until(tokenizer, messages), False)
     return writer.write(_reply(tokenizer, reply), True).end().row()
 
 
 @lru_cache(maxsize=50_000)
-def encode_dialogue(tokenizer: Any, messages: tuple[tuple[str, str], ...]) -> tuple[Row, ...]:
-    """Encode a conversation (role, text) that ends with the assistant as one row; the labels are its replies.
+def encode_dialogue(tokenizer: Any, messages: tuple[Message, ...], tools: str = "") -> tuple[Row, ...]:
+    """Encode a conversation that ends with a learned turn of the assistant as one row; its labels are those turns.
 
     The end token of a reply is a label too, as generation stops there; that of an earlier reply only if the template
     writes it. A conversation of one reply gives the row of `row_of`. A template that rewrites earlier turns (removes
-    their reasoning, say) gives a row per reply, behind the text that the model will see then. Raise ValueError if the
-    template refuses the conversation.
+    their reasoning, say) gives a row per learned reply, behind the text that the model will see then. Raise ValueError
+    if the template refuses the conversation. `tools`: a JSON list of what the assistant may call.
     """
-    row = _one_row(tokenizer, messages)
+    if not tokenizer.chat_template and (tools or any(one.more or one.role == "tool" for one in messages)):
+        raise ValueError("the base has no chat template, so no form for tools; leave such out: --task.no-tools")
+    row = _one_row(tokenizer, messages, tools)
     if row is not None:
         return (row,)
-    replies = [place for place, (role, _) in enumerate(messages) if role == "assistant"]
-    return tuple(encode_reply(tokenizer, messages[:place], messages[place][1]) for place in replies)
+    replies = [place for place, one in enumerate(messages) if one.role == "assistant" and one.learned]
+    rows = []
+    for place in replies:
+        until = _until(tokenizer, messages[:place], tools)
+        reply = _spoken(tokenizer, messages[: place + 1], tools, until)
+        rows.append(_Writer(tokenizer).write(until, False).write(reply, True).end().row())
+    return tuple(rows)
 
 
 class _Writer:
@@ -77,12 +85,12 @@ class _Writer:
             count, self._near, self._ids = 0, text, self._encoded(text)
         return self._add(self._ids[count:], label)
 
-    def end(self) -> _Writer:
-        """Append the end token of a reply, a label."""
+    def end(self, label: bool = True) -> _Writer:
+        """Append the end token of a reply."""
         end = assistant_turn(self._tokenizer).end
         self._near = self._tokenizer.convert_ids_to_tokens(end)
         self._ids = self._encoded(self._near)
-        return self._add([end], True)
+        return self._add([end], label)
 
     def row(self) -> Row:
         return Row(tuple(self.tokens), tuple(self._labels))
@@ -96,35 +104,62 @@ class _Writer:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _one_row(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> Row | None:
+def _one_row(tokenizer: Any, messages: Sequence[Message], tools: str) -> Row | None:
     """Encode turn by turn, so that the labels are known; return None if the template rewrites earlier turns."""
-    said, writer = "", _Writer(tokenizer)  # the text so far
+    said, learned, writer = "", False, _Writer(tokenizer)  # the text so far, and whether its last reply is a label
     end = tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end)
-    for place, (role, text) in enumerate(messages):
-        if role != "assistant":
+    for place, one in enumerate(messages):
+        if one.role != "assistant":
             continue
-        until = _until(tokenizer, messages[:place])
+        until = _until(tokenizer, messages[:place], tools)
         if not until.startswith(said):
             return None
-        new, reply = until[len(said) :], _reply(tokenizer, text)
+        new, reply = until[len(said) :], _spoken(tokenizer, messages[: place + 1], tools, until)
         if said and new.startswith(end):
-            writer.end()
+            writer.end(learned)
             new = new.removeprefix(end)
-        writer.write(new, False).write(reply, True)
-        said = until + reply
+        writer.write(new, False).write(reply, one.learned)
+        said, learned = until + reply, one.learned
     return writer.end().row()
 
 
-def _until(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
+def _until(tokenizer: Any, messages: Sequence[tuple[str, str] | Message], tools: str = "") -> str:
     """Render everything before the assistant's next reply."""
     if tokenizer.chat_template:
-        try:
-            return rendered(tokenizer, [{"role": role, "content": text} for role, text in messages])
-        except Exception as error:  # templates raise anything, with a reason
-            raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
+        return _by_template(tokenizer, messages, tools, asking=True)
     end = tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end)
     form = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": f" {{}}{end}\n"}
-    return "".join(form[role].format(text) for role, text in messages)
+    return "".join(form[role].format(text) for role, text, *_ in messages)
+
+
+def _whole(message: tuple[str, str] | Message) -> Message:
+    return Message(*message)
+
+
+def _by_template(tokenizer: Any, messages: Sequence[tuple[str, str] | Message], tools: str, asking: bool) -> str:
+    turns = [
+        {"role": role, "content": text, **(json.loads(more) if more else {})}
+        for role, text, _, more in map(_whole, messages)
+    ]
+    try:
+        return rendered(tokenizer, turns, asking, json.loads(tools) if tools else ())
+    except Exception as error:  # templates raise anything, with a reason
+        raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
+
+
+def _spoken(tokenizer: Any, messages: Sequence[Message], tools: str, until: str) -> str:
+    """Return what the assistant says in the last message, behind the text `until` there, without its end token.
+
+    How a call of a tool is written only the template knows.
+    """
+    if not messages[-1].more:
+        return _reply(tokenizer, messages[-1].content)
+    whole = _by_template(tokenizer, messages, tools, asking=False)
+    if not whole.startswith(until):
+        raise ValueError("the base's chat template writes a call of a tool elsewhere than a reply; leave such out")
+    said = whole[len(until) :]
+    before, end, _ = said.rpartition(tokenizer.convert_ids_to_tokens(assistant_turn(tokenizer).end))
+    return before if end else said
 
 
 def _reply(tokenizer: Any, text: str) -> str:

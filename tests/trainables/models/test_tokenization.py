@@ -13,8 +13,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.support.miniatures import tokenizer
+from trainables.core import Message
 from trainables.learners.lm.lora import LoraConfig
-from trainables.models.chat_template import assistant_turn
+from trainables.models.chat_template import assistant_turn, takes_tools
 from trainables.models.loading import BUILTIN, UnknownBase, load
 from trainables.models.loading import tokenizer as load_tokenizer
 from trainables.models.merge import merge
@@ -24,7 +25,12 @@ from trainables.packed.solo import Solo
 from trainables.packed.specs import Shape
 from trainables.tasks.arena.task import ArenaTask
 
-CHAT = (("user", "is four even?"), ("assistant", "Yes"), ("user", "is five even?"), ("assistant", "No"))
+
+def talk(*turns):
+    return tuple(Message(*turn) for turn in turns)
+
+
+CHAT = talk(("user", "is four even?"), ("assistant", "Yes"), ("user", "is five even?"), ("assistant", "No"))
 ZEPHYR = (
     "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + eos_token + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
@@ -124,7 +130,7 @@ def test_an_answer_is_what_the_tokenizer_makes_of_it_behind_its_prompt(how, temp
     reader = sentencepiece(**how)
     reader.chat_template = template
     if template:
-        chat = [{"role": role, "content": text} for role, text in CHAT]
+        chat = [{"role": role, "content": text} for role, text, *_ in CHAT]
         whole, answer = reader.apply_chat_template(chat, tokenize=False).rstrip("\n"), "Yes"
     else:
         whole, answer = "Question: is four even?\nAnswer: Yes<end>\nQuestion: is five even?\nAnswer: No<end>", "▁Yes"
@@ -143,7 +149,7 @@ def test_spaces_that_a_template_puts_around_a_reply_belong_to_it(how):
     """As in one whole conversation: `▁Yes` is what such a base says itself, and prompts are what it goes on from."""
     reader = sentencepiece(**how)
     reader.chat_template = LLAMA_2
-    chat = [{"role": role, "content": text} for role, text in CHAT]
+    chat = [{"role": role, "content": text} for role, text, *_ in CHAT]
     whole = reader(reader.apply_chat_template(chat, tokenize=False), add_special_tokens=False).input_ids
     (row,) = encode_dialogue(reader, CHAT)
     assert list(row.tokens) == whole
@@ -165,7 +171,7 @@ def test_a_base_that_may_think_first_is_asked_not_to():
         "{{ m.content + eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}<|assistant|>{{ 'thought:' if enable_thinking is false }}{% endif %}"
     )
-    chat = [{"role": role, "content": text} for role, text in CHAT]
+    chat = [{"role": role, "content": text} for role, text, *_ in CHAT]
     rows = encode_dialogue(reader, CHAT)
     for row, messages in zip(rows, (chat[:2], chat), strict=True):
         whole = reader.apply_chat_template(messages, tokenize=False)
@@ -238,14 +244,15 @@ LEAVES_OUT = TURNS.replace("in messages", "in messages if m.role != 'system'")
 def test_a_system_turn_without_a_place_goes_in_front_of_the_question(template):
     reader = tokenizer()
     reader.chat_template = template
-    talk = (("system", "b c"), ("user", "a ?"), ("assistant", "d"), ("user", "e"), ("assistant", "f"))
-    assert encode_dialogue(reader, talk) == encode_dialogue(reader, (("user", "b c\n\na ?"), *talk[2:]))
+    said = talk(("system", "b c"), ("user", "a ?"), ("assistant", "d"), ("user", "e"), ("assistant", "f"))
+    moved = (Message("user", "b c\n\na ?"), *said[2:])
+    assert encode_dialogue(reader, said) == encode_dialogue(reader, moved)
     plain = tokenizer()
     plain.chat_template = TURNS
-    assert encode_dialogue(plain, talk) != encode_dialogue(plain, (("user", "b c\n\na ?"), *talk[2:]))
+    assert encode_dialogue(plain, said) != encode_dialogue(plain, moved)
     plain.chat_template = "{{ raise_exception('no more') }}"
     with pytest.raises(ValueError, match="refuses a conversation: no more"):
-        encode_dialogue(plain, talk[1:3])
+        encode_dialogue(plain, said[1:3])
 
 
 @pytest.mark.parametrize("names", [("default", "tool_use"), ("rag", "chat"), ("mine",)])
@@ -261,3 +268,79 @@ def test_of_several_chat_templates_one_is_chosen_by_name(names, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(facts | {"chat_template": others}))
     with pytest.raises(UnknownBase, match="are rag, tool_use, and none is called default or chat; save the one"):
         load_tokenizer(str(tmp_path))
+
+
+HERMES = (
+    "{% if tools %}{{ '<|user|>' + tools[0].function.name + eos_token }}{% endif %}"
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}"
+    "{% for c in m.tool_calls %}{{ '(' + c.function.name + c.function.arguments.values() | join + ')' }}{% endfor %}"
+    "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+TOOLS = json.dumps([{"type": "function", "function": {"name": "sum"}}])
+CALLS = json.dumps({"tool_calls": [{"type": "function", "function": {"name": "sum", "arguments": {"x": "four"}}}]})
+CALLING = (
+    *talk(("user", "add")), Message("assistant", "so", more=CALLS), Message("tool", "five"),
+    *talk(("assistant", "is five"), ("user", "is it"), ("assistant", "yes")),
+)  # fmt: skip
+
+
+def characters():
+    """A token is a character or a mark, so that texts are read back as they were."""
+    marks = ["<end>", "<|user|>", "<|assistant|>", "<|tool|>"]
+    inner = Tokenizer(models.BPE({word: i for i, word in enumerate([*marks, *"abcdefghijklmnopqrstuvwxyz ()"])}, []))
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>")
+    made.add_special_tokens({"additional_special_tokens": marks[1:]})
+    return made
+
+
+def learned(reader, row):
+    tokens = [token for token, label in zip(row.tokens, row.labels, strict=True) if label]
+    return "".join(reader.convert_ids_to_tokens(tokens))
+
+
+def test_calls_of_tools_are_learned_as_the_template_writes_them():
+    reader = characters()
+    reader.chat_template = HERMES
+    (row,) = encode_dialogue(reader, CALLING, TOOLS)
+    assert "".join(reader.convert_ids_to_tokens(row.tokens)) == (
+        "<|user|>sum<end><|user|>add<end><|assistant|>so(sumfour)<end><|tool|>five<end><|assistant|>is five<end>"
+        "<|user|>is it<end><|assistant|>yes<end>"
+    )
+    assert learned(reader, row) == "so(sumfour)<end>is five<end>yes<end>"
+    bad = (*CALLING[:1], CALLING[1]._replace(learned=False), *CALLING[2:])
+    assert learned(reader, *encode_dialogue(reader, bad, TOOLS)) == "is five<end>yes<end>"
+    (other,) = encode_dialogue(reader, CALLING)
+    assert other.tokens == row.tokens[len("sum") + 2 :], "a tool that is not offered"
+
+
+def test_calls_of_tools_of_a_template_that_rewrites_earlier_turns():
+    reader = characters()
+    reader.chat_template = HERMES.replace(
+        "+ m.content }}", "+ (m.content if loop.last or m.role != 'assistant' else '') }}"
+    )
+    rows = encode_dialogue(reader, CALLING, TOOLS)
+    assert [learned(reader, row) for row in rows] == ["so(sumfour)<end>", "is five<end>", "yes<end>"]
+
+
+@pytest.mark.parametrize(
+    ("template", "takes"),
+    [
+        (HERMES, True),
+        (None, False),
+        (TURNS, False),
+        (HERMES.replace("if tools", "if no_tools"), False),
+        (HERMES.replace("in m.tool_calls", "in m.no_calls"), False),
+        (HERMES.replace("c.function.arguments.values() | join", "''"), False),
+        ("{% if messages[-1].role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}" + HERMES, False),
+    ],
+    ids=["all", "none", "turns", "no tools", "no calls", "no arguments", "refuses"],
+)
+def test_whether_a_template_has_a_place_for_tools(template, takes):
+    reader = characters()
+    reader.chat_template = template
+    assert takes_tools(reader) == takes
+
+
+def test_without_a_template_there_are_no_tools():
+    with pytest.raises(ValueError, match=r"no chat template, so no form for tools; leave such out: --task\.no-tools"):
+        encode_dialogue(characters(), CALLING)

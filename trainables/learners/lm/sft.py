@@ -82,7 +82,7 @@ class TokenizedDialogue(NamedTuple):
 
     @classmethod
     def of(cls, tokenizer: Any, example: Example) -> TokenizedDialogue:
-        rows = encode_dialogue(tokenizer, example.data.messages)
+        rows = encode_dialogue(tokenizer, example.data.messages, example.data.tools)
         last = rows[-1]
         start = len(last.labels) - 1
         while last.labels[start - 1]:

@@ -8,7 +8,7 @@ Splits are by task: an official set trains and searches on its own training task
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trainables.core import Example, Task
-from trainables.tasks.arc.data import ArcPairs, load_splits, published, with_whole_paths
+from trainables.tasks.arc.data import lines_of, load_splits, published, with_whole_paths
+from trainables.tasks.arc.files import ArcPairs
 from trainables.tasks.arc.grids import MAX_SIDE, Grid, grid_text, parse_completion, submission
 from trainables.tasks.files.splits import hash_fraction
 
@@ -122,6 +123,12 @@ class ArcTask(Task):
             "unparsed": float(attempts is None),
             "lenient": float(_solved(example, attempts)),  # an exact grid has no lenient reading
         }
+
+    def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
+        """Return lines about the files that are joined or left out, and about tasks that are only answered."""
+        asked = len(self.unanswered())
+        unscored = [f"without test outputs: {asked:,} tasks, which only a submission answers"] if asked else []
+        return [*lines_of(self.data), *unscored]
 
     def published(self, example: Example) -> str | None:
         return published(example.key, example.data)

@@ -1,69 +1,81 @@
-"""Load conversations from a file (.jsonl, .json, .parquet), a folder of such files, or a data set of the hub.
+"""Load conversations from a file (.jsonl, .json, .csv, .tsv, .parquet), a folder of them, or a data set of the hub.
 
 A file's layout is recognised by its columns (`rows.py`). The names of a folder's files and of a data set's parts state
-their split (`files/splits.py`); if no name does, all is training data. Every fault raises a ValueError of one line that
-names the file and the row.
+their split (`files/splits.py`), else a column called `split`; if neither does, all is training data. Every fault raises
+a ValueError of one line that names the file and the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from trainables.tasks.chat.rows import BrokenRow, Conversation, conversation, layout_of
-from trainables.tasks.files.records import HUB, SUFFIXES, BadLine, Rows, from_hub, read
-from trainables.tasks.files.splits import RENAME, Official, splits_of
+from trainables.tasks.chat.rows import Conversation, Layout, conversation, layout_of
+from trainables.tasks.chat.turns import BrokenRow, Notes
+from trainables.tasks.files.records import BadLine
+from trainables.tasks.files.source import Part, parts_of
+from trainables.tasks.files.splits import Official, splits_in_column
+
+SPLIT = "split"  # a column
+WITHIN = "data"  # the list that is read of a .json file that holds an object
 
 
-def load(data: str) -> dict[Official, tuple[Conversation, ...]]:
-    """Return the official splits of `data`, a path or `hub:OWNER/NAME`; one file alone is `train`. Empty ones are left
-    out.
+@dataclass(frozen=True)
+class Loaded:
+    """The conversations by official split, without empty ones, and lines that say what is left out or not read."""
+
+    splits: Mapping[Official, tuple[Conversation, ...]]
+    lines: tuple[str, ...]
+
+
+def load(data: str, tools: bool = True) -> Loaded:
+    """Return the conversations of `data`, a path or `hub:OWNER/NAME`; one file alone is `train`.
+
+    `tools`: whether conversations with tools are read.
 
     Raises ValueError for unreadable files and for the first broken row, with the number of the others.
     """
-    parts = _hub(data) if data.startswith(HUB) else _path(data)
+    found, notes = parts_of(data, WITHIN, besides="'generated', "), Notes()
     splits: dict[Official, tuple[Conversation, ...]] = {}
-    for split, where, rows in parts:
-        splits[split] = splits.get(split, ()) + _conversations(where, rows)
+    for part in found.parts:
+        for split, own in _conversations(part, notes, tools).items():
+            splits[split] = splits.get(split, ()) + tuple(own)
+    lines = (*found.lines, *notes.lines())
+    if not splits:
+        raise ValueError(f"data='{data}' has no conversation to learn; {'; '.join(lines)}")
     if "train" not in splits:
-        raise ValueError(f"data='{data}' has no training rows, only {', '.join(splits) or 'nothing'}; name one train")
-    return splits
+        raise ValueError(f"data='{data}' has no training rows, only {', '.join(splits)}; name one train")
+    return Loaded(splits, lines)
 
 
-def _conversations(where: str, rows: Rows) -> tuple[Conversation, ...]:
-    made, faults, layout = [], [], ""
-    for place, row in rows:
+def _conversations(part: Part, notes: Notes, tools: bool) -> dict[Official, list[Conversation]]:
+    if not part.rows:
+        raise ValueError(f"{part.where}: holds no rows; give at least one conversation")
+    made: dict[Official, list[Conversation]] = {}
+    faults: list[str] = []
+    layout: Layout | None = None
+    columns = None if part.split else _stated_by_rows([row for _, row in part.rows])
+    for index, (place, row) in enumerate(part.rows):
         try:
             if isinstance(row, BadLine):
                 raise BrokenRow(str(row))
             layout = layout or layout_of(row)
-            made.append(conversation(row, layout))
+            one = conversation(row, layout, notes, (SPLIT,) if columns else ())
+            if one and one.uses_tools and not tools:
+                notes.left_out["with tools, which a base's chat template or --task.no-tools leaves out"] += 1
+            elif one:
+                made.setdefault(columns[index] if columns else part.split or "train", []).append(one)
         except BrokenRow as error:
-            faults.append(f"{where}, {place}: {error}")
+            faults.append(f"{part.where}, {place}: {error}")
     if faults:
         others = f" (and {len(faults) - 1} more broken rows)" if faults[1:] else ""
         raise ValueError(faults[0] + others)
-    if not made:
-        raise ValueError(f"{where}: holds no rows; give at least one conversation")
-    return tuple(made)
+    return made
 
 
-def _hub(data: str) -> Iterator[tuple[Official, str, Rows]]:
-    parts = [*from_hub(data)]
-    remedy = "save the parts that you want as files called train, validation and test"
-    splits = splits_of([name for name, _ in parts], remedy) or ["train"] * len(parts)
-    for split, (name, rows) in zip(splits, parts, strict=True):
-        yield split, f"{data} {name}", rows
-
-
-def _path(data: str) -> Iterator[tuple[Official, str, Rows]]:
-    path = Path(data).expanduser()
-    if data and path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        splits = splits_of([file.name for file in files], RENAME) or ["train"] * len(files)
-        yield from ((split, str(file), read(file)) for split, file in zip(splits, files, strict=True))
-    elif path.is_file() and path.suffix in SUFFIXES:
-        yield "train", str(path), read(path)
-    else:
-        kinds = f"{', '.join(SUFFIXES)} file, a folder of them, {HUB}OWNER/NAME"
-        raise ValueError(f"data='{data}' is not known; use 'generated', a {kinds}")
+def _stated_by_rows(rows: list[Any]) -> list[Official] | None:
+    """Return what the column `split` says of each row; None if it does not say it of all."""
+    if not all(isinstance(row, Mapping) and isinstance(row.get(SPLIT), str) for row in rows):
+        return None
+    return splits_in_column([row[SPLIT] for row in rows])

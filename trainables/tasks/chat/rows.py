@@ -1,37 +1,36 @@
-"""The type `Conversation`, and its parsing from rows of data sets in chat, ShareGPT and Alpaca layouts.
+"""The type `Conversation`, and its parsing from rows of data sets in chat, ShareGPT, Alpaca and pairs layouts.
 
-Sources: chat rows as TRL takes them (https://huggingface.co/docs/trl/dataset_formats), ShareGPT's `conversations`, and
-Stanford Alpaca's `instruction, input, output` (Taori et al. 2023). An unusable row raises `BrokenRow` with the
-reason and the remedy; `data.py` adds the file and the row's number.
+Sources: chat rows as TRL takes them (https://huggingface.co/docs/trl/dataset_formats), ShareGPT's `conversations`,
+Stanford Alpaca's `instruction, input, output` (Taori et al. 2023) with LLaMA-Factory's `system` and `history`, and two
+columns such as `prompt` and `completion`. An unusable row raises `BrokenRow` with the reason and the remedy; `data.py`
+adds the file and the row's number. What is left out or not read is counted in `Notes`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from trainables.checks.near_duplicates import plain
+from trainables.core import Message
+from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, listed, text_of, tools_of, turns_of
+from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned, mark_of, unread
 
-ROLES = ("system", "user", "assistant")
-SHAREGPT_ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
-
-
-class BrokenRow(ValueError):
-    """A row is no valid conversation; the message is one line, without the row's place."""
-
-
-class Message(NamedTuple):
-    """One turn, as a chat template takes it (`message._asdict()`)."""
-
-    role: str
-    content: str
+TURNS = {"messages": "chat", "conversations": "sharegpt", "conversation": "sharegpt"}  # columns of turns -> layout
+ASKED = ("instruction", "prompt", "question", "query", "user", "human", "inputs", "input")
+SAID = ("output", "response", "completion", "answer", "assistant", "reply", "targets", "target")
+MORE = ("input", "context")  # columns that go on after an instruction
+SYSTEM = ("system", "system_prompt", "system_message")
+HISTORY = "history"  # earlier pairs of question and answer
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+TOOLS = ("tools", "functions")  # what an assistant may call
 
 
 class PromptAndReply(NamedTuple):
-    """One assistant turn and all messages before it."""
+    """A learned assistant turn and all messages before it."""
 
     before: tuple[Message, ...]
     reply: str
@@ -40,15 +39,17 @@ class PromptAndReply(NamedTuple):
     def prompt(self) -> str:
         """The messages before: the text of a single one, else a line `role: text` for each."""
         before = self.before
-        return before[0].content if len(before) == 1 else "\n".join(f"{role}: {text}" for role, text in before)
+        return before[0].text if len(before) == 1 else "\n".join(f"{one.role}: {one.text}" for one in before)
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """An optional system message, then user and assistant turns alternating; the last turn is the assistant's."""
+    """An optional system message, then user and assistant turns alternating; the last turn is a learned one
+    of the assistant."""
 
     messages: tuple[Message, ...]
     layout: str = field(default="chat", compare=False)  # of the file it came from
+    tools: str = ""  # a JSON list of what the assistant may call
 
     @cached_property
     def key(self) -> str:
@@ -66,9 +67,9 @@ class Conversation:
 
     @property
     def turns(self) -> tuple[PromptAndReply, ...]:
-        """All assistant turns, in order; a learner may put its loss on them."""
+        """The assistant turns that are learned, in order."""
         spoken = enumerate(self.messages)
-        return tuple(PromptAndReply(self.messages[:place], m.content) for place, m in spoken if m.role == "assistant")
+        return tuple(PromptAndReply(self.messages[:place], m.text) for place, m in spoken if _is_reply(m))
 
     @property
     def prompt(self) -> str:
@@ -77,79 +78,155 @@ class Conversation:
 
     @property
     def answer(self) -> str:
-        return self.messages[-1].content
+        return self.messages[-1].text
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether a tool is offered, is called or answers."""
+        return bool(self.tools) or any(one.more or one.role == "tool" for one in self.messages)
 
 
 def _hash(*texts: str) -> str:
     return hashlib.sha256("\n".join(map(plain, texts)).encode()).hexdigest()[:16]
 
 
+def _is_reply(message: Message) -> bool:
+    return message.role == "assistant" and message.learned
+
+
 class Layout(NamedTuple):
-    """The columns by which a layout is recognised, and the function that reads a row."""
+    """A layout's name, and the columns by which it was recognised."""
 
-    columns: tuple[str, ...]  # that every row has
-    messages: Callable[[Mapping[str, Any]], list[Message]]
-
-
-def _chat(row: Mapping[str, Any]) -> list[Message]:
-    return _listed(row["messages"], "messages", "role", "content", {role: role for role in ROLES})
+    name: str
+    asked: str  # of the turns, or of the question
+    said: str = ""  # of the answer; empty: it is among the turns
 
 
-def _sharegpt(row: Mapping[str, Any]) -> list[Message]:
-    return _listed(row["conversations"], "conversations", "from", "value", SHAREGPT_ROLES)
+def layout_of(row: Any) -> Layout:
+    """Return the layout whose columns a row has; their letter case does not matter."""
+    columns = {name.lower(): name for name in map(str, _columns(row))}
+    if turns := next((name for name in TURNS if name in columns), None):
+        return Layout(TURNS[turns], columns[turns])
+    asked, said = (next((name for name in names if name in columns), None) for names in (ASKED, SAID))
+    if asked and said:
+        return Layout("alpaca" if asked == "instruction" else "pairs", columns[asked], columns[said])
+    known = "messages (chat), conversations (ShareGPT), instruction and output (Alpaca), or prompt and response"
+    raise BrokenRow(f"columns {', '.join(sorted(columns.values())) or '(none)'} are no known layout; name them {known}")
 
 
-def _alpaca(row: Mapping[str, Any]) -> list[Message]:
-    names = ("system", "instruction", "input", "output")
-    parts = {name: "" if row.get(name) is None else row[name] for name in names}
-    for name, text in parts.items():
-        _check_text(text, f"column '{name}'", empty=name in ("system", "input"))
-    asked = "\n\n".join(part for part in (parts["instruction"], parts["input"]) if part.strip())
-    system = [Message("system", parts["system"])] if parts["system"].strip() else []
-    return [*system, Message("user", asked), Message("assistant", parts["output"])]
+def conversation(row: Any, layout: Layout, notes: Notes, known: Sequence[str] = ()) -> Conversation | None:
+    """Return a row as a conversation; None if it is left out.
 
-
-LAYOUTS = {
-    "chat": Layout(("messages",), _chat),
-    "sharegpt": Layout(("conversations",), _sharegpt),
-    "alpaca": Layout(("instruction", "output"), _alpaca),
-}
-
-
-def layout_of(row: Any) -> str:
-    """Return the name of the layout whose columns a row has."""
-    columns = _columns(row)
-    for name, layout in LAYOUTS.items():
-        if columns >= set(layout.columns):
-            return name
-    known = "messages (chat), conversations (ShareGPT), or instruction and output (Alpaca)"
-    raise BrokenRow(f"columns {', '.join(sorted(columns)) or '(none)'} are no known layout; name them {known}")
-
-
-def conversation(row: Any, layout: str) -> Conversation:
-    """Return a row as a conversation. Messages after the last assistant turn are dropped, because they have no
-    reply."""
-    missing = set(LAYOUTS[layout].columns) - _columns(row)
+    Messages after the last assistant turn that is learned are dropped, because they have no reply. `known`: columns
+    that the caller reads.
+    """
+    missing = {layout.asked, layout.said} - {"", *_columns(row)}
     if missing:
-        raise BrokenRow(f"no column '{min(missing)}'; every {layout} row needs it")
-    messages = LAYOUTS[layout].messages(row)
-    replies = [place for place, message in enumerate(messages) if message.role == "assistant"]
-    if not replies:
+        raise BrokenRow(f"no column '{min(missing)}'; every {layout.name} row needs it")
+    if reason := _why_left_out(row, layout):
+        notes.left_out[reason] += 1
+        return None
+    columns = {name: row.get(name) for name in _read_columns(row, layout)}
+    turns = _pairs(columns, layout) if layout.said else turns_of(columns[layout.asked], layout.asked, notes)
+    messages = _with_system(columns, turns)
+    notes.columns.update(unread(row, (*columns, *LEARNED, *MASKED, *known)))
+    spoken = [place for place, message in enumerate(messages) if message.role == "assistant"]
+    if not spoken:
         raise BrokenRow("no assistant turn, so there is nothing to learn; add the answer or remove the row")
-    kept = tuple(messages[: replies[-1] + 1])
+    replies = [place for place in spoken if messages[place].learned]
+    kept = tuple(messages[: (replies or spoken)[-1] + 1])
     _check_order(kept)
-    return Conversation(kept, layout)
+    if not replies:
+        notes.left_out["without an assistant turn that may be learned"] += 1
+        return None
+    notes.unlearned += sum(not messages[place].learned for place in spoken if place < len(kept))
+    notes.unanswered += len(messages) - len(kept)
+    tools = next((name for name in TOOLS if name in columns), "")
+    return Conversation(kept, layout.name, tools_of(columns[tools], tools) if tools else "")
+
+
+def _why_left_out(row: Mapping[str, Any], layout: Layout) -> str:
+    try:
+        if not is_learned(row):
+            return f"that the data marks so ({mark_of(row)})"
+    except ValueError as fault:
+        raise BrokenRow(f"column {fault}") from fault
+    if layout.said and row.get("label") is False:  # TRL's preferences without pairs
+        return "with an answer that nobody wants (label: false)"
+    if media := [name for name in MEDIA if filled(row.get(name))]:
+        return f"with {media[0]}, of which only the text could be learned"
+    return ""
+
+
+def _read_columns(row: Mapping[str, Any], layout: Layout) -> list[str]:
+    """Return the columns that hold a part of the conversation."""
+    first = [next((name for name in names if filled(row.get(name))), "") for names in (SYSTEM, TOOLS)]
+    around = [name for name in first if name]
+    if not layout.said:
+        return [layout.asked, *around]
+    more = [name for name in MORE if filled(row.get(name))][:1] if layout.name == "alpaca" else []
+    label = ["label"] if row.get("label") is True else []
+    return [layout.asked, layout.said, *around, *more, *([HISTORY] if HISTORY in row else []), *label]
+
+
+def _with_system(columns: Mapping[str, Any], messages: list[Message]) -> list[Message]:
+    name = next((name for name in SYSTEM if name in columns), None)
+    if name is None:
+        return messages
+    system = Message("system", text_of(columns[name], f"column '{name}'"))
+    if messages and messages[0].role == "system":
+        if messages[0].content.strip() != system.content.strip():
+            raise BrokenRow(f"the column '{name}' and the system turn differ; keep one of them")
+        return messages
+    return [system, *messages]
+
+
+def _pairs(columns: Mapping[str, Any], layout: Layout) -> list[Message]:
+    """Read a question and its answer, behind a history; either may also be a list of turns."""
+    asked, said = columns[layout.asked], columns[layout.said]
+    if _is_turns(asked):  # TRL learns the completion alone
+        before = [one._replace(learned=one.role != "assistant") for one in turns_of(asked, layout.asked, Notes())]
+    else:
+        more = [name for name in MORE if name in columns and name != layout.asked]
+        texts = [text_of(columns[name], f"column '{name}'") for name in (layout.asked, *more)]
+        before = [Message("user", "\n\n".join(texts))]
+    if _is_turns(said):
+        return [*_history(columns), *before, *turns_of(said, layout.said, Notes())]
+    return [*_history(columns), *before, Message("assistant", text_of(said, f"column '{layout.said}'"))]
+
+
+def _is_turns(value: Any) -> bool:
+    if not isinstance(value, list):
+        return False
+    return any(isinstance(one, Mapping) and any(key in one for key in ROLE_KEYS) for one in value)
+
+
+def _history(columns: Mapping[str, Any]) -> list[Message]:
+    """Read earlier pairs of question and answer; their answers are learned, too."""
+    value = columns.get(HISTORY)
+    if not filled(value):
+        return []
+    earlier = listed(value, HISTORY)
+    if _is_turns(earlier):
+        return turns_of(earlier, HISTORY, Notes())
+    messages = []
+    for place, pair in enumerate(earlier, 1):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise BrokenRow(f"history {place} is no pair of a question and its answer; write [[question, answer], ...]")
+        for role, text in zip(("user", "assistant"), pair, strict=True):
+            messages.append(Message(role, text_of(text, f"history {place} ({role})")))
+    return messages
 
 
 def _check_order(messages: Sequence[Message]) -> None:
     """Raise BrokenRow for an order that chat templates of many models refuse (Llama 2, Mistral, Gemma)."""
     previous = ""
-    for place, (role, _) in enumerate(messages, 1):
+    for place, (role, *_) in enumerate(messages, 1):
         if role == "system" and place > 1:
             raise BrokenRow(f"turn {place} is a system message; only the first turn may be one, move it there")
-        if role == "assistant" and previous in ("", "system"):
-            raise BrokenRow("the assistant speaks before the user; begin with a user turn")
-        if role == previous:
+        if role in ("assistant", "tool") and previous in ("", "system"):
+            raise BrokenRow(f"the {role} speaks before the user; begin with a user turn")
+        if role == previous != "tool":
             raise BrokenRow(f"turns {place - 1} and {place} are both {role}; join them into one")
         previous = role
 
@@ -158,26 +235,3 @@ def _columns(row: Any) -> set[str]:
     if not isinstance(row, Mapping):
         raise BrokenRow(f"of type {type(row).__name__}, not an object; write one object per row")
     return set(row)
-
-
-def _listed(turns: Any, column: str, role_name: str, text_name: str, roles: Mapping[str, str]) -> list[Message]:
-    if not isinstance(turns, list) or not turns:
-        raise BrokenRow(f"column '{column}' is no list of turns or empty; give at least a user and an assistant turn")
-    messages = []
-    for place, turn in enumerate(turns, 1):
-        if not isinstance(turn, Mapping) or not {role_name, text_name} <= turn.keys():
-            raise BrokenRow(f"turn {place} is not an object of '{role_name}' and '{text_name}'; give both")
-        role, text = turn[role_name], turn[text_name]
-        if not isinstance(role, str) or role not in roles:
-            *most, last = roles
-            raise BrokenRow(f"role {role!r} is not {', '.join(most)} or {last}; rename it or remove the row")
-        _check_text(text, f"turn {place} ({role})")
-        messages.append(Message(roles[role], text))
-    return messages
-
-
-def _check_text(text: Any, where: str, empty: bool = False) -> None:
-    if not isinstance(text, str):
-        raise BrokenRow(f"{where} is of type {type(text).__name__}; only text can be learned, write a string")
-    if not empty and not text.strip():
-        raise BrokenRow(f"{where} is empty; fill it or remove the row")

@@ -15,7 +15,7 @@ CountTokens = Callable[[str], int]  # counts the tokens of a text, without those
 
 def length(conversation: Conversation, count_tokens: CountTokens) -> int:
     """Return the tokens of all messages."""
-    return sum(count_tokens(message.content) for message in conversation.messages)
+    return sum(count_tokens(message.text) for message in conversation.messages)
 
 
 @dataclass(frozen=True)

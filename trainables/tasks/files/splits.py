@@ -40,6 +40,12 @@ def splits_of(names: Sequence[str], remedy: str) -> list[Official] | None:
     return [splits[0] for splits in stated] if any(stated) else None
 
 
+def splits_in_column(values: Sequence[str]) -> list[Official] | None:
+    """Return the split that each row's cell states; None if a cell states none or two, so it is no such column."""
+    stated = {value: _stated(value) for value in {*values}}
+    return [stated[value][0] for value in values] if all(len(own) == 1 for own in stated.values()) else None
+
+
 def _stated(name: str) -> list[Official]:
     """Return the splits that the words of a name state; `devset` and `held-out` are words, too."""
     joined = re.sub(r"(held|hold)[-_. ]out", r"\1out", name.lower())

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PROMPTS = ("question", "prompt", "instruction", "input", "query", "problem", "request", "text", "sentence")
+PROMPTS = ("question", "prompt", "instruction", "input", "query", "problem", "request", "text", "sentence", "inputs")
 CONTEXTS = ("context", "passage", "body", "background")  # before a question
 ANSWERS = (
     "answer",
@@ -27,10 +27,12 @@ ANSWERS = (
     "solution",
     "reply",
     "expected",
+    "targets",
 )
-CHOICES = ("choices", "options", "candidates")
+CHOICES = ("choices", "options", "candidates", "multiplechoicetargets")
 ONE_CHOICE = re.compile(r"(?:choice|option)s?([a-z]|\d{1,2})|[abcd]")  # one of several columns of choices
 PLACE = re.compile(r"\{([^{}]+)\}")  # of a column in a template
+TURNS = {"messages", "conversations"}  # columns of conversations
 LISTING = "choices"  # the place of the choices in a template
 ESCAPES = {r"\n": "\n", r"\t": "\t"}  # as a shell passes them on
 
@@ -70,6 +72,11 @@ class Columns:
     def in_words(self) -> list[str]:
         shown = {"prompt": _in_words(self.prompt), "answer": _in_words(self.answer), "choices": ", ".join(self.choices)}
         return [f"{name}: {what}" for name, what in shown.items() if what]
+
+    def names(self) -> list[str]:
+        """Return the columns that are read."""
+        named = [*PLACE.findall(self.prompt + self.answer), *self.choices]
+        return [*named, *(name.partition(".")[0] for name in named)]
 
     def texts(self, row: Mapping[str, Any]) -> tuple[str, str, tuple[Choice, ...]]:
         """Return a row's prompt with its choices, its answer as it is written there, and the choices."""
@@ -137,6 +144,8 @@ def _usual(known: Mapping[str, str], usual: Sequence[str], names: Sequence[str],
     if found := next((known[name] for name in usual if name in known), None):
         return f"{{{found}}}"
     remedy = f"give its name, --task.{what} COLUMN"
+    if TURNS & {*known}:
+        remedy = f"conversations are for sweeps/style.py, or {remedy}"
     raise ValueError(f"which column is the {what}? Columns are {', '.join(names) or '(none)'}; {remedy}")
 
 

@@ -9,20 +9,23 @@ file and the row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainables.checks.near_duplicates import plain
 from trainables.core import Split
-from trainables.tasks.files.records import HUB, SUFFIXES, BadLine, Rows, from_hub, read
-from trainables.tasks.files.splits import RENAME, Official, hash_fraction, splits_of
+from trainables.tasks.files.marks import mark_columns, not_read, unlearned, unread
+from trainables.tasks.files.records import HUB, SUFFIXES, BadLine
+from trainables.tasks.files.source import Part, parts_of
+from trainables.tasks.files.splits import Official, hash_fraction, splits_in_column, splits_of
 from trainables.tasks.own.columns import BadRow, Choice, Columns, cell, text_of
 
 SEARCH_SHARE, TEST_SHARE = 0.2, 0.2  # of rows that state no split; the first also of a train split without validation
 WITHIN = "data"  # the list that is read of a .json file that holds an object
+SPLIT = "split"  # a column that is looked for
 SHOWN = 3  # places in a message
 
 
@@ -50,14 +53,6 @@ class Source(NamedTuple):
     group: str = ""
 
 
-class Part(NamedTuple):
-    """Rows that come from one file, or from one part of a data set."""
-
-    split: Official | None  # None: its name states none
-    where: str
-    rows: list[tuple[str, Any]]
-
-
 @dataclass(frozen=True)
 class Loaded:
     """The questions by split, and lines that say what was found and what is left out."""
@@ -69,63 +64,41 @@ class Loaded:
 @lru_cache(maxsize=4)
 def load(source: Source) -> Loaded:
     """Raise ValueError in one line for unreadable files, unknown columns, and the first broken row."""
-    parts = [*_hub(source.data)] if source.data.startswith(HUB) else [*_path(source.data)]
+    if not source.data:
+        raise ValueError(
+            f"there is no data; give --data with a {', '.join(SUFFIXES)} file, a folder or {HUB}OWNER/NAME"
+        )
+    parts, unread_files = parts_of(source.data, WITHIN)
+    if empty := [part.where for part in parts if not part.rows]:
+        raise ValueError(
+            f"{empty[0]}: holds no rows; give at least one question with its answer, or leave the file out"
+        )
     names = [*dict.fromkeys(name for part in parts for _, row in part.rows if isinstance(row, Mapping) for name in row)]
     columns = Columns.find(names, *source[1:5])
     for what, name in (("split", source.split_by), ("group", source.group)):
         if name and name not in names:
             raise ValueError(f"{what} names the column {name!r}; columns are {', '.join(names)}")
+    used = {*columns.names(), *filter(None, (source.split_by, source.group))}
     read_parts = [(part, _questions(part, columns, source.group)) for part in parts]
-    unanswered = [part.where for part, own in read_parts if own and not any(one.answer for one in own)]
-    kept = [(part, own) for part, own in read_parts if part.where not in unanswered]
+    unanswered = [part.name for part, own in read_parts if own and not any(one.answer for one in own)]
+    marked, read_parts = _without_marked(read_parts, used)
+    kept = [(part, own) for part, own in read_parts if part.name not in unanswered]
     _check_answers([one for _, own in kept for one in own], source.data)
-    said = _said(kept, source.split_by or ("split" if "split" in names else ""), bool(source.split_by))
+    said = _said(kept, source.split_by or (SPLIT if SPLIT in names else ""), bool(source.split_by))
     divided, how = _divided(_labelled(said), source)
     splits, lines = _unique(divided)
-    left_out = [f"left out: {where}, in which no row has an answer" for where in unanswered]
+    left_out = [f"left out: {name}, in which no row has an answer" for name in unanswered]
+    left_out += [*marked, *unread_files, *_unread_columns(kept, used)]
     counts = ", ".join(f"{split} {len(splits[split]):,}" for split in ("train", "search", "test"))
     found = [*columns.in_words(), f"splits {how}: {counts}"]
     return Loaded(splits, (f"{source.data}: {'; '.join(found)}", *left_out, *lines))
-
-
-def _path(data: str) -> Iterator[Part]:
-    path = Path(data).expanduser()
-    if data and path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        if not files:
-            raise ValueError(f"data='{data}' has no {', '.join(SUFFIXES)} file; give the folder of your files")
-        splits: Sequence[Official | None] = splits_of([file.name for file in files], RENAME) or [None] * len(files)
-        yield from (_part(split, file.name, read(file, WITHIN)) for split, file in zip(splits, files, strict=True))
-    elif path.is_file() and path.suffix in SUFFIXES:
-        yield _part(None, path.name, read(path, WITHIN))
-    elif not data:
-        raise ValueError(
-            f"there is no data; give --data with a {', '.join(SUFFIXES)} file, a folder or {HUB}OWNER/NAME"
-        )
-    else:
-        kinds = f"a {', '.join(SUFFIXES)} file, a folder of them, or {HUB}OWNER/NAME"
-        raise ValueError(f"data='{data}' is not known; give {kinds}")
-
-
-def _hub(data: str) -> Iterator[Part]:
-    parts = [*from_hub(data)]
-    remedy = "save the parts that you want as files called train, validation and test"
-    splits: Sequence[Official | None] = splits_of([name for name, _ in parts], remedy) or [None] * len(parts)
-    yield from (_part(split, *part) for split, part in zip(splits, parts, strict=True))
-
-
-def _part(split: Official | None, where: str, rows: Rows) -> Part:
-    made = [*rows]
-    if not made:
-        raise ValueError(f"{where}: holds no rows; give at least one question with its answer, or leave the file out")
-    return Part(split, where, made)
 
 
 def _questions(part: Part, columns: Columns, group: str) -> list[Question]:
     made: list[Question] = []
     faults: list[str] = []
     for place, row in part.rows:
-        where = f"{part.where} {place}"
+        where = f"{part.name} {place}"
         try:
             if isinstance(row, BadLine):
                 raise BadRow(str(row))
@@ -142,6 +115,28 @@ def _questions(part: Part, columns: Columns, group: str) -> list[Question]:
     if faults:
         raise ValueError(faults[0] + (f" (and {len(faults) - 1} more broken rows)" if faults[1:] else ""))
     return _with_labels(made)
+
+
+def _without_marked(
+    parts: Sequence[tuple[Part, list[Question]]], used: Iterable[str]
+) -> tuple[list[str], list[tuple[Part, list[Question]]]]:
+    """Return the parts without rows that the data marks as not to be learned, and a line that says so."""
+    rows = [one.columns for _, own in parts for one in own]
+    marks = unlearned(rows, mark_columns(rows, used))
+    places, kept, start = list[str](), list[tuple[Part, list[Question]]](), 0
+    for part, own in parts:
+        places += [one.place for place, one in enumerate(own, start) if place in marks]
+        kept.append((part, [one for place, one in enumerate(own, start) if place not in marks]))
+        start += len(own)
+    said = " or ".join(dict.fromkeys(marks.values()))
+    return [f"left out: {count_of(places)} that the data marks so ({said})"] if places else [], kept
+
+
+def _unread_columns(parts: Iterable[tuple[Part, list[Question]]], used: Iterable[str]) -> list[str]:
+    rows = [one.columns for _, own in parts for one in own]
+    stated = [SPLIT] if splits_in_column([str(row.get(SPLIT)) for row in rows]) else []
+    known = (*used, *stated, *mark_columns(rows, used))
+    return not_read(Counter(name for row in rows for name in unread(row, known)))
 
 
 def _with_labels(questions: list[Question]) -> list[Question]:

@@ -2,9 +2,11 @@
 
     FILE.json     the official list of {question, answer, facts, decomposition}, or the BIG-bench task file
                   {"examples": [{input, target_scores, target}]}, whose target is "Yes. " or "No. " and a rationale
-    FILE.jsonl    a row a line: question, answer and, where known, facts, decomposition, rationale
+    FILE.jsonl    a row a line: question, answer and, where known, facts, decomposition, rationale; or BIG-bench's as on
+                  the hub: inputs, targets, multiple_choice_targets, multiple_choice_scores
     FILE.parquet  the same as columns
-    FOLDER        such files with train, validation or test in their names (`files/splits.py`): strategyqa_train.json
+    FOLDER        such files with train, validation or test in their names (`files/splits.py`): strategyqa_train.json;
+                  a file without any answer is left out beside others
     hub:NAME      what `datasets.load_dataset` gives for OWNER/NAME, or for a local folder that it can read
 
 Official splits are kept: test is for the final score, validation for the search. If one of the two is missing, the
@@ -16,19 +18,27 @@ source raises a ValueError of one line.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from trainables.checks.near_duplicates import plain
 from trainables.core import Split
-from trainables.tasks.files.records import HUB, SUFFIXES, BadLine, from_hub, read
-from trainables.tasks.files.splits import RENAME, hash_fraction, splits_of
+from trainables.tasks.files.marks import filled, mark_columns, not_read, unlearned, unread
+from trainables.tasks.files.records import HUB, SUFFIXES, BadLine
+from trainables.tasks.files.source import Part, parts_of
+from trainables.tasks.files.splits import hash_fraction
 
 SEARCH_SHARE, TEST_SHARE = 0.15, 0.25  # of a source of one part; the first also of an official train split
+QUESTIONS = ("question", "input", "inputs")  # columns: of StrategyQA, of BIG-bench's file, of BIG-bench on the hub
+LABELS = ("answer", "target_scores", "multiple_choice_scores", "targets")  # columns that give the answer
+OTHERS = ("target", "multiple_choice_targets", "facts", "decomposition", "rationale")  # further columns that are read
+KNOWN = (*QUESTIONS, *LABELS, *OTHERS)
+ASKING = re.compile(r"^\s*Q:\s*|\s*A:\s*$")  # around a question of BIG-bench on the hub
+SAID_FIRST = re.compile(r"^\s*(?:yes|no)\s*(?:[.,:]\s*|$)", re.IGNORECASE)  # the answer before a rationale
 ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
 
 
@@ -64,6 +74,7 @@ class Source:
     splits: Mapping[Split, tuple[LabelledQuestion, ...]]
     repeated: int  # rows whose question an earlier row asks, with the same answer
     contradicted: tuple[str, ...]  # questions to which rows give both answers
+    notes: tuple[str, ...] = ()  # lines about files and rows that are left out, and columns that are not read
 
     def lines(self) -> list[str]:
         """Describe what is left out."""
@@ -73,7 +84,7 @@ class Source:
             lines.append(
                 f"left out: {count} questions whose rows contradict each other, such as {self.contradicted[0]!r}"
             )
-        return lines
+        return [*lines, *self.notes]
 
 
 @lru_cache(maxsize=4)
@@ -83,7 +94,7 @@ def load(data: str) -> Source:
     A question that occurs several times is kept once: in test before search before train, and there its first row. A
     question with both answers is left out, because the right one is unknown. Raises ValueError in one line.
     """
-    parts = _parts(data)
+    parts, notes = _parts(data)
     asked: dict[str, dict[str, str]] = {}  # key -> answer -> the question as it came
     for entry in chain(*parts.values()):
         asked.setdefault(entry.key, {}).setdefault(entry.answer, entry.question)
@@ -94,7 +105,7 @@ def load(data: str) -> Source:
     if empty := [split for split, entries in splits.items() if not entries]:
         but = f" but {len(contradicted)} whose rows contradict each other" if contradicted else ""
         raise ValueError(f"data='{data}' leaves no question for {' and '.join(empty)}{but}; give more questions")
-    return Source(splits, sum(map(len, sound.values())) - len(seen), tuple(contradicted.values()))
+    return Source(splits, sum(map(len, sound.values())) - len(seen), tuple(contradicted.values()), tuple(notes))
 
 
 def _divided(data: str, parts: Mapping[str, list[LabelledQuestion]]) -> dict[Split, list[LabelledQuestion]]:
@@ -125,40 +136,39 @@ def _new(entries: Iterable[LabelledQuestion], seen: set[str]) -> Iterator[Labell
             yield entry
 
 
-def _parts(data: str) -> dict[str, list[LabelledQuestion]]:
-    """Return a source's parts (train, validation, test, or one of any name) and their questions."""
-    path = Path(data).expanduser()
-    if data.startswith(HUB):
-        return _hub(data)
-    if path.is_file():
-        return {"all": _entries(path)}
-    if not data or not path.is_dir():
-        raise ValueError(f"data='{data}' is not known; use 'generated', hub:OWNER/NAME, or an existing file or folder")
-    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-    splits = splits_of([file.name for file in files], RENAME)
-    if splits is None:
+def _parts(data: str) -> tuple[dict[str, list[LabelledQuestion]], list[str]]:
+    """Return a source's parts (train, validation, test, or one of any name) and their questions, and notes."""
+    found, notes = parts_of(data, within="examples", besides="'generated', ")
+    if not data.startswith(HUB) and len(found) > 1 and not any(part.split for part in found):
         raise ValueError(f"data='{data}' has no train, validation or test file ({', '.join(SUFFIXES)}); name the file")
+    labelled = [part for part in found if any(_has_answer(row) for _, row in part.rows)]
+    if labelled:  # else the first row is named below
+        unlabelled = [part.name for part in found if part not in labelled]
+        notes += [f"left out: {name}, in which no row has an answer" for name in unlabelled]
     parts: dict[str, list[LabelledQuestion]] = {}
-    for split, file in zip(splits, files, strict=True):
-        parts.setdefault(split, []).extend(_entries(file))
-    return parts
+    columns, marked = Counter[str](), list[str]()
+    for part in labelled or found:
+        entries = _entries(part)
+        rows = [row for _, row in part.rows]
+        marks = mark_columns(rows)
+        gone = unlearned(rows, marks)
+        marked += gone.values()
+        columns.update(name for row in rows for name in unread(row, (*KNOWN, *marks)))
+        own = [entry for place, entry in enumerate(entries) if place not in gone]
+        parts.setdefault(part.split or part.name, []).extend(own)
+    notes += [f"left out: {count} rows that the data marks so ({mark})" for mark, count in Counter(marked).items()]
+    return parts, [*notes, *not_read(columns)]
 
 
-def _hub(data: str) -> dict[str, list[LabelledQuestion]]:
-    loaded, parts = dict(from_hub(data)), dict[str, list[LabelledQuestion]]()
-    splits = splits_of([*loaded], "save the parts that you want as files called train, validation and test")
-    for split, (name, rows) in zip(splits or loaded, loaded.items(), strict=True):
-        parts.setdefault(split, []).extend(_entry(row, f"{data} {name} {place}") for place, row in rows)
-    return parts
+def _has_answer(row: Any) -> bool:
+    """Return whether a row has an answer; a row that cannot be read may have one."""
+    return not isinstance(row, Mapping) or any(filled(row.get(name)) for name in LABELS)
 
 
-def _entries(file: Path) -> list[LabelledQuestion]:
-    if file.suffix not in SUFFIXES:
-        raise ValueError(f"{file}: '{file.suffix}' is not a format read here; give one of {', '.join(SUFFIXES)}")
-    entries = [_entry(row, f"{file}: {place}") for place, row in read(file, within="examples")]
-    if not entries:
-        raise ValueError(f"{file}: holds no question; leave the file out or fill it")
-    return entries
+def _entries(part: Part) -> list[LabelledQuestion]:
+    if not part.rows:
+        raise ValueError(f"{part.where}: holds no question; leave the file out or fill it")
+    return [_entry(row, f"{part.where}: {place}") for place, row in part.rows]
 
 
 def _entry(row: Any, where: str) -> LabelledQuestion:
@@ -167,17 +177,29 @@ def _entry(row: Any, where: str) -> LabelledQuestion:
         raise ValueError(f"{where}: {row}")
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} is a {type(row).__name__}; write an object with question and answer")
-    big_bench = "target_scores" in row
-    question = row.get("input" if big_bench else "question")
-    if not isinstance(question, str) or not (key := plain(question)):
-        raise ValueError(f"{where} has the question {question!r}; write it as text")
-    answer = _answer(_best(row["target_scores"]) if big_bench else row.get("answer"), where)
-    given = row.get("target" if big_bench else "rationale") or ""
+    question = next((row[name] for name in QUESTIONS if name in row), None)
+    if not isinstance(question, str) or not (key := plain(ASKING.sub("", question))):
+        raise ValueError(f"{where} has the question {str(question)[:80]!r}; write it as text, in a column 'question'")
+    value, given = _answer_and_rationale(row)
+    answer = _answer(value, where)
     if not isinstance(given, str):
         raise ValueError(f"{where} has the rationale {given!r}; write it as text")
-    rationale = re.sub(r"^\s*(?:yes|no)\s*[.,:]\s*", "", given, flags=re.IGNORECASE) if big_bench else given.strip()
-    item = Item(_texts(row, "facts", where), _texts(row, "decomposition", where), rationale.strip())
-    return LabelledQuestion(key, question.strip(), answer, item)
+    item = Item(_texts(row, "facts", where), _texts(row, "decomposition", where), given.strip())
+    return LabelledQuestion(key, ASKING.sub("", question).strip(), answer, item)
+
+
+def _answer_and_rationale(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the answer as the row writes it, and the reasoning. BIG-bench has both in one text, answer first."""
+    if "target_scores" in row or "targets" in row:
+        given = row.get("target") or next(iter(row.get("targets") or ()), "")
+        scores = row.get("target_scores")
+        if filled(row.get("multiple_choice_scores")):
+            choices = row.get("multiple_choice_targets") or ()
+            scores = dict(zip(choices, row["multiple_choice_scores"], strict=False))
+        text = isinstance(given, str)
+        said = re.split(r"\W", given.strip(), maxsplit=1)[0] if text else given
+        return _best(scores) if scores else said, SAID_FIRST.sub("", given) if text else given
+    return row.get("answer"), row.get("rationale") or ""
 
 
 def _best(scores: Any) -> Any:
@@ -187,7 +209,7 @@ def _best(scores: Any) -> Any:
 
 
 def _answer(value: Any, where: str) -> str:
-    if value is None:
+    if not filled(value):
         raise ValueError(f"{where} has no answer; an unlabelled file cannot be scored: leave it out")
     if (answer := ANSWERS.get(str(value).strip().lower())) is None:
         raise ValueError(f"{where} has the answer {value!r}; write true or false, or Yes or No")

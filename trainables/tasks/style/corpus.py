@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from trainables.core import Example, Split
+from trainables.core import Example, Message, Split
 from trainables.tasks.arena.kinds import KINDS
 from trainables.tasks.arena.task import examples
 from trainables.tasks.arena.world import NAMES
-from trainables.tasks.chat.rows import Conversation, Message
+from trainables.tasks.chat.rows import Conversation
 
 ABOUT_PEOPLE = ("comparison", "math", "logic")  # the kinds whose questions name people
 SIZES: Mapping[Split, int] = {"train": 800, "search": 160, "test": 240}  # rows

@@ -11,17 +11,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from trainables.core import Example, Split, Task
-from trainables.tasks.chat.data import Official, load
+from trainables.core import BaseLengths, Example, Split, Task
+from trainables.tasks.chat.data import Loaded, load
 from trainables.tasks.chat.rows import Conversation
 from trainables.tasks.chat.statistics import CountTokens, statistics
 from trainables.tasks.files.records import from_anywhere
+from trainables.tasks.files.splits import Official
 from trainables.tasks.style import corpus
 
 GENERATED = "generated"
@@ -39,7 +40,7 @@ class StyleTask(Task):
 
     name: ClassVar[str] = "style"
 
-    data: str = GENERATED  # or a .jsonl, .json or .parquet file, a folder of them, or hub:OWNER/NAME
+    data: str = GENERATED  # or a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, or hub:OWNER/NAME
     seed: int = 0  # of the generated corpus, and of the rows that a size keeps
     train_size: int = 0  # rows; 0: all
     search_size: int = 0
@@ -48,6 +49,7 @@ class StyleTask(Task):
         48  # the generated style takes up to 23; the data summary says how many answers of other data fit
     )
     max_length: int = 2048  # tokens of a conversation; longer rows are not trained on
+    tools: bool = True  # read conversations with tools; a sweep leaves them out if a base's template has no place
 
     def __post_init__(self) -> None:
         for size in ("train_size", "search_size", "test_size"):
@@ -78,15 +80,22 @@ class StyleTask(Task):
         return {split: tuple(example.data for example in rows) for split, rows in _splits(self).items()}
 
     def training_prompts(self, example: Example) -> Sequence[str]:
-        """Return the prompts of all replies, because the loss is on every reply."""
+        """Return the prompts of all replies that are learned."""
         return [turn.prompt for turn in example.data.turns]
 
     def extra_training_text(self, example: Example) -> str:
-        return repr(example.data.messages)
+        return repr((example.data.messages, example.data.tools))
 
     def describe(self, count_tokens: CountTokens) -> list[str]:
-        """Return lines of statistics about the data."""
-        return statistics(self.conversations(), count_tokens, self.max_length, self.max_new_tokens).lines()
+        """Return lines of statistics about the data, and about what is left out or not read."""
+        lines = statistics(self.conversations(), count_tokens, self.max_length, self.max_new_tokens).lines()
+        return lines if self.data == GENERATED else [*lines, *_loaded(self.data, self.tools).lines]
+
+    def fitted(self, bases: Sequence[BaseLengths]) -> Self:
+        """Return the task without conversations with tools, if the chat template of a base has no place for them."""
+        if self.data == GENERATED or not self.tools or not _has_tools(self.data):
+            return self
+        return replace(self, tools=all(base.writes_tools for base in bases))
 
     @property
     def ranks_by_likelihood(self) -> bool:
@@ -142,7 +151,7 @@ def similarity(gold: Sequence[str], words: Sequence[str]) -> float:
 
 @lru_cache(maxsize=8)
 def _splits(task: StyleTask) -> dict[Split, tuple[Example, ...]]:
-    splits = _generated(task.seed) if task.data == GENERATED else _of_user(task.data)
+    splits = _generated(task.seed) if task.data == GENERATED else _of_user(task.data, task.tools)
     return {split: _some(rows, getattr(task, f"{split}_size"), task.seed, split) for split, rows in splits.items()}
 
 
@@ -151,8 +160,17 @@ def _generated(seed: int) -> dict[Split, tuple[Example, ...]]:
 
 
 @lru_cache(maxsize=4)
-def _of_user(data: str) -> dict[Split, tuple[Example, ...]]:
-    official = load(data)
+def _loaded(data: str, tools: bool) -> Loaded:
+    return load(data, tools)
+
+
+def _has_tools(data: str) -> bool:
+    return any(one.uses_tools for own in _loaded(data, True).splits.values() for one in own)
+
+
+@lru_cache(maxsize=4)
+def _of_user(data: str, tools: bool) -> dict[Split, tuple[Example, ...]]:
+    official = _loaded(data, tools).splits
     splits: dict[Split, list[Example]] = {split: [] for split in OFFICIAL}
     for split, name in OFFICIAL.items():
         for one in official.get(name, ()):

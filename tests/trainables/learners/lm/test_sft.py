@@ -12,7 +12,7 @@ import torch
 
 from sweeps.spec.data_summary import data_of
 from tests.support.miniatures import base, tokenizer
-from trainables.core import Pair
+from trainables.core import Message, Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.sft import SftConfig
 from trainables.models.loading import load
@@ -24,12 +24,13 @@ from trainables.tasks.style.task import StyleTask
 
 TINY = load("builtin:tiny")
 CHAT = (
-    ("system", "Be kind."),
-    ("user", "Who is the tallest?"),
-    ("assistant", "The answer is Ann."),
-    ("user", "Who is the tallest?"),
-    ("assistant", "Ann, I think."),
+    Message("system", "Be kind."),
+    Message("user", "Who is the tallest?"),
+    Message("assistant", "The answer is Ann."),
+    Message("user", "Who is the tallest?"),
+    Message("assistant", "Ann, I think."),
 )
+TWO = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "d"))
 SMALL = StyleTask("generated", 0, 24, 12, 12)
 REWRITES = (  # an earlier reply is not shown as it was said
     "{% for m in messages %}{{ m.role }}: {{ m.content if loop.last or m.role == 'user' else 'k' }}<end>{% endfor %}"
@@ -43,7 +44,7 @@ def said(reader, row, label):
 
 def test_only_what_the_assistant_says_is_learned_and_the_template_is_kept_token_by_token():
     (row,) = encode_dialogue(TINY.tokenizer, CHAT)
-    chat = [{"role": role, "content": text} for role, text in CHAT]
+    chat = [{"role": role, "content": text} for role, text, *_ in CHAT]
     whole = TINY.tokenizer.apply_chat_template(chat, tokenize=False).rstrip("\n")
     assert list(row.tokens) == TINY.tokenizer(whole, add_special_tokens=False).input_ids
     assert said(TINY.tokenizer, row, True) == "The answer is Ann.<|im_end|>Ann, I think.<|im_end|>"
@@ -52,13 +53,12 @@ def test_only_what_the_assistant_says_is_learned_and_the_template_is_kept_token_
 
 @pytest.mark.parametrize("reader", [TINY.tokenizer, tokenizer()], ids=["template", "none"])
 def test_one_question_is_encoded_as_everywhere(reader):
-    (row,) = encode_dialogue(reader, (("user", "a b?"), ("assistant", "c")))
+    (row,) = encode_dialogue(reader, (Message("user", "a b?"), Message("assistant", "c")))
     assert row == row_of(reader, "a b?", "c")
 
 
 def test_a_base_without_a_template_reads_questions_and_answers():
-    turns = (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
-    (row,) = encode_dialogue(tokenizer(), (("system", "x"), *turns))
+    (row,) = encode_dialogue(tokenizer(), (Message("system", "x"), *TWO))
     text = "x\nQuestion: a\nAnswer: b<end>\nQuestion: c\nAnswer: d<end>"
     assert list(row.tokens) == tokenizer()(text).input_ids
     assert said(tokenizer(), row, True).split() == ["b", "<end>", "d", "<end>"]
@@ -67,15 +67,25 @@ def test_a_base_without_a_template_reads_questions_and_answers():
 def test_a_template_that_rewrites_earlier_turns_gives_a_row_per_reply():
     reader = tokenizer()
     reader.chat_template = REWRITES
-    chat = (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
-    first, second = encode_dialogue(reader, chat)
+    first, second = encode_dialogue(reader, TWO)
     assert (said(reader, first, True).split(), said(reader, second, True).split()) == (["b", "<end>"], ["d", "<end>"])
     assert "k" in said(reader, second, False)
     assert "b" not in said(reader, second, False).split()
     strict = tokenizer()
     strict.chat_template = "{{ raise_exception('no system here') }}"
     with pytest.raises(ValueError, match="refuses a conversation: no system here; leave such out"):
-        encode_dialogue(strict, chat)
+        encode_dialogue(strict, TWO)
+
+
+@pytest.mark.parametrize("template", [None, REWRITES], ids=["one row", "a row per reply"])
+def test_a_reply_that_the_data_marks_is_read_and_not_learned(template):
+    reader = tokenizer()
+    reader.chat_template = template
+    bad = (TWO[0], TWO[1]._replace(learned=False), *TWO[2:])
+    *_, row = encode_dialogue(reader, TWO)
+    (other,) = encode_dialogue(reader, bad)
+    assert other.tokens == row.tokens, "the reply that follows is learned behind the same text"
+    assert said(reader, other, True).split() == ["d", "<end>"]
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.arc_files import ids, recolour, task, write, write_all_splits
 from trainables.core import Example
-from trainables.tasks.arc.data import TWICE, ArcPairs, load_splits, published
+from trainables.tasks.arc.data import TWICE, load_splits, published
+from trainables.tasks.arc.files import ArcPairs
 from trainables.tasks.arc.grids import as_grid, grid_text, parse_completion, submission
 from trainables.tasks.arc.task import ArcTask, puzzle
 

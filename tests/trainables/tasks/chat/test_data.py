@@ -6,8 +6,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from trainables.core import Message
 from trainables.tasks.chat.data import load
-from trainables.tasks.chat.rows import Conversation, Message
+from trainables.tasks.chat.rows import Conversation
 
 ASKED, SAID = "Why is the sky blue?", "Blue light is scattered most."
 EXPECTED = (
@@ -63,7 +64,7 @@ def test_every_layout_in_every_format_gives_the_same_conversations(tmp_path, lay
     rows = ROWS[layout]
     if layout == "alpaca" and suffix == "parquet":  # a table has all columns in every row
         rows = [{"system": None, **row} for row in rows]
-    splits = load(str(write(tmp_path / f"sft.{suffix}", rows)))
+    splits = load(str(write(tmp_path / f"sft.{suffix}", rows))).splits
     assert splits == {"train": EXPECTED}
     assert {conversation.layout for conversation in splits["train"]} == {layout}
 
@@ -91,19 +92,40 @@ def test_a_key_is_what_the_user_says_but_for_case_and_punctuation():
 
 def test_what_nobody_answers_is_left_off(tmp_path):
     rows = [sharegpt(("human", ASKED), ("gpt", SAID), ("human", "Thanks!"))]
-    assert load(str(write(tmp_path / "a.jsonl", rows)))["train"] == EXPECTED[:1]
+    found = load(str(write(tmp_path / "a.jsonl", rows)))
+    assert found.splits["train"] == EXPECTED[:1]
+    assert found.lines == ("left out: 1 turns behind the last reply that is learned",)
+
+
+def turn_with(**marks):
+    return {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", **marks}]}
+
+
+def nested(depth):
+    return [] if not depth else [nested(depth - 1)]
 
 
 BROKEN = {
     "bad JSON": ('{"messages": [', "not valid JSON at column 15"),
     "no object": ('["a"]', "of type list, not an object"),
     "no column": ({"text": "a"}, "no column 'messages'; every chat row needs it"),
-    "no list": ({"messages": "a"}, "column 'messages' is no list of turns"),
-    "no turns": ({"messages": []}, "column 'messages' is no list of turns or empty"),
+    "no list": ({"messages": "a"}, "column 'messages' holds a text that is no JSON; write a list of turns"),
+    "no turns": ({"messages": []}, "column 'messages' is an empty list"),
     "no content": ({"messages": [{"role": "user"}]}, "turn 1 is not an object of 'role' and 'content'"),
-    "unknown role": (chat(("bot", "a")), "role 'bot' is not system, user or assistant; rename it"),
+    "unknown role": (chat(("narrator", "a")), "turn 1 has the role 'narrator'; write system, user, assistant or tool"),
     "empty content": (chat(("user", "a"), ("assistant", " \n")), "turn 2 (assistant) is empty"),
-    "no text": (chat(("user", ["a"]), ("assistant", "b")), "turn 1 (user) is of type list; only text"),
+    "no text": (chat(("user", {"a": 1}), ("assistant", "b")), "turn 1 (user) is of type dict; only text"),
+    "a picture": (chat(("user", [{"type": "image_url"}])), "turn 1 (user) has a part of type image_url; only text"),
+    "a weight": (turn_with(weight=0.5), "turn 2 (assistant): 'weight' is '0.5'; only 0, 1, true and false are read"),
+    "a detail": (
+        turn_with(train_detail=[{"train": False}]),
+        "turn 2 (assistant): 'train_detail' marks parts of a turn",
+    ),
+    "two systems": ({**chat(("system", "a"), ("user", "b")), "system": "c"}, "the column 'system' and the system turn"),
+    "half a character": (chat(("user", "a\ud83d")), "column 'messages' holds half of a character (\\ud83d); repair"),
+    "NUL": (chat(("user", "a\0")), "column 'messages' holds a NUL character; repair or remove the row"),
+    "brackets": ("[" * 5_000, "brackets nested too deep; flatten or remove the row"),
+    "nested": ({**GOOD, "more": nested(200)}, "column 'more' has brackets nested deeper than 100; flatten"),
     "no assistant": (chat(("user", "a")), "no assistant turn, so there is nothing to learn"),
     "assistant first": (chat(("system", "s"), ("assistant", "a")), "the assistant speaks before the user"),
     "two users": (chat(("user", "a"), ("user", "b"), ("assistant", "c")), "turns 1 and 2 are both user; join them"),
@@ -141,19 +163,20 @@ def test_the_other_broken_rows_are_counted(tmp_path):
 
 
 def test_a_row_of_parquet_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.parquet, row 2: role 'gpt' is not system, user or assistant"):
-        load(str(write(tmp_path / "a.parquet", [GOOD, chat(("user", "a"), ("gpt", "b"))])))
+    with pytest.raises(ValueError, match=r"a\.parquet, row 2: turn 2 has the role 'narrator'"):
+        load(str(write(tmp_path / "a.parquet", [GOOD, chat(("user", "a"), ("narrator", "b"))])))
 
 
 def test_what_is_no_data_at_all(tmp_path):
-    known = "messages \\(chat\\), conversations \\(ShareGPT\\), or instruction and output \\(Alpaca\\)"
+    known = r"messages \(chat\), conversations \(ShareGPT\), instruction and output \(Alpaca\), or prompt and response"
     with pytest.raises(ValueError, match=f"line 1: columns prompt, text are no known layout; name them {known}"):
         load(str(write(tmp_path / "a.jsonl", [{"text": "a", "prompt": "b"}])))
     with pytest.raises(ValueError, match="holds no rows"):
         load(str(write(tmp_path / "b.jsonl", [])))
+    (tmp_path / "c.json").write_text('[\n{"messages": ]')
     with pytest.raises(ValueError, match=r"not valid JSON at line 2.*call it \.jsonl"):
-        load(str(write(tmp_path / "c.jsonl", [GOOD, GOOD]).rename(tmp_path / "c.json")))
-    with pytest.raises(ValueError, match="holds a dict where a list of rows is needed"):
+        load(str(tmp_path / "c.json"))
+    with pytest.raises(ValueError, match="holds a dict where a list of rows, or an object with 'data', is needed"):
         load(str(write(tmp_path / "d.json", GOOD)))
     (tmp_path / "e.parquet").write_text("no table")
     with pytest.raises(ValueError, match=r"e\.parquet: cannot be read"):
@@ -161,14 +184,40 @@ def test_what_is_no_data_at_all(tmp_path):
     (tmp_path / "f.jsonl").write_bytes(b"\xff\xfe{}")
     with pytest.raises(ValueError, match=r"f\.jsonl: cannot be read"):
         load(str(tmp_path / "f.jsonl"))
-    for unknown in ("", "nowhere.jsonl", str(tmp_path / "a.csv")):
-        with pytest.raises(ValueError, match="is not known; use 'generated'"):
+    for unknown in ("", "nowhere.jsonl", str(tmp_path / "a.txt")):
+        with pytest.raises(ValueError, match=r"(is not known|there is no data); use 'generated', a \.jsonl"):
             load(unknown)
+
+
+def test_a_table_with_a_header(tmp_path):
+    (tmp_path / "a.csv").write_text(f"prompt,response\n{ASKED},{SAID}\n")
+    assert load(str(tmp_path / "a.csv")).splits == {"train": EXPECTED[:1]}
+    (tmp_path / "b.csv").write_text("text\nhello\n")
+    with pytest.raises(ValueError, match=r"b\.csv, line 2: columns text are no known layout; name them messages"):
+        load(str(tmp_path / "b.csv"))
+
+
+def test_a_column_states_the_split_of_a_row_where_no_file_does(tmp_path):
+    rows = [{**row, "split": split} for row, split in zip(numbered(1, 2, 3), ("train", "test", "dev"), strict=True)]
+    found = load(str(write(tmp_path / "a.jsonl", rows)))
+    assert {split: asked(own) for split, own in found.splits.items()} == {
+        "train": ["question 1"], "test": ["question 2"], "validation": ["question 3"],
+    }  # fmt: skip
+    assert found.lines == ()
+    rows[2]["split"] = "extra"
+    found = load(str(write(tmp_path / "b.jsonl", rows)))
+    assert (found.splits.keys(), found.lines) == ({"train"}, ("not read: columns 'split' (3 rows)",))
+
+
+def test_a_file_of_which_nothing_is_learned(tmp_path):
+    rows = [{**row, "weight": 0} for row in numbered(1, 2)]
+    with pytest.raises(ValueError, match=r"no conversation to learn; left out: 2 rows that the data marks so \(weight"):
+        load(str(write(tmp_path / "a.jsonl", rows)))
 
 
 def test_a_line_separator_inside_a_text_is_no_new_line(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(chat(("user", "a\u2028b"), ("assistant", "c")), ensure_ascii=False))
-    assert asked(load(str(tmp_path / "a.jsonl"))["train"]) == ["a\u2028b"]
+    assert asked(load(str(tmp_path / "a.jsonl")).splits["train"]) == ["a\u2028b"]
 
 
 def test_a_folder_keeps_its_splits_and_each_file_has_its_own_layout(tmp_path):
@@ -177,7 +226,7 @@ def test_a_folder_keeps_its_splits_and_each_file_has_its_own_layout(tmp_path):
     write(tmp_path / "sft.val.jsonl", numbered(2))
     write(tmp_path / "test.jsonl", numbered(3, 4))
     (tmp_path / "README.md").write_text("no data")
-    splits = {name: asked(rows) for name, rows in load(str(tmp_path)).items()}
+    splits = {name: asked(rows) for name, rows in load(str(tmp_path)).splits.items()}
     assert splits == {
         "train": ["question 1", ASKED], "validation": ["question 2"], "test": ["question 3", "question 4"],
     }  # fmt: skip
@@ -197,7 +246,7 @@ def test_a_folder_whose_names_say_no_split_or_two(tmp_path):
         load(str(tmp_path))
     extra.rename(tmp_path / "a.jsonl")
     (tmp_path / "test.jsonl").rename(tmp_path / "b.jsonl")
-    assert asked(load(str(tmp_path))["train"]) == ["question 2", "question 1"], "nobody speaks of splits"
+    assert asked(load(str(tmp_path)).splits["train"]) == ["question 2", "question 1"], "nobody speaks of splits"
 
 
 def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
@@ -208,13 +257,13 @@ def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
     folder.mkdir()
     write(folder / "train.jsonl", numbered(1, 2))
     write(folder / "validation.jsonl", numbered(3))
-    splits = {name: asked(rows) for name, rows in load(f"hub:{folder}").items()}
+    splits = {name: asked(rows) for name, rows in load(f"hub:{folder}").splits.items()}
     assert splits == {"train": ["question 1", "question 2"], "validation": ["question 3"]}
 
     files = [{"split": split, "path": f"{split.split('_')[0]}.jsonl"} for split in ("train_sft", "validation_sft")]
     said = json.dumps([{"config_name": "default", "data_files": files}])
     (folder / "README.md").write_text(f"---\nconfigs: {said}\n---\n")
-    assert {name: asked(rows) for name, rows in load(f"hub:{folder}").items()} == splits
+    assert {name: asked(rows) for name, rows in load(f"hub:{folder}").splits.items()} == splits
     (folder / "README.md").write_text(f"---\nconfigs: {said.replace('validation_sft', 'more')}\n---\n")
     with pytest.raises(
         ValueError, match=r"^which split is more\? .*; save the parts that you want as files called train"
@@ -222,8 +271,8 @@ def test_a_data_set_that_datasets_loads(tmp_path, monkeypatch):
         load(f"hub:{folder}")
     (folder / "README.md").unlink()
 
-    write(folder / "train.jsonl", [*numbered(1), chat(("user", "a"), ("bot", "b"))])
-    with pytest.raises(ValueError, match=r"set train, row 2: role 'bot'"):
+    write(folder / "train.jsonl", [*numbered(1), chat(("user", "a"), ("narrator", "b"))])
+    with pytest.raises(ValueError, match=r"set train, row 2: turn 2 has the role 'narrator'"):
         load(f"hub:{folder}")
     with pytest.raises(ValueError, match=r"cannot be loaded \(.*\); check the name and the network") as error:
         load(f"hub:{tmp_path / 'empty'}")

@@ -1,6 +1,7 @@
 """Statistics of a data set of conversations."""
 
-from trainables.tasks.chat.rows import Conversation, Message
+from trainables.core import Message
+from trainables.tasks.chat.rows import Conversation
 from trainables.tasks.chat.statistics import statistics
 
 

@@ -1,5 +1,7 @@
 """Tables as people save them: quoted lines, a byte order mark, semicolons, broken rows."""
 
+import json
+
 import pytest
 
 from trainables.tasks.files.records import BadLine, read
@@ -47,3 +49,47 @@ def test_a_table_that_cannot_be_read_is_told_in_one_line(tmp_path, text, told):
 def test_a_long_cell_is_read(tmp_path):
     ((_, row),) = rows(tmp_path, f"question,answer\nWho?,{'x' * 200_000}\n")
     assert len(row["answer"]) == 200_000
+
+
+@pytest.mark.parametrize("between", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ["my.json", "my.jsonl"])
+def test_lines_and_lists_are_told_apart_whatever_the_suffix_and_behind_a_byte_order_mark(tmp_path, name, between):
+    lines = ['{"a": 1}', '{"a": "b\u2028c"}']
+    told = [{"a": 1}, {"a": "b\u2028c"}]
+    assert [row for _, row in rows(tmp_path, "\ufeff" + between.join(lines) + between, name)] == told
+    assert [row for _, row in rows(tmp_path, f"\ufeff[{f',{between}'.join(lines)}]", name)] == told
+
+
+def test_an_object_of_objects_is_their_list(tmp_path):
+    assert rows(tmp_path, '{"x": {"a": 1}, "y": {"a": 2}}', "my.json") == [("row 1", {"a": 1}), ("row 2", {"a": 2})]
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [("a\ud83d", r"column 'q' holds half of a character (\ud83d)"), ("a\0", "column 'q' holds a NUL character")],
+)
+def test_broken_text_is_told_with_its_row(tmp_path, cell, told):
+    text = json.dumps({"q": "a"}) + "\n" + json.dumps({"q": {"deep": [cell]}})
+    (_, (place, row)) = rows(tmp_path, text, "my.jsonl")
+    assert place == "line 2"
+    assert isinstance(row, BadLine)
+    assert str(row) == f"{told}; repair or remove the row"
+
+
+def test_a_table_with_nul_names_the_row(tmp_path):
+    (_, (place, row)) = rows(tmp_path, "q,a\nb,c\nd\0,e\n")
+    assert (place, str(row)) == ("line 3", "column 'q' holds a NUL character; repair or remove the row")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[" * 100_000, r"cannot be read \(brackets nested too deep\)"),
+        ("é".encode("latin-1"), r"no UTF-8 text: byte 0xe9 at 0, save it as UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path, content, told):
+    (tmp_path / "my.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"my\.json: .*{told}") as error:
+        read(tmp_path / "my.json")
+    assert "\n" not in str(error.value)

@@ -220,3 +220,25 @@ def test_rows_that_are_too_long_for_a_base_are_left_out_by_name(tmp_path):
         OwnTask(task.data).fitted([Letters(5)])
     with pytest.raises(ValueError, match=r"no row is at 'line 61'; a place is written as 'my\.jsonl line 1'"):
         OwnTask(task.data, without=("line 61",)).train()
+
+
+def test_what_is_not_read_and_what_is_not_to_be_learned_are_told(tmp_path):
+    rows = [row | {"id": n, "weight": int(n > 2)} for n, row in enumerate(sums())]
+    task = OwnTask(jsonl(tmp_path / "my.jsonl", rows))
+    assert len(every(task)) == 57
+    assert (
+        "left out: 3 rows (my.jsonl line 1, my.jsonl line 2, my.jsonl line 3) that the data marks so (weight: 0)\n"
+        "not read: columns 'id' (57 rows)"
+    ) in told(task)
+    asked = OwnTask(task.data, "{question} {weight}")
+    assert len(every(asked)) == 60, "a column that is a part of the question marks nothing"
+    rows = [row | {"weight": n / 2, "history": ["a"]} for n, row in enumerate(sums())]
+    assert "not read: columns 'weight' (60 rows), 'history' (60 rows)" in told(
+        OwnTask(jsonl(tmp_path / "kilograms.jsonl", rows))
+    )
+
+
+def test_conversations_are_for_another_sweep(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
+    with pytest.raises(ValueError, match=r"Columns are messages; conversations are for sweeps/style\.py, or give"):
+        OwnTask(jsonl(tmp_path / "my.jsonl", rows)).train()

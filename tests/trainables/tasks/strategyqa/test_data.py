@@ -185,10 +185,10 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
             load(str(data))
 
     refused(tmp_path / "nowhere", "is not known; use 'generated'")
-    refused("", "is not known")
-    refused(tmp_path, "has no train, validation or test file")
+    refused("", "there is no data; use 'generated'")
+    refused(tmp_path, "has no .jsonl, .json, .csv, .tsv, .parquet file")
     for name, text, message in (
-        ("a.txt", "x", "'.txt' is not a format"),
+        ("a.txt", "x", "is not known; use 'generated', a .jsonl"),
         ("a.json", "[1,", "not valid JSON at line 1"),
         ("b.json", "{}", "holds a dict where a list of rows, or an object with 'examples', is needed"),
         ("c.json", "[]", "holds no question"),
@@ -200,6 +200,12 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
     refused(tmp_path / "latin.json", "cannot be read")
     refused(written(tmp_path / "few.json", [row(0)]), "leaves no question for")
+    refused(tmp_path, "a.json: not valid JSON")
+    unnamed = tmp_path / "unnamed"
+    unnamed.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        written(unnamed / name, [row(0)])
+    refused(unnamed, "has no train, validation or test file")
     whole = tmp_path / "whole"
     whole.mkdir()
     written(whole / "test.jsonl", [row(n) for n in range(9)])
@@ -213,9 +219,54 @@ def test_a_line_separator_inside_a_question_is_no_new_line(tmp_path):
     assert sum(len(entries) for entries in load(str(tmp_path / "q.jsonl")).splits.values()) == 40
 
 
-def test_an_unlabelled_official_test_file_is_refused(tmp_path):
-    written(tmp_path / "strategyqa_train.json", [row(n) for n in range(40)])
-    unlabelled = {name: value for name, value in row(50).items() if name in ("qid", "question")}
+def test_the_official_release_is_read_without_what_has_no_answers(tmp_path):
+    written(tmp_path / "strategyqa_train.json", [row(n) for n in range(60)])
+    unlabelled = {name: value for name, value in row(90).items() if name in ("qid", "question")}
     written(tmp_path / "strategyqa_test.json", [unlabelled])
+    paragraphs = {"Llama-1": {"title": "Llama", "content": "Llamas stare."}}
+    (tmp_path / "strategyqa_train_paragraphs.json").write_text(json.dumps(paragraphs))
+    found = load(str(tmp_path))
+    assert found.splits == load(str(tmp_path / "strategyqa_train.json")).splits
+    assert found.lines() == [
+        "left out: strategyqa_test.json, in which no row has an answer",
+        "left out: strategyqa_train_paragraphs.json, in which no row has an answer",
+        "not read: columns 'qid' (60 rows)",
+    ]
     with pytest.raises(ValueError, match=r"strategyqa_test.json: row 1 has no answer; an unlabelled file cannot be"):
-        StrategyQaTask(data=str(tmp_path)).test()
+        load(str(tmp_path / "strategyqa_test.json"))
+    written(tmp_path / "strategyqa_train.json", [*(row(n) for n in range(60)), unlabelled])
+    load.cache_clear()
+    with pytest.raises(ValueError, match=r"strategyqa_train.json: row 61 has no answer"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_big_bench_as_on_the_hub(tmp_path, scored):
+    rows = []
+    for n in range(60):
+        right, wrong = ("Yes", "No") if n % 2 else ("No", "Yes")
+        scores = {"multiple_choice_targets": ["Yes", "No"], "multiple_choice_scores": [n % 2, 1 - n % 2]}
+        said = right if scored else f"{right}. No wonder, as {n} is {wrong}."
+        rows.append({"inputs": f"Q: Does {n} float?\nA:", "targets": [said], "idx": n, **(scores if scored else {})})
+    found = load(written(tmp_path / "hub.jsonl", rows))
+    entries = [entry for own in found.splits.values() for entry in own]
+    assert len(entries) == 60
+    for entry in entries:
+        n = int(entry.question.split()[1])
+        assert (entry.question, entry.answer) == (f"Does {n} float?", "Yes" if n % 2 else "No")
+        assert entry.item.rationale == ("" if scored else f"No wonder, as {n} is {'No' if n % 2 else 'Yes'}.")
+    assert found.lines() == ["not read: columns 'idx' (60 rows)"]
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}, {"masked": True}], ids=str)
+def test_rows_that_are_not_to_be_learned_are_left_out(tmp_path, mark):
+    found = load(written(tmp_path / "a.jsonl", [*(row(n) for n in range(60)), row(90, **mark)]))
+    assert sum(map(len, found.splits.values())) == 60
+    ((name, value),) = mark.items()
+    assert f"left out: 1 rows that the data marks so ({name}: {str(value).lower()})" in found.lines()
+
+
+def test_a_column_of_weights_in_kilograms_is_no_mark(tmp_path):
+    found = load(written(tmp_path / "a.jsonl", [row(n, weight=n / 2) for n in range(60)]))
+    assert sum(map(len, found.splits.values())) == 60
+    assert "not read: columns 'qid' (60 rows), 'weight' (60 rows)" in found.lines()

@@ -226,4 +226,39 @@ def test_many_turns_end_in_the_last_and_keep_the_others(tmp_path):
     assert re.fullmatch(r"user: Thing \d+\?\nassistant: Yes\.\nuser: Sure\?", example.prompt)
     assert (example.answer, example.kind) == ("No.", "many_turns")
     assert [turn.reply for turn in example.data.turns] == ["Yes.", "No."]
-    assert {c for rows in task.conversations().values() for c in rows} == set(load(task.data)["train"])
+    assert {c for rows in task.conversations().values() for c in rows} == set(load(task.data).splits["train"])
+
+
+class Writes:
+    """A base whose chat template writes tools, or does not."""
+
+    limit = 1000.0
+
+    def __init__(self, writes_tools):
+        self.writes_tools = writes_tools
+
+    def is_too_long(self, example, more):
+        return False
+
+    def answer(self, example):
+        return 1
+
+
+def with_tool(n):
+    return {**row(1000 + n), "tools": [{"name": "add"}]}
+
+
+def test_conversations_with_tools_are_read_if_every_base_has_a_place_for_them(tmp_path):
+    data = write(tmp_path / "a.jsonl", [*(row(n) for n in range(100)), *(with_tool(n) for n in range(7))])
+    told = "left out: 7 rows with tools, which a base's chat template or --task.no-tools leaves out"
+    for bases, tools in (([Writes(True)], True), ([Writes(True), Writes(False)], False), ([], True)):
+        task = StyleTask(data=data).fitted(bases)
+        read = [example for split in SPLITS for example in getattr(task, split)()]
+        assert sum(example.data.uses_tools for example in read) == (7 if tools else 0)
+        assert len(read) == (107 if tools else 100)
+        assert (told in task.describe(len)) != tools
+        assert StyleTask(data=data, tools=False).fitted(bases).tools is False
+    alone = write(tmp_path / "b.jsonl", [with_tool(n) for n in range(7)])
+    with pytest.raises(ValueError, match="no conversation to learn; left out: 7 rows with tools"):
+        StyleTask(data=alone).fitted([Writes(False)]).train()
+    assert StyleTask(data=write(tmp_path / "c.jsonl", [row(1)])).fitted([Writes(False)]).tools
