@@ -78,7 +78,7 @@ def test_targets_that_a_base_lacks_are_told_before_anything_starts(config, seats
     "learner", [SoftPromptConfig(), QloraConfig(), LoraConfig(target_modules=("Wq", "multi_head_attention.Wv"))]
 )
 def test_who_needs_no_default_targets_may_start(learner, ctrl):
-    check(sweep(learner, ctrl))
+    check(sweep(learner, f"{ctrl}:nf4" if learner.name == "qlora" else ctrl))
 
 
 def test_all_linear_layers_are_all_but_the_head(tmp_path):

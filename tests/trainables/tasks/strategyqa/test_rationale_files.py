@@ -16,7 +16,7 @@ def test_a_rationale_file_is_checked_by_line(tmp_path):
         ([good, good], "line 2 has the key 'a' again"),
         ([good | {"weight": -1}], "line 1 has the weight -1"),
         ([good | {"weight": float("nan")}], "line 1 has the weight nan"),
-        ([[1]], "line 1 needs a key"),
+        ([[1], good], "line 1 needs a key"),
         ([good | {"rationale": " "}], "line 1 needs a key, rationale"),
     ):
         load_rationales.cache_clear()
