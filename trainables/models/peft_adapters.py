@@ -15,6 +15,7 @@ import peft
 import torch
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
@@ -196,6 +197,8 @@ def remove_peft(model: Any) -> None:
     for name, module in [*model.named_modules()]:
         if isinstance(module, BaseTunerLayer):
             model.set_submodule(name, module.get_base_layer())
+        elif isinstance(module, ModulesToSaveWrapper):  # a trained copy of a whole module
+            model.set_submodule(name, module.original_module)
     if hasattr(model, "peft_config"):
         del model.peft_config
     model.requires_grad_(False).eval()

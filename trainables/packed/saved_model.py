@@ -41,7 +41,12 @@ def open_trained(base: Base, folder: Path) -> HostedModel:
         host.open_saved(TRAINED, saved)
         return HostedModel(host, TRAINED)
     for part in adapter_folders(folder):
-        load_adapter(base.model, part)
+        config = load_adapter(base.model, part).peft_config["default"]
+        if getattr(config, "bias", "none") != "none":
+            raise ValueError(
+                f"{part}: the adapter holds biases of its base (bias={config.bias!r}), which stay in it; use a merged"
+                " model (`espalier export --merge`)"
+            )
     base.model.eval()
     return HostedModel(Host(base, NO_SEAT), None)
 

@@ -122,6 +122,7 @@ class HostLM(TemplateLM):
         count = len(continuation)
         if not 0 < count <= self.max_length:
             raise CannotAsk(f"an answer of a task has {count} tokens; {self._base.name!r} reads 1 to {self.max_length}")
+        context = context or [self.prefix_token_id]  # of a context of blanks, which goes to the continuation
         tokens = (context + continuation)[-(self.max_length + 1) :]
         return Row(tuple(tokens), (False,) * (len(tokens) - count) + (True,) * count)
 

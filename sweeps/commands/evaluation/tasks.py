@@ -135,4 +135,16 @@ def _set_examples(name: str, task: Any, num_fewshot: int | None) -> None:
     elif own == 0 and num_fewshot:
         print(f"{name} is always asked without examples; --num-fewshot changes nothing there", flush=True)
     else:
+        _check_enough(name, task, num_fewshot)
         task.set_config(key="num_fewshot", value=num_fewshot)
+
+
+def _check_enough(name: str, task: Any, wanted: int) -> None:
+    """Raise BadInput if a task has fewer examples. Where they are of the split that is asked, each question leaves out
+    itself."""
+    splits = task.config
+    asked = splits.test_split or splits.validation_split
+    shown = splits.fewshot_split or splits.training_split or splits.validation_split or asked
+    most = len(list(task.fewshot_docs())) - (shown == asked) if wanted else 0
+    if wanted > most:
+        raise BadInput(f"--num-fewshot {wanted}: {name} has {most} examples to show; give fewer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import peft
 import pytest
 import torch
 
@@ -118,3 +119,29 @@ def test_what_a_host_cannot_compute_is_left_to_peft(changed, tmp_path):
     assert not fits_a_host(tmp_path)
     with pytest.raises(ValueError, match="is no plain LoRA or soft prompt"):
         saved_adapter(load("builtin:tiny"), tmp_path)
+
+
+@pytest.mark.parametrize(("more", "refused"), [({"modules_to_save": ["lm_head"]}, ""), ({"bias": "all"}, "bias='all'")])
+def test_what_an_adapter_holds_beside_its_matrices_leaves_the_base_again(more, refused, tmp_path):
+    """Espalier's own learners save no such adapters, others do. Biases cannot be taken out, so those are refused."""
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **more)
+    other = peft.get_peft_model(load("builtin:tiny").model, config)
+    with torch.no_grad():
+        for name, value in other.named_parameters():
+            if value.requires_grad and "lora_A" not in name:
+                value += 0.5
+    other.save_pretrained(tmp_path)
+    load.cache_clear()
+    base = load("builtin:tiny")
+    load.cache_clear()
+    tokens = torch.arange(1, 9)[None]
+    before = base.model(tokens).logits
+    if refused:
+        with pytest.raises(ValueError, match=refused):
+            open_trained(base, tmp_path)
+        return
+    model = open_trained(base, tmp_path)
+    assert not torch.equal(base.model(tokens).logits, before)
+    model.host.shut()
+    open_untouched(base)
+    assert torch.equal(base.model(tokens).logits, before)

@@ -7,7 +7,8 @@ question that was drawn before, apart from letter case, spaces and punctuation, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from trainables.core import Split
 from trainables.models.base_fault import first_line
 from trainables.tasks.files.splits import hash_fraction
 from trainables.tasks.reasoning.generators import MOST_DRAWS, PREFIX, Generator, open_dataset
-from trainables.tasks.reasoning.verifier import VerifierFault, check_verifier
+from trainables.tasks.reasoning.verifier import VerifierFault, check_constants, check_verifier
 
 SHARES: Mapping[Split, float] = {"train": 0.5, "search": 0.2, "test": 0.3}
 IN_VAIN = 500  # draws in a row without a question that is needed: there are no more
@@ -71,11 +72,14 @@ def draw(generator: Generator, seed: int, sizes: Sizes) -> Drawn:
             repeated += 1
             continue
         seen.add(text)
-        split = split_of(generator.name, text)
+        split = split_of(text)
         if len(made[split]) < wanted[split]:
-            _check(dataset, entry, generator)
+            with _named(generator):
+                check_verifier(dataset, entry)
             made[split].append(Question(entry, hashlib.sha256(text.encode()).hexdigest()[:16]))
             in_vain = 0
+    with _named(generator):
+        check_constants(dataset, [one.entry for own in made.values() for one in own])
     splits: dict[Split, tuple[Question, ...]] = {split: tuple(made[split]) for split in SHARES}
     return Drawn(splits, draws, repeated)
 
@@ -85,9 +89,9 @@ def stream(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big")
 
 
-def split_of(name: str, text: str) -> Split:
-    """Return the split of a question. It depends on nothing but the generator's name and the text."""
-    place = hash_fraction(f"{name}/{text}")
+def split_of(text: str) -> Split:
+    """Return the split of a question. It depends on nothing but the text, as several generators may ask the same."""
+    place = hash_fraction(text)
     for split, share in SHARES.items():
         if place < share:
             return split
@@ -102,8 +106,10 @@ def _entry(dataset: Any, index: int, generator: Generator) -> Mapping[str, Any]:
         raise ValueError(f"{PREFIX}{generator} makes no question {index}: {first_line(error)}") from error
 
 
-def _check(dataset: Any, entry: Mapping[str, Any], generator: Generator) -> None:
+@contextmanager
+def _named(generator: Generator) -> Iterator[None]:
+    """Add the generator's name to a fault of its verifier."""
     try:
-        check_verifier(dataset, entry)
+        yield
     except VerifierFault as fault:
         raise ValueError(f"{PREFIX}{generator.name} {fault}; leave this generator out") from fault

@@ -6,6 +6,7 @@ other processes would then train on questions that this process asks in the test
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -42,7 +43,9 @@ def check_repeatable(drawn: tuple[tuple[Generator, Sizes], ...], seed: int) -> N
 def _main(seed: str, asked: str) -> None:
     for name, values, sizes in json.loads(asked):
         pairs: Sequence[tuple[str, str]] = [(parameter, value) for parameter, value in values]
-        print(draw(Generator(name, tuple(pairs)), int(seed), Sizes(*sizes)).fingerprint())
+        with contextlib.redirect_stdout(sys.stderr):  # some generators print
+            drawn = draw(Generator(name, tuple(pairs)), int(seed), Sizes(*sizes))
+        print(drawn.fingerprint())
 
 
 if __name__ == "__main__":

@@ -6,14 +6,17 @@ works: an audit hook (PEP 578) sees every text that is to be compiled.
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 NONSENSE = "xyzzy ?!"
 MOST_FOR_NONSENSE = 0.5  # some verifiers give a hundredth for any answer, or a letter's share
+CONSTANTS = ("0", "1", "")
+HUGE = re.compile(r"\d[eE][+-]?\d{4,}")  # as a number, it takes minutes and gigabytes to write out
 _guarded = threading.local()
 
 
@@ -28,8 +31,11 @@ class _CodeRefused(RuntimeError):
 def verified(dataset: Any, entry: Mapping[str, Any], completion: str) -> float:
     """Return what the data set's own `score_answer` gives a completion without surrounding space, in [0, 1].
 
-    An answer at which it raises an error, or that it would run as code, scores 0.
+    An answer at which it raises an error, or that it would run as code, scores 0. So does a number with an exponent of
+    four digits, unless it is the listed answer.
     """
+    if HUGE.search(completion) and completion.strip() != entry["answer"]:
+        return 0.0
     _install_hook()
     _guarded.on = True
     try:
@@ -53,6 +59,15 @@ def check_verifier(dataset: Any, entry: Mapping[str, Any]) -> None:
         )
     if (score := verified(dataset, entry, NONSENSE)) >= MOST_FOR_NONSENSE:
         raise VerifierFault(f"has a verifier that gives {score:.2f} to the answer {NONSENSE!r} to {_shown(entry)}")
+
+
+def check_constants(dataset: Any, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Raise VerifierFault if one answer to everything gets half of the score where another answer is listed."""
+    for constant in CONSTANTS:
+        others = [entry for entry in entries if entry["answer"] != constant]
+        scores = [verified(dataset, entry, constant) for entry in others]
+        if scores and (mean := sum(scores) / len(scores)) >= MOST_FOR_NONSENSE:
+            raise VerifierFault(f"has a verifier that gives {mean:.2f} on average to {constant!r}, though it is wrong")
 
 
 def _shown(entry: Mapping[str, Any]) -> str:

@@ -78,6 +78,14 @@ def test_a_wrong_flag_is_told_in_one_line(run, monkeypatch, capsys, flags, told)
     assert told in capsys.readouterr().err
 
 
+def test_more_examples_than_a_task_has_are_refused_before_anything_is_asked(run, monkeypatch, capsys):
+    """Its 50 questions are its only examples, and none is an example of itself."""
+    write_tasks(Path("tasks"))
+    flags = ["--tasks", "own_choice", "--include-path", "tasks", "--num-fewshot", "50"]
+    assert evaluate(monkeypatch, *flags) == 2
+    assert "--num-fewshot 50: own_choice has 49 examples to show; give fewer" in capsys.readouterr().err
+
+
 def test_an_unknown_task_is_answered_with_the_nearest_names(run, monkeypatch, capsys):
     few = write_tasks(Path("tasks"))  # in the place of lm-eval's own, whose list takes half a minute to read
     monkeypatch.setattr("lm_eval.tasks.manager.__file__", str(few.absolute() / "manager.py"))

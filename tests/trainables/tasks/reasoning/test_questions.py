@@ -32,6 +32,14 @@ def test_splits_share_no_question_though_the_generator_repeats_all_of_them(monke
     assert "\n" not in str(told.value)
 
 
+def test_a_question_that_two_generators_ask_is_in_one_split(monkeypatch):
+    for name in ("first", "second"):
+        plant(monkeypatch, name)
+    first, second = (texts(ReasoningTask(f"rg:{name}", ("different=120",), **SIZES)) for name in ("first", "second"))
+    assert set(first["test"]) & set(second["test"]), "they do ask the same"
+    assert set(first["train"]).isdisjoint(second["search"] + second["test"])
+
+
 def test_repeated_questions_are_counted_and_said(monkeypatch):
     plant(monkeypatch, "twice", __getitem__=lambda self, i: {"question": f"Is {i // 2} even?", "answer": "a", "no": 0})
     said = ReasoningTask("rg:twice", train_size=10, search_size=4, test_size=6).describe(len)
@@ -52,7 +60,7 @@ def test_the_same_fields_give_the_same_questions_and_more_only_append():
 
 
 def test_splits_of_other_seeds_never_meet():
-    train = {text for seed in range(5) for text in texts(ReasoningTask("rg:coin_flip", seed=seed, **SIZES))["train"]}
-    test = {text for seed in range(5) for text in texts(ReasoningTask("rg:coin_flip", seed=seed, **SIZES))["test"]}
+    train = {text for seed in range(5) for text in texts(ReasoningTask("rg:chain_sum", seed=seed, **SIZES))["train"]}
+    test = {text for seed in range(5) for text in texts(ReasoningTask("rg:chain_sum", seed=seed, **SIZES))["test"]}
     assert len(train) > SIZES["train_size"] + 10, "seeds differ"
     assert train.isdisjoint(test)

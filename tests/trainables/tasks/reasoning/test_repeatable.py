@@ -15,3 +15,9 @@ def test_a_generator_whose_questions_differ_between_processes_is_refused():
     with pytest.raises(ValueError, match=r"^rg:isomorphic_strings draws other questions in every process") as told:
         task.fitted([])
     assert "\n" not in str(told.value)
+
+
+def test_a_generator_that_prints_is_not_taken_for_one_that_differs(capsys):
+    """`bf` prints a point for every question."""
+    task = ReasoningTask("rg:bf", train_size=4, search_size=4, test_size=4)
+    assert task.fitted([]).max_new_tokens > 0

@@ -13,7 +13,16 @@ from trainables.tasks.reasoning.task import ReasoningTask
 from trainables.tasks.reasoning.verifier import verified
 
 SMALL = {"train_size": 6, "search_size": 6, "test_size": 6}
-NAMES = ["chain_sum", "leg_counting", "spell_backward", "syllogism", "lcm", "count_bits", "coin_flip", "word_sorting"]
+NAMES = [
+    "chain_sum",
+    "leg_counting",
+    "spell_backward",
+    "syllogism",
+    "lcm",
+    "count_bits",
+    "base_conversion",
+    "word_sorting",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,6 +61,22 @@ def test_a_verifier_that_believes_nonsense_is_refused(monkeypatch):
     for name in ("gullible", "game_of_life_halting"):
         with pytest.raises(ValueError, match=rf"rg:{name} has a verifier that gives 1\.00 to the answer 'xyzzy"):
             ReasoningTask(f"rg:{name}", **SMALL).train()
+
+
+def test_a_verifier_that_believes_one_answer_to_everything_is_refused(monkeypatch):
+    """The package's own `coin_flip` does: "0" begins like every right answer."""
+    plant(monkeypatch, "prefix", score_answer=lambda self, said, entry: float(said in ("0", entry["answer"])))
+    for name in ("prefix", "coin_flip"):
+        with pytest.raises(
+            ValueError, match=rf"^rg:{name} has a verifier that gives \d\.\d\d on average to '0', though"
+        ):
+            ReasoningTask(f"rg:{name}", **SMALL).train()
+
+
+def test_a_number_that_takes_minutes_to_write_out_is_not_given_to_a_verifier(monkeypatch):
+    plant(monkeypatch, "numbers", score_answer=lambda self, said, entry: float("e" in said or said == entry["answer"]))
+    task = ReasoningTask("rg:numbers", **SMALL)
+    assert [task.score(task.search()[0], said) for said in ("1e999", "1e3000000", "so 2.5E+9999")] == [1, 0, 0]
 
 
 def test_no_answer_is_run_as_code(monkeypatch, tmp_path):
