@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from trainables.checks.near_duplicates import plain
 from trainables.core import Message
 from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, decoded, listed, text_of, tools_of, turns_of
-from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned, mark_of, unread, unwanted
+from trainables.tasks.files.marks import LEARNED, MASKED, PARTS, filled, is_learned, mark_of, unread, unwanted
 
 TURNS = {"messages": "chat", "conversations": "sharegpt", "conversation": "sharegpt"}  # columns of turns -> layout
 ASKED = ("instruction", "prompt", "question", "query", "user", "human", "inputs", "input")
@@ -27,6 +27,8 @@ SYSTEM = ("system", "system_prompt", "system_message")
 HISTORY = "history"  # earlier pairs of question and answer
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 TOOLS = ("tools", "functions")  # what an assistant may call
+OTHERS = (HISTORY, "label", *MEDIA, *TOOLS, *LEARNED, *MASKED, *PARTS)
+READ = (*TURNS, *ASKED, *SAID, *MORE, *SYSTEM, *OTHERS)  # every column that means something
 
 
 class PromptAndReply(NamedTuple):
@@ -104,7 +106,7 @@ class Layout(NamedTuple):
 
 def layout_of(row: Any) -> Layout:
     """Return the layout whose columns a row has; their letter case does not matter."""
-    columns = {name.lower(): name for name in map(str, _columns(row))}
+    columns = {name.lower(): name for name in sorted(map(str, _columns(row)))}  # of `Prompt` and `prompt`, the second
     if turns := next((name for name in TURNS if name in columns), None):
         return Layout(TURNS[turns], columns[turns])
     asked, said = (next((name for name in names if name in columns), None) for names in (ASKED, SAID))
