@@ -3,7 +3,8 @@
     FILE.json                   one task, {"train": [{"input", "output"}, ...], "test": [...]}, or {task id: task, ...}
     FOLDER                      such files; of a single task `<task id>.json`
     FOLDER/data/training ...    as in the repositories of ARC-AGI: the names of folders state the splits
-    X_challenges.json           as on Kaggle, with X_solutions.json beside it, joined by task id; the names state splits
+    X_challenges.json           as on Kaggle, with X_solutions.json in the same folder, joined by task id; the names
+                                state splits
 
 A task whose test pairs have no outputs, as in competitions, is answered and never scored. Every fault of a file raises
 a ValueError of one line.
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 from trainables.tasks.arc.grids import Grid, as_grid
 from trainables.tasks.files.marks import unread
 from trainables.tasks.files.records import read_text
-from trainables.tasks.files.source import visible
+from trainables.tasks.files.source import shown, unread_below, visible
 from trainables.tasks.files.splits import RENAME, Official, splits_in_column, splits_of
 
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")  # a task id; learners use it as a file name
@@ -77,16 +78,18 @@ def load_files(data: str) -> FoundTasks:
         raise ValueError(
             f"data='{data}' is not known; use 'arc1', 'arc2', or an existing JSON file or folder, or several with '+'"
         )
-    challenges, solutions = list[TaskFile](), dict[str, TaskFile]()
+    challenges, solutions = list[TaskFile](), dict[tuple[str, str], TaskFile]()
     for file in files:
         one = _opened(file, root)
         if all(map(_is_attempts, one.content.values())):
             lines.append(f"left out: {one.name}, which holds answers for a submission")
         elif all(isinstance(value, list) for value in one.content.values()):
-            solutions[_stem(file.stem)] = one
+            if (same := solutions.setdefault(_partner(one), one)) is not one:
+                raise ValueError(f"{one.where}: holds solutions, as {same.name} does; remove one of the two files")
         else:
             challenges.append(one)
-    made = [(one, _tasks(one, solutions.pop(_stem(Path(one.name).stem), None), lines)) for one in challenges]
+    challenges.sort(key=lambda one: not Path(one.name).stem.lower().endswith("challenges"))  # these first
+    made = [(one, _tasks(one, solutions.pop(_partner(one), None), lines)) for one in challenges]
     if solutions:
         alone = next(iter(solutions.values()))
         raise ValueError(f"{alone.where}: holds solutions; put their tasks beside it, ..._challenges.json")
@@ -94,17 +97,25 @@ def load_files(data: str) -> FoundTasks:
 
 
 def _files_of(data: str, path: Path) -> tuple[Path, list[Path], list[str]]:
-    """Return the folder's JSON files: those in folders whose names state splits, else direct ones, else those below."""
-    direct = visible(path, SUFFIX)
+    """Return the folder's JSON files: those in folders whose names state splits, else direct ones, else those below.
+
+    The lines say which others are not read.
+    """
+    every = visible(path, SUFFIX, below=True)
     for root in (path, path / "data"):
         folders = [one for one in sorted(root.iterdir()) if one.is_dir()] if root.is_dir() else []
         stated = [file for one in folders if splits_in_column([one.name]) for file in visible(one, SUFFIX, below=True)]
         if stated:
-            return root, stated, [f"not read: {one.name}, beside folders of tasks" for one in direct]
-    files = direct or visible(path, SUFFIX, below=True)
+            beside = _others(every, stated, path)
+            return root, stated, [f"not read: {shown(beside)}, beside folders of tasks"] if beside else []
+    files = visible(path, SUFFIX) or every
     if not files:
         raise ValueError(f"data='{data}' has no .json file; name the folder that holds <task id>.json files")
-    return path, files, []
+    return path, files, unread_below(_others(every, files, path))
+
+
+def _others(every: Sequence[Path], chosen: Sequence[Path], path: Path) -> list[str]:
+    return [file.relative_to(path).as_posix() for file in every if file not in {*chosen}]
 
 
 def _with_solutions(path: Path) -> list[Path]:
@@ -113,9 +124,11 @@ def _with_solutions(path: Path) -> list[Path]:
     return [path, beside] if beside != path and beside.is_file() else [path]
 
 
-def _stem(stem: str) -> str:
-    partner = PARTNER.fullmatch(stem)
-    return partner[1] if partner else stem
+def _partner(one: TaskFile) -> tuple[str, str]:
+    """Return what tasks and their solutions share: the folder, and how their file names begin."""
+    name = Path(one.name)
+    beginning = PARTNER.fullmatch(name.stem)
+    return name.parent.as_posix(), beginning[1] if beginning else name.stem
 
 
 def _is_attempts(value: Any) -> bool:
@@ -186,6 +199,9 @@ def _by_split(
     """Divide tasks by the splits that names state: of folders, and of files with several tasks."""
     labelled = [one for one, tasks in files if not all(pairs.unanswered for pairs in tasks.values())]
     names = [one.name.rpartition("/")[0] if one.single else one.name for one in labelled]
+    if in_folder and "" in names and any(splits_in_column([name]) for name in names):
+        alone = labelled[names.index("")].name
+        raise ValueError(f"which split is {alone}? Other names say one; move it to a folder called train or test")
     stated: Sequence[Official | None] = (splits_of(names, RENAME) if in_folder else None) or [None] * len(names)
     split_of = {one.where: split for one, split in zip(labelled, stated, strict=True)}
     found: dict[Official | None, dict[str, ArcPairs]] = {}

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from trainables.checks.near_duplicates import plain
 from trainables.core import Message
-from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, listed, text_of, tools_of, turns_of
-from trainables.tasks.files.marks import LEARNED, MASKED, filled, is_learned, mark_of, unread
+from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, decoded, listed, text_of, tools_of, turns_of
+from trainables.tasks.files.marks import LEARNED, MASKED, PARTS, filled, is_learned, mark_of, unread, unwanted
 
 TURNS = {"messages": "chat", "conversations": "sharegpt", "conversation": "sharegpt"}  # columns of turns -> layout
 ASKED = ("instruction", "prompt", "question", "query", "user", "human", "inputs", "input")
@@ -27,6 +27,8 @@ SYSTEM = ("system", "system_prompt", "system_message")
 HISTORY = "history"  # earlier pairs of question and answer
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 TOOLS = ("tools", "functions")  # what an assistant may call
+OTHERS = (HISTORY, "label", *MEDIA, *TOOLS, *LEARNED, *MASKED, *PARTS)
+READ = (*TURNS, *ASKED, *SAID, *MORE, *SYSTEM, *OTHERS)  # every column that means something
 
 
 class PromptAndReply(NamedTuple):
@@ -104,7 +106,7 @@ class Layout(NamedTuple):
 
 def layout_of(row: Any) -> Layout:
     """Return the layout whose columns a row has; their letter case does not matter."""
-    columns = {name.lower(): name for name in map(str, _columns(row))}
+    columns = {name.lower(): name for name in sorted(map(str, _columns(row)))}  # of `Prompt` and `prompt`, the second
     if turns := next((name for name in TURNS if name in columns), None):
         return Layout(TURNS[turns], columns[turns])
     asked, said = (next((name for name in names if name in columns), None) for names in (ASKED, SAID))
@@ -127,9 +129,10 @@ def conversation(row: Any, layout: Layout, notes: Notes, known: Sequence[str] = 
         notes.left_out[reason] += 1
         return None
     columns = {name: row.get(name) for name in _read_columns(row, layout)}
-    turns = _pairs(columns, layout) if layout.said else turns_of(columns[layout.asked], layout.asked, notes)
-    messages = _with_system(columns, turns)
-    notes.columns.update(unread(row, (*columns, *LEARNED, *MASKED, *known)))
+    turns = _pairs(columns, layout, notes) if layout.said else turns_of(columns[layout.asked], layout.asked, notes)
+    messages = _with_system(columns, turns, notes)
+    no_tools = [name for name in TOOLS if not filled(decoded(row.get(name)))]  # "[]" as a table has it
+    notes.columns.update(unread(row, (*columns, *LEARNED, *MASKED, *no_tools, *known)))
     spoken = [place for place, message in enumerate(messages) if message.role == "assistant"]
     if not spoken:
         raise BrokenRow("no assistant turn, so there is nothing to learn; add the answer or remove the row")
@@ -151,7 +154,7 @@ def _why_left_out(row: Mapping[str, Any], layout: Layout) -> str:
             return f"that the data marks so ({mark_of(row)})"
     except ValueError as fault:
         raise BrokenRow(f"column {fault}") from fault
-    if layout.said and row.get("label") is False:  # TRL's preferences without pairs
+    if unwanted(row):
         return "with an answer that nobody wants (label: false)"
     if media := [name for name in MEDIA if filled(row.get(name))]:
         return f"with {media[0]}, of which only the text could be learned"
@@ -160,20 +163,20 @@ def _why_left_out(row: Mapping[str, Any], layout: Layout) -> str:
 
 def _read_columns(row: Mapping[str, Any], layout: Layout) -> list[str]:
     """Return the columns that hold a part of the conversation."""
-    first = [next((name for name in names if filled(row.get(name))), "") for names in (SYSTEM, TOOLS)]
-    around = [name for name in first if name]
+    system = [name for name in SYSTEM if filled(row.get(name))][:1]
+    tools = [name for name in TOOLS if filled(decoded(row.get(name)))][:1]
+    around = [*system, *tools, *(["label"] if unwanted(row) is not None else [])]
     if not layout.said:
         return [layout.asked, *around]
     more = [name for name in MORE if filled(row.get(name))][:1] if layout.name == "alpaca" else []
-    label = ["label"] if row.get("label") is True else []
-    return [layout.asked, layout.said, *around, *more, *([HISTORY] if HISTORY in row else []), *label]
+    return [layout.asked, layout.said, *around, *more, *([HISTORY] if HISTORY in row else [])]
 
 
-def _with_system(columns: Mapping[str, Any], messages: list[Message]) -> list[Message]:
+def _with_system(columns: Mapping[str, Any], messages: list[Message], notes: Notes) -> list[Message]:
     name = next((name for name in SYSTEM if name in columns), None)
     if name is None:
         return messages
-    system = Message("system", text_of(columns[name], f"column '{name}'"))
+    system = Message("system", text_of(columns[name], f"column '{name}'", notes))
     if messages and messages[0].role == "system":
         if messages[0].content.strip() != system.content.strip():
             raise BrokenRow(f"the column '{name}' and the system turn differ; keep one of them")
@@ -181,18 +184,19 @@ def _with_system(columns: Mapping[str, Any], messages: list[Message]) -> list[Me
     return [system, *messages]
 
 
-def _pairs(columns: Mapping[str, Any], layout: Layout) -> list[Message]:
+def _pairs(columns: Mapping[str, Any], layout: Layout, notes: Notes) -> list[Message]:
     """Read a question and its answer, behind a history; either may also be a list of turns."""
     asked, said = columns[layout.asked], columns[layout.said]
     if _is_turns(asked):  # TRL learns the completion alone
-        before = [one._replace(learned=one.role != "assistant") for one in turns_of(asked, layout.asked, Notes())]
+        before = [one._replace(learned=one.role != "assistant") for one in turns_of(asked, layout.asked, notes)]
     else:
         more = [name for name in MORE if name in columns and name != layout.asked]
-        texts = [text_of(columns[name], f"column '{name}'") for name in (layout.asked, *more)]
+        texts = [text_of(columns[name], f"column '{name}'", notes) for name in (layout.asked, *more)]
         before = [Message("user", "\n\n".join(texts))]
     if _is_turns(said):
-        return [*_history(columns), *before, *turns_of(said, layout.said, Notes())]
-    return [*_history(columns), *before, Message("assistant", text_of(said, f"column '{layout.said}'"))]
+        return [*_history(columns, notes), *before, *turns_of(said, layout.said, notes)]
+    reply = text_of(said, f"column '{layout.said}'", notes, learned=True)
+    return [*_history(columns, notes), *before, Message("assistant", reply)]
 
 
 def _is_turns(value: Any) -> bool:
@@ -201,20 +205,21 @@ def _is_turns(value: Any) -> bool:
     return any(isinstance(one, Mapping) and any(key in one for key in ROLE_KEYS) for one in value)
 
 
-def _history(columns: Mapping[str, Any]) -> list[Message]:
+def _history(columns: Mapping[str, Any], notes: Notes) -> list[Message]:
     """Read earlier pairs of question and answer; their answers are learned, too."""
     value = columns.get(HISTORY)
     if not filled(value):
         return []
     earlier = listed(value, HISTORY)
     if _is_turns(earlier):
-        return turns_of(earlier, HISTORY, Notes())
+        return turns_of(earlier, HISTORY, notes)
     messages = []
     for place, pair in enumerate(earlier, 1):
         if not isinstance(pair, list) or len(pair) != 2:
             raise BrokenRow(f"history {place} is no pair of a question and its answer; write [[question, answer], ...]")
         for role, text in zip(("user", "assistant"), pair, strict=True):
-            messages.append(Message(role, text_of(text, f"history {place} ({role})")))
+            said = text_of(text, f"history {place} ({role})", notes, learned=role == "assistant")
+            messages.append(Message(role, said))
     return messages
 
 

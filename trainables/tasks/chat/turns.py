@@ -24,6 +24,7 @@ ROLES = {
 CALLS = "function_call"  # ShareGPT's role of an assistant turn that calls a function
 ROLE_KEYS, TEXT_KEYS = ("role", "from"), ("content", "value", "text")
 TOOL_KEYS = {"assistant": ("tool_calls", CALLS), "tool": ("tool_call_id", "name")}  # what chat templates read
+ARGUMENT_KEYS = ("arguments", "parameters")  # of a call
 TEXT_PARTS = ("text", "input_text", "output_text")  # types of the parts of a text
 
 
@@ -78,10 +79,13 @@ def listed(value: Any, column: str) -> list[Any]:
     return found
 
 
-def text_of(value: Any, where: str, empty: bool = False) -> str:
-    """Return a text, or the text parts of a list, a line each. Raise BrokenRow for anything else."""
+def text_of(value: Any, where: str, notes: Notes, empty: bool = False, learned: bool = False) -> str:
+    """Return a text, or the text parts of a list, a line each. Raise BrokenRow for anything else.
+
+    `empty`: whether it may be empty; `learned`: whether it is learned, so that no part may be marked.
+    """
     if isinstance(value, list):
-        value = "\n".join(_part(part, where) for part in value)
+        value = "\n".join(_part(part, where, notes, learned) for part in value)
     if value is None:
         value = ""
     if not isinstance(value, str):
@@ -91,62 +95,78 @@ def text_of(value: Any, where: str, empty: bool = False) -> str:
     return value
 
 
-def _part(part: Any, where: str) -> str:
+def _part(part: Any, where: str, notes: Notes, learned: bool) -> str:
     if isinstance(part, str):
         return part
-    if isinstance(part, Mapping) and part.get("type", "text") in TEXT_PARTS and isinstance(part.get("text"), str):
-        return part["text"]
-    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    raise BrokenRow(f"{where} has a part of type {kind}; only text can be learned, remove the row")
+    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
+    if kind not in TEXT_PARTS or not isinstance(part.get("text"), str):
+        raise BrokenRow(f"{where} has a part of type {kind}; only text can be learned, remove the row")
+    if learned and not _is_learned(part, where):
+        raise BrokenRow(f"{where} has a part that is not to be learned; only whole turns are read, mark the turn")
+    marks = (*OF_TURNS, *MASKED) if learned else ()
+    notes.keys.update(f"parts: {key}" for key in unread(part, ("type", "text", *marks)))
+    return part["text"]
+
+
+def _is_learned(marked: Mapping[str, Any], where: str) -> bool:
+    try:
+        return is_learned(marked, OF_TURNS)
+    except ValueError as fault:
+        raise BrokenRow(f"{where}: {fault}") from fault
 
 
 def _turn(turn: Any, where: str, notes: Notes) -> Message:
     role_key, text_key = _key(turn, ROLE_KEYS), _key(turn, TEXT_KEYS)
-    if not role_key or not (text_key or any(filled(turn.get(name)) for name in TOOL_KEYS["assistant"])):
+    if not role_key or not (text_key or any(filled(decoded(turn.get(name))) for name in TOOL_KEYS["assistant"])):
         raise BrokenRow(f"{where} is not an object of 'role' and 'content', or 'from' and 'value'; give both")
     said = str(turn[role_key]).strip().lower()
     role = "assistant" if said == CALLS else ROLES.get(said)
     if role is None:
         raise BrokenRow(f"{where} has the role {turn[role_key]!r}; write system, user, assistant or tool")
-    tools = {name: turn[name] for name in TOOL_KEYS.get(role, ()) if filled(turn.get(name))}
-    if said == CALLS:
-        tools, text_key = {CALLS: turn[text_key]}, ""
-    content = text_of(turn.get(text_key), f"{where} ({role})", empty=bool(tools) or role == "tool")
-    try:
-        learned = is_learned(turn, OF_TURNS)
-    except ValueError as fault:
-        raise BrokenRow(f"{where} ({role}): {fault}") from fault
+    where, keys = f"{where} ({role})", TOOL_KEYS.get(role, ())
+    tools = {name: turn[name] for name in keys if filled(decoded(turn.get(name)))}
+    learned = _is_learned(turn, where)
     marks = (*OF_TURNS, *MASKED) if role == "assistant" or not learned else ()  # other turns are never learned
-    notes.keys.update(unread(turn, (role_key, *TEXT_KEYS, *marks, *tools)))
+    notes.keys.update(unread(turn, (role_key, text_key, *marks, *keys)))
+    if said == CALLS and not tools:
+        tools, text_key = {CALLS: turn[text_key]}, ""
+    may_be_empty = bool(tools) or role == "tool"
+    content = text_of(turn.get(text_key), where, notes, may_be_empty, learned and role == "assistant")
     if role == "assistant" and tools:
-        tools = {"tool_calls": [call for value in tools.values() for call in _calls(value, f"{where} ({role})")]}
+        tools = {"tool_calls": [call for value in tools.values() for call in _calls(value, where, notes)]}
     more = json.dumps(tools, default=str) if tools else ""
     return Message(role, content, learned or role != "assistant", more)
 
 
-def _calls(value: Any, where: str) -> list[dict[str, Any]]:
+def _calls(value: Any, where: str, notes: Notes) -> list[dict[str, Any]]:
     """Return calls of tools as chat templates read them; a call and its arguments may be JSON text."""
-    found = _object(value)
-    return [_call(_object(one), where) for one in (found if isinstance(found, list) else [found])]
+    found = decoded(value)
+    return [_call(decoded(one), where, notes) for one in (found if isinstance(found, list) else [found])]
 
 
-def _call(one: Any, where: str) -> dict[str, Any]:
+def _call(one: Any, where: str, notes: Notes) -> dict[str, Any]:
     function = one.get("function", one) if isinstance(one, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise BrokenRow(f'{where} calls a tool without a name; write {{"name": ..., "arguments": {{...}}}}')
-    arguments = _object(function.get("arguments") or {})
+    key = next((name for name in ARGUMENT_KEYS if filled(function.get(name))), ARGUMENT_KEYS[0])
+    given = function.get(key) or {}
+    arguments = decoded(given) if isinstance(given, str) else _without_empty(given)  # no table adds keys to a text
     if not isinstance(arguments, Mapping):
         raise BrokenRow(f"{where}: the arguments of {function['name']} are no JSON object; repair or remove the row")
+    read = ("id", "type", "function", "name", key)
+    notes.keys.update(f"calls: {name}" for name in unread({**one, **function}, read))
     known = {"id": one["id"]} if filled(one.get("id")) else {}
     return {**known, "type": "function", "function": {"name": function["name"], "arguments": {**arguments}}}
 
 
 def tools_of(value: Any, column: str) -> str:
     """Return what an assistant may call as a JSON list of schemas; empty if there is nothing. Raise BrokenRow."""
-    found = _object(value)
+    found = decoded(value)
+    if not filled(found):
+        return ""
     schemas = []
     for place, one in enumerate(found if isinstance(found, list) else [found], 1):
-        schema = _object(one)
+        schema = decoded(one)
         if isinstance(schema, Mapping) and "type" in schema and not {"function", "name"} & {*schema}:
             schemas.append(_without_empty(schema))  # a tool that a service has built in
             continue
@@ -165,7 +185,7 @@ def _without_empty(value: Any) -> Any:
     return [_without_empty(own) for own in value] if isinstance(value, list) else value
 
 
-def _object(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     """Return the value of a JSON text; anything else as it is."""
     try:
         return json.loads(value) if isinstance(value, str) else value
@@ -174,4 +194,6 @@ def _object(value: Any) -> Any:
 
 
 def _key(turn: Any, names: Sequence[str]) -> str:
-    return next((name for name in names if isinstance(turn, Mapping) and name in turn), "")
+    """Return the first of these keys that holds something, else the first that is there, else an empty text."""
+    there = [name for name in names if isinstance(turn, Mapping) and name in turn]
+    return next((name for name in there if filled(turn[name])), there[0] if there else "")

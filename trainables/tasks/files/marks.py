@@ -4,6 +4,7 @@
     train: false     axolotl's, and `training`; of a turn or of a row, also `trainable`, `loss_mask` and `loss_weight`
     loss: false      ms-swift's, of a turn; a column of that name may be a number
     masked: true
+    label: false     TRL's preferences without pairs, of a row
 
 Only all or nothing is read: a weight between 0 and 1 is refused.
 """
@@ -37,6 +38,12 @@ def mark_of(row: Mapping[str, Any]) -> str:
     return f"{names[0]}: {str(row[names[0]]).lower()}"
 
 
+def unwanted(row: Mapping[str, Any]) -> bool | None:
+    """Return whether TRL's `label` says that nobody wants the answer; None if it is no mark, as a number is none."""
+    said = str(row.get("label")).strip().lower()
+    return not WORDS[said] if said in ("true", "false") else None
+
+
 def mark_columns(rows: Sequence[Mapping[str, Any]], used: Iterable[str] = ()) -> list[str]:
     """Return the columns that mark rows: those in which every cell says yes or no, as a `weight` may be in kilograms.
 
@@ -64,7 +71,9 @@ def not_read(columns: Counter[str]) -> list[str]:
 
 def filled(value: Any) -> bool:
     """Return whether a cell holds anything: tables and JSON have empty ones in many forms."""
-    return not (value is None or (isinstance(value, float) and math.isnan(value)) or value in ("", [], {}))
+    if isinstance(value, str):
+        return bool(value.strip())
+    return not (value is None or (isinstance(value, float) and math.isnan(value)) or value in ([], {}))
 
 
 def unread(row: Mapping[str, Any], known: Iterable[str]) -> list[str]:

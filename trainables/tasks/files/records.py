@@ -181,11 +181,12 @@ def _cells(file: Path) -> Iterator[tuple[str, Any]]:
     delimiter = "\t" if file.suffix.lower() == ".tsv" else max(DELIMITERS, key=first.count)
     csv.field_size_limit(LONGEST_CELL)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    names = [name.strip() for name in next(rows, [])]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two columns are called {twice[0]!r}; rename one")
-    begins = rows.line_num + 1
+    begins = 1
     try:
+        names = [name.strip() for name in next(rows, [])]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two columns are called {twice[0]!r}; rename one")
+        begins = rows.line_num + 1
         for cells in rows:
             if len(cells) == len(names):
                 yield f"line {begins}", dict(zip(names, cells, strict=True))

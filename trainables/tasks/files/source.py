@@ -85,14 +85,17 @@ def _of_folder(data: str, path: Path, within: str) -> Found:
     parts = [
         Part(split, name, str(file), read(file, within)) for split, name, file in zip(splits, names, files, strict=True)
     ]
-    return Found(parts, _unread_below([file.relative_to(path).as_posix() for file in all_files if file not in files]))
+    return Found(parts, unread_below([file.relative_to(path).as_posix() for file in all_files if file not in files]))
 
 
-def _unread_below(names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - SHOWN:,} more" if names[SHOWN:] else ""
-    return [f"not read: files in folders below ({', '.join(names[:SHOWN])}{more}), because others lie beside them"]
+def unread_below(names: Sequence[str]) -> list[str]:
+    """Return a line that says which files are not read, because others lie directly in the folder."""
+    return [f"not read: files in folders below ({shown(names)}), because others lie beside them"] if names else []
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if names[SHOWN:] else "")
 
 
 def _of_data_set(data: str, loaded: Iterable[tuple[str, list[tuple[str, Any]]]]) -> Found:

@@ -83,7 +83,7 @@ def load(source: Source) -> Loaded:
     unanswered = [part.name for part, own in read_parts if own and not any(one.answer for one in own)]
     marked, read_parts = _without_marked(read_parts, used)
     kept = [(part, own) for part, own in read_parts if part.name not in unanswered]
-    _check_answers([one for _, own in kept for one in own], source.data)
+    _check_answers([one for _, own in kept for one in own], source.data, marked)
     said = _said(kept, source.split_by or (SPLIT if SPLIT in names else ""), bool(source.split_by))
     divided, how = _divided(_labelled(said), source)
     splits, lines = _unique(divided)
@@ -156,7 +156,9 @@ def _label(one: Question, first: int) -> str:
     return same[0]
 
 
-def _check_answers(questions: Sequence[Question], data: str) -> None:
+def _check_answers(questions: Sequence[Question], data: str, marked: Sequence[str]) -> None:
+    if not questions and marked:
+        raise ValueError(f"data='{data}' has no question to learn; {marked[0]}: remove the mark from some")
     if not questions:
         raise ValueError(f"data='{data}': no row has an answer; name the column, --task.answer COLUMN")
     if empty := [one.place for one in questions if not one.answer]:

@@ -180,7 +180,7 @@ def _entry(row: Any, where: str) -> LabelledQuestion:
     question = next((row[name] for name in QUESTIONS if name in row), None)
     if not isinstance(question, str) or not (key := plain(ASKING.sub("", question))):
         raise ValueError(f"{where} has the question {str(question)[:80]!r}; write it as text, in a column 'question'")
-    value, given = _answer_and_rationale(row)
+    value, given = _answer_and_rationale(row, where)
     answer = _answer(value, where)
     if not isinstance(given, str):
         raise ValueError(f"{where} has the rationale {given!r}; write it as text")
@@ -188,18 +188,26 @@ def _entry(row: Any, where: str) -> LabelledQuestion:
     return LabelledQuestion(key, ASKING.sub("", question).strip(), answer, item)
 
 
-def _answer_and_rationale(row: Mapping[str, Any]) -> tuple[Any, Any]:
+def _answer_and_rationale(row: Mapping[str, Any], where: str) -> tuple[Any, Any]:
     """Return the answer as the row writes it, and the reasoning. BIG-bench has both in one text, answer first."""
     if "target_scores" in row or "targets" in row:
-        given = row.get("target") or next(iter(row.get("targets") or ()), "")
+        given = row.get("target") or next(iter(_values(row, "targets", where, str)), "")
         scores = row.get("target_scores")
-        if filled(row.get("multiple_choice_scores")):
-            choices = row.get("multiple_choice_targets") or ()
-            scores = dict(zip(choices, row["multiple_choice_scores"], strict=False))
+        if numbers := _values(row, "multiple_choice_scores", where, (int, float)):
+            scores = dict(zip(_values(row, "multiple_choice_targets", where, str), numbers, strict=False))
         text = isinstance(given, str)
         said = re.split(r"\W", given.strip(), maxsplit=1)[0] if text else given
         return _best(scores) if scores else said, SAID_FIRST.sub("", given) if text else given
     return row.get("answer"), row.get("rationale") or ""
+
+
+def _values(row: Mapping[str, Any], name: str, where: str, kind: type | tuple[type, ...]) -> list[Any]:
+    """Read a field of BIG-bench: a list of texts or of numbers (`kind`), one of them as a table has it, or empty."""
+    value = row.get(name) if filled(row.get(name)) else []
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(one, kind) for one in values):
+        raise ValueError(f"{where} has {name} {value!r}; write a list of {'texts' if kind is str else 'numbers'}")
+    return values
 
 
 def _best(scores: Any) -> Any:

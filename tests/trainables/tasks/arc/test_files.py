@@ -104,3 +104,56 @@ def test_keys_that_are_not_read_are_counted(tmp_path):
     write(folder, {"more": {**recolour(), "train": pairs, "name": "a", "tags": []}})
     counted = f"'train/test: weight' ({len(pairs)} times), 'name' (1 times)"
     assert load_files(str(folder)).lines == [f"not read: keys of tasks {counted}"]
+
+
+def test_solutions_are_joined_within_their_folder(tmp_path):
+    """Both folders name the same ids: the evaluation tasks have outputs of their own."""
+    folder, other = tmp_path / "mine", [[[5]]]
+    for split, outputs in (("training", SOLUTION), ("evaluation", other)):
+        (folder / split).mkdir(parents=True)
+        (folder / split / "challenges.json").write_text(json.dumps({"same": UNANSWERED}))
+        (folder / split / "solutions.json").write_text(json.dumps({"same": outputs}))
+    found = load_files(str(folder))
+    joined = [found.tasks[split]["same"].tests[0][1].tolist() for split in ("train", "validation")]
+    assert joined == [SOLUTION[0], other[0]]
+    assert found.lines[0] == "joined: evaluation/challenges.json and evaluation/solutions.json, 1 of 1 tasks"
+    for name in ("challenges", "solutions"):
+        file = folder / "evaluation" / f"{name}.json"
+        file.write_text(file.read_text().replace("same", "e1"))
+    assert {split: {*tasks} for split, tasks in load_files(str(folder)).tasks.items()} == {
+        "train": {"same"}, "validation": {"e1"},
+    }  # fmt: skip
+
+
+def test_solutions_belong_to_the_challenges_and_not_to_a_plain_file(tmp_path):
+    folder = kaggle(tmp_path / "k", training=KEYS)
+    write(folder, {"arc-agi_training": {"plain": recolour()}})
+    found = load_files(str(folder))
+    assert ({*found.tasks["train"]}, found.unanswered) == ({*KEYS, "plain"}, {})
+    shutil.copy(folder / "arc-agi_training_solutions.json", folder / "arc-agi_training-solutions.json")
+    with pytest.raises(ValueError, match=r"training_solutions\.json: holds solutions, as arc-agi_training-solutions"):
+        load_files(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("read", "beside", "told"),
+    [
+        (["a", "b"], ["sub/c"], "not read: files in folders below (sub/c.json), because others lie beside them"),
+        (["training/a", "evaluation/b"], ["extra/c"], "not read: extra/c.json, beside folders of tasks"),
+        (["data/training/a", "data/evaluation/b"], ["data/c"], "not read: data/c.json, beside folders of tasks"),
+        (["training/a"], [*"cdefg"], "not read: c.json, d.json, e.json and 2 more, beside folders of tasks"),
+    ],
+)
+def test_files_that_are_not_read_are_named(tmp_path, read, beside, told):
+    for name in (*read, *beside):
+        (tmp_path / f"{name}.json").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.json").write_text(json.dumps(recolour()))
+    found = load_files(str(tmp_path))
+    assert {key for tasks in found.tasks.values() for key in tasks} == {name[-1] for name in read}
+    assert found.lines == [told]
+
+
+def test_a_task_beside_files_that_state_splits_is_named(tmp_path):
+    write(tmp_path / "mine", {"training": {"x": recolour()}, "a": recolour()})
+    with pytest.raises(ValueError, match=r"^which split is a\.json\? Other names say one; move it to a folder"):
+        load_files(str(tmp_path / "mine"))

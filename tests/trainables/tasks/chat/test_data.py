@@ -197,6 +197,23 @@ def test_a_table_with_a_header(tmp_path):
         load(str(tmp_path / "b.csv"))
 
 
+def test_the_letter_case_of_a_tables_header_does_not_matter(tmp_path):
+    table = [
+        "Instruction,Input,Output,System,Weight,Split,ID",
+        f"{ASKED},,{SAID},,1,train,7",
+        "Add up.,1 and 2,3,Be brief.,1,test,8",
+        "Not this.,,a,,0,train,9",
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(table))
+    found = load(str(tmp_path / "a.csv"))
+    assert found.splits == {"train": EXPECTED[:1], "test": EXPECTED[1:]}
+    told = ("left out: 1 rows that the data marks so (weight: 0)", "not read: columns 'ID' (2 rows)")
+    assert found.lines == told
+    both = {"prompt": ASKED, "Prompt": "x", "completion": SAID}
+    found = load(str(write(tmp_path / "b.jsonl", [both])))
+    assert (found.splits["train"], found.lines) == (EXPECTED[:1], ("not read: columns 'Prompt' (1 rows)",))
+
+
 def test_a_column_states_the_split_of_a_row_where_no_file_does(tmp_path):
     rows = [{**row, "split": split} for row, split in zip(numbered(1, 2, 3), ("train", "test", "dev"), strict=True)]
     found = load(str(write(tmp_path / "a.jsonl", rows)))

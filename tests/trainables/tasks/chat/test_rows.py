@@ -214,3 +214,96 @@ def test_broken_tools_are_told(row, reason):
     with pytest.raises(BrokenRow) as error:
         read(row)
     assert str(error.value).startswith(reason)
+
+
+def called(found):
+    """The calls of the second turn."""
+    return json.loads(found.messages[1].more)["tool_calls"]
+
+
+def call_of(name="get", **more):
+    return {"messages": [TALK[0], {"role": "assistant", "function_call": {"name": name, **more}}, RESULT, TALK[1]]}
+
+
+def test_arguments_of_a_call_may_be_called_parameters():
+    found, lines = read(call_of(parameters={"city": "Paris"}))
+    assert (called(found)[0]["function"], lines) == ({"name": "get", "arguments": {"city": "Paris"}}, [])
+    found, lines = read(call_of(arguments={"a": 1}, parameters={"b": 2}, comment="x"))
+    assert called(found)[0]["function"]["arguments"] == {"a": 1}
+    assert lines == ["not read: keys of turns 'calls: parameters' (1 turns), 'calls: comment' (1 turns)"]
+
+
+def test_arguments_have_no_keys_that_a_table_added():
+    found, _ = read(call_of(arguments={"city": "Paris", "currency": None, "at": [{"x": 1, "y": None}]}))
+    assert called(found)[0]["function"]["arguments"] == {"city": "Paris", "at": [{"x": 1}]}
+    found, _ = read(call_of(arguments='{"city": null}'))
+    assert called(found)[0]["function"]["arguments"] == {"city": None}, "a text says what its writer meant"
+
+
+def test_empty_tools_written_as_text_are_none():
+    for empty in ("[]", "null", "{}", " "):
+        row = {"messages": [{**TALK[0], "tool_calls": empty}, {**TALK[1], "tool_calls": empty}], "tools": empty}
+        found, lines = read(row)
+        assert (found, found.uses_tools) == (Conversation((ASKED, SAID)), False)
+        assert lines == ([] if empty == " " else ["not read: keys of turns 'tool_calls' (1 turns)"])
+        assert json.loads(read({**row, "functions": [SCHEMA]})[0].tools)[0]["function"] == SCHEMA
+
+
+def test_a_turn_with_the_role_of_a_call_may_have_its_calls_as_a_list():
+    turn = {"role": "function_call", "tool_calls": [CALL]}
+    found, lines = read({"messages": [TALK[0], turn, RESULT, TALK[1]]})
+    assert (called(found), lines) == ([CALL], [])
+
+
+@pytest.mark.parametrize("mark", [{"train": False}, {"weight": 0}, {"masked": True}], ids=str)
+def test_a_marked_part_of_a_reply_is_refused(mark):
+    parts = [{"type": "text", "text": "Think."}, {"type": "text", "text": "Ho."}]
+    parts[0] |= mark
+    told = r"has a part that is not to be learned; only whole turns are read, mark the turn"
+    for row in (
+        {"messages": [TALK[0], {"role": "assistant", "content": parts}]},
+        {"prompt": "Hi?", "completion": parts},
+        {"prompt": "Hi?", "completion": "Ho.", "history": [["a", parts]]},
+    ):
+        with pytest.raises(BrokenRow, match=told):
+            read(row)
+    found, _ = read({"messages": [TALK[0], {"role": "assistant", "content": parts, "train": False}, *TALK]})
+    assert [turn.reply for turn in found.turns] == ["Ho."], "nothing of this turn is learned"
+
+
+def test_other_keys_of_parts_are_counted():
+    part = {"type": "text", "text": "Hi?", "cache_control": {"type": "ephemeral"}}
+    told = ["not read: keys of turns 'parts: cache_control' (1 turns)"]
+    assert read({"messages": [{"role": "user", "content": [part]}, TALK[1]]}) == (Conversation((ASKED, SAID)), told)
+
+
+@pytest.mark.parametrize("row", [{"messages": TALK}, {"prompt": "Hi?", "completion": "Ho."}], ids=["turns", "pair"])
+def test_a_label_of_a_table_is_a_mark_and_a_number_is_none(row):
+    for unwanted in (False, "False", "false"):
+        told = ["left out: 1 rows with an answer that nobody wants (label: false)"]
+        assert read({**row, "label": unwanted}) == (None, told)
+    for wanted in (True, "True"):
+        assert read({**row, "label": wanted}) == (Conversation((ASKED, SAID)), [])
+    for number in (0, 1, "0"):
+        assert read({**row, "label": number})[1] == ["not read: columns 'label' (1 rows)"]
+
+
+def test_keys_of_turns_are_counted_wherever_turns_are():
+    question, answer = {**TALK[0], "a": 1}, {**TALK[1], "b": 1}
+    for row in ({"prompt": [question], "completion": [answer]},
+                {"instruction": "Hi?", "output": "Ho.", "history": [question, answer]}):  # fmt: skip
+        assert read(row)[1] == ["not read: keys of turns 'a' (1 turns), 'b' (1 turns)"]
+
+
+def test_a_second_text_of_a_turn_is_counted():
+    found, lines = read({"messages": [TALK[0], {**TALK[1], "text": "B"}]})
+    assert (found.answer, lines) == ("Ho.", ["not read: keys of turns 'text' (1 turns)"])
+    found, lines = read({"messages": [TALK[0], {"role": "assistant", "content": None, "text": "Ho."}]})
+    assert (found.answer, lines) == ("Ho.", []), "a table has the keys of all rows"
+
+
+def test_blank_cells_are_empty():
+    assert read({"instruction": "Hi?", "input": " ", "output": "Ho.", "system": "\n"}) == (
+        Conversation((ASKED, SAID)),
+        [],
+    )

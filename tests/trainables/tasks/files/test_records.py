@@ -38,6 +38,7 @@ def test_a_row_with_a_cell_too_many_is_named(tmp_path):
     [
         ('question,answer\nWho?,Ann\nWhere?,"Rome\n', "row that begins on line 3"),
         ("question,question\na,b\n", "two columns are called 'question'"),
+        ('"prompt"s,completion\na,b\n', "row that begins on line 1: "),
     ],
 )
 def test_a_table_that_cannot_be_read_is_told_in_one_line(tmp_path, text, told):

@@ -238,6 +238,12 @@ def test_what_is_not_read_and_what_is_not_to_be_learned_are_told(tmp_path):
     )
 
 
+def test_data_of_which_nothing_is_to_be_learned_is_told_with_its_mark(tmp_path):
+    data = jsonl(tmp_path / "my.jsonl", [row | {"weight": 0} for row in sums()])
+    with pytest.raises(ValueError, match=r"no question to learn; left out: 60 rows .*\(weight: 0\): remove the mark"):
+        OwnTask(data).train()
+
+
 def test_conversations_are_for_another_sweep(tmp_path):
     rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
     with pytest.raises(ValueError, match=r"Columns are messages; conversations are for sweeps/style\.py, or give"):

@@ -161,6 +161,8 @@ def test_the_loader_of_hub_data_keeps_its_splits(tmp_path, monkeypatch):
         load(f"hub:{folder}")
 
 
+ON_HUB = {"inputs": "Is it?", "targets": ["Yes"], "multiple_choice_targets": ["Yes", "No"],
+          "multiple_choice_scores": [1, 0]}  # fmt: skip
 FAULTS = {
     "no answer": (row(1, answer=None), r"line 2 has no answer; an unlabelled file"),
     "odd answer": (row(1, answer="maybe"), r"line 2 has the answer 'maybe'; write true or false"),
@@ -169,6 +171,13 @@ FAULTS = {
     "rationale": (row(1, rationale=3), r"line 2 has the rationale 3; write it as text"),
     "a list": ([1], r"line 2 is a list; write an object"),
     "two right": (big_bench(1) | {"target_scores": {"Yes": 1, "No": 1}}, r"line 2 has the answer \{'Yes': 1"),
+    "a number": ({"inputs": "Is it?", "targets": 3}, r"line 2 has targets 3; write a list of texts"),
+    "scores": (ON_HUB | {"multiple_choice_scores": 5}, r"line 2 has multiple_choice_scores 5; write a list of numbers"),
+    "scores as text": (ON_HUB | {"multiple_choice_scores": "[1, 0]"}, r"line 2 has multiple_choice_scores '\[1, 0\]'"),
+    "lists of choices": (
+        ON_HUB | {"multiple_choice_targets": [["Yes"], ["No"]]},
+        r"line 2 has multiple_choice_targets \[\['Yes'\], \['No'\]\]; write a list of texts",
+    ),
 }
 
 
@@ -256,6 +265,14 @@ def test_big_bench_as_on_the_hub(tmp_path, scored):
         assert (entry.question, entry.answer) == (f"Does {n} float?", "Yes" if n % 2 else "No")
         assert entry.item.rationale == ("" if scored else f"No wonder, as {n} is {'No' if n % 2 else 'Yes'}.")
     assert found.lines() == ["not read: columns 'idx' (60 rows)"]
+
+
+def test_the_target_of_a_table_is_a_text(tmp_path):
+    answers = ["Yes" if n % 2 else "No. It sinks." for n in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(["inputs,targets", *(f"Is {n}?,{a}" for n, a in enumerate(answers))]))
+    entries = [entry for own in load(str(tmp_path / "a.csv")).splits.values() for entry in own]
+    found = {int(entry.question[3:-1]): (entry.answer, entry.item.rationale) for entry in entries}
+    assert found == {n: ("Yes", "") if n % 2 else ("No", "It sinks.") for n in range(60)}
 
 
 @pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}, {"masked": True}], ids=str)
