@@ -55,4 +55,4 @@ def test_without_the_package_one_line_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
     done = sweep(tmp_path, "--base", "builtin:tiny", script=SCRIPT, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip() == "reasoning-gym is not installed (not here); run `make reasoning-gym`"
+    assert done.stderr.strip() == "reasoning.py: reasoning-gym is not installed (not here); run `make reasoning-gym`"
