@@ -3,7 +3,8 @@ are promoted.
 
 At each rung a trial pauses, unless it is among the best 1 / `reduction_factor` of the trials of its pair that have
 reached the rung. It goes on from its checkpoint as soon as it is. So of many short starts few become long, and no trial
-is stopped for good because better ones came later. When nothing can be promoted any more, the paused trials are pruned.
+is stopped for good because better ones came later. When no other trial can come or go on, the best of each pair goes on
+from its rung, however few have reached it; then the paused trials are pruned.
 
 A decision is a function of the trials' scores so far (`chosen`), which the recorder keeps: there is no state to save.
 """
@@ -11,6 +12,7 @@ A decision is a function of the trials' scores so far (`chosen`), which the reco
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,11 +36,15 @@ def value_at(history: TrialHistory, rung: int) -> float | None:
     return float(np.mean(scores[-MEAN_OF:])) if scores and history.rounds >= rung else None
 
 
-def chosen(histories: Mapping[str, TrialHistory], rung: int, reduction_factor: int) -> list[str]:
-    """Return which of the trials of a pair may go on after a rung, the best first; of equal ones, the earlier."""
+def chosen(histories: Mapping[str, TrialHistory], rung: int, reduction_factor: int, least: int = 0) -> list[str]:
+    """Return which of the trials of a pair may go on after a rung, the best first; of equal ones, the earlier.
+
+    One in `reduction_factor` of those that reached the rung may, and at least `least`.
+    """
     values = {name: value for name, history in histories.items() if (value := value_at(history, rung)) is not None}
     best = sorted(values, key=lambda name: -values[name])
-    return [name for name in best[: len(best) // reduction_factor] if values[name] > -np.inf]
+    share = max(len(best) // reduction_factor, least)
+    return [name for name in best[:share] if values[name] > -np.inf]
 
 
 class PromotingASHA(FIFOScheduler):
@@ -79,8 +85,9 @@ class PromotingASHA(FIFOScheduler):
             return TrialScheduler.CONTINUE
         records = self._records()
         own = records[trial.trial_id]
-        histories = _histories(records, own.pair) | {trial.trial_id: own.history.with_round(round_of(result))}
-        goes_on = trial.trial_id in chosen(histories, rung, self._factor)
+        histories = self._histories(own.pair) | {trial.trial_id: own.history.with_round(round_of(result))}
+        least = self._least(tune_controller, own.pair, besides=trial)
+        goes_on = trial.trial_id in chosen(histories, rung, self._factor, least)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.PAUSE
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
@@ -88,11 +95,11 @@ class PromotingASHA(FIFOScheduler):
         paused = [trial for trial in self._trials if trial.status == Trial.PAUSED]
         for trial in [trial for trial in paused if self._is_stopped(trial.trial_id)]:
             _prune(tune_controller, trial)
-        promotable = self._promotable(paused)
+        promotable = self._promotable(paused, partial(self._least, tune_controller))
         if next_one := next((trial for trial in promotable if self._has_room(trial)), None):
             return next_one
         busy = [trial for trial in self._trials if trial.status in BUSY]
-        if paused and not busy and not promotable and self._all_began(tune_controller):
+        if not busy and not promotable and self._all_began(tune_controller):
             for trial in paused:
                 _prune(tune_controller, trial)
         return next((trial for trial in busy if trial.status == Trial.PENDING), None)
@@ -110,14 +117,21 @@ class PromotingASHA(FIFOScheduler):
         beside = [one for one in busy if trial is not None and _base_of(one) == _base_of(trial)]
         return self._seats is None or len(beside) < self._seats
 
-    def _promotable(self, paused: Sequence[Trial]) -> list[Trial]:
+    def _least(self, tune_controller: Any, pair: str, besides: Trial | None = None) -> int:
+        """Return how many of a pair go on from a rung in any case: 1 once no other trial of it can come there."""
+        busy = any(
+            one.status in BUSY and one is not besides and one.config["params"].pair == pair for one in self._trials
+        )
+        return int(not busy and self._all_began(tune_controller))
+
+    def _promotable(self, paused: Sequence[Trial], least: Callable[[str], int] = lambda pair: 0) -> list[Trial]:
         """Return the paused trials that may go on, those of the latest rung first, then the best."""
         records, found, best = self._records(), [], {}
         for trial in paused:
             own = records[trial.trial_id]
             key = (own.pair, own.rounds)
             if key not in best:
-                best[key] = chosen(_histories(records, own.pair), own.rounds, self._factor)
+                best[key] = chosen(self._histories(own.pair), own.rounds, self._factor, least(own.pair))
             if trial.trial_id in best[key] and not self._is_stopped(trial.trial_id):
                 found.append((-own.rounds, best[key].index(trial.trial_id), own.number, trial))
         return [trial for *_, trial in sorted(found, key=lambda one: one[:3])]
@@ -125,16 +139,20 @@ class PromotingASHA(FIFOScheduler):
     def _all_began(self, tune_controller: Any) -> bool:
         return len(self._trials) >= self._total or tune_controller.search_alg.is_finished()
 
+    def _histories(self, pair: str) -> dict[str, TrialHistory]:
+        """Return the histories of a pair's trials that can still go on, or have."""
+        return {
+            trial_id: record.history
+            for trial_id, record in self._records().items()
+            if record.pair == pair and record.status != "failed" and not self._is_stopped(trial_id)
+        }
+
     def debug_string(self) -> str:
         return f"ASHA with promotion after rounds {self._rungs}"
 
 
 def _base_of(trial: Trial) -> str:
     return trial.config["params"].base
-
-
-def _histories(records: Mapping[str, TrialRecord], pair: str) -> dict[str, TrialHistory]:
-    return {trial_id: record.history for trial_id, record in records.items() if record.pair == pair}
 
 
 def _prune(tune_controller: Any, trial: Trial) -> None:

@@ -45,7 +45,9 @@ def test_a_third_goes_on_and_the_earlier_of_equals_first() -> None:
         name: history(score) for name, score in zip("abcdefg", (0.1, 0.5, 0.5, 0.2, 0.3, 0.5, 0.0), strict=True)
     }
     assert chosen(histories, 1, 3) == ["b", "c"]
-    assert chosen({name: histories[name] for name in "ab"}, 1, 3) == []  # two are too few to say
+    two = {name: histories[name] for name in "ab"}
+    assert chosen(two, 1, 3) == []  # too few to say
+    assert chosen(two, 1, 3, least=1) == ["b"]
     assert chosen(histories | {"h": history(0.9, 0.9), "i": history()}, 1, 3) == ["h", "b"]
 
 
@@ -98,25 +100,27 @@ class Curve(tune.Trainable):
         self.ran = checkpoint["ran"]
 
 
-LEVELS = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+MANY = {0.9: 9, 0.8: 3, 0.7: 3} | dict.fromkeys((0.6, 0.5, 0.4, 0.3, 0.2, 0.1), 1)  # level -> rounds
+FEW = {0.2: 1, 0.8: 9}  # too few for a third of them: the best goes on when no other can come
 
 
-def test_in_tune_the_best_of_each_rung_go_on(tmp_path, ray_session) -> None:
+@pytest.mark.parametrize("expected", [MANY, FEW], ids=["many", "few"])
+def test_in_tune_the_best_of_each_rung_go_on(expected: dict[float, int], tmp_path, ray_session) -> None:
     """The first to arrive pause, and go on when enough others have come; each goes on from its own checkpoint."""
     watch = Watch()
-    scheduler = PromotingASHA(RUNGS, 3, lambda: watch.records, total=len(LEVELS), at_once=2)
+    scheduler = PromotingASHA(RUNGS, 3, lambda: watch.records, total=len(expected), at_once=2)
     settings = SearchSettings(
         Space({"level": FloatDistribution(0, 1)}),
         "s",
         seed=0,
         rounds=ROUNDS,
-        first=[TrialParams("", {"level": level}) for level in LEVELS],
+        first=[TrialParams("", {"level": level}) for level in expected],
     )
     ended = tune.run(
         tune.with_resources(Curve, {"cpu": 0.01}),
         metric="score",
         mode="max",
-        num_samples=len(LEVELS),
+        num_samples=len(expected),
         stop={"training_iteration": ROUNDS},
         search_alg=OptunaSearcher(settings, storage_of(tmp_path), partial(may_start_after, scheduler, None)),
         scheduler=scheduler,
@@ -127,9 +131,10 @@ def test_in_tune_the_best_of_each_rung_go_on(tmp_path, ray_session) -> None:
     )
     last = {trial.config["params"].fields["level"]: trial.last_result for trial in ended.trials}
     rounds = {level: result["training_iteration"] for level, result in last.items()}
-    assert rounds == dict.fromkeys(LEVELS, 1) | {0.9: 9, 0.8: 3, 0.7: 3}
+    assert rounds == expected
     assert all(result["ran"] == result["training_iteration"] and result["done"] for result in last.values())
     assert watch.most <= 2
     study = optuna.load_study(study_name="s", storage=storage_of(tmp_path))
     states = {trial.params["level"]: trial.state for trial in study.trials}
-    assert states == dict.fromkeys(LEVELS, TrialState.PRUNED) | {0.9: TrialState.COMPLETE}
+    complete = {level for level, ran in expected.items() if ran == ROUNDS}
+    assert states == {one: TrialState.COMPLETE if one in complete else TrialState.PRUNED for one in expected}
