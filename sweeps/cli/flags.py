@@ -46,6 +46,8 @@ class SweepFlags:
     num_samples: int | None = None  # trials
     rounds: int | None = None  # rounds of a trial that is not stopped early
     grace_period: int | None = None  # rounds before ASHA may stop a trial; none: one pass over the training data
+    # asha: trials pause, and the best of those that got as far go on; stopping: Ray's, which stops the others for good
+    scheduler: Literal["asha", "stopping"] | None = None
     max_concurrent_trials: int | None = None  # trials that run at the same time; none: as many as there is room for
     resources: Resources = dataclasses.field(default_factory=Resources)
     num_workers: int | None = None  # processes that train one trial together (Ray Train); none: one per GPU of it

@@ -37,8 +37,7 @@ def chat(
     try:
         models = SideBySide(winner.base, winner.folder)
         for question in [text] if text is not None else _questions():
-            trained, untouched = models.ask(question, max_tokens)
-            for who, answer in ((winner.name, trained), ("untouched base", untouched)):
+            for who, answer in zip((winner.name, "untouched base"), models.ask(question, max_tokens), strict=True):
                 cut = "" if answer.ended else f" [cut off after {max_tokens} tokens]"
                 print(f"{who}: {answer.text}{cut}", flush=True)
     except ValueError as error:  # of a base or an adapter; they cannot import BadInput

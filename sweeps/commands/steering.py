@@ -86,11 +86,11 @@ def stop(trial: str, /, run: Path | None = None) -> None:
     """
     left = _running(run)
     record = trial_of(left, trial)
-    if record.status != "running":
-        raise BadInput(f"trial {record.number} {record.status}: only a running trial can be stopped")
+    if record.status not in ("running", "paused"):
+        raise BadInput(f"trial {record.number} {record.status}: only a running or paused trial can be stopped")
     (left.folder / STOP_FOLDER).mkdir(exist_ok=True)
     (left.folder / STOP_FOLDER / record.trial_id).touch()
-    print(f"trial {record.number} stops after the round it is in")
+    print(f"trial {record.number} stops{' after the round it is in' if record.status == 'running' else ''}")
 
 
 def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, trust: tuple[str, ...] = ()) -> None:

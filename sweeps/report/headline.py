@@ -116,7 +116,7 @@ def _and(names: Sequence[str]) -> str:
 def state(run: Run) -> str:
     """Return how far a sweep has come; empty if it ended as planned."""
     planned = run.facts.get("sweep", {}).get("num_samples")
-    ended = sum(one.status != "running" for one in run.records)
+    ended = sum(one.status not in ("running", "paused") for one in run.records)
     far = f"{ended} of {planned} trials have ended" if planned else f"{counted(ended, 'trial')} ended"
     if run.end.get("interrupted"):
         return f"This sweep was interrupted: {far}."

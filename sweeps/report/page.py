@@ -103,12 +103,11 @@ def write_report(folder: Path) -> Path:
 
 
 def _search_conclusions(run: Run) -> list[str]:
-    """Return sentences on missing finalists, on how well early rounds predicted late ones, and on the Pareto front."""
+    """Return sentences on missing finalists, on a winner that ASHA had pruned, and on the Pareto front."""
     sweep = run.facts["sweep"]
-    at = rungs.decided_at(sweep.get("grace_period", 1), sweep.get("reduction_factor", 3), sweep["rounds"])
     return [
         *left_out(run.finals, run.confirmation.lost),
-        *rungs.in_words(run.records, run.finals, at),
+        *rungs.in_words(run.records, run.finals, sweep["rounds"]),
         *pareto.in_words(run.records, sweep.get("objectives", ["score"])),
     ]
 

@@ -19,7 +19,8 @@ from trainables.atomic import replace_file
 
 
 def status_words(record: TrialRecord) -> str:
-    where = {"pruned": " at", "diverged": " in", "failed": " after", "interrupted": " after", "running": ", after"}
+    where = {"pruned": " at", "paused": " at", "diverged": " in", "failed": " after", "interrupted": " after"}
+    where["running"] = ", after"
     words = record.status + (f"{where[record.status]} round {record.rounds}" if record.status in where else "")
     return ", ".join([words, *record.notes])
 

@@ -14,7 +14,7 @@ from sweeps.results.trial_params import TrialParams
 from sweeps.results.uncertainty import clustered_interval
 from trainables.core import ON_BASE
 
-Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running"]
+Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running", "paused"]
 UNRANKED = ("diverged", "failed")  # a diverged trial has no usable weights, a failed one may have none
 UNTOUCHED = "untouched base"  # the name of the base among the finalists; with its label, if there are several bases
 

@@ -46,6 +46,7 @@ class SweepValue(TypedDict):
     seed: NotRequired[int]
     grace_period: NotRequired[Positive]
     reduction_factor: NotRequired[Annotated[int, Field(ge=2)]]
+    scheduler: NotRequired[str]
     objectives: NotRequired[list[str]]
     resources_per_trial: NotRequired[dict[str, Number]]
 

@@ -38,6 +38,7 @@ class Sweep:
     rounds: int = 8  # rounds of a trial that is not stopped early
     grace_period: int | None = None  # rounds before ASHA may stop a trial; None: one pass over the training data
     reduction_factor: int = 3  # ASHA keeps one trial in so many at each rung
+    scheduler: Literal["asha", "stopping"] = "asha"  # trials pause and are promoted, or are stopped for good
     seed: int = 0  # of the search and of every trial, so that trials differ only in what is searched
     search: Literal["tpe", "random", "nsga2"] = "tpe"
     first: tuple[TrialParams, ...] = ()  # tried before the defaults, such as the best of an earlier sweep

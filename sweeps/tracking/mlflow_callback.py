@@ -27,7 +27,7 @@ from sweeps.results.terminal import print
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.event_queue import Event, EventQueue, read_events
-from sweeps.tracking.events import metrics_of, round_of
+from sweeps.tracking.events import metrics_of, paused, round_of
 from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, error_line, public, store_uri
 from trainables.core import Pair
 
@@ -91,6 +91,7 @@ class MLflowTracking(Callback):
         self._seen = {(e["trial"], e["step"]) for e in history if "step" in e}  # rounds of trials, once each
         self._open: dict[str, bool] = {}  # trials that were started, and whether their runs are open
         self._histories: dict[str, TrialHistory] = {}
+        self._paused: set[str] = set()
         for event in history:
             self._follow(event)
         if not history:
@@ -113,7 +114,8 @@ class MLflowTracking(Callback):
         prints = ", ".join(f"{task}: {value}" for task, value in facts.get("data_fingerprints", {}).items())
         tags |= {"seed": sweep.seed, "commit": facts.get("commit"), "data_fingerprint": prints}
         params = {
-            name: getattr(sweep, name) for name in ("num_samples", "rounds", "reduction_factor", "search", "seed")
+            name: getattr(sweep, name)
+            for name in ("num_samples", "rounds", "scheduler", "reduction_factor", "search", "seed")
         }
         params["grace_period"] = sweep.effective_grace_period()
         if sweep.several_bases:
@@ -129,7 +131,9 @@ class MLflowTracking(Callback):
 
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.trial_id in self._open:
+        if trial.trial_id in self._paused:  # its run stayed open
+            self._paused.discard(trial.trial_id)
+        elif trial.trial_id in self._open:
             self._append(trial.trial_id, status="RUNNING", tags={"restored": True})
         else:
             self._begin(trial)
@@ -156,6 +160,10 @@ class MLflowTracking(Callback):
         self._append(trial.trial_id, metrics=metrics, step=step, **({"diverged": True} if row["diverged"] else {}))
         if "memory_halvings" in metrics:
             self._append(trial.trial_id, tags={"memory_halvings": f"{metrics['memory_halvings']:.0f} by round {step}"})
+
+    @_never_raises
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._paused |= {trial_id for trial_id in paused(trials) if self._open.get(trial_id)}
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -139,8 +139,8 @@ class OptunaSearcher(Searcher):
         return replace(TrialParams.from_flat(axes, self._settings.pairs[0]), start=start)
 
     def _drawn(self) -> Trial:
-        """Draw until the learner accepts. Refused draws are told to the study with the worst values, so that the
-        sampler avoids the region: from a failure it would learn nothing, and might never leave."""
+        """Draw until the learner accepts. Refused draws violate a constraint of the study, so that the sampler avoids
+        the region: from a failure it would learn nothing, and might never leave."""
         while True:
             self._share_out()
             trial = self.study.ask()
@@ -148,7 +148,7 @@ class OptunaSearcher(Searcher):
                 self._settings.accept(self._suggested(trial))
                 return trial
             except BadInput:
-                self._tell("", _Live(trial), "refused", TrialState.COMPLETE, self._worst())
+                self._tell_violated("", _Live(trial), "refused")
 
     def _share_out(self) -> None:
         """Queue the pair with the fewest trials. Otherwise the sampler soon tries only what looked best, and a handful
@@ -180,7 +180,7 @@ class OptunaSearcher(Searcher):
         history = live.history
         if history.diverged:
             live.trial.set_user_attr(DIVERGED_ROUND, history.diverged_in)
-            self._tell(trial_id, live, "diverged", TrialState.COMPLETE, self._worst())
+            self._tell_violated(trial_id, live, "diverged")
         elif error or history.best is None:
             self._tell(trial_id, live, "failed", TrialState.FAIL)
         elif history.rounds < self._settings.rounds:
@@ -256,8 +256,10 @@ class OptunaSearcher(Searcher):
             live.reported.add(step)
             live.trial.report(row["score"], step)
 
-    def _worst(self) -> list[float]:
-        return values(TrialHistory(), self._settings.objectives)
+    def _tell_violated(self, trial_id: str, live: _Live, ended: str) -> None:
+        """End a trial that has no score of its own: it violates a constraint, and has the worst values."""
+        live.trial.set_constraint(ended, 1.0)
+        self._tell(trial_id, live, ended, TrialState.COMPLETE, values(TrialHistory(), self._settings.objectives))
 
     def _tell(
         self, trial_id: str, live: _Live, ended: str, state: TrialState, values: list[float] | None = None

@@ -19,11 +19,11 @@ from sweeps.results.records import UNRANKED, Status, TrialRecord, how_ended
 from sweeps.results.terminal import print, printable
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
-from sweeps.tracking.events import round_of
+from sweeps.tracking.events import paused, round_of
 from sweeps.tuning.stopping import cause_of, error_of
 
-UNDER_WAY = ("running", "interrupted")  # interrupted trials continue when there is room
-STATES: tuple[Status, ...] = ("running", "finished", "pruned", "diverged", "failed", "interrupted")
+UNDER_WAY = ("running", "paused", "interrupted")  # interrupted trials continue when there is room
+STATES: tuple[Status, ...] = ("running", "paused", "finished", "pruned", "diverged", "failed", "interrupted")
 LAST_EVENTS = 5  # lines of the block
 REDRAWS_PER_S = 2
 
@@ -161,7 +161,7 @@ class Progress(Callback):
             return
         self._first_step = False
         for one in self._earlier():
-            status: Status = "interrupted" if one.status == "running" else one.status
+            status: Status = "interrupted" if one.status in ("running", "paused") else one.status
             self.state.trials[one.trial_id] = TrialProgress(one.number, one.params, status, one.history)
         self.state.before = self.state.done()
         if self.state.trials:
@@ -170,8 +170,9 @@ class Progress(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         again = trial.trial_id in self.state.trials
         seen = self._seen(trial)
+        how = f"goes on after round {seen.round}" if seen.status == "paused" else "restored" if again else "started"
         seen.status = "running"
-        self._event(f"{self.state.name(seen)} {'restored' if again else 'started'}")
+        self._event(f"{self.state.name(seen)} {how}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -188,6 +189,13 @@ class Progress(Callback):
         score = "" if seen.status == "diverged" else f", {percent(seen.score)}"  # its earlier score does not count
         self._event(f"{self.state.name(seen)} {seen.status}{where}{score}")
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for trial_id in paused(trials):
+            seen = self.state.trials.get(trial_id)
+            if seen is not None and seen.status != "paused":
+                seen.status = "paused"
+                self._event(f"{self.state.name(seen)} paused at round {seen.round}, {percent(seen.score)}")
+
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         why = cause_of(error_of(trial))
         self._event(f"{self.state.name(self._seen(trial))} goes on from its last checkpoint after {why}")
@@ -200,7 +208,7 @@ class Progress(Callback):
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         for trial in trials:  # Tune does not report trials that a time budget or Ctrl-C ended
             seen = self.state.trials.get(trial.trial_id)
-            if seen is not None and seen.status == "running":
+            if seen is not None and seen.status in ("running", "paused"):
                 seen.status = how_ended(trial.last_result, self.state.rounds, error=trial.status == "ERROR")
         if self._live is not None:
             self._live.stop()

@@ -23,7 +23,7 @@ from sweeps.results.records import TrialRecord, by_score, clusters_of, how_ended
 from sweeps.results.run_folder import BEST
 from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
 from sweeps.spec.sweep import Sweep
-from sweeps.tracking.events import round_of
+from sweeps.tracking.events import paused, round_of
 from sweeps.tuning.stopping import STOP_FOLDER
 from trainables.atomic import replace_file, replacing_folder, restore_folder
 from trainables.checks.trial_warnings import best_round_warnings, first_round_warnings
@@ -105,6 +105,9 @@ class Recorder(Callback):
         self.write()
 
     def on_step_end(self, iteration, trials, **info) -> None:
+        for trial_id in paused(trials):
+            if self.records[trial_id].status != "paused":
+                self._set(trial_id, status="paused")
         self.tidy_ended(SNAPSHOT_LAG_S)
 
     def tidy_ended(self, for_s: float = 0.0) -> None:
@@ -121,7 +124,7 @@ class Recorder(Callback):
         """Set the status of trials that a time budget or Ctrl-C ended: Tune makes no call for them."""
         for trial in trials:
             record = self.records.get(trial.trial_id)
-            if record and record.status == "running":
+            if record and record.status in ("running", "paused"):
                 self._set(trial.trial_id, status=how_ended(trial.last_result, self.rounds))
 
     def get_state(self) -> dict[str, Any]:
@@ -154,11 +157,11 @@ class Recorder(Callback):
                     self._note(record.trial_id, mark)
 
     def conclusions(self) -> list[str]:
-        """Conclude which finalists are missing, how well rungs predicted, and which trials are on the Pareto front."""
+        """Conclude which finalists are missing, whether ASHA ended the best, and what is on the Pareto front."""
         records, sweep, known = list(self.records.values()), self._sweep, self.confirmation
         return [
             *left_out(known.finals, known.lost),
-            *rungs.in_words(records, known.finals, sweep.rungs()),
+            *rungs.in_words(records, known.finals, sweep.rounds),
             *pareto.in_words(records, sweep.objectives),
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import CheckpointConfig
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.tune_config import ResumeConfig
 
 from sweeps.persistence.interrupt import graceful_interrupt
@@ -36,8 +37,9 @@ from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
 from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
+from sweeps.tuning.promotion import PromotingASHA
 from sweeps.tuning.recorder import Recorder, baselines_of
-from sweeps.tuning.stopping import SweepStopper, scheduler_of
+from sweeps.tuning.stopping import SweepStopper, stopping_asha
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
@@ -72,6 +74,7 @@ class Prepared:
     baselines: dict[str, float]  # the recorder shares it
     recorder: Recorder
     searcher: OptunaSearcher
+    scheduler: TrialScheduler
     stopper: SweepStopper
     callbacks: list[tune.Callback]
 
@@ -137,6 +140,9 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         earlier=lambda: recorder.records.values(),
         several_pairs=len(sweep.pairs) > 1,
     )
+    scheduler, may_start = scheduler_of(sweep, recorder, stopper, places.at_once, seats), costs and costs.may_start
+    if isinstance(scheduler, PromotingASHA):
+        may_start = partial(may_start_after, scheduler, may_start)
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
@@ -145,10 +151,35 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
-        searcher=OptunaSearcher(settings, storage_of(context.folder), costs.may_start if costs else None),
+        searcher=OptunaSearcher(settings, storage_of(context.folder), may_start),
+        scheduler=scheduler,
         stopper=stopper,
         callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
     )
+
+
+def scheduler_of(
+    sweep: Sweep, recorder: Recorder, stopper: SweepStopper, at_once: int | None, seats: int | None
+) -> TrialScheduler:
+    """Return the sweep's scheduler. `at_once` trials run at the same time, and `seats` on each base, if any."""
+    if sweep.scheduler == "stopping":
+        return stopping_asha(sweep)
+    return PromotingASHA(
+        sweep.rungs(),
+        sweep.reduction_factor,
+        lambda: recorder.records,
+        total=sweep.num_samples,
+        at_once=at_once,
+        seats=seats,
+        is_stopped=stopper.is_stopped,
+    )
+
+
+def may_start_after(scheduler: PromotingASHA, may_start: Callable[[], bool | None] | None) -> bool | None:
+    """Return whether a new trial may start: None for "not yet", as long as the scheduler has no room for it."""
+    if not scheduler.may_start():
+        return None
+    return may_start() if may_start else True
 
 
 def start_places(sweep: Sweep, capacity: Capacity, cleanup: ExitStack) -> tuple[Placement, int, TrialPlaces]:
@@ -265,8 +296,9 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
         num_samples=sweep.num_samples,
         stop=prepared.stopper,
         search_alg=prepared.searcher,
-        scheduler=scheduler_of(sweep),
-        max_concurrent_trials=prepared.places.at_once,
+        scheduler=prepared.scheduler,
+        # Tune's limit counts paused trials, too; the promoting scheduler keeps it by itself.
+        max_concurrent_trials=prepared.places.at_once if sweep.scheduler == "stopping" else None,
         reuse_actors=True,
         max_failures=MAX_FAILURES,
         raise_on_failed_trial=False,

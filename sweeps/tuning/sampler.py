@@ -1,12 +1,21 @@
-"""Optuna's samplers with the settings of a sweep."""
+"""Optuna's samplers with the settings of a sweep, and what TPE is shown of a study."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
 
+import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from search_spaces import axis
+from sweeps.results.trial_params import LEARNER
 
 SamplerName = Literal["tpe", "random", "nsga2"]
 POPULATION = 10  # of NSGA-II; its default of 50 is more than most sweeps have trials
@@ -18,8 +27,120 @@ def sampler_of(kind: SamplerName, seed: int) -> BaseSampler:
         return RandomSampler(seed=seed)
     if kind == "nsga2":
         return NSGAIISampler(population_size=POPULATION, seed=seed)
+    return PairwiseTPE(seed)
+
+
+class PairwiseTPE(BaseSampler):
+    """TPE for each pair of a sweep by itself, on what is known of its trials.
+
+    A plain TPE would compare the pairs' trials with each other: where one learner is ahead, the good set holds none of
+    the others', and their shares of the sweep would be random search. It would also prefer any finished trial to every
+    pruned one, and treat ranks of 4, 8 and 16 as names. So each suggestion comes from a study in memory (`known`) with
+    the trials of one pair, in which a pruned trial has an estimate of its last round's score (`estimates`), and an axis
+    of numbers is their order (`ordered`).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._number, self._shadow = -1, None  # the trial that is being drawn, and its likeness in the study in memory
+
+    def reseed_rng(self) -> None:
+        self._rng = np.random.default_rng()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}  # the pair is not known yet
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if param_name == LEARNER:
+            return self._rng.choice(list(param_distribution.choices)).item()  # type: ignore[attr-defined]
+        if trial.number != self._number:
+            seed = int(self._rng.integers(2**31))
+            self._number, self._shadow = trial.number, known(study, trial, tpe(seed)).ask()
+        assert isinstance(self._shadow, Trial)
+        order = ordered(param_distribution)
+        value = axis.suggest(self._shadow, param_name, param_distribution if order is None else order)
+        return value if order is None else param_distribution.choices[value]  # type: ignore[attr-defined]
+
+
+def tpe(seed: int) -> TPESampler:
+    """Return a TPE that draws all axes together."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group` and the two beside it
-        # Axes of one learner are drawn together and apart from another's; trials that run count as bad ones, so that
-        # several at once are not alike.
+        # `group`: axes with conditions are drawn together with those of their branch. `constant_liar`: trials that run
+        # count as bad ones, so that several at once are not alike.
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def known(study: optuna.Study, trial: FrozenTrial, sampler: BaseSampler) -> optuna.Study:
+    """Return a study in memory with the other trials of a trial's pair, as a sampler should see them.
+
+    Failed trials are left out. A trial that was pruned, is paused or still runs is complete, with its estimate, once it
+    has a round; a sweep of several objectives reports none.
+    """
+    pair = trial.params.get(LEARNER)
+    own = [one for one in study.get_trials(deepcopy=False) if one.params.get(LEARNER) == pair]
+    own = [one for one in own if one.number != trial.number and one.params]
+    scores = estimates([one.intermediate_values for one in own if _is_feasible(one)])
+    shown = optuna.create_study(directions=study.directions, sampler=sampler)
+    for one in own:
+        if one.state in (TrialState.PRUNED, TrialState.RUNNING) and one.intermediate_values:
+            last = max(one.intermediate_values)
+            shown.add_trial(_shown(one, TrialState.COMPLETE, [one.intermediate_values[last] + scores[last]]))
+        elif one.state in (TrialState.COMPLETE, TrialState.RUNNING):
+            shown.add_trial(_shown(one, one.state, one.values))
+    return shown
+
+
+def estimates(histories: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return, by round, how much the score still changes until the last round of the longest history.
+
+    `histories`: the score of each round, by trial. The change of a round is the mean over the trials that have it and
+    the round before. A round from which no trial went on changes nothing.
+    """
+    steps: dict[int, list[float]] = defaultdict(list)
+    for history in histories:
+        for round_ in history:
+            if round_ - 1 in history:
+                steps[round_].append(history[round_] - history[round_ - 1])
+    change, left = 0.0, {}
+    for round_ in range(max((max(one, default=0) for one in histories), default=0), 0, -1):
+        left[round_] = change
+        change += float(np.mean(steps[round_])) if steps[round_] else 0.0
+    return left
+
+
+def ordered(distribution: BaseDistribution) -> IntDistribution | None:
+    """Return the places of a categorical axis whose choices are rising numbers; None for any other axis."""
+    if not isinstance(distribution, CategoricalDistribution) or len(distribution.choices) < 2:
+        return None
+    numbers = [one for one in distribution.choices if isinstance(one, int | float) and not isinstance(one, bool)]
+    rises = len(numbers) == len(distribution.choices) and all(a < b for a, b in pairwise(numbers))
+    return IntDistribution(0, len(numbers) - 1) if rises else None
+
+
+def _shown(trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
+    """Return the likeness of a trial, with places in the order for numbers of categorical axes."""
+    params, distributions = {}, {}
+    for name, distribution in trial.distributions.items():
+        if name == LEARNER:
+            continue
+        order = ordered(distribution)
+        distributions[name] = distribution if order is None else order
+        value = trial.params[name]
+        params[name] = value if order is None else distribution.choices.index(value)  # type: ignore[attr-defined]
+    return create_trial(
+        state=state,
+        values=None if state == TrialState.RUNNING else values,
+        params=params,
+        distributions=distributions,
+        constraints=trial.constraints,
+    )
+
+
+def _is_feasible(trial: FrozenTrial) -> bool:
+    return all(value <= 0 for value in trial.constraints.values())

@@ -20,8 +20,8 @@ STOP_FOLDER = "stop"  # in a sweep's folder; `espalier stop` writes a file for a
 SAME = 3  # equal failures in a row, in more than one trial, that end the sweep
 
 
-def scheduler_of(sweep: Sweep) -> AsyncHyperBandScheduler:
-    """Return ASHA with the sweep's rounds, grace period and reduction factor."""
+def stopping_asha(sweep: Sweep) -> AsyncHyperBandScheduler:
+    """Return Ray's ASHA, which stops trials for good, with the sweep's rounds, grace period and reduction factor."""
     return AsyncHyperBandScheduler(
         time_attr="training_iteration",
         max_t=sweep.rounds,
@@ -47,7 +47,11 @@ class SweepStopper(tune.Stopper, tune.Callback):
         self.cause: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return result["training_iteration"] >= self._rounds or (self._folder / trial_id).exists()
+        return result["training_iteration"] >= self._rounds or self.is_stopped(trial_id)
+
+    def is_stopped(self, trial_id: str) -> bool:
+        """Whether `espalier stop` named a trial."""
+        return (self._folder / trial_id).exists()
 
     def stop_all(self) -> bool:
         return False

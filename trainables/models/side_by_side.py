@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,14 +56,14 @@ class SideBySide:
             self._adapters.append(load_adapter(self._untouched, part))
         self._trained = self._adapters[-1].eval()
 
-    def ask(self, question: str, max_new_tokens: int) -> tuple[Answer, Answer]:
-        """Return the answers of the trained model and of the untouched base."""
+    def ask(self, question: str, max_new_tokens: int) -> Iterator[Answer]:
+        """Yield the answer of the trained model, and then that of the untouched base, which is often longer."""
         prompt = encode_prompt(self._tokenizer, question)
-        trained = self._answer(self._trained, prompt, max_new_tokens)
+        yield self._answer(self._trained, prompt, max_new_tokens)
         with ExitStack() as without:
             for adapter in self._adapters:
                 without.enter_context(adapter.disable_adapter())
-            return trained, self._answer(self._untouched, prompt, max_new_tokens)
+            yield self._answer(self._untouched, prompt, max_new_tokens)
 
     def _answer(self, model: Any, prompt: list[int], max_new_tokens: int) -> Answer:
         with warnings.catch_warnings():

@@ -43,16 +43,30 @@ def answers(host: Any, within_s: float = ANSWER_S) -> bool:
 
 
 class FreeSeatsCallback(tune.Callback):
-    """Frees the seats of ended trials, as a killed process frees none and other trials may wait for it."""
+    """Frees the seats of paused and ended trials, as other trials may wait for them.
+
+    A killed process frees none, and one that Tune keeps for another trial frees its seat only then. A trial that goes
+    on takes a seat again.
+    """
 
     def __init__(self, hosts: Sequence[Any]) -> None:
         self._hosts = hosts
+        self._paused: set[str] = set()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = {trial.trial_id for trial in trials if trial.status == "PAUSED"}
+        for trial_id in now - self._paused:
+            self._free(trial_id)
+        self._paused = now
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        for host in self._hosts:
-            host.close.remote(trial.trial_id)
+        self._free(trial.trial_id)
 
     on_trial_error = on_trial_complete
+
+    def _free(self, trial_id: str) -> None:
+        for host in self._hosts:
+            host.close.remote(trial_id)
 
 
 class HostClient:

@@ -163,6 +163,7 @@ def test_for_a_sweep_tags_say_what_ran_and_parameters_carry_their_own_names(data
         learner=SimpleNamespace(name="lora"), task=SimpleNamespace(name="arena"), base="builtin:tiny"
     )
     numbers = {"num_samples": 4, "rounds": ROUNDS, "reduction_factor": 3, "search": "tpe", "seed": 7}
+    numbers |= {"scheduler": "asha"}
     sweep = SimpleNamespace(
         name="arena-2",
         pairs=(pair,),

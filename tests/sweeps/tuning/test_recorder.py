@@ -52,6 +52,7 @@ def test_a_trial_that_has_ended_keeps_what_an_older_snapshot_may_name(tmp_path):
     manager = SimpleNamespace(best_checkpoint_results=results)
     trial = SimpleNamespace(
         trial_id="t0",
+        status="TERMINATED",
         last_result={"done": True, "training_iteration": 6},
         run_metadata=SimpleNamespace(checkpoint_manager=manager),
         storage=SimpleNamespace(trial_fs_path=str(tmp_path / "t0")),

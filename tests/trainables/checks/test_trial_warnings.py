@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sweeps.results.records import Final, TrialRecord
-from sweeps.results.rungs import agreements, in_words
+from sweeps.results.rungs import in_words
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import items
@@ -91,30 +91,10 @@ def record(number, early, late=None, status="finished"):
     return TrialRecord(f"t{number}", number, TrialParams("lora", {}), status, TrialHistory(tuple(history)), 100)
 
 
-def test_rungs_are_compared_by_kendalls_tau():
-    """One discordant pair of fifteen: tau = (14 - 1) / 15."""
-    late = [0.1, 0.2, 0.3, 0.4, 0.6, 0.5]
-    records = [record(i, 0.1 * i, score) for i, score in enumerate(late)] + [record(9, 0.9, status="pruned")]
-    (one,) = agreements(records, [2, 8])
-    assert (one.early, one.late, one.n) == (2, 8, 6)
-    assert one.tau == pytest.approx(13 / 15)
-    assert in_words(records, [], [2, 8]) == [
-        "Round 2 predicted round 8 with tau 0.87 (Kendall, 6 trials; 1: the same order)"
-    ]
-    assert agreements(records[1:], [2, 8]) == [], "five say nothing"
-
-
-def test_asha_that_was_too_eager_is_told():
-    records = [record(i, 0.1 * i, -0.1 * i + 0.9) for i in range(6)]
-    assert "too eager" not in in_words(records, [], [2, 8])[0], "it stopped nobody"
-    (said,) = in_words([*records, record(9, 0.05, status="pruned")], [], [2, 8])
-    assert said.endswith("tau -1.00 (Kendall, 6 trials; 1: the same order): ASHA was too eager, use --grace-period 8")
-
-
 def test_a_pruned_finalist_that_wins_is_told():
     records = [record(0, 0.5, 0.6), record(1, 0.3, status="pruned")]
     finals = [Final("trial 0", 0.6, items(0.5), "t0"), Final("trial 1 (default)", 0.3, items(0.8), "t1")]
-    (said,) = in_words(records, finals, [2, 8])
-    assert said.startswith("The first finalist is trial 1, which ASHA had stopped at round 2")
+    (said,) = in_words(records, finals, 8)
+    assert said.startswith("The first finalist is trial 1, which ASHA had pruned at round 2")
     assert said.endswith("use --grace-period 4")
-    assert in_words([replace(records[0]), replace(records[1], status="finished")], finals, [2, 8]) == []
+    assert in_words([replace(records[0]), replace(records[1], status="finished")], finals, 8) == []

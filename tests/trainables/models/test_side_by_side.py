@@ -41,12 +41,12 @@ def test_both_say_what_they_said_in_the_sweep(name, tmp_path):
     assert before != after
 
     models = SideBySide("builtin:tiny", tmp_path)
-    asked = [models.ask(example.prompt, TASK.max_new_tokens) for example in TASK.search()]
+    asked = [tuple(models.ask(example.prompt, TASK.max_new_tokens)) for example in TASK.search()]
     assert [trained.text for trained, _ in asked] == after
     plain = Solo(load("builtin:tiny"), LEARNERS["lora"].build(load("builtin:tiny"), TASK, 0), 0)
     assert [base.text for _, base in asked] == said(plain.evaluate())
     plain.close()
-    again = [models.ask(example.prompt, TASK.max_new_tokens) for example in TASK.search()]
+    again = [tuple(models.ask(example.prompt, TASK.max_new_tokens)) for example in TASK.search()]
     assert again == asked, "turning the adapter off and on leaves nothing behind"
 
 

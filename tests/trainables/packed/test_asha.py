@@ -11,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from search_spaces.lora import SPACE
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.stopping import scheduler_of
+from sweeps.tuning.stopping import stopping_asha
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models.loading import load
@@ -89,7 +89,7 @@ def swept(way: Any) -> list[Said]:
     sweep = Sweep(
         "asha", [Pair(LoraConfig(), TASK, BASE)], SPACE, 24, rounds=ROUNDS, grace_period=1, reduction_factor=2
     )
-    asha, waiting = scheduler_of(sweep), iter(CONFIGS)
+    asha, waiting = stopping_asha(sweep), iter(CONFIGS)
     asha.set_search_properties("score", "max")
     going: dict[str, Trial] = {}
     heard: list[Said] = []

@@ -1,0 +1,161 @@
+"""ASHA as its paper has it (Li et al. 2020, "A system for massively parallel hyperparameter tuning"): trials pause and
+are promoted.
+
+At each rung a trial pauses, unless it is among the best 1 / `reduction_factor` of the trials of its pair that have
+reached the rung. It goes on from its checkpoint as soon as it is. So of many short starts few become long, and no trial
+is stopped for good because better ones came later. When no other trial can come or go on, the best of each pair goes on
+from its rung, however few have reached it; then the paused trials are pruned.
+
+A decision is a function of the trials' scores so far (`chosen`), which the recorder keeps: there is no state to save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from sweeps.results.records import TrialRecord
+from sweeps.results.trial_history import TrialHistory
+from sweeps.tracking.events import round_of
+
+MEAN_OF = 3  # rounds; the mean of the last few is less noisy than the last
+BUSY = (Trial.RUNNING, Trial.PENDING)
+
+
+def value_at(history: TrialHistory, rung: int) -> float | None:
+    """Return the score that decides at a rung: the mean of the last `MEAN_OF` rounds up to it; minus infinity for a
+    trial that diverged on the way; None for one that has not reached the rung."""
+    if history.diverged_in is not None and history.diverged_in <= rung:
+        return -np.inf
+    scores = [row["score"] for row in history.up_to(rung) if row.get("score") is not None]
+    return float(np.mean(scores[-MEAN_OF:])) if scores and history.rounds >= rung else None
+
+
+def chosen(histories: Mapping[str, TrialHistory], rung: int, reduction_factor: int, least: int = 0) -> list[str]:
+    """Return which of the trials of a pair may go on after a rung, the best first; of equal ones, the earlier.
+
+    One in `reduction_factor` of those that reached the rung may, and at least `least`.
+    """
+    values = {name: value for name, history in histories.items() if (value := value_at(history, rung)) is not None}
+    best = sorted(values, key=lambda name: -values[name])
+    share = max(len(best) // reduction_factor, least)
+    return [name for name in best[:share] if values[name] > -np.inf]
+
+
+class PromotingASHA(FIFOScheduler):
+    """Pauses and promotes the trials of a sweep.
+
+    `rungs` are the rounds after which it decides, and the last round. `records` returns the trials so far, by their
+    ids. `total` trials will be started, or fewer if the search ends before. `at_once` trials may run at the same time,
+    and `seats` on each base; None: as many as Ray has resources for. `is_stopped` tells whether somebody asked to end a
+    trial.
+    """
+
+    def __init__(
+        self,
+        rungs: Sequence[int],
+        reduction_factor: int,
+        records: Callable[[], Mapping[str, TrialRecord]],
+        total: int,
+        at_once: int | None = None,
+        seats: int | None = None,
+        is_stopped: Callable[[str], bool] = lambda trial_id: False,
+    ) -> None:
+        super().__init__()
+        self._rungs, self._factor, self._records = list(rungs[:-1]), reduction_factor, records
+        self._at_once, self._seats, self._total, self._is_stopped = at_once, seats, total, is_stopped
+        self._trials: list[Trial] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Take in a new trial, or one of a resumed sweep, which Tune would start: it pauses again where it had."""
+        self._trials.append(trial)
+        record = self._records().get(trial.trial_id)
+        at_rung = record is not None and record.rounds in self._rungs
+        if at_rung and trial.status == Trial.PENDING and not self._promotable([trial]):
+            trial.set_status(Trial.PAUSED)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        rung = result["training_iteration"]
+        if rung not in self._rungs:
+            return TrialScheduler.CONTINUE
+        records = self._records()
+        own = records[trial.trial_id]
+        histories = self._histories(own.pair) | {trial.trial_id: own.history.with_round(round_of(result))}
+        least = self._least(tune_controller, own.pair, besides=trial)
+        goes_on = trial.trial_id in chosen(histories, rung, self._factor, least)
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.PAUSE
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return a paused trial that may go on, or else a new one. Prune the paused trials when no more can come."""
+        paused = [trial for trial in self._trials if trial.status == Trial.PAUSED]
+        for trial in [trial for trial in paused if self._is_stopped(trial.trial_id)]:
+            _prune(tune_controller, trial)
+        promotable = self._promotable(paused, partial(self._least, tune_controller))
+        if next_one := next((trial for trial in promotable if self._has_room(trial)), None):
+            return next_one
+        busy = [trial for trial in self._trials if trial.status in BUSY]
+        if not busy and not promotable and self._all_began(tune_controller):
+            for trial in paused:
+                _prune(tune_controller, trial)
+        return next((trial for trial in busy if trial.status == Trial.PENDING), None)
+
+    def may_start(self) -> bool:
+        """Whether there is room for a new trial that no paused one should have."""
+        paused = [trial for trial in self._trials if trial.status == Trial.PAUSED]
+        return self._has_room() and not any(map(self._has_room, self._promotable(paused)))
+
+    def _has_room(self, trial: Trial | None = None) -> bool:
+        """Whether a trial may run beside those that do; None: any trial."""
+        busy = [one for one in self._trials if one.status in BUSY]
+        if self._at_once is not None and len(busy) >= self._at_once:
+            return False
+        beside = [one for one in busy if trial is not None and _base_of(one) == _base_of(trial)]
+        return self._seats is None or len(beside) < self._seats
+
+    def _least(self, tune_controller: Any, pair: str, besides: Trial | None = None) -> int:
+        """Return how many of a pair go on from a rung in any case: 1 once no other trial of it can come there."""
+        busy = any(
+            one.status in BUSY and one is not besides and one.config["params"].pair == pair for one in self._trials
+        )
+        return int(not busy and self._all_began(tune_controller))
+
+    def _promotable(self, paused: Sequence[Trial], least: Callable[[str], int] = lambda pair: 0) -> list[Trial]:
+        """Return the paused trials that may go on, those of the latest rung first, then the best."""
+        records, found, best = self._records(), [], {}
+        for trial in paused:
+            own = records[trial.trial_id]
+            key = (own.pair, own.rounds)
+            if key not in best:
+                best[key] = chosen(self._histories(own.pair), own.rounds, self._factor, least(own.pair))
+            if trial.trial_id in best[key] and not self._is_stopped(trial.trial_id):
+                found.append((-own.rounds, best[key].index(trial.trial_id), own.number, trial))
+        return [trial for *_, trial in sorted(found, key=lambda one: one[:3])]
+
+    def _all_began(self, tune_controller: Any) -> bool:
+        return len(self._trials) >= self._total or tune_controller.search_alg.is_finished()
+
+    def _histories(self, pair: str) -> dict[str, TrialHistory]:
+        """Return the histories of a pair's trials that can still go on, or have."""
+        return {
+            trial_id: record.history
+            for trial_id, record in self._records().items()
+            if record.pair == pair and record.status != "failed" and not self._is_stopped(trial_id)
+        }
+
+    def debug_string(self) -> str:
+        return f"ASHA with promotion after rounds {self._rungs}"
+
+
+def _base_of(trial: Trial) -> str:
+    return trial.config["params"].base
+
+
+def _prune(tune_controller: Any, trial: Trial) -> None:
+    """End a paused trial for good. Tune marks the last result of a trial that a scheduler stops in the same way."""
+    trial.last_result["done"] = True
+    tune_controller.stop_trial(trial)

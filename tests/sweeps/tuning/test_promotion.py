@@ -1,0 +1,140 @@
+"""Trials pause at rungs, and the best of those that got as far go on: hand-computed, and in a real run of Tune."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.experiment import Trial
+
+from search_spaces.space import Space
+from sweeps.persistence.study import storage_of
+from sweeps.results.records import TrialRecord
+from sweeps.results.trial_history import TrialHistory
+from sweeps.results.trial_params import TrialParams
+from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
+from sweeps.tuning.promotion import PromotingASHA, chosen, value_at
+from sweeps.tuning.runner import may_start_after
+
+ROUNDS, RUNGS = 9, [1, 3, 9]
+
+
+def history(*scores: float) -> TrialHistory:
+    rows = ({"round": number, "score": score, "diverged": False} for number, score in enumerate(scores, 1))
+    return TrialHistory(tuple(rows))
+
+
+def test_the_last_three_rounds_decide() -> None:
+    assert value_at(history(0.9, 0.1, 0.2, 0.3), 4) == pytest.approx(0.2)
+    assert value_at(history(0.5, 0.3), 1) == 0.5
+    assert value_at(history(0.5, 0.3), 2) == pytest.approx(0.4)
+    assert value_at(history(0.5), 2) is None
+    diverged = TrialHistory((*history(0.5, 0.9).rows, {"round": 3, "score": 0.0, "diverged": True}))
+    assert value_at(diverged, 2) == pytest.approx(0.7)
+    assert value_at(diverged, 4) == -math.inf
+
+
+def test_a_third_goes_on_and_the_earlier_of_equals_first() -> None:
+    histories = {
+        name: history(score) for name, score in zip("abcdefg", (0.1, 0.5, 0.5, 0.2, 0.3, 0.5, 0.0), strict=True)
+    }
+    assert chosen(histories, 1, 3) == ["b", "c"]
+    two = {name: histories[name] for name in "ab"}
+    assert chosen(two, 1, 3) == []  # too few to say
+    assert chosen(two, 1, 3, least=1) == ["b"]
+    assert chosen(histories | {"h": history(0.9, 0.9), "i": history()}, 1, 3) == ["h", "b"]
+
+
+def test_what_diverged_counts_as_tried_and_never_goes_on() -> None:
+    bad = TrialHistory(({"round": 1, "score": 0.0, "diverged": True},))
+    assert chosen({"a": history(0.1), "b": bad, "c": bad}, 1, 3) == ["a"]
+    assert chosen({"a": bad, "b": bad, "c": bad}, 1, 3) == []
+
+
+class Watch(tune.Callback):
+    """Keeps the records that the scheduler reads, as the recorder does, and how many trials ran at the same time."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, TrialRecord] = {}
+        self.most = 0
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        new = TrialRecord(trial.trial_id, len(self.records), trial.config["params"], "running")
+        self.records.setdefault(trial.trial_id, new)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        old = self.records[trial.trial_id]
+        row = {"round": result["training_iteration"], "score": result["score"], "diverged": False}
+        self.records[trial.trial_id] = TrialRecord(
+            trial.trial_id, old.number, old.params, "running", old.history.with_round(row)
+        )
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.most = max(self.most, sum(trial.status == Trial.RUNNING for trial in trials))
+
+
+class Curve(tune.Trainable):
+    """Its score is its `level`, in every round; its state is how many rounds it has run."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.ran = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.ran = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self.ran += 1
+        return {"score": self.config["params"].fields["level"], "ran": self.ran}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        return {"ran": self.ran}
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.ran = checkpoint["ran"]
+
+
+MANY = {0.9: 9, 0.8: 3, 0.7: 3} | dict.fromkeys((0.6, 0.5, 0.4, 0.3, 0.2, 0.1), 1)  # level -> rounds
+FEW = {0.2: 1, 0.8: 9}  # too few for a third of them: the best goes on when no other can come
+
+
+@pytest.mark.parametrize("expected", [MANY, FEW], ids=["many", "few"])
+def test_in_tune_the_best_of_each_rung_go_on(expected: dict[float, int], tmp_path, ray_session) -> None:
+    """The first to arrive pause, and go on when enough others have come; each goes on from its own checkpoint."""
+    watch = Watch()
+    scheduler = PromotingASHA(RUNGS, 3, lambda: watch.records, total=len(expected), at_once=2)
+    settings = SearchSettings(
+        Space({"level": FloatDistribution(0, 1)}),
+        "s",
+        seed=0,
+        rounds=ROUNDS,
+        first=[TrialParams("", {"level": level}) for level in expected],
+    )
+    ended = tune.run(
+        tune.with_resources(Curve, {"cpu": 0.01}),
+        metric="score",
+        mode="max",
+        num_samples=len(expected),
+        stop={"training_iteration": ROUNDS},
+        search_alg=OptunaSearcher(settings, storage_of(tmp_path), partial(may_start_after, scheduler, None)),
+        scheduler=scheduler,
+        reuse_actors=True,
+        storage_path=str(tmp_path),
+        callbacks=[watch],
+        verbose=0,
+    )
+    last = {trial.config["params"].fields["level"]: trial.last_result for trial in ended.trials}
+    rounds = {level: result["training_iteration"] for level, result in last.items()}
+    assert rounds == expected
+    assert all(result["ran"] == result["training_iteration"] and result["done"] for result in last.values())
+    assert watch.most <= 2
+    study = optuna.load_study(study_name="s", storage=storage_of(tmp_path))
+    states = {trial.params["level"]: trial.state for trial in study.trials}
+    complete = {level for level, ran in expected.items() if ran == ROUNDS}
+    assert states == {one: TrialState.COMPLETE if one in complete else TrialState.PRUNED for one in expected}
