@@ -66,6 +66,16 @@ def fits_a_host(folder: Path) -> bool:
     return plain and all(one["peft_type"] != "IA3" for one in configs)
 
 
+def check_can_be_removed(folder: Path) -> None:
+    """Raise ValueError, in one line, for a saved adapter that overwrites biases of its base: they would stay in it."""
+    for part in adapter_folders(folder):
+        if (bias := _configuration(part).get("bias", "none")) != "none":
+            raise ValueError(
+                f"{part}: the adapter holds biases of its base (bias={bias!r:.40}), which stay in it; use a merged model"
+                " (`espalier export --merge`)"
+            )
+
+
 def load_adapter(model: Any, folder: Path) -> Any:
     """Return the model with the adapter in `folder`, one of `adapter_folders`. Raise ValueError, in one line, if the
     adapter is damaged or is another base's."""

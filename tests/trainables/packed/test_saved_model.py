@@ -135,10 +135,12 @@ def test_what_an_adapter_holds_beside_its_matrices_leaves_the_base_again(more, r
     base = load("builtin:tiny")
     load.cache_clear()
     tokens = torch.arange(1, 9)[None]
-    before = base.model(tokens).logits
+    before, names = base.model(tokens).logits, [name for name, _ in base.model.named_modules()]
     if refused:
         with pytest.raises(ValueError, match=refused):
             open_trained(base, tmp_path)
+        assert torch.equal(base.model(tokens).logits, before), "it is refused before PEFT has changed the base"
+        assert [name for name, _ in base.model.named_modules()] == names
         return
     model = open_trained(base, tmp_path)
     assert not torch.equal(base.model(tokens).logits, before)
