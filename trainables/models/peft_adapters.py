@@ -71,8 +71,8 @@ def check_can_be_removed(folder: Path) -> None:
     for part in adapter_folders(folder):
         if (bias := _configuration(part).get("bias", "none")) != "none":
             raise ValueError(
-                f"{part}: the adapter holds biases of its base (bias={bias!r:.40}), which stay in it; use a merged model"
-                " (`espalier export --merge`)"
+                f"{part}: the adapter holds biases of its base (bias={bias!r:.40}), which stay in it; use a merged"
+                " model (`espalier export --merge`)"
             )
 
 
