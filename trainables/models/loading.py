@@ -34,6 +34,7 @@ from trainables.models.base_check import check_files
 from trainables.models.base_fault import BaseFault, first_line
 from trainables.models.chat_template import assistant_turn
 from trainables.models.tokenizer_check import check_tokenizer, load_tokenizer
+from trainables.models.weights_check import SAMPLE, is_finite
 
 BUILTIN = {"tiny": Path(__file__).parents[1] / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -291,7 +292,7 @@ def check_base(name: str) -> None:
     with _base_in_errors(name):
         if base.sha256:
             gguf.check_unchanged(base.source, base.gguf, base.sha256)
-        check_files(folder, "remote-code" in base.options)
+        check_files(folder, "remote-code" in base.options, SAMPLE)
         empty = _without_weights(name)
         check_architecture(empty.model)
         check_tokenizer(load_tokenizer(folder, "remote-code" in base.options), empty.vocabulary)
@@ -356,6 +357,15 @@ def tokenizer(name: str) -> Any:
         return load_tokenizer(folder, "remote-code" in base.options)
 
 
+def _check_numbers(base: Base, folder: str, remote_code: bool) -> None:
+    """Raise BaseFault, with the weight and the file that has it, if a loaded base has NaN or infinite weights."""
+    broken = next((name for name, one in base.model.named_parameters() if not is_finite(one)), None)
+    if broken:
+        check_files(folder, remote_code, math.inf)
+        dtype = str(base.dtype).removeprefix("torch.")
+        raise BaseFault(f"its files are sound, but the numbers of {broken} are too large for {dtype}; use :float32")
+
+
 @functools.lru_cache(maxsize=1)
 def load(name: str, device: torch.device | None = None) -> Base:
     """Load a frozen base onto `device`, by default the GPU if there is one. The last one is cached.
@@ -384,6 +394,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
     loaded = Base(name, model.requires_grad_(False).eval(), reader)
     with _base_in_errors(name):
         check_tokenizer(reader, loaded.vocabulary)
+        _check_numbers(loaded, folder, "remote-code" in base.options)
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and repacked weights
         # pass no gradient: later training would silently do nothing.

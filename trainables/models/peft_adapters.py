@@ -28,7 +28,23 @@ LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
 CONFIG_FILE = "adapter_config.json"
 KINDS = ("LORA", "IA3", "PROMPT_TUNING")  # `peft_type` of what learners save
 # Settings of a LoRA whose effect a host does not compute.
-ONLY_PEFT = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "trainable_token_indices")
+ONLY_PEFT = (
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "monteclora_config",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "velora_config",
+)
 
 
 def adapter_folders(folder: Path) -> list[Path]:

@@ -109,7 +109,15 @@ def test_a_saved_adapter_is_not_trained_and_needs_a_seat_that_is_large_enough(tm
 
 
 @pytest.mark.parametrize(
-    "changed", [{"use_dora": True}, {"rank_pattern": {"q_proj": 2}}, {"bias": "all"}, {"peft_type": "IA3"}]
+    "changed",
+    [
+        {"use_dora": True},
+        {"rank_pattern": {"q_proj": 2}},
+        {"bias": "all"},
+        {"peft_type": "IA3"},
+        {"target_parameters": ["mlp.experts.down_proj"]},
+        {"alora_invocation_tokens": [5]},
+    ],
 )
 def test_what_a_host_cannot_compute_is_left_to_peft(changed, tmp_path):
     trained("lora", tmp_path)
