@@ -14,6 +14,7 @@ from typing import Any
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
@@ -208,6 +209,11 @@ def _take_lora(model: Any, made: InitialAdapter) -> None:
     for name, module in model.base_model.model.named_modules():
         if not isinstance(module, LoraLayer):
             continue
+        if isinstance(module, ParamWrapper):
+            raise ValueError(
+                f"{module.parameter_name} of {name!r} is a stack of experts, whose adapters only PEFT computes; leave"
+                " experts out of target_modules"
+            )
         halves: tuple[Any, Any] = (module.lora_A, module.lora_B)
         if any("default" not in half or half["default"].weight.ndim != 2 for half in halves):
             kind = type(module.get_base_layer()).__name__
@@ -251,7 +257,7 @@ def lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
         r=adapter.r,
         lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type]  # PEFT says int and takes any number
         lora_dropout=adapter.lora_dropout,
-        target_modules=EVERY_LINEAR if EVERY_LINEAR in named else named or base.target_modules(),
+        target_modules=base.every_linear if EVERY_LINEAR in named else named or base.target_modules(),
         exclude_modules=rf"({'|'.join(map(re.escape, base.beside))})\..*" if base.beside else None,
         fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D keeps weights transposed
     )
