@@ -26,7 +26,7 @@ def test_every_learner_has_the_task_the_base_and_a_space_that_the_sweep_accepts(
     every.validate()
 
 
-@pytest.mark.parametrize(("one", "other"), itertools.combinations(SCRIPTS, 2), ids=lambda path: path.stem)
+@pytest.mark.parametrize(("one", "other"), [*itertools.combinations(SCRIPTS, 2)], ids=lambda path: path.stem)
 def test_no_two_scripts_hold_the_same_lines(one: Path, other: Path) -> None:
     lines, others = (path.read_text(encoding="utf-8").splitlines() for path in (one, other))
     shared = difflib.SequenceMatcher(None, lines, others, autojunk=False).find_longest_match()
