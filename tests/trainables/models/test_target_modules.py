@@ -16,6 +16,7 @@ from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     CTRLConfig,
+    DeepseekV3Config,
     Gemma3Config,
     GPT2Config,
     GptOssConfig,
@@ -145,6 +146,8 @@ def test_experts_are_trained_around(tmp_path):
 
 
 SHARED = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_key_value_heads": 2}
+LATENT = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8}
+LATENT |= {"first_k_dense_replace": 1, "moe_intermediate_size": 16, "num_experts_per_tok": 2}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 MIXTURES = {
     "mixtral": (MixtralConfig(**COMMON, **DECODER, **EXPERTS), ATTENTION),
@@ -152,7 +155,11 @@ MIXTURES = {
     "gpt_oss": (GptOssConfig(**COMMON, **DECODER, **EXPERTS, head_dim=8), ATTENTION),
     "qwen2_moe": (
         Qwen2MoeConfig(**COMMON, **DECODER, **SHARED, shared_expert_intermediate_size=16),
-        {*ATTENTION, "shared_expert_gate"},
+        {*ATTENTION, "gate_proj", "up_proj", "down_proj", "shared_expert_gate"},  # of the shared expert
+    ),
+    "deepseek_v3": (
+        DeepseekV3Config(**COMMON, **DECODER, **LATENT, n_routed_experts=4, n_group=1, topk_group=1),
+        {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"},  # PEFT has no names for shared ones
     ),
 }
 
@@ -186,16 +193,16 @@ def test_all_linear_layers_of_a_mixture_are_those_around_its_experts(kind, tmp_p
 
 
 def test_a_target_that_peft_takes_for_experts_is_refused_before_anything_starts(tmp_path):
-    """The shared expert has modules of that name, which PEFT would leave out."""
-    name = saved(tmp_path, MIXTURES["qwen2_moe"][0])
-    for targets in (("q_proj", "gate_proj"), ("down_proj",)):
-        with pytest.raises(BadInput, match=rf"PEFT takes the target '{targets[-1]}' for its stacked experts, .*q_proj"):
+    """Dense layers and shared experts have modules of that name, which PEFT would leave out."""
+    name = saved(tmp_path, MIXTURES["deepseek_v3"][0])
+    for targets in (("o_proj", "gate_proj"), ("down_proj",)):
+        with pytest.raises(BadInput, match=rf"PEFT takes the target '{targets[-1]}' for its stacked experts, .*o_proj"):
             check(sweep(LoraConfig(target_modules=targets), name))
         with pytest.raises(
             ValueError, match=r"is a stack of experts, whose adapters only PEFT computes|also targeting"
         ):
             initial_adapter(load(name), Adapter(r=2, lora_alpha=2, target_modules=targets), 0)
-    check(sweep(LoraConfig(target_modules=("q_proj", "shared_expert_gate")), name))
+    check(sweep(LoraConfig(target_modules=("q_b_proj", "o_proj")), name))
 
 
 def test_a_state_space_model_names_the_learners_that_train_it(tmp_path):
