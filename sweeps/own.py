@@ -12,35 +12,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from sweeps.cli.main import main
-from search_spaces import dora, full, hybrid, ia3, lora, soft_prompt
 from sweeps.spec.sweep import Sweep
-from trainables.core import Pair
-from trainables.learners.lm.dora import DoraConfig
-from trainables.learners.lm.full import FullConfig
-from trainables.learners.lm.hybrid import HybridConfig
-from trainables.learners.lm.ia3 import Ia3Config
-from trainables.learners.lm.lora import LoraConfig
-from trainables.learners.lm.soft_prompt import SoftPromptConfig
+from sweeps.spec.text_learners import text_learners
 from trainables.tasks.own.task import OwnTask
-
-TASK, BASE = OwnTask(), "builtin:smollm2"
 
 SWEEP = Sweep(
     name="own",
-    pairs=(
-        Pair(LoraConfig(), TASK, BASE),
-        Pair(SoftPromptConfig(), TASK, BASE),
-        Pair(HybridConfig(), TASK, BASE),
-    ),
-    optional=(Pair(DoraConfig(), TASK, BASE), Pair(Ia3Config(), TASK, BASE), Pair(FullConfig(), TASK, BASE)),
-    space={
-        "lora": lora.SPACE,
-        "soft_prompt": soft_prompt.SPACE,
-        "hybrid": hybrid.SPACE,
-        "dora": dora.SPACE,
-        "ia3": ia3.SPACE,
-        "full": full.SPACE,
-    },
+    **text_learners(OwnTask(), "builtin:smollm2"),
     num_samples=9,
     rounds=4,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Callable
 from types import NoneType, UnionType
@@ -56,6 +57,27 @@ def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         instance_from_str=read,
         is_instance=lambda value: value is None or spec.is_instance(value),
         str_from_instance=lambda value: [NONE] if value is None else spec.str_from_instance(value),
+    )
+
+
+@registry.primitive_rule
+def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read a float, but not `nan`, which passes every comparison with a bound."""
+    if info.type is not float:
+        return None
+
+    def read(words: list[str]) -> float:
+        with contextlib.suppress(ValueError):
+            if not math.isnan(value := float(words[0])):
+                return value
+        raise ValueError(f"{words[0]!r} is no FLOAT")
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from functools import partial
 from pathlib import Path
 
@@ -84,8 +85,8 @@ def budget_of(known: Confirmation, spending: Spending, minutes: float) -> Budget
 def _open_question(left: Run, minutes: float) -> Spending:
     """Return what more would cost. Raises BadInput if nothing is open, or nothing is known."""
     known = left.confirmation
-    if minutes <= 0:
-        raise BadInput(f"--minutes {minutes:g} must be above 0")
+    if not 0 < minutes < math.inf:
+        raise BadInput(f"--minutes {minutes:g} must be a number above 0")
     if not known.finals:
         raise BadInput(f"{left.folder} has no finalists; finish the sweep first, with --resume if it was interrupted")
     if known.spending is None or not known.looks:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sweeps.results.uncertainty import item_error, residual_variance, seed_errors
+from sweeps.results.uncertainty import item_error, residual_variance, seed_errors, shared_freedom
 
 PRIOR_SEED, PRIOR_FREEDOM = 0.02, 4  # standard deviation of a score from seed to seed, until it is measured
 PLAINLY = 3.0  # standard errors below the leader, after one seed each
@@ -45,6 +45,7 @@ class Forecast:
     untrained: Collection[str] = ()  # configurations without a random seed
     _seed: dict[str, float] = field(init=False)
     _items: dict[str, float] = field(init=False)
+    _shared: float = field(init=False)  # degrees of freedom of a variance between seeds that come from other finalists
 
     def __post_init__(self) -> None:
         errors = seed_errors(self.scores, self.untrained)
@@ -57,6 +58,7 @@ class Forecast:
             measured = max(0.0, errors[name].variance * len(one) - residual_variance(one) / one.shape[1])
             total = freedom + PRIOR_FREEDOM
             self._seed[name] = (freedom * measured + PRIOR_FREEDOM * PRIOR_SEED**2) / total
+        self._shared = shared_freedom(self.scores, self.untrained)
         self._items = {name: self._item_part(name) for name in self.undecided}
 
     def _item_part(self, name: str) -> float:
@@ -77,6 +79,19 @@ class Forecast:
         one, other = self.scores[self.leader], self.scores[name]
         asked = min(one.shape[1], other.shape[1])
         return float(one[:, :asked].mean() - other[:, :asked].mean()) / math.sqrt(self.variance(name, sizes))
+
+    def freedom(self, name: str, sizes: Sizes) -> float:
+        """Return the degrees of freedom that the variance of this difference would have with such sizes, if variances
+        between seeds stay as alike as they are (Satterthwaite 1946, see `combined_error`)."""
+        pair, asked = (self.leader, name), min(sizes[self.leader][1], sizes[name][1])
+        total = sum(seeds - 1 for one, (seeds, _) in sizes.items() if one not in self.untrained)
+        answers = self._items[name] * sum(1 / sizes[one][0] for one in pair) / asked
+        weight = answers**2 / max(1, asked - 1)
+        for one in (one for one in pair if one not in self.untrained):
+            seeds = sizes[one][0]
+            if freedom := min(seeds - 1 + self._shared, total):
+                weight += ((self._seed[one] + residual_variance(self.scores[one]) / asked) / seeds) ** 2 / freedom
+        return max(1.0, self.variance(name, sizes) ** 2 / weight) if weight else math.inf
 
     def smallest_gap(self, sizes: Sizes) -> float:
         """Return the smallest gap of an undecided one."""

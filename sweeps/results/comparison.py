@@ -42,6 +42,7 @@ class Comparison:
     """Two finalists by name, and the difference of their scores (first minus second).
 
     `p` is corrected for all pairs, `alone` is that of this pair, and so is the 95 % interval. All hold at all looks.
+    `by_itself` is the interval that the last look alone would give, as those of scores are.
     """
 
     first: str
@@ -50,11 +51,16 @@ class Comparison:
     p: float
     alone: float
     interval: Interval
+    by_itself: Interval
 
     def in_points(self) -> str:
-        """Format the difference and its interval: `+1.6 points, 95 % interval -1.0 to 4.2`."""
-        low, high = (f"{100 * bound:.1f}" for bound in self.interval)
-        return f"{100 * self.difference:+.1f} points, 95 % interval {low} to {high}"
+        """Format the difference and its intervals: `+1.6 points, 95 % interval -1.0 to 4.2, for all stages together
+        -1.6 to 4.8`. The second one is that of the verdict; it is left out if it is the first."""
+        alone, together = (
+            "{:.1f} to {:.1f}".format(*(100 * end for end in ends)) for ends in (self.by_itself, self.interval)
+        )
+        stages = f", for all stages together {together}" if together != alone else ""
+        return f"{100 * self.difference:+.1f} points, 95 % interval {alone}{stages}"
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
@@ -191,8 +197,6 @@ class _Slice:
 def _over_looks(slices: Sequence[_Slice], first: str, second: str) -> Comparison:
     """Compare a pair at all looks. Its p-value, not yet corrected for other pairs, is the smallest of them, each scaled
     by what its look may spend. Looks at which the second was ahead do not count."""
-    from scipy.stats import t
-
     known = [one for one in slices if first in one.scores and second in one.scores]
     found = [one.difference(first, second) for one in known]
     information = [1 / error.variance if error.variance else 1e12 for _, error in found]
@@ -208,9 +212,16 @@ def _over_looks(slices: Sequence[_Slice], first: str, second: str) -> Comparison
             p = max(p, one.exact(first, second))
         smallest = min(smallest, p * scale)
     difference, error = found[-1]
-    reach = t.isf(level / 2, error.freedom) * math.sqrt(error.variance)
-    bounds = (max(-1.0, difference - reach), min(1.0, difference + reach))  # with few seeds it may reach further
-    return Comparison(first, second, difference, smallest, smallest, bounds)
+    interval, by_itself = (_interval(difference, error, each) for each in (level, LEVEL))
+    return Comparison(first, second, difference, smallest, smallest, interval, by_itself)
+
+
+def _interval(difference: float, error: VarianceEstimate, level: float) -> Interval:
+    """Return where the difference lies, but for a two-sided error rate of `level`; within [-1, 1]."""
+    from scipy.stats import t
+
+    reach = float(t.isf(level / 2, error.freedom)) * math.sqrt(error.variance)
+    return max(-1.0, difference - reach), min(1.0, difference + reach)
 
 
 def first_group(comparisons: Sequence[Comparison]) -> list[str]:

@@ -19,7 +19,7 @@ from sweeps.results.comparison import LEVEL, Comparison, Look, compare
 STEP = 0.07  # share of the budget that is spent between two looks
 PATIENCE = 0.3  # share of the budget from which on finalists may end without a verdict
 HOPELESS = 1.4  # gap, in standard errors at the end of the budget, below which they do
-DECIDED = 2.3  # gap, in standard errors, at which a verdict is likely
+DECIDED = 2.3  # gap, in standard errors, at which a verdict is likely, if these are known well
 FIRST_BUDGET = 10.0  # of a sweep, in costs of one seed of each finalist: 3.3 times three seeds each, at most
 RESERVE = 0.1  # share of the error rate that a sweep leaves for `espalier decide`
 LONGEST = 64.0  # times the seconds spent so far: beyond that no remedy is named
@@ -89,12 +89,22 @@ def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
 
 def needed(now: Progress, costs: Costs) -> tuple[Sizes, float] | None:
     """Return the sizes, and the further seconds, at which the leader would be told apart from all others if the
-    differences so far are true ones. None if it is told apart now, or no affordable size would do."""
+    differences so far are true ones. None if it is told apart now, or no affordable size would do.
+
+    How far apart they must be depends on the degrees of freedom that they would have then, as in the test itself.
+    """
     forecast = _forecast(now)
     if forecast is None:
         return None
     found = purchases(forecast, _with_seeds_that_decide(costs, forecast), LONGEST * now.seconds)
-    return next((bought for bought in found if forecast.smallest_gap(bought[0]) >= DECIDED), None)
+    return next((bought for bought in found if _likely_decided(forecast, bought[0])), None)
+
+
+def _likely_decided(forecast: Forecast, sizes: Sizes) -> bool:
+    from scipy.stats import norm, t
+
+    quantiles = {name: float(t.isf(norm.sf(DECIDED), forecast.freedom(name, sizes))) for name in forecast.undecided}
+    return all(forecast.gap(name, sizes) >= quantile for name, quantile in quantiles.items())
 
 
 def _with_seeds_that_decide(costs: Costs, forecast: Forecast) -> Costs:

@@ -57,6 +57,13 @@ def seed_errors(finalists: Mapping[str, np.ndarray], untrained: Collection[str] 
     return errors
 
 
+def shared_freedom(finalists: Mapping[str, np.ndarray], untrained: Collection[str] = ()) -> float:
+    """Return the degrees of freedom that each configuration's variance between seeds takes from the others: 0 where
+    these have little in common, infinity where they agree."""
+    between = [_between(np.asarray(one, float)) for name, one in finalists.items() if name not in untrained]
+    return _typical([one for one in between if one.freedom]).freedom
+
+
 def _between(scores_S_N: np.ndarray) -> VarianceEstimate:
     """Estimate the variance of a seed's mean score. The residual variance of answers is a lower bound, as few seeds may
     agree by chance. One seed gives no degrees of freedom."""

@@ -1,4 +1,4 @@
-"""Lines about a task's data that are printed before anything is trained on it."""
+"""Lines about a task's data, and about what of a base is trained, that are printed before anything is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainables.core import Pair
 
 
 def data_of(pair: Pair) -> list[str]:
-    """Return the task's own lines about its data.
+    """Return the task's own lines about its data, and lines about a base that treats data or adapters in its own way.
 
     They measure texts in tokens of the base, or in words where the pair has no base.
     """
@@ -26,7 +26,19 @@ def data_of(pair: Pair) -> list[str]:
             return len(text.split())
         return len(tokenizer()(text, add_special_tokens=False).input_ids)
 
-    return [*pair.task.describe(count_tokens), *_moved_system_turns(pair, tokenizer)]
+    return [*pair.task.describe(count_tokens), *_moved_system_turns(pair, tokenizer), *_frozen_experts(pair)]
+
+
+def _frozen_experts(pair: Pair) -> list[str]:
+    """Say how much of a mixture of experts LoRA leaves as it is."""
+    adapter = pair.learner.adapter()
+    if not adapter or not adapter.r:
+        return []
+    from trainables.models.loading import frozen_experts
+
+    share = frozen_experts(pair.base)
+    told = f"{share:.0%} of its weights are stacked experts, which stay frozen; LoRA adapts layers around them"
+    return [f"{pair.base}: {told}"] if share else []
 
 
 def _moved_system_turns(pair: Pair, tokenizer: Callable[[], Any]) -> list[str]:

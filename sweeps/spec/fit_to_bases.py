@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from sweeps.spec.largest_config import largest_config
 from sweeps.spec.sweep import BadInput, Sweep
-from trainables.core import Example, Task
+from trainables.core import Example, Split, Task
 
+SPLITS = get_args(Split)
 AROUND = 256  # bytes that a chat template puts around a question at the most; only longer texts are tokenized
 
 
@@ -22,6 +23,23 @@ def fitted(sweep: Sweep) -> Sweep:
         raise BadInput(str(error)) from error
     pairs = tuple(dataclasses.replace(p, task=next(new for old, new in tasks if old == p.task)) for p in sweep.pairs)
     return dataclasses.replace(sweep, pairs=pairs)
+
+
+def check_conversations(sweep: Sweep) -> None:
+    """Raise BadInput if the chat template of a base refuses conversations, with the file and the row of the first."""
+    for base, pair in sweep.bases().items():
+        talks = [one.data for split in SPLITS for one in pair.task.split(split) if hasattr(one.data, "messages")]
+        if not talks:
+            continue
+        from trainables.models.loading import tokenizer
+        from trainables.models.tokenization import refusal
+
+        read = tokenizer(base)
+        refused = [(one, why) for one in talks if (why := refusal(read, one.messages, one.tools))]
+        if refused:
+            first, why = refused[0]
+            others = f" (and {len(refused) - 1:,} more)" if refused[1:] else ""
+            raise BadInput(f"{first.place or 'a conversation'}: {base}: {why}{others}")
 
 
 def _lengths(sweep: Sweep, task: Task) -> list[TokenLengths]:

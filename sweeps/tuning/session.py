@@ -27,6 +27,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.exit_codes import Ended
+from sweeps.spec.fit_to_bases import check_conversations
 from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import BadInput, Sweep
 from trainables.atomic import replace_file
@@ -99,6 +100,7 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
                 check_base(base)
         for pair in based:
             check_learner(pair.base, pair.learner)
+        check_conversations(sweep)
         unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
         worker_group_shape(sweep)  # refuses several processes for learners that train in one
     except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too

@@ -1,4 +1,5 @@
-"""Look at a base before anything starts: its files, configuration, weights and tokenizer. No weights are read.
+"""Look at a base before anything starts: its files, configuration, weights and tokenizer. Of large weights a sample is
+read.
 
 What would fail in a trial's process, minutes later and in somebody else's words, is refused here in one line with its
 own remedy. Each check is a function that raises `BaseFault`.
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.models.base_fault import BaseFault, first_line, read_object, silence
-from trainables.models.weights_check import check_fit, check_weights
+from trainables.models.weights_check import check_fit, check_numbers, check_weights
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 INSTEAD = (  # what lies in a folder without config.json -> what it is, and the remedy; the first that matches counts
@@ -35,16 +36,19 @@ UNKNOWN = (
 UNQUANTIZED = "or give the model without quantization (and `:nf4` for 4 bits)"
 
 
-def check_files(source: str, remote_code: bool) -> None:
+def check_files(source: str, remote_code: bool, most: float = 0) -> None:
     """Raise BaseFault unless a folder, or a repository on the hub, holds a causal language model that can be loaded.
 
-    Of a repository, small files are downloaded; weights are looked at only if they are in the hub's cache.
+    Of a repository, small files are downloaded; weights are looked at only if they are in the hub's cache. `most`: how
+    many bytes of weights are read, to see whether they are finite.
     """
     folder, names, whole = _opened(source)
     facts = read_object(folder / CONFIG)
     check_config(facts, remote_code)
     _check_loadable(str(folder) if whole else source, remote_code)
-    check_weights(folder, names, whole)
+    weights = check_weights(folder, names, whole)
+    if most:
+        check_numbers(weights, most)
     if whole and not _quantization(facts):
         check_fit(str(folder), remote_code)
 

@@ -34,6 +34,7 @@ from trainables.models.base_check import check_files
 from trainables.models.base_fault import BaseFault, first_line
 from trainables.models.chat_template import assistant_turn
 from trainables.models.tokenizer_check import check_tokenizer, load_tokenizer
+from trainables.models.weights_check import SAMPLE, is_finite
 
 BUILTIN = {"tiny": Path(__file__).parents[1] / "builtin" / "tiny"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -201,10 +202,45 @@ class Base:
             return list(known[kind])
         raise self.missing_targets(f"no default LoRA targets for {kind!r}")
 
+    @functools.cached_property
+    def every_linear(self) -> str | list[str]:
+        """What `all-linear` is for PEFT: its own word, or the names of all linear layers but the head where PEFT would
+        put stacked experts to them, which it computes alone."""
+        head = self.model.get_output_embeddings()
+        names = {name.rpartition(".")[2] for name, module in self._linear().items() if module is not head}
+        if not self.stacked_experts:
+            return EVERY_LINEAR
+        return sorted(names - {*self.taken_for_experts(sorted(names))})
+
+    def taken_for_experts(self, targets: Sequence[str]) -> list[str]:
+        """Return the LoRA targets that PEFT takes for stacked experts, by names from before they were stacked."""
+        from peft import LoraConfig
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+        taken = []
+        for target in targets if self.stacked_experts else ():
+            config = LoraConfig(target_modules=[target])
+            try:
+                convert_peft_config_for_transformers(config, self.model, None)
+            except ValueError:  # a part of a stack, without the other part
+                config.target_modules = set()
+            if target not in config.target_modules:
+                taken.append(target)
+        return taken
+
+    @functools.cached_property
+    def stacked_experts(self) -> int:
+        """The number of parameters in experts whose matrices are stacked, so that no module holds one of them."""
+        stacks = (one for one in self.model.modules() if "expert" in type(one).__name__.lower())
+        own = (parameter for one in stacks for parameter in one.parameters(recurse=False))
+        return sum(parameter.numel() for parameter in own if parameter.ndim > 1)
+
     def modules_of_target(self, target: str) -> list[Any]:
         """Return the modules that PEFT matches with a LoRA target."""
         if target == EVERY_LINEAR:
-            return [module for module in self._linear().values() if module is not self.model.get_output_embeddings()]
+            head, names = self.model.get_output_embeddings(), self.every_linear
+            inner = [(name, module) for name, module in self._linear().items() if module is not head]
+            return [module for name, module in inner if names == target or name.rpartition(".")[2] in names]
         own = ((name, module) for name, module in self.model.named_modules() if not self._is_beside(name))
         return [module for name, module in own if f".{name}".endswith(f".{target}")]
 
@@ -291,7 +327,7 @@ def check_base(name: str) -> None:
     with _base_in_errors(name):
         if base.sha256:
             gguf.check_unchanged(base.source, base.gguf, base.sha256)
-        check_files(folder, "remote-code" in base.options)
+        check_files(folder, "remote-code" in base.options, SAMPLE)
         empty = _without_weights(name)
         check_architecture(empty.model)
         check_tokenizer(load_tokenizer(folder, "remote-code" in base.options), empty.vocabulary)
@@ -324,10 +360,22 @@ def base_sizes(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[
     base = _without_weights(name)
     if lacking := [target for target in target_modules or () if not base.modules_of_target(target)]:
         raise base.missing_targets(f"no module {lacking[0]!r} for LoRA")
+    if taken := base.taken_for_experts(target_modules or ()):
+        others = ", ".join(base.every_linear)
+        raise UnknownBase(
+            f"base {base.name!r}: PEFT takes the target {taken[0]!r} for its stacked experts, which stay frozen here;"
+            f" leave it out of target_modules: there are {others}"
+        )
     wanted = base.target_modules() if target_modules is None else target_modules
     adapted = {module for target in wanted for module in base.modules_of_target(target) if hasattr(module, "weight")}
     parameters = sum(parameter.numel() for parameter in base.model.parameters())
     return base.hidden_size, sum(sum(module.weight.shape) for module in adapted), parameters
+
+
+def frozen_experts(name: str) -> float:
+    """Return the share of a base's parameters, in [0, 1], in stacked experts, which no adapter reaches."""
+    base = _without_weights(name)
+    return base.stacked_experts / sum(parameter.numel() for parameter in base.model.parameters())
 
 
 @functools.cache
@@ -354,6 +402,15 @@ def tokenizer(name: str) -> Any:
     base, folder = BaseName.parse(name), model_folder(name)
     with _base_in_errors(name):
         return load_tokenizer(folder, "remote-code" in base.options)
+
+
+def _check_numbers(base: Base, folder: str, remote_code: bool) -> None:
+    """Raise BaseFault, with the weight and the file that has it, if a loaded base has NaN or infinite weights."""
+    broken = next((name for name, one in base.model.named_parameters() if not is_finite(one)), None)
+    if broken:
+        check_files(folder, remote_code, math.inf)
+        dtype = str(base.dtype).removeprefix("torch.")
+        raise BaseFault(f"its files are sound, but the numbers of {broken} are too large for {dtype}; use :float32")
 
 
 @functools.lru_cache(maxsize=1)
@@ -384,6 +441,7 @@ def load(name: str, device: torch.device | None = None) -> Base:
     loaded = Base(name, model.requires_grad_(False).eval(), reader)
     with _base_in_errors(name):
         check_tokenizer(reader, loaded.vocabulary)
+        _check_numbers(loaded, folder, "remote-code" in base.options)
     for module in model.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first evaluation, and repacked weights
         # pass no gradient: later training would silently do nothing.

@@ -14,6 +14,7 @@ from typing import Any
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
@@ -28,7 +29,23 @@ LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
 CONFIG_FILE = "adapter_config.json"
 KINDS = ("LORA", "IA3", "PROMPT_TUNING")  # `peft_type` of what learners save
 # Settings of a LoRA whose effect a host does not compute.
-ONLY_PEFT = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "trainable_token_indices")
+ONLY_PEFT = (
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "monteclora_config",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "velora_config",
+)
 
 
 def adapter_folders(folder: Path) -> list[Path]:
@@ -64,6 +81,16 @@ def fits_a_host(folder: Path) -> bool:
     configs = [_configuration(part) for part in adapter_folders(folder)]
     plain = all(one.get("bias", "none") == "none" and not any(map(one.get, ONLY_PEFT)) for one in configs)
     return plain and all(one["peft_type"] != "IA3" for one in configs)
+
+
+def check_can_be_removed(folder: Path) -> None:
+    """Raise ValueError, in one line, for a saved adapter that overwrites biases of its base: they would stay in it."""
+    for part in adapter_folders(folder):
+        if (bias := _configuration(part).get("bias", "none")) != "none":
+            raise ValueError(
+                f"{part}: the adapter holds biases of its base (bias={bias!r:.40}), which stay in it; use a merged"
+                " model (`espalier export --merge`)"
+            )
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
@@ -182,6 +209,11 @@ def _take_lora(model: Any, made: InitialAdapter) -> None:
     for name, module in model.base_model.model.named_modules():
         if not isinstance(module, LoraLayer):
             continue
+        if isinstance(module, ParamWrapper):
+            raise ValueError(
+                f"{module.parameter_name} of {name!r} is a stack of experts, whose adapters only PEFT computes; leave"
+                " experts out of target_modules"
+            )
         halves: tuple[Any, Any] = (module.lora_A, module.lora_B)
         if any("default" not in half or half["default"].weight.ndim != 2 for half in halves):
             kind = type(module.get_base_layer()).__name__
@@ -225,7 +257,7 @@ def lora_config(base: Base, adapter: Adapter) -> peft.LoraConfig:
         r=adapter.r,
         lora_alpha=adapter.lora_alpha,  # type: ignore[arg-type]  # PEFT says int and takes any number
         lora_dropout=adapter.lora_dropout,
-        target_modules=EVERY_LINEAR if EVERY_LINEAR in named else named or base.target_modules(),
+        target_modules=base.every_linear if EVERY_LINEAR in named else named or base.target_modules(),
         exclude_modules=rf"({'|'.join(map(re.escape, base.beside))})\..*" if base.beside else None,
         fan_in_fan_out=base.model.config.model_type == "gpt2",  # its Conv1D keeps weights transposed
     )

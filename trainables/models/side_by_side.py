@@ -15,7 +15,7 @@ from trainables.core import Completion
 from trainables.models.base_fault import first_line
 from trainables.models.hf_generate import generate_completions
 from trainables.models.loading import load
-from trainables.models.peft_adapters import adapter_folders, load_adapter
+from trainables.models.peft_adapters import adapter_folders, check_can_be_removed, load_adapter
 from trainables.models.tokenization import decode, encode_prompt
 
 WHOLE_MODEL = "config.json"  # in the folder of a model that is no adapter
@@ -42,7 +42,8 @@ class SideBySide:
     def __init__(self, base: str, folder: Path) -> None:
         """Load a base, and the adapter (a hybrid's two) or the whole model that a learner saved in `folder`.
 
-        Raise UnknownBase, and ValueError for a folder with neither or with the adapter of another base.
+        Raise UnknownBase, and ValueError for a folder with neither, with the adapter of another base, or with one that
+        cannot be turned off.
         """
         loaded = load(base)
         load.cache_clear()  # PEFT changes the model that it adapts
@@ -52,6 +53,7 @@ class SideBySide:
         if (folder / WHOLE_MODEL).is_file():
             self._trained = whole_model(folder, loaded.device)
             return
+        check_can_be_removed(folder)  # PEFT turns off all of an adapter but biases
         for part in adapter_folders(folder):
             self._adapters.append(load_adapter(self._untouched, part))
         self._trained = self._adapters[-1].eval()

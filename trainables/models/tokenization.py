@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from trainables.core import Example, Message, Row
+from trainables.models.base_fault import first_line
 from trainables.models.chat_template import REPLY_MARKER, assistant_turn, rendered
 
 
@@ -65,6 +66,19 @@ def encode_dialogue(tokenizer: Any, messages: tuple[Message, ...], tools: str = 
         reply = _spoken(tokenizer, messages[: place + 1], tools, until)
         rows.append(_Writer(tokenizer).write(until, False).write(reply, True).end().row())
     return tuple(rows)
+
+
+def refusal(tokenizer: Any, messages: tuple[Message, ...], tools: str = "") -> str:
+    """Return why the base cannot read a conversation, in a line; empty if it can. It is rendered once, not encoded,
+    unless it has tools, whose form only the template knows."""
+    try:
+        if tools or any(one.more or one.role == "tool" for one in messages):
+            encode_dialogue(tokenizer, messages, tools)
+        elif tokenizer.chat_template:
+            _by_template(tokenizer, messages, tools, asking=False)
+    except ValueError as fault:
+        return first_line(fault)
+    return ""
 
 
 class _Writer:
@@ -144,7 +158,8 @@ def _by_template(tokenizer: Any, messages: Sequence[tuple[str, str] | Message], 
     try:
         return rendered(tokenizer, turns, asking, json.loads(tools) if tools else ())
     except Exception as error:  # templates raise anything, with a reason
-        raise ValueError(f"the base's chat template refuses a conversation: {error}; leave such out") from error
+        why = first_line(error)
+        raise ValueError(f"the base's chat template refuses a conversation: {why}; leave such out") from error
 
 
 def _spoken(tokenizer: Any, messages: Sequence[Message], tools: str, until: str) -> str:

@@ -1,4 +1,4 @@
-"""Look at a base's weights without reading them: the headers of its safetensors files, and whether they fit its model.
+"""Look at a base's weights: the headers of its safetensors files, whether they fit its model, and a sample of numbers.
 
 A header is a length (8 bytes), then JSON: name -> dtype, shape, place. https://github.com/huggingface/safetensors
 """
@@ -6,6 +6,7 @@ A header is a length (8 bytes), then JSON: name -> dtype, shape, place. https://
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,16 @@ OTHERS = (  # names of weights that are not read -> what they are, and the remed
     (("*.safetensors",), f"weights are called {{}}, and {SINGLE} is read; rename the file, or save the model again"),
 )
 PICKLE, ZIP = b"\x80", b"PK"
+SAMPLE = (
+    2**28
+)  # bytes of weights that are read before anything starts: all of a small base, a part of each tensor of others
 
 
-def check_weights(folder: Path, names: Sequence[str], whole: bool = True) -> None:
-    """Raise BaseFault for weights that are missing, damaged, or of a format that is not read.
+def check_weights(folder: Path, names: Sequence[str], whole: bool = True) -> list[Path]:
+    """Return the files of weights that are here. Raise BaseFault for weights that are missing, damaged, or of a format
+    that is not read.
 
-    `names`: the files that the folder has, or that a repository on the hub has; if it is not here `whole`, only the
-    weights that are here are read.
+    `names`: the files that the folder has, or that a repository on the hub has, which may not be here `whole`.
     """
     if SINGLE in names:
         shards = [SINGLE]
@@ -47,9 +51,10 @@ def check_weights(folder: Path, names: Sequence[str], whole: bool = True) -> Non
         raise BaseFault(
             f"{len(lacking)} of its {len(shards)} files of weights are missing ({lacking[0]}); copy or download them"
         )
-    for shard in shards:
-        if whole or (folder / shard).is_file():
-            check_header(folder / shard)
+    here = [folder / shard for shard in shards if whole or (folder / shard).is_file()]
+    for path in here:
+        check_header(path)
+    return here
 
 
 def _listed(index: Path) -> list[str]:
@@ -92,6 +97,50 @@ def check_header(path: Path) -> None:
     if size != 8 + length + end:
         state = "cut off" if size < 8 + length + end else "damaged"
         raise BaseFault(f"{path.name} is {state}: {size:,} of {8 + length + end:,} bytes; copy or download it again")
+
+
+def check_numbers(paths: Sequence[Path], most: float = SAMPLE) -> None:
+    """Raise BaseFault, with the file and the tensor, for weights that are NaN or infinite.
+
+    If they have more than `most` bytes, the beginning, the middle and the end of each tensor are read.
+    """
+    from safetensors import safe_open
+
+    whole, tensors = sum(path.stat().st_size for path in paths) <= most, 0
+    for path in paths:
+        with safe_open(path, framework="pt") as file:
+            tensors += len(file.keys())
+    for path in paths:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # it is no dictionary
+                parts = [file.get_tensor(name)] if whole else _sample(file.get_slice(name), most / tensors)
+                if not all(map(is_finite, parts)):
+                    raise BaseFault(
+                        f"{path.name}: the tensor {name} holds numbers that are NaN or infinite; copy or download it"
+                        " again, or give an earlier checkpoint of the training that wrote it"
+                    )
+
+
+def _sample(tensor: Any, most: float) -> list[Any]:
+    """Read so many bytes of a tensor, or a little more: of its first dimension the beginning, the middle, the end."""
+    length, *inner = tensor.get_shape() or [0]
+    if not length:
+        return [tensor[...]]
+    rows = max(1, int(most / (3 * 4 * math.prod(inner))))  # four bytes each, at the most but for float64
+    if 3 * rows >= length:
+        return [tensor[:]]
+    middle = (length - rows) // 2
+    return [tensor[:rows], tensor[middle : middle + rows], tensor[length - rows :]]
+
+
+def is_finite(values: Any) -> bool:
+    """Return whether all numbers of a tensor are; those of an integer tensor always are."""
+    import torch
+
+    if not values.is_floating_point() or not values.numel():
+        return True
+    ends = torch.aminmax(values.float() if values.element_size() == 1 else values)  # NaN is passed on
+    return bool(torch.isfinite(torch.stack([*ends])).all())
 
 
 def check_fit(folder: str, remote_code: bool) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.models.loading import Base
-from trainables.models.peft_adapters import adapter_folders, fits_a_host, load_adapter, remove_peft, saved_adapter
+from trainables.models.peft_adapters import (
+    adapter_folders,
+    check_can_be_removed,
+    fits_a_host,
+    load_adapter,
+    remove_peft,
+    saved_adapter,
+)
 from trainables.models.side_by_side import WHOLE_MODEL, whole_model
 from trainables.packed.host import Host
 from trainables.packed.specs import Shape
@@ -31,7 +38,7 @@ def open_trained(base: Base, folder: Path) -> HostedModel:
 
     LoRA and soft prompts get a seat. An adapter that only PEFT computes (IA3, DoRA) is put into the base itself; a
     whole model gets a host of its own. Call the host's `shut` before `open_untouched`. Raise ValueError, in one line,
-    for a folder with neither, or with the adapter of another base.
+    for a folder with neither, with the adapter of another base, or with one that could not be taken out again.
     """
     if (folder / WHOLE_MODEL).is_file():
         return HostedModel(Host(Base(base.name, whole_model(folder, base.device), base.tokenizer), NO_SEAT), None)
@@ -40,13 +47,9 @@ def open_trained(base: Base, folder: Path) -> HostedModel:
         host = Host(base, Shape(max_rank=saved.r, max_prompt=saved.num_virtual_tokens))
         host.open_saved(TRAINED, saved)
         return HostedModel(host, TRAINED)
+    check_can_be_removed(folder)
     for part in adapter_folders(folder):
-        config = load_adapter(base.model, part).peft_config["default"]
-        if getattr(config, "bias", "none") != "none":
-            raise ValueError(
-                f"{part}: the adapter holds biases of its base (bias={config.bias!r}), which stay in it; use a merged"
-                " model (`espalier export --merge`)"
-            )
+        load_adapter(base.model, part)
     base.model.eval()
     return HostedModel(Host(base, NO_SEAT), None)
 

@@ -9,6 +9,7 @@ written nowhere but into requests.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,6 +89,10 @@ class Endpoint:
                 f"{self.url} is another machine, and plain http would show the key in {self.key_variable} to the"
                 " network; give an https:// address, or tunnel the server here: ssh -L 8000:localhost:8000 HOST"
             )
+        for what in ("price_in", "price_out", "max_cost"):
+            amount = getattr(self, what)
+            if amount is not None and not 0 <= amount < math.inf:
+                raise EndpointError(f"{what} is {amount}; give dollars of at least 0, or leave it out")
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
             raise EndpointError("a bound on the cost needs both prices, in dollars per million tokens")
         self.url = self.url.rstrip("/")

@@ -86,6 +86,8 @@ def test_every_command_explains_its_arguments(verb, capsys, monkeypatch):
     [
         (["statu"], "statu; Available subcommands: status, stop"),
         ([], "Expected one of {status, stop"),
+        (["decide", "runs/x", "--minutes", "nan"], "Error parsing --minutes: 'nan' is no FLOAT; see espalier decide"),
+        (["judge", "runs/x", "--max-cost", "nan"], "'nan' is no FLOAT"),
         (["stop"], "Missing from espalier stop: TRIAL; see espalier stop --help"),
         (["status", "--clust"], "--clust; Perhaps you meant: --cluster PATH; see espalier --help"),
         (
@@ -112,6 +114,8 @@ def test_a_wrong_command_is_one_line(argv, words, capsys, monkeypatch):
         (["--rounds=abc"], "Error parsing --rounds: 'abc' is no INT; see"),
         (["--rounds", "None"], "'None' is no INT"),
         (["--seats", "many"], "Error parsing --seats: 'many' is no INT|{auto}; see"),
+        (["--max-cost", "nan"], "Error parsing --max-cost: 'nan' is no FLOAT; see"),
+        (["--resources.cpu", "NaN"], "Error parsing --resources.cpu: 'NaN' is no FLOAT; see"),
         (["--rouns=3"], "--rouns=3; Perhaps you meant: --rounds INT; see"),
         (["--search", "grid"], "'--search'. Expected one of ('tpe', 'random', 'nsga2'); see"),
         (["--set", "r=8", "--set", "lora_alpha=16"], "--set is given 2 times; give it once"),

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sweeps.results.allocation import Costs, Forecast, price, second_seed, sizes_of, spend
-from sweeps.results.comparison import Look, compare
+from sweeps.results.comparison import Look, _Slice, compare
 from sweeps.results.decision import Budget, Progress, needed, next_stage
 
 COSTS = Costs({"a": 10.0, "b": 10.0, "c": 10.0}, {"a": 0.01, "b": 0.01, "c": 0.01}, {"a": 30, "b": 30, "c": 30}, 2000)
@@ -89,6 +90,59 @@ def test_what_would_decide_is_named():
     sizes, seconds = needed(now, COSTS)
     assert seconds == pytest.approx(price(sizes_of(now.scores), sizes, COSTS))
     assert 0 < seconds < 90 * 64
+
+
+def exactly(*means, questions=2000, seed=0):
+    """Answers of seeds with these means, to different questions each."""
+    rng = np.random.default_rng(seed)
+    return np.array([rng.permutation(np.arange(questions) < mean * questions) for mean in means], float)
+
+
+@pytest.mark.parametrize("gap", [0.05, 0.06])
+def test_what_is_promised_to_decide_does_so_if_the_differences_stay_as_they_are(gap):
+    """Both differ from seed to seed by 4.2 points. So few seeds ask for more than 2.3 standard errors: 8 or 6 of them
+    would give that, and p of 0.07."""
+    means = {"a": (0.73, 0.67), "b": (0.73 - gap, 0.67 - gap)}
+    now = Progress({name: exactly(*two, seed=place) for place, (name, two) in enumerate(means.items())}, seconds=40.0)
+    now = replace(now, looks=[now.look(Budget(1000.0))])
+    sizes, _ = needed(now, COSTS)
+    scores = {
+        name: exactly(*(means[name] * 15)[:seeds], questions=asked, seed=place)
+        for place, (name, (seeds, asked)) in enumerate(sizes.items())
+    }
+    (then,) = compare(scores, looks=[Look(0.045, 0.045, sizes)])
+    assert then.alone < 0.05
+
+
+def test_the_forecast_of_degrees_of_freedom_is_what_the_test_then_has():
+    """Of three finalists, with their own seeds as they are: the interval of a difference tells its quantile of t."""
+    scores = {
+        "a": exactly(0.72, 0.68, 0.70),
+        "b": exactly(0.64, 0.60, seed=1),
+        "c": exactly(0.50, 0.58, 0.51, 0.60, seed=2),
+    }
+    forecast = Forecast(scores, "a", ["b", "c"])
+    slices = _Slice(scores, Look(0.05, 0.05, sizes_of(scores)), (), ())
+    for name in ("b", "c"):
+        _, error = slices.difference("a", name)
+        assert forecast.freedom(name, sizes_of(scores)) == pytest.approx(error.freedom, rel=0.35), name
+
+
+def test_the_interval_by_itself_is_beside_the_one_that_allows_for_all_looks():
+    """One look of several, after which a thousandth of the error rate may be spent."""
+    scores = {"a": exactly(0.72, 0.68), "b": exactly(0.64, 0.60, seed=1)}
+    (found,) = compare(scores, looks=[Look(0.001, 0.001, sizes_of(scores))])
+    alone, together = (np.subtract(ends, found.difference) for ends in (found.by_itself, found.interval))
+    assert found.interval[0] < found.by_itself[0] < found.difference
+    _, error = _Slice(scores, Look(1, 1, sizes_of(scores)), (), ()).difference("a", "b")
+    few, usual = (stats.t.isf(level / 2, error.freedom) for level in (0.001, 0.05))
+    assert together[1] / alone[1] == pytest.approx(few / usual)
+    assert few / usual > 3, "with few seeds it is much wider"
+    low, high, first, last = (f"{100 * end:.1f}" for end in (*found.by_itself, *found.interval))
+    told = f"+8.0 points, 95 % interval {low} to {high}, for all stages together {first} to {last}"
+    assert found.in_points() == told
+    (once,) = compare(scores)
+    assert once.in_points() == told.partition(", for all")[0]
 
 
 def test_the_error_rate_that_a_sweep_left_is_all_that_a_later_budget_spends():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from statsmodels.stats.power import NormalIndPower
@@ -21,6 +21,7 @@ def test_wilson_by_hand():
     assert wilson(0, 20)[1] == pytest.approx(3.8416 / 23.8416, abs=1e-4)  # z^2 / (n + z^2)
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 2000), data=st.data(), level=st.sampled_from([0.8, 0.95, 0.99]))
 def test_wilson_equals_scipy_and_statsmodels(n, data, level):
     k = data.draw(st.integers(0, n))

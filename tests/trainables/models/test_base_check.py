@@ -92,7 +92,25 @@ def pickled(base, name):
     torch.save(read((base / "model.safetensors").read_bytes()), base / name)
 
 
+def planted(base, value, name="model.layers.1.mlp.up_proj.weight", place=(20, 3)):
+    """Change a single number of a tensor."""
+
+    def change(tensors):
+        tensors[name][place] = value
+        return tensors
+
+    weights(base, change)
+
+
 WEIGHTS = {
+    "one NaN": (
+        lambda base: planted(base, float("nan")),
+        r"^model.safetensors: the tensor model.layers.1.mlp.up_proj.weight holds numbers that are NaN or inf.*; copy",
+    ),
+    "one infinite": (
+        lambda base: planted(base, -float("inf")),
+        "up_proj.weight holds numbers that are NaN or infinite",
+    ),
     "pointer": (lambda base: (base / "model.safetensors").write_text(POINTER), "git lfs pull"),
     "web page": (lambda base: (base / "model.safetensors").write_text("<!DOCTYPE html>"), "a web page.*hf download"),
     "empty": (lambda base: (base / "model.safetensors").write_bytes(b""), "model.safetensors is empty"),
@@ -322,6 +340,28 @@ def test_loading_gives_the_same_reasons(base):
     halve(base / "model.safetensors")
     with pytest.raises(UnknownBase, match=r"model.safetensors is cut off"):
         load(str(base))
+
+
+@pytest.mark.parametrize(("row", "begins"), [(0, True), (47, True), (20, False)])
+def test_of_a_large_base_a_sample_is_read_and_all_of_it_once_it_is_loaded(row, begins, base, monkeypatch):
+    """A row of the matrix takes 128 bytes, and its share of 20 tensors is the first, the middle and the last row."""
+    planted(base, float("nan"), place=(row, 3))
+    monkeypatch.setattr("trainables.models.loading.SAMPLE", 20 * 400)
+    if begins:
+        assert "up_proj.weight holds numbers" in told(base)
+        return
+    check_base(str(base))
+    with pytest.raises(UnknownBase, match=r"model.safetensors: the tensor .*up_proj.weight holds numbers that are NaN"):
+        load(str(base))
+
+
+def test_numbers_that_a_dtype_cannot_hold_are_told_when_they_are_loaded(base):
+    planted(base, 1e6)
+    load(f"{base}:bfloat16")
+    with pytest.raises(
+        UnknownBase, match=r"its files are sound, but .*up_proj.weight are too large for float16; use :f"
+    ):
+        load(f"{base}:float16")
 
 
 @pytest.mark.parametrize("more", [[], ["--plan"]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from trainables.learners.lm.full import FullConfig
@@ -10,6 +12,7 @@ from trainables.learners.lm.ia3 import Ia3Config
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
 from trainables.models.loading import load
+from trainables.models.peft_adapters import CONFIG_FILE
 from trainables.models.side_by_side import SideBySide
 from trainables.packed.solo import Solo
 from trainables.tasks.arena.task import ArenaTask
@@ -56,3 +59,15 @@ def test_a_cut_off_answer_says_so(tmp_path):
     learner.save(str(tmp_path))
     learner.close()
     assert [one.ended for one in SideBySide("builtin:tiny", tmp_path).ask(TASK.search()[0].prompt, 1)] == [False, False]
+
+
+def test_an_adapter_with_biases_of_its_base_is_refused_as_the_untouched_base_would_keep_them(tmp_path):
+    base = load("builtin:tiny")
+    learner = Solo(base, LEARNERS["lora"].build(base, TASK, 0), 0)
+    learner.save(str(tmp_path))
+    learner.close()
+    file = tmp_path / CONFIG_FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"bias": "lora_only"}))
+    with pytest.raises(ValueError, match=r"holds biases of its base \(bias='lora_only'\)") as told:
+        SideBySide("builtin:tiny", tmp_path)
+    assert "\n" not in str(told.value)

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     CTRLConfig,
+    DeepseekV3Config,
     Gemma3Config,
     GPT2Config,
+    GptOssConfig,
     MambaConfig,
     MixtralConfig,
     PersimmonConfig,
     Qwen2Config,
+    Qwen2MoeConfig,
+    Qwen3MoeConfig,
 )
 
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
+from sweeps.spec.data_summary import data_of
 from sweeps.spec.validation import BadInput
 from sweeps.tuning.session import check
 from tests.support.miniatures import COMMON, CONFIGS, DECODER, base, tokenizer
 from tests.support.toys import Letters
-from trainables.core import Adapter
+from trainables.core import Adapter, Pair
 from trainables.learners.lm.dora import DoraConfig
 from trainables.learners.lm.full import FullConfig
 from trainables.learners.lm.hybrid import HybridConfig
@@ -135,6 +143,66 @@ def test_experts_are_trained_around(tmp_path):
     assert held.round().loss > 0
     held.evaluate()
     held.close()
+
+
+SHARED = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_key_value_heads": 2}
+LATENT = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8}
+LATENT |= {"first_k_dense_replace": 1, "moe_intermediate_size": 16, "num_experts_per_tok": 2}
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+MIXTURES = {
+    "mixtral": (MixtralConfig(**COMMON, **DECODER, **EXPERTS), ATTENTION),
+    "qwen3_moe": (Qwen3MoeConfig(**COMMON, **DECODER, **SHARED), ATTENTION),
+    "gpt_oss": (GptOssConfig(**COMMON, **DECODER, **EXPERTS, head_dim=8), ATTENTION),
+    "qwen2_moe": (
+        Qwen2MoeConfig(**COMMON, **DECODER, **SHARED, shared_expert_intermediate_size=16),
+        {*ATTENTION, "gate_proj", "up_proj", "down_proj", "shared_expert_gate"},  # of the shared expert
+    ),
+    "deepseek_v3": (
+        DeepseekV3Config(**COMMON, **DECODER, **LATENT, n_routed_experts=4, n_group=1, topk_group=1),
+        {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"},  # PEFT has no names for shared ones
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_all_linear_layers_of_a_mixture_are_those_around_its_experts(kind, tmp_path):
+    """PEFT would put the experts to them, by names from before they were stacked, and computes these alone."""
+    config, names = MIXTURES[kind]
+    name = saved(tmp_path / "base", config)
+    learner = LoraConfig(r=2, lora_dropout=0.1, steps_per_round=1, target_modules=("all-linear",))
+    check(sweep(learner, name))
+    ours = load(name)
+    modules = initial_adapter(ours, learner.adapter(), 0).modules
+    assert {module.rpartition(".")[2] for module in modules} == names
+    assert base_sizes(name, ("all-linear",))[1] == sum(map(sum, modules.values()))
+    held = Solo(ours, learner.build(ours, Letters(), 0), 0)
+    held.round()
+    (tmp_path / "adapter").mkdir()
+    held.save(str(tmp_path / "adapter"))
+    tokens = torch.arange(1, 9)[None]
+    before = ours.model(tokens).logits
+    held.close()
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(name), tmp_path / "adapter")
+    assert not torch.equal(theirs(tokens).logits, before), "PEFT loads what was trained"
+    alone = DoraConfig(r=2, steps_per_round=1, target_modules=("all-linear",)).build(ours, Letters(), 0)
+    assert alone.round().loss > 0
+    alone.close()
+    (told,) = data_of(Pair(learner, Letters(), name))
+    assert re.search(r"[1-9]\d?% of its weights are stacked experts, which stay frozen; LoRA adapts", told)
+    assert data_of(Pair(SoftPromptConfig(), Letters(), name)) == []
+
+
+def test_a_target_that_peft_takes_for_experts_is_refused_before_anything_starts(tmp_path):
+    """Dense layers and shared experts have modules of that name, which PEFT would leave out."""
+    name = saved(tmp_path, MIXTURES["deepseek_v3"][0])
+    for targets in (("o_proj", "gate_proj"), ("down_proj",)):
+        with pytest.raises(BadInput, match=rf"PEFT takes the target '{targets[-1]}' for its stacked experts, .*o_proj"):
+            check(sweep(LoraConfig(target_modules=targets), name))
+        with pytest.raises(
+            ValueError, match=r"is a stack of experts, whose adapters only PEFT computes|also targeting"
+        ):
+            initial_adapter(load(name), Adapter(r=2, lora_alpha=2, target_modules=targets), 0)
+    check(sweep(LoraConfig(target_modules=("q_b_proj", "o_proj")), name))
 
 
 def test_a_state_space_model_names_the_learners_that_train_it(tmp_path):

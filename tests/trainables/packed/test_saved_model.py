@@ -109,7 +109,15 @@ def test_a_saved_adapter_is_not_trained_and_needs_a_seat_that_is_large_enough(tm
 
 
 @pytest.mark.parametrize(
-    "changed", [{"use_dora": True}, {"rank_pattern": {"q_proj": 2}}, {"bias": "all"}, {"peft_type": "IA3"}]
+    "changed",
+    [
+        {"use_dora": True},
+        {"rank_pattern": {"q_proj": 2}},
+        {"bias": "all"},
+        {"peft_type": "IA3"},
+        {"target_parameters": ["mlp.experts.down_proj"]},
+        {"alora_invocation_tokens": [5]},
+    ],
 )
 def test_what_a_host_cannot_compute_is_left_to_peft(changed, tmp_path):
     trained("lora", tmp_path)
@@ -135,10 +143,12 @@ def test_what_an_adapter_holds_beside_its_matrices_leaves_the_base_again(more, r
     base = load("builtin:tiny")
     load.cache_clear()
     tokens = torch.arange(1, 9)[None]
-    before = base.model(tokens).logits
+    before, names = base.model(tokens).logits, [name for name, _ in base.model.named_modules()]
     if refused:
         with pytest.raises(ValueError, match=refused):
             open_trained(base, tmp_path)
+        assert torch.equal(base.model(tokens).logits, before), "it is refused before PEFT has changed the base"
+        assert [name for name, _ in base.model.named_modules()] == names
         return
     model = open_trained(base, tmp_path)
     assert not torch.equal(base.model(tokens).logits, before)

@@ -13,11 +13,11 @@ from typing import Any
 
 from trainables.tasks.chat.rows import READ, Conversation, Layout, conversation, layout_of
 from trainables.tasks.chat.turns import BrokenRow, Notes
+from trainables.tasks.files.marks import lower_case
 from trainables.tasks.files.records import BadLine
 from trainables.tasks.files.source import Part, parts_of
-from trainables.tasks.files.splits import Official, splits_in_column
+from trainables.tasks.files.splits import SPLIT, Official, splits_in_column
 
-SPLIT = "split"  # a column
 WITHIN = "data"  # the list that is read of a .json file that holds an object
 
 
@@ -55,14 +55,14 @@ def _conversations(part: Part, notes: Notes, tools: bool) -> dict[Official, list
     made: dict[Official, list[Conversation]] = {}
     faults: list[str] = []
     layout: Layout | None = None
-    rows = [_lower_case(row) for _, row in part.rows]
+    rows = [lower_case(row, (*READ, SPLIT)) for _, row in part.rows]
     columns = None if part.split else _stated_by_rows(rows)
     for index, ((place, _), row) in enumerate(zip(part.rows, rows, strict=True)):
         try:
             if isinstance(row, BadLine):
                 raise BrokenRow(str(row))
             layout = layout or layout_of(row)
-            one = conversation(row, layout, notes, (SPLIT,) if columns else ())
+            one = conversation(row, layout, notes, (SPLIT,) if columns else (), f"{part.where}, {place}")
             if one and one.uses_tools and not tools:
                 notes.left_out["with tools, which a base's chat template or --task.no-tools leaves out"] += 1
             elif one:
@@ -73,15 +73,6 @@ def _conversations(part: Part, notes: Notes, tools: bool) -> dict[Official, list
         others = f" (and {len(faults) - 1} more broken rows)" if faults[1:] else ""
         raise ValueError(faults[0] + others)
     return made
-
-
-def _lower_case(row: Any) -> Any:
-    """Return a row in which the columns that are read have names in lower case, as a table's may be `Input`."""
-    if not isinstance(row, Mapping):
-        return row
-    lower = [str(name).lower() for name in row]
-    once = {name for name in (*READ, SPLIT) if lower.count(name) == 1}
-    return {low if low in once else name: row[name] for low, name in zip(lower, row, strict=True)}
 
 
 def _stated_by_rows(rows: list[Any]) -> list[Official] | None:

@@ -17,7 +17,17 @@ from typing import Any, NamedTuple
 from trainables.checks.near_duplicates import plain
 from trainables.core import Message
 from trainables.tasks.chat.turns import ROLE_KEYS, BrokenRow, Notes, decoded, listed, text_of, tools_of, turns_of
-from trainables.tasks.files.marks import LEARNED, MASKED, PARTS, filled, is_learned, mark_of, unread, unwanted
+from trainables.tasks.files.marks import (
+    LEARNED,
+    MASKED,
+    PARTS,
+    filled,
+    is_learned,
+    mark_of,
+    preferences,
+    unread,
+    unwanted,
+)
 
 TURNS = {"messages": "chat", "conversations": "sharegpt", "conversation": "sharegpt"}  # columns of turns -> layout
 ASKED = ("instruction", "prompt", "question", "query", "user", "human", "inputs", "input")
@@ -52,6 +62,7 @@ class Conversation:
     messages: tuple[Message, ...]
     layout: str = field(default="chat", compare=False)  # of the file it came from
     tools: str = ""  # a JSON list of what the assistant may call
+    place: str = field(default="", compare=False)  # its file and row
 
     @cached_property
     def key(self) -> str:
@@ -112,15 +123,19 @@ def layout_of(row: Any) -> Layout:
     asked, said = (next((name for name in names if name in columns), None) for names in (ASKED, SAID))
     if asked and said:
         return Layout("alpaca" if asked == "instruction" else "pairs", columns[asked], columns[said])
+    if told := preferences(columns.values()):
+        raise BrokenRow(told)
     known = "messages (chat), conversations (ShareGPT), instruction and output (Alpaca), or prompt and response"
     raise BrokenRow(f"columns {', '.join(sorted(columns.values())) or '(none)'} are no known layout; name them {known}")
 
 
-def conversation(row: Any, layout: Layout, notes: Notes, known: Sequence[str] = ()) -> Conversation | None:
+def conversation(
+    row: Any, layout: Layout, notes: Notes, known: Sequence[str] = (), place: str = ""
+) -> Conversation | None:
     """Return a row as a conversation; None if it is left out.
 
     Messages after the last assistant turn that is learned are dropped, because they have no reply. `known`: columns
-    that the caller reads.
+    that the caller reads; `place`: of the row, as messages name it.
     """
     missing = {layout.asked, layout.said} - {"", *_columns(row)}
     if missing:
@@ -135,7 +150,8 @@ def conversation(row: Any, layout: Layout, notes: Notes, known: Sequence[str] = 
     notes.columns.update(unread(row, (*columns, *LEARNED, *MASKED, *no_tools, *known)))
     spoken = [place for place, message in enumerate(messages) if message.role == "assistant"]
     if not spoken:
-        raise BrokenRow("no assistant turn, so there is nothing to learn; add the answer or remove the row")
+        nothing = "no assistant turn, so there is nothing to learn; add the answer or remove the row"
+        raise BrokenRow(preferences(row) or nothing)
     replies = [place for place in spoken if messages[place].learned]
     kept = tuple(messages[: (replies or spoken)[-1] + 1])
     _check_order(kept)
@@ -145,7 +161,7 @@ def conversation(row: Any, layout: Layout, notes: Notes, known: Sequence[str] = 
     notes.unlearned += sum(not messages[place].learned for place in spoken if place < len(kept))
     notes.unanswered += len(messages) - len(kept)
     tools = next((name for name in TOOLS if name in columns), "")
-    return Conversation(kept, layout.name, tools_of(columns[tools], tools) if tools else "")
+    return Conversation(kept, layout.name, tools_of(columns[tools], tools) if tools else "", place)
 
 
 def _why_left_out(row: Mapping[str, Any], layout: Layout) -> str:

@@ -6,7 +6,7 @@
     masked: true
     label: false     TRL's preferences without pairs, of a row
 
-Only all or nothing is read: a weight between 0 and 1 is refused.
+Only all or nothing is read: a weight between 0 and 1 is refused. The letter case of columns does not matter.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ LEARNED = ("weight", "train", "training", "trainable", "loss_mask", "loss_weight
 OF_TURNS = (*LEARNED, "loss")
 MASKED = ("masked",)  # those that say the opposite
 PARTS = ("train_detail", "training_detail")  # axolotl's marks within a turn
+PREFERENCES = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))  # columns: the better, the worse
 WORDS = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
 
 
@@ -44,6 +45,31 @@ def unwanted(row: Mapping[str, Any]) -> bool | None:
     return not WORDS[said] if said in ("true", "false") else None
 
 
+def lower_case(row: Any, names: Iterable[str]) -> Any:
+    """Return a row in which these columns have names in lower case, as a table's may be `Input`.
+
+    Columns that differ in letter case alone stay as they are, and so does what is no object.
+    """
+    if not isinstance(row, Mapping):
+        return row
+    lower = [str(name).lower() for name in row]
+    once = {name for name in names if lower.count(name) == 1}
+    return {low if low in once else name: row[name] for low, name in zip(lower, row, strict=True)}
+
+
+def preferences(names: Iterable[Any]) -> str:
+    """Say so if columns hold a better and a worse reply, and what takes them; else return an empty text."""
+    columns = {str(name).lower(): str(name) for name in names}
+    for better, worse in PREFERENCES:
+        if {better, worse} <= {*columns}:
+            return (
+                f"columns {columns[better]!r} and {columns[worse]!r} are preferences, which only sweeps/strategyqa.py"
+                " learns (--phase dpo --task.pairs FILE); to learn the better replies, make them the answers (a column"
+                f" 'completion', or the last turn), and remove {columns[worse]!r}"
+            )
+    return ""
+
+
 def mark_columns(rows: Sequence[Mapping[str, Any]], used: Iterable[str] = ()) -> list[str]:
     """Return the columns that mark rows: those in which every cell says yes or no, as a `weight` may be in kilograms.
 
@@ -53,14 +79,18 @@ def mark_columns(rows: Sequence[Mapping[str, Any]], used: Iterable[str] = ()) ->
     def says(cell: Any) -> bool:
         return not filled(cell) or str(cell).strip().lower() in WORDS
 
-    names = [name for name in (*LEARNED, *MASKED) if name not in {*used}]
-    return [name for name in names if all(says(row.get(name)) for row in rows)]
+    names = dict.fromkeys(name for row in rows for name in row if str(name).lower() in (*LEARNED, *MASKED))
+    return [name for name in names if name not in {*used} and all(says(row.get(name)) for row in rows)]
 
 
 def unlearned(rows: Sequence[Mapping[str, Any]], marks: Sequence[str]) -> dict[int, str]:
-    """Return the places of rows that are not to be learned, each with its mark."""
-    cells = [{name: row.get(name) for name in marks} for row in rows]
-    return {place: mark_of(row) for place, row in enumerate(cells) if not is_learned(row)}
+    """Return the places of rows that are not to be learned, each with its first mark: `Weight: 0`."""
+    found: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        said = [name for name in marks if not is_learned({name.lower(): row.get(name)})]
+        if said:
+            found[place] = f"{said[0]}: {str(row[said[0]]).lower()}"
+    return found
 
 
 def not_read(columns: Counter[str]) -> list[str]:

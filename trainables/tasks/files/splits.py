@@ -17,6 +17,7 @@ WORDS: dict[Official, tuple[str, ...]] = {
     "validation": ("validation", "validate", "valid", "val", "dev", "development", "eval", "evaluation"),
     "test": ("test", "testing", "tests", "heldout", "holdout"),
 }
+SPLIT = "split"  # the column that is looked for
 RENAME = "rename it to one of train, validation and test, or move it away"
 
 
@@ -38,6 +39,12 @@ def splits_of(names: Sequence[str], remedy: str) -> list[Official] | None:
         if not splits and any(stated):
             raise ValueError(f"which split is {name}? Its name says none, and others do; {remedy}")
     return [splits[0] for splits in stated] if any(stated) else None
+
+
+def split_column(names: Sequence[str]) -> str:
+    """Return the column called `split`, or else the only one that is called so in another letter case; empty: none."""
+    alike = [name for name in names if name.lower() == SPLIT]
+    return SPLIT if SPLIT in alike else alike[0] if len(alike) == 1 else ""
 
 
 def splits_in_column(values: Sequence[str]) -> list[Official] | None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.tasks.files.marks import preferences
+
 PROMPTS = ("question", "prompt", "instruction", "input", "query", "problem", "request", "text", "sentence", "inputs")
 CONTEXTS = ("context", "passage", "body", "background")  # before a question
 ANSWERS = (
@@ -143,6 +145,8 @@ def _check(name: str, names: Sequence[str], what: str) -> None:
 def _usual(known: Mapping[str, str], usual: Sequence[str], names: Sequence[str], what: str) -> str:
     if found := next((known[name] for name in usual if name in known), None):
         return f"{{{found}}}"
+    if told := preferences(names):
+        raise ValueError(told)
     remedy = f"give its name, --task.{what} COLUMN"
     if TURNS & {*known}:
         remedy = f"conversations are for sweeps/style.py, or {remedy}"
@@ -207,7 +211,10 @@ def _listed(value: Any, name: str) -> tuple[list[str], list[str]]:
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
             raise BadRow(f'column {name!r} holds {value[:40]!r}; write a list, ["one", "two"]') from error
     if isinstance(value, Mapping):  # CommonsenseQA on the hub: {"label": [...], "text": [...]}
-        value = [{"label": a, "text": b} for a, b in zip(value.get("label", ()), value.get("text", ()), strict=False)]
+        labels, texts = ([*(value.get(part) or ())] for part in ("label", "text"))
+        if len(labels) != len(texts):
+            raise BadRow(f"column {name!r} holds {len(labels)} labels and {len(texts)} texts; give each text a label")
+        value = [{"label": label, "text": text} for label, text in zip(labels, texts, strict=True)]
     if not isinstance(value, list):
         raise BadRow(f"column {name!r} holds no list of choices but {type(value).__name__}")
     if value and all(isinstance(one, Mapping) for one in value):

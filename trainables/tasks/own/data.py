@@ -20,12 +20,11 @@ from trainables.core import Split
 from trainables.tasks.files.marks import mark_columns, not_read, unlearned, unread
 from trainables.tasks.files.records import HUB, SUFFIXES, BadLine
 from trainables.tasks.files.source import Part, parts_of
-from trainables.tasks.files.splits import Official, hash_fraction, splits_in_column, splits_of
+from trainables.tasks.files.splits import Official, hash_fraction, split_column, splits_in_column, splits_of
 from trainables.tasks.own.columns import BadRow, Choice, Columns, cell, text_of
 
 SEARCH_SHARE, TEST_SHARE = 0.2, 0.2  # of rows that state no split; the first also of a train split without validation
 WITHIN = "data"  # the list that is read of a .json file that holds an object
-SPLIT = "split"  # a column that is looked for
 SHOWN = 3  # places in a message
 
 
@@ -84,8 +83,8 @@ def load(source: Source) -> Loaded:
     marked, read_parts = _without_marked(read_parts, used)
     kept = [(part, own) for part, own in read_parts if part.name not in unanswered]
     _check_answers([one for _, own in kept for one in own], source.data, marked)
-    said = _said(kept, source.split_by or (SPLIT if SPLIT in names else ""), bool(source.split_by))
-    divided, how = _divided(_labelled(said), source)
+    said, stated = _said(kept, source.split_by or split_column(names), bool(source.split_by))
+    divided, how = _divided(_labelled(said), source, stated)
     splits, lines = _unique(divided)
     left_out = [f"left out: {name}, in which no row has an answer" for name in unanswered]
     left_out += [*marked, *unread_files, *_unread_columns(kept, used)]
@@ -134,7 +133,8 @@ def _without_marked(
 
 def _unread_columns(parts: Iterable[tuple[Part, list[Question]]], used: Iterable[str]) -> list[str]:
     rows = [one.columns for _, own in parts for one in own]
-    stated = [SPLIT] if splits_in_column([str(row.get(SPLIT)) for row in rows]) else []
+    split = split_column([*dict.fromkeys(name for row in rows for name in row)])
+    stated = [split] if splits_in_column([str(row.get(split)) for row in rows]) else []
     known = (*used, *stated, *mark_columns(rows, used))
     return not_read(Counter(name for row in rows for name in unread(row, known)))
 
@@ -167,14 +167,14 @@ def _check_answers(questions: Sequence[Question], data: str, marked: Sequence[st
 
 def _said(
     parts: Iterable[tuple[Part, list[Question]]], column: str, asked: bool
-) -> list[tuple[Official | None, Question]]:
-    """Return each question with the split that a column or its file's name states.
+) -> tuple[list[tuple[Official | None, Question]], str]:
+    """Return each question with the split that a column or its file's name states, and which of them does, in words.
 
     A column that the user did not name (`asked`) counts only if it states a split in every row.
     """
-    rows = [(part.split, one) for part, own in parts for one in own]
+    rows, by_name = [(part.split, one) for part, own in parts for one in own], "as they are stated"
     if not column:
-        return rows
+        return rows, by_name
     values = [text_of(cell(one.columns, column), column) for _, one in rows]
     kinds = [*dict.fromkeys(values)]
     try:
@@ -182,16 +182,18 @@ def _said(
     except ValueError:
         if asked:
             raise
-        return rows
+        return rows, by_name
     if splits is None:
         if asked:
             raise ValueError(
                 f"split names the column {column!r}, which holds {', '.join(map(repr, kinds[:5]))}; it needs"
                 " train, validation and test"
             )
-        return rows
+        return rows, by_name
     official = dict(zip(kinds, splits, strict=True))
-    return [(official[value], one) for value, (_, one) in zip(values, rows, strict=True)]
+    return [
+        (official[value], one) for value, (_, one) in zip(values, rows, strict=True)
+    ], f"as column {column!r} states"
 
 
 def _labelled(rows: Iterable[tuple[Official | None, Question]]) -> dict[Official | None, list[Question]]:
@@ -202,9 +204,9 @@ def _labelled(rows: Iterable[tuple[Official | None, Question]]) -> dict[Official
 
 
 def _divided(
-    parts: Mapping[Official | None, list[Question]], source: Source
+    parts: Mapping[Official | None, list[Question]], source: Source, stated: str
 ) -> tuple[dict[Split, list[Question]], str]:
-    """Return the splits, test first, and how they were found."""
+    """Return the splits, test first, and how they were found; `stated`: what states those that are, in words."""
     by_hash = f"by a hash of {'the group' if source.group else 'the prompt'}"
     splits: dict[Split, list[Question]] = {"test": [], "search": [], "train": []}
     if parts.keys() <= {None}:
@@ -216,13 +218,13 @@ def _divided(
     if "train" not in parts:
         raise ValueError(f"data='{source.data}' states {' and '.join(map(str, parts))} and no train split; add one")
     if "test" in parts and "validation" in parts:
-        return {"test": parts["test"], "search": parts["validation"], "train": parts["train"]}, "as they are stated"
+        return {"test": parts["test"], "search": parts["validation"], "train": parts["train"]}, stated
     if asked := parts.get("test") or parts.get("validation"):
         splits["test"] = asked
         for one in parts["train"]:
             splits["search" if hash_fraction(one.key) < SEARCH_SHARE else "train"].append(one)
-        return splits, f"as they are stated, and search from train {by_hash}"
-    return _divided({None: parts["train"]}, source)
+        return splits, f"{stated}, and search from train {by_hash}"
+    return _divided({None: parts["train"]}, source, stated)
 
 
 def _unique(splits: Mapping[Split, Sequence[Question]]) -> tuple[dict[Split, tuple[Question, ...]], list[str]]:

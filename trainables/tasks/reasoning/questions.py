@@ -7,7 +7,7 @@ question that was drawn before, apart from letter case, spaces and punctuation, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,10 +78,20 @@ def draw(generator: Generator, seed: int, sizes: Sizes) -> Drawn:
                 check_verifier(dataset, entry)
             made[split].append(Question(entry, hashlib.sha256(text.encode()).hexdigest()[:16]))
             in_vain = 0
-    with _named(generator):
-        check_constants(dataset, [one.entry for own in made.values() for one in own])
     splits: dict[Split, tuple[Question, ...]] = {split: tuple(made[split]) for split in SHARES}
     return Drawn(splits, draws, repeated)
+
+
+def check_no_constant(drawn: Sequence[tuple[Generator, Sizes]], seed: int) -> None:
+    """Raise ValueError, in one line, if the verifier of one of the generators believes one answer to everything.
+
+    Call it once, before trials start: it scores every question several times.
+    """
+    for generator, sizes in drawn:
+        splits = draw(generator, seed, sizes).splits
+        dataset = open_dataset(generator, stream(seed, generator.name))
+        with _named(generator):
+            check_constants(dataset, [one.entry for own in splits.values() for one in own])
 
 
 def stream(seed: int, name: str) -> int:

@@ -25,10 +25,10 @@ from trainables.tasks.reasoning.generators import (
     split_names,
     with_params,
 )
-from trainables.tasks.reasoning.questions import Sizes, draw, stream
+from trainables.tasks.reasoning.questions import Sizes, check_no_constant, draw, stream
 from trainables.tasks.reasoning.readings import first_named, is_number, reading
 from trainables.tasks.reasoning.repeatable import check_repeatable
-from trainables.tasks.reasoning.verifier import verified
+from trainables.tasks.reasoning.verifier import CONSTANTS, verified
 
 SLACK, MOST_NEW = 8, 512  # tokens beyond the longest answer; of all
 
@@ -96,8 +96,11 @@ class ReasoningTask(Task):
 
     def baselines(self) -> Mapping[str, float]:
         """Return `trivial_scores`; `copy` repeats the first admissible answer that a question names, or else its last
-        number or word."""
-        return trivial_scores(self, lambda one: first_named(one.data["question"], self._admissible(one.kind)))
+        number or word. `best_constant` tries `CONSTANTS`, too, as verifiers give shares of a point for wrong answers.
+        """
+        return trivial_scores(
+            self, lambda one: first_named(one.data["question"], self._admissible(one.kind)), CONSTANTS
+        )
 
     def describe(self, count_tokens: Callable[[str], int]) -> list[str]:
         """Return lines about the generators, the splits, and what is left out."""
@@ -116,6 +119,7 @@ class ReasoningTask(Task):
         Raise ValueError for generators that cannot be used, and for questions that are too long for a base.
         """
         examples = [*self.train(), *self.search(), *self.test()]
+        check_no_constant(self._sizes(), self.seed)
         check_repeatable(self._sizes(), self.seed)
         for base in bases:
             if long := [example for example in examples if base.is_too_long(example, SLACK)]:

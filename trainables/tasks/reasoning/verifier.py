@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 NONSENSE = "xyzzy ?!"
 MOST_FOR_NONSENSE = 0.5  # some verifiers give a hundredth for any answer, or a letter's share
-CONSTANTS = ("0", "1", "")
+CONSTANTS = ("0", "1", "")  # answers that say nothing about the question
 HUGE = re.compile(r"\d[eE][+-]?\d{4,}")  # as a number, it takes minutes and gigabytes to write out
 _guarded = threading.local()
 
@@ -62,12 +63,18 @@ def check_verifier(dataset: Any, entry: Mapping[str, Any]) -> None:
 
 
 def check_constants(dataset: Any, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Raise VerifierFault if one answer to everything gets half of the score where another answer is listed."""
-    for constant in CONSTANTS:
+    """Raise VerifierFault if one answer to everything gets half of the score where another answer is listed.
+
+    Tried are `CONSTANTS` and the answer that is listed most often.
+    """
+    often = [answer for answer, count in Counter(entry["answer"] for entry in entries).most_common(1) if count > 1]
+    for constant in dict.fromkeys([*CONSTANTS, *often]):
         others = [entry for entry in entries if entry["answer"] != constant]
         scores = [verified(dataset, entry, constant) for entry in others]
         if scores and (mean := sum(scores) / len(scores)) >= MOST_FOR_NONSENSE:
-            raise VerifierFault(f"has a verifier that gives {mean:.2f} on average to {constant!r}, though it is wrong")
+            raise VerifierFault(
+                f"has a verifier that gives {mean:.2f} on average to {constant!r:.42}, though it is wrong"
+            )
 
 
 def _shown(entry: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@
                   a file without any answer is left out beside others
     hub:NAME      what `datasets.load_dataset` gives for OWNER/NAME, or for a local folder that it can read
 
-Official splits are kept: test is for the final score, validation for the search. If one of the two is missing, the
+Official splits are kept, also those of a column `split` where no file name states one; the letter case of columns does
+not matter. Test is for the final score, validation for the search. If one of the two is missing, the
 other is the test split, and a part of train becomes the search split. A source of one part is divided into all three
 splits. A hash of the question decides, so a question's split never depends on the other questions. Every fault of a
 source raises a ValueError of one line.
@@ -27,16 +28,27 @@ from typing import Any
 
 from trainables.checks.near_duplicates import plain
 from trainables.core import Split
-from trainables.tasks.files.marks import filled, mark_columns, not_read, unlearned, unread
+from trainables.tasks.files.marks import (
+    LEARNED,
+    MASKED,
+    filled,
+    lower_case,
+    mark_columns,
+    not_read,
+    preferences,
+    unlearned,
+    unread,
+)
 from trainables.tasks.files.records import HUB, SUFFIXES, BadLine
 from trainables.tasks.files.source import Part, parts_of
-from trainables.tasks.files.splits import hash_fraction
+from trainables.tasks.files.splits import SPLIT, hash_fraction, splits_in_column
 
 SEARCH_SHARE, TEST_SHARE = 0.15, 0.25  # of a source of one part; the first also of an official train split
 QUESTIONS = ("question", "input", "inputs")  # columns: of StrategyQA, of BIG-bench's file, of BIG-bench on the hub
 LABELS = ("answer", "target_scores", "multiple_choice_scores", "targets")  # columns that give the answer
 OTHERS = ("target", "multiple_choice_targets", "facts", "decomposition", "rationale")  # further columns that are read
 KNOWN = (*QUESTIONS, *LABELS, *OTHERS)
+COLUMNS = (*KNOWN, *LEARNED, *MASKED, SPLIT)  # all that mean something
 ASKING = re.compile(r"^\s*Q:\s*|\s*A:\s*$")  # around a question of BIG-bench on the hub
 SAID_FIRST = re.compile(r"^\s*(?:yes|no)\s*(?:[.,:]\s*|$)", re.IGNORECASE)  # the answer before a rationale
 ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
@@ -139,6 +151,7 @@ def _new(entries: Iterable[LabelledQuestion], seen: set[str]) -> Iterator[Labell
 def _parts(data: str) -> tuple[dict[str, list[LabelledQuestion]], list[str]]:
     """Return a source's parts (train, validation, test, or one of any name) and their questions, and notes."""
     found, notes = parts_of(data, within="examples", besides="'generated', ")
+    found = [part._replace(rows=[(place, lower_case(row, COLUMNS)) for place, row in part.rows]) for part in found]
     if not data.startswith(HUB) and len(found) > 1 and not any(part.split for part in found):
         raise ValueError(f"data='{data}' has no train, validation or test file ({', '.join(SUFFIXES)}); name the file")
     labelled = [part for part in found if any(_has_answer(row) for _, row in part.rows)]
@@ -153,9 +166,12 @@ def _parts(data: str) -> tuple[dict[str, list[LabelledQuestion]], list[str]]:
         marks = mark_columns(rows)
         gone = unlearned(rows, marks)
         marked += gone.values()
-        columns.update(name for row in rows for name in unread(row, (*KNOWN, *marks)))
-        own = [entry for place, entry in enumerate(entries) if place not in gone]
-        parts.setdefault(part.split or part.name, []).extend(own)
+        stated = None if part.split else splits_in_column([str(row.get(SPLIT)) for row in rows])
+        notes += [f"splits of {part.name}: as the column {SPLIT!r} states"] if stated else []
+        columns.update(name for row in rows for name in unread(row, (*KNOWN, *marks, *([SPLIT] if stated else []))))
+        for place, entry in enumerate(entries):
+            if place not in gone:
+                parts.setdefault(stated[place] if stated else part.split or part.name, []).append(entry)
     notes += [f"left out: {count} rows that the data marks so ({mark})" for mark, count in Counter(marked).items()]
     return parts, [*notes, *not_read(columns)]
 
@@ -177,6 +193,8 @@ def _entry(row: Any, where: str) -> LabelledQuestion:
         raise ValueError(f"{where}: {row}")
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} is a {type(row).__name__}; write an object with question and answer")
+    if (told := preferences(row)) and not _has_answer(row):
+        raise ValueError(f"{where}: {told}")
     question = next((row[name] for name in QUESTIONS if name in row), None)
     if not isinstance(question, str) or not (key := plain(ASKING.sub("", question))):
         raise ValueError(f"{where} has the question {str(question)[:80]!r}; write it as text, in a column 'question'")
@@ -194,7 +212,11 @@ def _answer_and_rationale(row: Mapping[str, Any], where: str) -> tuple[Any, Any]
         given = row.get("target") or next(iter(_values(row, "targets", where, str)), "")
         scores = row.get("target_scores")
         if numbers := _values(row, "multiple_choice_scores", where, (int, float)):
-            scores = dict(zip(_values(row, "multiple_choice_targets", where, str), numbers, strict=False))
+            named = _values(row, "multiple_choice_targets", where, str)
+            if len(named) != len(numbers):
+                counts = f"{len(named)} multiple_choice_targets and {len(numbers)} multiple_choice_scores"
+                raise ValueError(f"{where} has {counts}; give each target a score")
+            scores = dict(zip(named, numbers, strict=True))
         text = isinstance(given, str)
         said = re.split(r"\W", given.strip(), maxsplit=1)[0] if text else given
         return _best(scores) if scores else said, SAID_FIRST.sub("", given) if text else given

@@ -229,3 +229,6 @@ def test_the_budget_is_not_passed(opened, server):
     assert len(server.chats) == 10
     with pytest.raises(EndpointError, match="needs both prices"):
         opened(max_cost=1.0)
+    for amount in ({"price_in": -1.0}, {"max_cost": float("nan")}, {"price_out": float("inf")}):
+        with pytest.raises(EndpointError, match=rf"{next(iter(amount))} is .*; give dollars of at least 0"):
+            opened(**(prices | {"max_cost": 1.0} | amount))

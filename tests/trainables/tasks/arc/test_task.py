@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.arc_files import ids, recolour, task, write, write_all_splits
@@ -60,6 +60,7 @@ def test_scores_by_hand(two_outputs, completion, score, pass_at_1, unparsed, cel
     assert arc.details(example, completion) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=4), min_size=1))
 def test_text_and_submissions_read_back(rows):
     grids = [as_grid(each, "grid") for each in rows]

@@ -167,6 +167,33 @@ def test_a_row_of_parquet_is_named(tmp_path):
         load(str(write(tmp_path / "a.parquet", [GOOD, chat(("user", "a"), ("narrator", "b"))])))
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": ASKED, "chosen": SAID, "rejected": "No idea."},
+        {"Prompt": [{"role": "user", "content": ASKED}], "Chosen": [], "Rejected": []},
+        {**sharegpt(("human", ASKED)), "chosen": {"from": "gpt", "value": SAID}, "rejected": {"from": "gpt"}},
+        {"input": {"messages": []}, "preferred_output": [], "non_preferred_output": []},
+    ],
+)
+def test_preferences_are_called_so_with_what_takes_them(tmp_path, row):
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 1: columns '\w+' and '\w+' are preferences, which") as told:
+        load(str(write(tmp_path / "a.jsonl", [row])))
+    assert "sweeps/strategyqa.py learns (--phase dpo --task.pairs FILE)" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_an_answer_beside_preferences_is_learned(tmp_path):
+    found = load(str(write(tmp_path / "a.jsonl", [{**GOOD, "chosen": "a", "rejected": "b"}])))
+    assert found.splits == {"train": EXPECTED[:1]}
+    assert found.lines == ("not read: columns 'chosen' (1 rows), 'rejected' (1 rows)",)
+
+
+def test_a_conversation_knows_its_place(tmp_path):
+    file = write(tmp_path / "a.jsonl", [GOOD, "", GOOD])
+    assert [one.place for one in load(str(file)).splits["train"]] == [f"{file}, line 1", f"{file}, line 3"]
+
+
 def test_what_is_no_data_at_all(tmp_path):
     known = r"messages \(chat\), conversations \(ShareGPT\), instruction and output \(Alpaca\), or prompt and response"
     with pytest.raises(ValueError, match=f"line 1: columns prompt, text are no known layout; name them {known}"):

@@ -238,6 +238,35 @@ def test_what_is_not_read_and_what_is_not_to_be_learned_are_told(tmp_path):
     )
 
 
+def test_columns_with_a_meaning_are_known_whatever_their_letter_case(tmp_path):
+    rows = [row | {"Weight": int(n > 2), "SPLIT": ("train", "dev", "test")[n % 3]} for n, row in enumerate(sums())]
+    task = OwnTask(jsonl(tmp_path / "my.jsonl", rows))
+    assert [len(task.split(split)) for split in SPLITS] == [19, 19, 19]
+    said = told(task)
+    assert "splits as column 'SPLIT' states: train 19, search 19, test 19" in said
+    assert (
+        "left out: 3 rows (my.jsonl line 1, my.jsonl line 2, my.jsonl line 3) that the data marks so (Weight: 0)"
+        in said
+    )
+    assert "not read" not in said
+    assert "Weight" in task.train()[0].data.columns, "a function of the user's own sees the row as it is"
+
+
+def test_preferences_are_called_so(tmp_path):
+    rows = [{"prompt": f"Say {n}", "chosen": f"It is {n}", "rejected": "No"} for n in range(40)]
+    task = OwnTask(jsonl(tmp_path / "my.jsonl", rows))
+    with pytest.raises(ValueError, match=r"^columns 'chosen' and 'rejected' are preferences, which only sweeps/strat"):
+        task.train()
+    assert every(OwnTask(task.data, answer="chosen"))[0].answer.startswith("It is"), "as asked"
+
+
+def test_choices_without_a_label_each_are_refused_by_row(tmp_path):
+    choices = [{"label": ["A", "B"], "text": ["bank", "mall"]}, {"label": ["A", "B", "C"], "text": ["bank", "mall"]}]
+    rows = [{"question": f"Where {n}?", "choices": one, "answer": "A"} for n, one in enumerate(choices)]
+    with pytest.raises(ValueError, match=r"my.jsonl line 2: column 'choices' holds 3 labels and 2 texts; give each"):
+        OwnTask(jsonl(tmp_path / "my.jsonl", rows)).train()
+
+
 def test_data_of_which_nothing_is_to_be_learned_is_told_with_its_mark(tmp_path):
     data = jsonl(tmp_path / "my.jsonl", [row | {"weight": 0} for row in sums()])
     with pytest.raises(ValueError, match=r"no question to learn; left out: 60 rows .*\(weight: 0\): remove the mark"):

@@ -54,6 +54,14 @@ def test_chance_and_baselines_by_hand(monkeypatch):
     assert task.chance == pytest.approx(share * 0.75 + (1 - share) * 0.5)
 
 
+def test_a_constant_that_is_never_listed_and_gets_a_share_of_every_point_is_a_baseline(monkeypatch):
+    """Listed are even numbers, each once; the verifier gives "1" three tenths, wherever it stands."""
+    plant(monkeypatch, "shares", score_answer=lambda self, said, e: 1.0 if said == e["answer"] else 0.3 * (said == "1"))
+    found = ReasoningTask("rg:shares", **SMALL).baselines()
+    assert found["constant"] == found["majority"] == 0
+    assert found["best_constant"] == pytest.approx(0.3)
+
+
 def test_without_few_answers_chance_is_nothing(monkeypatch):
     plant(monkeypatch, "doubles")
     task = ReasoningTask("rg:doubles", **SMALL)

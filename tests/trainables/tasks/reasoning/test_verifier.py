@@ -70,7 +70,34 @@ def test_a_verifier_that_believes_one_answer_to_everything_is_refused(monkeypatc
         with pytest.raises(
             ValueError, match=rf"^rg:{name} has a verifier that gives \d\.\d\d on average to '0', though"
         ):
-            ReasoningTask(f"rg:{name}", **SMALL).train()
+            ReasoningTask(f"rg:{name}", **SMALL).fitted([])
+
+
+def test_a_verifier_that_believes_the_commonest_answer_everywhere_is_refused(monkeypatch):
+    def entry(self, index):
+        return {"question": f"Where does {index} belong?", "answer": "right" if index % 4 else "left", "metadata": {}}
+
+    plant(
+        monkeypatch,
+        "sides",
+        __getitem__=entry,
+        score_answer=lambda self, said, entry: float(said == "right" or said == entry["answer"]),
+    )
+    with pytest.raises(ValueError, match=r"^rg:sides has a verifier that gives 1\.00 on average to 'right', though"):
+        ReasoningTask("rg:sides", **SMALL).fitted([])
+
+
+def test_a_process_that_draws_the_questions_again_scores_none_of_them_with_constants(monkeypatch):
+    asked = []
+
+    def score(self, said, entry):
+        asked.append(said)
+        return float(said == entry["answer"])
+
+    plant(monkeypatch, "counted", score_answer=score)
+    ReasoningTask("rg:counted", **SMALL).train()
+    assert asked
+    assert not {"1", ""} & set(asked), "all listed answers are even, and no question is asked twice"
 
 
 def test_a_number_that_takes_minutes_to_write_out_is_not_given_to_a_verifier(monkeypatch):

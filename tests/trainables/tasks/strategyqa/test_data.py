@@ -283,6 +283,35 @@ def test_rows_that_are_not_to_be_learned_are_left_out(tmp_path, mark):
     assert f"left out: 1 rows that the data marks so ({name}: {str(value).lower()})" in found.lines()
 
 
+def test_columns_are_known_whatever_their_letter_case(tmp_path):
+    rows = [row(n, weight=int(n > 1), split=("train", "dev", "test")[n % 3]) for n in range(60)]
+    titled = [{name.title(): value for name, value in one.items()} for one in rows]
+    plain, other = (load(written(tmp_path / name, own)) for name, own in (("a.jsonl", rows), ("b.jsonl", titled)))
+    assert plain.splits == other.splits
+    assert [len(plain.splits[split]) for split in SPLITS] == [19, 19, 20]
+    for name, found in (("a.jsonl", plain), ("b.jsonl", other)):
+        assert found.lines() == [
+            f"splits of {name}: as the column 'split' states",
+            "left out: 2 rows that the data marks so (weight: 0)",
+            f"not read: columns '{'qid' if found is plain else 'Qid'}' (60 rows)",
+        ]
+
+
+def test_preferences_are_called_so(tmp_path):
+    rows = [{"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."}]
+    with pytest.raises(ValueError, match=r"a.jsonl: line 1: columns 'chosen' and 'rejected' are preferences") as told:
+        load(written(tmp_path / "a.jsonl", rows))
+    assert "--task.pairs FILE" in str(told.value)
+
+
+def test_scores_that_are_not_one_for_each_target_are_refused_by_row(tmp_path):
+    rows = [{"inputs": "Is it?", "targets": ["Yes"], "multiple_choice_targets": ["Yes", "No"]}] * 2
+    rows[1] = rows[1] | {"multiple_choice_scores": [1, 0, 0]}
+    told = r"a.jsonl: line 2 has 2 multiple_choice_targets and 3 multiple_choice_scores; give each target a score"
+    with pytest.raises(ValueError, match=told):
+        load(written(tmp_path / "a.jsonl", rows))
+
+
 def test_a_column_of_weights_in_kilograms_is_no_mark(tmp_path):
     found = load(written(tmp_path / "a.jsonl", [row(n, weight=n / 2) for n in range(60)]))
     assert sum(map(len, found.splits.values())) == 60
