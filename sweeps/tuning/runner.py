@@ -140,7 +140,8 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         earlier=lambda: recorder.records.values(),
         several_pairs=len(sweep.pairs) > 1,
     )
-    scheduler, may_start = scheduler_of(sweep, recorder, stopper, places.at_once, seats), costs and costs.may_start
+    scheduler = scheduler_of(sweep, recorder, stopper, places.at_once, seats)
+    may_start = costs.may_start if costs else None
     if isinstance(scheduler, PromotingASHA):
         may_start = partial(may_start_after, scheduler, may_start)
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])

@@ -42,7 +42,8 @@ class PairwiseTPE(BaseSampler):
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self._number, self._shadow = -1, None  # the trial that is being drawn, and its likeness in the study in memory
+        self._number = -1  # of the trial that is being drawn
+        self._shadow: Trial | None = None  # its likeness in the study in memory
 
     def reseed_rng(self) -> None:
         self._rng = np.random.default_rng()
@@ -62,9 +63,9 @@ class PairwiseTPE(BaseSampler):
             seed = int(self._rng.integers(2**31))
             self._number, self._shadow = trial.number, known(study, trial, tpe(seed)).ask()
         assert isinstance(self._shadow, Trial)
-        order = ordered(param_distribution)
-        value = axis.suggest(self._shadow, param_name, param_distribution if order is None else order)
-        return value if order is None else param_distribution.choices[value]  # type: ignore[attr-defined]
+        if (order := ordered(param_distribution)) is None:
+            return axis.suggest(self._shadow, param_name, param_distribution)
+        return param_distribution.choices[axis.suggest(self._shadow, param_name, order)]  # type: ignore[attr-defined]
 
 
 def tpe(seed: int) -> TPESampler:

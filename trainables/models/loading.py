@@ -223,8 +223,9 @@ class Base:
             try:
                 convert_peft_config_for_transformers(config, self.model, None)
             except ValueError:  # a part of a stack, without the other part
-                config.target_modules = set()
-            if target not in config.target_modules:
+                taken.append(target)
+                continue
+            if target not in (config.target_modules or ()):
                 taken.append(target)
         return taken
 
