@@ -59,7 +59,7 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
     if left.finals:
         print_finals(left.confirmation)
     if left.end and (best := winner(records, left.finals)):
-        for line in gain_lines(best, left.end.get("untouched", {}).get(best.pair, {})):
+        for line in gain_lines(best, left.end.get("untouched", {}).get(best.pair, {}), left.end.get("baselines", {})):
             print(line)
     if not process and (not left.end or left.end.get("interrupted")):
         script, *argv = left.facts.get("command", ["SCRIPT"])

@@ -9,7 +9,7 @@ from sweeps.results import pair_comparison
 from sweeps.results.comparison import first_group
 from sweeps.results.finals import amount, as_trivial, counted, harm, harmed, left_out, to_decide
 from sweeps.results.leaderboard import percent, rank, span
-from sweeps.results.records import UNRANKED, TrialRecord, untouched_baseline, untouched_name
+from sweeps.results.records import UNRANKED, TrialRecord, trivial_baselines, untouched_baseline, untouched_name
 from sweeps.results.run_folder import Run
 from sweeps.results.search_comparison import against_trivial, tied_with_best
 
@@ -56,7 +56,7 @@ def _trivial_sentence(run: Run) -> str:
         told = as_trivial(run.confirmation)
         return f" {told}." if told else ""
     known = run.end.get("baselines", {})
-    trivial = {n: v for n, v in known.items() if "." not in n and not n.startswith("untouched") and finite([v])}
+    trivial = {name: value for name, value in trivial_baselines(known).items() if finite([value])}
     ranked = [row for row in rank(run.records) if row.rank is not None]
     if not trivial or not ranked or ranked[0].interval is None:
         return ""

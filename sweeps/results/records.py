@@ -29,6 +29,11 @@ def untouched_baseline(label: str) -> str:
     return f"untouched {label}".strip()
 
 
+def trivial_baselines(baselines: Mapping[str, float]) -> dict[str, float]:
+    """Return the scores of trivial strategies on the whole split: no base's, and none of a single kind of question."""
+    return {name: value for name, value in baselines.items() if "." not in name and not name.startswith("untouched")}
+
+
 def is_untouched(name: str) -> bool:
     return name == UNTOUCHED or name.startswith(f"{UNTOUCHED} ")
 

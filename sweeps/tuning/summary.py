@@ -14,7 +14,7 @@ import yaml
 from sweeps.results.finals import print_finals
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import print_table
-from sweeps.results.records import TrialRecord
+from sweeps.results.records import TrialRecord, trivial_baselines
 from sweeps.results.run_folder import BEST, END_FILE, Run
 from sweeps.results.terminal import print
 from sweeps.spec.open_run import job_of
@@ -48,7 +48,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
     else:
         trust = trust_flags(sweep.pairs, script)
         command = shlex.join([program_path("espalier"), "reproduce", str(folder), *trust])
-        for line in gain_lines(best, outcome.untouched.get(best.pair, {})):
+        for line in gain_lines(best, outcome.untouched.get(best.pair, {}), outcome.baselines):
             print(line)
         keep_config(folder, sweep, best, command)
         outcome.tracking.log_winner(best.trial_id)
@@ -71,17 +71,24 @@ def resume_command(name: str, script: Path, argv: Sequence[str]) -> str:
     return shlex.join([python, str(script), *(a for a in argv if a != "--resume"), *named, "--resume"])
 
 
-def gain_lines(best: TrialRecord, untouched: Mapping[str, Any]) -> list[str]:
-    """Return lines about the gain over the untouched base, in points of score: answer format and skill."""
+def gain_lines(best: TrialRecord, untouched: Mapping[str, Any], baselines: Mapping[str, float]) -> list[str]:
+    """Return lines about the gain over the untouched base, in points of score: answer format and skill.
+
+    What a trivial strategy reaches, too, needs no skill, though the base's own completions do not have it.
+    """
     won = gain(best.score, untouched)
     if won is None or best.score is None:
         return []
     before = f"untouched base {100 * won.before:.1f} %, right in any format {100 * won.lenient:.1f} %"
     if won.total < 0:
         return [f"{before}; best {100 * best.score:.1f} %: training lost {-won.total:.1f} points"]
+    name, trivial = max(trivial_baselines(baselines).items(), key=lambda one: one[1], default=("", 0.0))
+    doubt = (
+        f"; {name} reaches {100 * trivial:.1f} %, so it may be none" if won.skill > 0 and best.score <= trivial else ""
+    )
     return [
         f"{before}; best {100 * best.score:.1f} %",
-        f"gain {won.total:+.1f} points, of which answer format {won.form:.1f} and skill {won.skill:.1f}",
+        f"gain {won.total:+.1f} points, of which answer format {won.form:.1f} and skill {won.skill:.1f}{doubt}",
     ]
 
 

@@ -210,11 +210,20 @@ def test_the_headline_says_that_training_did_harm_by_how_much_and_how_sure(tmp_p
 
 
 def test_a_loss_is_not_parted_into_format_and_skill(tmp_path):
-    (lost,) = gain_lines(trial(0, 0.05), {"score": 0.2, "lenient": 0.3})
+    (lost,) = gain_lines(trial(0, 0.05), {"score": 0.2, "lenient": 0.3}, {})
     assert lost == "untouched base 20.0 %, right in any format 30.0 %; best 5.0 %: training lost 15.0 points"
     head, ((*_,),) = learner_comparison(Run.read(folder(tmp_path / "lost", [trial(0, 0.05)])))
     assert "gain, points" in head
     assert "gain from skill" not in head
+
+
+def test_what_a_constant_answer_reaches_needs_no_skill():
+    """`Yes` to everything: the untouched base says it in other words to one in ten."""
+    baselines = {"chance": 0.5, "constant": 0.53, "untouched": 0.0}
+    _, said = gain_lines(trial(0, 0.53), {"score": 0.0, "lenient": 0.1}, baselines)
+    assert said.endswith("answer format 10.0 and skill 43.0; constant reaches 53.0 %, so it may be none")
+    _, better = gain_lines(trial(0, 0.54), {"score": 0.0, "lenient": 0.1}, baselines)
+    assert better.endswith("skill 44.0")
 
 
 def test_the_headline_says_when_a_constant_answer_is_as_good(tmp_path):
