@@ -83,9 +83,8 @@ def gain_lines(best: TrialRecord, untouched: Mapping[str, Any], baselines: Mappi
     if won.total < 0:
         return [f"{before}; best {100 * best.score:.1f} %: training lost {-won.total:.1f} points"]
     name, trivial = max(trivial_baselines(baselines).items(), key=lambda one: one[1], default=("", 0.0))
-    doubt = (
-        f"; {name} reaches {100 * trivial:.1f} %, so it may be none" if won.skill > 0 and best.score <= trivial else ""
-    )
+    in_doubt = won.skill > 0 and best.score <= trivial
+    doubt = f"; {name} reaches {100 * trivial:.1f} %, so it may be none" if in_doubt else ""
     return [
         f"{before}; best {100 * best.score:.1f} %",
         f"gain {won.total:+.1f} points, of which answer format {won.form:.1f} and skill {won.skill:.1f}{doubt}",
