@@ -15,7 +15,7 @@ from sweeps.report.examples import examples
 from sweeps.report.headline import headline, state, trial_title
 from sweeps.report.plots import figures
 from sweeps.report.tables import cost, learner_comparison, provenance
-from sweeps.results import pair_comparison, pareto, rungs
+from sweeps.results import pair_comparison, pareto, question_kinds, rungs
 from sweeps.results.finals import left_out
 from sweeps.results.finals import verdict as verdict_of_finals
 from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
@@ -90,6 +90,7 @@ def write_report(folder: Path) -> Path:
         search_conclusions=[*verdict(rank(run.records), run.end.get("baselines", {})), *_search_conclusions(run)],
         compared=learner_comparison(run),
         bases=(pair_comparison.HEAD, pair_comparison.table(run.confirmation)),
+        kinds=(question_kinds.HEAD, question_kinds.table(run)),
         drawings=drawings,
         examples=examples(run),
         guards=run.facts.get("guards"),
