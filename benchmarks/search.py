@@ -38,7 +38,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -50,9 +50,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 import numpy as np
 import optuna
 
-from benchmarks import rivals
+from benchmarks import rivals, syne_rivals
 from benchmarks.curves import BadCurves, Curves, Seen, read_folder
-from benchmarks.replay import GRID, Confirmation, Events, Outcome, Stages, first_reach, in_stages, outcome, play
+from benchmarks.replay import GRID, Confirmation, Events, Outcome, Search, Stages, first_reach, in_stages, outcome, play
 from sweeps.results.rungs import decided_at
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.confirmation import FEWEST_SEEDS
@@ -65,13 +65,15 @@ CONFIRMATION = Confirmation(Sweep.finalists, FEWEST_SEEDS, 500)
 REFERENCE, DEFAULT = f"random {TRIALS}", "default"
 ONE_EPOCH = 16  # where no pass over the data is recorded, an epoch is a sixteenth of the rounds
 RESAMPLES = 2_000  # of the bootstrap
-SEARCHES = {
+SEARCHES: dict[str, Callable[[Curves, int, int], Search]] = {
     DEFAULT: rivals.default,
     "Ray's ASHA, random": rivals.ray_asha,
     "Optuna, median": rivals.optuna_median,
     "Optuna, halving": rivals.optuna_halving,
     "Optuna, Hyperband": rivals.optuna_hyperband,
 }
+OF_SYNE_TUNE = {"Syne Tune, BOHB": syne_rivals.bohb, "Syne Tune, ASHACQR": syne_rivals.asha_cqr}
+MOST_REPETITIONS = {"Syne Tune, BOHB": 25, "Syne Tune, ASHACQR": 4}  # slow ones: 2 and 25 seconds a sweep
 
 
 def stages_of(curves: Curves) -> dict[str, Stages]:
@@ -130,9 +132,10 @@ def replay_task(curves: Curves, methods: Sequence[str], repetitions: int, random
             rng = np.random.default_rng(place)
             events = in_stages(curves, stages, random_repetitions, rng)
             outcomes[name] = outcome(events, unit, CONFIRMATION, rng)
-    for name, make in SEARCHES.items():
+    for name, make in (SEARCHES | OF_SYNE_TUNE).items():
         if name in methods:
-            sweeps = [play(curves, Seen(curves, one), make(curves, one, TRIALS)) for one in range(repetitions)]
+            numbers = range(min(repetitions, MOST_REPETITIONS.get(name, repetitions)))
+            sweeps = [play(curves, Seen(curves, one), make(curves, one, TRIALS)) for one in numbers]
             outcomes[name] = outcome(Events.of(sweeps), unit, CONFIRMATION, np.random.default_rng(0))
     return TaskResult(curves.name, float(curves.true[:, -1].max()), outcomes)
 
@@ -228,6 +231,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--curves", type=Path, nargs="+", default=[Path(__file__).parent / "bank"], metavar="FOLDER")
     flags.add_argument("--cost", choices=("rows", "seconds"), default="rows", help="of recordings that have both")
+    flags.add_argument("--plot", type=Path, metavar="FILE", help="write a figure, a PNG")
     flags.add_argument("--only", nargs="+", metavar="METHOD", help="these methods, beside random search")
     flags.add_argument("--repetitions", type=int, default=100, help="of model-based methods")
     flags.add_argument("--random-repetitions", type=int, default=1000, help="of random search and stages")
@@ -243,10 +247,14 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
                 raise BadCurves(f"{one.name} has {len(one)} configurations; random search of {TRIALS} needs as many")
     except BadCurves as error:
         flags.error(str(error))
-    known = [*stages_of(given.recordings[0]), *SEARCHES]
+    known = [*stages_of(given.recordings[0]), *SEARCHES, *OF_SYNE_TUNE]
     if unknown := [name for name in given.only or () if name not in known]:
         flags.error(f"--only {unknown[0]!r} is no method; methods are {', '.join(known)}")
     given.methods = [name for name in known if given.only is None or name in [*given.only, *needed]]
+    lacking = syne_rivals.missing()
+    if lacking and (left := [name for name in given.methods if name in OF_SYNE_TUNE]):
+        print(f"left out: {'; '.join(left)} (not installed: {', '.join(lacking)}); pip install syne-tune\n")
+        given.methods = [name for name in given.methods if name not in left]
     return given
 
 
@@ -265,6 +273,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for done in many(one, given.recordings):
             results.append(done)
             print(f"{done.name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    if given.plot is not None:
+        from benchmarks.search_plot import draw
+
+        draw(results, given.methods, REFERENCE, given.plot)
     counted = [one for one in results if one.counts]
     print("\n".join(tasks_table(results)), end="\n\n")
     print("\n".join(by_task_table(results, given.methods)), end="\n\n")
