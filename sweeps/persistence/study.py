@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial
 
 from sweeps.results.run_folder import DATABASE
@@ -21,9 +21,12 @@ def storage_of(folder: Path) -> str:
     return f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
-def opened(address: str) -> RDBStorage:
-    engine = {"connect_args": {"timeout": DATABASE_WAIT_S}} if address.startswith("sqlite") else {}
-    return RDBStorage(address, engine_kwargs=engine)
+def opened(storage: str | BaseStorage) -> BaseStorage:
+    """Open the database at an SQLAlchemy address. A storage, such as Optuna's in memory, is returned as it is."""
+    if isinstance(storage, BaseStorage):
+        return storage
+    engine = {"connect_args": {"timeout": DATABASE_WAIT_S}} if storage.startswith("sqlite") else {}
+    return RDBStorage(storage, engine_kwargs=engine)
 
 
 def taken(study: optuna.Study) -> list[FrozenTrial]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
@@ -99,12 +100,12 @@ class _Live:
 class OptunaSearcher(Searcher):
     """Optuna's ask and tell behind Tune's `Searcher`.
 
-    `storage` is an SQLAlchemy address such as `sqlite:////runs/arc/optuna.db`. `may_start` returns whether another
-    trial may start, None for "not yet". No callback raises for an unknown or finished trial.
+    `storage` is an SQLAlchemy address such as `sqlite:////runs/arc/optuna.db`, or one of Optuna's storages. `may_start`
+    returns whether another trial may start, None for "not yet". No callback raises for an unknown or finished trial.
     """
 
     def __init__(
-        self, settings: SearchSettings, storage: str, may_start: Callable[[], bool | None] | None = None
+        self, settings: SearchSettings, storage: str | BaseStorage, may_start: Callable[[], bool | None] | None = None
     ) -> None:
         super().__init__(metric=settings.objectives[0], mode="max")
         self._settings, self._storage, self._may_start = settings, storage, may_start
