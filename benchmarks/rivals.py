@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,14 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from benchmarks.curves import Curves
+from benchmarks.replay import AT_ONCE
+from sweeps.results.records import TrialRecord
+from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import Sweep
+from sweeps.tracking.events import round_of
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
-from sweeps.tuning.stopping import scheduler_of
+from sweeps.tuning.promotion import PromotingASHA
+from sweeps.tuning.runner import may_start_after
 from trainables.runtime.trial import tune_result
 
 
@@ -83,8 +90,9 @@ class NearestRecorded(BaseSampler):
 class TuneSearch:
     """A Tune searcher and a Tune scheduler, called in the order in which Tune's controller calls them.
 
-    The scheduler gets this object as its controller, of which schedulers that stop or pause read `get_trials` only.
-    `configuration_of` returns the configuration of the trial that the searcher has just suggested.
+    The scheduler gets this object as its controller, of which schedulers use `get_trials`, `search_alg` and
+    `stop_trial`. `configuration_of` returns the configuration of the trial that the searcher has just suggested.
+    `records` is where a scheduler finds the trials' scores, if it does not keep them itself.
     """
 
     def __init__(
@@ -94,8 +102,10 @@ class TuneSearch:
         configuration_of: Callable[[], int],
         rounds: int,
         num_samples: int,
+        records: dict[str, TrialRecord] | None = None,
     ) -> None:
         self._searcher, self._scheduler = searcher, scheduler
+        self._records: dict[str, TrialRecord] = {} if records is None else records
         self._configuration_of, self._rounds, self._left = configuration_of, rounds, num_samples
         self._trials: list[Trial] = []
         self._configurations: list[int] = []
@@ -103,6 +113,18 @@ class TuneSearch:
 
     def get_trials(self) -> list[Trial]:
         return self._trials
+
+    @property
+    def search_alg(self) -> TuneSearch:
+        return self
+
+    def is_finished(self) -> bool:
+        return not self._left
+
+    def stop_trial(self, trial: Trial) -> None:
+        """End a paused trial for good."""
+        self._searcher.on_trial_complete(trial.trial_id)
+        trial.set_status(Trial.TERMINATED)
 
     def next(self) -> tuple[int, int] | None:
         if self._left and all(trial.status != Trial.PENDING for trial in self._trials):
@@ -123,7 +145,8 @@ class TuneSearch:
             return
         self._left -= 1
         self._configurations.append(self._configuration_of())
-        trial = Trial("replay", config=config, trial_id=trial_id, stub=True)
+        trial = Trial("replay", config={"params": TrialParams("", {})}, trial_id=trial_id, stub=True)
+        self._records[trial_id] = TrialRecord(trial_id, len(self._trials), trial.config["params"], "running")
         self._trials.append(trial)
         self._scheduler.on_trial_add(self, trial)  # type: ignore[arg-type]
 
@@ -135,6 +158,9 @@ class TuneSearch:
         decision = TrialScheduler.STOP
         if round_ < self._rounds and not diverged:
             decision = self._scheduler.on_trial_result(self, own, result)  # type: ignore[arg-type]
+        own.update_last_result(dict(result))
+        record = self._records[own.trial_id]
+        self._records[own.trial_id] = replace(record, history=record.history.with_round(round_of(result)))
         if decision == TrialScheduler.STOP:
             self._scheduler.on_trial_complete(self, own, result)  # type: ignore[arg-type]
             self._searcher.on_trial_complete(own.trial_id, result=result)
@@ -199,10 +225,12 @@ def default(curves: Curves, seed: int, trials: int) -> TuneSearch:
     """The searcher and the scheduler of a sweep with its default settings, without default configurations in front."""
     sweep = Sweep("replay", (), curves.space, num_samples=trials, rounds=curves.rounds, grace_period=curves.grace)
     settings = SearchSettings(curves.space, sweep.name, seed, sweep.rounds, sweep.search, num_samples=trials)
-    searcher = OptunaSearcher(settings, InMemoryStorage())
+    records: dict[str, TrialRecord] = {}
+    scheduler = PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: records, trials, AT_ONCE)
+    searcher = OptunaSearcher(settings, InMemoryStorage(), partial(may_start_after, scheduler, None))
     sampler = NearestRecorded(searcher.study.sampler, Pool(curves))
     searcher.study.sampler = sampler
-    return TuneSearch(searcher, scheduler_of(sweep), lambda: sampler.last, sweep.rounds, trials)
+    return TuneSearch(searcher, scheduler, lambda: sampler.last, sweep.rounds, trials, records)
 
 
 def ray_asha(curves: Curves, seed: int, trials: int) -> TuneSearch:
