@@ -25,7 +25,7 @@ SHAPE = Shape(seats=4, lanes=8, decode_lanes=16, max_rank=8, max_prompt=6)
 TASK = Letters(size=12)
 BASE = base("qwen2")
 IN_BFLOAT16 = base("qwen2", torch.bfloat16)
-QUICK: dict[str, Any] = {"steps_per_round": 3, "learning_rate": 1e-2}
+QUICK: dict[str, Any] = {"steps_per_round": 2, "learning_rate": 1e-2}
 CONFIGS = {
     "lora": LoraConfig(**QUICK, r=4, per_device_train_batch_size=4, lora_dropout=0.2, weight_decay=0.1),
     "wide": LoraConfig(**QUICK, r=8, per_device_train_batch_size=2, gradient_accumulation_steps=2, max_grad_norm=0.3),
@@ -37,8 +37,8 @@ CONFIGS = {
     ),
 }
 WILD = {
-    "learning rate 1e3": LoraConfig(steps_per_round=3, r=8, learning_rate=1e3, weight_decay=0.5),
-    "wild prompt": SoftPromptConfig(steps_per_round=3, learning_rate=1e6, num_virtual_tokens=6),
+    "learning rate 1e3": LoraConfig(steps_per_round=2, r=8, learning_rate=1e3, weight_decay=0.5),
+    "wild prompt": SoftPromptConfig(steps_per_round=2, learning_rate=1e6, num_virtual_tokens=6),
 }
 
 

@@ -88,38 +88,41 @@ def test_in_bfloat16_the_logits_of_all_rows_are_one_product() -> None:
     host.shut()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_trials_that_come_and_go_in_any_order_keep_their_trajectories(seed: int) -> None:
     number = 1 + seed % 2
     with threads(number):
         known = partial(by_itself, batches=BATCHES[0], threads=number, rounds=3)
-        _trials_that_come_and_go(random.Random(seed), BASE, 14, known)
+        _trials_that_come_and_go(random.Random(seed), BASE, 12, known)
 
 
 @pytest.mark.parametrize(
-    ("family", "dtype"),
-    [(family, dtype) for family in MINIATURES for dtype in (torch.float32, torch.bfloat16)][1:],  # qwen2: above
+    ("family", "dtype", "number"),
+    [
+        (family, dtype, 1 + (i + j) % 2)
+        for i, family in enumerate(MINIATURES)
+        for j, dtype in enumerate((torch.float32, torch.bfloat16))
+    ][1:],  # qwen2: above
 )
-def test_so_do_trials_on_other_families(family: str, dtype: torch.dtype) -> None:
-    ours, compared = base(family, dtype), 0
-    for number in (1, 2):
-        with threads(number):
-            rng = random.Random(f"{family} {number - 1}")
-            compared += _trials_that_come_and_go(rng, ours, 8, cache(partial(alone, rounds=3, on=ours)))
-    assert compared > 10
+def test_so_do_trials_on_other_families(family: str, dtype: torch.dtype, number: int) -> None:
+    ours = base(family, dtype)
+    with threads(number):
+        known = cache(partial(alone, rounds=3, on=ours))
+        _trials_that_come_and_go(random.Random(f"{family} {number}"), ours, 7, known)
 
 
-def _trials_that_come_and_go(rng: random.Random, on: Base, events: int, by_itself: Callable[..., Trial]) -> int:
+def _trials_that_come_and_go(rng: random.Random, on: Base, rounds: int, by_itself: Callable[..., Trial]) -> None:
     """A random schedule: open, step in company, answer, move to another seat through a state, end in the middle, run
-    wild or turn NaN. How many rounds were what they are alone."""
+    wild or turn NaN; until so many rounds were what they are alone."""
     host = Host(on, SHAPE)
     wanted: dict[str, Trial] = {}
     done: dict[str, int] = {}
-    compared = 0
+    compared = event = 0
     every_module = replace(CONFIGS["all modules"], target_modules=linear_modules(on))
     configs = CONFIGS | WILD | {"all modules": every_module}
-    for event in range(events):
+    while compared < rounds:
+        event += 1
         if len(host.trial_ids) < 2 or (len(host.trial_ids) < SHAPE.seats and rng.random() < 0.5):
             name = rng.choice([*configs])
             trial_id, seed = f"{event} {name}", event % 3
@@ -148,7 +151,6 @@ def _trials_that_come_and_go(rng: random.Random, on: Base, events: int, by_itsel
                 assert trial_id not in scored or said(scored[trial_id]) == wanted[trial_id].said[done[trial_id] - 1]
         _pads_are_zero(host)
     host.shut()
-    return compared
 
 
 def _pads_are_zero(host: Host) -> None:
