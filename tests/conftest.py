@@ -38,17 +38,15 @@ def ray_session() -> Iterator[None]:
     environment.quieten()  # before Ray is imported
     import ray
 
-    from sweeps.resources.ray_cluster import worker_environment
+    from sweeps.resources.ray_cluster import start_local
 
     environment.silence_ray(verbose=False)
-    ray.init(
-        address="local",
+    start_local(
         num_cpus=2,
         include_dashboard=False,
         object_store_memory=100_000_000,  # bytes
         log_to_driver=False,
         configure_logging=False,
-        runtime_env=worker_environment(),
     )
     yield
     ray.shutdown()

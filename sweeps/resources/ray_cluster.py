@@ -22,6 +22,7 @@ from sweeps.spec.sweep import BadInput
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves it on the head, for the autoscaler
 OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
+TUNES_VARIABLES = dict(class_cache.DEFAULT_ENV_VARS)  # of trials
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,28 @@ def bfloat16_speedups() -> list[float]:
     return ray.get([measure.options(scheduling_strategy=one).remote() for one in there])
 
 
-def worker_environment() -> dict[str, Any]:
-    """Return Ray's `runtime_env`: workers run this checkout, print little, and see no GPU unless they ask for one."""
-    return {"env_vars": {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}}
+def worker_environment() -> dict[str, str]:
+    """Return variables of worker processes: they run this checkout, print little, and see no GPU unless they ask for
+    one."""
+    return {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}
+
+
+def start_local(**settings: Any) -> None:
+    """Start Ray on this machine, and connect to it: `ray.init` with these settings. Raises Ray's plain exceptions.
+
+    Its workers inherit the variables of this process. A `runtime_env`, Ray's or one that Tune adds for trials, would
+    make each of them import Ray twice, a second of CPU time: once to set variables, and again in a new Python.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE.clear()
+    class_cache.DEFAULT_ENV_VARS.clear()
+    own = worker_environment() | TUNES_VARIABLES
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    try:
+        ray.init(address="local", **settings)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def keep_keys_from_trials() -> None:
@@ -103,23 +123,22 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
     `dashboard` starts Ray's dashboard, which Ray Train needs. Raises BadInput if no cluster answers.
     """
     silence_ray(verbose)
+    keep_keys_from_trials()
     address = address or os.environ.get("RAY_ADDRESS")
     if not address and ray.is_initialized():
         yield capacity(BOOTSTRAP)
         return
-    settings: dict[str, Any] = {
-        "log_to_driver": verbose,
-        "configure_logging": verbose,
-        "runtime_env": worker_environment(),
-    }
+    settings: dict[str, Any] = {"log_to_driver": verbose, "configure_logging": verbose}
     address = address or "local"
-    if address == "local":
-        settings |= {"include_dashboard": dashboard, "object_store_memory": OBJECT_STORE}
-        settings |= {"_temp_dir": str(private_folder() / "ray")} if "RAY_TMPDIR" not in os.environ else {}
     try:
         protect_token()
-        _check_port(address)
-        ray.init(address=address, **settings)
+        if address == "local":
+            settings |= {"include_dashboard": dashboard, "object_store_memory": OBJECT_STORE}
+            settings |= {"_temp_dir": str(private_folder() / "ray")} if "RAY_TMPDIR" not in os.environ else {}
+            start_local(**settings)
+        else:
+            _check_port(address)
+            ray.init(address=address, runtime_env={"env_vars": worker_environment()}, **settings)
     except Exception as error:  # Ray raises plain exceptions here
         if address == "local":
             remedy = "is the machine overloaded? Try again"

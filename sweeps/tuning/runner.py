@@ -24,7 +24,7 @@ from sweeps.persistence.study import storage_of
 from sweeps.resources.base_memory import base_bytes
 from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
-from sweeps.resources.ray_cluster import Capacity, keep_keys_from_trials
+from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.finals import candidates, counted
 from sweeps.results.records import Candidate, Final, TrialRecord, untouched_baseline
@@ -109,7 +109,6 @@ def run(context: RunContext, cleanup: ExitStack) -> Outcome:
 
     Ctrl-C ends the run early and keeps all work.
     """
-    keep_keys_from_trials()
     start = time.monotonic()
     prepared = prepare(context, cleanup)
     end = search(context, prepared)

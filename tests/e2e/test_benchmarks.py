@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.driving import script_here
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,11 +48,9 @@ def test_decoding_in_blocks_is_held_against_a_copy_for_every_row():
         (["adaptation.py", "--seeds"], 2, "--seeds"),
     ],
 )
-def test_a_benchmark_explains_itself_before_it_works(command, code, told):
+def test_a_benchmark_explains_itself_before_it_works(tmp_path, command, code, told):
     script, *flags = command
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *flags], capture_output=True, text=True, timeout=300
-    )
+    done = script_here(tmp_path, ROOT / "benchmarks" / script, *flags, check=False)
     assert done.returncode == code, done.stderr
     assert told in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

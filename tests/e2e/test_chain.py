@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from sweeps.results.run_folder import Run
 from sweeps.spec.sweep import BadInput
 from tests.support import chain_script
 from tests.support.chain_script import SWEEP, TASK
-from tests.support.driving import environment, sweep_here
+from tests.support.driving import press_ctrl_c, sweep_here, wait_for
 from trainables.models.loading import load
 from trainables.packed.host import Host
 
@@ -32,24 +29,18 @@ FLAGS = ["--set", "beta=0.2", "--learner", "dpo"]  # known to the second phase a
 def finished(tmp_path_factory, ray_session):
     """Interrupted in its second phase, and resumed: the folder, both outputs, and the first phase's files before."""
     folder = tmp_path_factory.mktemp("chain")
-    driver = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *FLAGS, "--no-report", "--mirror", f"file://{folder}/mirror"],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    lines = []
-    for line in driver.stdout:
-        lines.append(line)
-        if "started" in line and "mini-two: 1 trials" in "".join(lines):
-            driver.send_signal(signal.SIGINT)
-    assert driver.wait(timeout=120) == 130, "".join(lines)
+
+    def press(printed):
+        wait_for(lambda: "started" in printed().partition("mini-two: 1 trials")[2])
+        press_ctrl_c()
+
+    mirror = ["--mirror", f"file://{folder}/mirror"]
+    done = sweep_here(folder, *FLAGS, *mirror, script=SCRIPT, check=False, meanwhile=press)
+    assert done.returncode == 130, done.stdout + done.stderr
     assert yaml.safe_load((folder / "runs/mini/mini-two/end.yaml").read_text())["interrupted"]
     before = times(folder)
     time.sleep(0.01)
-    return folder, "".join(lines), sweep_here(folder, *FLAGS, "--resume", script=SCRIPT).stdout, before
+    return folder, done.stdout, sweep_here(folder, *FLAGS, "--resume", script=SCRIPT).stdout, before
 
 
 def times(folder):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 
+import pytest
 from optuna.trial import TrialState
 
 from sweeps.resources import cost_limit
-from tests.support.driving import SCRIPT, start, study, sweep_here
+from tests.support.driving import SCRIPT, rounds_in, slow, study, sweep_here, wait_for
 
 # A sweep on machines whose price per hour stands in a file; without the machines.
 PRICED = f"""
@@ -30,56 +30,55 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def priced(folder):
-    script = folder / "priced.py"
+@pytest.fixture
+def priced(tmp_path, ray_session, monkeypatch):
+    """A function that runs such a sweep, whose price changes after so many rounds: what it printed, and its log."""
+    monkeypatch.setattr(cost_limit, "cost_limit_of", cost_limit.cost_limit_of)  # restored after it
+    script, price = tmp_path / "priced.py", tmp_path / "price"
     script.write_text(PRICED)
-    (folder / "price").write_text("0.001")
-    return script
+
+    def run(*more, after, becomes="0.001", ends=130):
+        flags, log = slow(tmp_path, *more)
+        price.write_text("0.001")
+
+        def change(printed):
+            wait_for(lambda: rounds_in(log) >= after)
+            price.write_text(becomes)
+
+        done = sweep_here(tmp_path, *flags, script=script, check=False, meanwhile=change)
+        assert done.returncode == ends, done.stdout + done.stderr
+        return done.stdout + done.stderr, log
+
+    return run
 
 
-def test_trials_at_work_end_when_the_limit_is_reached_and_a_higher_one_goes_on(tmp_path, ray_session, monkeypatch):
+TWELVE = ["--rounds", "12", "--grace-period", "12"]
+
+
+def test_trials_at_work_end_when_the_limit_is_reached_and_a_higher_one_goes_on(tmp_path, priced):
     """From the third round on a second costs a dollar."""
-    driver, flags, log = start(
-        tmp_path, "--max-cost", "1.0", "--rounds", "12", "--grace-period", "12", "--num-samples", "2", rounds=3,
-        stdout=subprocess.PIPE, script=priced(tmp_path),
-    )  # fmt: skip
-    (tmp_path / "price").write_text("3600")
-    said = driver.communicate(timeout=300)[0]
-    assert driver.returncode == 130, said
+    said, log = priced("--max-cost", "1.0", *TWELVE, "--num-samples", "2", after=3, becomes="3600")
     assert "--max-cost 1.0: 1." in said
     assert "the sweep ends as after Ctrl-C; go on with a higher limit" in said
     assert "--name toy --resume" in said
     assert "Traceback" not in said
     before = Counter(log.read_text().split("\n"))
     assert len(before) < 12, "the trials were not waited for"
-    higher = [flag if flag != "1.0" else "1000" for flag in flags]
-    monkeypatch.setattr(cost_limit, "cost_limit_of", cost_limit.cost_limit_of)  # restored after it
-    sweep_here(tmp_path, *higher, "--name", "toy", "--resume", script=priced(tmp_path))
+    again = ["--name", "toy", "--resume"]
+    priced("--max-cost", "1000", *TWELVE, "--num-samples", "2", *again, after=3, ends=0)
     assert [trial.state for trial in study(tmp_path).trials] == [TrialState.COMPLETE] * 2
     after = Counter(log.read_text().split("\n"))
     assert sum(after.values()) - len(after) <= 2, "no round was repeated but the one that each trial was in"
 
 
-def test_a_price_that_becomes_unknown_ends_the_trials(tmp_path):
-    driver, *_ = start(
-        tmp_path, "--max-cost", "1000", "--rounds", "12", rounds=3, stdout=subprocess.PIPE, script=priced(tmp_path)
-    )
-    (tmp_path / "price").write_text("unknown")
-    said = driver.communicate(timeout=300)[0]
-    assert driver.returncode == 130, said
+def test_a_price_that_becomes_unknown_ends_the_trials(priced):
+    said, _ = priced("--max-cost", "1000", "--rounds", "12", after=3, becomes="unknown")
     assert "--max-cost 1000.0: the price of pod001 is not known, and the sweep ends as after Ctrl-C" in said
 
 
-def test_finalists_end_when_the_limit_is_reached(tmp_path):
-    driver, *_ = start(
-        tmp_path, "--max-cost", "1.0", "--num-samples", "2", "--finalists", "2", rounds=8,
-        stdout=subprocess.PIPE, script=priced(tmp_path),
-    )  # fmt: skip
-    said = ""
-    while " questions\n" not in said and driver.poll() is None:
-        said += driver.stdout.readline()
-    (tmp_path / "price").write_text("3600")
-    said += driver.communicate(timeout=300)[0]
-    assert driver.returncode == 130, said
+def test_finalists_end_when_the_limit_is_reached(tmp_path, priced):
+    """Which are at work: eight rounds are the search's."""
+    said, _ = priced("--max-cost", "1.0", "--num-samples", "2", "--finalists", "2", after=9, becomes="3600")
+    assert "finalists: 2 configurations, trained again" in said
     assert "the sweep ends as after Ctrl-C; go on with a higher limit" in said
     assert not (tmp_path / "runs/toy/finalists.parquet").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import peft
 import pytest
@@ -88,6 +89,15 @@ def alone(kind):
     return learner
 
 
+@cache
+def seen_alone(kind):
+    """What one process sees, and the parameters of its model."""
+    learner = alone(kind)
+    seen, whole = train(learner), sum(p.numel() for p in learner.model.parameters())
+    learner.close()
+    return seen, whole
+
+
 def train(learner):
     """Losses and norms, and what is answered, round by round."""
     seen = []
@@ -131,17 +141,14 @@ def spread(tmp_path_factory):
 
 @pytest.mark.parametrize(("kind", "strategy"), [run[:2] for run in RUNS])
 def test_several_processes_train_what_one_does(spread, kind, strategy):
-    learner = alone(kind)
-    expected = train(learner)
+    expected, whole = seen_alone(kind)
     seen, after, again, held = json.loads((spread[kind, strategy] / "seen.json").read_text())
     for (loss, norm, items), (own_loss, own_norm, own_items) in zip(seen, expected, strict=True):
         assert (loss, norm) == (pytest.approx(own_loss, rel=1e-4), pytest.approx(own_norm, rel=1e-3))
         assert items == own_items
     assert again == pytest.approx(after, rel=1e-6)  # its own state brings it back to where it was
-    whole = sum(p.numel() for p in learner.model.parameters())
     assert held == whole if strategy == "ddp" else 0.49 * whole < held < 0.51 * whole
 
-    learner.close()
     one = alone(kind)
     one.load((spread[kind, strategy] / "state.pt").read_bytes())  # and one process goes on from the state of several
     assert one.round().loss == pytest.approx(after, rel=1e-4)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 from collections import Counter
 
 from optuna.trial import TrialState
 
-from tests.support.driving import SCRIPT, environment, kill, mlflow_runs, start, study, sweep_here
+from sweeps.tuning.progress import Progress
+from tests.support.driving import kill, mlflow_runs, press_ctrl_c, slow, start, study, sweep_here, wait_for
 
 
 def test_a_killed_driver_resumes_without_repeating(tmp_path, ray_session):
@@ -40,7 +41,7 @@ def test_a_killed_driver_resumes_without_repeating(tmp_path, ray_session):
     assert len(parents) == 1
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+def test_ctrl_c_says_how_to_go_on(tmp_path, ray_session):
     driver, *_ = start(tmp_path, rounds=5, stdout=subprocess.PIPE)
     driver.send_signal(signal.SIGINT)
     said = ""
@@ -51,24 +52,22 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert driver.returncode == 130, out
     assert "still stopping" in out
     assert "Traceback" not in out
-    command = shlex.split(re.search(r"Go on with:\n  (.*)", out).group(1))
-    done = subprocess.run(
-        [sys.executable, *command[1:]], cwd=tmp_path, capture_output=True, text=True, env=environment()
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    _, script, *flags = shlex.split(re.search(r"Go on with:\n  (.*)", out).group(1))
+    sweep_here(tmp_path, *flags, script=script)
     assert len([t for t in study(tmp_path).trials if t.state == TrialState.COMPLETE]) == 6
 
 
 def test_ctrl_c_among_finalists_crowns_nobody(tmp_path, ray_session):
     """One configuration is through and one is not: no comparison. `--resume` makes it, or says who fails."""
-    flags = ["--num-samples", "2", "--finalists", "2"]
-    driver, flags, log = start(tmp_path, *flags, rounds=8, stdout=subprocess.PIPE)
-    said = ""
-    while " questions\n" not in said:
-        said += driver.stdout.readline()
-    driver.send_signal(signal.SIGINT)
-    assert "Go on with:" in driver.communicate(timeout=300)[0]
-    assert driver.returncode == 130
+    flags, log = slow(tmp_path, "--num-samples", "2", "--finalists", "2")
+
+    def press(printed):
+        wait_for(lambda: " questions\n" in printed())
+        press_ctrl_c()
+
+    done = sweep_here(tmp_path, *flags, check=False, meanwhile=press)
+    assert "Go on with:" in done.stdout
+    assert done.returncode == 130, done.stdout + done.stderr
     assert not (tmp_path / "runs/toy/finalists.parquet").exists()
 
     log.rename(log.with_suffix(".before"))
@@ -77,27 +76,19 @@ def test_ctrl_c_among_finalists_crowns_nobody(tmp_path, ray_session):
     assert len(re.findall(r"seed \d: failed, .*: IsADirectoryError", out)) == 2
 
 
-def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path, ray_session):
+def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path, ray_session, monkeypatch, capfd):
     """Tune has ended and listens no more: there are no finalists, and `--resume` finds them."""
-    pressed = f"""
-import os, runpy, signal, sys
-from sweeps.tuning.progress import Progress
+    told, flags = Progress.on_experiment_end, ["--num-samples", "2", "--finalists", "1", "--set", "planted=nothing"]
 
-def press(self, trials, **info):
-    told(self, trials, **info)
-    os.kill(os.getpid(), signal.SIGINT)
+    def press(self, trials, **info):
+        told(self, trials, **info)
+        os.kill(os.getpid(), signal.SIGINT)
 
-told, Progress.on_experiment_end = Progress.on_experiment_end, press
-sys.argv[0] = {str(SCRIPT)!r}
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-    flags = ["--num-samples", "2", "--finalists", "1", "--set", "planted=nothing"]
-    where = environment() | {"PYTHONPATH": str(SCRIPT.parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-c", pressed, *flags], cwd=tmp_path, capture_output=True, text=True, env=where
-    )
+    with monkeypatch.context() as pressed:
+        pressed.setattr(Progress, "on_experiment_end", press)
+        done = sweep_here(tmp_path, *flags, check=False)
     assert done.returncode == 130, done.stdout + done.stderr
-    assert "stopping; everything done so far is kept" in done.stderr
+    assert "stopping; everything done so far is kept" in capfd.readouterr().err
     assert "Traceback" not in done.stderr
     assert "finalists:" not in done.stdout
     assert "Go on with:" in done.stdout

@@ -19,17 +19,17 @@ from sweeps.commands.steering import status
 from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput
-from tests.support.driving import MINIATURES, sweep
+from tests.support.driving import MINIATURES, sweep_here
 from tests.support.miniature_kit import check_miniature
 from trainables.models.loading import BUILTIN, load, tokenizer
 from trainables.models.tokenization import encode_prompt
 
 
 @pytest.fixture(scope="module")
-def arena_sweep(tmp_path_factory):
+def arena_sweep(tmp_path_factory, ray_session):
     """The arena in miniature, with finalists and a report, run once: the folder it was started in, and what it said."""
     folder, script = tmp_path_factory.mktemp("arena"), Path(__file__).parents[2] / "sweeps/arena.py"
-    return folder, sweep(folder, *MINIATURES["arena"], script=script, report=True).stdout
+    return folder, sweep_here(folder, *MINIATURES["arena"], script=script, report=True).stdout
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import ray
 import transformers
 
-from tests.support.driving import sweep
+from tests.support.driving import sweep_here
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.packed.specs import HostFull, SeatLost, Shape
@@ -28,6 +28,24 @@ TASK = ArenaTask(train_size=20, search_size=10, test_size=10)
 PAIR = Pair(LoraConfig(steps_per_round=3), TASK, "builtin:tiny")
 SMALL = ["--num-samples", "3", "--finalists", "0", "--rounds", "2", "--grace-period", "2", "--set", "steps_per_round=2",
          "--task.train-size", "20", "--task.search-size", "10", "--task.test-size", "10"]  # fmt: skip
+
+
+def test_a_packed_sweep_scores_what_a_plain_one_scores(tmp_path, ray_session):
+    """First in this file: `hosts` keeps a core, and the packed sweep's host takes all."""
+    tables = {}
+    for seats, how in (("1", ["--max-concurrent-trials", "1"]), ("auto", ["--hosts", "1"])):
+        folder = tmp_path / seats
+        folder.mkdir()
+        out = sweep_here(folder, *SMALL, "--seats", seats, *how, script=ROOT / "sweeps/arena.py").stdout
+        assert ("trials share a base" in out) == (seats == "auto")
+        table = pd.read_parquet(folder / "runs/arena/trials.parquet").sort_values(["learner", "round"])
+        assert set(table["status"]) == {"finished"}
+        tables[seats] = table
+        assert list(Path(folder / "runs/arena/best").rglob("adapter_config.json"))
+    plain, packed = tables["1"], tables["auto"]
+    assert packed["learner"].tolist() == plain["learner"].tolist()
+    assert packed["score"].tolist() == plain["score"].tolist()
+    assert packed["loss"].tolist() == pytest.approx(plain["loss"].tolist(), rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -106,20 +124,3 @@ def test_a_trial_that_opens_again_ends_the_call_of_its_dead_process(hosts):
         ray.get(left, timeout=60)
     assert successor.round().metrics["steps"] == 3
     successor.close()
-
-
-def test_a_packed_sweep_scores_what_a_plain_one_scores(tmp_path):
-    tables = {}
-    for seats, how in (("1", ["--max-concurrent-trials", "1"]), ("auto", ["--hosts", "1"])):
-        folder = tmp_path / seats
-        folder.mkdir()
-        out = sweep(folder, *SMALL, "--seats", seats, *how, script=ROOT / "sweeps/arena.py").stdout
-        assert ("trials share a base" in out) == (seats == "auto")
-        table = pd.read_parquet(folder / "runs/arena/trials.parquet").sort_values(["learner", "round"])
-        assert set(table["status"]) == {"finished"}
-        tables[seats] = table
-        assert list(Path(folder / "runs/arena/best").rglob("adapter_config.json"))
-    plain, packed = tables["1"], tables["auto"]
-    assert packed["learner"].tolist() == plain["learner"].tolist()
-    assert packed["score"].tolist() == plain["score"].tolist()
-    assert packed["loss"].tolist() == pytest.approx(plain["loss"].tolist(), rel=1e-4)

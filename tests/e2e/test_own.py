@@ -12,7 +12,7 @@ from sweeps.cli.main import console
 from sweeps.commands.reproduce import reproduce
 from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
-from tests.support.driving import MINIATURES, sweep, sweep_here
+from tests.support.driving import MINIATURES, sweep_here
 from tests.support.miniature_kit import check_miniature
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_what_cannot_be_used_ends_in_one_line(tmp_path, flags, told):
     rows = "".join(f"What is {n} plus 3?,{n + 3}\n" for n in range(40))
     (tmp_path / "my.csv").write_text(f"question,answer\n{rows}")
     (tmp_path / "my_score.py").write_text("def two(row, completion):\n    return 1 / 0\n")
-    done = sweep(tmp_path, "--base", "builtin:tiny", *flags, script=SCRIPT, check=False)
+    done = sweep_here(tmp_path, "--base", "builtin:tiny", *flags, script=SCRIPT, check=False)
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

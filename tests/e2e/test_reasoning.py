@@ -44,7 +44,7 @@ def test_six_generators_in_miniature(tmp_path, ray_session, monkeypatch):
     ],
 )
 def test_what_cannot_be_used_ends_in_one_line(tmp_path, flags, told):
-    done = sweep(tmp_path, "--base", "builtin:tiny", *flags, script=SCRIPT, check=False)
+    done = sweep_here(tmp_path, "--base", "builtin:tiny", *flags, script=SCRIPT, check=False)
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

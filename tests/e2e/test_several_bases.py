@@ -12,7 +12,7 @@ import pytest
 from sweeps.commands.export import export
 from sweeps.commands.reproduce import reproduce
 from sweeps.results.run_folder import Run
-from tests.support.driving import MINIATURES, sweep
+from tests.support.driving import MINIATURES, sweep_here
 from tests.support.second_base import save_shallow_base
 from trainables.models.loading import BUILTIN
 
@@ -28,13 +28,13 @@ def flags(folder: Path, finalists: str = "1") -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def two(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Path, str]:
     """The sweep ends after its search, and is resumed with finalists and a report."""
     folder = tmp_path_factory.mktemp("two")
     save_shallow_base(folder / "shallow")
-    searched = sweep(folder, *flags(folder, "0"), script=SCRIPT).stdout
+    searched = sweep_here(folder, *flags(folder, "0"), script=SCRIPT).stdout
     assert "share a base of each of 2 bases, side by side" in searched
-    return folder, sweep(folder, *flags(folder), "--resume", script=SCRIPT, report=True).stdout
+    return folder, sweep_here(folder, *flags(folder), "--resume", script=SCRIPT, report=True).stdout
 
 
 def test_both_bases_get_equally_many_trials_and_a_finalist(two: tuple[Path, str]) -> None:
@@ -89,7 +89,7 @@ def test_a_trial_of_each_base_is_trained_again_and_exported(
 def test_a_sweep_like_it_starts_each_base_from_its_own_best(two: tuple[Path, str]) -> None:
     folder, _ = two
     again = [one if one != "two" else "again" for one in flags(folder, "0")]
-    sweep(folder, *again, "--seats", "1", "--like", "runs/two", script=SCRIPT)
+    sweep_here(folder, *again, "--seats", "1", "--like", "runs/two", script=SCRIPT)
     run, before = Run.read(folder / "runs/again"), Run.read(folder / "runs/two")
     first = run.facts["sweep"]["first"]
     assert {one["learner"] for one in first} == {*PAIRS}

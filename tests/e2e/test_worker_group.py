@@ -30,6 +30,7 @@ def alone():
 
 @pytest.fixture(scope="module")
 def processes(ray_session):
+    """Two processes, which a test takes over from the one before it; the last one that uses them shuts them down."""
     yield
     assert WorkerGroup.workers is None
     end = time.monotonic() + 60  # Ray tells of it a while later, on a busy machine
@@ -55,6 +56,15 @@ def test_a_worker_group_is_a_learner_like_any_other(processes, alone, tmp_path):
     second.close()
 
 
+def test_a_learners_own_error_is_told(processes, tmp_path):
+    """Not that of the process which lost another."""
+    group = WorkerGroup(SHAPE, pair("error", marks=tmp_path), SEED)
+    group.round()
+    with pytest.raises(KeyError, match="planted"):
+        group.round()
+    group.shut_down()
+
+
 def test_processes_that_are_lost_cost_the_round_they_were_in(processes, alone, tmp_path):
     """Killed in the second round, out of memory in the third: new processes go on, to the same numbers."""
     group = WorkerGroup(SHAPE, pair("killed", "memory", marks=tmp_path), SEED)
@@ -63,7 +73,6 @@ def test_processes_that_are_lost_cost_the_round_they_were_in(processes, alone, t
     assert_same(group, alone[1:])
     assert {mark.name for mark in tmp_path.iterdir()} == {"killed", "memory"}
     assert group.evaluate().metrics["memory_halvings"] == 1
-    group.shut_down()
 
 
 def test_a_process_that_only_says_that_it_lost_another_costs_a_round(processes, alone, tmp_path):
@@ -88,15 +97,6 @@ def test_a_worker_group_of_one(ray_session, alone, tmp_path):
     with pytest.raises(KeyError, match="planted"):
         wrong.round()
     wrong.shut_down()
-
-
-def test_a_learners_own_error_is_told(processes, tmp_path):
-    """Not that of the process which lost another."""
-    group = WorkerGroup(SHAPE, pair("error", marks=tmp_path), SEED)
-    group.round()
-    with pytest.raises(KeyError, match="planted"):
-        group.round()
-    group.shut_down()
 
 
 def test_a_sweep_of_trials_in_two_processes(tmp_path):

@@ -11,11 +11,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import optuna
 import pandas as pd
+
+from sweeps.spec.exit_codes import BAD_INPUT_STATUS
 
 SCRIPT = Path(__file__).parent / "toy_sweep.py"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -56,42 +60,69 @@ def sweep(folder, *flags, script=SCRIPT, check=True, report=False):
     return done
 
 
-def sweep_here(folder, *flags, script=SCRIPT, check=True, report=False):
+def sweep_here(folder, *flags, script=SCRIPT, check=True, report=False, meanwhile=None):
     """What `sweep` does, in this process: much faster, and in the Ray that runs here (see `ray_session`), if one does.
 
-    What it leaves in this process (folder, arguments, environment, signals' handlers) is as it was before.
+    `meanwhile` is called in a thread of its own, with a function that returns what has been printed so far.
     """
-    argv, kept, handlers = sys.argv, dict(os.environ), [signal.getsignal(number) for number in SIGNALS]
-    said, erred, status = io.StringIO(), io.StringIO(), 0
-    sys.argv = [str(script), *flags, *([] if report else ["--no-report"])]
+    return script_here(folder, script, *flags, *([] if report else ["--no-report"]), check=check, meanwhile=meanwhile)
+
+
+def script_here(folder, script, *flags, check=True, meanwhile=None):
+    """Run any script from `folder`, in this process."""
+    run = partial(runpy.run_path, str(script), run_name="__main__")
+    return _here(folder, [str(script), *flags], run, check, meanwhile)
+
+
+def press_ctrl_c():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def command_here(folder, *words, check=True):
+    """Run `espalier WORDS` from `folder`, in this process and in the Ray that runs here, if one does."""
+    from sweeps.cli.main import console  # here: it sets variables that Ray reads when it is imported
+
+    return _here(folder, ["espalier", *words], console, check)
+
+
+def _here(folder, argv, run, check, meanwhile=None):
+    """Call `run` as a program's main function. What it leaves in this process (folder, arguments, environment, signals'
+    handlers) is as it was before, and so are Ray's cores."""
+    kept_argv, kept, handlers = sys.argv, dict(os.environ), [signal.getsignal(number) for number in SIGNALS]
+    said, erred, status, free = io.StringIO(), io.StringIO(), 0, _free_cores()
+    beside = threading.Thread(target=meanwhile or (lambda printed: None), args=(said.getvalue,), daemon=True)
+    sys.argv = argv
     for name in os.environ.keys() - environment().keys():
         del os.environ[name]
+    beside.start()
     try:
         with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(erred):
-            runpy.run_path(str(script), run_name="__main__")
+            run()
     except SystemExit as end:
         status = end.code or 0
     finally:
-        sys.argv = argv
+        sys.argv = kept_argv
         os.environ.clear()
         os.environ.update(kept)
         for number, handler in zip(SIGNALS, handlers, strict=True):
             signal.signal(number, handler)
         gc.collect()
-    done = subprocess.CompletedProcess([str(script), *flags], status, said.getvalue(), erred.getvalue())
+    done = subprocess.CompletedProcess(argv, status, said.getvalue(), erred.getvalue())
     assert not check or done.returncode == 0, done.stdout + done.stderr
-    import ray  # here: only after `quieten`
-
-    if ray.is_initialized():
-        cores = ray.cluster_resources()["CPU"]
-        wait_for(lambda: ray.available_resources().get("CPU") == cores, timeout_s=60)  # nothing stays behind
+    if free is not None and status != BAD_INPUT_STATUS:  # which comes before anything has started
+        wait_for(lambda: _free_cores() >= free, timeout_s=60)  # nothing stays behind
     return done
 
 
+def _free_cores():
+    """Return the free cores of the Ray that this process is connected to; None if there is none."""
+    ray = sys.modules.get("ray")
+    return ray.available_resources().get("CPU", 0.0) if ray and ray.is_initialized() else None
+
+
 def start(folder, *more, rounds, stdout=subprocess.DEVNULL, script=SCRIPT):
-    """A driver of slow trials, none of which fails or is pruned, after so many rounds of theirs; its flags and log."""
-    log = folder / "rounds.log"
-    flags = ["--set", f"log={log}", "planted=nothing", "seconds=0.4", "--grace-period", "4", *more]
+    """A driver of slow trials after so many rounds of theirs; its flags and log."""
+    flags, log = slow(folder, *more)
     driver = subprocess.Popen(
         [sys.executable, str(script), *flags],
         cwd=folder,
@@ -101,8 +132,18 @@ def start(folder, *more, rounds, stdout=subprocess.DEVNULL, script=SCRIPT):
         text=True,
         start_new_session=True,
     )
-    wait_for(lambda: log.is_file() and len(log.read_text().splitlines()) >= rounds)
+    wait_for(lambda: rounds_in(log) >= rounds)
     return driver, flags, log
+
+
+def slow(folder, *more):
+    """Flags for slow trials, none of which fails or is pruned, and the log of their rounds."""
+    log = folder / "rounds.log"
+    return ["--set", f"log={log}", "planted=nothing", "seconds=0.4", "--grace-period", "4", *more], log
+
+
+def rounds_in(log):
+    return len(log.read_text().splitlines()) if log.is_file() else 0
 
 
 def wait_for(condition, timeout_s=300):
