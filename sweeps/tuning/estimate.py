@@ -130,18 +130,18 @@ def probe(sweep: Sweep, threads: int) -> list[dict[str, Any]]:
         places.setdefault(pair.base if pair.learner.packs else index, []).append(index)
     costs: dict[int, dict[str, Any]] = {}
     for own in places.values():
-        job = ProbeJob([sweep.pairs[i] for i in own], sweep.seed, threads, PROBES_S / len(sweep.pairs))
-        costs |= zip(own, _run(sweep, job), strict=True)
+        job = ProbeJob([sweep.pairs[i] for i in own], sweep.seed, PROBES_S / len(sweep.pairs))
+        costs |= zip(own, _run(sweep, job, threads), strict=True)
     return [costs[index] for index in range(len(sweep.pairs))]
 
 
-def _run(sweep: Sweep, job: ProbeJob) -> list[dict[str, Any]]:
+def _run(sweep: Sweep, job: ProbeJob, threads: int) -> list[dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-m", "sweeps.tuning.probe"],
         input=pickle.dumps(job),
         capture_output=True,
         timeout=PROBE_TIMEOUT_S,
-        env=_environment(sweep, job.threads),
+        env=_environment(sweep, threads),
         check=False,
     )
     if done.returncode:

@@ -33,7 +33,6 @@ class ProbeJob:
 
     pairs: Sequence[Pair]
     seed: int
-    threads: int
     seconds: float
 
 
@@ -143,20 +142,13 @@ def _as_answer(answer: Any, item: Any) -> Any:
 
 def measure(pair: Pair, seed: int, seconds: float) -> dict[str, Any]:
     """Return the costs of a pair's default: `start_s`, `round_s`, `peak_rss`, `checkpoint` (bytes), ..."""
-    from trainables.models.loading import load
-    from trainables.packed.solo import Solo
-    from trainables.training.standalone import StandaloneLearner
-
     start = time.perf_counter()
-    base = load(pair.base) if pair.learner.needs_base else None
-    built: Any = pair.learner.build(base, pair.task, seed)
-    sampled: SampledLearner | None = None
-    if isinstance(built, StandaloneLearner):
-        built.learner = sampled = SampledLearner(built.learner, seconds * (1 - TRAINING))
-    elif not isinstance(built, Learner):
-        assert base is not None, "a language learner has a base"
-        sampled = SampledLearner(built, seconds * (1 - TRAINING))
-        built = Solo(base, sampled, seed)
+    base = None
+    if pair.learner.needs_base:
+        from trainables.models.loading import load  # torch and transformers: a learner without a base may need neither
+
+        base = load(pair.base)
+    built, sampled = _sampling(pair.learner.build(base, pair.task, seed), base, seed, seconds * (1 - TRAINING))
     opened = time.perf_counter()
     try:
         costs = _sampled_round(built, sampled, seconds * TRAINING) if sampled else _whole_round(built)
@@ -167,6 +159,25 @@ def measure(pair: Pair, seed: int, seconds: float) -> dict[str, Any]:
         }
     finally:
         built.close()
+
+
+def _sampling(built: Any, base: Any, seed: int, seconds: float) -> tuple[Learner, SampledLearner | None]:
+    """Return what trains a learner, and the learner if its queries are sampled, `seconds` for each.
+
+    A learner that `base` is None for trains by itself.
+    """
+    if base is None:
+        return built, None
+    from trainables.packed.solo import Solo
+    from trainables.training.standalone import StandaloneLearner
+
+    if isinstance(built, StandaloneLearner):
+        built.learner = sampled = SampledLearner(built.learner, seconds)
+        return built, sampled
+    if isinstance(built, Learner):
+        return built, None
+    sampled = SampledLearner(built, seconds)
+    return Solo(base, sampled, seed), sampled
 
 
 def _whole_round(learner: Learner) -> dict[str, Any]:
@@ -204,8 +215,5 @@ def _sampled_round(learner: Learner, sampled: SampledLearner, seconds: float) ->
 
 
 if __name__ == "__main__":
-    import torch
-
     job: ProbeJob = pickle.load(sys.stdin.buffer)
-    torch.set_num_threads(job.threads)
     print(json.dumps([measure(pair, job.seed, job.seconds) for pair in job.pairs]))

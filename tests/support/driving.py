@@ -31,7 +31,7 @@ MINIATURES = {
     "style": ["--num-samples", "2", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
               "rounds_per_epoch=1", "forgetting_size=10", "--task.train-size", "32", "--task.search-size", "30",
               "--task.test-size", "30"],
-    "strategyqa": ["--num-samples", "2", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--phase", "sft",
+    "strategyqa": ["--num-samples", "2", "--rounds", "1", "--finalists", "1", "--phase", "sft",
                    "cot", "--set", "steps_per_round=4", "max_new_tokens=24", "--task.train-size", "64",
                    "--task.search-size", "30", "--task.test-size", "30"],
     "own": ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",

@@ -13,7 +13,10 @@ from sweeps.cli.flags import read
 from sweeps.results.run_folder import Run
 from tests.support import toy_sweep
 from tests.support.chain_script import SWEEP
+from tests.support.looking import LookingConfig
 from tests.support.report_kit import confirmed, final, folder, questions, trial
+from tests.support.toys import Digits, ToyConfig
+from trainables.core import Pair
 
 
 def test_a_phase_is_summed_up_over_all_seeds_of_its_winner(tmp_path):
@@ -84,22 +87,16 @@ def test_axes_of_one_phase_are_fixed_there_and_shared_ones_everywhere():
     assert fixed == [both, both | {"beta": (0.3,), "beta_start": (0.2,)}]
 
 
-def brief(phase):
-    """A probe measures the pair's own configuration, whatever the flags say: one step of training, eight questions."""
-    pairs = (
-        replace(pair, learner=replace(pair.learner, steps_per_round=1), task=replace(pair.task, search_size=8))
-        for pair in phase.pairs
-    )
-    return replace(phase, pairs=tuple(pairs))
-
-
 def test_a_plan_has_every_phase(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    main(replace(SWEEP, phases={name: brief(one) for name, one in SWEEP.phases.items()}), ["--plan"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    learners = {"one": ToyConfig(), "two": LookingConfig()}
+    phases = {name: replace(toy_sweep.SWEEP, name=name, pairs=(Pair(one, Digits()),)) for name, one in learners.items()}
+    main(replace(SWEEP, phases=phases), ["--plan"])
     told = capsys.readouterr().out
-    for name, learner in (("one", "lora"), ("two", "dpo")):
-        assert f"sweep {name}: 1 trials" in told
-        assert f"probe of {learner}:" in told
+    for name, learner in learners.items():
+        assert f"sweep {name}: 6 trials" in told
+        assert f"probe of {learner.name}:" in told
     assert "sweep alone" not in told
     assert [*tmp_path.iterdir()] == []
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
-from typing import ClassVar
-
 import pytest
 
 from search_spaces.space import Space
@@ -13,7 +9,8 @@ from sweeps.resources import base_dtype
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning import estimate
 from sweeps.tuning.estimate import plan, probe
-from tests.support.toys import Digits, Letters, Toy, ToyConfig
+from tests.support.looking import LookingConfig
+from tests.support.toys import Digits, Letters
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models import cpu_dtype
@@ -26,21 +23,6 @@ COST = {
     "trainable_parameters": 1.0,
     "measured": "all",
 }
-
-
-@dataclass(frozen=True)
-class LookingConfig(ToyConfig):
-    """Says how many devices its process was given by number."""
-
-    name: ClassVar[str] = "looking"
-
-    def build(self, base, task, seed):
-        return Looking(self, task)
-
-
-class Looking(Toy):
-    def round(self):
-        return replace(super().round(), trainable_parameters=len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")[0]))
 
 
 @pytest.mark.parametrize(("gpu", "seen"), [(0, 0), (0.5, 1), (1, 1)])

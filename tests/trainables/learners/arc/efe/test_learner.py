@@ -63,12 +63,12 @@ def test_a_probe_never_sees_the_demonstration_that_is_held_out(tmp_path, shared)
     changed = rule()
     changed["train"][-1]["output"][2][0] = 5
     (key, other), (train,), (test,) = ids("search", 2), ids("train", 1), ids("test", 1)
-    config = replace(QUICK, steps_per_round=20, success_threshold=0.125, memory_similarity=0.0, **shared)
+    config = replace(QUICK, steps_per_round=12, success_threshold=0.125, memory_similarity=0.0, **shared)
     agents = []
     for name, content in (("one", rule()), ("two", changed)):
         files = {key: content, other: rule(5, side=6), train: rule(), test: rule()}  # another side: another batch
         learner = built(config, ArcTask(data=write(tmp_path / name, files)), seed=3)
-        for _ in range(4):
+        for _ in range(3):
             learner.round()
         agents.append(learner.agent)
     assert [other in agent.written for agent in agents] == [True, True]
@@ -144,10 +144,10 @@ def test_resumes_bit_for_bit_with_a_warm_network(tmp_path):
     tasks = {"search": [rule(), task(noise[:3], noise[3:])], "train": [rule()], "test": [rule()]}
     files = {key: own for split, contents in tasks.items() for key, own in zip(ids(split, 2), contents, strict=False)}
     arc = ArcTask(data=write(tmp_path / "tasks", files))
-    config = replace(QUICK, steps_per_round=20, success_threshold=0.5, memory_similarity=0.0, **ALL)
+    config = replace(QUICK, steps_per_round=12, success_threshold=0.125, memory_similarity=0.0, **ALL)
     straight, first, second = (built(config, arc, seed=3) for _ in range(3))
-    whole = [straight.round() for _ in range(5)]
-    half = [first.round() for _ in range(4)]
+    whole = [straight.round() for _ in range(3)]
+    half = [first.round() for _ in range(2)]
     assert any(warm for _, warm in first.agent.batches)
     state = first.state()
     first.round()  # a state is a copy
