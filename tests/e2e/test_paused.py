@@ -1,0 +1,49 @@
+"""Paused trials of a whole sweep: one is stopped by hand, Ctrl-C ends the sweep, and `--resume` leaves them paused."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from sweeps.commands.steering import status, stop
+from sweeps.results.run_folder import Run
+from tests.support.driving import press_ctrl_c, slow, study, sweep_here, wait_for
+
+FLAGS = ["--num-samples", "6", "--rounds", "4", "--finalists", "0"]
+
+
+def test_paused_trials_are_stopped_and_outlive_ctrl_c(tmp_path, ray_session):
+    """Two trials at a time, rungs at rounds 2 and 4: of the first two none is among the best third, so both pause."""
+    flags, log = slow(tmp_path, *FLAGS)
+    flags[flags.index("--grace-period") + 1] = "2"
+    run = tmp_path / "runs/toy"
+
+    def paused():
+        left = Run.read(run) if (run / "trials.parquet").is_file() else None
+        return [one.number for one in left.records if one.status == "paused"] if left else []
+
+    def steer(printed):
+        wait_for(lambda: len(paused()) == 2)
+        status(run)
+        stop(str(paused()[0]), run=run)
+        wait_for(lambda: Run.read(run).records[0].status == "pruned")
+        press_ctrl_c()
+
+    done = sweep_here(tmp_path, *flags, check=False, meanwhile=steer)
+    assert done.returncode == 130, done.stdout + done.stderr
+    first, second = Run.read(run).records[:2]
+    assert (first.status, first.rounds, first.notes) == ("pruned", 2, ("stopped by hand",))
+    assert (second.status, second.rounds) == ("interrupted", 2)
+    assert "2 paused" in done.stdout, "as `espalier status` says"
+    assert re.search(r"trial 1 paused at round 2, \d", done.stdout)
+
+    sweep_here(tmp_path, *flags, "--name", "toy", "--resume")
+    left = Run.read(run)
+    assert Counter(one.status for one in left.records)["finished"] >= 1
+    assert {one.status for one in left.records} == {"finished", "pruned"}
+    assert left.records[0].rounds == 2, "what was stopped by hand stays so"
+    best = max(left.records[1:], key=lambda one: one.history[1]["score"])
+    assert best.status == "finished", "the best at the rung went on, whenever it came"
+    repeated = [line for line, count in Counter(log.read_text().splitlines()).items() if count > 1]
+    assert len(repeated) <= 2, "only rounds that Ctrl-C cut short were run again"
+    assert len(study(tmp_path).trials) == 6
