@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import ray
 
 from sweeps.commands.steering import clone, status, stop
 from sweeps.persistence.lock import driver, driving
@@ -22,17 +21,12 @@ FLAGS = ["--num-samples", "4", "--rounds", "12", "--grace-period", "12", "--set"
 
 
 @pytest.fixture(scope="module")
-def steered(tmp_path_factory, ray_session):
+def steered(tmp_path_factory):
     """Two trials at a time; one is stopped, one cloned; what the three commands said; the folder when all is over."""
     folder = tmp_path_factory.mktemp("steered")
     log = (folder / "out.log").open("w")
-    address = ray.get_runtime_context().gcs_address  # starting another Ray takes seconds
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *FLAGS],
-        cwd=folder,
-        env=environment() | {"RAY_ADDRESS": address},
-        stdout=log,
-        stderr=log,
+        [sys.executable, str(SCRIPT), *FLAGS], cwd=folder, env=environment(), stdout=log, stderr=log
     )
     run = folder / "runs/toy"
     try:
