@@ -94,7 +94,8 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     try:
         sweep.validate()
         if based := [pair for pair in sweep.pairs if pair.learner.needs_base]:
-            from trainables.models.loading import check_base, check_learner
+            from trainables.models.learner_check import check_learner
+            from trainables.models.loading import check_base
 
             for base in sweep.bases():  # may send a request to the Hugging Face hub
                 check_base(base)

@@ -27,9 +27,8 @@ import torch
 from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
-from trainables.core import LearnerConfig
 from trainables.models import gguf
-from trainables.models.architecture import check_architecture, keeps_keys_and_values
+from trainables.models.architecture import check_architecture
 from trainables.models.base_check import check_files
 from trainables.models.base_fault import BaseFault, first_line
 from trainables.models.chat_template import assistant_turn
@@ -267,8 +266,10 @@ class Base:
         return UnknownBase(f"base {self.name!r}: {what}; set target_modules to {some}")
 
     def _linear(self) -> dict[str, Any]:
+        """Return linear layers by name, without routers to experts, which return a choice, not numbers alone."""
         linear = ((n, m) for n, m in self.model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D))
-        return {name: module for name, module in linear if not self._is_beside(name)}
+        inner = ((name, module) for name, module in linear if not self._is_beside(name))
+        return {name: module for name, module in inner if "router" not in type(module).__name__.lower()}
 
 
 def pin(name: str) -> str:
@@ -329,27 +330,9 @@ def check_base(name: str) -> None:
         if base.sha256:
             gguf.check_unchanged(base.source, base.gguf, base.sha256)
         check_files(folder, "remote-code" in base.options, SAMPLE)
-        empty = _without_weights(name)
+        empty = without_weights(name)
         check_architecture(empty.model)
         check_tokenizer(load_tokenizer(folder, "remote-code" in base.options), empty.vocabulary)
-
-
-def check_learner(name: str, learner: LearnerConfig) -> None:
-    """Raise UnknownBase if a learner cannot be trained on a base, whose weights are not loaded."""
-    try:
-        learner.check_base(_without_weights(name))
-    except ValueError as error:
-        raise UnknownBase(f"base {name!r}: {error}") from error
-    adapter = learner.adapter()
-    hosted = learner.packs or (learner.per_example and adapter is not None)
-    if hosted and not keeps_keys_and_values(_without_weights(name).model):
-        kind = _without_weights(name).model.config.model_type
-        raise UnknownBase(
-            f"base {name!r}: {kind!r} keeps no keys and values, with which {learner.name!r} decodes in a shared host;"
-            " use a learner with a model of its own: full or dora"
-        )
-    if adapter and adapter.r:
-        base_sizes(name, adapter.target_modules or None)  # refuses targets that the base does not have
 
 
 @functools.cache
@@ -358,7 +341,7 @@ def base_sizes(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[
 
     `target_modules` None: the defaults. Raise UnknownBase if there are none, or no such modules.
     """
-    base = _without_weights(name)
+    base = without_weights(name)
     if lacking := [target for target in target_modules or () if not base.modules_of_target(target)]:
         raise base.missing_targets(f"no module {lacking[0]!r} for LoRA")
     if taken := base.taken_for_experts(target_modules or ()):
@@ -375,12 +358,12 @@ def base_sizes(name: str, target_modules: tuple[str, ...] | None = ()) -> tuple[
 
 def frozen_experts(name: str) -> float:
     """Return the share of a base's parameters, in [0, 1], in stacked experts, which no adapter reaches."""
-    base = _without_weights(name)
+    base = without_weights(name)
     return base.stacked_experts / sum(parameter.numel() for parameter in base.model.parameters())
 
 
 @functools.cache
-def _without_weights(name: str) -> Base:
+def without_weights(name: str) -> Base:
     """Build a base on the meta device, without weights or tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -394,7 +377,7 @@ def longest_text(name: str) -> float:
     """Return how many tokens a base was made to read at once; infinite if its configuration does not say."""
     with _base_in_errors(name):
         check_files(model_folder(name), "remote-code" in BaseName.parse(name).options)
-    config = _without_weights(name).model.config.get_text_config()
+    config = without_weights(name).model.config.get_text_config()
     return getattr(config, "max_position_embeddings", math.inf)
 
 

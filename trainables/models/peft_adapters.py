@@ -218,6 +218,8 @@ def _take_lora(model: Any, made: InitialAdapter) -> None:
         if any("default" not in half or half["default"].weight.ndim != 2 for half in halves):
             kind = type(module.get_base_layer()).__name__
             raise ValueError(f"module {name!r} is no linear layer but {kind}; leave it out of target_modules")
+        if "router" in type(module.get_base_layer()).__name__.lower():
+            raise ValueError(f"module {name!r} is the router of experts; leave it out of target_modules")
         a, b = (half["default"].weight.detach().clone() for half in halves)
         made.values |= {f"{name}.A": a, f"{name}.B": b}
         made.modules[name] = (a.shape[1], b.shape[0])

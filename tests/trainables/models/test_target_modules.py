@@ -17,12 +17,14 @@ from transformers import (
     AutoModelForCausalLM,
     CTRLConfig,
     DeepseekV3Config,
+    FalconH1Config,
     Gemma3Config,
     GPT2Config,
     GptOssConfig,
     MambaConfig,
     MixtralConfig,
     PersimmonConfig,
+    PhimoeConfig,
     Qwen2Config,
     Qwen2MoeConfig,
     Qwen3MoeConfig,
@@ -153,6 +155,7 @@ MIXTURES = {
     "mixtral": (MixtralConfig(**COMMON, **DECODER, **EXPERTS), ATTENTION),
     "qwen3_moe": (Qwen3MoeConfig(**COMMON, **DECODER, **SHARED), ATTENTION),
     "gpt_oss": (GptOssConfig(**COMMON, **DECODER, **EXPERTS, head_dim=8), ATTENTION),
+    "phimoe": (PhimoeConfig(**COMMON, **DECODER, **EXPERTS), ATTENTION),  # its router is a linear layer
     "qwen2_moe": (
         Qwen2MoeConfig(**COMMON, **DECODER, **SHARED, shared_expert_intermediate_size=16),
         {*ATTENTION, "gate_proj", "up_proj", "down_proj", "shared_expert_gate"},  # of the shared expert
@@ -203,6 +206,19 @@ def test_a_target_that_peft_takes_for_experts_is_refused_before_anything_starts(
         ):
             initial_adapter(load(name), Adapter(r=2, lora_alpha=2, target_modules=targets), 0)
     check(sweep(LoraConfig(target_modules=("q_b_proj", "o_proj")), name))
+
+
+def test_what_peft_refuses_is_told_before_anything_starts(tmp_path):
+    """Its kernels read the weights of `out_proj` by themselves; PEFT knows."""
+    shape = {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 8}
+    name = saved(tmp_path, FalconH1Config(**COMMON, **DECODER, **shape, num_key_value_heads=2, mamba_chunk_size=8))
+    check(sweep(LoraConfig(), name))
+    with pytest.raises(BadInput, match=r"LoRA cannot be put onto it \(.*'out_proj' is incomp.*; set target_modules to"):
+        check(sweep(LoraConfig(target_modules=("all-linear",)), name))
+    check(sweep(LoraConfig(), name))
+    mixture = saved(tmp_path / "mixture", MIXTURES["phimoe"][0])
+    with pytest.raises(BadInput, match=r"module '.*\.router' is the router of experts; leave it out"):
+        check(sweep(LoraConfig(target_modules=("q_proj", "router")), mixture))
 
 
 def test_a_state_space_model_names_the_learners_that_train_it(tmp_path):

@@ -218,7 +218,7 @@ def _pairs(columns: Mapping[str, Any], layout: Layout, notes: Notes) -> list[Mes
 def _is_turns(value: Any) -> bool:
     if not isinstance(value, list):
         return False
-    return any(isinstance(one, Mapping) and any(key in one for key in ROLE_KEYS) for one in value)
+    return any(isinstance(one, Mapping) and {str(key).lower() for key in one} & {*ROLE_KEYS} for one in value)
 
 
 def _history(columns: Mapping[str, Any], notes: Notes) -> list[Message]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.core import Message
-from trainables.tasks.files.marks import MASKED, OF_TURNS, filled, is_learned, not_read, unread
+from trainables.tasks.files.marks import MASKED, OF_TURNS, PARTS, filled, is_learned, lower_case, not_read, unread
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -25,6 +25,7 @@ CALLS = "function_call"  # ShareGPT's role of an assistant turn that calls a fun
 ROLE_KEYS, TEXT_KEYS = ("role", "from"), ("content", "value", "text")
 TOOL_KEYS = {"assistant": ("tool_calls", CALLS), "tool": ("tool_call_id", "name")}  # what chat templates read
 ARGUMENT_KEYS = ("arguments", "parameters")  # of a call
+KEYS = (*ROLE_KEYS, *TEXT_KEYS, *OF_TURNS, *MASKED, *PARTS, *TOOL_KEYS["assistant"], *TOOL_KEYS["tool"])
 TEXT_PARTS = ("text", "input_text", "output_text")  # types of the parts of a text
 
 
@@ -115,7 +116,8 @@ def _is_learned(marked: Mapping[str, Any], where: str) -> bool:
         raise BrokenRow(f"{where}: {fault}") from fault
 
 
-def _turn(turn: Any, where: str, notes: Notes) -> Message:
+def _turn(given: Any, where: str, notes: Notes) -> Message:
+    turn = lower_case(given, KEYS)
     role_key, text_key = _key(turn, ROLE_KEYS), _key(turn, TEXT_KEYS)
     if not role_key or not (text_key or any(filled(decoded(turn.get(name))) for name in TOOL_KEYS["assistant"])):
         raise BrokenRow(f"{where} is not an object of 'role' and 'content', or 'from' and 'value'; give both")

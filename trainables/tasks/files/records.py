@@ -1,7 +1,7 @@
 """Read rows of a user's files and of data sets of the hub, each with its place, without interpreting them.
 
     FILE.jsonl      a value a line, or a list
-    FILE.json       a list, or a value a line
+    FILE.json       a list, or a value a line; or an object of columns, as pandas writes tables
     FILE.csv        a table with names in its first line; commas, semicolons or tabs between its cells
     FILE.tsv        the same with tabs
     FILE.parquet    a table
@@ -25,6 +25,7 @@ from typing import Any
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 DELIMITERS = ",;\t"  # between the cells of a .csv file; the one that its first line has most of
+STATED_DELIMITER = re.compile(r"sep=(.)\r?\n")  # the first line of some tables, for Excel
 LONGEST_CELL = 2**31 - 1  # characters; Python's own limit is 131,072
 HUB = "hub:"
 LFS = b"version https://git-lfs"  # how a file begins whose content Git LFS has not fetched
@@ -177,12 +178,15 @@ def _decoded(line: str) -> Any:
 def _cells(file: Path) -> Iterator[tuple[str, Any]]:
     """Yield the rows of a table as text, by the line on which each begins: a cell in quotes may have several lines."""
     text = read_text(file)
+    stated = STATED_DELIMITER.match(text)
     first = text.partition("\n")[0]
     delimiter = "\t" if file.suffix.lower() == ".tsv" else max(DELIMITERS, key=first.count)
     csv.field_size_limit(LONGEST_CELL)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=stated[1] if stated else delimiter, strict=True)
     begins = 1
     try:
+        if stated:
+            next(rows)
         names = [name.strip() for name in next(rows, [])]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two columns are called {twice[0]!r}; rename one")
@@ -202,11 +206,28 @@ def _list(content: Any, within: str) -> list[Any]:
     rows = content
     if isinstance(content, dict):
         objects = bool(content) and all(isinstance(value, dict) for value in content.values())
-        rows = [*content.values()] if objects else content.get(within)
+        rows = _of_columns(content) or ([*content.values()] if objects else content.get(within))
     if not isinstance(rows, list):
         either = f", or an object with {within!r}," if within else ""
         raise ValueError(f"holds a {type(content).__name__} where a list of rows{either} is needed")
     return rows
+
+
+def _of_columns(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of an object of columns, each with its cells in a list or by the row's number; none if it is no
+    such object."""
+    columns = [*content.values()]
+    if len(columns) < 2:
+        return []
+    if all(isinstance(cells, dict) and cells.keys() == columns[0].keys() for cells in columns):
+        if not all(place.isdecimal() for place in columns[0]):
+            return []
+        columns = [[*cells.values()] for cells in columns]
+    if not all(isinstance(cells, list) and len(cells) == len(columns[0]) for cells in columns):
+        return []
+    if any(isinstance(cell, dict) for cells in columns for cell in cells):
+        return []  # lists of rows
+    return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _table(file: Path) -> list[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from trainables.tasks.files.marks import preferences
 
 PROMPTS = ("question", "prompt", "instruction", "input", "query", "problem", "request", "text", "sentence", "inputs")
-CONTEXTS = ("context", "passage", "body", "background")  # before a question
+CONTEXTS = ("context", "passage", "article", "paragraph", "body", "background")  # before a question
 ANSWERS = (
     "answer",
     "response",
@@ -34,6 +34,7 @@ ANSWERS = (
 CHOICES = ("choices", "options", "candidates", "multiplechoicetargets")
 ONE_CHOICE = re.compile(r"(?:choice|option)s?([a-z]|\d{1,2})|[abcd]")  # one of several columns of choices
 PLACE = re.compile(r"\{([^{}]+)\}")  # of a column in a template
+SHOWN = 20  # columns in a message
 TURNS = {"messages", "conversations"}  # columns of conversations
 LISTING = "choices"  # the place of the choices in a template
 ESCAPES = {r"\n": "\n", r"\t": "\t"}  # as a shell passes them on
@@ -139,7 +140,7 @@ def _template(given: str, names: Sequence[str], what: str) -> str:
 
 def _check(name: str, names: Sequence[str], what: str) -> None:
     if name not in names and name.partition(".")[0] not in names:
-        raise ValueError(f"{what} names the column {name!r}; columns are {', '.join(names)}")
+        raise ValueError(f"{what} names the column {name!r}; columns are {_listed_names(names)}")
 
 
 def _usual(known: Mapping[str, str], usual: Sequence[str], names: Sequence[str], what: str) -> str:
@@ -150,7 +151,12 @@ def _usual(known: Mapping[str, str], usual: Sequence[str], names: Sequence[str],
     remedy = f"give its name, --task.{what} COLUMN"
     if TURNS & {*known}:
         remedy = f"conversations are for sweeps/style.py, or {remedy}"
-    raise ValueError(f"which column is the {what}? Columns are {', '.join(names) or '(none)'}; {remedy}")
+    raise ValueError(f"which column is the {what}? Columns are {_listed_names(names)}; {remedy}")
+
+
+def _listed_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if names[SHOWN:] else ""
+    return f"{', '.join(names[:SHOWN]) or '(none)'}{more}"
 
 
 def _usual_prompt(known: Mapping[str, str], answer: str, names: Sequence[str]) -> str:

@@ -106,7 +106,8 @@ def _questions(part: Part, columns: Columns, group: str) -> list[Question]:
             prompt, answer, choices = columns.texts(row)
             if not plain(prompt):
                 raise BadRow("the prompt is empty; fill it or remove the row")
-            owner = f"group {text_of(row.get(group), group)}" if group else plain(prompt)
+            of_group = text_of(row.get(group), group) if group else ""
+            owner = f"group {of_group}" if of_group else plain(prompt)  # a row without a group is its own
             key = hashlib.sha256(owner.encode()).hexdigest()[:16]
             made.append(Question(where, prompt, answer, choices, row, key))
         except BadRow as fault:

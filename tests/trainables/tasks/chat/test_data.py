@@ -189,6 +189,20 @@ def test_an_answer_beside_preferences_is_learned(tmp_path):
     assert found.lines == ("not read: columns 'chosen' (1 rows), 'rejected' (1 rows)",)
 
 
+def test_keys_of_turns_are_known_whatever_their_letter_case(tmp_path):
+    turns = [
+        {"Role": "user", "Content": "Hi."},
+        {"Role": "assistant", "Content": "Wrong.", "Weight": 0},
+        {"ROLE": "User", "CONTENT": ASKED},
+        {"role": "Assistant", "content": SAID, "Weight": 1},
+    ]
+    found = load(str(write(tmp_path / "a.jsonl", [{"messages": turns}])))
+    assert [one.learned for one in found.splits["train"][0].messages if one.role == "assistant"] == [False, True]
+    assert found.lines == ("not learned: 1 assistant turns that the data marks so; they are only read",)
+    trl = load(str(write(tmp_path / "b.jsonl", [{"prompt": turns[2:3], "completion": SAID}])))
+    assert trl.splits["train"] == EXPECTED[:1]
+
+
 def test_a_conversation_knows_its_place(tmp_path):
     file = write(tmp_path / "a.jsonl", [GOOD, "", GOOD])
     assert [one.place for one in load(str(file)).splits["train"]] == [f"{file}, line 1", f"{file}, line 3"]

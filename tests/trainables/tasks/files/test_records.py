@@ -94,3 +94,32 @@ def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path, content, told)
     with pytest.raises(ValueError, match=rf"my\.json: .*{told}") as error:
         read(tmp_path / "my.json")
     assert "\n" not in str(error.value)
+
+
+def test_the_line_for_excel_that_states_the_delimiter_is_no_row(tmp_path):
+    assert rows(tmp_path, "sep=|\r\nquestion|answer\r\nOne, two; three?|yes\r\n") == [
+        ("line 3", {"question": "One, two; three?", "answer": "yes"})
+    ]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"question": {"0": "Who?", "1": "Where?"}, "answer": {"0": "Ann", "1": "Rome"}},
+        {"question": ["Who?", "Where?"], "answer": ["Ann", "Rome"]},
+    ],
+)
+def test_columns_as_pandas_writes_them_are_rows(tmp_path, table):
+    assert rows(tmp_path, json.dumps(table), "my.json") == [
+        ("row 1", {"question": "Who?", "answer": "Ann"}),
+        ("row 2", {"question": "Where?", "answer": "Rome"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"train": [{"a": 1}], "test": [{"a": 2}]}, {"a": [1, 2], "b": [1]}, {"a": [1, 2]}, {"a": [1], "b": "c"}],
+)
+def test_an_object_that_is_no_table_is_refused(tmp_path, content):
+    with pytest.raises(ValueError, match="holds a dict where a list of rows is needed"):
+        rows(tmp_path, json.dumps(content), "my.json")

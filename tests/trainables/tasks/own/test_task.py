@@ -135,6 +135,20 @@ def test_rows_of_a_group_share_a_split(tmp_path):
     assert len({e.key for e in every(task)}) == 20, "guards and intervals count groups"
 
 
+def test_rows_without_a_group_share_nothing(tmp_path):
+    rows = [row | {"page": n // 6 if n < 60 else None} for n, row in enumerate(sums(120))]
+    task = OwnTask(jsonl(tmp_path / "my.jsonl", rows), group="page")
+    assert len({e.key for e in every(task)}) == 10 + 60
+
+
+def test_a_long_list_of_columns_is_cut(tmp_path):
+    data = jsonl(tmp_path / "my.jsonl", [{f"c{n}": n for n in range(300)}])
+    with pytest.raises(
+        ValueError, match=r"which column is the answer\? Columns are c0, c1, .*, c19 and 280 more; give"
+    ):
+        OwnTask(data).train()
+
+
 def test_repeated_questions_are_left_out_and_named(tmp_path):
     rows = [*sums(), {"question": "What is 1 + 3?", "answer": 4}, {"question": "What is 2 + 3?", "answer": 6}]
     task = OwnTask(jsonl(tmp_path / "my.jsonl", rows))
