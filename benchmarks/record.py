@@ -64,7 +64,7 @@ SEED = 0  # of the configurations, and of every training
 
 @dataclass(frozen=True)
 class Recording:
-    """What is recorded: a sweep of one pair. `minutes`: about how long it takes on two cores."""
+    """What is recorded: a sweep of one pair. `minutes`: about how long it takes on two cores, an estimate."""
 
     sweep: Sweep
     configurations: int
@@ -85,19 +85,28 @@ def _of(sweep: Sweep, learner: str, rounds: int) -> Sweep:
     return dataclasses.replace(sweep, pairs=(pair,), optional=(), space=sweep.space_of(pair), rounds=rounds)
 
 
-def _reasoning(generators: str, params: Sequence[str], rounds: int, base: str = "builtin:tiny") -> Sweep:
-    task = ReasoningTask(generators, tuple(params), train_size=2000, search_size=250, test_size=500)
-    return Sweep("reasoning", (Pair(LoraConfig(), task, base),), lora.SPACE, rounds=rounds)
+def _on_gcd(rounds: int, base: str, questions: int, steps: int, *params: str) -> Sweep:
+    """Return a sweep on greatest common divisors, which take a small base many rounds to learn."""
+    task = ReasoningTask("rg:gcd", params, train_size=2000, search_size=questions, test_size=2 * questions)
+    return Sweep("reasoning", (Pair(LoraConfig(steps_per_round=steps), task, base),), lora.SPACE, rounds=rounds)
+
+
+def _of_arc(rounds: int, test: int) -> Sweep:
+    """Return the sweep of percell. Each of its test questions takes a whole training, so it gets few."""
+    sweep = _of(arc.SWEEP, "percell", rounds)
+    pair = sweep.pairs[0]
+    return dataclasses.replace(
+        sweep, pairs=(dataclasses.replace(pair, task=dataclasses.replace(pair.task, limit_test=test)),)
+    )
 
 
 RECORDINGS = {
     "arena": Recording(_of(arena.SWEEP, "lora", 8), 256, 60),
     "arena_long": Recording(_of(arena.SWEEP, "lora", 32), 128, 120),
-    "gcd_lcm": Recording(_reasoning("rg:gcd+lcm", ("gcd.max_value=100", "lcm.max_value=20"), 24), 256, 150),
-    "chain_sum": Recording(_reasoning("rg:chain_sum", ("max_terms=3", "max_digits=2"), 24), 256, 150),
-    "strategyqa_sft": Recording(_of(strategyqa.SWEEP.phases["sft"], "lora", 8), 256, 120),
-    "arc_percell": Recording(_of(arc.SWEEP, "percell", 6), 128, 120),
-    "smollm2_gcd": Recording(_reasoning("rg:gcd", (), 4, "builtin:smollm2"), 64, 600),
+    "gcd": Recording(_on_gcd(24, "builtin:tiny", 250, 20, "max_value=200"), 256, 190),
+    "strategyqa_sft": Recording(_of(strategyqa.SWEEP.phases["sft"], "lora", 8), 256, 150),
+    "arc_percell": Recording(_of_arc(4, 12), 96, 170),
+    "smollm2_gcd": Recording(_on_gcd(3, "builtin:smollm2", 100, 10), 64, 240),
 }
 
 

@@ -147,7 +147,7 @@ class Stages:
 def in_stages(curves: Curves, stages: Stages, repetitions: int, rng: np.random.Generator) -> Events:
     """Replay a schedule with random configurations."""
     draws, rows = rng.random((repetitions, len(curves))), np.arange(repetitions)[:, None]
-    chosen = np.argsort(draws, axis=1)[:, : stages.sizes[0]]
+    chosen = np.argpartition(draws, stages.sizes[0] - 1, axis=1)[:, : stages.sizes[0]]
     asked = [range(max(0, end - stages.mean), end) for end in stages.rounds]
     columns = sorted({column for own in asked for column in own})
     drawn = curves.draw(chosen, columns, rng)

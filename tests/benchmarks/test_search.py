@@ -31,6 +31,7 @@ from benchmarks.replay import (
 )
 from benchmarks.rivals import NearestRecorded, Pool, RandomSearcher, TuneSearch, default, optuna_median
 from benchmarks.search import TRIALS, main
+from benchmarks.syne_rivals import asha_cqr, bohb, missing
 
 CERTAIN = Confirmation(finalists=2, seeds=2, questions=5000)
 
@@ -281,7 +282,7 @@ class PausesAll(FIFOScheduler):
         self._trials, self._scores = trials, dict[str, float]()
 
     def on_trial_result(self, tune_controller, trial, result):
-        if result["training_iteration"] > 1:
+        if trial.trial_id in self._scores:
             return TrialScheduler.CONTINUE
         self._scores[trial.trial_id] = result["score"]
         return TrialScheduler.PAUSE
@@ -310,14 +311,29 @@ def test_the_command_ends_with_the_cost_of_the_default(tmp_path, capsys):
     rng = np.random.default_rng(0)
     planted(tmp_path, np.clip(rng.normal(0.4, 0.15, (70, 1)) + np.zeros((1, 9)), 0, 1), "wide")
     planted(tmp_path, np.full((70, 9), 0.7), "flat")
-    main(["--curves", str(tmp_path), "--repetitions", "3", "--random-repetitions", "300", "--only", "default"])
+    few = ["--curves", str(tmp_path), "--only", "default", "--random-repetitions", "300", "--repetitions"]
+    main([*few, "3", "--plot", str(tmp_path / "costs.png")])
+    assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"cost against random 64: (> 1|0\.\d\d), with confirmation: (> 1|0\.\d\d)", lines[-1])
     assert any(line.startswith("| 1 | flat | 70.0 | 70.0 | 70.0 | no |") for line in lines)
     assert any(line.startswith("| 2 | wide |") and line.endswith("| yes |") for line in lines)
     (tmp_path / "wide.parquet").unlink()
-    main(["--curves", str(tmp_path), "--repetitions", "1", "--random-repetitions", "300", "--only", "default"])
+    main([*few, "1"])
     assert "no task counts" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.skipif(bool(missing()), reason="Syne Tune is not installed")
+@pytest.mark.parametrize("make", [bohb, asha_cqr])
+def test_syne_tune_is_told_recorded_configurations(tmp_path, make):
+    truth = np.random.default_rng(0).uniform(0.2, 0.8, (40, 1)) + np.zeros((1, 9))
+    curves = planted(tmp_path, truth)
+    search = make(curves, 0, 12)
+    play(curves, Seen(curves, 0), search)
+    known = search._scheduler.searcher.trial_configs
+    assert len({one["rate"] for one in known.values()}) == 12
+    assert all(one in [dict(params) for params in curves.params] for one in known.values())
+    assert {len(told) for told in search._scheduler.searcher.trial_results.values()} >= {1, 9}, "some are stopped"
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones(tmp_path, capsys):
