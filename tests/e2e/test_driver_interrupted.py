@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections import Counter
 
 from optuna.trial import TrialState
 
-from sweeps.tuning.progress import Progress
-from tests.support.driving import kill, mlflow_runs, press_ctrl_c, slow, start, study, sweep_here, wait_for
+from tests.support.driving import (
+    SCRIPT,
+    environment,
+    kill,
+    mlflow_runs,
+    press_ctrl_c,
+    slow,
+    start,
+    study,
+    sweep_here,
+    wait_for,
+)
 
 
 def test_a_killed_driver_resumes_without_repeating(tmp_path, ray_session):
@@ -76,19 +86,26 @@ def test_ctrl_c_among_finalists_crowns_nobody(tmp_path, ray_session):
     assert len(re.findall(r"seed \d: failed, .*: IsADirectoryError", out)) == 2
 
 
-def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path, ray_session, monkeypatch, capfd):
+def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path, ray_session):
     """Tune has ended and listens no more: there are no finalists, and `--resume` finds them."""
-    told, flags = Progress.on_experiment_end, ["--num-samples", "2", "--finalists", "1", "--set", "planted=nothing"]
+    pressed = f"""
+import os, runpy, signal, sys
 
-    def press(self, trials, **info):
-        told(self, trials, **info)
-        os.kill(os.getpid(), signal.SIGINT)
+def press(self, trials, **info):
+    told(self, trials, **info)
+    os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as pressed:
-        pressed.setattr(Progress, "on_experiment_end", press)
-        done = sweep_here(tmp_path, *flags, check=False)
+told, Progress.on_experiment_end = Progress.on_experiment_end, press
+sys.argv[0] = {str(SCRIPT)!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    flags = ["--num-samples", "2", "--finalists", "1", "--set", "planted=nothing"]
+    where = environment() | {"PYTHONPATH": str(SCRIPT.parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", pressed, *flags], cwd=tmp_path, capture_output=True, text=True, env=where
+    )
     assert done.returncode == 130, done.stdout + done.stderr
-    assert "stopping; everything done so far is kept" in capfd.readouterr().err
+    assert "stopping; everything done so far is kept" in done.stderr
     assert "Traceback" not in done.stderr
     assert "finalists:" not in done.stdout
     assert "Go on with:" in done.stdout
