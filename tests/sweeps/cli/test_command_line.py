@@ -86,7 +86,7 @@ def test_every_command_explains_its_arguments(verb, capsys, monkeypatch):
     [
         (["statu"], "statu; Available subcommands: status, stop"),
         ([], "Expected one of {status, stop"),
-        (["decide", "runs/x", "--minutes", "nan"], "Error parsing --minutes: 'nan' is no FLOAT; see espalier decide"),
+        (["decide", "runs/x", "--minutes", "nan"], "Error parsing --minutes: 'nan' is no FLOAT; see espalier"),
         (["judge", "runs/x", "--max-cost", "nan"], "'nan' is no FLOAT"),
         (["stop"], "Missing from espalier stop: TRIAL; see espalier stop --help"),
         (["status", "--clust"], "--clust; Perhaps you meant: --cluster PATH; see espalier --help"),

@@ -223,7 +223,7 @@ def test_a_users_data_is_described_and_has_no_text_baselines(mine):
     assert pair.baselines() == {}
     assert Pair(SftConfig(), SMALL).baselines() == SMALL.baselines()
     assert Pair(LoraConfig(), mine).baselines() == {}, "it ranks by likelihood, too"
-    assert data_of(Pair(LoraConfig(), ArenaTask())) == []
+    assert data_of(Pair(LoraConfig(), ArenaTask(), "builtin:tiny")) == []
 
 
 @pytest.mark.parametrize(
