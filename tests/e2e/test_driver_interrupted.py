@@ -90,6 +90,7 @@ def test_one_ctrl_c_after_the_last_trial_is_enough(tmp_path, ray_session):
     """Tune has ended and listens no more: there are no finalists, and `--resume` finds them."""
     pressed = f"""
 import os, runpy, signal, sys
+from sweeps.tuning.progress import Progress
 
 def press(self, trials, **info):
     told(self, trials, **info)
