@@ -17,7 +17,7 @@ from sweeps.results.run_folder import Run
 from sweeps.spec.validation import BadInput
 from tests.support.driving import SCRIPT, environment, study, sweep_here, wait_for
 
-FLAGS = ["--num-samples", "4", "--rounds", "12", "--grace-period", "12", "--set", "seconds=1.2", "planted=nothing"]
+FLAGS = ["--num-samples", "4", "--rounds", "12", "--grace-period", "12", "--set", "seconds=2", "planted=nothing"]
 
 
 @pytest.fixture(scope="module")
