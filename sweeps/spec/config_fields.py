@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -139,6 +140,8 @@ def cast(learner: Any, name: str, value: Any) -> Any:
         if isinstance(texts, list | tuple) and texts and all(isinstance(text, str) and text for text in texts):
             return tuple(texts)
         raise BadInput(f"{name} is {value!r}; give names with commas between them, as in {name}=a,b")
+    if isinstance(value, float) and math.isnan(value):  # it passes every comparison with a bound
+        raise BadInput(f"{name} is {value!r}; give a number")
     if not _accepts(hint, value):
         raise BadInput(f"{name} is {value!r}, and {type(learner).__name__}.{name} is {_text(hint)}; give such a value")
     return value

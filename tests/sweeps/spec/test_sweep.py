@@ -212,6 +212,8 @@ def test_what_leaves_nothing_of_an_axis_is_bad_input_and_a_fixed_value_is_not() 
     assert fixed.space_of(fixed.pairs[0]).axes["learning_rate"].choices == (5e-3,)
     with pytest.raises(BadInput, match=r"^--set r=\{: '\{' is no value of an axis; give a number") as error:
         parse(sweep, ["--set", "r={"])
+    with pytest.raises(BadInput, match=r"^learning_rate is nan; give a number$"):
+        parse(sweep, ["--set", "learning_rate=nan"])
     assert "\n" not in str(error.value)
 
 

@@ -49,6 +49,7 @@ LABELS = ("answer", "target_scores", "multiple_choice_scores", "targets")  # col
 OTHERS = ("target", "multiple_choice_targets", "facts", "decomposition", "rationale")  # further columns that are read
 KNOWN = (*QUESTIONS, *LABELS, *OTHERS)
 COLUMNS = (*KNOWN, *LEARNED, *MASKED, SPLIT)  # all that mean something
+TURNS = {"messages", "conversations"}  # columns of conversations
 ASKING = re.compile(r"^\s*Q:\s*|\s*A:\s*$")  # around a question of BIG-bench on the hub
 SAID_FIRST = re.compile(r"^\s*(?:yes|no)\s*(?:[.,:]\s*|$)", re.IGNORECASE)  # the answer before a rationale
 ANSWERS = {"yes": "Yes", "true": "Yes", "1": "Yes", "no": "No", "false": "No", "0": "No"}
@@ -195,6 +196,9 @@ def _entry(row: Any, where: str) -> LabelledQuestion:
         raise ValueError(f"{where} is a {type(row).__name__}; write an object with question and answer")
     if (told := preferences(row)) and not _has_answer(row):
         raise ValueError(f"{where}: {told}")
+    if not any(name in row for name in QUESTIONS):
+        turns = "; conversations are for sweeps/style.py" if TURNS & {*row} else ""
+        raise ValueError(f"{where} has no column 'question', only {', '.join(map(str, row)) or 'none'}{turns}")
     question = next((row[name] for name in QUESTIONS if name in row), None)
     if not isinstance(question, str) or not (key := plain(ASKING.sub("", question))):
         raise ValueError(f"{where} has the question {str(question)[:80]!r}; write it as text, in a column 'question'")

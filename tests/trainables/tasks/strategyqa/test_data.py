@@ -167,6 +167,8 @@ FAULTS = {
     "no answer": (row(1, answer=None), r"line 2 has no answer; an unlabelled file"),
     "odd answer": (row(1, answer="maybe"), r"line 2 has the answer 'maybe'; write true or false"),
     "no question": (row(1, question=" "), r"line 2 has the question ' '; write it as text"),
+    "no column": ({"text": "Is it?", "answer": True}, r"line 2 has no column 'question', only text, answer"),
+    "a conversation": ({"messages": []}, r"line 2 has no column 'question', only messages; conversations are for"),
     "facts": (row(1, facts=[1]), r"line 2 has facts \[1\]; write a list of texts"),
     "rationale": (row(1, rationale=3), r"line 2 has the rationale 3; write it as text"),
     "a list": ([1], r"line 2 is a list; write an object"),
