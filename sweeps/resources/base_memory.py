@@ -11,12 +11,15 @@ GIB = 2**30
 
 
 def base_bytes(base: str, gpu: bool) -> float:
-    """Return the bytes of a loaded base; a weight in 4 bits takes 0.6 bytes with its scale."""
-    from trainables.models.loading import BaseName, base_sizes  # imports torch
+    """Return the bytes of a loaded base; a weight in 4 bits takes 0.6 bytes with its scale, and stacked experts stay as
+    they are."""
+    from trainables.models.loading import BaseName, base_sizes, frozen_experts  # imports torch
 
     options = BaseName.parse(base).options
     half = options & {"bfloat16", "float16"} or (gpu and "float32" not in options)
-    return base_sizes(base)[2] * (0.6 if "nf4" in options else 2.0 if half else 4.0)
+    plain = 2.0 if half else 4.0
+    share = frozen_experts(base) if "nf4" in options else 1.0
+    return base_sizes(base)[2] * (share * plain + (1 - share) * 0.6)
 
 
 def check_bases_fit(sweep: Sweep, free_bytes: float, at_once: int, nodes: Sequence[float] = ()) -> None:
