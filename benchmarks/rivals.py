@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.promotion import PromotingASHA
-from sweeps.tuning.runner import may_start_after
 from trainables.runtime.trial import tune_result
 
 
@@ -227,7 +225,7 @@ def default(curves: Curves, seed: int, trials: int) -> TuneSearch:
     settings = SearchSettings(curves.space, sweep.name, seed, sweep.rounds, sweep.search, num_samples=trials)
     records: dict[str, TrialRecord] = {}
     scheduler = PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: records, trials, AT_ONCE)
-    searcher = OptunaSearcher(settings, InMemoryStorage(), partial(may_start_after, scheduler, None))
+    searcher = OptunaSearcher(settings, InMemoryStorage(), scheduler.may_start)
     sampler = NearestRecorded(searcher.study.sampler, Pool(curves))
     searcher.study.sampler = sampler
     return TuneSearch(searcher, scheduler, lambda: sampler.last, sweep.rounds, trials, records)

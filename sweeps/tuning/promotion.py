@@ -11,11 +11,13 @@ A decision is a function of the trials' scores so far (`chosen`), which the reco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -30,10 +32,12 @@ BUSY = (Trial.RUNNING, Trial.PENDING)
 def value_at(history: TrialHistory, rung: int) -> float | None:
     """Return the score that decides at a rung: the mean of the last `MEAN_OF` rounds up to it; minus infinity for a
     trial that diverged on the way; None for one that has not reached the rung."""
-    if history.diverged_in is not None and history.diverged_in <= rung:
-        return -np.inf
-    scores = [row["score"] for row in history.up_to(rung) if row.get("score") is not None]
-    return float(np.mean(scores[-MEAN_OF:])) if scores and history.rounds >= rung else None
+    if (diverged := history.diverged_in) is not None and diverged <= rung:
+        return -math.inf
+    if history.rounds < rung:
+        return None
+    scores = [row["score"] for row in history if row["round"] <= rung and row.get("score") is not None]
+    return fmean(scores[-MEAN_OF:]) if scores else None
 
 
 def chosen(histories: Mapping[str, TrialHistory], rung: int, reduction_factor: int, least: int = 0) -> list[str]:
@@ -44,7 +48,7 @@ def chosen(histories: Mapping[str, TrialHistory], rung: int, reduction_factor: i
     values = {name: value for name, history in histories.items() if (value := value_at(history, rung)) is not None}
     best = sorted(values, key=lambda name: -values[name])
     share = max(len(best) // reduction_factor, least)
-    return [name for name in best[:share] if values[name] > -np.inf]
+    return [name for name in best[:share] if values[name] > -math.inf]
 
 
 class PromotingASHA(FIFOScheduler):
@@ -52,8 +56,8 @@ class PromotingASHA(FIFOScheduler):
 
     `rungs` are the rounds after which it decides, and the last round. `records` returns the trials so far, by their
     ids. `total` trials will be started, or fewer if the search ends before. `at_once` trials may run at the same time,
-    and `seats` on each base; None: as many as Ray has resources for. `is_stopped` tells whether somebody asked to end a
-    trial.
+    and `seats` on each base; None: as many as Ray has resources for. `stopped` returns the ids of the trials that
+    somebody asked to end.
     """
 
     def __init__(
@@ -64,11 +68,11 @@ class PromotingASHA(FIFOScheduler):
         total: int,
         at_once: int | None = None,
         seats: int | None = None,
-        is_stopped: Callable[[str], bool] = lambda trial_id: False,
+        stopped: Callable[[], Collection[str]] = tuple,
     ) -> None:
         super().__init__()
         self._rungs, self._factor, self._records = list(rungs[:-1]), reduction_factor, records
-        self._at_once, self._seats, self._total, self._is_stopped = at_once, seats, total, is_stopped
+        self._at_once, self._seats, self._total, self._stopped = at_once, seats, total, stopped
         self._trials: list[Trial] = []
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -83,19 +87,19 @@ class PromotingASHA(FIFOScheduler):
         rung = result["training_iteration"]
         if rung not in self._rungs:
             return TrialScheduler.CONTINUE
-        records = self._records()
-        own = records[trial.trial_id]
-        histories = self._histories(own.pair) | {trial.trial_id: own.history.with_round(round_of(result))}
+        own = self._records()[trial.trial_id]
+        histories = self._histories()[own.pair] | {trial.trial_id: own.history.with_round(round_of(result))}
         least = self._least(tune_controller, own.pair, besides=trial)
         goes_on = trial.trial_id in chosen(histories, rung, self._factor, least)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.PAUSE
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return a paused trial that may go on, or else a new one. Prune the paused trials when no more can come."""
-        paused = [trial for trial in self._trials if trial.status == Trial.PAUSED]
-        for trial in [trial for trial in paused if self._is_stopped(trial.trial_id)]:
-            _prune(tune_controller, trial)
-        promotable = self._promotable(paused, partial(self._least, tune_controller))
+        paused, stopped = self._paused(), self._stopped()
+        for trial in paused:
+            if trial.trial_id in stopped:
+                _prune(tune_controller, trial)
+        promotable = self._promotable(paused, partial(self._least, tune_controller)) if self._has_room() else []
         if next_one := next((trial for trial in promotable if self._has_room(trial)), None):
             return next_one
         busy = [trial for trial in self._trials if trial.status in BUSY]
@@ -104,10 +108,15 @@ class PromotingASHA(FIFOScheduler):
                 _prune(tune_controller, trial)
         return next((trial for trial in busy if trial.status == Trial.PENDING), None)
 
-    def may_start(self) -> bool:
-        """Whether there is room for a new trial that no paused one should have."""
-        paused = [trial for trial in self._trials if trial.status == Trial.PAUSED]
-        return self._has_room() and not any(map(self._has_room, self._promotable(paused)))
+    def may_start(self, besides: Callable[[], bool | None] | None = None) -> bool | None:
+        """Return whether a new trial may start: None for "not yet", as long as there is no room for it, or as a paused
+        trial should have that room. `besides` is asked then, if it is given."""
+        if not self._has_room() or any(map(self._has_room, self._promotable(self._paused()))):
+            return None
+        return besides() if besides else True
+
+    def _paused(self) -> list[Trial]:
+        return [trial for trial in self._trials if trial.status == Trial.PAUSED]
 
     def _has_room(self, trial: Trial | None = None) -> bool:
         """Whether a trial may run beside those that do; None: any trial."""
@@ -126,26 +135,29 @@ class PromotingASHA(FIFOScheduler):
 
     def _promotable(self, paused: Sequence[Trial], least: Callable[[str], int] = lambda pair: 0) -> list[Trial]:
         """Return the paused trials that may go on, those of the latest rung first, then the best."""
-        records, found, best = self._records(), [], {}
+        if not paused:
+            return []
+        records, histories, found, places = self._records(), self._histories(), [], {}
         for trial in paused:
             own = records[trial.trial_id]
             key = (own.pair, own.rounds)
-            if key not in best:
-                best[key] = chosen(self._histories(own.pair), own.rounds, self._factor, least(own.pair))
-            if trial.trial_id in best[key] and not self._is_stopped(trial.trial_id):
-                found.append((-own.rounds, best[key].index(trial.trial_id), own.number, trial))
+            if key not in places:
+                best = chosen(histories[own.pair], own.rounds, self._factor, least(own.pair))
+                places[key] = {name: place for place, name in enumerate(best)}
+            if trial.trial_id in places[key]:
+                found.append((-own.rounds, places[key][trial.trial_id], own.number, trial))
         return [trial for *_, trial in sorted(found, key=lambda one: one[:3])]
 
     def _all_began(self, tune_controller: Any) -> bool:
         return len(self._trials) >= self._total or tune_controller.search_alg.is_finished()
 
-    def _histories(self, pair: str) -> dict[str, TrialHistory]:
-        """Return the histories of a pair's trials that can still go on, or have."""
-        return {
-            trial_id: record.history
-            for trial_id, record in self._records().items()
-            if record.pair == pair and record.status != "failed" and not self._is_stopped(trial_id)
-        }
+    def _histories(self) -> dict[str, dict[str, TrialHistory]]:
+        """Return by pair the histories of the trials that can still go on, or have."""
+        found, stopped = defaultdict[str, dict[str, TrialHistory]](dict), self._stopped()
+        for trial_id, record in self._records().items():
+            if record.status != "failed" and trial_id not in stopped:
+                found[record.pair][trial_id] = record.history
+        return found
 
     def debug_string(self) -> str:
         return f"ASHA with promotion after rounds {self._rungs}"

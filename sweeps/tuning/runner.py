@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -142,7 +142,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     scheduler = scheduler_of(sweep, recorder, stopper, places.at_once, seats)
     may_start = costs.may_start if costs else None
     if isinstance(scheduler, PromotingASHA):
-        may_start = partial(may_start_after, scheduler, may_start)
+        may_start = partial(scheduler.may_start, may_start)
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
@@ -171,15 +171,8 @@ def scheduler_of(
         total=sweep.num_samples,
         at_once=at_once,
         seats=seats,
-        is_stopped=stopper.is_stopped,
+        stopped=stopper.stopped,
     )
-
-
-def may_start_after(scheduler: PromotingASHA, may_start: Callable[[], bool | None] | None) -> bool | None:
-    """Return whether a new trial may start: None for "not yet", as long as the scheduler has no room for it."""
-    if not scheduler.may_start():
-        return None
-    return may_start() if may_start else True
 
 
 def start_places(sweep: Sweep, capacity: Capacity, cleanup: ExitStack) -> tuple[Placement, int, TrialPlaces]:

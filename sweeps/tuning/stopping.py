@@ -47,11 +47,11 @@ class SweepStopper(tune.Stopper, tune.Callback):
         self.cause: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return result["training_iteration"] >= self._rounds or self.is_stopped(trial_id)
+        return result["training_iteration"] >= self._rounds or trial_id in self.stopped()
 
-    def is_stopped(self, trial_id: str) -> bool:
-        """Whether `espalier stop` named a trial."""
-        return (self._folder / trial_id).exists()
+    def stopped(self) -> set[str]:
+        """Return the ids of the trials that `espalier stop` named."""
+        return {file.name for file in self._folder.iterdir()} if self._folder.is_dir() else set()
 
     def stop_all(self) -> bool:
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import optuna
@@ -20,7 +19,6 @@ from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.promotion import PromotingASHA, chosen, value_at
-from sweeps.tuning.runner import may_start_after
 
 ROUNDS, RUNGS = 9, [1, 3, 9]
 
@@ -122,7 +120,7 @@ def test_in_tune_the_best_of_each_rung_go_on(expected: dict[float, int], tmp_pat
         mode="max",
         num_samples=len(expected),
         stop={"training_iteration": ROUNDS},
-        search_alg=OptunaSearcher(settings, storage_of(tmp_path), partial(may_start_after, scheduler, None)),
+        search_alg=OptunaSearcher(settings, storage_of(tmp_path), scheduler.may_start),
         scheduler=scheduler,
         reuse_actors=True,
         storage_path=str(tmp_path),
