@@ -12,7 +12,7 @@ from sweeps.results.comparison import LEVEL, Comparison, first_group, in_words
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.decision import needed
 from sweeps.results.leaderboard import percent, span
-from sweeps.results.records import Candidate, Final, TrialRecord, by_score
+from sweeps.results.records import Candidate, Final, TrialRecord, by_score, trivial_baselines
 from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
 
@@ -101,7 +101,7 @@ def as_trivial(known: Confirmation) -> str:
     """Say if the best finalist was not shown to be better than a trivial strategy, such as answering No to everything;
     else empty."""
     best = known.best_trained
-    trivial = {name: value for name, value in known.trivial.items() if "." not in name}  # `constant.<kind>` are details
+    trivial = trivial_baselines(known.trivial)
     if best is None or not trivial:
         return ""
     name, bounds = max(trivial, key=lambda key: trivial[key]), known.bounds()[best.name]

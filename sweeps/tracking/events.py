@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray.tune.experiment import Trial
 from ray.tune.result import AUTO_RESULT_KEYS, TIME_TOTAL_S, TRAINING_ITERATION
 from ray.tune.utils import flatten_dict
 
@@ -71,11 +70,6 @@ def round_of(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return a Tune result as a row of a `TrialHistory`; `time_s` counts from the trial's start."""
     timed = {"round": result[TRAINING_ITERATION], "time_s": result.get(TIME_TOTAL_S, 0.0)}
     return timed | metrics_of(result) | {"diverged": has_diverged(result)}
-
-
-def paused(trials: Iterable[Any]) -> set[str]:
-    """Return the ids of the trials of Tune that are paused. Tune makes no call when it pauses one."""
-    return {trial.trial_id for trial in trials if trial.status == Trial.PAUSED}
 
 
 def _name(name: str) -> str:

@@ -27,9 +27,10 @@ from sweeps.results.terminal import print
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tracking.event_queue import Event, EventQueue, read_events
-from sweeps.tracking.events import metrics_of, paused, round_of
+from sweeps.tracking.events import metrics_of, round_of
 from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, Store, error_line, public, store_uri
 from trainables.core import Pair
+from trainables.runtime.host_client import paused
 
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "interrupted": "KILLED", "lost": "KILLED"}  # others: FAILED
 LONGEST_FLUSH_S = 600.0  # an attempt at a silent server ends earlier: see the timeout in mlflow_store.ENVIRONMENT

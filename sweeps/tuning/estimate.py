@@ -15,6 +15,7 @@ from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import Placement, machine, place, with_devices
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.decision import FIRST_BUDGET, PATIENCE
+from sweeps.results.records import trivial_baselines
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
@@ -43,8 +44,8 @@ def plan(sweep: Sweep) -> float:
     for pair in sweep.pairs:
         _say(f"  {pair.name} x {pair.task.name} on {without_hash(pair.base)}")
         sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))
-        named = {n: v for n, v in pair.baselines().items() if "." not in n}
-        baselines = ", ".join(f"{name} {value:.1%}" for name, value in named.items()) or "none"
+        named = trivial_baselines(pair.baselines()).items()
+        baselines = ", ".join(f"{name} {value:.1%}" for name, value in named) or "none"
         _say(f"    splits: {sizes}; chance {pair.task.chance:.1%}", f"    baselines: {baselines}")
         _say(*(f"    {line}" for line in data_of(pair)))
     gpus = torch.cuda.device_count()

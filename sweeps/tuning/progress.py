@@ -19,8 +19,9 @@ from sweeps.results.records import UNRANKED, Status, TrialRecord, how_ended
 from sweeps.results.terminal import print, printable
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
-from sweeps.tracking.events import paused, round_of
+from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import cause_of, error_of
+from trainables.runtime.host_client import paused
 
 UNDER_WAY = ("running", "paused", "interrupted")  # interrupted trials continue when there is room
 STATES: tuple[Status, ...] = ("running", "paused", "finished", "pruned", "diverged", "failed", "interrupted")

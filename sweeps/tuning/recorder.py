@@ -23,11 +23,12 @@ from sweeps.results.records import TrialRecord, by_score, clusters_of, how_ended
 from sweeps.results.run_folder import BEST
 from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
 from sweeps.spec.sweep import Sweep
-from sweeps.tracking.events import paused, round_of
+from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import STOP_FOLDER
 from trainables.atomic import replace_file, replacing_folder, restore_folder
 from trainables.checks.trial_warnings import best_round_warnings, first_round_warnings
 from trainables.core import Example
+from trainables.runtime.host_client import paused
 from trainables.runtime.trial import ADAPTER_FOLDER
 
 HASHES = "hashes.yaml"

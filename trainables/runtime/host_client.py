@@ -6,7 +6,7 @@ Imports no torch: the trial's process sends its configuration and gets results, 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -42,6 +42,11 @@ def answers(host: Any, within_s: float = ANSWER_S) -> bool:
             time.sleep(0.2)
 
 
+def paused(trials: Iterable[Any]) -> set[str]:
+    """Return the ids of the trials of Tune that are paused. Tune makes no call when it pauses one."""
+    return {trial.trial_id for trial in trials if trial.status == tune.experiment.Trial.PAUSED}
+
+
 class FreeSeatsCallback(tune.Callback):
     """Frees the seats of paused and ended trials, as other trials may wait for them.
 
@@ -54,7 +59,7 @@ class FreeSeatsCallback(tune.Callback):
         self._paused: set[str] = set()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        now = {trial.trial_id for trial in trials if trial.status == "PAUSED"}
+        now = paused(trials)
         for trial_id in now - self._paused:
             self._free(trial_id)
         self._paused = now
