@@ -19,6 +19,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 
+from sweeps.resources.environment import quieten
 from sweeps.spec.exit_codes import BAD_INPUT_STATUS
 
 SCRIPT = Path(__file__).parent / "toy_sweep.py"
@@ -94,6 +95,7 @@ def _here(folder, argv, run, check, meanwhile=None):
     sys.argv = argv
     for name in os.environ.keys() - environment().keys():
         del os.environ[name]
+    quieten()  # a process of its own does so when it imports the command line; here that is imported once
     beside.start()
     try:
         with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(erred):
