@@ -238,7 +238,7 @@ def rows_of(pair: Pair) -> int:
     own: Any = pair.learner
     if isinstance(own, LanguageConfig):
         per_batch = own.new_rows() * (1 + own.replay_ratio)
-        return round(own.steps_per_round * own.gradient_accumulation_steps * per_batch)
+        return round(own.steps_of_round() * own.gradient_accumulation_steps * per_batch)
     return own.steps_per_round * len(pair.task.search()) * getattr(own, "seeds", 1)
 
 

@@ -27,7 +27,7 @@ from trainables.tasks.strategyqa.task import StrategyQaTask
 TASK, BASE = StrategyQaTask(), "builtin:tiny"
 # As in QLoRA, and the output layer: to the built-in base "Yes" and "No" are letters that it has never said.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head")
-BATCH: Any = {"per_device_train_batch_size": 16, "steps_per_round": 40}
+BATCH: Any = {"per_device_train_batch_size": 16, "rows_per_round": 640}
 LORA: Any = BATCH | {"target_modules": TARGETS}
 SPACES = {"lora": lora.SPACE, "full": full.SPACE, "qlora": qlora.SPACE}
 SIZE: Any = {"num_samples": 8, "rounds": 8, "finalists": 1}

@@ -107,6 +107,7 @@ class DpoLearner(SupervisedLearner):
 
     def prepare(self) -> Queries:
         """Make the pairs and compute their reference log-probabilities, once."""
+        yield from super().prepare()
         if self._known:
             return
         pairs: list[tuple[str, str]] = [own for e in self.examples if (own := self._pairs_task.pair(e))]

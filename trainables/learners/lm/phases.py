@@ -82,7 +82,7 @@ class PhasesLearner:
     watch_updates = False
 
     def __init__(self, config: PhasesConfig, base: Any, task: Task, seed: int) -> None:
-        self.adapter, self.steps_per_round = config.adapter(), config.steps_per_round
+        self.adapter = config.adapter()
         self._phases: list[SupervisedLearner] = [
             SupervisedLearner(config, self.adapter, config.optimizer(), base, task, seed),
             CotLearner(config.cot(), base, task, seed),
@@ -100,6 +100,10 @@ class PhasesLearner:
     @property
     def optimizer(self) -> Optimizer:
         return self._now.optimizer
+
+    @property
+    def steps_per_round(self) -> int:
+        return self._now.steps_per_round
 
     @property
     def _now(self) -> SupervisedLearner:

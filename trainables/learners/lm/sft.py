@@ -27,9 +27,9 @@ from trainables.training.packing_plan import joined, pack, window_of
 class SftConfig(LoraConfig):
     name: ClassVar[str] = "sft"
     only_task: ClassVar[str] = "style"
-    least_steps_per_round: ClassVar[int] = 0
+    least_rows_per_round: ClassVar[int] = 0
 
-    steps_per_round: int = 0  # optimizer steps between two evaluations; 0: as rounds_per_epoch requires
+    rows_per_round: int = 0  # rows between two evaluations, whatever the batch; 0: as rounds_per_epoch requires
     rounds_per_epoch: int = 2  # rounds in a pass over the data; their lengths may differ by one step
     warmup_ratio: float = 0.0  # linear warm-up, as a share of the schedule's steps, unless warmup_steps is set
     packing: bool = False  # several conversations in a row, up to max_length; a batch then holds more of them
@@ -63,7 +63,8 @@ class SftConfig(LoraConfig):
         return super().optimizer(prompt_learning_rate)
 
     def rounds_per_pass(self, task: Task) -> int:
-        return super().rounds_per_pass(task) if self.steps_per_round else self.rounds_per_epoch
+        fixed = self.steps_per_round or self.rows_per_round
+        return super().rounds_per_pass(task) if fixed else self.rounds_per_epoch
 
     @property
     def reports_forgetting(self) -> bool:
@@ -126,25 +127,14 @@ class SftLearner(SupervisedLearner):
         self._schedule(config)
 
     def _schedule(self, config: SftConfig) -> None:
-        """Set the optimizer steps of a round and of the schedule.
-
-        A round's steps may be a fraction, at least 1: rounds then differ by one step, and an epoch is exact for every
-        batch size.
-        """
-        rows = config.new_rows() * config.gradient_accumulation_steps * config.rounds_per_epoch
-        a_round = config.steps_per_round or max(Fraction(1), Fraction(len(self.examples), rows))
-        self._steps_a_round = Fraction(a_round)
-        self.steps_per_round = math.ceil(self._steps_a_round)  # of the first round
-        total = math.ceil(config.schedule_rounds * self._steps_a_round)
+        """Set the optimizer steps of a round and of the schedule: an epoch is exact for every batch size."""
+        if not config.steps_per_round and not config.rows_per_round:
+            share = Fraction(len(self.examples), config.rounds_per_epoch)
+            self.steps_of_round = max(Fraction(1), config.steps_in(share))
+        self.steps_per_round = math.ceil(self.steps_of_round)  # of the first round
+        total = math.ceil(config.schedule_rounds * self.steps_of_round)
         warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total)
         self.optimizer = replace(self.optimizer, total_steps=total, warmup_steps=warmup)
-
-    def prepare(self) -> Queries:
-        """Set `steps_per_round` of this round."""
-        taken = self._draws // self.config.gradient_accumulation_steps
-        rounds = taken // self._steps_a_round
-        self.steps_per_round = math.ceil((rounds + 1) * self._steps_a_round) - taken
-        yield from ()
 
     def evaluate(self, split: Split) -> Queries:
         """Return more metrics beside the score.

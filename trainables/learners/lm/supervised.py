@@ -12,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self
 
 from trainables.core import Adapter, Complete, Completion, Evaluation, LearnerConfig, Queries, Read, Row, Split, Task
@@ -26,13 +27,14 @@ from trainables.options import option
 class LanguageConfig(OptimizerConfig, LearnerConfig):
     """Fields of every learner on a language model. A learner adds its adapter's fields and `adapter()`."""
 
-    least_steps_per_round: ClassVar[int] = 1  # 0 if the learner computes the length of a round itself
+    least_rows_per_round: ClassVar[int] = 1  # 0 if the learner computes the length of a round itself
 
     mode: Literal["batched", "online"] = option(
         "batched", reserve=("online", "batched")
     )  # online: a micro-batch is one new example
     per_device_train_batch_size: int = option(8, reserve=True)  # rows in a micro-batch (batched)
-    steps_per_round: int = 20  # optimizer steps between two evaluations
+    rows_per_round: int = 160  # training rows between two evaluations, whatever the batch, so that rounds compare
+    steps_per_round: int = 0  # optimizer steps between two evaluations; 0: as rows_per_round requires
     schedule_rounds: int = 0  # rounds after which linear and cosine reach zero; 0: a sweep sets its number of rounds
     replay_ratio: float = option(
         0.0, reserve=True
@@ -42,8 +44,8 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounds = {"per_device_train_batch_size": 1, "schedule_rounds": 0}
-        for name, least in (bounds | {"steps_per_round": self.least_steps_per_round}).items():
+        bounds = {"per_device_train_batch_size": 1, "steps_per_round": 0, "schedule_rounds": 0}
+        for name, least in (bounds | {"rows_per_round": self.least_rows_per_round}).items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if not 0 <= self.replay_ratio < math.inf:
@@ -57,12 +59,20 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
         """Return the largest number of rows in a micro-batch, replay included."""
         return self.new_rows() + math.ceil(self.replay_ratio * self.new_rows())
 
+    def steps_in(self, rows: int | Fraction) -> Fraction:
+        """Return the optimizer steps that take so many rows; it may be a fraction. Replayed rows are not counted."""
+        return Fraction(rows) / (self.new_rows() * self.gradient_accumulation_steps)
+
+    def steps_of_round(self) -> Fraction:
+        """Return the optimizer steps of a round, at least 1. With a fraction, rounds differ by one step."""
+        return max(Fraction(1), Fraction(self.steps_per_round) or self.steps_in(self.rows_per_round))
+
     def rounds_per_pass(self, task: Task) -> int:
         return self.rounds_for(len(task.train()))
 
     def rounds_for(self, examples: int) -> int:
         """Return how many rounds draw so many examples."""
-        return math.ceil(examples / (self.steps_per_round * self.gradient_accumulation_steps * self.new_rows()))
+        return math.ceil(self.steps_in(examples) / self.steps_of_round())
 
     def for_rounds(self, rounds: int) -> Self:
         return self if self.schedule_rounds else replace(self, schedule_rounds=rounds)
@@ -74,7 +84,8 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
                 f"lr_scheduler_type is {self.lr_scheduler_type!r} and schedule_rounds is 0, which a sweep sets;"
                 " outside of a sweep, set schedule_rounds to the number of rounds"
             )
-        return Optimizer.of(self, self.schedule_rounds * self.steps_per_round, prompt_learning_rate)
+        total = math.ceil(self.schedule_rounds * self.steps_of_round())
+        return Optimizer.of(self, total, prompt_learning_rate)
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,8 @@ class SupervisedLearner:
     ) -> None:
         self.config, self.adapter, self.optimizer = config, adapter, optimizer
         self.rows_per_batch = config.rows_per_batch()
-        self.steps_per_round = config.steps_per_round
+        self.steps_of_round = config.steps_of_round()
+        self.steps_per_round = math.ceil(self.steps_of_round)  # of the first round
         self.watch_updates = config.watch_updates
         self.max_new_tokens = task.max_new_tokens
         self.seed = seed
@@ -113,6 +125,10 @@ class SupervisedLearner:
         self._draws = 0  # micro-batches so far
 
     def prepare(self) -> Queries:
+        """Set `steps_per_round` of this round."""
+        taken = self._draws // self.config.gradient_accumulation_steps
+        rounds = taken // self.steps_of_round
+        self.steps_per_round = math.ceil((rounds + 1) * self.steps_of_round) - taken
         yield from ()
 
     def next_rows(self) -> list[Row]:

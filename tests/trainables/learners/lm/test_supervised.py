@@ -123,6 +123,30 @@ def test_rounds_per_pass_by_hand():
     config = LoraConfig(steps_per_round=2, gradient_accumulation_steps=2, per_device_train_batch_size=2)
     assert config.rounds_per_pass(TASK) == 2
     assert LoraConfig(steps_per_round=3, mode="online").rounds_per_pass(TASK) == 4
+    assert LoraConfig(rows_per_round=5, per_device_train_batch_size=4).rounds_per_pass(TASK) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [
+        ({"per_device_train_batch_size": 4}, [3, 3, 3]),
+        ({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}, [2, 2, 2]),
+        ({"mode": "online"}, [12, 12, 12]),
+        (
+            {"per_device_train_batch_size": 8},
+            [2, 1, 2],
+        ),  # 1.5 steps: 36 rows in three rounds, and less than a batch more
+        ({"per_device_train_batch_size": 16}, [1, 1, 1]),  # a batch is more than a round
+        ({"per_device_train_batch_size": 4, "steps_per_round": 5}, [5, 5, 5]),
+    ],
+)
+def test_a_round_takes_equally_many_rows_whatever_the_batch(fields, steps):
+    made, seen = learner(rows_per_round=12, **fields), []
+    for _ in range(3):
+        list(made.prepare())
+        seen.append(made.steps_per_round)
+        drawn(made, seen[-1] * made.optimizer.gradient_accumulation_steps)
+    assert seen == steps
 
 
 @pytest.mark.parametrize(
@@ -132,7 +156,8 @@ def test_rounds_per_pass_by_hand():
         (LoraConfig, {"lora_alpha": 0}, "lora_alpha is 0"),
         (LoraConfig, {"lora_dropout": 1.0}, "lora_dropout is 1.0"),
         (LoraConfig, {"learning_rate": float("nan")}, "learning_rate is nan"),
-        (LoraConfig, {"steps_per_round": 0}, "steps_per_round is 0"),
+        (LoraConfig, {"steps_per_round": -1}, "steps_per_round is -1"),
+        (LoraConfig, {"rows_per_round": 0}, "rows_per_round is 0"),
         (LoraConfig, {"max_grad_norm": 0}, "max_grad_norm is 0"),
         (SoftPromptConfig, {"num_virtual_tokens": 0}, "num_virtual_tokens is 0"),
         (HybridConfig, {"prompt_learning_rate": -1}, "prompt_learning_rate is -1"),
