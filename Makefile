@@ -23,7 +23,7 @@ reasoning-gym: $(READY)  ## install reasoning-gym, a hundred generators of quest
 lm-eval: $(READY)  ## install lm-evaluation-harness for `espalier evaluate`
 	$(PIP) lm-eval
 
-real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: LoRA against a soft prompt, 25 to 45 minutes
+real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: LoRA against a soft prompt, about 25 minutes
 	$(BIN)/python sweeps/arena.py --base builtin:smollm2 --learner lora soft_prompt --num-samples 4 --rounds 2 --grace-period 1 --finalists 1 --task.search-size 100 --task.test-size 200 $(ARGS)
 
 test: $(READY)  ## run the quick tests: 6 minutes on two cores
