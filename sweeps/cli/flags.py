@@ -52,6 +52,7 @@ class SweepFlags:
     resources: Resources = dataclasses.field(default_factory=Resources)
     num_workers: int | None = None  # processes that train one trial together (Ray Train); none: one per GPU of it
     parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # auto: fsdp if the model does not fit one GPU
+    keep: bool = False  # the checkpoints of trials that ended early, too, for espalier clone
     finalists: int | None = None  # how many of the best are trained again and scored on the test split; 0: none
     seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each trial loads its own
     hosts: int | Literal["auto"] | None = None  # processes that hold a base, each with its own seats
@@ -157,8 +158,8 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     changes["space"] = {p.name: sweep.space_of(p) for p in chosen}
     plain = {f.name for f in dataclasses.fields(Sweep)} & {f.name for f in dataclasses.fields(Flags)}
     for name in plain:
-        if getattr(flags, name) not in (None, ()):
-            changes[name] = getattr(flags, name)
+        if (value := getattr(flags, name)) not in (None, ()) and value is not False:
+            changes[name] = value
     if flags.objectives:
         changes["objectives"] = tuple(name for text in flags.objectives for name in text.split(","))
     if flags.rounds and flags.grace_period is None and sweep.grace_period:

@@ -113,8 +113,13 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, 
         raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
     begun = sorted((left.folder / "tune" / record.trial_id).glob("checkpoint_*"), reverse=True)
     checkpoint, round_ = next(((one, round_) for one in begun if (round_ := _round_of(one)) is not None), (None, 0))
-    if checkpoint is None:
+    if checkpoint is None and record.status in ("running", "paused"):
         raise BadInput(f"trial {record.number} has no checkpoint yet; wait for its first round")
+    if checkpoint is None:
+        raise BadInput(
+            f"trial {record.number} {record.status}, and its checkpoints are deleted; clone one that runs, is paused or"
+            " finished, or start the next sweep with --keep"
+        )
     if round_ >= sweep.rounds:
         raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
     kept = f"{CLONES}/trial-{record.number}-round-{round_}.pt"

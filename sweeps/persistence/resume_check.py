@@ -21,6 +21,7 @@ HOW = {
     "seats",
     "hosts",
     "finalists",
+    "keep",
     "num_workers",
     "parallel_strategy",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -20,6 +21,7 @@ from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.tuning.probe import ProbeJob
+from sweeps.tuning.recorder import KEEP_LAST, SNAPSHOT_LAG_S
 from sweeps.tuning.runner import threads_per_process
 from sweeps.tuning.session import check_memory
 from trainables.core import Pair
@@ -71,11 +73,13 @@ def plan(sweep: Sweep) -> float:
     per_round, peaks = expected_round(sweep.pairs, probes, placement)
     hours = rounds_total * per_round / at_once / HOUR_S
     memory = (sum(peaks) * placement.hosts if placement.shape else max(peaks) * at_once) / MIB
-    checkpoints = max(cost["checkpoint"] for cost in probes)
+    checkpoint = max(cost["checkpoint"] for cost in probes)
+    running = placement.seats * at_once if placement.shape else at_once
+    disk = checkpoint * checkpoints_at_most(sweep, running, math.ceil(SNAPSHOT_LAG_S * at_once / per_round))
     _say(
         f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
         f"with {at_once} side by side, {memory:,.0f} MiB of memory, "
-        f"{3 * checkpoints * sweep.num_samples / MIB:,.0f} MiB of disk at most"
+        f"{disk / MIB:,.0f} MiB of disk at most"
     )
     if sweep.finalists:
         configurations = sweep.finalists + len(sweep.pairs)  # the best and the defaults, if none is both
@@ -83,8 +87,8 @@ def plan(sweep: Sweep) -> float:
         more = usual * sweep.rounds * per_round / at_once / HOUR_S
         hours += more
         _say(
-            f"finalists: about {usual} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min more; up to {most}"
-            " where the best are close"
+            f"finalists: about {usual} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min and"
+            f" {usual * checkpoint / MIB:,.0f} MiB of disk more; up to {most} trainings where the best are close"
         )
     return hours
 
@@ -105,6 +109,20 @@ def expected_round(
     if placement.shape is None:
         return sum(map(sum, seconds.values())) / len(pairs), [*peaks.values()]
     return max(map(sum, seconds.values())) * len(seconds) / len(pairs), [*peaks.values()]
+
+
+def checkpoints_at_most(sweep: Sweep, running: int, young: int) -> int:
+    """Return how many checkpoints of the search lie on disk at the same time, at most.
+
+    The best and the last two of a trial stay while it may go on, and when it has finished. That is a share of
+    1 / reduction_factor at the first rung and in all later ones together. Of trials that ended early nothing stays,
+    unless they are the best, but for `young` checkpoints: those of the last minute, which a snapshot may still name.
+    """
+    trials = sweep.num_samples
+    if sweep.scheduler == "asha" and len(sweep.rungs()) > 1 and not sweep.keep:
+        share = max(len(sweep.pairs), -(-trials // sweep.reduction_factor))
+        trials = min(trials, running + 2 * share + 1)
+    return min(sweep.num_samples * sweep.rounds, (1 + KEEP_LAST) * trials + young)
 
 
 def _say(*lines: str) -> None:

@@ -14,9 +14,11 @@ import json
 import pickle
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sweeps.results.terminal import print
@@ -155,10 +157,17 @@ def measure(pair: Pair, seed: int, seconds: float) -> dict[str, Any]:
         return costs | {
             "start_s": opened - start,
             "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "checkpoint": len(built.state()),
+            "checkpoint": checkpoint_bytes(built),
         }
     finally:
         built.close()
+
+
+def checkpoint_bytes(learner: Learner) -> int:
+    """Return the size of a checkpoint: the learner's state, and the adapter that it saves beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        learner.save(folder)
+        return len(learner.state()) + sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
 
 
 def _sampling(built: Any, base: Any, seed: int, seconds: float) -> tuple[Learner, SampledLearner | None]:

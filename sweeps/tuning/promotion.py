@@ -2,9 +2,9 @@
 are promoted.
 
 At each rung a trial pauses, unless it is among the best 1 / `reduction_factor` of the trials of its pair that have
-reached the rung. It goes on from its checkpoint as soon as it is. So of many short starts few become long, and no trial
-is stopped for good because better ones came later. When no other trial can come or go on, the best of each pair goes on
-from its rung, however few have reached it; then the paused trials are pruned.
+reached the rung. It goes on from its checkpoint as soon as it is. So of many short starts few become long. A trial is
+pruned once it could not go on whatever trials are still to come. When no other trial can come or go on, the best of
+each pair goes on from its rung, however few have reached it; then the paused trials are pruned.
 
 A decision is a function of the trials' scores so far (`chosen`), which the recorder keeps: there is no state to save.
 """
@@ -45,10 +45,33 @@ def chosen(histories: Mapping[str, TrialHistory], rung: int, reduction_factor: i
 
     One in `reduction_factor` of those that reached the rung may, and at least `least`.
     """
-    values = {name: value for name, history in histories.items() if (value := value_at(history, rung)) is not None}
-    best = sorted(values, key=lambda name: -values[name])
-    share = max(len(best) // reduction_factor, least)
-    return [name for name in best[:share] if values[name] > -math.inf]
+    reached = ranked(histories, rung)
+    share = max(len(reached) // reduction_factor, least)
+    return [name for name, value in reached[:share] if value > -math.inf]
+
+
+def ranked(histories: Mapping[str, TrialHistory], rung: int) -> list[tuple[str, float]]:
+    """Return the trials that have reached a rung with their values there, the best first."""
+    values = [(name, value) for name, history in histories.items() if (value := value_at(history, rung)) is not None]
+    return sorted(values, key=lambda one: -one[1])
+
+
+def hopeless(
+    histories: Mapping[str, TrialHistory],
+    rungs: Sequence[int],
+    reduction_factor: int,
+    to_come: int,
+    ended: Collection[str] = (),
+) -> set[str]:
+    """Return which of the trials of a pair cannot go on any more, whatever the others reach, with those that have
+    `ended`: too many were better at their rung already. `to_come` trials of the pair have not started."""
+    found = set(ended)
+    for rung in rungs:
+        reached = ranked(histories, rung)
+        below = sum(history.rounds < rung and name not in found for name, history in histories.items())
+        most = max((len(reached) + below + to_come) // reduction_factor, 1)
+        found |= {name for name, _ in reached[most:] if histories[name].rounds == rung}
+    return found
 
 
 class PromotingASHA(FIFOScheduler):
@@ -74,6 +97,7 @@ class PromotingASHA(FIFOScheduler):
         self._rungs, self._factor, self._records = list(rungs[:-1]), reduction_factor, records
         self._at_once, self._seats, self._total, self._stopped = at_once, seats, total, stopped
         self._trials: list[Trial] = []
+        self._hopeless: set[str] = set()
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Take in a new trial, or one of a resumed sweep, which Tune would start: it pauses again where it had."""
@@ -87,18 +111,23 @@ class PromotingASHA(FIFOScheduler):
         rung = result["training_iteration"]
         if rung not in self._rungs:
             return TrialScheduler.CONTINUE
-        own = self._records()[trial.trial_id]
+        records = self._records()
+        own = records[trial.trial_id]
         histories = self._histories()[own.pair] | {trial.trial_id: own.history.with_round(round_of(result))}
         least = self._least(tune_controller, own.pair, besides=trial)
-        goes_on = trial.trial_id in chosen(histories, rung, self._factor, least)
-        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.PAUSE
+        if trial.trial_id in chosen(histories, rung, self._factor, least):
+            return TrialScheduler.CONTINUE
+        ended = {name for name in histories if records[name].status not in ("running", "paused")}
+        self._hopeless |= hopeless(histories, self._rungs, self._factor, self._to_come(tune_controller), ended)
+        return TrialScheduler.STOP if trial.trial_id in self._hopeless else TrialScheduler.PAUSE
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return a paused trial that may go on, or else a new one. Prune the paused trials when no more can come."""
         paused, stopped = self._paused(), self._stopped()
         for trial in paused:
-            if trial.trial_id in stopped:
+            if trial.trial_id in stopped or trial.trial_id in self._hopeless:
                 _prune(tune_controller, trial)
+        paused = self._paused()
         promotable = self._promotable(paused, partial(self._least, tune_controller)) if self._has_room() else []
         if next_one := next((trial for trial in promotable if self._has_room(trial)), None):
             return next_one
@@ -150,6 +179,11 @@ class PromotingASHA(FIFOScheduler):
 
     def _all_began(self, tune_controller: Any) -> bool:
         return len(self._trials) >= self._total or tune_controller.search_alg.is_finished()
+
+    def _to_come(self, tune_controller: Any) -> int:
+        """Return how many trials may still start, at most."""
+        every = len(self._trials) if self._all_began(tune_controller) else max(self._total, len(self._trials))
+        return max(0, every - len(self._records()))
 
     def _histories(self) -> dict[str, dict[str, TrialHistory]]:
         """Return by pair the histories of the trials that can still go on, or have."""

@@ -33,7 +33,7 @@ from trainables.runtime.trial import ADAPTER_FOLDER
 
 HASHES = "hashes.yaml"
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
-KEEP_LAST = 2  # checkpoints of a trial: the newest may be half-written
+KEEP_LAST = 2  # checkpoints of a trial that goes on: the newest may be half-written
 SNAPSHOT_LAG_S = 60.0  # no snapshot is older; until then it may name a checkpoint, which must exist
 
 
@@ -93,7 +93,7 @@ class Recorder(Callback):
             self.write()
 
     def on_checkpoint(self, iteration, trials, trial, checkpoint, **info) -> None:
-        tidy(trial, younger_than_s=SNAPSHOT_LAG_S)
+        tidy(trial, KEEP_LAST, younger_than_s=SNAPSHOT_LAG_S)
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
         if trial.trial_id not in self.records:  # Tune ends a trial that never started when the sweep is cut short
@@ -112,13 +112,22 @@ class Recorder(Callback):
         self.tidy_ended(SNAPSHOT_LAG_S)
 
     def tidy_ended(self, for_s: float = 0.0) -> None:
-        """Delete surplus checkpoints of trials that ended at least `for_s` ago; not at once, see `SNAPSHOT_LAG_S`."""
+        """Delete what nothing can want any more of trials that ended at least `for_s` ago; not at once, see
+        `SNAPSHOT_LAG_S`.
+
+        Of a finished trial, of the best one, and of every trial with `Sweep.keep`, the best and the last checkpoint
+        stay, as `espalier clone` may go on from them.
+        """
         while self._ended and time.monotonic() - self._ended[0][0] >= for_s:
-            tidy(self._ended.popleft()[1])
+            _, trial = self._ended.popleft()
+            best, status = self.best(), self.records[trial.trial_id].status
+            stays = self._sweep.keep or status == "finished" or (best and best.trial_id == trial.trial_id)
+            tidy(trial, last=1 if stays else 0)
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
         self._set(trial.trial_id, status="failed")
+        self._ended.append((time.monotonic(), trial))
         self.write()
 
     def on_experiment_end(self, trials, **info) -> None:
@@ -142,7 +151,8 @@ class Recorder(Callback):
         """Copy the adapter in the best checkpoint of the best trial to `best/`."""
         best = self.best()
         trial = next((t for t in trials if best and t.trial_id == best.trial_id), None)
-        if trial and (checkpoint := best_checkpoint(trial)):
+        checkpoint = best_checkpoint(trial) if trial else None
+        if checkpoint and Path(checkpoint.path).is_dir():  # deleted if others were better when its trial ended
             self.keep_adapter(checkpoint)
 
     def keep_adapter(self, checkpoint: Checkpoint) -> None:
@@ -236,11 +246,12 @@ def best_checkpoint(trial: Any) -> Checkpoint | None:
     return next((one.checkpoint for one in results if one.metrics["score"] == results[-1].metrics["score"]), None)
 
 
-def tidy(trial: Any, younger_than_s: float = 0.0) -> None:
-    """Delete a trial's checkpoints except the best, the last, and those that a snapshot on disk may still name."""
-    best = best_checkpoint(trial)
+def tidy(trial: Any, last: int, younger_than_s: float = 0.0) -> None:
+    """Delete a trial's checkpoints except the best, the `last` ones, and those that a snapshot on disk may still name.
+    With `last` 0, delete all of them."""
+    best = best_checkpoint(trial) if last else None
     folders = sorted(Path(trial.storage.trial_fs_path).glob("checkpoint_*"))  # numbered, so the last is the latest
-    for folder in folders[:-KEEP_LAST]:
+    for folder in folders[: len(folders) - last]:
         old = time.time() - folder.stat().st_mtime >= younger_than_s
         if old and not (best and Path(best.path) == folder):
             shutil.rmtree(folder, ignore_errors=True)

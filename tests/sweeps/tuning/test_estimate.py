@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from search_spaces.space import Space
 from sweeps.resources import base_dtype
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning import estimate
-from sweeps.tuning.estimate import plan, probe
+from sweeps.tuning.estimate import checkpoints_at_most, plan, probe
 from tests.support.looking import LookingConfig
 from tests.support.toys import Digits, Letters
 from trainables.core import Pair
@@ -32,6 +34,15 @@ def test_a_probe_sees_no_gpu_where_trials_ask_for_none(monkeypatch, gpu, seen):
         "looks", (Pair(LookingConfig(), Digits(), ""),), Space({}), resources_per_trial={"cpu": 1, "gpu": gpu}
     )
     assert probe(sweep, 1)[0]["trainable_parameters"] == seen
+
+
+def test_checkpoints_on_disk_by_hand():
+    """Of 60 trials 20 may go on from the first rung, as many in later ones; 4 run and one is the best."""
+    sweep = Sweep("s", (Pair(LookingConfig(), Digits(), ""),), Space({}), num_samples=60, rounds=9, grace_period=1)
+    assert checkpoints_at_most(sweep, running=4, young=30) == 3 * (4 + 20 + 20 + 1) + 30
+    assert checkpoints_at_most(replace(sweep, keep=True), 4, 30) == 3 * 60 + 30
+    assert checkpoints_at_most(replace(sweep, scheduler="stopping"), 4, 30) == 3 * 60 + 30
+    assert checkpoints_at_most(sweep, 4, 10**6) == 60 * 9, "there are no more"
 
 
 def test_a_base_is_probed_in_the_format_that_the_sweep_would_choose(monkeypatch, capsys):

@@ -18,7 +18,7 @@ from sweeps.results.records import TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
-from sweeps.tuning.promotion import PromotingASHA, chosen, value_at
+from sweeps.tuning.promotion import PromotingASHA, chosen, hopeless, value_at
 
 ROUNDS, RUNGS = 9, [1, 3, 9]
 
@@ -53,6 +53,20 @@ def test_what_diverged_counts_as_tried_and_never_goes_on() -> None:
     bad = TrialHistory(({"round": 1, "score": 0.0, "diverged": True},))
     assert chosen({"a": history(0.1), "b": bad, "c": bad}, 1, 3) == ["a"]
     assert chosen({"a": bad, "b": bad, "c": bad}, 1, 3) == []
+
+
+def test_a_trial_is_hopeless_once_no_later_ones_can_help_it() -> None:
+    """By hand, a third goes on: of six trials two, so the third best of those here is out, whatever comes."""
+    here = {name: history(score) for name, score in zip("abc", (0.5, 0.6, 0.4), strict=True)}
+    assert hopeless(here, RUNGS[:-1], 3, to_come=3) == {"c"}
+    assert hopeless(here, RUNGS[:-1], 3, to_come=6) == set(), "of nine trials three go on"
+    assert hopeless(here, RUNGS[:-1], 3, to_come=0) == {"a", "c"}
+    assert hopeless(here | {"d": history()}, RUNGS[:-1], 3, to_come=2) == {"c"}, "one that runs may still come"
+    assert hopeless(here | {"d": history()}, RUNGS[:-1], 3, to_come=2, ended="d") == {"a", "c", "d"}
+    later = {"a": history(0.5, 0.5, 0.5), "b": history(0.6, 0.6, 0.7), "c": history(0.4)}
+    assert hopeless(later, RUNGS[:-1], 3, to_come=0) == {"a", "c"}
+    assert hopeless(later, RUNGS[:-1], 3, to_come=4) == {"c"}, "with four more at round 3 two of them would go on"
+    assert hopeless({"a": history(0.1)}, RUNGS[:-1], 3, to_come=0) == set(), "the best goes on"
 
 
 class Watch(tune.Callback):
