@@ -45,7 +45,7 @@ class SearchSettings:
     """A search: its space, seed and sampler.
 
     `rounds` is the length of a finished trial. `first` holds parameters (all fields, or some) that are suggested first
-    in a new study. `pairs` are the names of those of the space; with `shared` they get equally many of `num_samples`
+    in a new study. `defaults` are values of axes around which the sampler draws at first. `pairs` are the names of those of the space; with `shared` they get equally many of `num_samples`
     trials. `seats`: how many trials of each base run at the same time, where bases are shared. `accept` raises BadInput
     for parameters that the learner refuses; others are drawn instead. The first of `objectives` is a score in [0, 1].
     """
@@ -56,6 +56,7 @@ class SearchSettings:
     rounds: int
     sampler: SamplerName = "tpe"
     first: Sequence[TrialParams] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     objectives: Sequence[str] = ("score",)
     pairs: Sequence[str] = ("",)
     shared: bool = False
@@ -66,13 +67,16 @@ class SearchSettings:
     @classmethod
     def of_sweep(cls, sweep: Sweep) -> SearchSettings:
         """Return the settings of a sweep."""
+        defaults = sweep.defaults()
+        flat = [one.flat(sweep.pair_names) for one in defaults]
         return cls(
             sweep.joined_space(),
             sweep.name,
             sweep.seed,
             sweep.rounds,
             sweep.search,
-            (*sweep.first, *sweep.defaults()),
+            (*sweep.first, *defaults),
+            {name: value for own in flat for name, value in own.items() if name != LEARNER},
             sweep.objectives,
             sweep.pair_names,
             len(sweep.pairs) > 1,
@@ -230,7 +234,8 @@ class OptunaSearcher(Searcher):
         trials = study.get_trials(deepcopy=False)
         # The random generator's state is not stored. With the number of trials in its seed, a resumed search draws new
         # numbers, and resuming twice from the same state draws the same ones.
-        study.sampler = sampler_of(self._settings.sampler, self._settings.seed + len(trials))
+        seed = self._settings.seed + len(trials)
+        study.sampler = sampler_of(self._settings.sampler, seed, self._settings.defaults)
         if not trials:
             for params in self._settings.first:
                 enqueue(study, params, self._settings.pairs, skip_if_exists=True)

@@ -16,18 +16,19 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search_spaces import axis
 from sweeps.results.trial_params import LEARNER
+from sweeps.tuning.prior import around, share_around_default
 
 SamplerName = Literal["tpe", "random", "nsga2"]
 POPULATION = 10  # of NSGA-II; its default of 50 is more than most sweeps have trials
 
 
-def sampler_of(kind: SamplerName, seed: int) -> BaseSampler:
-    """Make the sampler for `Sweep.search`."""
+def sampler_of(kind: SamplerName, seed: int, defaults: Mapping[str, Any] | None = None) -> BaseSampler:
+    """Make the sampler for `Sweep.search`. `defaults`: the values of axes around which TPE draws at first."""
     if kind == "random":
         return RandomSampler(seed=seed)
     if kind == "nsga2":
         return NSGAIISampler(population_size=POPULATION, seed=seed)
-    return PairwiseTPE(seed)
+    return PairwiseTPE(seed, defaults or {})
 
 
 class PairwiseTPE(BaseSampler):
@@ -37,13 +38,14 @@ class PairwiseTPE(BaseSampler):
     the others', and their shares of the sweep would be random search. It would also prefer any finished trial to every
     pruned one, and treat ranks of 4, 8 and 16 as names. So each suggestion comes from a study in memory (`known`) with
     the trials of one pair, in which a pruned trial has an estimate of its last round's score (`estimates`), and an axis
-    of numbers is their order (`ordered`).
+    of numbers is their order (`ordered`). Some of the trials are drawn around the defaults instead (`prior.py`).
     """
 
-    def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
+    def __init__(self, seed: int, defaults: Mapping[str, Any]) -> None:
+        self._rng, self._defaults = np.random.default_rng(seed), defaults
         self._number = -1  # of the trial that is being drawn
         self._shadow: Trial | None = None  # its likeness in the study in memory
+        self._around_default = False
 
     def reseed_rng(self) -> None:
         self._rng = np.random.default_rng()
@@ -61,9 +63,14 @@ class PairwiseTPE(BaseSampler):
             return self._rng.choice(list(param_distribution.choices)).item()  # type: ignore[attr-defined]
         if trial.number != self._number:
             seed = int(self._rng.integers(2**31))
-            self._number, self._shadow = trial.number, known(study, trial, tpe(seed)).ask()
+            shown = known(study, trial, tpe(seed))
+            self._number, self._shadow = trial.number, shown.ask()
+            self._around_default = self._rng.random() < share_around_default(len(shown.trials) - 1)
         assert isinstance(self._shadow, Trial)
-        if (order := ordered(param_distribution)) is None:
+        order = ordered(param_distribution)
+        if self._around_default and param_name in self._defaults:
+            return around(self._defaults[param_name], param_distribution, order, self._rng)
+        if order is None:
             return axis.suggest(self._shadow, param_name, param_distribution)
         return param_distribution.choices[axis.suggest(self._shadow, param_name, order)]  # type: ignore[attr-defined]
 
