@@ -45,9 +45,10 @@ class SearchSettings:
     """A search: its space, seed and sampler.
 
     `rounds` is the length of a finished trial. `first` holds parameters (all fields, or some) that are suggested first
-    in a new study. `defaults` are values of axes around which the sampler draws at first. `pairs` are the names of those of the space; with `shared` they get equally many of `num_samples`
-    trials. `seats`: how many trials of each base run at the same time, where bases are shared. `accept` raises BadInput
-    for parameters that the learner refuses; others are drawn instead. The first of `objectives` is a score in [0, 1].
+    in a new study; `defaults`, values of axes around which the sampler draws at first. `pairs` are the names of those
+    of the space; with `shared` they get equally many of `num_samples` trials. `seats`: how many trials of each base run
+    at the same time, where bases are shared. `accept` raises BadInput for parameters that the learner refuses; others
+    are drawn instead. The first of `objectives` is a score in [0, 1].
     """
 
     space: Space

@@ -1,8 +1,8 @@
 """Where good values lie before anything was tried: around the learner's default.
 
 At first half of a pair's trials are drawn around its default and half anywhere, later fewer and fewer are (as in
-PriorBand, Mallik et al. 2023, arXiv 2306.12370). So a good default is improved within a handful of trials, and a bad one
-costs a few of them.
+PriorBand, Mallik et al. 2023, arXiv 2306.12370). So a good default is improved within a handful of trials, and a bad
+one costs a few of them.
 """
 
 from __future__ import annotations
