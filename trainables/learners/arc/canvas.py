@@ -100,7 +100,7 @@ def _agreement(puzzle: Puzzle, lens: Lens) -> float | None:
         seen = lens(source)
         if seen is None or seen.shape != target.shape:
             return None
-        shares.append(float(np.mean(seen == target)))
+        shares.append(np.count_nonzero(seen == target) / target.size)
     return float(np.mean(shares))
 
 

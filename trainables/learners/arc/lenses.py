@@ -35,7 +35,7 @@ def candidates(puzzle: Puzzle) -> Iterator[tuple[str, Lens]]:
     empty = background(puzzle)
     yield from _multiples(puzzle, sizes, empty)
     yield from _parts(sizes, empty)
-    yield from _crops(sizes, empty)
+    yield from _crops(puzzle, sizes, empty)
 
 
 def _multiples(puzzle: Puzzle, sizes: SizePairs, empty: int) -> Iterator[tuple[str, Lens]]:
@@ -87,7 +87,7 @@ def _parts(sizes: SizePairs, empty: int) -> Iterator[tuple[str, Lens]]:
         yield f"without {name}", keep
 
 
-def _crops(sizes: SizePairs, empty: int) -> Iterator[tuple[str, Lens]]:
+def _crops(puzzle: Puzzle, sizes: SizePairs, empty: int) -> Iterator[tuple[str, Lens]]:
     """Yield lenses for outputs that are cut out of inputs: at a corner, around a colour, around an object."""
     targets = {t for _, t in sizes}
     if len(targets) == 1:
@@ -102,8 +102,11 @@ def _crops(sizes: SizePairs, empty: int) -> Iterator[tuple[str, Lens]]:
                 f"box of {colour}, margin {margin}",
                 partial(pieces.box_of, which=partial(np.equal, colour), margin=margin),
             )
-    for (kind, alike), (name, rank) in product((("one colour", True), ("any", False)), RANKS.items()):
-        yield f"object of {kind}: {name}", partial(pieces.chosen_object, empty=empty, alike=alike, rank=rank)
+    for kind, alike in (("one colour", True), ("any", False)):
+        # Ranks are costly; none can fit if some demonstration has no object of the output's size.
+        if all(target.shape in pieces.object_sizes(source, empty, alike) for source, target in puzzle.demonstrations):
+            for name, rank in RANKS.items():
+                yield f"object of {kind}: {name}", partial(pieces.chosen_object, empty=empty, alike=alike, rank=rank)
 
 
 def _rarest_cells(grid: Grid) -> np.ndarray:

@@ -143,8 +143,17 @@ def chosen_object(grid: Grid, empty: int, alike: bool, rank: Rank) -> Grid | Non
 
     An object is cells that touch at sides or corners: of one colour (`alike`), or of any colours but the background.
     """
-    found = _objects(grid.tobytes(), grid.shape, grid.dtype.str, empty, alike)
+    found = _objects_of(grid, empty, alike)
     return found[int(np.argmax([rank(*each) for each in found]))][0] if found else None
+
+
+def object_sizes(grid: Grid, empty: int, alike: bool) -> set[tuple[int, ...]]:
+    """Return the sizes of the boxes of all objects; see `chosen_object`."""
+    return {box.shape for box, _, _ in _objects_of(grid, empty, alike)}
+
+
+def _objects_of(grid: Grid, empty: int, alike: bool) -> list[tuple[Grid, np.ndarray, int]]:
+    return _objects(grid.tobytes(), grid.shape, grid.dtype.str, empty, alike)
 
 
 @lru_cache(maxsize=64)  # every rank asks for the objects of the same few grids
