@@ -68,7 +68,7 @@ def plan(sweep: Sweep) -> float:
             f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
             f"{cost['trainable_parameters']:,.0f} trainable parameters (measured: {cost['measured']})"
         )
-    rounds_total = _expected_rounds(sweep)
+    rounds_total = min(_expected_rounds(sweep), sweep.rounds * (sweep.budget or math.inf))
     at_once = placement.hosts * placement.bases if placement.shape else sweep.max_concurrent_trials or 1
     per_round, peaks = expected_round(sweep.pairs, probes, placement)
     hours = rounds_total * per_round / at_once / HOUR_S

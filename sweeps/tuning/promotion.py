@@ -80,7 +80,8 @@ class PromotingASHA(FIFOScheduler):
     `rungs` are the rounds after which it decides, and the last round. `records` returns the trials so far, by their
     ids. `total` trials will be started, or fewer if the search ends before. `at_once` trials may run at the same time,
     and `seats` on each base; None: as many as Ray has resources for. `stopped` returns the ids of the trials that
-    somebody asked to end.
+    somebody asked to end. No trial starts once `budget` rounds are used up, with those that the best trial of each pair
+    may still need.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class PromotingASHA(FIFOScheduler):
         at_once: int | None = None,
         seats: int | None = None,
         stopped: Callable[[], Collection[str]] = tuple,
+        budget: float = math.inf,
     ) -> None:
         super().__init__()
         self._rungs, self._factor, self._records = list(rungs[:-1]), reduction_factor, records
         self._at_once, self._seats, self._total, self._stopped = at_once, seats, total, stopped
+        self._first, self._last, self._budget = rungs[0], rungs[-1], budget
         self._trials: list[Trial] = []
         self._hopeless: set[str] = set()
 
@@ -138,11 +141,26 @@ class PromotingASHA(FIFOScheduler):
         return next((trial for trial in busy if trial.status == Trial.PENDING), None)
 
     def may_start(self, besides: Callable[[], bool | None] | None = None) -> bool | None:
-        """Return whether a new trial may start: None for "not yet", as long as there is no room for it, or as a paused
-        trial should have that room. `besides` is asked then, if it is given."""
+        """Return whether a new trial may start: False when the budget is used up, None for "not yet", as long as there
+        is no room for it, or as a paused trial should have that room. `besides` is asked then, if it is given."""
+        if self.is_budget_used():
+            return False
         if not self._has_room() or any(map(self._has_room, self._promotable(self._paused()))):
             return None
         return besides() if besides else True
+
+    def is_budget_used(self) -> bool:
+        """Return whether a further trial would exceed the budget: the rounds so far, those until the first rung of
+        trials that run, and those until the end of the longest trial of each pair."""
+        if self._budget == math.inf:
+            return False
+        longest, sure = defaultdict[str, int](int), 0
+        for record in self._records().values():
+            rounds = max(record.rounds, self._first) if record.status == "running" else record.rounds
+            sure += rounds
+            longest[record.pair] = max(longest[record.pair], rounds)
+        kept = sum(self._last - rounds for rounds in longest.values())
+        return sure + kept + self._first > self._budget
 
     def _paused(self) -> list[Trial]:
         return [trial for trial in self._trials if trial.status == Trial.PAUSED]

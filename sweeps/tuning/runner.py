@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -172,6 +173,7 @@ def scheduler_of(
         at_once=at_once,
         seats=seats,
         stopped=stopper.stopped,
+        budget=math.inf if sweep.budget is None else sweep.budget * sweep.rounds,
     )
 
 
@@ -253,10 +255,12 @@ def search(context: RunContext, prepared: Prepared) -> SearchEnd:
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, and no further trial was started")
     if over_time or over_cost:
         return SearchEnd(trials, over_budget=True, interrupted=bool(costs and costs.reached))
-    states = [trial.status for trial in trials]
-    return SearchEnd(
-        trials, interrupted=was_pressed() or is_incomplete(states, recorder.records.values(), sweep.num_samples)
-    )
+    states, expected = [trial.status for trial in trials], sweep.num_samples
+    if isinstance(prepared.scheduler, PromotingASHA) and prepared.scheduler.is_budget_used():
+        expected = min(len(states), expected)
+        print(f"--budget {sweep.budget:g} is used up: {expected} of {sweep.num_samples} trials were started")
+    incomplete = is_incomplete(states, recorder.records.values(), expected)
+    return SearchEnd(trials, interrupted=was_pressed() or incomplete)
 
 
 def cost_limit_reached(sweep: Sweep, costs: CostLimit) -> str:

@@ -47,3 +47,15 @@ def test_paused_trials_are_stopped_and_outlive_ctrl_c(tmp_path, ray_session):
     repeated = [line for line, count in Counter(log.read_text().splitlines()).items() if count > 1]
     assert len(repeated) <= 2, "only rounds that Ctrl-C cut short were run again"
     assert len(study(tmp_path).trials) == 6
+
+
+def test_a_budget_ends_the_search_in_good_order(tmp_path, ray_session):
+    """Work of three trainings of four rounds, where thirty trials could have started: it ends as planned."""
+    flags = ["--set", "planted=nothing", "--num-samples", "30", "--rounds", "4", "--grace-period", "1"]
+    done = sweep_here(tmp_path, *flags, "--budget", "3", "--finalists", "1")
+    left = Run.read(tmp_path / "runs/toy")
+    started = len(left.records)
+    assert f"--budget 3 is used up: {started} of 30 trials were started" in done.stdout
+    assert 4 <= sum(one.rounds for one in left.records) <= 15, "up to two that ran beside may go on"
+    assert max(one.rounds for one in left.records) == 4, "the best one went on to its end"
+    assert left.confirmation.finals, "and the finalists followed"

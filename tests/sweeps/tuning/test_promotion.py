@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial
 
 from search_spaces.space import Space
 from sweeps.persistence.study import storage_of
-from sweeps.results.records import TrialRecord
+from sweeps.results.records import Status, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
@@ -67,6 +67,33 @@ def test_a_trial_is_hopeless_once_no_later_ones_can_help_it() -> None:
     assert hopeless(later, RUNGS[:-1], 3, to_come=0) == {"a", "c"}
     assert hopeless(later, RUNGS[:-1], 3, to_come=4) == {"c"}, "with four more at round 3 two of them would go on"
     assert hopeless({"a": history(0.1)}, RUNGS[:-1], 3, to_come=0) == set(), "the best goes on"
+
+
+def test_no_trial_starts_that_the_budget_does_not_cover() -> None:
+    """By hand, rungs at rounds 1, 3 and 9: 20 rounds are enough for one trial of 9, one of 3 and eight of 1."""
+    records: dict[str, TrialRecord] = {}
+
+    def add(rounds: int, status: Status = "paused", pair: str = "a") -> None:
+        number = len(records)
+        records[str(number)] = TrialRecord(str(number), number, TrialParams(pair, {}), status, history(*[0.5] * rounds))
+
+    budgeted = PromotingASHA(RUNGS, 3, lambda: records, total=99, budget=20)
+    for rounds in (9, 3, 1, 1, 1, 1, 1, 1, 1):
+        assert not budgeted.is_budget_used()
+        add(rounds)
+    assert not budgeted.is_budget_used(), "19 rounds are used"
+    add(0, "running")
+    assert budgeted.is_budget_used(), "the tenth trial has its round to come"
+    assert budgeted.may_start() is False
+    records.clear()
+    add(1, pair="a")
+    add(1, pair="b")
+    assert not budgeted.is_budget_used(), "each of the two may need 9 rounds, and one more starts"
+    add(1, pair="a")
+    assert not budgeted.is_budget_used()
+    add(1, pair="b")
+    assert budgeted.is_budget_used()
+    assert not PromotingASHA(RUNGS, 3, lambda: records, total=99).is_budget_used()
 
 
 class Watch(tune.Callback):
