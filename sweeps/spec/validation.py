@@ -44,10 +44,9 @@ def check_numbers(sweep: Any, objectives: Iterable[str]) -> None:
         raise BadInput(f"time_budget_s is {sweep.time_budget_s}; give seconds above 0, or leave it out for no limit")
     if sweep.max_cost is not None and not 0 < sweep.max_cost < math.inf:
         raise BadInput(f"max_cost is {sweep.max_cost}; give dollars above 0, or leave it out for no limit")
-    if sweep.budget is not None and not len(sweep.pairs) <= sweep.budget < math.inf:
-        raise BadInput(
-            f"budget is {sweep.budget:g} full trainings; give at least {len(sweep.pairs)}, one for each learner and base"
-        )
+    pairs = len(sweep.pairs)
+    if sweep.budget is not None and not pairs <= sweep.budget < math.inf:
+        raise BadInput(f"budget is {sweep.budget:g} full trainings; give at least {pairs}, one for each learner")
     if sweep.budget is not None and sweep.scheduler != "asha":
         raise BadInput(f"budget is {sweep.budget:g}, which --scheduler {sweep.scheduler} does not keep; leave one out")
     for name, amount in sweep.resources_per_trial.items():
