@@ -26,7 +26,7 @@ from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
-from sweeps.tuning.promotion import PromotingASHA
+from sweeps.tuning.promotion import Limits, PromotingASHA
 from trainables.runtime.trial import tune_result
 
 
@@ -224,7 +224,7 @@ def default(curves: Curves, seed: int, trials: int) -> TuneSearch:
     sweep = Sweep("replay", (), curves.space, num_samples=trials, rounds=curves.rounds, grace_period=curves.grace)
     settings = SearchSettings(curves.space, sweep.name, seed, sweep.rounds, sweep.search, num_samples=trials)
     records: dict[str, TrialRecord] = {}
-    scheduler = PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: records, trials, AT_ONCE)
+    scheduler = PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: records, Limits(trials, AT_ONCE))
     searcher = OptunaSearcher(settings, InMemoryStorage(), scheduler.may_start)
     sampler = NearestRecorded(searcher.study.sampler, Pool(curves))
     searcher.study.sampler = sampler

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -74,14 +74,25 @@ def hopeless(
     return found
 
 
+class Limits(NamedTuple):
+    """How much a search may do.
+
+    `total` trials will be started, or fewer if the search ends before. `at_once` trials may run at the same time, and
+    `seats` on each base; None: as many as Ray has resources for. No trial starts once `budget` rounds are used up, with
+    those that the best trial of each pair may still need.
+    """
+
+    total: int
+    at_once: int | None = None
+    seats: int | None = None
+    budget: float = math.inf
+
+
 class PromotingASHA(FIFOScheduler):
     """Pauses and promotes the trials of a sweep.
 
     `rungs` are the rounds after which it decides, and the last round. `records` returns the trials so far, by their
-    ids. `total` trials will be started, or fewer if the search ends before. `at_once` trials may run at the same time,
-    and `seats` on each base; None: as many as Ray has resources for. `stopped` returns the ids of the trials that
-    somebody asked to end. No trial starts once `budget` rounds are used up, with those that the best trial of each pair
-    may still need.
+    ids. `stopped` returns the ids of the trials that somebody asked to end.
     """
 
     def __init__(
@@ -89,16 +100,12 @@ class PromotingASHA(FIFOScheduler):
         rungs: Sequence[int],
         reduction_factor: int,
         records: Callable[[], Mapping[str, TrialRecord]],
-        total: int,
-        at_once: int | None = None,
-        seats: int | None = None,
+        limits: Limits,
         stopped: Callable[[], Collection[str]] = tuple,
-        budget: float = math.inf,
     ) -> None:
         super().__init__()
         self._rungs, self._factor, self._records = list(rungs[:-1]), reduction_factor, records
-        self._at_once, self._seats, self._total, self._stopped = at_once, seats, total, stopped
-        self._first, self._last, self._budget = rungs[0], rungs[-1], budget
+        self._limits, self._stopped, self._first, self._last = limits, stopped, rungs[0], rungs[-1]
         self._trials: list[Trial] = []
         self._hopeless: set[str] = set()
 
@@ -152,7 +159,7 @@ class PromotingASHA(FIFOScheduler):
     def is_budget_used(self) -> bool:
         """Return whether a further trial would exceed the budget: the rounds so far, those until the first rung of
         trials that run, and those until the end of the longest trial of each pair."""
-        if self._budget == math.inf:
+        if self._limits.budget == math.inf:
             return False
         longest, sure = defaultdict[str, int](int), 0
         for record in self._records().values():
@@ -160,7 +167,7 @@ class PromotingASHA(FIFOScheduler):
             sure += rounds
             longest[record.pair] = max(longest[record.pair], rounds)
         kept = sum(self._last - rounds for rounds in longest.values())
-        return sure + kept + self._first > self._budget
+        return sure + kept + self._first > self._limits.budget
 
     def _paused(self) -> list[Trial]:
         return [trial for trial in self._trials if trial.status == Trial.PAUSED]
@@ -168,10 +175,10 @@ class PromotingASHA(FIFOScheduler):
     def _has_room(self, trial: Trial | None = None) -> bool:
         """Whether a trial may run beside those that do; None: any trial."""
         busy = [one for one in self._trials if one.status in BUSY]
-        if self._at_once is not None and len(busy) >= self._at_once:
+        if self._limits.at_once is not None and len(busy) >= self._limits.at_once:
             return False
         beside = [one for one in busy if trial is not None and _base_of(one) == _base_of(trial)]
-        return self._seats is None or len(beside) < self._seats
+        return self._limits.seats is None or len(beside) < self._limits.seats
 
     def _least(self, tune_controller: Any, pair: str, besides: Trial | None = None) -> int:
         """Return how many of a pair go on from a rung in any case: 1 once no other trial of it can come there."""
@@ -196,11 +203,11 @@ class PromotingASHA(FIFOScheduler):
         return [trial for *_, trial in sorted(found, key=lambda one: one[:3])]
 
     def _all_began(self, tune_controller: Any) -> bool:
-        return len(self._trials) >= self._total or tune_controller.search_alg.is_finished()
+        return len(self._trials) >= self._limits.total or tune_controller.search_alg.is_finished()
 
     def _to_come(self, tune_controller: Any) -> int:
         """Return how many trials may still start, at most."""
-        every = len(self._trials) if self._all_began(tune_controller) else max(self._total, len(self._trials))
+        every = len(self._trials) if self._all_began(tune_controller) else max(self._limits.total, len(self._trials))
         return max(0, every - len(self._records()))
 
     def _histories(self) -> dict[str, dict[str, TrialHistory]]:

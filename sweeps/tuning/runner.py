@@ -38,7 +38,7 @@ from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
 from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import Progress
-from sweeps.tuning.promotion import PromotingASHA
+from sweeps.tuning.promotion import Limits, PromotingASHA
 from sweeps.tuning.recorder import Recorder, baselines_of
 from sweeps.tuning.stopping import SweepStopper, stopping_asha
 from trainables.packed.specs import WorkerGroupShape
@@ -169,11 +169,8 @@ def scheduler_of(
         sweep.rungs(),
         sweep.reduction_factor,
         lambda: recorder.records,
-        total=sweep.num_samples,
-        at_once=at_once,
-        seats=seats,
-        stopped=stopper.stopped,
-        budget=math.inf if sweep.budget is None else sweep.budget * sweep.rounds,
+        Limits(sweep.num_samples, at_once, seats, math.inf if sweep.budget is None else sweep.budget * sweep.rounds),
+        stopper.stopped,
     )
 
 

@@ -18,7 +18,7 @@ from sweeps.results.records import Status, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
-from sweeps.tuning.promotion import PromotingASHA, chosen, hopeless, value_at
+from sweeps.tuning.promotion import Limits, PromotingASHA, chosen, hopeless, value_at
 
 ROUNDS, RUNGS = 9, [1, 3, 9]
 
@@ -77,7 +77,7 @@ def test_no_trial_starts_that_the_budget_does_not_cover() -> None:
         number = len(records)
         records[str(number)] = TrialRecord(str(number), number, TrialParams(pair, {}), status, history(*[0.5] * rounds))
 
-    budgeted = PromotingASHA(RUNGS, 3, lambda: records, total=99, budget=20)
+    budgeted = PromotingASHA(RUNGS, 3, lambda: records, Limits(99, budget=20))
     for rounds in (9, 3, 1, 1, 1, 1, 1, 1, 1):
         assert not budgeted.is_budget_used()
         add(rounds)
@@ -93,7 +93,7 @@ def test_no_trial_starts_that_the_budget_does_not_cover() -> None:
     assert not budgeted.is_budget_used()
     add(1, pair="b")
     assert budgeted.is_budget_used()
-    assert not PromotingASHA(RUNGS, 3, lambda: records, total=99).is_budget_used()
+    assert not PromotingASHA(RUNGS, 3, lambda: records, Limits(99)).is_budget_used()
 
 
 class Watch(tune.Callback):
@@ -147,7 +147,7 @@ FEW = {0.2: 1, 0.8: 9}  # too few for a third of them: the best goes on when no 
 def test_in_tune_the_best_of_each_rung_go_on(expected: dict[float, int], tmp_path, ray_session) -> None:
     """The first to arrive pause, and go on when enough others have come; each goes on from its own checkpoint."""
     watch = Watch()
-    scheduler = PromotingASHA(RUNGS, 3, lambda: watch.records, total=len(expected), at_once=2)
+    scheduler = PromotingASHA(RUNGS, 3, lambda: watch.records, Limits(len(expected), at_once=2))
     settings = SearchSettings(
         Space({"level": FloatDistribution(0, 1)}),
         "s",
