@@ -1,6 +1,6 @@
 """Read rows of a user's files and of data sets of the hub, each with its place, without interpreting them.
 
-    FILE.jsonl      a value a line, or a list
+    FILE.jsonl      a value a line, or a list; FILE.ndjson, too
     FILE.json       a list, or a value a line; or an object of columns, as pandas writes tables
     FILE.csv        a table with names in its first line; commas, semicolons or tabs between its cells
     FILE.tsv        the same with tabs
@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 DELIMITERS = ",;\t"  # between the cells of a .csv file; the one that its first line has most of
 STATED_DELIMITER = re.compile(r"sep=(.)\r?\n")  # the first line of some tables, for Excel
 LONGEST_CELL = 2**31 - 1  # characters; Python's own limit is 131,072

@@ -47,6 +47,13 @@ def test_the_copy_of_a_data_set(tmp_path):
     assert [split for split, *_ in splits(hub)] == ["test", "train", "train"], "the hub's own cache"
 
 
+def test_lines_of_json_have_two_common_names(tmp_path):
+    for number, name in enumerate(("train.jsonl", "test.ndjson")):
+        write(tmp_path / name, number)
+    assert splits(tmp_path) == [("test", "test.ndjson", [1]), ("train", "train.jsonl", [0])]
+    assert [part.name for part in parts_of(str(tmp_path / "test.ndjson")).parts] == ["test.ndjson"]
+
+
 def test_a_readme_says_which_files_are_which_split(tmp_path):
     write(tmp_path / "set" / "a.jsonl", 1, 2)
     write(tmp_path / "set" / "b.jsonl", 3)

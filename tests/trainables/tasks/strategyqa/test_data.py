@@ -197,7 +197,7 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path):
 
     refused(tmp_path / "nowhere", "is not known; use 'generated'")
     refused("", "there is no data; use 'generated'")
-    refused(tmp_path, "has no .jsonl, .json, .csv, .tsv, .parquet file")
+    refused(tmp_path, "has no .jsonl, .ndjson, .json, .csv, .tsv, .parquet file")
     for name, text, message in (
         ("a.txt", "x", "is not known; use 'generated', a .jsonl"),
         ("a.json", "[1,", "not valid JSON at line 1"),
