@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from statistics import median
 
 from sweeps.report.chart_style import finite
+from sweeps.results.finals import counted
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import percent
 from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.run_folder import Run
+from trainables.models.gguf import without_hash
 
 
 def learner_comparison(run: Run) -> tuple[list[str], list[list[str]]]:
@@ -33,7 +35,7 @@ def learner_comparison(run: Run) -> tuple[list[str], list[list[str]]]:
         rows.append(
             {
                 "learner": learner,
-                "base": "-" if pair["base"] == "none" else pair["base"],
+                "base": "-" if pair["base"] == "none" else without_hash(pair["base"]),
                 "trials": str(len(trials)),
                 "untouched": percent(next(iter(finite([before.get("score")])), None)),
                 "best in search": f"{percent(best.score)} (trial {best.number})" if best else "-",
@@ -75,7 +77,7 @@ def cost(run: Run) -> list[str]:
     ends = finite([row.get("at") for one in run.records for row in one.history])
     total = finite([run.end.get("seconds")])
     trained = finite([one.seconds for one in run.records])
-    found = [f"{len(run.records)} trials", f"{sum(one.rounds for one in run.records)} rounds"]
+    found = [counted(len(run.records), "trial"), counted(sum(one.rounds for one in run.records), "round")]
     if total and total[0] > 0:
         found += [f"{total[0]:,.0f} seconds in total", f"{60 * len(run.records) / total[0]:,.1f} trials per minute"]
     if sum(trained):

@@ -217,6 +217,12 @@ def test_a_loss_is_not_parted_into_format_and_skill(tmp_path):
     assert "gain from skill" not in head
 
 
+def test_tables_show_a_base_without_the_hash_of_its_file(tmp_path):
+    hashed = pair(base=f"builtin:smollm2:sha256={'0f' * 32}:float32")
+    head, (row,) = learner_comparison(Run.read(folder(tmp_path / "hashed", [trial(0, 0.5)], pairs=[hashed])))
+    assert row[head.index("base")] == "builtin:smollm2:float32"
+
+
 def test_what_a_constant_answer_reaches_needs_no_skill():
     """`Yes` to everything: the untouched base says it in other words to one in ten."""
     baselines = {"chance": 0.5, "constant": 0.53, "untouched": 0.0}
