@@ -179,7 +179,7 @@ def noise_floor(known: Confirmation) -> str:
         return ""
     return (
         f"Noise floor: the score of one configuration differs from seed to seed by {100 * spread.variance**0.5:.1f}"
-        f" points (standard deviation on the same questions, {spread.freedom:g} degrees of freedom)"
+        f" points (standard deviation on the same questions, {spread.freedom:g} degree{'s' * (spread.freedom != 1)} of freedom)"
     )
 
 
