@@ -177,9 +177,10 @@ def noise_floor(known: Confirmation) -> str:
     spread = known.spread()
     if not spread.freedom:
         return ""
+    degrees = "1 degree" if spread.freedom == 1 else f"{spread.freedom:g} degrees"
     return (
         f"Noise floor: the score of one configuration differs from seed to seed by {100 * spread.variance**0.5:.1f}"
-        f" points (standard deviation on the same questions, {spread.freedom:g} degree{'s' * (spread.freedom != 1)} of freedom)"
+        f" points (standard deviation on the same questions, {degrees} of freedom)"
     )
 
 
