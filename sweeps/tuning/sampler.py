@@ -65,7 +65,7 @@ class PairwiseTPE(BaseSampler):
             seed = int(self._rng.integers(2**31))
             shown = known(study, trial, tpe(seed))
             self._number, self._shadow = trial.number, shown.ask()
-            self._around_default = self._rng.random() < share_around_default(len(shown.trials) - 1)
+            self._around_default = self._rng.random() < share_around_default(len(shown.get_trials(deepcopy=False)) - 1)
         assert isinstance(self._shadow, Trial)
         order = ordered(param_distribution)
         if self._around_default and param_name in self._defaults:

@@ -131,7 +131,7 @@ class SftLearner(SupervisedLearner):
         if not config.steps_per_round and not config.rows_per_round:
             share = Fraction(len(self.examples), config.rounds_per_epoch)
             self.steps_of_round = max(Fraction(1), config.steps_in(share))
-        self.steps_per_round = math.ceil(self.steps_of_round)  # of the first round
+            self.steps_per_round = math.ceil(self.steps_of_round)  # of the first round
         total = math.ceil(config.schedule_rounds * self.steps_of_round)
         warmup = config.warmup_steps or math.ceil(config.warmup_ratio * total)
         self.optimizer = replace(self.optimizer, total_steps=total, warmup_steps=warmup)
