@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 import torch
 
 from sweeps.arena import SWEEP
-from sweeps.tuning.estimate import PROBES_S
 from sweeps.tuning.probe import measure
+from sweeps.tuning.probes import PROBES_S
 from trainables.core import Pair
 from trainables.runtime.open_learner import open_in_process
 

@@ -80,6 +80,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     flag_names: ClassVar[Mapping[str, str]] = {}  # of fields whose flags are called as a method is: field -> flag
+    search_limit: ClassVar[str] = ""  # the field that sets how many questions the search split has, if there is one
 
     @property
     @abstractmethod
@@ -133,6 +134,10 @@ class Task(ABC):
         # partial can be pickled.
         vars(changed)["search"] = partial(tuple, examples)
         return changed
+
+    def with_search_size(self, count: int) -> Self:
+        """Return a copy with `count` questions in its search split; itself if it has no field for that."""
+        return replace(self, **{self.search_limit: count}) if self.search_limit else self  # type: ignore[type-var]
 
     def published(self, example: Example) -> str | None:
         """The official evaluation set to which an example belongs, by its content. Guards refuse to train on it."""

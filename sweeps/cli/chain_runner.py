@@ -89,13 +89,16 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path,
 
 
 def phase_budget(flags: Flags, seconds: float, before: Sequence[Path], left: int) -> dict[str, Any]:
-    """Return a phase's part of `--time-budget-s` and `--max-cost`: what is left, divided by the phases to come.
+    """Return a phase's part of `--minutes`, `--time-budget-s` and `--max-cost`: what is left, divided by the phases to
+    come.
 
     `seconds` have passed in this process; `before` are the folders of earlier phases; `left` counts this phase, too.
     """
     budget = {}
     if flags.time_budget_s is not None:
         budget["time_budget_s"] = (flags.time_budget_s - seconds) / left
+    if flags.minutes is not None:
+        budget["minutes"] = (flags.minutes - seconds / 60) / left
     if flags.max_cost is not None:
         from sweeps.resources.cost_limit import SPENT
 

@@ -63,6 +63,9 @@ class SweepFlags:
     search: Literal["tpe", "random", "nsga2"] | None = None  # the algorithm that suggests configurations
     like: Path | None = None  # a sweep's folder: search its space, narrowed, and try its best configurations first
     seed: int | None = None  # random seed of the search and of every trial
+    # for all of the sweep, its finalists included: after a short probe, trials, rounds, questions and finalists that no
+    # flag gives are chosen to decide most in that time
+    minutes: float | None = None
     time_budget_s: float | None = None  # seconds after which the sweep ends as by Ctrl-C; --resume continues it
     max_cost: float | None = None  # dollars; start no trial that would exceed this sum at the provider's prices
 

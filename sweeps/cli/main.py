@@ -62,7 +62,7 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> Ended:
     if flags.like is not None:
         sweeps = [_like(sweep, flags.like) for sweep in sweeps]
     if flags.plan:
-        return _plan(sweeps, flags)
+        return _plan(sweeps, flags, argv)
     if flags.cluster is not None:
         return _submit(given.name, sweeps, flags, flags.cluster, script, argv)
     if isinstance(given, Chain):
@@ -74,7 +74,7 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> Ended:
     return session(sweeps[0], flags, script, argv)
 
 
-def _plan(sweeps: list[Sweep], flags: Flags) -> Ended:
+def _plan(sweeps: list[Sweep], flags: Flags, argv: list[str]) -> Ended:
     """Print what the sweeps would cost. All checks of the input come before the first measurement."""
     from sweeps.tuning.estimate import plan
     from sweeps.tuning.session import check
@@ -89,7 +89,7 @@ def _plan(sweeps: list[Sweep], flags: Flags) -> Ended:
         print(f"{flags.cluster}: {price or 'machines without a price'}", flush=True)
     hours = 0.0
     for sweep, own in zip(sweeps, remarks, strict=True):
-        hours += plan(sweep)
+        hours += plan(sweep, argv)
         print("\n".join(own))
     if rates:
         expected = hours * rates[0]

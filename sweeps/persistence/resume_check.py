@@ -15,6 +15,7 @@ from trainables.models.gguf import without_hash
 
 # Fields that change how a sweep runs, not what it searches.
 HOW = {
+    "minutes",
     "time_budget_s",
     "max_cost",
     "max_concurrent_trials",

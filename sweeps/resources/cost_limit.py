@@ -10,6 +10,7 @@ price that RunPod does not know counts as over the limit. One that is not availa
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -86,6 +87,13 @@ class CostLimit(tune.Callback):
         finally:
             with self._lock:  # no signal comes after this
                 self._enforced = False
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the limit is reached at the present price; infinity without a limit."""
+        if self._limit is None or not self.hourly:
+            return math.inf
+        self.add_elapsed()
+        return max(0.0, self._limit - self.dollars) / self.hourly * HOUR_S
 
     def close(self) -> None:
         self.add_elapsed()

@@ -18,6 +18,7 @@ from sweeps.results.uncertainty import item_error, residual_variance, seed_error
 PRIOR_SEED, PRIOR_FREEDOM = 0.02, 4  # standard deviation of a score from seed to seed, until it is measured
 PLAINLY = 3.0  # standard errors below the leader, after one seed each
 MORE = 500  # questions that are added at a time
+MOST_QUESTIONS = 2000  # of a finalist
 
 Sizes = dict[str, tuple[int, int]]  # by name: seeds, questions
 

@@ -18,10 +18,15 @@ from sweeps.results.trial_params import TrialParams
 
 
 def candidates(
-    records: Sequence[TrialRecord], top: int, defaults: Sequence[TrialParams], rounds: int
+    records: Sequence[TrialRecord],
+    top: int,
+    defaults: Sequence[TrialParams],
+    rounds: int,
+    of_each_pair: bool = False,
 ) -> list[Candidate]:
-    """Choose the finalists: the `top` configurations of the search, and the defaults. In a sweep of several bases also
-    the best of each pair, so that bases and learners are compared by what the search found for each.
+    """Choose the finalists: the `top` configurations of the search, and the defaults. With `of_each_pair` and in a
+    sweep of several bases also the best of each pair, so that bases and learners are compared by what the search found
+    for each.
 
     A configuration of the search is trained for the number of rounds that gave its best score, a default that ASHA
     stopped for all `rounds`. A default may have only some of the fields and so match several trials; the
@@ -31,7 +36,7 @@ def candidates(
     records = [one for one in records if one.params.start is None]
     several, named = any(one.params.base for one in records), len({one.pair for one in records}) > 1
     best = _distinct(by_score(records))
-    of_pairs = {one.pair: one for one in reversed(best) if several}
+    of_pairs = {one.pair: one for one in reversed(best) if several or of_each_pair}
     best = [one for one in best if one in best[:top] or one is of_pairs.get(one.pair)]
     first = (next((one for one in records if _has(one.params, given)), None) for given in defaults)
     own = [one for one in first if one is not None]
@@ -43,6 +48,22 @@ def candidates(
         trained = rounds if full else one.history.best_round or rounds
         chosen.append(Candidate(one.trial_id, name, one.params, trained, one.score if one in best else None))
     return chosen
+
+
+def most_telling(chosen: Sequence[Candidate], count: int, defaults: Sequence[TrialParams]) -> list[Candidate]:
+    """Return so many of the finalists, in their order: first the best of each pair, or of a single pair its best and
+    its default; then the others."""
+    best: dict[str, Candidate] = {}
+    for one in chosen:
+        best.setdefault(one.params.pair, one)
+
+    def place(one: Candidate) -> int:
+        if one in best.values():
+            return 0
+        return 1 if len(best) == 1 and any(_has(one.params, given) for given in defaults) else 2
+
+    kept = sorted(chosen, key=place)[:count]
+    return [one for one in chosen if one in kept]
 
 
 def _has(params: TrialParams, given: TrialParams) -> bool:

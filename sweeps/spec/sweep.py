@@ -50,6 +50,7 @@ class Sweep:
     )  # gpu: fractions too, see `with_devices`
     num_workers: int | None = None  # processes that train one trial together; None: one per GPU that it asks for
     parallel_strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # of theirs; auto: fsdp where the base does not fit
+    minutes: float | None = None  # for all of the sweep: its sizes are chosen to fit, see `tuning/design.py`
     time_budget_s: float | None = None  # seconds after which no round is started
     max_cost: float | None = None  # dollars for rented machines that no further trial may pass
     seats: int | Literal["auto"] = "auto"  # trials that share one base in a host; auto: what memory and device allow

@@ -42,13 +42,19 @@ def check_numbers(sweep: Any, objectives: Iterable[str]) -> None:
         raise BadInput(f"objective {unknown[0]!r} is not known; choose of {', '.join(objectives)}")
     if sweep.time_budget_s is not None and not 0 < sweep.time_budget_s < math.inf:
         raise BadInput(f"time_budget_s is {sweep.time_budget_s}; give seconds above 0, or leave it out for no limit")
+    if sweep.minutes is not None and not 0 < sweep.minutes < math.inf:
+        raise BadInput(f"minutes is {sweep.minutes}; give a number above 0, or leave it out for no limit")
+    for name in ("time_budget_s", "budget"):
+        if sweep.minutes is not None and getattr(sweep, name) is not None:
+            raise BadInput(f"minutes is {sweep.minutes:g} beside {name} = {getattr(sweep, name):g}; give only one")
     if sweep.max_cost is not None and not 0 < sweep.max_cost < math.inf:
         raise BadInput(f"max_cost is {sweep.max_cost}; give dollars above 0, or leave it out for no limit")
     pairs = len(sweep.pairs)
     if sweep.budget is not None and not pairs <= sweep.budget < math.inf:
         raise BadInput(f"budget is {sweep.budget:g} full trainings; give at least {pairs}, one for each learner")
-    if sweep.budget is not None and sweep.scheduler != "asha":
-        raise BadInput(f"budget is {sweep.budget:g}, which --scheduler {sweep.scheduler} does not keep; leave one out")
+    for name in ("budget", "minutes"):
+        if (limit := getattr(sweep, name)) is not None and sweep.scheduler != "asha":
+            raise BadInput(f"{name} is {limit:g}, which --scheduler {sweep.scheduler} does not keep; leave one out")
     for name, amount in sweep.resources_per_trial.items():
         if not isinstance(amount, int | float) or not 0 <= amount < math.inf:
             raise BadInput(f"resources_per_trial[{name!r}] is {amount!r}; give a number of at least 0")

@@ -16,7 +16,7 @@ import numpy as np
 from ray import tune
 
 from sweeps.resources.worker_groups import worker_group_shape
-from sweeps.results.allocation import Costs, Sizes
+from sweeps.results.allocation import MOST_QUESTIONS, Costs, Sizes
 from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import Confirmation, Spending
 from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
@@ -25,13 +25,14 @@ from sweeps.results.records import Candidate, Final, clusters_of, is_untouched, 
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
+from sweeps.tuning.clock import Clock
 from sweeps.tuning.finalists import Answers, TrialPlaces, base_answers, measure_untouched, measured, run_jobs
 from trainables.core import Example
 from trainables.runtime.host_client import WAIT_FOR_HOST_S
 from trainables.runtime.trial import STATE_FILE, FinalistJob
 
 FEWEST_SEEDS = 2  # of a finalist that is not plainly worse
-MOST_SEEDS, MOST_QUESTIONS = 30, 2000
+MOST_SEEDS = 30
 KEPT = re.compile(r"finalists/[\w-]+/checkpoint_\d+")  # where states are; a run's folder may name other places
 LARGEST_STATE = 256 * 2**20  # bytes; larger states are not kept, so that their finalists are asked nothing further
 
@@ -188,17 +189,18 @@ class Finalists:
 
 
 def confirm(
-    finalists: Finalists, only_once: Sequence[str], record: Callable[[Confirmation], None]
+    finalists: Finalists, only_once: Sequence[str], record: Callable[[Confirmation], None], clock: Clock | None = None
 ) -> Confirmation | None:
     """Train and ask finalists until a winner is told apart or the budget is used up; `record` gets each result.
 
-    Finalists of `only_once` are confirmed by one seed and no more. The budget is a multiple of the first stage's costs.
-    After Ctrl-C, return what was known before the stage; None in the first two stages.
+    Finalists of `only_once` are confirmed by one seed and no more. The budget is a multiple of the first stage's costs,
+    or what a `clock` has left. After Ctrl-C, return what was known before the stage; None in the first two stages.
     """
-    first = len(finalists.sweep.pairs[0].task.test())
+    first = clock.design.questions if clock else len(finalists.sweep.pairs[0].task.test())
     if not finalists.extend(dict.fromkeys(finalists.candidates, (1, first))):
         return None
-    budget = Budget(FIRST_BUDGET * finalists.seconds, LEVEL * (1 - RESERVE))
+    seconds = finalists.seconds + clock.left if clock else FIRST_BUDGET * finalists.seconds
+    budget = Budget(seconds, LEVEL * (1 - RESERVE))
     return go_on(finalists, Confirmation(), budget, only_once, record)
 
 

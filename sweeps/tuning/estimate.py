@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sweeps.persistence.provenance import python_path
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.placement import Placement, machine, place, with_devices
 from sweeps.resources.ray_cluster import Capacity
@@ -19,22 +14,23 @@ from sweeps.results.decision import FIRST_BUDGET, PATIENCE
 from sweeps.results.records import trivial_baselines
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
-from sweeps.spec.sweep import BadInput, Sweep
-from sweeps.tuning.probe import ProbeJob
+from sweeps.spec.sweep import Sweep
+from sweeps.tuning.design import costs_of
+from sweeps.tuning.fit_to_minutes import choose_design
+from sweeps.tuning.probes import probe
 from sweeps.tuning.recorder import KEEP_LAST, SNAPSHOT_LAG_S
 from sweeps.tuning.runner import threads_per_process
 from sweeps.tuning.session import check_memory
 from trainables.core import Pair
 from trainables.models.gguf import without_hash
 
-PROBE_TIMEOUT_S = 900
-PROBES_S = 24.0  # for the measurements of all learners; starting Python and loading a base come on top
 HOUR_S = 3600
 MIB = 2**20
 
 
-def plan(sweep: Sweep) -> float:
-    """Print what is known without measuring, then each probe. Return the expected hours on this machine.
+def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
+    """Print what is known without measuring, then each probe, and with --minutes the design for them; `argv` is the
+    command line. Return the expected hours on this machine.
 
     Raises BadInput when a probe's round fails.
     """
@@ -42,14 +38,7 @@ def plan(sweep: Sweep) -> float:
 
     from trainables.models.cpu_dtype import bfloat16_speedup
 
-    _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
-    for pair in sweep.pairs:
-        _say(f"  {pair.name} x {pair.task.name} on {without_hash(pair.base)}")
-        sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))
-        named = trivial_baselines(pair.baselines()).items()
-        baselines = ", ".join(f"{name} {value:.1%}" for name, value in named) or "none"
-        _say(f"    splits: {sizes}; chance {pair.task.chance:.1%}", f"    baselines: {baselines}")
-        _say(*(f"    {line}" for line in data_of(pair)))
+    _describe(sweep)
     gpus = torch.cuda.device_count()
     sweep = with_devices(sweep, gpus)
     dtypes = choose_dtypes(sweep, 1, lambda: [bfloat16_speedup()])
@@ -68,8 +57,11 @@ def plan(sweep: Sweep) -> float:
             f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
             f"{cost['trainable_parameters']:,.0f} trainable parameters (measured: {cost['measured']})"
         )
-    rounds_total = min(_expected_rounds(sweep), sweep.rounds * (sweep.budget or math.inf))
     at_once = placement.hosts * placement.bases if placement.shape else sweep.max_concurrent_trials or 1
+    if sweep.minutes is not None:
+        choose_design(sweep, costs_of(sweep, probes, placement, at_once), 60 * sweep.minutes, argv)
+        return sweep.minutes / 60
+    rounds_total = min(_expected_rounds(sweep), sweep.rounds * (sweep.budget or math.inf))
     per_round, peaks = expected_round(sweep.pairs, probes, placement)
     hours = rounds_total * per_round / at_once / HOUR_S
     memory = (sum(peaks) * placement.hosts if placement.shape else max(peaks) * at_once) / MIB
@@ -91,6 +83,18 @@ def plan(sweep: Sweep) -> float:
             f" {usual * checkpoint / MIB:,.0f} MiB of disk more; up to {most} trainings where the best are close"
         )
     return hours
+
+
+def _describe(sweep: Sweep) -> None:
+    """Print the sweep, its pairs and their data."""
+    _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
+    for pair in sweep.pairs:
+        _say(f"  {pair.name} x {pair.task.name} on {without_hash(pair.base)}")
+        sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))
+        named = trivial_baselines(pair.baselines()).items()
+        baselines = ", ".join(f"{name} {value:.1%}" for name, value in named) or "none"
+        _say(f"    splits: {sizes}; chance {pair.task.chance:.1%}", f"    baselines: {baselines}")
+        _say(*(f"    {line}" for line in data_of(pair)))
 
 
 def expected_round(
@@ -139,45 +143,8 @@ def rungs(sweep: Sweep) -> Iterator[tuple[int, int]]:
     yield sweep.rounds, count
 
 
-def probe(sweep: Sweep, threads: int) -> list[dict[str, Any]]:
-    """Measure each pair's default, in the order of the pairs; see `probe.measure` for the values.
-
-    Pairs that share a base are measured in one process, which loads it once. Raises BadInput when a probe fails.
-    """
-    places: dict[str | int, list[int]] = {}  # by base, or alone
-    for index, pair in enumerate(sweep.pairs):
-        places.setdefault(pair.base if pair.learner.packs else index, []).append(index)
-    costs: dict[int, dict[str, Any]] = {}
-    for own in places.values():
-        job = ProbeJob([sweep.pairs[i] for i in own], sweep.seed, PROBES_S / len(sweep.pairs))
-        costs |= zip(own, _run(sweep, job, threads), strict=True)
-    return [costs[index] for index in range(len(sweep.pairs))]
-
-
-def _run(sweep: Sweep, job: ProbeJob, threads: int) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "sweeps.tuning.probe"],
-        input=pickle.dumps(job),
-        capture_output=True,
-        timeout=PROBE_TIMEOUT_S,
-        env=_environment(sweep, threads),
-        check=False,
-    )
-    if done.returncode:
-        last = done.stderr.decode().strip().splitlines()[-1:]
-        names = ", ".join(repr(pair.name) for pair in job.pairs)
-        raise BadInput(f"the probe of {names} failed: {''.join(last)}")
-    return json.loads(done.stdout.decode().splitlines()[-1])
-
-
 def _expected_rounds(sweep: Sweep) -> float:
     total, before = 0.0, 0
     for rung, count in rungs(sweep):
         total, before = total + count * (rung - before), rung
     return total
-
-
-def _environment(sweep: Sweep, threads: int) -> dict[str, str]:
-    """Return the environment of a trial's process: without a GPU in its resources it sees none."""
-    unseen = {} if sweep.resources_per_trial.get("gpu") else {"CUDA_VISIBLE_DEVICES": ""}
-    return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)} | unseen

@@ -143,7 +143,8 @@ def _as_answer(answer: Any, item: Any) -> Any:
 
 
 def measure(pair: Pair, seed: int, seconds: float) -> dict[str, Any]:
-    """Return the costs of a pair's default: `start_s`, `round_s`, `peak_rss`, `checkpoint` (bytes), ..."""
+    """Return the costs of a pair's default: `start_s`, `round_s` and in it `evaluation_s`, `peak_rss`,
+    `checkpoint` (bytes), ..."""
     start = time.perf_counter()
     base = None
     if pair.learner.needs_base:
@@ -192,10 +193,12 @@ def _sampling(built: Any, base: Any, seed: int, seconds: float) -> tuple[Learner
 def _whole_round(learner: Learner) -> dict[str, Any]:
     start = time.perf_counter()
     trained = learner.round()
+    evaluated = time.perf_counter()
     learner.evaluate()
-    seconds = time.perf_counter() - start
+    end = time.perf_counter()
     return {
-        "round_s": seconds,
+        "round_s": end - start,
+        "evaluation_s": end - evaluated,
         "trainable_parameters": trained.trainable_parameters,
         "measured": "a whole round and evaluation",
     }
@@ -213,11 +216,13 @@ def _sampled_round(learner: Learner, sampled: SampledLearner, seconds: float) ->
     steps, counted = len(steps_s), steps_s[1:] or steps_s
     own = sampled.tokens_of_steps(max(steps, sampled.whole_round))
     train_s = sum(counted) * sum(own[: sampled.whole_round]) / sum(own[steps - len(counted) : steps])
+    prepare_s, sampled.query_s = sampled.query_s, 0.0
     sampled.asked = sampled.answered = 0
     learner.evaluate()
     answered = f"{sampled.answered} of {sampled.asked} prompts and rows"
     return {
-        "round_s": train_s + sampled.query_s,
+        "round_s": prepare_s + train_s + sampled.query_s,
+        "evaluation_s": sampled.query_s,
         "trainable_parameters": trained.trainable_parameters,
         "measured": f"{steps} of {sampled.whole_round} steps, {answered}",
     }

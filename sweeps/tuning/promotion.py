@@ -24,6 +24,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from sweeps.results.records import TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.tracking.events import round_of
+from sweeps.tuning.clock import Clock
 
 MEAN_OF = 3  # rounds; the mean of the last few is less noisy than the last
 BUSY = (Trial.RUNNING, Trial.PENDING)
@@ -78,14 +79,15 @@ class Limits(NamedTuple):
     """How much a search may do.
 
     `total` trials will be started, or fewer if the search ends before. `at_once` trials may run at the same time, and
-    `seats` on each base; None: as many as Ray has resources for. No trial starts once `budget` rounds are used up, with
-    those that the best trial of each pair may still need.
+    `seats` on each base; None: as many as Ray has resources for. No trial starts once `budget` rounds are used up, or
+    those for which the `clock` has time, with those that the best trial of each pair may still need.
     """
 
     total: int
     at_once: int | None = None
     seats: int | None = None
     budget: float = math.inf
+    clock: Clock | None = None
 
 
 class PromotingASHA(FIFOScheduler):
@@ -108,6 +110,7 @@ class PromotingASHA(FIFOScheduler):
         self._limits, self._stopped, self._first, self._last = limits, stopped, rungs[0], rungs[-1]
         self._trials: list[Trial] = []
         self._hopeless: set[str] = set()
+        self.ended_early = False  # some of the trials will not start, as the budget or the time is used up
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Take in a new trial, or one of a resumed sweep, which Tune would start: it pauses again where it had."""
@@ -119,6 +122,8 @@ class PromotingASHA(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         rung = result["training_iteration"]
+        if self._is_time_over():
+            return TrialScheduler.STOP
         if rung not in self._rungs:
             return TrialScheduler.CONTINUE
         records = self._records()
@@ -135,7 +140,7 @@ class PromotingASHA(FIFOScheduler):
         """Return a paused trial that may go on, or else a new one. Prune the paused trials when no more can come."""
         paused, stopped = self._paused(), self._stopped()
         for trial in paused:
-            if trial.trial_id in stopped or trial.trial_id in self._hopeless:
+            if trial.trial_id in stopped or trial.trial_id in self._hopeless or self._is_time_over():
                 _prune(tune_controller, trial)
         paused = self._paused()
         promotable = self._promotable(paused, partial(self._least, tune_controller)) if self._has_room() else []
@@ -150,7 +155,8 @@ class PromotingASHA(FIFOScheduler):
     def may_start(self, besides: Callable[[], bool | None] | None = None) -> bool | None:
         """Return whether a new trial may start: False when the budget is used up, None for "not yet", as long as there
         is no room for it, or as a paused trial should have that room. `besides` is asked then, if it is given."""
-        if self.is_budget_used():
+        self.ended_early |= self.is_budget_used()
+        if self.ended_early:
             return False
         if not self._has_room() or any(map(self._has_room, self._promotable(self._paused()))):
             return None
@@ -159,15 +165,19 @@ class PromotingASHA(FIFOScheduler):
     def is_budget_used(self) -> bool:
         """Return whether a further trial would exceed the budget: the rounds so far, those until the first rung of
         trials that run, and those until the end of the longest trial of each pair."""
-        if self._limits.budget == math.inf:
+        clock, budget = self._limits.clock, self._limits.budget
+        if budget == math.inf and clock is None:
             return False
-        longest, sure = defaultdict[str, int](int), 0
+        longest, sure, done, running = defaultdict[str, int](int), 0, 0, 0
         for record in self._records().values():
             rounds = max(record.rounds, self._first) if record.status == "running" else record.rounds
-            sure += rounds
+            sure, done, running = sure + rounds, done + record.rounds, running + (record.status == "running")
             longest[record.pair] = max(longest[record.pair], rounds)
         kept = sum(self._last - rounds for rounds in longest.values())
-        return sure + kept + self._first > self._limits.budget
+        return sure + kept + self._first > min(budget, clock.rounds(done, running) if clock else math.inf)
+
+    def _is_time_over(self) -> bool:
+        return self._limits.clock is not None and self._limits.clock.is_search_over
 
     def _paused(self) -> list[Trial]:
         return [trial for trial in self._trials if trial.status == Trial.PAUSED]

@@ -27,13 +27,14 @@ from sweeps.resources.cost_limit import CostLimit
 from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.confirmation import Confirmation
-from sweeps.results.finals import candidates, counted
+from sweeps.results.finals import candidates, counted, most_telling
 from sweeps.results.records import Candidate, Final, TrialRecord, untouched_baseline
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
+from sweeps.tuning.clock import Clock
 from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
 from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
@@ -47,6 +48,7 @@ from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsC
 from trainables.runtime.trial import Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
+FEWEST_TRAININGS = 1.5  # of each finalist, on the average, for which there must be time
 SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 
@@ -62,6 +64,7 @@ class RunContext:
     remarks: Sequence[str] = ()  # findings of guards, for the leaderboard
     resume: bool = False
     verbose: bool = False
+    clock: Clock | None = None  # of a sweep with `--minutes`
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,16 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     settings = replace(SearchSettings.of_sweep(sweep), seats=seats)
     stopper = SweepStopper(context.folder, sweep.rounds, sweep.time_budget_s)
     progress = Progress(
-        total=sweep.num_samples,
+        total=context.clock.design.trials if context.clock else sweep.num_samples,
         rounds=sweep.rounds,
         chance=task.chance,
         stream=sys.stdout,
         earlier=lambda: recorder.records.values(),
         several_pairs=len(sweep.pairs) > 1,
     )
-    scheduler = scheduler_of(sweep, recorder, stopper, places.at_once, seats)
+    budget = math.inf if sweep.budget is None else sweep.budget * sweep.rounds
+    limits = Limits(sweep.num_samples, places.at_once, seats, budget, context.clock)
+    scheduler = scheduler_of(sweep, recorder, stopper, limits)
     may_start = costs.may_start if costs else None
     if isinstance(scheduler, PromotingASHA):
         may_start = partial(scheduler.may_start, may_start)
@@ -159,19 +164,11 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     )
 
 
-def scheduler_of(
-    sweep: Sweep, recorder: Recorder, stopper: SweepStopper, at_once: int | None, seats: int | None
-) -> TrialScheduler:
-    """Return the sweep's scheduler. `at_once` trials run at the same time, and `seats` on each base, if any."""
+def scheduler_of(sweep: Sweep, recorder: Recorder, stopper: SweepStopper, limits: Limits) -> TrialScheduler:
+    """Return the sweep's scheduler. Ray's, which stops trials, keeps no limits."""
     if sweep.scheduler == "stopping":
         return stopping_asha(sweep)
-    return PromotingASHA(
-        sweep.rungs(),
-        sweep.reduction_factor,
-        lambda: recorder.records,
-        Limits(sweep.num_samples, at_once, seats, math.inf if sweep.budget is None else sweep.budget * sweep.rounds),
-        stopper.stopped,
-    )
+    return PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: recorder.records, limits, stopper.stopped)
 
 
 def start_places(sweep: Sweep, capacity: Capacity, cleanup: ExitStack) -> tuple[Placement, int, TrialPlaces]:
@@ -253,9 +250,10 @@ def search(context: RunContext, prepared: Prepared) -> SearchEnd:
     if over_time or over_cost:
         return SearchEnd(trials, over_budget=True, interrupted=bool(costs and costs.reached))
     states, expected = [trial.status for trial in trials], sweep.num_samples
-    if isinstance(prepared.scheduler, PromotingASHA) and prepared.scheduler.is_budget_used():
+    if isinstance(prepared.scheduler, PromotingASHA) and prepared.scheduler.ended_early:
         expected = min(len(states), expected)
-        print(f"--budget {sweep.budget:g} is used up: {expected} of {sweep.num_samples} trials were started")
+        if sweep.budget is not None:
+            print(f"--budget {sweep.budget:g} is used up: {expected} of {sweep.num_samples} trials were started")
     incomplete = is_incomplete(states, recorder.records.values(), expected)
     return SearchEnd(trials, interrupted=was_pressed() or incomplete)
 
@@ -337,21 +335,40 @@ def record_search(context: RunContext, prepared: Prepared, end: SearchEnd) -> No
 
 
 def due_finalists(
-    sweep: Sweep, records: Sequence[TrialRecord], end: SearchEnd, earlier: Sequence[Final]
+    sweep: Sweep,
+    records: Sequence[TrialRecord],
+    end: SearchEnd,
+    earlier: Sequence[Final],
+    of_each_pair: bool = False,
 ) -> list[Candidate]:
     """Return the configurations to train again: none before the search is done, and none after `earlier` finalists."""
     if not sweep.finalists or end.interrupted or end.over_budget or earlier:
         return []
-    return candidates(list(records), sweep.finalists, sweep.defaults(), sweep.rounds)
+    return candidates(records, sweep.finalists, sweep.defaults(), sweep.rounds, of_each_pair)
+
+
+def _most_finalists(sweep: Sweep, records: Sequence[TrialRecord], clock: Clock) -> int:
+    """Return how many finalists there is time for: those of the design, or fewer if the search was slower than it
+    expected, and at least two."""
+    design, pace = clock.design, clock.pace(sum(one.rounds for one in records))
+    if pace is None or design.finalists >= sweep.finalists + len(sweep.pairs):
+        return design.finalists
+    each = sweep.rounds * pace
+    if any(pair.learner.per_example for pair in sweep.pairs):
+        each *= design.questions / design.search_size
+    return max(2, min(design.finalists, int(clock.left / (FEWEST_TRAININGS * each))))
 
 
 def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -> bool:
     """Train the finalists and record their scores on the test split. Return False if Ctrl-C or --max-cost came before a
     result."""
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
-    chosen = due_finalists(sweep, list(recorder.records.values()), end, recorder.confirmation.finals)
+    records = list(recorder.records.values())
+    chosen = due_finalists(sweep, records, end, recorder.confirmation.finals, of_each_pair=context.clock is not None)
     if not chosen:
         return True
+    if context.clock:
+        chosen = most_telling(chosen, _most_finalists(sweep, records, context.clock), sweep.defaults())
     if costs and not costs.may_start_finalists(FEWEST_SEEDS * len(chosen)):
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
         return False
@@ -359,7 +376,8 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     finalists = Finalists(sweep, prepared.places, context.folder, {one.name: one for one in chosen})
     only_once = [one.name for one in chosen if is_trivial(recorder.records[one.trial_id], prepared.baselines)]
     with costs.enforced() if costs else nullcontext():
-        known = confirm(finalists, only_once, partial(record_finalists, context.tracking, recorder, finalists))
+        record = partial(record_finalists, context.tracking, recorder, finalists)
+        known = confirm(finalists, only_once, record, context.clock)
     if costs and costs.reached:
         print(cost_limit_reached(sweep, costs))
     return known is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,11 +42,12 @@ if TYPE_CHECKING:  # these import Ray, which takes seconds, and bad input is ref
 
 def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]) -> Ended:
     """Check and run a sweep, print the result, and return how it ended. Raises BadInput before anything starts."""
+    began = time.monotonic()
     remarks = check(sweep, options.allow)
     folder, sweep, mirror = choose_folder(sweep, options)
     if options.resume:
         check_resumable(folder)
-        sweep = with_dtypes(sweep, Run.read(folder).facts.get("dtypes", {}))
+        sweep = as_begun(sweep, folder)
     facts = describe(sweep) | {"guards": remarks}
     if options.resume:
         check_same(folder, facts)
@@ -54,6 +57,9 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
     from sweeps.resources.cost_limit import SPENT, cost_limit_of
     from sweeps.tracking.mlflow_callback import MLflowTracking
     from sweeps.tracking.mlflow_store import store_uri
+    from sweeps.tuning.clock import Clock
+    from sweeps.tuning.design import design_of, with_design
+    from sweeps.tuning.fit_to_minutes import fit_to_minutes
     from sweeps.tuning.runner import RunContext, run
     from sweeps.tuning.summary import resume_command, show
 
@@ -69,6 +75,12 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
         sweep = with_devices(sweep, capacity.gpus)
         check_memory(sweep, capacity)
         costs = cost_limit_of(capacity.autoscaler, sweep.max_cost)
+        clock = None
+        if sweep.minutes is not None:
+            end = began + min(60 * sweep.minutes, costs.seconds_left() if costs else math.inf)
+            design = design_of(folder) or fit_to_minutes(sweep, capacity, end - time.monotonic(), argv)
+            sweep, clock = with_design(sweep, design), Clock(design, end)
+            facts |= {"sweep": sweep.to_dict(), "design": dataclasses.asdict(design)}
         if not options.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             cleanup.enter_context(driving(folder))
@@ -78,12 +90,26 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
         if costs:
             costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
-        context = RunContext(sweep, folder, capacity, tracking, costs, remarks, options.resume, options.verbose)
+        context = RunContext(sweep, folder, capacity, tracking, costs, remarks, options.resume, options.verbose, clock)
         announce(context)
         outcome = run(context, cleanup)
         show(outcome, sweep, folder, script, argv, options.report)
         tracking.close()
     return "failed" if outcome.cause else "interrupted" if outcome.interrupted else "finished"
+
+
+def as_begun(sweep: Sweep, folder: Path) -> Sweep:
+    """Return a sweep that is resumed with what was chosen when it began: dtypes, and sizes that fit `--minutes`.
+
+    Raises BadInput if it was not begun with a number of minutes, and has one now.
+    """
+    from sweeps.tuning.design import design_of, with_design
+
+    design = design_of(folder)
+    if sweep.minutes is not None and design is None:
+        raise BadInput(f"--minutes {sweep.minutes:g}: {folder} was begun without; leave it out, or use --time-budget-s")
+    sweep = with_dtypes(sweep, Run.read(folder).facts.get("dtypes", {}))
+    return with_design(sweep, design) if design else sweep
 
 
 def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:

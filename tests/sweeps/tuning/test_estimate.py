@@ -10,7 +10,8 @@ from search_spaces.space import Space
 from sweeps.resources import base_dtype
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning import estimate
-from sweeps.tuning.estimate import checkpoints_at_most, plan, probe
+from sweeps.tuning.estimate import checkpoints_at_most, plan
+from sweeps.tuning.probes import probe
 from tests.support.looking import LookingConfig
 from tests.support.toys import Digits, Letters
 from trainables.core import Pair
@@ -19,6 +20,7 @@ from trainables.models import cpu_dtype
 
 COST = {
     "round_s": 1.0,
+    "evaluation_s": 0.5,
     "start_s": 1.0,
     "peak_rss": 1.0,
     "checkpoint": 1.0,

@@ -30,6 +30,7 @@ class ArenaTask(Task):
     """Sizes are in questions, shared equally by the kinds; `seed` selects the questions of a bucket."""
 
     name: ClassVar[str] = "arena"
+    search_limit: ClassVar[str] = "search_size"
 
     seed: int = 0
     train_size: int = 640  # 80 steps of batch 8: one pass is the default budget

@@ -30,6 +30,7 @@ class OwnTask(Task):
     """Sizes are in questions; 0, or more than there are, takes all. `seed` picks which are taken."""
 
     name: ClassVar[str] = "own"
+    search_limit: ClassVar[str] = "search_size"
     flag_names: ClassVar[Mapping[str, str]] = {"scoring": "score", "split_by": "split"}
 
     data: str = ""  # a .csv, .tsv, .jsonl, .json or .parquet file, a folder of them, or hub:OWNER/NAME

@@ -38,6 +38,7 @@ class ReasoningTask(Task):
     """Sizes are in questions, shared equally by the generators, whose names are the kinds of question."""
 
     name: ClassVar[str] = "reasoning"
+    search_limit: ClassVar[str] = "search_size"
 
     generators: str = "rg:chain_sum+gcd+leg_counting+letter_counting+syllogism+spell_backward"
     params: tuple[str, ...] = ()  # of generators, such as chain_sum.max_terms=3; of one alone: max_terms=3

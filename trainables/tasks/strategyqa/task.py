@@ -35,6 +35,7 @@ class StrategyQaTask(Task):
     """Sizes are in questions; of real data 0, or more than there are, takes all. `seed` picks which are taken."""
 
     name: ClassVar[str] = "strategyqa"
+    search_limit: ClassVar[str] = "search_size"
 
     data: str = GENERATED  # or a file, a folder, or hub:OWNER/NAME
     facts_in_prompt: bool = False  # real data: put its facts before the question ("oracle facts"), an easier task

@@ -1,0 +1,121 @@
+"""Designs for --minutes: what fits, what stays as the user gave it, and what is said where too little fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sweeps.arc import SWEEP as ARC
+from sweeps.arena import SWEEP as ARENA
+from sweeps.resources.placement import Placement
+from sweeps.tuning.design import (
+    ENOUGH,
+    SPARE,
+    Costs,
+    NoTime,
+    Schedule,
+    costs_of,
+    design,
+    expected_rounds,
+    in_words,
+    with_design,
+)
+from sweeps.tuning.fit_to_minutes import fixed_by
+
+SWEEP = replace(ARENA, minutes=5.0)
+COSTS = Costs(train_s=1.2, ask_s=0.0055, lanes=2, test_questions=2000)  # of builtin:tiny on two cores
+REAL = Costs(train_s=20.0, ask_s=0.2, lanes=2, test_questions=2000)  # of a real base
+
+
+def test_rounds_by_hand():
+    """Rungs at rounds 1, 3 and 9: nine trials start, three go on, one of them to the end."""
+    assert expected_rounds(9, Schedule(9, 1), 3, pairs=1) == 9 * 1 + 3 * 2 + 1 * 6
+    assert expected_rounds(9, Schedule(9, 1), 3, pairs=2) == 9 * 1 + 3 * 2 + 2 * 6, "one of each pair"
+    assert expected_rounds(4, Schedule(2, 2), 3, pairs=1) == 8, "without a rung"
+
+
+def test_the_parts_of_a_design_fill_its_time_and_are_affordable():
+    own = design(SWEEP, COSTS, 300)
+    assert own.search_s + own.finalists_s == pytest.approx(0.97 * 300 - 25)
+    schedule = Schedule(own.rounds, own.grace_period)
+    rounds = expected_rounds(own.trials, schedule, SWEEP.reduction_factor, 3)
+    assert rounds * COSTS.round_s(own.search_size) <= own.search_s
+    train_s, ask_s = COSTS.finalist(own.rounds)
+    assert own.finalists * own.seeds * (train_s + own.questions * ask_s) <= own.finalists_s + 1e-6
+    assert own.num_samples == SPARE * own.trials, "a fast machine may do more"
+
+
+def test_more_minutes_train_longer_as_long_as_20_points_show():
+    found = [design(SWEEP, REAL, 60 * minutes) for minutes in (10, 20, 40, 80)]
+    assert all(one.shown <= ENOUGH for one in found)
+    assert [one.rounds for one in found] == sorted(one.rounds for one in found)
+    assert found[-1].rounds == SWEEP.rounds, "never more than the script has"
+
+
+def test_what_a_user_fixes_stays():
+    task = SWEEP.pairs[0].task
+    argv = ["--num-samples=7", "--rounds", "5", "--finalists", "2", "--task.search-size", "200", "--minutes", "9"]
+    fixed = fixed_by(argv, task)
+    assert fixed == {"num_samples", "rounds", "finalists", "search_size"}
+    given = replace(SWEEP, num_samples=7, rounds=5, finalists=2)
+    given = with_size(given, 200)
+    own = design(given, COSTS, 540, fixed)
+    assert (own.trials, own.num_samples, own.rounds, own.search_size) == (7, 7, 5, 200)
+    assert own.finalists == 2 + 3, "and the defaults, as always"
+    assert own.finalists_s > own.search_s, "what the search does not need is the finalists'"
+    assert design(replace(given, grace_period=3), COSTS, 540, fixed).grace_period == 3
+    none = design(replace(SWEEP, finalists=0), COSTS, 300)
+    assert (none.finalists, none.finalists_s) == (0, 0.0)
+    assert none.search_s == pytest.approx(0.97 * 300 - 25)
+
+
+def with_size(sweep, count):
+    return replace(sweep, pairs=tuple(replace(p, task=p.task.with_search_size(count)) for p in sweep.pairs))
+
+
+def test_the_sweep_gets_the_sizes_of_the_design():
+    own = design(SWEEP, Costs(0.2, 0.01, 2, 2000), 300)
+    assert own.search_size < 250, "questions take no longer than the training"
+    sweep = with_design(SWEEP, own)
+    assert {len(pair.task.search()) for pair in sweep.pairs} == {own.search_size}
+    assert (sweep.num_samples, sweep.rounds) == (own.num_samples, own.rounds)
+    assert sweep.effective_grace_period() == own.grace_period
+    fields = sweep.to_dict()["pairs"][0]["task"]["fields"]
+    assert fields["search_size"] == own.search_size, "so sweep.yaml tells which questions were asked"
+
+
+def test_too_little_time_is_said_first_with_what_would_help():
+    short = replace(SWEEP, minutes=4.0)
+    dear = replace(REAL, ask_s=1.0)
+    own = design(short, dear, 235)
+    assert own.shown > ENOUGH
+    lines = in_words(short, own, dear, 235)
+    assert lines[0].startswith("no design for 4 minutes shows 20 points; ")
+    assert " would show " in lines[0]
+    assert "20 points" not in in_words(SWEEP, design(SWEEP, COSTS, 300), COSTS, 300)[0]
+    with pytest.raises(NoTime, match="give more minutes or fewer learners"):
+        design(SWEEP, REAL, 60)
+
+
+def test_few_questions_are_what_holds_a_design_back():
+    """With 40 questions twice as many help more than twice the time."""
+    few = replace(COSTS, test_questions=20)
+    assert "twice the test questions would show" in in_words(SWEEP, design(SWEEP, few, 600), few, 600)[0]
+
+
+def test_costs_from_probes():
+    probes = [
+        {"round_s": 2.0, "evaluation_s": 0.5},
+        {"round_s": 4.0, "evaluation_s": 1.5},
+        {"round_s": 3, "evaluation_s": 1},
+    ]
+    costs = costs_of(ARENA, probes, Placement(1, 1), at_once=4)
+    assert (costs.train_s, costs.lanes, costs.per_example) == (pytest.approx(2.0), 4, False)
+    assert costs.ask_s == pytest.approx(1.0 / 250)
+    assert costs.test_questions == 2000, "the arena makes as many as are asked for"
+    alone = costs_of(ARC, probes, Placement(1, 1), at_once=None)
+    assert alone.per_example
+    assert alone.train_s == 0, "they train for each question that they are asked"
+    assert alone.finalist(3)[1] == pytest.approx(3 * alone.ask_s)
+    assert alone.test_questions == 30
