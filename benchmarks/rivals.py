@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from benchmarks.curves import Curves
 from benchmarks.replay import AT_ONCE
 from sweeps.results.records import TrialRecord
-from sweeps.results.trial_params import TrialParams
+from sweeps.results.trial_params import Observation, TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
@@ -111,6 +111,11 @@ class TuneSearch:
 
     def get_trials(self) -> list[Trial]:
         return self._trials
+
+    def trials(self, curves: Curves) -> list[TrialRecord]:
+        """Return the trials with the configurations that they had."""
+        own = zip(self._records.values(), self._configurations, strict=True)
+        return [replace(one, params=TrialParams("", curves.params[place])) for one, place in own]
 
     @property
     def search_alg(self) -> TuneSearch:
@@ -219,10 +224,21 @@ class OptunaSearch:
         return True
 
 
-def default(curves: Curves, seed: int, trials: int) -> TuneSearch:
-    """The searcher and the scheduler of a sweep with its default settings, without default configurations in front."""
+def default(
+    curves: Curves,
+    seed: int,
+    trials: int,
+    first: Sequence[TrialParams] = (),
+    observations: Sequence[Observation] = (),
+) -> TuneSearch:
+    """The searcher and the scheduler of a sweep with its default settings, without default configurations in front.
+
+    `first` and `observations` are those of an earlier sweep.
+    """
     sweep = Sweep("replay", (), curves.space, num_samples=trials, rounds=curves.rounds, grace_period=curves.grace)
-    settings = SearchSettings(curves.space, sweep.name, seed, sweep.rounds, sweep.search, num_samples=trials)
+    settings = SearchSettings(
+        curves.space, sweep.name, seed, sweep.rounds, sweep.search, first, observations=observations, num_samples=trials
+    )
     records: dict[str, TrialRecord] = {}
     scheduler = PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: records, Limits(trials, AT_ONCE))
     searcher = OptunaSearcher(settings, InMemoryStorage(), scheduler.may_start)

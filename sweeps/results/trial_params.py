@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from search_spaces.names import with_prefix, without_prefix
 from trainables.core import ON_BASE
@@ -52,3 +52,10 @@ class TrialParams:
         own = {name: value for name, value in flat.items() if name not in (LEARNER, START)}
         fields = {without_prefix(pair, name): value for name, value in own.items()}
         return cls(pair, fields, flat.get(START))
+
+
+class Observation(NamedTuple):
+    """A configuration that an earlier sweep tried, and its rank there: 1 for the best of its pair, 0 for the worst."""
+
+    params: TrialParams
+    rank: float

@@ -23,7 +23,7 @@ import trainables.tasks
 from search_spaces.axis import SpaceError
 from search_spaces.space import Space
 from sweeps.results.pareto import OBJECTIVES
-from sweeps.results.trial_params import TrialParams
+from sweeps.results.trial_params import Observation, TrialParams
 from sweeps.spec.field_types import check_types
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.trust import OWN, refuse_remote_code, trusted_modules
@@ -44,6 +44,8 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
     for pair in (*pairs, *optional) if not remote_code else ():
         refuse_remote_code(pair.base)
     first = tuple(TrialParams.from_flat(axes, pairs[0].name) for axes in plain.pop("first", ()))
+    seen = plain.pop("observations", ())
+    observations = tuple(Observation(TrialParams.from_flat(axes, pairs[0].name), float(rank)) for axes, rank in seen)
     names = [pair.name for pair in pairs]
     try:
         joined = Space.from_dict(plain.pop("space"))
@@ -55,7 +57,7 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
         raise BadInput(f"sweep.yaml: a sweep has no {min(unknown)!r} in this version; {_remedy(facts)}")
     try:
         check_types(Sweep, fields)
-        sweep = Sweep(pairs=pairs, optional=optional, first=first, space=space, **fields)
+        sweep = Sweep(pairs=pairs, optional=optional, first=first, space=space, observations=observations, **fields)
         check_numbers(sweep, OBJECTIVES)
     except BadInput as error:
         raise BadInput(f"sweep.yaml: {error}; {_remedy(facts)}") from error

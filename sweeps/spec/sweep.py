@@ -16,7 +16,7 @@ from search_spaces.names import without_prefix
 from search_spaces.space import Space
 from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.rungs import decided_at
-from sweeps.results.trial_params import LEARNER, TrialParams
+from sweeps.results.trial_params import LEARNER, Observation, TrialParams
 from sweeps.spec import validation
 from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
 from sweeps.spec.validation import BadInput
@@ -43,6 +43,7 @@ class Sweep:
     seed: int = 0  # of the search and of every trial, so that trials differ only in what is searched
     search: Literal["tpe", "random", "nsga2"] = "tpe"
     first: tuple[TrialParams, ...] = ()  # tried before the defaults, such as the best of an earlier sweep
+    observations: tuple[Observation, ...] = ()  # of an earlier sweep, which the search sees until it has its own
     objectives: tuple[str, ...] = ("score",)  # several: a Pareto front, and no trial is stopped early
     max_concurrent_trials: int | None = None  # None: as many as the resources allow
     resources_per_trial: Mapping[str, float] = field(
@@ -188,6 +189,7 @@ class Sweep:
         plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         plain |= {"pairs": [_pair(pair) for pair in self.pairs], "optional": [_pair(pair) for pair in self.optional]}
         plain["first"] = [_plain(params.flat(self.pair_names)) for params in self.first]
+        plain["observations"] = [[_plain(one.params.flat(self.pair_names)), one.rank] for one in self.observations]
         plain["space"] = self.joined_space().to_dict()
         return plain | {"grace_period": self.effective_grace_period()}
 

@@ -5,7 +5,8 @@ keep away from one end of the range (one-sided Kolmogorov-Smirnov test against t
 the value where the distributions differ most, less a margin. If a choice has fewer good trials than its share
 (hypergeometric), it is dropped. The level of the tests is 0.1,
 so five trials cut nothing. Values of the first trials always stay. An axis without influence keeps its range, as it may
-have some on the new base.
+have some on the new base. All trials inside the narrowed space are observations of the new search, by their ranks
+(`tuning/earlier_trials.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from search_spaces.space import Space
 from sweeps.results.leaderboard import shown
 from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.run_folder import Run
-from sweeps.results.trial_params import TrialParams
+from sweeps.results.trial_params import Observation, TrialParams
 from sweeps.spec.base_labels import plain_base
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput, Sweep
@@ -39,7 +40,8 @@ MARGIN = 1 / 8  # of the range, kept beside the good values: a factor of 1.8 if 
 
 
 def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
-    """Return `sweep` with the narrowed spaces of the sweep in `run`, fitted to its bases, and parameters to try first.
+    """Return `sweep` with the narrowed spaces of the sweep in `run`, fitted to its bases, and its trials as
+    observations; and parameters to try first.
 
     The parameters are the best of each pair, finalists before others, pairs in turn. A pair takes them from the same
     learner on the same base, or else on the base where that learner was best. A learner that the earlier sweep did not
@@ -47,7 +49,7 @@ def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
     trial with a score, or another task, SpaceError if `fit` leaves nothing of an axis.
     """
     earlier = _earlier(sweep, run)
-    count, first = max(1, sweep.num_samples // (FIRST * len(sweep.pairs))), []
+    count, first, observations = max(1, sweep.num_samples // (FIRST * len(sweep.pairs))), [], list[Observation]()
     spaces = {pair.name: sweep.space_of(pair) for pair in sweep.pairs}
     for pair in (pair for pair in sweep.pairs if pair.name in earlier):
         name, before = pair.name, earlier[pair.name]
@@ -55,11 +57,12 @@ def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
         space = fit(before.space, limits(pair.learner), pair.base)
         space = Space({**space.axes, **fixed}, space.conditions)
         trials = [one for one in run.records if one.pair == before.name]
-        best = _best(space, trials, run)[:count]
+        best = best_fields(space, trials, [one.trial_id for one in run.finals if one.trial_id])[:count]
         spaces[name] = _narrowed(space, trials, best)
+        observations += observed(name, spaces[name], trials)
         first.append([TrialParams(name, one) for one in best if spaces[name].contains(one)])
     turns = [one for turn in zip_longest(*first) for one in turn if one is not None]
-    return dataclasses.replace(sweep, space=spaces), turns
+    return dataclasses.replace(sweep, space=spaces, observations=tuple(observations)), turns
 
 
 def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run) -> list[str]:
@@ -87,6 +90,8 @@ def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run)
                 kept.append(axis)
         if kept:
             lines.append(f"{name}: whole range kept, as good trials were everywhere: {', '.join(kept)}")
+    if sweep.search == "tpe" and sweep.observations:
+        lines.append(f"{len(sweep.observations)} trials of that sweep guide the search until it has enough of its own")
     return lines
 
 
@@ -129,16 +134,27 @@ def _earlier(sweep: Sweep, run: Run) -> dict[str, EarlierPair]:
     return common
 
 
-def _best(space: Space, trials: Sequence[TrialRecord], run: Run) -> list[dict[str, Any]]:
-    """Return the distinct fields of trials, clipped to a space: finalists in their order, then the others by score."""
-    ids = [one.trial_id for one in run.finals]
-    confirmed = sorted((one for one in trials if one.trial_id in ids), key=lambda one: ids.index(one.trial_id))
+def best_fields(space: Space, trials: Sequence[TrialRecord], finals: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return the distinct fields of trials, clipped to a space: those with the ids of `finals` in their order, then the
+    others by score."""
+    confirmed = sorted((one for one in trials if one.trial_id in finals), key=lambda one: finals.index(one.trial_id))
     best: list[dict[str, Any]] = []
     for one in [*confirmed, *by_score(trials)]:
         fields = _clipped(space, one.params.fields)
         if fields not in best and space.contains(fields):
             best.append(fields)
     return best
+
+
+def observed(pair: str, space: Space, trials: Sequence[TrialRecord]) -> list[Observation]:
+    """Return the trials whose values lie inside a space, the best first. Axes that it has fixed do not matter."""
+    order, found = _in_order(trials), []
+    for place, one in enumerate(order):
+        fields = _clipped(space, one.params.fields)
+        moved = any(fields[name] != one.params.fields[name] for name in fields if not space.axes[name].single())
+        if not moved and space.contains(fields):
+            found.append(Observation(TrialParams(pair, fields), 1 - place / max(1, len(order) - 1)))
+    return found
 
 
 def _clipped(space: Space, fields: Mapping[str, Any]) -> dict[str, Any]:

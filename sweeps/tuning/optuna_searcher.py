@@ -33,10 +33,11 @@ from search_spaces.space import Space
 from sweeps.persistence.study import DIVERGED_ROUND, ENDED, ROUNDS, TUNE_ID, opened, taken
 from sweeps.results.pareto import OBJECTIVES, values
 from sweeps.results.trial_history import TrialHistory
-from sweeps.results.trial_params import LEARNER, START, TrialParams
+from sweeps.results.trial_params import LEARNER, START, Observation, TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.spec.validation import BadInput
 from sweeps.tracking.events import round_of
+from sweeps.tuning.earlier_trials import EarlierTrials
 from sweeps.tuning.sampler import SamplerName, sampler_of
 
 
@@ -45,7 +46,8 @@ class SearchSettings:
     """A search: its space, seed and sampler.
 
     `rounds` is the length of a finished trial. `first` holds parameters (all fields, or some) that are suggested first
-    in a new study; `defaults`, values of axes around which the sampler draws at first. `pairs` are the names of those
+    in a new study; `defaults`, values of axes around which the sampler draws at first; `observations`, trials of an
+    earlier sweep that it sees. `pairs` are the names of those
     of the space; with `shared` they get equally many of `num_samples` trials. `seats`: how many trials of each base run
     at the same time, where bases are shared. `accept` raises BadInput for parameters that the learner refuses; others
     are drawn instead. The first of `objectives` is a score in [0, 1].
@@ -58,6 +60,7 @@ class SearchSettings:
     sampler: SamplerName = "tpe"
     first: Sequence[TrialParams] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    observations: Sequence[Observation] = ()
     objectives: Sequence[str] = ("score",)
     pairs: Sequence[str] = ("",)
     shared: bool = False
@@ -78,6 +81,7 @@ class SearchSettings:
             sweep.search,
             (*sweep.first, *defaults),
             {name: value for own in flat for name, value in own.items() if name != LEARNER},
+            sweep.observations,
             sweep.objectives,
             sweep.pair_names,
             len(sweep.pairs) > 1,
@@ -236,7 +240,9 @@ class OptunaSearcher(Searcher):
         # The random generator's state is not stored. With the number of trials in its seed, a resumed search draws new
         # numbers, and resuming twice from the same state draws the same ones.
         seed = self._settings.seed + len(trials)
-        study.sampler = sampler_of(self._settings.sampler, seed, self._settings.defaults)
+        own = self._settings
+        earlier = EarlierTrials(own.observations, own.space.axes, own.pairs) if own.observations else None
+        study.sampler = sampler_of(own.sampler, seed, own.defaults, earlier)
         if not trials:
             for params in self._settings.first:
                 enqueue(study, params, self._settings.pairs, skip_if_exists=True)

@@ -16,19 +16,23 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search_spaces import axis
 from sweeps.results.trial_params import LEARNER
+from sweeps.tuning.earlier_trials import EarlierTrials
 from sweeps.tuning.prior import around, share_around_default
 
 SamplerName = Literal["tpe", "random", "nsga2"]
 POPULATION = 10  # of NSGA-II; its default of 50 is more than most sweeps have trials
 
 
-def sampler_of(kind: SamplerName, seed: int, defaults: Mapping[str, Any] | None = None) -> BaseSampler:
-    """Make the sampler for `Sweep.search`. `defaults`: the values of axes around which TPE draws at first."""
+def sampler_of(
+    kind: SamplerName, seed: int, defaults: Mapping[str, Any] | None = None, earlier: EarlierTrials | None = None
+) -> BaseSampler:
+    """Make the sampler for `Sweep.search`. TPE draws around the `defaults` of axes at first, and sees the `earlier`
+    trials of another sweep."""
     if kind == "random":
         return RandomSampler(seed=seed)
     if kind == "nsga2":
         return NSGAIISampler(population_size=POPULATION, seed=seed)
-    return PairwiseTPE(seed, defaults or {})
+    return PairwiseTPE(seed, defaults or {}, earlier)
 
 
 class PairwiseTPE(BaseSampler):
@@ -41,8 +45,8 @@ class PairwiseTPE(BaseSampler):
     of numbers is their order (`ordered`). Some of the trials are drawn around the defaults instead (`prior.py`).
     """
 
-    def __init__(self, seed: int, defaults: Mapping[str, Any]) -> None:
-        self._rng, self._defaults = np.random.default_rng(seed), defaults
+    def __init__(self, seed: int, defaults: Mapping[str, Any], earlier: EarlierTrials | None = None) -> None:
+        self._rng, self._defaults, self._earlier = np.random.default_rng(seed), defaults, earlier
         self._number = -1  # of the trial that is being drawn
         self._shadow: Trial | None = None  # its likeness in the study in memory
         self._around_default = False
@@ -64,8 +68,11 @@ class PairwiseTPE(BaseSampler):
         if trial.number != self._number:
             seed = int(self._rng.integers(2**31))
             shown = known(study, trial, tpe(seed))
+            count = len(shown.get_trials(deepcopy=False))
+            self._around_default = self._rng.random() < share_around_default(count)
+            if self._earlier is not None:
+                add_earlier(shown, self._earlier, trial.params.get(LEARNER))
             self._number, self._shadow = trial.number, shown.ask()
-            self._around_default = self._rng.random() < share_around_default(len(shown.get_trials(deepcopy=False)) - 1)
         assert isinstance(self._shadow, Trial)
         order = ordered(param_distribution)
         if self._around_default and param_name in self._defaults:
@@ -102,6 +109,14 @@ def known(study: optuna.Study, trial: FrozenTrial, sampler: BaseSampler) -> optu
         elif one.state in (TrialState.COMPLETE, TrialState.RUNNING):
             shown.add_trial(_shown(one, one.state, one.values))
     return shown
+
+
+def add_earlier(shown: optuna.Study, earlier: EarlierTrials, pair: str | None) -> None:
+    """Add the trials of an earlier sweep to those of `known`, which count more, the more there are."""
+    new = [one for one in shown.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
+    scores = [one.value for one in new if _is_feasible(one) and one.value is not None]
+    for one, score in earlier.beside(pair, scores):
+        shown.add_trial(_shown(one, TrialState.COMPLETE, [score]))
 
 
 def estimates(histories: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -22,6 +22,7 @@ from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
+from sweeps.spec.deserialize import rebuild
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.spec.warm_start import NarrowedAxis, in_words, like
 from tests.support.toys import Digits, Letters
@@ -224,7 +225,30 @@ def test_it_is_told_in_words(tmp_path):
     assert any(line.startswith("learning_rate: 0.0001-0.1 -> ") and line.endswith("(mattered)") for line in lines)
     assert "r: {4, 8, 2048} -> {4, 8} (suits the base)" in lines
     kept = "weight_decay, warmup_steps, lr_scheduler_type"
-    assert lines[-1] == f"lora: whole range kept, as good trials were everywhere: {kept}"
+    assert lines[-2] == f"lora: whole range kept, as good trials were everywhere: {kept}"
+    assert lines[-1] == f"{len(new.observations)} trials of that sweep guide the search until it has enough of its own"
+
+
+def test_trials_inside_the_new_ranges_are_observations_by_their_rank(tmp_path):
+    """A trial whose rank is 2048 does not fit the new base; the others are there, the best of all 40 with rank 1."""
+    records = trials()
+    new, _ = like(sweep(base="Qwen/Qwen2.5-0.5B"), past(tmp_path / "run", records))
+    order = sorted(records, key=lambda one: -(one.score or 0.0))
+    known = {one.params.fields["learning_rate"]: place for place, one in enumerate(order)}
+    assert 0 < len(new.observations) < 40
+    for params, rank in new.observations:
+        assert params.pair == "lora"
+        assert new.space_of(new.pairs[0]).contains(params.fields)
+        assert rank == pytest.approx(1 - known[params.fields["learning_rate"]] / 39)
+    assert all(one.params.fields["r"] != 2048 for one in new.observations)
+
+
+def test_observations_survive_sweep_yaml(tmp_path):
+    new, _ = like(sweep(LORA, PROMPT), past(tmp_path / "run", trials(), sweep(LORA, PROMPT, base="mini-a")))
+    assert new.observations
+    again = rebuild({"sweep": yaml.safe_load(yaml.safe_dump(new.to_dict()))})
+    assert [one.params for one in again.observations] == [one.params for one in new.observations]
+    assert [one.rank for one in again.observations] == [one.rank for one in new.observations]
 
 
 AXES = st.one_of(
