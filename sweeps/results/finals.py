@@ -22,27 +22,27 @@ def candidates(
     top: int,
     defaults: Sequence[TrialParams],
     rounds: int,
-    of_each_pair: bool = False,
+    timed: bool = False,
 ) -> list[Candidate]:
-    """Choose the finalists: the `top` configurations of the search, and the defaults. With `of_each_pair` and in a
-    sweep of several bases also the best of each pair, so that bases and learners are compared by what the search found
-    for each.
+    """Choose the finalists: the `top` configurations of the search, and the defaults. In a sweep of
+    several bases, and in a `timed` one, also the best of each pair, so that bases and learners are compared by what the
+    search found for each.
 
     A configuration of the search is trained for the number of rounds that gave its best score, a default that ASHA
-    stopped for all `rounds`. A default may have only some of the fields and so match several trials; the
+    stopped for all `rounds`, and so is any trial of a `timed` sweep: it may not have got there for lack of time. A default may have only some of the fields and so match several trials; the
     first of them is taken. Clones are left out, as they were not trained in one go. Names say the pair where there are
     several.
     """
     records = [one for one in records if one.params.start is None]
     several, named = any(one.params.base for one in records), len({one.pair for one in records}) > 1
     best = _distinct(by_score(records))
-    of_pairs = {one.pair: one for one in reversed(best) if several or of_each_pair}
+    of_pairs = {one.pair: one for one in reversed(best) if several or timed}
     best = [one for one in best if one in best[:top] or one is of_pairs.get(one.pair)]
     first = (next((one for one in records if _has(one.params, given)), None) for given in defaults)
     own = [one for one in first if one is not None]
     chosen = []
     for one in _distinct([*best, *own]):
-        full = one not in best and one.status != "finished"
+        full = (timed or one not in best) and one.status != "finished"
         told = [one.pair] * named + ["default"] * (one.params in [default.params for default in own])
         name = f"trial {one.number} ({', '.join(told)})" if told else f"trial {one.number}"
         trained = rounds if full else one.history.best_round or rounds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 from sweeps.tuning.design import END, END_S, Design
@@ -32,7 +31,7 @@ class Clock:
         return max(0.0, self._end - time.monotonic())
 
     def rounds(self, done: int, running: int) -> float:
-        """Return how many rounds the search will have done at its end; infinity before its first.
+        """Return how many rounds the search will have done at its end.
 
         `done` rounds are done, and `running` more are under way. The pace so far counts, and beside it the design's: at
         the beginning few trials run, and those that do wait for their processes.
@@ -43,7 +42,7 @@ class Clock:
         left = max(0.0, self._search_end - now)
         if self._began is None:
             self._before = done
-            return math.inf if left else 0.0
+            return done + left / self.design.round_s
         assumed_s = ASSUMED * self.design.search_s
         rounds = assumed_s / self.design.round_s + done - self._before + running
         return done + rounds / (assumed_s + now - self._began) * left

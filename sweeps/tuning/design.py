@@ -67,6 +67,7 @@ class Design:
 
     trials: int  # that are expected to start
     num_samples: int  # that start at most
+    at_once: int  # that run at the same time
     rounds: int
     grace_period: int
     search_size: int  # questions of the search
@@ -173,14 +174,17 @@ def _with_finalists(
     if trials < pairs or search_s > seconds:
         return None
     most = trials if given else SPARE * trials
+    at_once = sweep.max_concurrent_trials or max(costs.lanes, -(-trials // 3))
     if not sweep.finalists:
-        return Design(trials, most, *schedule, size, 0, 0, 0, round_s, share * seconds, 0.0, 1.0)
+        return Design(trials, most, at_once, *schedule, size, 0, 0, 0, round_s, share * seconds, 0.0, 1.0)
     search_s = search_s if given else share * seconds
     left = seconds - search_s
     count, plan = _finalists(sweep, costs, schedule.rounds, left, fixed)
     if plan is None:
         return None
-    return Design(trials, most, *schedule, size, count, plan.seeds, plan.questions, round_s, search_s, left, plan.shown)
+    return Design(
+        trials, most, at_once, *schedule, size, count, plan.seeds, plan.questions, round_s, search_s, left, plan.shown
+    )
 
 
 def _most_trials(sweep: Sweep, schedule: Schedule, rounds: float) -> int:
@@ -222,7 +226,12 @@ def with_design(sweep: Sweep, own: Design) -> Sweep:
     if task.search_limit and len(task.search()) != own.search_size:
         pairs = tuple(dataclasses.replace(p, task=p.task.with_search_size(own.search_size)) for p in pairs)
     return dataclasses.replace(
-        sweep, pairs=pairs, num_samples=own.num_samples, rounds=own.rounds, grace_period=own.grace_period
+        sweep,
+        pairs=pairs,
+        num_samples=own.num_samples,
+        max_concurrent_trials=own.at_once,
+        rounds=own.rounds,
+        grace_period=own.grace_period,
     )
 
 

@@ -339,12 +339,12 @@ def due_finalists(
     records: Sequence[TrialRecord],
     end: SearchEnd,
     earlier: Sequence[Final],
-    of_each_pair: bool = False,
+    timed: bool = False,
 ) -> list[Candidate]:
     """Return the configurations to train again: none before the search is done, and none after `earlier` finalists."""
     if not sweep.finalists or end.interrupted or end.over_budget or earlier:
         return []
-    return candidates(records, sweep.finalists, sweep.defaults(), sweep.rounds, of_each_pair)
+    return candidates(records, sweep.finalists, sweep.defaults(), sweep.rounds, timed)
 
 
 def _most_finalists(sweep: Sweep, records: Sequence[TrialRecord], clock: Clock) -> int:
@@ -364,7 +364,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     result."""
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
     records = list(recorder.records.values())
-    chosen = due_finalists(sweep, records, end, recorder.confirmation.finals, of_each_pair=context.clock is not None)
+    chosen = due_finalists(sweep, records, end, recorder.confirmation.finals, timed=context.clock is not None)
     if not chosen:
         return True
     if context.clock:
