@@ -24,14 +24,14 @@ def candidates(
     rounds: int,
     timed: bool = False,
 ) -> list[Candidate]:
-    """Choose the finalists: the `top` configurations of the search, and the defaults. In a sweep of
-    several bases, and in a `timed` one, also the best of each pair, so that bases and learners are compared by what the
-    search found for each.
+    """Choose the finalists: the `top` configurations of the search, and the defaults. In a sweep of several bases, and
+    in a `timed` one, also the best of each pair, so that bases and learners are compared by what the search found for
+    each.
 
-    A configuration of the search is trained for the number of rounds that gave its best score, a default that ASHA
-    stopped for all `rounds`, and so is any trial of a `timed` sweep: it may not have got there for lack of time. A default may have only some of the fields and so match several trials; the
-    first of them is taken. Clones are left out, as they were not trained in one go. Names say the pair where there are
-    several.
+    A configuration of the search is trained for the number of rounds that gave its best score. A default that ASHA
+    stopped is trained for all `rounds`, and so is every trial of a `timed` sweep that may have stopped for lack of
+    time. A default may have only some of the fields and so match several trials; the first of them is taken. Clones are
+    left out, as they were not trained in one go. Names say the pair where there are several.
     """
     records = [one for one in records if one.params.start is None]
     several, named = any(one.params.base for one in records), len({one.pair for one in records}) > 1
