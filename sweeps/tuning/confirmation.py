@@ -184,8 +184,8 @@ class Finalists:
         return Costs(train, ask, seeds, max(most, max(len(one[0].items) for one in self.answers.values())))
 
     def questions(self, count: int) -> Sequence[Example]:
-        """Return the first questions of the test split, at most `count` if the task makes more than its split has."""
-        return self.sweep.pairs[0].task.test_up_to(count)
+        """Return the first `count` questions of the test split, or of those that the task can make beyond it."""
+        return self.sweep.pairs[0].task.test_up_to(count)[:count]
 
 
 def confirm(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweeps.results.confirmation import Confirmation
-from sweeps.results.finals import candidates, harm, markdown, verdict
+from sweeps.results.finals import candidates, harm, markdown, most_telling, verdict
 from sweeps.results.records import UNTOUCHED, Final, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
@@ -66,6 +66,32 @@ def test_names_of_candidates_say_the_learner_where_there_are_several():
     records = [record(0, [0.3]), record(1, [0.2]), replace(record(2, [0.4]), params=TrialParams("hybrid", {"r": 2}))]
     chosen = candidates(records, top=2, defaults=[TrialParams("lora", {"r": 0})], rounds=1)
     assert [one.name for one in chosen] == ["trial 2 (hybrid)", "trial 0 (lora, default)"]
+
+
+def with_learner(one, learner):
+    return replace(one, params=TrialParams(learner, one.params.fields))
+
+
+def test_a_timed_sweep_trains_the_best_of_each_learner_for_all_rounds():
+    """ASHA or the clock ended trials 1 and 2; what later rounds would have brought is not known."""
+    records = [
+        with_learner(record(0, [0.5, 0.6, 0.7, 0.6]), "lora"),
+        with_learner(record(1, [0.2, 0.3], "pruned"), "hybrid"),
+        with_learner(record(2, [0.65], "pruned"), "lora"),
+    ]
+    chosen = candidates(records, top=1, defaults=[], rounds=4, timed=True)
+    assert [(one.trial_id, one.rounds) for one in chosen] == [("t0", 3), ("t1", 4)]
+    assert [one.trial_id for one in candidates(records, top=1, defaults=[], rounds=4)] == ["t0"]
+
+
+def test_the_finalists_that_tell_most_stay_where_time_is_short():
+    records = [with_learner(record(n, [0.9 - n / 10]), "lora" if n < 3 else "hybrid") for n in range(5)]
+    defaults = [TrialParams("lora", {"r": 2}), TrialParams("hybrid", {"r": 4})]
+    chosen = candidates(records, top=5, defaults=defaults, rounds=1, timed=True)
+    assert [one.trial_id for one in most_telling(chosen, 2, defaults)] == ["t0", "t3"], "the best of each learner"
+    assert [one.trial_id for one in most_telling(chosen, 3, defaults)] == ["t0", "t1", "t3"], "then the next best"
+    alone = candidates(records[:3], top=3, defaults=defaults[:1], rounds=1, timed=True)
+    assert [one.trial_id for one in most_telling(alone, 2, defaults[:1])] == ["t0", "t2"], "the best and the default"
 
 
 def test_a_clear_winner_is_named_and_the_search_is_corrected():

@@ -72,6 +72,14 @@ def test_further_questions_follow_those_of_their_seed(tmp_path):
     assert costs.most_questions == 3, "no state is kept here, so nothing further can be asked"
 
 
+def test_fewer_questions_than_the_split_has_are_the_first_ones(tmp_path):
+    """A sweep with --minutes may ask fewer; clusters and the table of answers have as many then."""
+    found = finalists(tmp_path, 1)
+    every = ONE.pairs[0].task.test()
+    assert found.questions(3) == every[:3]
+    assert found.questions(10**6) == every
+
+
 def test_a_device_that_does_not_come_is_not_waited_for_without_end(ray_session, capsys):
     sweep = replace(ONE, pairs=(Pair(Asked(), Letters(), "builtin:tiny"),), resources_per_trial={"gpu": 99.0})
     waiting = measure_bases(sweep, {}, None)["knob"]
