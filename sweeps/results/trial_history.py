@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 Round = Mapping[str, Any]  # `round` (from 1), `score` if it has one, `diverged`, and other metrics
@@ -60,7 +61,7 @@ class TrialHistory(Sequence[Round]):
         """The time that all rounds took to train and evaluate."""
         return sum(row.get("seconds", 0.0) for row in self.rows)
 
-    @property
+    @cached_property
     def diverged_in(self) -> int | None:
         """The first round that diverged."""
         return next((row["round"] for row in self.rows if has_diverged(row)), None)

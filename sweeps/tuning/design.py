@@ -80,9 +80,13 @@ class Design:
     shown: float  # the smallest difference of the best two finalists that is found in 80 % of cases; 1: none
 
 
-def costs_of(sweep: Sweep, probes: Sequence[Mapping[str, Any]], placement: Placement, at_once: int | None) -> Costs:
-    """Return the costs from a probe of each pair (`probe.measure`). `at_once` trials run side by side without hosts."""
-    lanes = placement.hosts * placement.bases if placement.shape else at_once or 1
+def lanes_of(placement: Placement, at_once: int | None) -> int:
+    """Return how many processes train side by side: the hosts, or without hosts the trials that run at once."""
+    return placement.hosts * placement.bases if placement.shape else at_once or 1
+
+
+def costs_of(sweep: Sweep, probes: Sequence[Mapping[str, Any]], lanes: int) -> Costs:
+    """Return the costs from a probe of each pair (`probe.measure`), in `lanes` processes side by side."""
     task, train, ask = sweep.pairs[0].task, [], []
     alone = any(pair.learner.per_example for pair in sweep.pairs)
     for pair, one in zip(sweep.pairs, probes, strict=True):

@@ -15,7 +15,7 @@ from sweeps.results.records import trivial_baselines
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.design import costs_of
+from sweeps.tuning.design import costs_of, lanes_of
 from sweeps.tuning.fit_to_minutes import choose_design
 from sweeps.tuning.probes import probe
 from sweeps.tuning.recorder import KEEP_LAST, SNAPSHOT_LAG_S
@@ -50,16 +50,16 @@ def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
     placement = place(sweep, machine(sweep, cores, gpus or 1))  # this machine, without asking Ray
     _say(str(placement), "trials per rung (ASHA, expected):")
     _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
-    probes = probe(sweep, threads_per_process(sweep, placement, reachable))
+    at_once = lanes_of(placement, sweep.max_concurrent_trials)
+    probes = probe(sweep, threads_per_process(sweep, placement, reachable), at_once)
     for pair, cost in zip(sweep.pairs, probes, strict=True):
         _say(
             f"probe of {pair.name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
             f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
             f"{cost['trainable_parameters']:,.0f} trainable parameters (measured: {cost['measured']})"
         )
-    at_once = placement.hosts * placement.bases if placement.shape else sweep.max_concurrent_trials or 1
     if sweep.minutes is not None:
-        choose_design(sweep, costs_of(sweep, probes, placement, at_once), 60 * sweep.minutes, argv)
+        choose_design(sweep, costs_of(sweep, probes, at_once), 60 * sweep.minutes, argv)
         return sweep.minutes / 60
     rounds_total = min(_expected_rounds(sweep), sweep.rounds * (sweep.budget or math.inf))
     per_round, peaks = expected_round(sweep.pairs, probes, placement)

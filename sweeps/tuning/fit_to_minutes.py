@@ -10,7 +10,7 @@ from sweeps.resources.placement import machine, place
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.design import FIELDS, Costs, Design, costs_of, design, in_words
+from sweeps.tuning.design import FIELDS, Costs, Design, costs_of, design, in_words, lanes_of
 from sweeps.tuning.probes import probe
 from sweeps.tuning.runner import threads_per_process, trials_at_once
 from trainables.core import Task
@@ -25,8 +25,9 @@ def fit_to_minutes(sweep: Sweep, capacity: Capacity, seconds: float, argv: Seque
     placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
     threads = threads_per_process(sweep, placement, capacity)
     print(f"--minutes {sweep.minutes:g}: measuring a part of a round of each learner", flush=True)
-    probes = _probe_on_cluster(sweep, threads) if capacity.nodes > 1 else probe(sweep, threads)
-    costs = costs_of(sweep, probes, placement, trials_at_once(sweep, placement, capacity))
+    lanes = lanes_of(placement, trials_at_once(sweep, placement, capacity))
+    probes = _probe_on_cluster(sweep, threads) if capacity.nodes > 1 else probe(sweep, threads, lanes)
+    costs = costs_of(sweep, probes, lanes)
     return choose_design(sweep, costs, seconds - (time.monotonic() - start), argv)
 
 
@@ -58,4 +59,4 @@ def _probe_there(sweep: Sweep, threads: int) -> list[dict[str, Any]]:
 
     for base in sweep.bases():
         fetch_base(base)
-    return probe(sweep, threads)
+    return probe(sweep, threads, side_by_side=1)

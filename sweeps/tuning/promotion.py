@@ -15,6 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -37,8 +38,9 @@ def value_at(history: TrialHistory, rung: int) -> float | None:
         return -math.inf
     if history.rounds < rung:
         return None
-    scores = [row["score"] for row in history if row["round"] <= rung and row.get("score") is not None]
-    return fmean(scores[-MEAN_OF:]) if scores else None
+    scored = (row["score"] for row in reversed(history.rows) if row["round"] <= rung and row.get("score") is not None)
+    scores = [*islice(scored, MEAN_OF)]
+    return fmean(scores) if scores else None
 
 
 def chosen(histories: Mapping[str, TrialHistory], rung: int, reduction_factor: int, least: int = 0) -> list[str]:

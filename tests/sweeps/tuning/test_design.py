@@ -19,6 +19,7 @@ from sweeps.tuning.design import (
     design,
     expected_rounds,
     in_words,
+    lanes_of,
     with_design,
 )
 from sweeps.tuning.fit_to_minutes import fixed_by
@@ -110,11 +111,11 @@ def test_costs_from_probes():
         {"round_s": 4.0, "evaluation_s": 1.5},
         {"round_s": 3, "evaluation_s": 1},
     ]
-    costs = costs_of(ARENA, probes, Placement(1, 1), at_once=4)
+    costs = costs_of(ARENA, probes, lanes_of(Placement(1, 1), at_once=4))
     assert (costs.train_s, costs.lanes, costs.per_example) == (pytest.approx(2.0), 4, False)
     assert costs.ask_s == pytest.approx(1.0 / 250)
     assert costs.test_questions == 2000, "the arena makes as many as are asked for"
-    alone = costs_of(ARC, probes, Placement(1, 1), at_once=None)
+    alone = costs_of(ARC, probes, lanes_of(Placement(1, 1), at_once=None))
     assert alone.per_example
     assert alone.train_s == 0, "they train for each question that they are asked"
     assert alone.finalist(3)[1] == pytest.approx(3 * alone.ask_s)

@@ -35,7 +35,7 @@ def test_a_probe_sees_no_gpu_where_trials_ask_for_none(monkeypatch, gpu, seen):
     sweep = Sweep(
         "looks", (Pair(LookingConfig(), Digits(), ""),), Space({}), resources_per_trial={"cpu": 1, "gpu": gpu}
     )
-    assert probe(sweep, 1)[0]["trainable_parameters"] == seen
+    assert probe(sweep, 1, 2)[0]["trainable_parameters"] == seen
 
 
 def test_checkpoints_on_disk_by_hand():
@@ -51,7 +51,7 @@ def test_a_base_is_probed_in_the_format_that_the_sweep_would_choose(monkeypatch,
     monkeypatch.setattr(base_dtype, "MEASURED_PARAMETERS", 1_000)
     monkeypatch.setattr(cpu_dtype, "bfloat16_speedup", lambda: 4.0)
     probed = []
-    monkeypatch.setattr(estimate, "probe", lambda sweep, threads: probed.append(sweep.pairs[0].base) or [COST])
+    monkeypatch.setattr(estimate, "probe", lambda sweep, threads, lanes: probed.append(sweep.pairs[0].base) or [COST])
     pair = Pair(LoraConfig(steps_per_round=1), Letters(size=4), "builtin:tiny")
     plan(Sweep("looks", (pair,), Space({}), num_samples=1, rounds=1, finalists=0, resources_per_trial={"gpu": 0}))
     out = capsys.readouterr().out
