@@ -101,32 +101,37 @@ def costs_of(sweep: Sweep, probes: Sequence[Mapping[str, Any]], lanes: int) -> C
 def design(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str] = ()) -> Design:
     """Return the design for so many seconds. The sweep's values of `fixed` (of `FIELDS`) stay.
 
-    Of designs that show 20 points, the one with the most rounds of a trial, then with the most time for the search;
-    else the one that shows most. Raises NoTime if not one trial of each pair fits.
+    Half of the time is the search's, or less if no design shows 20 points with a half. Of designs with equal shares,
+    the one that shows most for its rounds is taken: differences are supposed to grow with the training, as the square
+    root of its rounds. Raises NoTime if not one trial of each pair fits.
     """
-    seconds = (1 - END) * seconds - END_S - STARTS_S
-    found = list(_designs(sweep, costs, seconds, fixed))
+    seconds, found = (1 - END) * seconds - END_S - STARTS_S, list[Design]()
+    for share in SHARES if sweep.finalists else (1.0,):
+        found += _designs(sweep, costs, seconds, share, fixed)
+        if any(one.shown <= ENOUGH for one in found):
+            break
     if not found:
         raise NoTime(
             f"--minutes {sweep.minutes:g}: not even a trial of each learner fits, at {costs.round_s(1):.1f} s a round;"
             " give more minutes or fewer learners"
         )
-    return next((one for one in found if one.shown <= ENOUGH), min(found, key=lambda one: one.shown))
+    enough = [one for one in found if one.trials >= FEWEST * len(sweep.pairs)] or found
+    shows = [one for one in enough if one.shown <= ENOUGH]
+    if shows:
+        return min(shows, key=lambda one: one.shown / math.sqrt(one.rounds))
+    return min(enough, key=lambda one: one.shown)
 
 
-def _designs(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str]) -> Iterator[Design]:
-    """Yield what fits, in the order of preference; first those with enough trials, if any has."""
-    found = []
+def _designs(sweep: Sweep, costs: Costs, seconds: float, share: float, fixed: Collection[str]) -> Iterator[Design]:
+    """Yield what fits with this share of the time for the search: for each schedule as many search questions as leave
+    enough trials, and what fits with more of them."""
     for schedule in _schedules(sweep, fixed):
-        for share in SHARES if sweep.finalists else (1.0,):
-            for size in _search_sizes(sweep, costs, fixed):
-                one = _with_finalists(sweep, costs, schedule, size, seconds, share, fixed)
-                if one is not None:
-                    found.append(one)
-                if one is not None and one.trials >= FEWEST * len(sweep.pairs):
-                    break  # fewer questions would allow more trials, but each would be seen less well
-    enough = [one for one in found if one.trials >= FEWEST * len(sweep.pairs)]
-    yield from enough or found
+        for size in _search_sizes(sweep, costs, fixed):
+            one = _with_finalists(sweep, costs, schedule, size, seconds, share, fixed)
+            if one is not None:
+                yield one
+            if one is not None and one.trials >= FEWEST * len(sweep.pairs):
+                break  # fewer questions would allow more trials, but each would be seen less well
 
 
 class Schedule(NamedTuple):
