@@ -89,7 +89,8 @@ def _plan(sweeps: list[Sweep], flags: Flags, argv: list[str]) -> Ended:
         print(f"{flags.cluster}: {price or 'machines without a price'}", flush=True)
     hours = 0.0
     for sweep, own in zip(sweeps, remarks, strict=True):
-        hours += plan(sweep, argv)
+        share = sweep.minutes and sweep.minutes / len(sweeps)  # phases share the time
+        hours += plan(dataclasses.replace(sweep, minutes=share), argv)
         print("\n".join(own))
     if rates:
         expected = hours * rates[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from sweeps.tuning.earlier_trials import EarlierTrials
 from sweeps.tuning.prior import around, share_around_default
 
 SamplerName = Literal["tpe", "random", "nsga2"]
+MOST_SHOWN, BEST_SHOWN = 80, 16  # trials of a pair that TPE sees, and how many of them are its best
 POPULATION = 10  # of NSGA-II; its default of 50 is more than most sweeps have trials
 
 
@@ -101,14 +103,30 @@ def known(study: optuna.Study, trial: FrozenTrial, sampler: BaseSampler) -> optu
     own = [one for one in study.get_trials(deepcopy=False) if one.params.get(LEARNER) == pair]
     own = [one for one in own if one.number != trial.number and one.params]
     scores = estimates([one.intermediate_values for one in own if _is_feasible(one)])
-    shown = optuna.create_study(directions=study.directions, sampler=sampler)
+    seen: list[tuple[FrozenTrial, TrialState, Sequence[float] | None]] = []
     for one in own:
         if one.state in (TrialState.PRUNED, TrialState.RUNNING) and one.intermediate_values:
             last = max(one.intermediate_values)
-            shown.add_trial(_shown(one, TrialState.COMPLETE, [one.intermediate_values[last] + scores[last]]))
+            seen.append((one, TrialState.COMPLETE, [one.intermediate_values[last] + scores[last]]))
         elif one.state in (TrialState.COMPLETE, TrialState.RUNNING):
-            shown.add_trial(_shown(one, one.state, one.values))
+            seen.append((one, one.state, one.values))
+    shown = optuna.create_study(directions=study.directions, sampler=sampler)
+    for part in _telling(seen) if len(study.directions) == 1 else seen:
+        shown.add_trial(_shown(*part))
     return shown
+
+
+def _telling(
+    seen: Sequence[tuple[FrozenTrial, TrialState, Sequence[float] | None]],
+) -> Sequence[tuple[FrozenTrial, TrialState, Sequence[float] | None]]:
+    """Return the best trials and the latest, in their order: a suggestion takes as long as there are trials, and TPE
+    counts the earliest little anyway."""
+    if len(seen) <= MOST_SHOWN:
+        return seen
+    value = [-math.inf if not one[2] or not _is_feasible(one[0]) else one[2][0] for one in seen]
+    best = {*sorted(range(len(seen)), key=lambda place: -value[place])[:BEST_SHOWN]}
+    latest = [place for place in range(len(seen)) if place not in best][BEST_SHOWN - MOST_SHOWN :]
+    return [seen[place] for place in sorted([*best, *latest])]
 
 
 def add_earlier(shown: optuna.Study, earlier: EarlierTrials, pair: str | None) -> None:

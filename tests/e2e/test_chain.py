@@ -110,9 +110,9 @@ def test_another_machine_goes_on_from_the_mirror(finished, tmp_path):
 
 def test_a_budget_is_the_chains(tmp_path, finished):
     """30 of 90 seconds and 1.5 of 6 dollars are spent, and two phases are left; then nothing is."""
-    flags, _ = read(SWEEP.first, ["--time-budget-s", "90", "--max-cost", "6"])
+    flags, _ = read(SWEEP.first, ["--time-budget-s", "90", "--max-cost", "6", "--minutes", "2"])
     (tmp_path / "dollars.txt").write_text("1.5")
-    assert phase_budget(flags, 30.0, [tmp_path], left=2) == {"time_budget_s": 30.0, "max_cost": 2.25}
+    assert phase_budget(flags, 30.0, [tmp_path], left=2) == {"time_budget_s": 30.0, "minutes": 0.75, "max_cost": 2.25}
     shutil.copytree(finished[0] / "runs/mini/mini-one", tmp_path / "runs/mini/mini-one")
     (tmp_path / "runs/mini/mini-one/dollars.txt").write_text("5.0")
     done = sweep_here(tmp_path, *FLAGS, "--resume", "--max-cost", "5", script=SCRIPT, check=False)

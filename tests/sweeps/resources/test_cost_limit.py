@@ -71,6 +71,17 @@ def end(costs: CostLimit, *names: str) -> None:
         costs.on_trial_complete(0, [], OneTrial(name))
 
 
+def test_the_money_lasts_for_so_many_seconds(clock):
+    """Two dollars an hour: after half an hour three of four dollars are left, for an hour and a half."""
+    costs = CostLimit(lambda: 2.0, 4.0)
+    clock.now = HOUR / 2
+    assert costs.seconds_left() == pytest.approx(1.5 * HOUR)
+    clock.now = 3 * HOUR
+    assert costs.seconds_left() == 0
+    assert CostLimit(lambda: 2.0, None).seconds_left() == float("inf")
+    assert CostLimit(lambda: 0.0, 4.0).seconds_left() == float("inf"), "machines that cost nothing"
+
+
 def test_trials_start_while_the_running_ones_and_one_more_stay_within_the_limit(clock):
     """Two dollars an hour. Four of six trials ended after half an hour: a dollar for three hours of trials."""
     costs = CostLimit(lambda: 2.0, limit=1.7, every_s=1e6)

@@ -130,6 +130,15 @@ BAD: dict[str, tuple[Sweep, list[str]]] = {
     "concurrent": (replace(ONE, max_concurrent_trials=0), ["max_concurrent_trials is 0", "at least 1"]),
     "seats": (replace(ONE, seats=0), ["seats is 0", "at least 1"]),
     "budget": (replace(ONE, time_budget_s=0), ["time_budget_s is 0", "above 0"]),
+    "minutes": (replace(ONE, minutes=-1.0), ["minutes is -1", "above 0"]),
+    "two limits": (
+        replace(ONE, minutes=5.0, time_budget_s=60.0),
+        ["minutes is 5 beside time_budget_s = 60", "only one"],
+    ),
+    "no clock": (
+        replace(ONE, minutes=5.0, scheduler="stopping"),
+        ["minutes is 5", "--scheduler stopping", "leave one"],
+    ),
     "less work than a training": (replace(ONE, budget=0.5), ["budget is 0.5", "at least 1"]),
     "a budget that nothing keeps": (replace(ONE, budget=4, scheduler="stopping"), ["budget is 4", "stopping"]),
     "resources": (replace(ONE, resources_per_trial={"cpu": -1}), ["'cpu'", "-1", "at least 0"]),

@@ -38,6 +38,26 @@ def test_a_probe_sees_no_gpu_where_trials_ask_for_none(monkeypatch, gpu, seen):
     assert probe(sweep, 1, 2)[0]["trainable_parameters"] == seen
 
 
+def test_with_minutes_the_plan_is_a_design(monkeypatch, capsys):
+    monkeypatch.setattr(estimate, "probe", lambda sweep, threads, lanes: [COST])
+    pair = Pair(LookingConfig(), Digits(), "")
+    sweep = Sweep("looks", (pair,), Space({}), num_samples=3, rounds=4, minutes=30.0)
+    assert plan(sweep, ["--num-samples", "3"]) == pytest.approx(0.5)
+    out = capsys.readouterr().out
+    assert "design for 30 minutes" in out
+    assert "about 3 trials of up to 4 rounds" in out, "given"
+    assert "estimate:" not in out
+
+
+def test_side_by_side_probes_give_their_means():
+    """Three processes of a learner that says how many trainings its machine has seen: none shares its memory."""
+    sweep = Sweep("looks", (Pair(LookingConfig(), Digits(), ""),), Space({}))
+    (alone,), (together,) = probe(sweep, 1, 1), probe(sweep, 1, 3)
+    assert together.keys() == alone.keys()
+    assert together["measured"] == alone["measured"]
+    assert together["trainable_parameters"] == alone["trainable_parameters"]
+
+
 def test_checkpoints_on_disk_by_hand():
     """Of 60 trials 20 may go on from the first rung, as many in later ones; 4 run and one is the best."""
     sweep = Sweep("s", (Pair(LookingConfig(), Digits(), ""),), Space({}), num_samples=60, rounds=9, grace_period=1)
