@@ -115,7 +115,9 @@ def on_base(sweep: Sweep, from_base: Sequence[str], base: str | None) -> Sweep:
     if base is None:
         kept = {pair.learner.name: pair for pair in sweep.pairs if pair.learner.name not in from_base}
         space = sweep.space if isinstance(sweep.space, Space) else {name: sweep.space[name] for name in kept}
-        return dataclasses.replace(sweep, pairs=tuple(kept.values()), space=space)
+        first = tuple(one for one in sweep.first if one.pair in kept)
+        seen = tuple(one for one in sweep.observations if one.params.pair in kept)
+        return dataclasses.replace(sweep, pairs=tuple(kept.values()), space=space, first=first, observations=seen)
     moved = (p if p.learner.name in from_base else dataclasses.replace(p, base=base) for p in sweep.pairs)
     return dataclasses.replace(sweep, pairs=tuple(moved))
 

@@ -111,6 +111,8 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, 
     study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
     if len(taken(study)) >= sweep.num_samples:
         raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
+    if sweep.minutes is not None and all(one.status not in ("running", "paused") for one in left.records):
+        raise BadInput(f"the search of {left.folder} is over, and no further trial starts")
     begun = sorted((left.folder / "tune" / record.trial_id).glob("checkpoint_*"), reverse=True)
     checkpoint, round_ = next(((one, round_) for one in begun if (round_ := _round_of(one)) is not None), (None, 0))
     if checkpoint is None and record.status in ("running", "paused"):

@@ -26,7 +26,7 @@ HOW = {
     "num_workers",
     "parallel_strategy",
 }
-MAY_CHANGE = HOW | {"resources_per_trial"}  # on --resume
+MAY_CHANGE = HOW | {"resources_per_trial", "observations"}  # on --resume; an earlier sweep may have gone on
 PARTS = {"pairs", "optional", "space"}  # compared in detail
 EARLIER_STATE = b"PK\x03\x04"  # the beginning of torch's files, as states were before they were plain data
 SHOWN, WIDTH = 4, 40  # differences in a message, and characters of each value

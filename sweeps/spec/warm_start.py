@@ -90,7 +90,7 @@ def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run)
                 kept.append(axis)
         if kept:
             lines.append(f"{name}: whole range kept, as good trials were everywhere: {', '.join(kept)}")
-    if sweep.search == "tpe" and sweep.observations:
+    if sweep.search == "tpe" and len(sweep.objectives) == 1 and sweep.observations:
         lines.append(f"{len(sweep.observations)} trials of that sweep guide the search until it has enough of its own")
     return lines
 

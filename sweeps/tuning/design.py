@@ -20,6 +20,7 @@ from sweeps.results.power import Plan, best_plan
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.rungs import decided_at
 from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.warm_start import FIRST
 
 SHARES = (1 / 2, 1 / 3, 1 / 4)  # of the time, for the search
 FEWEST = 3  # trials of each pair: its default, and two others
@@ -80,9 +81,9 @@ class Design:
     shown: float  # the smallest difference of the best two finalists that is found in 80 % of cases; 1: none
 
 
-def lanes_of(placement: Placement, at_once: int | None) -> int:
+def lanes_of(placement: Placement, at_once: int) -> int:
     """Return how many processes train side by side: the hosts, or without hosts the trials that run at once."""
-    return placement.hosts * placement.bases if placement.shape else at_once or 1
+    return placement.hosts * placement.bases if placement.shape else at_once
 
 
 def costs_of(sweep: Sweep, probes: Sequence[Mapping[str, Any]], lanes: int) -> Costs:
@@ -111,9 +112,11 @@ def design(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str] = 
         if any(one.shown <= ENOUGH for one in found):
             break
     if not found:
+        flags = " ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
         raise NoTime(
-            f"--minutes {sweep.minutes:g}: not even a trial of each learner fits, at {costs.round_s(1):.1f} s a round;"
-            " give more minutes or fewer learners"
+            f"--minutes {sweep.minutes:g}: a trial of each learner and two trainings of each finalist take longer, at"
+            f" {costs.round_s(1):.1f} s a round; give more minutes{f', leave out {flags},' if flags else ''} or name"
+            " fewer learners"
         )
     enough = [one for one in found if one.trials >= FEWEST * len(sweep.pairs)] or found
     shows = [one for one in enough if one.shown <= ENOUGH]
@@ -148,7 +151,8 @@ def _schedules(sweep: Sweep, fixed: Collection[str]) -> list[Schedule]:
     for rounds in lengths:
         first = max(1, rounds // sweep.reduction_factor) if given is None else given
         own = dataclasses.replace(sweep, rounds=rounds, grace_period=None).effective_grace_period()
-        found.append(Schedule(rounds, min(first, rounds) if given is not None else min(first, own)))
+        whole = len(sweep.objectives) > 1  # then no trial is stopped early
+        found.append(Schedule(rounds, own if whole else min(first, rounds if given is not None else own)))
     return found
 
 
@@ -236,6 +240,7 @@ def with_design(sweep: Sweep, own: Design) -> Sweep:
         pairs = tuple(dataclasses.replace(p, task=p.task.with_search_size(own.search_size)) for p in pairs)
     return dataclasses.replace(
         sweep,
+        first=sweep.first[: max(len(pairs), own.trials // FIRST)],
         pairs=pairs,
         num_samples=own.num_samples,
         max_concurrent_trials=own.at_once,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,10 +49,14 @@ def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
     reachable = Capacity(cores, gpus, cores)
     check_memory(sweep, reachable)
     placement = place(sweep, machine(sweep, cores, gpus or 1))  # this machine, without asking Ray
-    _say(str(placement), "trials per rung (ASHA, expected):")
-    _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
-    at_once = lanes_of(placement, sweep.max_concurrent_trials)
-    probes = probe(sweep, threads_per_process(sweep, placement, reachable), at_once)
+    _say(str(placement))
+    if sweep.minutes is None:
+        _say("trials per rung (ASHA, expected):")
+        _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
+    at_once = lanes_of(placement, sweep.max_concurrent_trials or 1)
+    start = time.monotonic()
+    beside = placement.hosts if placement.shape else at_once
+    probes = probe(sweep, threads_per_process(sweep, placement, reachable), beside)
     for pair, cost in zip(sweep.pairs, probes, strict=True):
         _say(
             f"probe of {pair.name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "
@@ -59,7 +64,7 @@ def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
             f"{cost['trainable_parameters']:,.0f} trainable parameters (measured: {cost['measured']})"
         )
     if sweep.minutes is not None:
-        choose_design(sweep, costs_of(sweep, probes, at_once), 60 * sweep.minutes, argv)
+        choose_design(sweep, costs_of(sweep, probes, at_once), 60 * sweep.minutes - (time.monotonic() - start), argv)
         return sweep.minutes / 60
     rounds_total = min(_expected_rounds(sweep), sweep.rounds * (sweep.budget or math.inf))
     per_round, peaks = expected_round(sweep.pairs, probes, placement)
@@ -87,7 +92,10 @@ def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
 
 def _describe(sweep: Sweep) -> None:
     """Print the sweep, its pairs and their data."""
-    _say(f"sweep {sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds, search: {sweep.search}")
+    size = f"{sweep.num_samples} trials of up to {sweep.rounds} rounds"
+    if sweep.minutes is not None:
+        size = f"{sweep.minutes:g} minutes"
+    _say(f"sweep {sweep.name}: {size}, search: {sweep.search}")
     for pair in sweep.pairs:
         _say(f"  {pair.name} x {pair.task.name} on {without_hash(pair.base)}")
         sizes = ", ".join(f"{split} {len(pair.task.split(split))}" for split in ("train", "search", "test"))

@@ -25,9 +25,10 @@ def fit_to_minutes(sweep: Sweep, capacity: Capacity, seconds: float, argv: Seque
     placement = place(sweep, machine(sweep, capacity.cores, capacity.gpus))
     threads = threads_per_process(sweep, placement, capacity)
     print(f"--minutes {sweep.minutes:g}: measuring a part of a round of each learner", flush=True)
-    lanes = lanes_of(placement, trials_at_once(sweep, placement, capacity))
-    probes = _probe_on_cluster(sweep, threads) if capacity.nodes > 1 else probe(sweep, threads, lanes)
-    costs = costs_of(sweep, probes, lanes)
+    at_once = trials_at_once(sweep, placement, capacity) or capacity.trials(sweep.resources_per_trial)
+    beside = placement.hosts if placement.shape else at_once
+    probes = _probe_on_cluster(sweep, threads) if capacity.nodes > 1 else probe(sweep, threads, beside)
+    costs = costs_of(sweep, probes, lanes_of(placement, at_once))
     return choose_design(sweep, costs, seconds - (time.monotonic() - start), argv)
 
 

@@ -241,7 +241,11 @@ class OptunaSearcher(Searcher):
         # numbers, and resuming twice from the same state draws the same ones.
         seed = self._settings.seed + len(trials)
         own = self._settings
-        earlier = EarlierTrials(own.observations, own.space.axes, own.pairs) if own.observations else None
+        earlier = (
+            EarlierTrials(own.observations, own.space.axes, own.pairs)
+            if own.observations and len(own.objectives) == 1
+            else None
+        )
         study.sampler = sampler_of(own.sampler, seed, own.defaults, earlier)
         if not trials:
             for params in self._settings.first:

@@ -12,7 +12,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from statistics import fmean
 from typing import Any
 
@@ -56,14 +56,16 @@ def _run(sweep: Sweep, job: ProbeJob, threads: int, count: int) -> list[dict[str
             cleanup.callback(process.kill)
             running.append(process)
             assert process.stdin is not None
-            process.stdin.write(pickle.dumps(job))
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it has ended already; its status says so
+                process.stdin.write(pickle.dumps(job))
+                process.stdin.close()
             process.stdin = None  # `communicate` would write to it
         said = [process.communicate(timeout=PROBE_TIMEOUT_S) for process in running]
     for process, (_, errors) in zip(running, said, strict=True):
         if process.returncode:
             names = ", ".join(repr(pair.name) for pair in job.pairs)
-            raise BadInput(f"the probe of {names} failed: {''.join(errors.decode().strip().splitlines()[-1:])}")
+            why = errors.decode().strip().splitlines()[-1:] or [f"its process ended with status {process.returncode}"]
+            raise BadInput(f"the probe of {names} failed: {why[0]}")
     found = [json.loads(output.decode().splitlines()[-1]) for output, _ in said]
     return [_mean(of_pair) for of_pair in zip(*found, strict=True)]
 

@@ -172,7 +172,7 @@ class Recorder(Callback):
         records, sweep, known = list(self.records.values()), self._sweep, self.confirmation
         return [
             *left_out(known.finals, known.lost),
-            *rungs.in_words(records, known.finals, sweep.rounds),
+            *(rungs.in_words(records, known.finals, sweep.rounds) if sweep.minutes is None else ()),
             *pareto.in_words(records, sweep.objectives),
         ]
 

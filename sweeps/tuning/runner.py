@@ -49,6 +49,7 @@ from trainables.runtime.trial import Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 FEWEST_TRAININGS = 1.5  # of each finalist, on the average, for which there must be time
+UNDER_WAY = ("running", "paused", "interrupted")
 SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 
@@ -148,6 +149,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     scheduler = scheduler_of(sweep, recorder, stopper, limits)
     may_start = costs.may_start if costs else None
     if isinstance(scheduler, PromotingASHA):
+        scheduler.ended_early = was_search_over(context)
         may_start = partial(scheduler.may_start, may_start)
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
@@ -162,6 +164,15 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         stopper=stopper,
         callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
     )
+
+
+def was_search_over(context: RunContext) -> bool:
+    """Return whether a sweep with `--minutes` that is resumed was interrupted after its search, which then stays as it
+    is: there would be time for more trials again."""
+    if not context.resume or context.clock is None:
+        return False
+    records = Run.read(context.folder).records
+    return bool(records) and all(one.status not in UNDER_WAY for one in records)
 
 
 def scheduler_of(sweep: Sweep, recorder: Recorder, stopper: SweepStopper, limits: Limits) -> TrialScheduler:
@@ -368,7 +379,10 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if not chosen:
         return True
     if context.clock:
-        chosen = most_telling(chosen, _most_finalists(sweep, records, context.clock), sweep.defaults())
+        count = _most_finalists(sweep, records, context.clock)
+        if count < min(len(chosen), context.clock.design.finalists):
+            print(f"the search was slower than expected: there is time for {count} finalists")
+        chosen = most_telling(chosen, count, sweep.defaults())
     if costs and not costs.may_start_finalists(FEWEST_SEEDS * len(chosen)):
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
         return False

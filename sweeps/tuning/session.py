@@ -75,19 +75,21 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
         sweep = with_devices(sweep, capacity.gpus)
         check_memory(sweep, capacity)
         costs = cost_limit_of(capacity.autoscaler, sweep.max_cost)
+        if costs and options.resume:
+            costs.keep_in(folder / SPENT)
         clock = None
         if sweep.minutes is not None:
             end = began + min(60 * sweep.minutes, costs.seconds_left() if costs else math.inf)
             design = design_of(folder) or fit_to_minutes(sweep, capacity, end - time.monotonic(), argv)
             sweep, clock = with_design(sweep, design), Clock(design, end)
-            facts |= {"sweep": sweep.to_dict(), "design": dataclasses.asdict(design)}
+            facts |= describe(sweep) | {"design": dataclasses.asdict(design)}
         if not options.resume:
             create(folder, facts | {"command": [str(script), *argv]})
             cleanup.enter_context(driving(folder))
         cleanup.enter_context(explain_resume(resume_command(sweep.name, script, argv), folder))
         if mirror:
             cleanup.enter_context(mirror.following())
-        if costs:
+        if costs and not options.resume:
             costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
         context = RunContext(sweep, folder, capacity, tracking, costs, remarks, options.resume, options.verbose, clock)
@@ -105,11 +107,14 @@ def as_begun(sweep: Sweep, folder: Path) -> Sweep:
     """
     from sweeps.tuning.design import design_of, with_design
 
-    design = design_of(folder)
+    design, facts = design_of(folder), Run.read(folder).facts
     if sweep.minutes is not None and design is None:
         raise BadInput(f"--minutes {sweep.minutes:g}: {folder} was begun without; leave it out, or use --time-budget-s")
-    sweep = with_dtypes(sweep, Run.read(folder).facts.get("dtypes", {}))
-    return with_design(sweep, design) if design else sweep
+    sweep = with_dtypes(sweep, facts.get("dtypes", {}))
+    if design is None:
+        return sweep
+    minutes = facts["sweep"]["minutes"] if sweep.minutes is None else sweep.minutes
+    return with_design(dataclasses.replace(sweep, minutes=minutes), design)
 
 
 def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
@@ -236,7 +241,8 @@ def _with_chosen_dtypes(sweep: Sweep, facts: dict[str, Any], capacity: Capacity)
 def announce(context: RunContext) -> None:
     """Print what is about to run: trials, GPUs, data, and the guards' findings."""
     sweep, capacity = context.sweep, context.capacity
-    print(f"{sweep.name}: {sweep.num_samples} trials of up to {sweep.rounds} rounds in {context.folder}", flush=True)
+    trials = f"about {context.clock.design.trials}" if context.clock else f"{sweep.num_samples}"
+    print(f"{sweep.name}: {trials} trials of up to {sweep.rounds} rounds in {context.folder}", flush=True)
     if capacity.gpus:
         each = sweep.resources_per_trial.get("gpu", 0)
         print(f"GPUs: {capacity.gpus:g}; each trial or host gets {each:g} (--resources.gpu; 0: CPU only)")

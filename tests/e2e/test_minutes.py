@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
+from sweeps.arena import SWEEP
 from sweeps.results.run_folder import Run
 from sweeps.tuning import design
 from tests.support.driving import press_ctrl_c, sweep_here, wait_for
 
+ARENA = Path(__file__).resolve().parents[2] / "sweeps/arena.py"
 FLAGS = ["--set", "planted=nothing", "--finalists", "1", "--rounds", "4"]
 
 
@@ -24,17 +28,26 @@ def facts(run):
 
 
 def test_a_sweep_ends_with_finalists_in_the_minutes_that_it_has(tmp_path, ray_session):
-    done = sweep_here(tmp_path, *FLAGS, "--minutes", "0.25")
-    run = tmp_path / "runs/toy"
+    """Two learners on the arena, whose questions take longer than these short rounds of training."""
+    flags = ["--learner", "lora", "soft_prompt", "--rounds", "2", "--set", "steps_per_round=2", "--minutes", "0.8"]
+    done = sweep_here(tmp_path, *flags, script=ARENA)
+    run = tmp_path / "runs/arena"
     left, kept = Run.read(run), facts(run)
-    assert done.stdout.index("design for 0.25 minutes") < done.stdout.index("toy: ")
-    assert kept["sweep"]["rounds"] == 4, "given"
-    assert kept["sweep"]["num_samples"] == kept["design"]["num_samples"] > 6, "chosen; the script has six"
-    assert left.confirmation.finals, "no time is over before the finalists are trained"
-    assert left.confirmation.asked == kept["design"]["questions"] or left.confirmation.looks
+    assert done.stdout.index("design for 0.8 minutes") < done.stdout.index("arena: about ")
+    assert kept["sweep"]["rounds"] == 2, "given"
+    assert kept["sweep"]["num_samples"] == kept["design"]["num_samples"] != SWEEP.num_samples
+    asked = kept["design"]["search_size"]
+    assert asked < 250, "questions take no longer than training"
+    assert {one.n_items for one in left.records if one.status != "failed"} == {asked}
+    assert {one.pair for one in left.confirmation.finals if one.pair} <= {"lora", "soft_prompt"}
+    assert left.confirmation.looks, "no time is over before the finalists are compared"
     assert {one.status for one in left.records} <= {"finished", "pruned"}
     assert not left.end["interrupted"]
-    assert left.end["seconds"] < 60 * 0.25 * 1.2, "a sweep that takes longer breaks its promise"
+
+    sweep_here(tmp_path, *flags, "--name", "arena", "--resume", script=ARENA)
+    again = Run.read(run)
+    assert [one.trial_id for one in again.records] == [one.trial_id for one in left.records], "the search was over"
+    assert [one.score for one in again.finals] == [one.score for one in left.finals]
 
 
 def test_a_resumed_sweep_keeps_its_design_and_gets_its_minutes_again(tmp_path, ray_session):

@@ -9,6 +9,7 @@ import pytest
 from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.resources.placement import Placement
+from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.design import (
     ENOUGH,
     SPARE,
@@ -75,6 +76,21 @@ def with_size(sweep, count):
     return replace(sweep, pairs=tuple(replace(p, task=p.task.with_search_size(count)) for p in sweep.pairs))
 
 
+def test_with_several_objectives_every_trial_runs_to_its_end():
+    several = replace(SWEEP, objectives=("score", "seconds"))
+    own = design(several, COSTS, 600)
+    assert own.grace_period == own.rounds, "ASHA is off"
+    assert with_design(several, own).rungs() == [own.rounds]
+    assert own.trials * own.rounds * COSTS.round_s(own.search_size) <= own.search_s
+
+
+def test_what_an_earlier_sweep_gives_to_try_first_leaves_room_for_the_defaults():
+    first = tuple(TrialParams("lora", {"r": r}) for r in (4, 8, 16, 32, 64, 128))
+    own = replace(design(SWEEP, COSTS, 300), trials=16)
+    assert with_design(replace(SWEEP, first=first), own).first == first[:4], "a quarter of the trials"
+    assert with_design(replace(SWEEP, first=first), replace(own, trials=4)).first == first[:3], "one of each learner"
+
+
 def test_the_sweep_gets_the_sizes_of_the_design():
     own = design(SWEEP, Costs(0.2, 0.01, 2, 2000), 300)
     assert own.search_size < 250, "questions take no longer than the training"
@@ -95,8 +111,10 @@ def test_too_little_time_is_said_first_with_what_would_help():
     assert lines[0].startswith("no design for 4 minutes shows 20 points; ")
     assert " would show " in lines[0]
     assert "20 points" not in in_words(SWEEP, design(SWEEP, COSTS, 300), COSTS, 300)[0]
-    with pytest.raises(NoTime, match="give more minutes or fewer learners"):
+    with pytest.raises(NoTime, match="give more minutes or name fewer learners"):
         design(SWEEP, REAL, 60)
+    with pytest.raises(NoTime, match="give more minutes, leave out --num-samples, or name fewer learners"):
+        design(replace(SWEEP, num_samples=500), REAL, 600, {"num_samples"})
 
 
 def test_few_questions_are_what_holds_a_design_back():
@@ -115,7 +133,7 @@ def test_costs_from_probes():
     assert (costs.train_s, costs.lanes, costs.per_example) == (pytest.approx(2.0), 4, False)
     assert costs.ask_s == pytest.approx(1.0 / 250)
     assert costs.test_questions == 2000, "the arena makes as many as are asked for"
-    alone = costs_of(ARC, probes, lanes_of(Placement(1, 1), at_once=None))
+    alone = costs_of(ARC, probes, lanes_of(Placement(1, 1), at_once=1))
     assert alone.per_example
     assert alone.train_s == 0, "they train for each question that they are asked"
     assert alone.finalist(3)[1] == pytest.approx(3 * alone.ask_s)

@@ -126,6 +126,17 @@ def test_splits_are_those_of_a_column_of_files_or_of_a_hash(tmp_path):
         )
 
 
+def test_the_first_test_questions_are_a_fair_sample_of_sorted_rows(tmp_path):
+    """All answers "no" come after all answers "yes" in the file. More questions follow those that were asked first."""
+    rows = [{"question": f"Is {n} small?", "answer": "yes" if n < 500 else "no"} for n in range(1000)]
+    data = jsonl(tmp_path / "my.test.jsonl", rows)
+    for size in (0, 400, 1000, 5000):
+        task = OwnTask(data, test_size=size)
+        some = [example.answer for example in task.test()[:100]]
+        assert 30 < some.count("yes") < 70, size
+        assert task.test_up_to(2000)[: len(task.test())] == task.test(), size
+
+
 def test_rows_of_a_group_share_a_split(tmp_path):
     rows = [row | {"page": n // 6} for n, row in enumerate(sums(120))]
     task = OwnTask(jsonl(tmp_path / "my.jsonl", rows), group="page")
