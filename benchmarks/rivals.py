@@ -70,6 +70,12 @@ class NearestRecorded(BaseSampler):
         recorded = self._pool.curves.params[self.last]
         return {name: recorded[name] for name in search_space if name in recorded}
 
+    def taken(self, config: Mapping[str, Any]) -> int:
+        """Return the configuration of the trial that was asked for last; of one that was queued, and so not drawn, the
+        nearest."""
+        last, self.last = self.last, -1
+        return self._pool.nearest(config["params"].fields) if last < 0 else last
+
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
@@ -97,7 +103,7 @@ class TuneSearch:
         self,
         searcher: Searcher,
         scheduler: TrialScheduler,
-        configuration_of: Callable[[], int],
+        configuration_of: Callable[[Mapping[str, Any]], int],
         rounds: int,
         num_samples: int,
         records: dict[str, TrialRecord] | None = None,
@@ -147,7 +153,7 @@ class TuneSearch:
         if not isinstance(config, dict):
             return
         self._left -= 1
-        self._configurations.append(self._configuration_of())
+        self._configurations.append(self._configuration_of(config))
         trial = Trial("replay", config={"params": TrialParams("", {})}, trial_id=trial_id, stub=True)
         self._records[trial_id] = TrialRecord(trial_id, len(self._trials), trial.config["params"], "running")
         self._trials.append(trial)
@@ -244,14 +250,14 @@ def default(
     searcher = OptunaSearcher(settings, InMemoryStorage(), scheduler.may_start)
     sampler = NearestRecorded(searcher.study.sampler, Pool(curves))
     searcher.study.sampler = sampler
-    return TuneSearch(searcher, scheduler, lambda: sampler.last, sweep.rounds, trials, records)
+    return TuneSearch(searcher, scheduler, sampler.taken, sweep.rounds, trials, records)
 
 
 def ray_asha(curves: Curves, seed: int, trials: int) -> TuneSearch:
     """Ray's own ASHA, which stops trials, with random configurations."""
     searcher = RandomSearcher(curves, seed)
     scheduler = AsyncHyperBandScheduler(max_t=curves.rounds, grace_period=curves.grace, reduction_factor=3)
-    return TuneSearch(searcher, scheduler, lambda: searcher.last, curves.rounds, trials)
+    return TuneSearch(searcher, scheduler, lambda config: searcher.last, curves.rounds, trials)
 
 
 def optuna_median(curves: Curves, seed: int, trials: int) -> OptunaSearch:

@@ -44,8 +44,7 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
     for pair in (*pairs, *optional) if not remote_code else ():
         refuse_remote_code(pair.base)
     first = tuple(TrialParams.from_flat(axes, pairs[0].name) for axes in plain.pop("first", ()))
-    seen = plain.pop("observations", ())
-    observations = tuple(Observation(TrialParams.from_flat(axes, pairs[0].name), float(rank)) for axes, rank in seen)
+    observations = _observations(plain.pop("observations", ()), pairs[0].name, facts)
     names = [pair.name for pair in pairs]
     try:
         joined = Space.from_dict(plain.pop("space"))
@@ -62,6 +61,16 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
     except BadInput as error:
         raise BadInput(f"sweep.yaml: {error}; {_remedy(facts)}") from error
     return sweep
+
+
+def _observations(entries: Any, only: str, facts: Mapping[str, Any]) -> tuple[Observation, ...]:
+    try:
+        return tuple(Observation(TrialParams.from_flat(axes, only), float(rank)) for axes, rank in entries)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadInput(
+            f"sweep.yaml: observations are {str(entries)[:80]!r}, no pairs of a configuration and a rank;"
+            f" {_remedy(facts)}"
+        ) from error
 
 
 def _pair(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Pair:

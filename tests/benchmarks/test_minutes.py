@@ -19,11 +19,6 @@ def test_a_large_difference_is_found_and_equals_are_not_told_apart():
     assert [winner(OWN, COSTS, 0.0, 0.02, seed) for seed in range(12)].count("") >= 11
 
 
-def test_without_time_nothing_is_found():
-    short = replace(OWN, finalists_s=1.0)
-    assert [winner(short, COSTS, OWN.shown, 0.02, seed) for seed in range(5)].count("best") <= 2
-
-
 def test_answers_have_the_means_and_the_luck_that_were_planted():
     world = World({"a": 0.7, "b": 0.4}, 2000, 0.0, np.random.default_rng(0))
     scores = world.scores({"a": (3, 2000), "b": (2, 500)})

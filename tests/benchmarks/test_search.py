@@ -300,7 +300,7 @@ class PausesAll(FIFOScheduler):
 def test_a_paused_trial_goes_on_where_it_was(tmp_path):
     curves = planted(tmp_path, np.array([[0.0] * 3, [1.0] * 3, [0.0] * 3]))
     searcher = RandomSearcher(curves, 0)
-    search = TuneSearch(searcher, PausesAll(3), lambda: searcher.last, rounds=3, num_samples=3)
+    search = TuneSearch(searcher, PausesAll(3), lambda config: searcher.last, rounds=3, num_samples=3)
     events = play(curves, Seen(curves, 0), search, at_once=2)
     assert events[-1].spent == 3 + 2, "no round is trained twice"
     assert [one.trial for one in events[3:]] == [events[-1].trial] * 2

@@ -137,7 +137,7 @@ def test_any_wrong_value_in_sweep_yaml_is_one_line(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Or is not used. Commands that train are left out."""
-    monkeypatch.setattr("sweeps.cli.main._plan", lambda sweeps, flags: "finished")
+    monkeypatch.setattr("sweeps.cli.main._plan", lambda sweeps, flags, argv: "finished")
     whole, draw = yaml.safe_load((run / SWEEP_FILE).read_text()), random.Random(0)
     for _ in range(150):
         facts = copy.deepcopy(whole)

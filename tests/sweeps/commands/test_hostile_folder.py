@@ -135,7 +135,7 @@ def test_no_command_runs_what_a_folder_brings(
     kind: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leak = run.parents[2] / f"{run.parents[1].name}-leak"  # outside all that a command may write to
-    monkeypatch.setattr("sweeps.cli.main._plan", lambda sweeps, flags: "finished")  # only after `--like` was read
+    monkeypatch.setattr("sweeps.cli.main._plan", lambda sweeps, flags, argv: "finished")  # only after `--like` was read
     HOSTILE[kind](run, leak)
     before = {path for path in run.parents[1].rglob("*") if "runs" not in path.parts}
     for name, argv in (COMMANDS | FLAGS).items():
