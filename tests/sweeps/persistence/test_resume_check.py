@@ -26,7 +26,7 @@ def facts_of(*flags, script=arena.SWEEP):
         ([], []),
         (["--finalists", "2", "--seats", "1", "--resources.gpu", "0"], []),
         (["--num-samples", "9", "--seed", "3"], ["--num-samples 24 -> 9", "--seed 0 -> 3"]),
-        (["--task.train-size", "40"], ["--grace-period 4 -> 1", "--task.train-size 640 -> 40"]),  # both by default
+        (["--task.train-size", "40"], ["--task.train-size 640 -> 40"]),
         (["--set", "lora.r=8"], ["--set lora.r 4 or 8 or 16 or 32 -> 8"]),
         (["--set", "lora.learning_rate=0.003"], ["--set lora.learning_rate 0.0001-0.02 -> 0.003"]),
         (["--learner", "lora", "hybrid"], ["--learner lora soft_prompt hybrid -> lora hybrid"]),
