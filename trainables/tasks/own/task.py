@@ -191,8 +191,8 @@ class OwnTask(Task):
     def _examples(self, split: Split, size: int) -> Sequence[Example]:
         """Return so many examples of a split, in the order of a hash; all of them, in the order of the data, for 0.
 
-        Test questions are always in the order of the hash: so the first ones, and no others, are a fair sample of rows
-        that may be sorted.
+        Test questions are always in the order of the hash, so that the first ones are a fair sample of rows that may be
+        sorted.
         """
         own = _splits(self._source, self.without)[split]
         if split != "test" and (not size or size >= len(own)):
