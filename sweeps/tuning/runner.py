@@ -38,7 +38,7 @@ from sweeps.tuning.clock import Clock
 from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
 from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
-from sweeps.tuning.progress import Progress
+from sweeps.tuning.progress import UNDER_WAY, Progress
 from sweeps.tuning.promotion import Limits, PromotingASHA
 from sweeps.tuning.recorder import Recorder, baselines_of
 from sweeps.tuning.stopping import SweepStopper, stopping_asha
@@ -49,7 +49,6 @@ from trainables.runtime.trial import Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 FEWEST_TRAININGS = 1.5  # of each finalist, on the average, for which there must be time
-UNDER_WAY = ("running", "paused", "interrupted")
 SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 
