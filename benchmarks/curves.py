@@ -26,7 +26,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from search_spaces.space import Space, SpaceError
 
-COIN = 2 * math.log(2)  # nats; a loss of ln 2, that of a coin, becomes a score of one half
+COIN, HALF = 2 * math.log(2), 0.5  # nats; a loss of ln 2, that of a coin, becomes a score of one half
 NOT_AXES = ("valid", "test_last")
 GRACE_SHARE = 8  # where no pass over the training data is recorded, the first rung is after an eighth of the rounds
 FORMAT = "espalier-curves-1"  # of files with answers
@@ -53,6 +53,7 @@ class Curves:
     cost: np.ndarray  # (C, R) the cost of each round: rows, seconds, or 1; 0 once the training diverged
     grace: int  # the rounds before a trial may be stopped
     asked: int  # questions in each round
+    chance: float  # the score of a guess
     answers: np.ndarray | None = None  # (C, R, Q) the recorded score of each question
 
     @property
@@ -156,7 +157,7 @@ def _of_losses(file: Path, table: pyarrow.Table, asked: int) -> Curves:
     params = [{name: float(values[i]) for name, values in axes.items()} for i in range(table.num_rows)]
     grace = max(1, losses.shape[1] // GRACE_SHARE)
     name = file.stem.removeprefix("taskset_")
-    return Curves(name, _checked(file, space), params, expected, expected, lasted, diverged, cost, grace, asked)
+    return Curves(name, _checked(file, space), params, expected, expected, lasted, diverged, cost, grace, asked, HALF)
 
 
 def _of_answers(file: Path, table: pyarrow.Table, cost: str) -> Curves:
@@ -164,6 +165,7 @@ def _of_answers(file: Path, table: pyarrow.Table, cost: str) -> Curves:
         facts = json.loads(table.schema.metadata[FORMAT.encode()])
         space = Space.from_dict(facts["space"])
         rounds, questions, grace = facts["rounds"], facts["questions"], facts["grace_period"]
+        chance = facts["chance"]
         answers = _matrix(file, table, "answers").reshape(len(table), rounds, questions)
         test, trained, seconds = (_matrix(file, table, name) for name in ("test", "rows", "seconds"))
     except (KeyError, ValueError, SpaceError) as error:
@@ -180,7 +182,18 @@ def _of_answers(file: Path, table: pyarrow.Table, cost: str) -> Curves:
     spent = np.where(rounds_of < lasted[:, None], spent, 0.0)
     params = [json.loads(text) for text in table["params"].to_pylist()]
     return Curves(
-        file.stem, _checked(file, space), params, expected, true, lasted, diverged, spent, grace, questions, answers
+        file.stem,
+        _checked(file, space),
+        params,
+        expected,
+        true,
+        lasted,
+        diverged,
+        spent,
+        grace,
+        questions,
+        chance,
+        answers,
     )
 
 

@@ -94,7 +94,8 @@ class Outcome:
     """What a method reached on one task, in the mean over repetitions.
 
     `searched` and `confirmed`: the true score of the pick at each cost of `GRID`. `last`, `last_confirmed`: at the end.
-    `spent`: by the whole search. Costs are in random searches of 64 full trainings.
+    `spent`: by the whole search. Costs are in random searches of 64 full trainings. `picks` and `started`: of each
+    repetition the true score of the last pick, and how many trials it started.
     """
 
     searched: np.ndarray
@@ -102,6 +103,8 @@ class Outcome:
     last: float
     last_confirmed: float
     spent: float
+    picks: np.ndarray
+    started: np.ndarray
 
 
 def outcome(events: Events, unit: float, confirmation: Confirmation, rng: np.random.Generator) -> Outcome:
@@ -113,6 +116,8 @@ def outcome(events: Events, unit: float, confirmation: Confirmation, rng: np.ran
         float(found.searched[:, -1].mean()),
         float(found.confirmed[:, -1].mean()),
         float(spent[:, -1].mean()),
+        found.searched[:, -1],
+        events.trial.max(1) + 1,
     )
 
 

@@ -21,10 +21,14 @@ from ray.tune.search import Searcher
 
 from benchmarks.curves import Curves
 from benchmarks.replay import AT_ONCE
+from sweeps.results.allocation import MOST_QUESTIONS
+from sweeps.results.decision import FIRST_BUDGET
+from sweeps.results.power import smallest_shown
 from sweeps.results.records import TrialRecord
 from sweeps.results.trial_params import Observation, TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
+from sweeps.tuning.further_gain import FurtherGain
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.promotion import Limits, PromotingASHA
 from trainables.runtime.trial import tune_result
@@ -96,7 +100,7 @@ class TuneSearch:
 
     The scheduler gets this object as its controller, of which schedulers use `get_trials`, `search_alg` and
     `stop_trial`. `configuration_of` returns the configuration of the trial that the searcher has just suggested.
-    `records` is where a scheduler finds the trials' scores, if it does not keep them itself.
+    `records` is where a scheduler finds the trials' scores, each of so many questions, if it does not keep them itself.
     """
 
     def __init__(
@@ -107,10 +111,12 @@ class TuneSearch:
         rounds: int,
         num_samples: int,
         records: dict[str, TrialRecord] | None = None,
+        asked: int = 0,
     ) -> None:
         self._searcher, self._scheduler = searcher, scheduler
         self._records: dict[str, TrialRecord] = {} if records is None else records
         self._configuration_of, self._rounds, self._left = configuration_of, rounds, num_samples
+        self._asked = asked
         self._trials: list[Trial] = []
         self._configurations: list[int] = []
         scheduler.set_search_properties("score", "max")
@@ -155,7 +161,8 @@ class TuneSearch:
         self._left -= 1
         self._configurations.append(self._configuration_of(config))
         trial = Trial("replay", config={"params": TrialParams("", {})}, trial_id=trial_id, stub=True)
-        self._records[trial_id] = TrialRecord(trial_id, len(self._trials), trial.config["params"], "running")
+        params = trial.config["params"]
+        self._records[trial_id] = TrialRecord(trial_id, len(self._trials), params, "running", n_items=self._asked)
         self._trials.append(trial)
         self._scheduler.on_trial_add(self, trial)  # type: ignore[arg-type]
 
@@ -236,21 +243,29 @@ def default(
     trials: int,
     first: Sequence[TrialParams] = (),
     observations: Sequence[Observation] = (),
+    all_trials: bool = False,
 ) -> TuneSearch:
     """The searcher and the scheduler of a sweep with its default settings, without default configurations in front.
 
-    `first` and `observations` are those of an earlier sweep.
+    `first` and `observations` are those of an earlier sweep. With `all_trials` it does not end by itself.
     """
     sweep = Sweep("replay", (), curves.space, num_samples=trials, rounds=curves.rounds, grace_period=curves.grace)
     settings = SearchSettings(
         curves.space, sweep.name, seed, sweep.rounds, sweep.search, first, observations=observations, num_samples=trials
     )
     records: dict[str, TrialRecord] = {}
-    scheduler = PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: records, Limits(trials, AT_ONCE))
+    gain = FurtherGain(smallest_shown(2, FIRST_BUDGET, MOST_QUESTIONS), {"chance": curves.chance})
+    limits = Limits(trials, AT_ONCE, chance=None if all_trials else gain.chance)
+    scheduler = PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: records, limits)
     searcher = OptunaSearcher(settings, InMemoryStorage(), scheduler.may_start)
     sampler = NearestRecorded(searcher.study.sampler, Pool(curves))
     searcher.study.sampler = sampler
-    return TuneSearch(searcher, scheduler, sampler.taken, sweep.rounds, trials, records)
+    return TuneSearch(searcher, scheduler, sampler.taken, sweep.rounds, trials, records, curves.asked)
+
+
+def whole(curves: Curves, seed: int, trials: int) -> TuneSearch:
+    """As `default`, but all trials start."""
+    return default(curves, seed, trials, all_trials=True)
 
 
 def ray_asha(curves: Curves, seed: int, trials: int) -> TuneSearch:

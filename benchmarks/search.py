@@ -66,11 +66,13 @@ FEW = 8  # trials of the random search from which the reference must differ
 COUNTS = 0.02  # by so much, for a task to count
 QUESTIONS = 250  # in a round
 CONFIRMATION = Confirmation(Sweep.finalists, FEWEST_SEEDS, 500)
-REFERENCE, DEFAULT = f"random {TRIALS}", "default"
+REFERENCE, DEFAULT, WHOLE = f"random {TRIALS}", "default", "default, all trials"
+TOO_EARLY = 0.02  # a search that ends by itself with a pick worse by more than this has ended too early
 ONE_EPOCH = 16  # where no pass over the data is recorded, an epoch is a sixteenth of the rounds
 RESAMPLES = 2_000  # of the bootstrap
 SEARCHES: dict[str, Callable[[Curves, int, int], Search]] = {
     DEFAULT: rivals.default,
+    WHOLE: rivals.whole,
     "Ray's ASHA, random": rivals.ray_asha,
     "Optuna, median": rivals.optuna_median,
     "Optuna, halving": rivals.optuna_halving,
@@ -223,6 +225,19 @@ def summary_table(counted: Sequence[TaskResult], methods: Sequence[str]) -> list
     return lines
 
 
+def early_ends(results: Sequence[TaskResult]) -> str:
+    """Say how often the default search ends before all trials have started, and how often that was too early: a search
+    of all trials, which sees the same scores, ends with a pick that is better by more than `TOO_EARLY`."""
+    counts = np.array([one.outcomes[DEFAULT].started for one in results])
+    lost = np.array([one.outcomes[WHOLE].picks - one.outcomes[DEFAULT].picks for one in results])
+    by_task = ", ".join(f"{mean:.0f}" for mean in counts.mean(1))
+    early, lost = f"{(counts < TRIALS).mean():.0%}", f"{(lost > TOO_EARLY).mean():.1%}"
+    return (
+        f"ends by itself: {early} of sweeps, after {counts.mean():.0f} of {TRIALS} trials on the average (by task"
+        f" {by_task}); too early, by more than {100 * TOO_EARLY:.0f} points: {lost}"
+    )
+
+
 def last_line(results: Sequence[TaskResult], method: str) -> str:
     counted = [one for one in results if one.counts]
     if not counted:
@@ -286,6 +301,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n".join(by_task_table(results, given.methods)), end="\n\n")
     if counted:
         print("\n".join(summary_table(counted, given.methods)), end="\n\n")
+    if {DEFAULT, WHOLE} <= {*given.methods}:
+        print(early_ends(results), end="\n\n")
     print(last_line(results, DEFAULT if DEFAULT in given.methods else given.methods[-1]))
 
 

@@ -44,6 +44,7 @@ class SweepFlags:
     learner: tuple[str, ...] = ()  # only these learners
     phase: tuple[str, ...] = ()  # only these phases of a script with several sweeps, in the script's order
     num_samples: int | None = None  # trials
+    all_trials: bool = False  # start all trials, even if more of them would hardly find anything better
     budget: float | None = None  # trainings of all rounds that the search may take in all; none: no limit
     rounds: int | None = None  # rounds of a trial that is not stopped early
     grace_period: int | None = None  # rounds before ASHA may stop a trial; none: one pass over the training data

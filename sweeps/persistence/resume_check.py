@@ -23,6 +23,7 @@ HOW = {
     "hosts",
     "finalists",
     "keep",
+    "all_trials",
     "num_workers",
     "parallel_strategy",
 }

@@ -35,6 +35,7 @@ class Sweep:
     space: Space | Mapping[str, Space]
     optional: tuple[Pair, ...] = ()  # pairs that run only when --learner names them
     num_samples: int = 16  # trials that are started, at most
+    all_trials: bool = False  # start all of num_samples, even if more of them would hardly find anything better
     budget: float | None = None  # work of the search, in trainings of all rounds; None: as much as num_samples takes
     rounds: int = 8  # rounds of a trial that is not stopped early
     grace_period: int | None = None  # rounds before ASHA may stop a trial; None: one pass over the training data

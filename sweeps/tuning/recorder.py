@@ -43,7 +43,7 @@ class Recorder(Callback):
     def __init__(self, folder: Path, sweep: Sweep, baselines: dict, remarks: Sequence[str] = ()) -> None:
         self.folder, self.rounds, self._sweep = folder, sweep.rounds, sweep
         self.records: dict[str, TrialRecord] = {}
-        self._baselines, self._remarks = baselines, remarks
+        self._baselines, self.remarks = baselines, [*remarks]
         keys = {pair.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
         self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
         self._written = 0.0
@@ -186,7 +186,7 @@ class Recorder(Callback):
             baselines=self._baselines,
             rounds=self.rounds,
             pairs=self._sweep.pair_names,
-            remarks=[*self._remarks, *self.conclusions()],
+            remarks=[*self.remarks, *self.conclusions()],
             section=section,
         )
 

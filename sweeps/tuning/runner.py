@@ -37,9 +37,10 @@ from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.clock import Clock
 from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
 from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
+from sweeps.tuning.further_gain import FurtherGain
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import UNDER_WAY, Progress
-from sweeps.tuning.promotion import Limits, PromotingASHA
+from sweeps.tuning.promotion import UNLIKELY, Limits, PromotingASHA
 from sweeps.tuning.recorder import Recorder, baselines_of
 from sweeps.tuning.stopping import SweepStopper, stopping_asha
 from trainables.packed.specs import WorkerGroupShape
@@ -77,6 +78,7 @@ class Prepared:
     untouched: dict[str, Any]  # pair -> Ray's reference to the metrics of its base before training
     baselines: dict[str, float]  # the recorder shares it
     recorder: Recorder
+    gain: FurtherGain | None  # None: all trials start
     searcher: OptunaSearcher
     scheduler: TrialScheduler
     stopper: SweepStopper
@@ -144,7 +146,8 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         several_pairs=len(sweep.pairs) > 1,
     )
     budget = math.inf if sweep.budget is None else sweep.budget * sweep.rounds
-    limits = Limits(sweep.num_samples, places.at_once, seats, budget, context.clock)
+    gain = FurtherGain.of_sweep(sweep, baselines)
+    limits = Limits(sweep.num_samples, places.at_once, seats, budget, context.clock, gain.chance if gain else None)
     scheduler = scheduler_of(sweep, recorder, stopper, limits)
     may_start = costs.may_start if costs else None
     if isinstance(scheduler, PromotingASHA):
@@ -158,6 +161,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
+        gain=gain,
         searcher=OptunaSearcher(settings, storage_of(context.folder), may_start),
         scheduler=scheduler,
         stopper=stopper,
@@ -262,7 +266,10 @@ def search(context: RunContext, prepared: Prepared) -> SearchEnd:
     states, expected = [trial.status for trial in trials], sweep.num_samples
     if isinstance(prepared.scheduler, PromotingASHA) and prepared.scheduler.ended_early:
         expected = min(len(states), expected)
-        if sweep.budget is not None:
+        if prepared.gain and (chance := prepared.scheduler.chance) < UNLIKELY:
+            recorder.remarks.append(prepared.gain.in_words(expected, sweep.num_samples, chance))
+            print(recorder.remarks[-1])
+        elif sweep.budget is not None:
             print(f"--budget {sweep.budget:g} is used up: {expected} of {sweep.num_samples} trials were started")
     incomplete = is_incomplete(states, recorder.records.values(), expected)
     return SearchEnd(trials, interrupted=was_pressed() or incomplete)
