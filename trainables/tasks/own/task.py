@@ -197,15 +197,19 @@ class OwnTask(Task):
         own = _splits(self._source, self.without)[split]
         if split != "test" and (not size or size >= len(own)):
             return own
-        return sorted(own, key=lambda example: hash_fraction(f"{self.seed}/{example.key}/{example.prompt}"))[
-            : size or len(own)
-        ]
+        return _in_order_of_hash(self._source, self.without, split, self.seed)[: size or len(own)]
 
 
 @lru_cache(maxsize=4)
 def _splits(source: Source, left_out: tuple[str, ...]) -> Mapping[Split, tuple[Example, ...]]:
     splits = without(load(source), left_out)
     return {split: tuple(map(_example, own)) for split, own in splits.items()}
+
+
+@lru_cache(maxsize=12)
+def _in_order_of_hash(source: Source, left_out: tuple[str, ...], split: Split, seed: int) -> tuple[Example, ...]:
+    own = _splits(source, left_out)[split]
+    return tuple(sorted(own, key=lambda example: hash_fraction(f"{seed}/{example.key}/{example.prompt}")))
 
 
 def _example(one: Question) -> Example:

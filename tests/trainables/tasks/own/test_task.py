@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from trainables.tasks.own import task as own_task
 from trainables.tasks.own.task import OwnTask
 
 SPLITS = ("train", "search", "test")
@@ -124,6 +125,20 @@ def test_splits_are_those_of_a_column_of_files_or_of_a_hash(tmp_path):
         assert {e.prompt for e in by_hash.split(split)} < {e.prompt for e in more.split(split)}, (
             "rows stay where they were"
         )
+
+
+def test_test_questions_are_put_in_order_once(tmp_path, monkeypatch):
+    hashed, plain = [], own_task.hash_fraction
+    monkeypatch.setattr(own_task, "hash_fraction", lambda text: hashed.append(text) or plain(text))
+    task = OwnTask(jsonl(tmp_path / "my.jsonl", sums(90)))
+    first = task.test()
+    assert len(hashed) == len(first) > 5
+    assert task.test() == first
+    assert task.test_up_to(2000) == first
+    assert OwnTask(task.data, test_size=5).test() == first[:5]
+    assert len(hashed) == len(first), "a copy of the task needs no other order"
+    OwnTask(task.data, seed=1).test()
+    assert len(hashed) == 2 * len(first), "another seed has another order"
 
 
 def test_the_first_test_questions_are_a_fair_sample_of_sorted_rows(tmp_path):
