@@ -91,6 +91,11 @@ class Sweep:
     def several_bases(self) -> bool:
         return any(pair.label for pair in self.pairs)
 
+    @property
+    def per_example(self) -> bool:
+        """Whether a learner trains a model for every example, so that further questions take further training."""
+        return any(pair.learner.per_example for pair in self.pairs)
+
     def bases(self) -> dict[str, Pair]:
         """Return the first pair on each base, by the base's name. Pairs without a base have none."""
         found: dict[str, Pair] = {}

@@ -178,8 +178,7 @@ class Finalists:
         for name in filter(is_untouched, self.answers):
             train[name], ask[name] = 0.0, usual
         kept = all(one.state for seeds in trained.values() for one in seeds)
-        single = any(pair.learner.per_example for pair in self.sweep.pairs)
-        most = len(self.questions(MOST_QUESTIONS)) if kept and not single else 0
+        most = len(self.questions(MOST_QUESTIONS)) if kept and not self.sweep.per_example else 0
         seeds = {name: 1 if name in only_once or is_untouched(name) else MOST_SEEDS for name in train}
         return Costs(train, ask, seeds, max(most, max(len(one[0].items) for one in self.answers.values())))
 

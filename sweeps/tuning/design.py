@@ -83,20 +83,24 @@ class Design:
 
 def lanes_of(placement: Placement, at_once: int) -> int:
     """Return how many processes train side by side: the hosts, or without hosts the trials that run at once."""
-    return placement.hosts * placement.bases if placement.shape else at_once
+    return lanes_of_base(placement, at_once) * (placement.bases if placement.shape else 1)
+
+
+def lanes_of_base(placement: Placement, at_once: int) -> int:
+    """Return how many of these processes serve one base; without hosts all, as every trial loads its own."""
+    return placement.hosts if placement.shape else at_once
 
 
 def costs_of(sweep: Sweep, probes: Sequence[Mapping[str, Any]], lanes: int) -> Costs:
     """Return the costs from a probe of each pair (`probe.measure`), in `lanes` processes side by side."""
     task, train, ask = sweep.pairs[0].task, [], []
-    alone = any(pair.learner.per_example for pair in sweep.pairs)
     for pair, one in zip(sweep.pairs, probes, strict=True):
         questions = len(pair.task.search())
         each = pair.learner.per_example
         train.append(0.0 if each else max(0.0, one["round_s"] - one["evaluation_s"]))
         ask.append((one["round_s"] if each else one["evaluation_s"]) / questions)
-    most = len(task.test() if alone else task.test_up_to(MOST_QUESTIONS))
-    return Costs(fmean(train), fmean(ask), lanes, most, alone)
+    most = len(task.test() if sweep.per_example else task.test_up_to(MOST_QUESTIONS))
+    return Costs(fmean(train), fmean(ask), lanes, most, sweep.per_example)
 
 
 def design(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str] = ()) -> Design:

@@ -16,7 +16,7 @@ from sweeps.results.records import trivial_baselines
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.design import costs_of, lanes_of
+from sweeps.tuning.design import costs_of, lanes_of, lanes_of_base
 from sweeps.tuning.fit_to_minutes import choose_design
 from sweeps.tuning.probes import probe
 from sweeps.tuning.recorder import KEEP_LAST, SNAPSHOT_LAG_S
@@ -55,8 +55,7 @@ def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
         _say(*(f"  until round {rung}: {count}" for rung, count in rungs(sweep)))
     at_once = lanes_of(placement, sweep.max_concurrent_trials or 1)
     start = time.monotonic()
-    beside = placement.hosts if placement.shape else at_once
-    probes = probe(sweep, threads_per_process(sweep, placement, reachable), beside)
+    probes = probe(sweep, threads_per_process(sweep, placement, reachable), lanes_of_base(placement, at_once))
     for pair, cost in zip(sweep.pairs, probes, strict=True):
         _say(
             f"probe of {pair.name}: {cost['round_s']:.1f} s a round, {cost['start_s']:.1f} s to start, "

@@ -10,7 +10,7 @@ from sweeps.resources.placement import machine, place
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.design import FIELDS, Costs, Design, costs_of, design, in_words, lanes_of
+from sweeps.tuning.design import FIELDS, Costs, Design, costs_of, design, in_words, lanes_of, lanes_of_base
 from sweeps.tuning.probes import probe
 from sweeps.tuning.runner import threads_per_process, trials_at_once
 from trainables.core import Task
@@ -26,7 +26,7 @@ def fit_to_minutes(sweep: Sweep, capacity: Capacity, seconds: float, argv: Seque
     threads = threads_per_process(sweep, placement, capacity)
     print(f"--minutes {sweep.minutes:g}: measuring a part of a round of each learner", flush=True)
     at_once = trials_at_once(sweep, placement, capacity) or capacity.trials(sweep.resources_per_trial)
-    beside = placement.hosts if placement.shape else at_once
+    beside = lanes_of_base(placement, at_once)
     probes = _probe_on_cluster(sweep, threads) if capacity.nodes > 1 else probe(sweep, threads, beside)
     costs = costs_of(sweep, probes, lanes_of(placement, at_once))
     return choose_design(sweep, costs, seconds - (time.monotonic() - start), argv)

@@ -371,7 +371,7 @@ def _most_finalists(sweep: Sweep, records: Sequence[TrialRecord], clock: Clock) 
     if pace is None or design.finalists >= sweep.finalists + len(sweep.pairs):
         return design.finalists
     each = sweep.rounds * pace
-    if any(pair.learner.per_example for pair in sweep.pairs):
+    if sweep.per_example:
         each *= design.questions / design.search_size
     return max(2, min(design.finalists, int(clock.left / (FEWEST_TRAININGS * each))))
 
