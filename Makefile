@@ -24,7 +24,7 @@ lm-eval: $(READY)  ## install lm-evaluation-harness for `espalier evaluate`
 	$(PIP) lm-eval
 
 real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: LoRA against a soft prompt, about 25 minutes
-	$(BIN)/python sweeps/arena.py --base builtin:smollm2 --learner lora soft_prompt --num-samples 4 --rounds 2 --grace-period 1 --finalists 1 --task.search-size 100 --task.test-size 200 $(ARGS)
+	$(BIN)/python sweeps/arena.py --base builtin:smollm2 --learner lora soft_prompt --num-samples 4 --rounds 2 --finalists 1 --task.search-size 100 --task.test-size 200 $(ARGS)
 
 test: $(READY)  ## run the quick tests: 6 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not cluster" --ignore=tests/e2e $(ARGS)

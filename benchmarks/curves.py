@@ -25,10 +25,10 @@ import pyarrow.parquet
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from search_spaces.space import Space, SpaceError
+from sweeps.results.rungs import first_rung
 
 COIN, HALF = 2 * math.log(2), 0.5  # nats; a loss of ln 2, that of a coin, becomes a score of one half
 NOT_AXES = ("valid", "test_last")
-GRACE_SHARE = 8  # where no pass over the training data is recorded, the first rung is after an eighth of the rounds
 FORMAT = "espalier-curves-1"  # of files with answers
 
 
@@ -51,7 +51,6 @@ class Curves:
     lasted: np.ndarray  # (C,) rounds
     diverged: np.ndarray  # (C,) bool
     cost: np.ndarray  # (C, R) the cost of each round: rows, seconds, or 1; 0 once the training diverged
-    grace: int  # the rounds before a trial may be stopped
     asked: int  # questions in each round
     chance: float  # the score of a guess
     answers: np.ndarray | None = None  # (C, R, Q) the recorded score of each question
@@ -59,6 +58,11 @@ class Curves:
     @property
     def rounds(self) -> int:
         return self.expected.shape[1]
+
+    @property
+    def grace(self) -> int:
+        """The rounds before a trial may be stopped: a sweep's default."""
+        return first_rung(self.rounds)
 
     def __len__(self) -> int:
         return len(self.params)
@@ -155,17 +159,15 @@ def _of_losses(file: Path, table: pyarrow.Table, asked: int) -> Curves:
     cost = np.where(np.arange(losses.shape[1]) < lasted[:, None], 1.0, 0.0)
     space = Space({name: _axis(values) for name, values in axes.items()})
     params = [{name: float(values[i]) for name, values in axes.items()} for i in range(table.num_rows)]
-    grace = max(1, losses.shape[1] // GRACE_SHARE)
     name = file.stem.removeprefix("taskset_")
-    return Curves(name, _checked(file, space), params, expected, expected, lasted, diverged, cost, grace, asked, HALF)
+    return Curves(name, _checked(file, space), params, expected, expected, lasted, diverged, cost, asked, HALF)
 
 
 def _of_answers(file: Path, table: pyarrow.Table, cost: str) -> Curves:
     try:
         facts = json.loads(table.schema.metadata[FORMAT.encode()])
         space = Space.from_dict(facts["space"])
-        rounds, questions, grace = facts["rounds"], facts["questions"], facts["grace_period"]
-        chance = facts["chance"]
+        rounds, questions, chance = facts["rounds"], facts["questions"], facts["chance"]
         answers = _matrix(file, table, "answers").reshape(len(table), rounds, questions)
         test, trained, seconds = (_matrix(file, table, name) for name in ("test", "rows", "seconds"))
     except (KeyError, ValueError, SpaceError) as error:
@@ -181,20 +183,8 @@ def _of_answers(file: Path, table: pyarrow.Table, cost: str) -> Curves:
     spent = seconds if cost == "seconds" else trained + questions
     spent = np.where(rounds_of < lasted[:, None], spent, 0.0)
     params = [json.loads(text) for text in table["params"].to_pylist()]
-    return Curves(
-        file.stem,
-        _checked(file, space),
-        params,
-        expected,
-        true,
-        lasted,
-        diverged,
-        spent,
-        grace,
-        questions,
-        chance,
-        answers,
-    )
+    own = _checked(file, space)
+    return Curves(file.stem, own, params, expected, true, lasted, diverged, spent, questions, chance, answers)
 
 
 def _matrix(file: Path, table: pyarrow.Table, name: str) -> np.ndarray:

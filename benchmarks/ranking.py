@@ -25,7 +25,7 @@ import pyarrow.parquet
 from scipy.stats import spearmanr
 
 from benchmarks.curves import FORMAT
-from sweeps.results.rungs import decided_at
+from sweeps.results.rungs import decided_at, first_rung
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.promotion import MEAN_OF
 
@@ -71,7 +71,7 @@ def rows(file: Path) -> list[str]:
     if not len(table["log_likelihoods"][0].as_py()):
         return []
     test, found = np.array(table["test"].to_pylist()).mean(1), []
-    rungs = sorted({1, *decided_at(facts["grace_period"], Sweep.reduction_factor, facts["rounds"])})
+    rungs = sorted({1, *decided_at(first_rung(facts["rounds"]), Sweep.reduction_factor, facts["rounds"])})
     for rung in rungs:
         known = signals(table, facts["rounds"], rung)
         cells = [f"{correlation(known[name], test):.2f}, {kept(known[name], test)}" for name in SIGNALS]

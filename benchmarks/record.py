@@ -348,7 +348,6 @@ def facts_of(recording: Recording) -> dict[str, Any]:
         "space": recording.space.to_dict(),
         "rounds": sweep.rounds,
         "questions": len(pair.task.search()),
-        "grace_period": sweep.effective_grace_period(),
         "configurations": recording.configurations,
         "learner": pair.learner.name,
         "base": pair.base,
@@ -361,15 +360,16 @@ def facts_of(recording: Recording) -> dict[str, Any]:
 
 def begin(recording: Recording, folder: Path) -> None:
     """Make the folder of a recording, or check that it holds the same one. Raise BadInput."""
-    facts = json.dumps(facts_of(recording), indent=1)
-    known = folder / "recording.json"
+    facts, known = json.dumps(facts_of(recording), indent=1), folder / "recording.json"
     if not known.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(known, facts.encode())
-    elif known.read_text() != facts:
-        old, new = json.loads(known.read_text()), json.loads(facts)
-        name = next(name for name in new if old.get(name) != new[name])
-        raise BadInput(f"{folder} was begun with other settings ({name}); record under another --name, or delete it")
+        return
+    old, new = json.loads(known.read_text()), json.loads(facts)
+    if other := [name for name in new if old.get(name) != new[name]]:
+        raise BadInput(
+            f"{folder} was begun with other settings ({other[0]}); record under another --name, or delete it"
+        )
 
 
 def record(recording: Recording, folder: Path, target: Path, hosts: int) -> int:

@@ -249,7 +249,7 @@ def default(
 
     `first` and `observations` are those of an earlier sweep. With `all_trials` it does not end by itself.
     """
-    sweep = Sweep("replay", (), curves.space, num_samples=trials, rounds=curves.rounds, grace_period=curves.grace)
+    sweep = Sweep("replay", (), curves.space, num_samples=trials, rounds=curves.rounds)
     settings = SearchSettings(
         curves.space, sweep.name, seed, sweep.rounds, sweep.search, first, observations=observations, num_samples=trials
     )

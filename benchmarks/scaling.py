@@ -68,9 +68,6 @@ class NoOpConfig(LearnerConfig):
     def build(self, base: Any, task: Any, seed: int) -> NoOpLearner:
         return NoOpLearner()
 
-    def rounds_per_pass(self, task: Any) -> int:
-        return 1
-
 
 def one(at_once: int, rounds: int) -> None:
     """Run a sweep in this process and print its seconds as a line of JSON."""

@@ -29,8 +29,8 @@ A task counts if random search of 64 picks a configuration at least 2 points bet
 there is little to find, and the question is how early a search stops: they are shown with what it spent.
 
 Rivals have 64 trials, as the default has. Those of Syne Tune take part where it is installed (`pip install syne-tune`);
-they are slow, so BOHB has at most 10 repetitions and ASHACQR 2. ASHA's and halving's first rung is after an eighth of
-the rounds, where no pass over the training data is recorded.
+they are slow, so BOHB has at most 10 repetitions and ASHACQR 2. ASHA's and halving's first rung is that of a sweep
+by default, after an eighth of the rounds.
 
 What tunes a method must not report it: use one folder of curves for changes and another one for figures.
 """
@@ -68,7 +68,7 @@ QUESTIONS = 250  # in a round
 CONFIRMATION = Confirmation(Sweep.finalists, FEWEST_SEEDS, 500)
 REFERENCE, DEFAULT, WHOLE = f"random {TRIALS}", "default", "default, all trials"
 TOO_EARLY = 0.02  # a search that ends by itself with a pick worse by more than this has ended too early
-ONE_EPOCH = 16  # where no pass over the data is recorded, an epoch is a sixteenth of the rounds
+ONE_EPOCH = 16  # no pass over the data is recorded: an epoch is taken to be a sixteenth of the rounds
 RESAMPLES = 2_000  # of the bootstrap
 SEARCHES: dict[str, Callable[[Curves, int, int], Search]] = {
     DEFAULT: rivals.default,

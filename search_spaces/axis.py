@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -25,6 +25,14 @@ def inside(distribution: BaseDistribution, value: Any) -> bool:
         return False
     steps = 0.0 if distribution.step is None else (value - distribution.low) / distribution.step
     return distribution.low <= value <= distribution.high and abs(steps - round(steps)) < 1e-8
+
+
+def highest(distribution: BaseDistribution, key: Callable[[Any], Any] = lambda value: value) -> Any:
+    """Return the largest value that a distribution can give; `key` orders choices without an order of their own."""
+    if isinstance(distribution, CategoricalDistribution):
+        return max(distribution.choices, key=key)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.high
 
 
 def describe(distribution: BaseDistribution) -> str:

@@ -39,7 +39,6 @@ SWEEP = Sweep(
     },
     num_samples=9,
     rounds=3,
-    grace_period=2,
     max_concurrent_trials=2,
     finalists=1,  # and the defaults; each takes as long as a trial
 )

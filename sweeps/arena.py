@@ -21,7 +21,6 @@ SWEEP = Sweep(
     **text_learners(ArenaTask(), "builtin:tiny"),
     num_samples=24,
     rounds=8,
-    grace_period=1,  # what is best after eight rounds is mostly ahead after one: docs/results/search.md
 )
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ SWEEP = Sweep(
     **text_learners(ReasoningTask(), "builtin:smollm2"),
     num_samples=6,
     rounds=2,
-    grace_period=1,
     finalists=1,
 )
 

@@ -131,7 +131,6 @@ def test_learner(name, tmp_path):
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.name = "other"
     task = task_of(config)
-    assert config.rounds_per_pass(task) >= 1
 
     learner = opened(name)
     assert isinstance(learner, Learner)

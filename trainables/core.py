@@ -250,10 +250,6 @@ class LearnerConfig(ABC):
     @abstractmethod
     def build(self, base: Any, task: Task, seed: int) -> Learner | LanguageLearner: ...
 
-    @abstractmethod
-    def rounds_per_pass(self, task: Task) -> int:
-        """Rounds that one pass over the training data takes: the default grace period of ASHA."""
-
     def adapter(self) -> Adapter | None:
         """The LoRA or soft prompt that is trained on the frozen base; None for other learners."""
         return None

@@ -13,7 +13,12 @@ Limit = Literal["hidden_size", "learning_rate", "prompt_learning_rate"]
 
 
 def option(
-    default: Any, *, limit: Limit | None = None, reserve: bool | tuple[Any, ...] = False, shapes_weights: bool = False
+    default: Any,
+    *,
+    limit: Limit | None = None,
+    reserve: bool | tuple[Any, ...] = False,
+    shapes_weights: bool = False,
+    early_phase: bool = False,
 ) -> Any:
     """Make a field of a learner's configuration with metadata for the sweep; plain fields need none.
 
@@ -22,8 +27,11 @@ def option(
         or `rows_per_batch()` returns, as the room is computed from these. Where values have no order of their
         own, all of them from the smallest to the largest.
     shapes_weights: trained weights fit only the value that they were trained with, so a clone must keep it.
+    early_phase: the field is the number of rounds of a phase before the last one. Scores of different phases cannot be
+        compared, so ASHA first decides when every trial has a score of its last phase.
     """
-    return field(default=default, metadata={"limit": limit, "reserve": reserve, "shapes_weights": shapes_weights})
+    metadata = {"limit": limit, "reserve": reserve, "shapes_weights": shapes_weights, "early_phase": early_phase}
+    return field(default=default, metadata=metadata)
 
 
 def limits(config: Any) -> Mapping[str, str]:
@@ -39,6 +47,11 @@ def reserved(config: Any) -> Mapping[str, bool | tuple[Any, ...]]:
 def weight_shapes(config: Any) -> set[str]:
     """The fields of a configuration that trained weights depend on."""
     return {name for name, metadata in _known(config) if metadata["shapes_weights"]}
+
+
+def early_phases(config: Any) -> list[str]:
+    """The fields of a configuration with the rounds of the phases before its last."""
+    return [name for name, metadata in _known(config) if metadata["early_phase"]]
 
 
 def _known(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

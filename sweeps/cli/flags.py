@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 from collections import Counter
@@ -47,7 +46,7 @@ class SweepFlags:
     all_trials: bool = False  # start all trials, even if more of them would hardly find anything better
     budget: float | None = None  # trainings of all rounds that the search may take in all; none: no limit
     rounds: int | None = None  # rounds of a trial that is not stopped early
-    grace_period: int | None = None  # rounds before ASHA may stop a trial; none: one pass over the training data
+    grace_period: int | None = None  # rounds before ASHA may stop a trial; none: an eighth of all rounds
     # asha: trials pause, and the best of those that got as far go on; stopping: Ray's, which stops the others for good
     scheduler: Literal["asha", "stopping"] | None = None
     max_concurrent_trials: int | None = None  # trials that run at the same time; none: as many as there is room for
@@ -142,8 +141,7 @@ def _as_in_script(sweeps: Mapping[str, Sweep]) -> Flags:
     own: list[dict[str, Any]] = []
     for one in sweeps.values():
         own.append({name: getattr(one, name) for name in names - {"name"}})
-        with contextlib.suppress(ValueError):  # a task without data, which the command line gives
-            own[-1] |= {"grace_period": one.effective_grace_period()}
+        own[-1]["grace_period"] = one.effective_grace_period()
         own[-1]["base"] = tuple(one.bases())
         own[-1]["resources"] = Resources(**one.resources_per_trial)
     alike = {name: value for name, value in own[0].items() if all(other[name] == value for other in own)}

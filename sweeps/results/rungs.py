@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from sweeps.results.records import Final, TrialRecord, winner
 
 
+def first_rung(rounds: int) -> int:
+    """Return the round after which ASHA first decides by default: an eighth of all rounds, and at least one."""
+    return max(1, rounds // 8)
+
+
 def decided_at(grace_period: int, reduction_factor: int, rounds: int) -> list[int]:
     """Return the rounds after which ASHA decides, and the last round."""
     found = [grace_period]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from search_spaces.axis import to_entry
+from search_spaces.axis import highest
 from sweeps.spec.sweep import Sweep
 from trainables.core import Pair
 from trainables.options import reserved
@@ -17,9 +17,6 @@ def largest_config(sweep: Sweep, pair: Pair) -> Any:
     tops = {}
     sizes, axes = reserved(pair.learner), sweep.space_of(pair).axes
     for name in sizes.keys() & axes.keys():
-        axis, order = to_entry(axes[name]), sizes[name]
-        if "choices" in axis:
-            tops[name] = max(axis["choices"], key=order.index if isinstance(order, tuple) else None)
-        else:
-            tops[name] = axis["high"]
+        order = sizes[name]
+        tops[name] = highest(axes[name], order.index) if isinstance(order, tuple) else highest(axes[name])
     return dataclasses.replace(config, **tops)

@@ -11,16 +11,17 @@ from typing import Any, Literal, get_args
 
 from optuna.distributions import CategoricalDistribution
 
-from search_spaces.axis import inside
+from search_spaces.axis import highest, inside
 from search_spaces.names import without_prefix
 from search_spaces.space import Space
 from sweeps.results.pareto import OBJECTIVES
-from sweeps.results.rungs import decided_at
+from sweeps.results.rungs import decided_at, first_rung
 from sweeps.results.trial_params import LEARNER, Observation, TrialParams
 from sweeps.spec import validation
 from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
 from sweeps.spec.validation import BadInput
 from trainables.core import Pair, Split, Task
+from trainables.options import early_phases
 
 __all__ = ["BadInput", "Sweep", "data_fingerprint"]
 
@@ -38,7 +39,7 @@ class Sweep:
     all_trials: bool = False  # start all of num_samples, even if more of them would hardly find anything better
     budget: float | None = None  # work of the search, in trainings of all rounds; None: as much as num_samples takes
     rounds: int = 8  # rounds of a trial that is not stopped early
-    grace_period: int | None = None  # rounds before ASHA may stop a trial; None: one pass over the training data
+    grace_period: int | None = None  # rounds before ASHA may stop a trial; None: an eighth of all rounds
     reduction_factor: int = 3  # ASHA keeps one trial in so many at each rung
     scheduler: Literal["asha", "stopping"] = "asha"  # trials pause and are promoted, or are stopped for good
     seed: int = 0  # of the search and of every trial, so that trials differ only in what is searched
@@ -175,7 +176,8 @@ class Sweep:
         return dataclasses.replace(self, pairs=changed, space=spaces) if values else self
 
     def effective_grace_period(self) -> int:
-        """Return the rounds before ASHA may stop a trial: `grace_period`, or the longest pass over the training data.
+        """Return the rounds before ASHA may stop a trial: `grace_period`, or by default `first_rung`, but not before
+        every trial has a score of its last phase.
 
         With several objectives all `rounds`: stopping by the score would throw away what is good at the others.
         """
@@ -183,8 +185,13 @@ class Sweep:
             return self.rounds
         if self.grace_period is not None:
             return self.grace_period
-        one_pass = max(pair.learner.rounds_per_pass(pair.task) for pair in self.pairs)
-        return max(1, min(one_pass, self.rounds))
+        last_phases = [1 + self._early_rounds(pair) for pair in self.pairs]
+        return min(self.rounds, max([first_rung(self.rounds), *last_phases]))
+
+    def _early_rounds(self, pair: Pair) -> int:
+        """Return the rounds that a trial of a pair may spend in phases before its last, at most."""
+        axes, names = self.space_of(pair).axes, early_phases(pair.learner)
+        return sum(highest(axes[name]) if name in axes else getattr(pair.learner, name) for name in names)
 
     def rungs(self) -> list[int]:
         """Return the rounds after which ASHA decides, and the last round."""

@@ -67,7 +67,9 @@ def check_grace_period(grace_period: int | None, rounds: int) -> None:
     if grace_period is None:
         return
     if not isinstance(grace_period, int) or grace_period < 1:
-        raise BadInput(f"grace_period is {grace_period!r}; give a whole number of at least 1, or none for one pass")
+        raise BadInput(
+            f"grace_period is {grace_period!r}; give a whole number of at least 1, or none for an eighth of the rounds"
+        )
     if grace_period > rounds:
         raise BadInput(f"grace_period is {grace_period}, above rounds = {rounds}; lower it, or raise rounds")
 

@@ -153,10 +153,8 @@ def _schedules(sweep: Sweep, fixed: Collection[str]) -> list[Schedule]:
         lengths.append(-(-lengths[-1] // 2))
     given, found = sweep.grace_period, []
     for rounds in lengths:
-        first = max(1, rounds // sweep.reduction_factor) if given is None else given
-        own = dataclasses.replace(sweep, rounds=rounds, grace_period=None).effective_grace_period()
-        whole = len(sweep.objectives) > 1  # then no trial is stopped early
-        found.append(Schedule(rounds, own if whole else min(first, rounds if given is not None else own)))
+        own = dataclasses.replace(sweep, rounds=rounds, grace_period=given and min(given, rounds))
+        found.append(Schedule(rounds, own.effective_grace_period()))
     return found
 
 

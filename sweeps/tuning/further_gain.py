@@ -40,8 +40,7 @@ class FurtherGain:
         if sweep.all_trials or not sweep.finalists or len(sweep.objectives) > 1:
             return None
         task = sweep.pairs[0].task
-        alone = any(pair.learner.per_example for pair in sweep.pairs)
-        questions = len(task.test() if alone else task.test_up_to(MOST_QUESTIONS))
+        questions = len(task.test() if sweep.per_example else task.test_up_to(MOST_QUESTIONS))
         return cls(smallest_shown(2, FIRST_BUDGET, questions), trivial_baselines(baselines), len(sweep.pairs))
 
     def in_words(self, started: int, total: int, chance: float) -> str:

@@ -28,7 +28,6 @@ def test_costs_by_hand():
 
 def test_the_learner_that_does_nothing_can_be_swept():
     assert isinstance(NoOpConfig().build(None, TASK, 0), Learner)
-    assert NoOpConfig().rounds_per_pass(TASK) == 1
 
 
 def test_a_paired_difference_by_hand():

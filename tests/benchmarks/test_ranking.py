@@ -34,7 +34,7 @@ def recording(tmp_path: Path) -> Path:
             "diverged": [False] * (COUNT - 1) + [True],
         }
     )
-    facts = {"rounds": ROUNDS, "questions": QUESTIONS, "grace_period": 1, "space": {}}
+    facts = {"rounds": ROUNDS, "questions": QUESTIONS, "space": {}}
     table = table.replace_schema_metadata({FORMAT: json.dumps(facts)})
     pyarrow.parquet.write_table(table, tmp_path / "planted.parquet")
     return tmp_path / "planted.parquet"

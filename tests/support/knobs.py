@@ -25,7 +25,6 @@ class Knob(LearnerConfig):
     mode: Literal["a", "b"] = "a"
     decay: float | None = None
     targets: tuple[str, ...] = ()
-    passes: int = 2
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
@@ -34,14 +33,10 @@ class Knob(LearnerConfig):
     def build(self, base: Any, task: Any, seed: int) -> Any:
         raise NotImplementedError
 
-    def rounds_per_pass(self, task: Any) -> int:
-        return self.passes
-
 
 @dataclass(frozen=True)
 class Dial(Knob):
     name: ClassVar[str] = "dial"
-    passes: int = 5
     depth: int = 1
 
 

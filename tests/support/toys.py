@@ -94,9 +94,6 @@ class ToyConfig(LearnerConfig):
             raise RuntimeError("planted in set-up")
         return Toy(self, task)
 
-    def rounds_per_pass(self, task):
-        return 1
-
 
 class Toy:
     def __init__(self, config, task):

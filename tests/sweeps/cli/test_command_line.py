@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_help_shows_what_the_script_itself_says(script, capsys):
     told, sweep = helped(capsys, read, script.SWEEP, ["--help"]), script.SWEEP
     assert f"--num-samples INT trials (default: {sweep.num_samples})" in told
     assert f"only these learners (default: {' '.join(pair.learner.name for pair in sweep.pairs)})" in told
-    assert f"one pass over the training data (default: {sweep.effective_grace_period()})" in told
+    assert f"an eighth of all rounds (default: {sweep.effective_grace_period()})" in told
     assert "(default: builtin:tiny)" in told
     assert "--resources.cpu FLOAT cores (default: 1)" in told
     assert (
@@ -50,13 +51,14 @@ def test_help_shows_what_the_script_itself_says(script, capsys):
 
 
 def test_help_of_several_sweeps_shows_what_they_agree_on(capsys):
-    phases = strategyqa.SWEEP.phases
+    phases = {**strategyqa.SWEEP.phases}
+    phases["dpo"] = replace(phases["dpo"], rounds=16)
     told = helped(capsys, read, strategyqa.SWEEP.first, ["-h"], phases)
     assert "--num-samples INT trials (default: 8)" in told
     assert "in the script's order (default: sft cot dpo)" in told
     assert "only these learners (default: lora cot cot_anew dpo)" in told
-    assert len({one.effective_grace_period() for one in phases.values()}) > 1
-    assert "one pass over the training data (default: none)" in told
+    assert "rounds of a trial that is not stopped early (default: none)" in told
+    assert "an eighth of all rounds (default: none)" in told, "1 of 8, and 2 of 16"
 
 
 def test_what_help_shows_is_not_taken_for_a_flag():

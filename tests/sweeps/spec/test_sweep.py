@@ -18,7 +18,8 @@ from sweeps.arena import SWEEP as ARENA
 from sweeps.persistence.provenance import describe
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.sweep import BadInput, Sweep, data_fingerprint
+from sweeps.spec.sweep import BadInput, data_fingerprint
+from sweeps.strategyqa import SWEEP as STRATEGYQA
 from tests.support.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.support.toys import Letters
 from trainables.core import Pair
@@ -129,12 +130,51 @@ def test_fix_refuses_what_no_trial_would_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sweep", "rounds"),
-    [(ONE, 2), (TWO, 5), (replace(TWO, rounds=3), 3), (replace(TWO, grace_period=1), 1)],
-    ids=["one pass", "the longest pass", "clipped to the rounds", "given"],
+    ("rounds", "factor", "rungs"),
+    [
+        (1, 3, [1]),
+        (2, 3, [1, 2]),
+        (8, 3, [1, 3, 8]),
+        (8, 2, [1, 2, 4, 8]),
+        (15, 3, [1, 3, 9, 15]),
+        (16, 3, [2, 6, 16]),
+        (16, 4, [2, 8, 16]),
+        (51, 3, [6, 18, 51]),
+    ],
 )
-def test_the_grace_period_covers_one_pass(sweep: Sweep, rounds: int) -> None:
-    assert sweep.effective_grace_period() == rounds
+def test_the_first_rung_is_after_an_eighth_of_the_rounds(rounds: int, factor: int, rungs: list[int]) -> None:
+    sweep = replace(TWO, rounds=rounds, reduction_factor=factor)
+    assert sweep.rungs() == rungs
+    assert sweep.effective_grace_period() == rungs[0]
+
+
+def test_a_grace_period_that_is_given_stays_but_several_objectives_run_to_the_end() -> None:
+    given = replace(TWO, grace_period=5)
+    assert given.rungs() == [5, 8]
+    assert replace(given, objectives=("score", "seconds")).rungs() == [8]
+
+
+JOINT = replace(STRATEGYQA.optional["joint"], rounds=16)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "rounds", "grace"),
+    [
+        ({}, 16, 4 + 3 + 1),  # sft_rounds is searched from 0 to 4, cot_rounds is 3
+        ({"sft_rounds": 1}, 16, 1 + 3 + 1),
+        ({"sft_rounds": 0, "cot_rounds": 0}, 16, 2),  # of one phase: an eighth
+        ({"cot_rounds": 6}, 16, 4 + 6 + 1),
+        ({}, 80, 10),
+        ({}, 7, 7),  # too short for the last phase
+    ],
+)
+def test_trials_of_several_phases_are_compared_in_their_last_phase(fixed: Any, rounds: int, grace: int) -> None:
+    """The first rung is not before the last phase's first score, in any trial that the space can give."""
+    sweep = replace(JOINT, rounds=rounds).fix(fixed)
+    assert sweep.effective_grace_period() == grace
+    both = replace(sweep, pairs=(ONE.pairs[0], *sweep.pairs), space={"knob": RATE, "phases": sweep.joined_space()})
+    assert both.effective_grace_period() == grace, "beside a learner of one phase"
+    assert replace(sweep, grace_period=1).effective_grace_period() == 1, "given"
 
 
 def test_a_sweep_travels_and_is_written_down() -> None:
@@ -142,7 +182,7 @@ def test_a_sweep_travels_and_is_written_down() -> None:
     plain = TWO.to_dict()
     assert yaml.safe_load(yaml.safe_dump(plain)) == plain == json.loads(json.dumps(plain))
     assert Space.from_dict(plain["space"]) == TWO.joined_space()
-    assert plain["grace_period"] == 5
+    assert plain["grace_period"] == 1
     assert plain["pairs"][1]["learner"] == {
         "name": "dial",
         "class": "tests.support.knobs.Dial",
@@ -153,7 +193,6 @@ def test_a_sweep_travels_and_is_written_down() -> None:
             "mode": "a",
             "decay": None,
             "targets": [],
-            "passes": 5,
             "depth": 1,
         },
     }

@@ -180,24 +180,24 @@ RATE_ONLY = [{"rate": 0.1}]
 
 # name -> the sweep, the rounds that every trial is granted, the configurations that are tried first
 GOOD: dict[str, tuple[Sweep, int, list[dict[str, Any]]]] = {
-    "plain": (PLAIN, 2, RATE_ONLY),
-    "parts of devices": (replace(PLAIN, **RESOURCES), 2, RATE_ONLY),
+    "plain": (PLAIN, 1, RATE_ONLY),
+    "parts of devices": (replace(PLAIN, **RESOURCES), 1, RATE_ONLY),
     "grace to the last round": (replace(PLAIN, **WHOLE), 8, RATE_ONLY),
-    "two defaults outside their ranges": (replace(PLAIN, space=MIXED), 2, [{"decay": None, "mode": "a"}]),
+    "two defaults outside their ranges": (replace(PLAIN, space=MIXED), 1, [{"decay": None, "mode": "a"}]),
     "conditions of conditions": (
         geared(decay={"flag": True}, mode={"decay": 0.1}),
-        2,
+        1,
         [{"flag": False}],
     ),
-    "values that mostly go together": (paced(10), 8, [{"size": 1, "passes": 10}]),
+    "values that mostly go together": (paced(10), 1, [{"size": 1, "passes": 10}]),
     "two learners": (
-        replace(TWO, pairs=(*PLAIN.pairs, DIAL)),
-        5,
+        replace(TWO, pairs=(*PLAIN.pairs, DIAL), rounds=16),
+        2,
         [{"learner": "knob", "knob.rate": 0.1}, {"learner": "dial", "dial.rate": 0.1, "dial.depth": 1}],
     ),
-    "a longer learner that is only optional": (
+    "a learner that is only optional": (
         replace(PLAIN, optional=(DIAL,), space={"knob": RATE, "dial": RATE}),
-        2,
+        1,
         RATE_ONLY,
     ),
 }

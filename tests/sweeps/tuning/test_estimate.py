@@ -49,6 +49,16 @@ def test_with_minutes_the_plan_is_a_design(monkeypatch, capsys):
     assert "estimate:" not in out
 
 
+def test_the_plan_says_the_rungs(monkeypatch, capsys):
+    monkeypatch.setattr(estimate, "probe", lambda sweep, threads, lanes: [COST])
+    pair = Pair(LookingConfig(), Digits(), "")
+    plan(Sweep("looks", (pair,), Space({}), num_samples=18, rounds=16, finalists=0))
+    out = capsys.readouterr().out
+    told = [line.strip() for line in out.splitlines() if "until round" in line]
+    assert told == ["until round 2: 18", "until round 6: 6", "until round 16: 2"]
+    assert "estimate: 80 rounds" in out, "18 * 2 + 6 * 4 + 2 * 10"
+
+
 def test_side_by_side_probes_give_their_means():
     """Three processes of a learner that says how many trainings its machine has seen: none shares its memory."""
     sweep = Sweep("looks", (Pair(LookingConfig(), Digits(), ""),), Space({}))

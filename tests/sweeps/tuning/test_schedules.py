@@ -72,7 +72,8 @@ def test_rounds_and_schedules_are_shares_of_epochs() -> None:
     assert (one.steps_per_round, one.optimizer.total_steps, one.optimizer.warmup_steps) == (3, 18, 2)
     told = built(CORPUS, per_device_train_batch_size=4, steps_per_round=5, schedule_rounds=2, warmup_steps=1)
     assert (told.steps_per_round, told.optimizer.total_steps, told.optimizer.warmup_steps) == (5, 10, 1)
-    assert SftConfig(rounds_per_epoch=3).rounds_per_pass(CORPUS) == 3
+    often = built(CORPUS, per_device_train_batch_size=4, rounds_per_epoch=3, schedule_rounds=6)
+    assert (often.steps_per_round, often.optimizer.total_steps) == (2, 12)
 
 
 @pytest.mark.parametrize(("rows", "batch", "steps"), [(33, 4, 33), (33, 16, 9), (24, 16, 8)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from trainables.core import LearnerConfig, Task
+from trainables.core import LearnerConfig
 
 
 class ArcLearnerConfig(LearnerConfig):
@@ -13,7 +13,3 @@ class ArcLearnerConfig(LearnerConfig):
     needs_base: ClassVar[bool] = True
     only_task: ClassVar[str | None] = "arc"
     per_example: ClassVar[bool] = True
-
-    def rounds_per_pass(self, task: Task) -> int:
-        """Return 1: every round trains on all demonstrations of every ARC task."""
-        return 1

@@ -38,10 +38,6 @@ class CotConfig(LoraConfig):
     def max_completion(self, task: Task) -> int:
         return self.max_new_tokens
 
-    def rounds_per_pass(self, task: Task) -> int:
-        """Return the rounds of a pass over the questions with a rationale."""
-        return self.rounds_for(len(with_rationale(task)))
-
     def build(self, base: Any, task: Any, seed: int) -> CotLearner:
         """Raise ValueError if no training question has a rationale, or none with one of the labels."""
         return CotLearner(self, base, task, seed)

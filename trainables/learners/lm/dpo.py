@@ -72,10 +72,6 @@ class DpoConfig(LoraConfig):
     def max_completion(self, task: Task) -> int:
         return self.max_new_tokens
 
-    def rounds_per_pass(self, task: Task) -> int:
-        """Return the rounds of a pass over the pairs."""
-        return self.rounds_for(len(paired(task, self.max_pairs)))
-
     def build(self, base: Any, task: Any, seed: int) -> DpoLearner:
         return DpoLearner(self, base, task, seed)
 

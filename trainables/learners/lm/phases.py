@@ -26,8 +26,8 @@ class PhasesConfig(LoraConfig):
     name: ClassVar[str] = "phases"
     only_task: ClassVar[str] = "strategyqa"
 
-    sft_rounds: int = 3  # rounds of phase A; 0 skips it
-    cot_rounds: int = 3  # rounds of phase B; 0 skips it; all later rounds are phase C
+    sft_rounds: int = option(3, early_phase=True)  # rounds of phase A; 0 skips it
+    cot_rounds: int = option(3, early_phase=True)  # rounds of phase B; 0 skips it; all later rounds are phase C
     cot_learning_rate: float = option(3e-3, limit="learning_rate")  # in phase B; learning_rate is phase A's
     dpo_learning_rate: float = option(1e-5, limit="learning_rate")  # in phase C
     beta: float = 0.1  # as for dpo
@@ -63,10 +63,6 @@ class PhasesConfig(LoraConfig):
 
     def max_completion(self, task: Task) -> int:
         return self.max_new_tokens
-
-    def rounds_per_pass(self, task: Task) -> int:
-        """Return the rounds of phases A and B and of a pass of C: before that, trials may be in different phases."""
-        return self.sft_rounds + self.cot_rounds + self.dpo().rounds_per_pass(task)
 
     def _of(self, kind: type[Any], learning_rate: float) -> Any:
         shared = {field.name: getattr(self, field.name) for field in fields(kind) if hasattr(self, field.name)}

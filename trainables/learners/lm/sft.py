@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from trainables.core import Complete, Completion, Example, Queries, Read, Row, Split, Task
+from trainables.core import Complete, Completion, Example, Queries, Read, Row, Split
 from trainables.learners.lm.likelihood import likelihood, ranked_by_likelihood
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import SupervisedLearner
@@ -61,10 +61,6 @@ class SftConfig(LoraConfig):
                 " set schedule_rounds to the number of rounds"
             )
         return super().optimizer(prompt_learning_rate)
-
-    def rounds_per_pass(self, task: Task) -> int:
-        fixed = self.steps_per_round or self.rows_per_round
-        return super().rounds_per_pass(task) if fixed else self.rounds_per_epoch
 
     @property
     def reports_forgetting(self) -> bool:

@@ -67,13 +67,6 @@ class LanguageConfig(OptimizerConfig, LearnerConfig):
         """Return the optimizer steps of a round, at least 1. With a fraction, rounds differ by one step."""
         return max(Fraction(1), Fraction(self.steps_per_round) or self.steps_in(self.rows_per_round))
 
-    def rounds_per_pass(self, task: Task) -> int:
-        return self.rounds_for(len(task.train()))
-
-    def rounds_for(self, examples: int) -> int:
-        """Return how many rounds draw so many examples."""
-        return math.ceil(self.steps_in(examples) / self.steps_of_round())
-
     def for_rounds(self, rounds: int) -> Self:
         return self if self.schedule_rounds else replace(self, schedule_rounds=rounds)
 

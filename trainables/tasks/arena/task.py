@@ -33,7 +33,7 @@ class ArenaTask(Task):
     search_limit: ClassVar[str] = "search_size"
 
     seed: int = 0
-    train_size: int = 640  # 80 steps of batch 8: one pass is the default budget
+    train_size: int = 640  # 80 steps of batch 8: four rounds
     search_size: int = 250
     test_size: int = 500
     kinds: tuple[str, ...] = tuple(KINDS)

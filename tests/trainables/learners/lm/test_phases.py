@@ -153,9 +153,8 @@ def test_bad_fields_are_refused(fields, message):
         PhasesConfig(**fields)
 
 
-def test_trials_are_not_compared_before_the_last_phase_has_seen_its_pairs():
-    config = PhasesConfig(**FIELDS | {"max_pairs": 8})
-    assert config.rounds_per_pass(TASK) == 2 + 2 + 2, "eight pairs, two a step, two steps a round"
+def test_each_phase_has_its_own_settings():
+    config = PhasesConfig(**FIELDS)
     assert config.rows_per_batch() == 4
     assert config.dpo().learning_rate == config.dpo_learning_rate
     assert config.cot().max_new_tokens == 8

@@ -118,14 +118,6 @@ def test_judging_counts_truncation_and_scores_it_zero():
     assert cut.metrics["score.letter"] == cut.score
 
 
-def test_rounds_per_pass_by_hand():
-    # 12 examples; a round of 2 steps of 2 micro-batches of 2 rows takes 8 of them.
-    config = LoraConfig(steps_per_round=2, gradient_accumulation_steps=2, per_device_train_batch_size=2)
-    assert config.rounds_per_pass(TASK) == 2
-    assert LoraConfig(steps_per_round=3, mode="online").rounds_per_pass(TASK) == 4
-    assert LoraConfig(rows_per_round=5, per_device_train_batch_size=4).rounds_per_pass(TASK) == 3
-
-
 @pytest.mark.parametrize(
     ("fields", "steps"),
     [
