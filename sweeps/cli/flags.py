@@ -53,7 +53,7 @@ class SweepFlags:
     resources: Resources = dataclasses.field(default_factory=Resources)
     num_workers: int | None = None  # processes that train one trial together (Ray Train); none: one per GPU of it
     parallel_strategy: Literal["auto", "ddp", "fsdp"] | None = None  # auto: fsdp if the model does not fit one GPU
-    keep: bool = False  # the checkpoints of trials that ended early, too, for espalier clone
+    keep: bool = False  # the best and latest checkpoint of every trial, for espalier clone
     finalists: int | None = None  # how many of the best are trained again and scored on the test split; 0: none
     seats: int | Literal["auto"] | None = None  # trials that share one base; 1: each trial loads its own
     hosts: int | Literal["auto"] | None = None  # processes that hold a base, each with its own seats

@@ -90,7 +90,7 @@ def _plan(sweeps: list[Sweep], flags: Flags, argv: list[str]) -> Ended:
     hours = 0.0
     for sweep, own in zip(sweeps, remarks, strict=True):
         share = sweep.minutes and sweep.minutes / len(sweeps)  # phases share the time
-        hours += plan(dataclasses.replace(sweep, minutes=share), argv)
+        hours += plan(dataclasses.replace(sweep, minutes=share), argv, flags.mirror is not None)
         print("\n".join(own))
     if rates:
         expected = hours * rates[0]

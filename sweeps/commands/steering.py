@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sweeps.persistence.lock import driver
 from sweeps.persistence.study import storage_of, taken
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
-from sweeps.results.records import winner
+from sweeps.results.records import TrialRecord, winner
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
@@ -113,21 +114,9 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, 
         raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
     if sweep.minutes is not None and all(one.status not in ("running", "paused") for one in left.records):
         raise BadInput(f"the search of {left.folder} is over, and no further trial starts")
-    begun = sorted((left.folder / "tune" / record.trial_id).glob("checkpoint_*"), reverse=True)
-    checkpoint, round_ = next(((one, round_) for one in begun if (round_ := _round_of(one)) is not None), (None, 0))
-    if checkpoint is None and record.status in ("running", "paused"):
-        raise BadInput(f"trial {record.number} has no checkpoint yet; wait for its first round")
-    if checkpoint is None:
-        raise BadInput(
-            f"trial {record.number} {record.status}, and its checkpoints are deleted; clone one that runs, is paused or"
-            " finished, or start the next sweep with --keep"
-        )
-    if round_ >= sweep.rounds:
+    if record.rounds >= sweep.rounds:
         raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
-    kept = f"{CLONES}/trial-{record.number}-round-{round_}.pt"
-    (left.folder / kept).parent.mkdir(exist_ok=True)
-    with replacing(left.folder / kept) as fresh:  # a clone before this one may be starting from it
-        shutil.copy(checkpoint / STATE_FILE, fresh)
+    kept, round_ = _kept_state(left, record)
     enqueue(study, TrialParams(record.pair, fields, kept), sweep.pair_names)
     print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
 
@@ -138,6 +127,30 @@ def latest(root: Path = Path("runs")) -> Path:
     if not found:
         raise BadInput(f"there is no sweep in {root.resolve()}; start one, or name its folder")
     return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
+def _kept_state(left: Run, record: TrialRecord) -> tuple[str, int]:
+    """Copy a trial's latest state to where a clone finds it; return that place below the folder, and the round.
+
+    Raises BadInput without a checkpoint. The driver may delete it at any moment, if the trial ends.
+    """
+    for checkpoint in sorted((left.folder / "tune" / record.trial_id).glob("checkpoint_*"), reverse=True):
+        if (round_ := _round_of(checkpoint)) is None:
+            continue
+        kept = f"{CLONES}/trial-{record.number}-round-{round_}.pt"
+        (left.folder / kept).parent.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError), replacing(left.folder / kept) as fresh:  # a clone may be starting from it
+            shutil.copy(checkpoint / STATE_FILE, fresh)
+            return kept, round_
+    if record.status in ("running", "paused"):
+        raise BadInput(
+            f"trial {record.number} has no checkpoint yet, or has just ended; wait for its first round, or start the"
+            " next sweep with --keep"
+        )
+    raise BadInput(
+        f"trial {record.number} {record.status}, and its checkpoints are deleted; clone one that runs or is paused, or"
+        " start the next sweep with --keep"
+    )
 
 
 def _round_of(checkpoint: Path) -> int | None:

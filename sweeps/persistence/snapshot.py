@@ -19,7 +19,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,13 @@ PICKLE = ".pkl"  # Tune reads no other file with pickle
 
 
 class Snapshot(Callback):
-    """Keeps the newest complete snapshot in one file. It is replaced by a rename after each step that changed it."""
+    """Keeps the newest complete snapshot in one file. It is replaced by a rename after each step that changed it.
 
-    def __init__(self, file: Path) -> None:
-        self.file, self._seen = file, 0
+    `then` is called after that, with the time (seconds since 1970) at which Tune wrote that state.
+    """
+
+    def __init__(self, file: Path, then: Callable[[float], None] = lambda written: None) -> None:
+        self.file, self._then, self._seen = file, then, 0
 
     def on_step_end(self, iteration, trials, **info) -> None:
         self._keep(trials)
@@ -78,6 +81,7 @@ class Snapshot(Callback):
                 whole.writestr(name, content)
             whole.comment = _signature(contents).encode()
         self._seen = newest
+        self._then(newest / 1e9)
 
 
 def check_resumable(folder: Path) -> None:

@@ -57,7 +57,7 @@ class Sweep:
     time_budget_s: float | None = None  # seconds after which no round is started
     max_cost: float | None = None  # dollars for rented machines that no further trial may pass
     seats: int | Literal["auto"] = "auto"  # trials that share one base in a host; auto: what memory and device allow
-    keep: bool = False  # the checkpoints of trials that ended early, too, so that `espalier clone` can go on from them
+    keep: bool = False  # the best and latest checkpoint of every trial, so that `espalier clone` can go on from them
     finalists: int = 5  # of the best, trained again with other seeds and scored on the test split; 0: none
     hosts: int | Literal["auto"] = "auto"  # hosts of each base; auto: one per device, or per core without one
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +35,6 @@ from trainables.runtime.trial import STATE_FILE, FinalistJob
 FEWEST_SEEDS = 2  # of a finalist that is not plainly worse
 MOST_SEEDS = 30
 KEPT = re.compile(r"finalists/[\w-]+/checkpoint_\d+")  # where states are; a run's folder may name other places
-LARGEST_STATE = 256 * 2**20  # bytes; larger states are not kept, so that their finalists are asked nothing further
 
 
 @dataclass
@@ -121,12 +121,11 @@ class Finalists:
         seeds.append(replace(end, state=self._state_of(end)))
 
     def _state_of(self, end: Answers) -> str:
-        """Return the checkpoint's folder below that of the sweep; empty if its state is too large to keep many."""
+        """Return the checkpoint's folder below that of the sweep; empty if its state was too large to keep."""
         folder = Path(end.checkpoint.path) if end.checkpoint else None
         if folder is None or not (folder / STATE_FILE).is_file():
             return ""
-        small = (folder / STATE_FILE).stat().st_size <= LARGEST_STATE
-        return folder.relative_to(self.folder.resolve()).as_posix() if small else ""
+        return folder.relative_to(self.folder.resolve()).as_posix()
 
     def _ask_untouched(self, sizes: Sizes) -> dict[str, Any]:
         """Return, by name, Ray's references to the untouched bases' answers to questions that they were not asked.
@@ -195,6 +194,8 @@ def confirm(
     Finalists of `only_once` are confirmed by one seed and no more. The budget is a multiple of the first stage's costs,
     or what a `clock` has left. After Ctrl-C, return what was known before the stage; None in the first two stages.
     """
+    for left in finalists.folder.glob("finalists/*/checkpoint_*"):
+        shutil.rmtree(left)  # an earlier driver was killed before it recorded them
     first = clock.design.questions if clock else len(finalists.sweep.pairs[0].task.test())
     if not finalists.extend(dict.fromkeys(finalists.candidates, (1, first))):
         return None

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
@@ -17,11 +18,12 @@ from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.design import costs_of, lanes_of, lanes_of_base
+from sweeps.tuning.disk_use import finalists_bytes, search_bytes
 from sweeps.tuning.fit_to_minutes import choose_design
 from sweeps.tuning.probes import probe
-from sweeps.tuning.recorder import KEEP_LAST, SNAPSHOT_LAG_S
-from sweeps.tuning.runner import threads_per_process
+from sweeps.tuning.runner import threads_per_process, trials_at_once
 from sweeps.tuning.session import check_memory
+from sweeps.tuning.surplus import stays_s
 from trainables.core import Pair
 from trainables.models.gguf import without_hash
 
@@ -29,9 +31,9 @@ HOUR_S = 3600
 MIB = 2**20
 
 
-def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
+def plan(sweep: Sweep, argv: Sequence[str] = (), mirrored: bool = False) -> float:
     """Print what is known without measuring, then each probe, and with --minutes the design for them; `argv` is the
-    command line. Return the expected hours on this machine.
+    command line, and `mirrored` whether it has --mirror. Return the expected hours on this machine.
 
     Raises BadInput when a probe's round fails.
     """
@@ -69,9 +71,8 @@ def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
     per_round, peaks = expected_round(sweep.pairs, probes, placement)
     hours = rounds_total * per_round / at_once / HOUR_S
     memory = (sum(peaks) * placement.hosts if placement.shape else max(peaks) * at_once) / MIB
-    checkpoint = max(cost["checkpoint"] for cost in probes)
-    running = placement.seats * at_once if placement.shape else at_once
-    disk = checkpoint * checkpoints_at_most(sweep, running, math.ceil(SNAPSHOT_LAG_S * at_once / per_round))
+    running = trials_at_once(sweep, placement, reachable) or reachable.trials(sweep.resources_per_trial)
+    disk = search_bytes(sweep, probes, running, at_once / per_round, stays_s(sweep, mirrored))
     _say(
         f"estimate: {rounds_total:.0f} rounds, {60 * hours:.1f} min "
         f"with {at_once} side by side, {memory:,.0f} MiB of memory, "
@@ -81,10 +82,12 @@ def plan(sweep: Sweep, argv: Sequence[str] = ()) -> float:
         configurations = sweep.finalists + len(sweep.pairs)  # the best and the defaults, if none is both
         usual, most = (round(seeds * configurations) for seeds in (PATIENCE * FIRST_BUDGET, FIRST_BUDGET))
         more = usual * sweep.rounds * per_round / at_once / HOUR_S
+        disk_of = partial(finalists_bytes, sweep, probes, configurations)
         hours += more
         _say(
             f"finalists: about {usual} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min and"
-            f" {usual * checkpoint / MIB:,.0f} MiB of disk more; up to {most} trainings where the best are close"
+            f" {disk_of(usual) / MIB:,.0f} MiB of disk more; up to {most} trainings and {disk_of(most) / MIB:,.0f} MiB"
+            " where the best are close"
         )
     return hours
 
@@ -120,20 +123,6 @@ def expected_round(
     if placement.shape is None:
         return sum(map(sum, seconds.values())) / len(pairs), [*peaks.values()]
     return max(map(sum, seconds.values())) * len(seconds) / len(pairs), [*peaks.values()]
-
-
-def checkpoints_at_most(sweep: Sweep, running: int, young: int) -> int:
-    """Return how many checkpoints of the search lie on disk at the same time, at most.
-
-    The best and the last two of a trial stay while it may go on, and when it has finished. That is a share of
-    1 / reduction_factor at the first rung and in all later ones together. Of trials that ended early nothing stays,
-    unless they are the best, but for `young` checkpoints: those of the last minute, which a snapshot may still name.
-    """
-    trials = sweep.num_samples
-    if sweep.scheduler == "asha" and len(sweep.rungs()) > 1 and not sweep.keep:
-        share = max(len(sweep.pairs), -(-trials // sweep.reduction_factor))
-        trials = min(trials, running + 2 * share + 1)
-    return min(sweep.num_samples * sweep.rounds, (1 + KEEP_LAST) * trials + young)
 
 
 def _say(*lines: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from sweeps.tuning.stopping import cause_of, error_of
 from trainables.core import Pair
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_client import FreeSeatsCallback
-from trainables.runtime.trial import Finalist, FinalistJob, Hosts, Trial, untouched_scores
+from trainables.runtime.trial import ADAPTER_FOLDER, STATE_FILE, Finalist, FinalistJob, Hosts, Trial, untouched_scores
+
+LARGEST_STATE = 256 * 2**20  # bytes; larger states are not kept, so that their finalists are asked nothing further
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def run_jobs(sweep: Sweep, jobs: Sequence[FinalistJob], places: TrialPlaces, fol
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[FinalistProgress(), free_seats],
+            callbacks=[FinalistProgress(), LargeStates(sweep.seed + 1), free_seats],
             verbose=0,
         )
     ended = {trial.config["job"].key: trial for trial in analysis.trials}
@@ -92,6 +95,24 @@ def answers_of(trial: Any) -> Answers:
         return Answers(fault="diverged")
     seconds = (result["train_seconds"], result["evaluation_seconds"])
     return Answers(tuple(result["items"]), tuple(result.get("completions") or ()), *seconds, trial.checkpoint)
+
+
+class LargeStates(tune.Callback):
+    """Deletes states that are too large to keep many, with all else of their checkpoints but the first seed's adapter,
+    which `best/` may need."""
+
+    def __init__(self, first_seed: int) -> None:
+        self._first_seed = first_seed
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Any], trial: Any, checkpoint: tune.Checkpoint, **info: Any
+    ) -> None:
+        state = Path(checkpoint.path) / STATE_FILE
+        if state.stat().st_size <= LARGEST_STATE:
+            return
+        state.unlink()
+        if trial.config["job"].seed != self._first_seed:
+            shutil.rmtree(state.with_name(ADAPTER_FOLDER))
 
 
 class FinalistProgress(tune.Callback):

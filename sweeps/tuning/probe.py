@@ -31,9 +31,13 @@ MOST_TOKENS_AT_ONCE = 100_000  # of rows and prompts: beyond them a sample is no
 
 @dataclass(frozen=True)
 class ProbeJob:
-    """Pairs that are measured in one process, and the seconds that the measurements of each may take."""
+    """Pairs that are measured in one process, and the seconds that the measurements of each may take.
+
+    `largest` are the pairs with the weights of the largest shape that their spaces allow.
+    """
 
     pairs: Sequence[Pair]
+    largest: Sequence[Pair]
     seed: int
     seconds: float
 
@@ -142,9 +146,11 @@ def _as_answer(answer: Any, item: Any) -> Any:
     return [sum(answer) / max(1, len(answer))] * sum(item.labels)
 
 
-def measure(pair: Pair, seed: int, seconds: float) -> dict[str, Any]:
-    """Return the costs of a pair's default: `start_s`, `round_s` and in it `evaluation_s`, `peak_rss`,
-    `checkpoint` (bytes), ..."""
+def measure(pair: Pair, seed: int, seconds: float, largest: Pair | None = None) -> dict[str, Any]:
+    """Return the costs of a pair's default: `start_s`, `round_s` and in it `evaluation_s`, `peak_rss`, ...
+
+    `checkpoint` (bytes) is that of `largest`: the default's after training, times how much larger it is before.
+    """
     start = time.perf_counter()
     base = None
     if pair.learner.needs_base:
@@ -154,12 +160,24 @@ def measure(pair: Pair, seed: int, seconds: float) -> dict[str, Any]:
     built, sampled = _sampling(pair.learner.build(base, pair.task, seed), base, seed, seconds * (1 - TRAINING))
     opened = time.perf_counter()
     try:
+        untrained = checkpoint_bytes(built) if largest not in (None, pair) else 0
         costs = _sampled_round(built, sampled, seconds * TRAINING) if sampled else _whole_round(built)
-        return costs | {
+        costs |= {
             "start_s": opened - start,
             "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "checkpoint": checkpoint_bytes(built),
         }
+    finally:
+        built.close()
+    if largest is not None and untrained:
+        costs["checkpoint"] *= _untrained_bytes(largest, base, seed) / untrained
+    return costs
+
+
+def _untrained_bytes(pair: Pair, base: Any, seed: int) -> int:
+    built, _ = _sampling(pair.learner.build(base, pair.task, seed), base, seed, 0.0)
+    try:
+        return checkpoint_bytes(built)
     finally:
         built.close()
 
@@ -230,4 +248,5 @@ def _sampled_round(learner: Learner, sampled: SampledLearner, seconds: float) ->
 
 if __name__ == "__main__":
     job: ProbeJob = pickle.load(sys.stdin.buffer)
-    print(json.dumps([measure(pair, job.seed, job.seconds) for pair in job.pairs]))
+    pairs = zip(job.pairs, job.largest, strict=True)
+    print(json.dumps([measure(pair, job.seed, job.seconds, largest) for pair, largest in pairs]))

@@ -13,10 +13,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from sweeps.persistence.provenance import python_path
+from sweeps.spec.largest_config import largest_weights
 from sweeps.spec.sweep import BadInput, Sweep
 from sweeps.tuning.probe import ProbeJob
 
@@ -35,7 +37,9 @@ def probe(sweep: Sweep, threads: int, side_by_side: int) -> list[dict[str, Any]]
         places.setdefault(pair.base if pair.learner.packs else index, []).append(index)
     costs: dict[int, dict[str, Any]] = {}
     for own in places.values():
-        job = ProbeJob([sweep.pairs[i] for i in own], sweep.seed, PROBES_S / len(sweep.pairs))
+        pairs = [sweep.pairs[i] for i in own]
+        largest = [replace(pair, learner=largest_weights(sweep, pair)) for pair in pairs]
+        job = ProbeJob(pairs, largest, sweep.seed, PROBES_S / len(sweep.pairs))
         count = 1 if sweep.resources_per_trial.get("gpu") else side_by_side
         costs |= zip(own, _run(sweep, job, threads, count), strict=True)
     return [costs[index] for index in range(len(sweep.pairs))]

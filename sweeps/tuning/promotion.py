@@ -119,11 +119,18 @@ class PromotingASHA(FIFOScheduler):
         self.chance = 1.0  # that further trials would have found something better
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Take in a new trial, or one of a resumed sweep, which Tune would start: it pauses again where it had."""
+        """Take in a new trial, or one of a resumed sweep, which Tune would start: it pauses again where it had.
+
+        Tune's snapshot may have a trial as paused that was pruned since, and its checkpoints are deleted: it will be
+        pruned again.
+        """
         self._trials.append(trial)
         record = self._records().get(trial.trial_id)
-        at_rung = record is not None and record.rounds in self._rungs
-        if at_rung and trial.status == Trial.PENDING and not self._promotable([trial]):
+        if record is None or trial.status != Trial.PENDING:
+            return
+        if record.status == "pruned":
+            self._hopeless.add(trial.trial_id)
+        if record.status == "pruned" or (record.rounds in self._rungs and not self._promotable([trial])):
             trial.set_status(Trial.PAUSED)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -134,12 +141,15 @@ class PromotingASHA(FIFOScheduler):
             return TrialScheduler.CONTINUE
         records = self._records()
         own = records[trial.trial_id]
-        histories = self._histories()[own.pair] | {trial.trial_id: own.history.with_round(round_of(result))}
+        histories = self._histories()
+        histories[own.pair] |= {trial.trial_id: own.history.with_round(round_of(result))}
         least = self._least(tune_controller, own.pair, besides=trial)
-        if trial.trial_id in chosen(histories, rung, self._factor, least):
+        if trial.trial_id in chosen(histories[own.pair], rung, self._factor, least):
             return TrialScheduler.CONTINUE
-        ended = {name for name in histories if records[name].status not in ("running", "paused")}
-        self._hopeless |= hopeless(histories, self._rungs, self._factor, self._to_come(tune_controller), ended)
+        to_come = self._to_come(tune_controller)
+        for of_pair in histories.values():  # a trial that came has taken the place of one of any pair
+            ended = {name for name in of_pair if records[name].status not in ("running", "paused")}
+            self._hopeless |= hopeless(of_pair, self._rungs, self._factor, to_come, ended)
         return TrialScheduler.STOP if trial.trial_id in self._hopeless else TrialScheduler.PAUSE
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:

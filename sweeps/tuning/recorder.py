@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +24,7 @@ from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import STOP_FOLDER
+from sweeps.tuning.surplus import Surplus, best_checkpoint
 from trainables.atomic import replace_file, replacing_folder, restore_folder
 from trainables.checks.trial_warnings import best_round_warnings, first_round_warnings
 from trainables.core import Example
@@ -33,8 +33,7 @@ from trainables.runtime.trial import ADAPTER_FOLDER
 
 HASHES = "hashes.yaml"
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
-KEEP_LAST = 2  # checkpoints of a trial that goes on: the newest may be half-written
-SNAPSHOT_LAG_S = 60.0  # no snapshot is older; until then it may name a checkpoint, which must exist
+ENDED = ("finished", "pruned", "diverged", "failed")  # for good
 
 
 class Recorder(Callback):
@@ -47,7 +46,9 @@ class Recorder(Callback):
         keys = {pair.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
         self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
         self._written = 0.0
-        self._ended: deque[tuple[float, Any]] = deque()  # (time, trial) of trials with surplus checkpoints
+        self.surplus = Surplus(sweep.keep)
+        self._best_ended: Any = None  # Tune's trial: the best of those that have ended
+        self._begun = False  # Tune has made its first step
         self.confirmation = Confirmation()
         restore_folder(folder / BEST)  # an earlier driver may have been killed while it replaced the folder
 
@@ -92,8 +93,16 @@ class Recorder(Callback):
         if time.monotonic() - self._written > WRITE_EVERY_S:
             self.write()
 
-    def on_checkpoint(self, iteration, trials, trial, checkpoint, **info) -> None:
-        tidy(trial, KEEP_LAST, younger_than_s=SNAPSHOT_LAG_S)
+    def on_step_begin(self, iteration, trials, **info) -> None:
+        """Look at the trials of a resumed sweep once: its driver may have ended before it deleted what was surplus."""
+        if not self._begun:
+            self._begun = True
+            for trial in trials:
+                record = self.records.get(trial.trial_id)
+                self._look(trial, ended=trial.is_finished() and record is not None and record.status in ENDED)
+
+    def on_trial_save(self, iteration, trials, trial, **info) -> None:
+        self._look(trial)
 
     def on_trial_complete(self, iteration, trials, trial, **info) -> None:
         if trial.trial_id not in self.records:  # Tune ends a trial that never started when the sweep is cut short
@@ -102,32 +111,18 @@ class Recorder(Callback):
         if (self.folder / STOP_FOLDER / trial.trial_id).exists():
             self._note(trial.trial_id, "stopped by hand")
         self.keep_best(trials)
-        self._ended.append((time.monotonic(), trial))
+        self._look(trial, ended=self.records[trial.trial_id].status in ENDED)
         self.write()
 
     def on_step_end(self, iteration, trials, **info) -> None:
         for trial_id in paused(trials):
             if self.records[trial_id].status != "paused":
                 self._set(trial_id, status="paused")
-        self.tidy_ended(SNAPSHOT_LAG_S)
-
-    def tidy_ended(self, for_s: float = 0.0) -> None:
-        """Delete what nothing can want any more of trials that ended at least `for_s` ago; not at once, see
-        `SNAPSHOT_LAG_S`.
-
-        Of a finished trial, of the best one, and of every trial with `Sweep.keep`, the best and the last checkpoint
-        stay, as `espalier clone` may go on from them.
-        """
-        while self._ended and time.monotonic() - self._ended[0][0] >= for_s:
-            _, trial = self._ended.popleft()
-            best, status = self.best(), self.records[trial.trial_id].status
-            stays = self._sweep.keep or status == "finished" or (best and best.trial_id == trial.trial_id)
-            tidy(trial, last=1 if stays else 0)
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
         self._set(trial.trial_id, status="failed")
-        self._ended.append((time.monotonic(), trial))
+        self._look(trial, ended=True)
         self.write()
 
     def on_experiment_end(self, trials, **info) -> None:
@@ -212,6 +207,17 @@ class Recorder(Callback):
         replace_file(self.folder / FINALISTS, finalists_parquet(known.finals, asked))
         self.write()
 
+    def _look(self, trial: Any, ended: bool = False) -> None:
+        """Look which checkpoints of a trial nothing wants any more. If it is the best that has `ended`, also those of
+        the one that was before."""
+        best = winner([one for one in self.records.values() if one.status in ENDED], []) if ended else None
+        is_best = best is not None and best.trial_id == trial.trial_id
+        if is_best:
+            before, self._best_ended = self._best_ended, trial
+            if before is not None and before is not trial:
+                self.surplus.look(before, ended=True)
+        self.surplus.look(trial, ended, is_best)
+
     def _note(self, trial_id: str, note: str) -> None:
         if note not in (notes := self.records[trial_id].notes):
             self._set(trial_id, notes=(*notes, note))
@@ -238,20 +244,3 @@ def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
 def hashes_of(folder: Path) -> dict[str, str]:
     """Read the hashes that `keep_hashes` wrote; empty without finalists."""
     return yaml.safe_load((folder / HASHES).read_text()) if (folder / HASHES).is_file() else {}
-
-
-def best_checkpoint(trial: Any) -> Checkpoint | None:
-    """Return the checkpoint of the best round, the first of equals as in `TrialHistory`. Tune would take the last."""
-    results = trial.run_metadata.checkpoint_manager.best_checkpoint_results  # by score, equal ones by time
-    return next((one.checkpoint for one in results if one.metrics["score"] == results[-1].metrics["score"]), None)
-
-
-def tidy(trial: Any, last: int, younger_than_s: float = 0.0) -> None:
-    """Delete a trial's checkpoints except the best, the `last` ones, and those that a snapshot on disk may still name.
-    With `last` 0, delete all of them."""
-    best = best_checkpoint(trial) if last else None
-    folders = sorted(Path(trial.storage.trial_fs_path).glob("checkpoint_*"))  # numbered, so the last is the latest
-    for folder in folders[: len(folders) - last]:
-        old = time.time() - folder.stat().st_mtime >= younger_than_s
-        if old and not (best and Path(best.path) == folder):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -32,6 +32,7 @@ from sweeps.results.records import Candidate, Final, TrialRecord, untouched_base
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
+from sweeps.spec.run_options import RunOptions
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.clock import Clock
@@ -43,6 +44,7 @@ from sweeps.tuning.progress import UNDER_WAY, Progress
 from sweeps.tuning.promotion import UNLIKELY, Limits, PromotingASHA
 from sweeps.tuning.recorder import Recorder, baselines_of
 from sweeps.tuning.stopping import SweepStopper, stopping_asha
+from sweeps.tuning.surplus import MIRROR_LAG_S, snapshot_every_s
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
@@ -50,7 +52,6 @@ from trainables.runtime.trial import Hosts, Trial
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 FEWEST_TRAININGS = 1.5  # of each finalist, on the average, for which there must be time
-SMALL_SWEEP = 200  # trials up to which Tune writes a snapshot at every event
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,10 @@ class RunContext:
     folder: Path  # runs/<sweep>
     capacity: Capacity
     tracking: MLflowTracking
-    cost_limit: CostLimit | None = None  # None: the prices of the machines are not known
-    remarks: Sequence[str] = ()  # findings of guards, for the leaderboard
-    resume: bool = False
-    verbose: bool = False
-    clock: Clock | None = None  # of a sweep with `--minutes`
+    cost_limit: CostLimit | None  # None: the prices of the machines are not known
+    remarks: Sequence[str]  # findings of guards, for the leaderboard
+    options: RunOptions
+    clock: Clock | None  # of a sweep with `--minutes`
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
 def was_search_over(context: RunContext) -> bool:
     """Return whether a sweep with `--minutes` that is resumed was interrupted after its search, which then stays as it
     is: there would be time for more trials again."""
-    if not context.resume or context.clock is None:
+    if not context.options.resume or context.clock is None:
         return False
     records = Run.read(context.folder).records
     return bool(records) and all(one.status not in UNDER_WAY for one in records)
@@ -253,7 +253,7 @@ def search(context: RunContext, prepared: Prepared) -> SearchEnd:
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
     with graceful_interrupt() as was_pressed, costs.enforced() if costs else nullcontext():
         trials = _tune(context, prepared)
-    recorder.tidy_ended()
+    recorder.surplus.delete(math.inf)  # the last snapshot is on disk
     over_time, over_cost = prepared.stopper.over, bool(costs and costs.stopped)
     if over_time:
         print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume continues every trial")
@@ -291,10 +291,12 @@ def is_incomplete(states: Sequence[str], records: Iterable[TrialRecord], num_sam
 def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
     """Call `tune.run` and return Tune's trials. `Tuner` would restore pickled callbacks on resume."""
     sweep, folder = context.sweep, context.folder
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0" if sweep.num_samples <= SMALL_SWEEP else "10"
-    snapshot = Snapshot(folder / SNAPSHOT)
-    restored = context.resume and snapshot.restore(folder / "tune")
-    if context.resume and not restored:  # the driver was killed before Tune's first snapshot
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(snapshot_every_s(sweep))
+    os.environ["TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE"] = "1"  # snapshots would name all metrics of each round
+    lag_s = MIRROR_LAG_S if context.options.mirror else 0.0
+    snapshot = Snapshot(folder / SNAPSHOT, lambda written: prepared.recorder.surplus.delete(written - lag_s))
+    restored = context.options.resume and snapshot.restore(folder / "tune")
+    if context.options.resume and not restored:  # the driver was killed before Tune's first snapshot
         prepared.searcher.settle()
     analysis = tune.run(
         trainable(Trial, sweep, prepared.places),
@@ -311,15 +313,14 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
         reuse_actors=True,
         max_failures=MAX_FAILURES,
         raise_on_failed_trial=False,
-        # Not num_to_keep: Tune deletes checkpoints before it writes a snapshot that does not name them, and a driver
-        # that is killed in between cannot be resumed. The recorder deletes them later instead.
+        # Not num_to_keep, which deletes before a snapshot does without what is deleted: see `surplus.py`.
         checkpoint_config=CheckpointConfig(
             checkpoint_score_attribute="score", checkpoint_score_order="max", checkpoint_frequency=1
         ),
         resume_config=ResumeConfig() if restored else None,
         callbacks=[*prepared.callbacks, snapshot],  # last, so that it keeps what the others have written
         trial_dirname_creator=lambda trial: trial.trial_id,
-        verbose=2 if context.verbose else 0,
+        verbose=2 if context.options.verbose else 0,
     )
     return analysis.trials
 
@@ -344,7 +345,7 @@ def record_search(context: RunContext, prepared: Prepared, end: SearchEnd) -> No
     for record in recorder.records.values():
         if record.notes:
             context.tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
-    if context.resume:
+    if context.options.resume:
         recorder.confirmation = Run.read(context.folder).confirmation
     if not recorder.confirmation.finals:
         recorder.keep_best(end.trials)

@@ -92,7 +92,7 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
         if costs and not options.resume:
             costs.keep_in(folder / SPENT)
         tracking = MLflowTracking.for_sweep(sweep, facts, folder)
-        context = RunContext(sweep, folder, capacity, tracking, costs, remarks, options.resume, options.verbose, clock)
+        context = RunContext(sweep, folder, capacity, tracking, costs, remarks, options, clock)
         announce(context)
         outcome = run(context, cleanup)
         show(outcome, sweep, folder, script, argv, options.report)

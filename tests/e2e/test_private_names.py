@@ -62,6 +62,7 @@ WORDS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "ray.train.v2._internal.constants",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "ray.train.v2._internal.constants",
     "TUNE_GLOBAL_CHECKPOINT_S": "ray.tune.execution.tune_controller",
+    "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "ray.train.constants",
     "TUNE_DISABLE_SIGINT_HANDLER": "ray.tune.tune",
     "SIGUSR1": "ray.tune.tune",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "ray._private.accelerators.accelerator",

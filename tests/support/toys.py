@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from trainables.core import Evaluation, Example, LearnerConfig, Result, RoundResult, Task
+from trainables.options import option
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Digits(Task):
 
 @dataclass(frozen=True)
 class ToyConfig(LearnerConfig):
-    """Scores `quality` after enough rounds. `planted` goes wrong in round 2, or before; `log` records every round."""
+    """Scores `quality` after enough rounds. `planted` goes wrong in round 2, or before; `log` records every round, and
+    a state has so many bytes."""
 
     name: ClassVar[str] = "toy"
     needs_base: ClassVar[bool] = False
@@ -88,6 +90,7 @@ class ToyConfig(LearnerConfig):
     planted: str = "nothing"  # nothing, nan, kill (once), error, setup
     seconds: float = 0.0
     log: str = ""
+    bytes: int = option(1, shapes_weights=True)
 
     def build(self, base, task, seed):
         if self.planted == "setup":
@@ -123,7 +126,7 @@ class Toy:
         return Evaluation(right / n, [1.0] * right + [0.0] * (n - right), metrics={"truncated": cut_off})
 
     def state(self):
-        return str(self.rounds).encode()
+        return str(self.rounds).encode().ljust(self.config.bytes)
 
     def load(self, state):
         self.rounds = int(state)

@@ -237,6 +237,12 @@ class Finalist(Trial):
         seconds = {"train_seconds": train_seconds, "evaluation_seconds": ask_seconds}
         return tune_result(trained, evaluation) | seconds | {"done": True}
 
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        if self._job.state:  # it lies elsewhere, and asking has not changed it
+            (Path(checkpoint_dir) / STATE_FILE).touch()
+        else:
+            super().save_checkpoint(checkpoint_dir)
+
     def _open(self, config: dict[str, Any]) -> None:
         self._job: FinalistJob = config["job"]
         pair = self._resolve(self._job.params)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
+from optuna.distributions import CategoricalDistribution
 
 from search_spaces.space import Space
 from sweeps.resources import base_dtype
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning import estimate
-from sweeps.tuning.estimate import checkpoints_at_most, plan
+from sweeps.tuning.disk_use import checkpoints_at_most
+from sweeps.tuning.estimate import plan
 from sweeps.tuning.probes import probe
 from tests.support.looking import LookingConfig
-from tests.support.toys import Digits, Letters
+from tests.support.toys import Digits, Letters, ToyConfig
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models import cpu_dtype
@@ -69,12 +72,26 @@ def test_side_by_side_probes_give_their_means():
 
 
 def test_checkpoints_on_disk_by_hand():
-    """Of 60 trials 20 may go on from the first rung, as many in later ones; 4 run and one is the best."""
+    """Of 60 trials with rungs at 1, 3 and 9, 20 may still be among the best third when 40 are to come, and one more."""
     sweep = Sweep("s", (Pair(LookingConfig(), Digits(), ""),), Space({}), num_samples=60, rounds=9, grace_period=1)
-    assert checkpoints_at_most(sweep, running=4, young=30) == 3 * (4 + 20 + 20 + 1) + 30
-    assert checkpoints_at_most(replace(sweep, keep=True), 4, 30) == 3 * 60 + 30
-    assert checkpoints_at_most(replace(sweep, scheduler="stopping"), 4, 30) == 3 * 60 + 30
-    assert checkpoints_at_most(sweep, 4, 10**6) == 60 * 9, "there are no more"
+    running, paused = 3 * 4, 2 * 21 + 21
+    assert checkpoints_at_most(sweep, running=4, young=30) == running + paused + 1 + 30 + 1
+    assert checkpoints_at_most(replace(sweep, grace_period=3), 4, 0) == running + 2 * 21 + 2, "one rung"
+    assert checkpoints_at_most(replace(sweep, scheduler="stopping"), 4, 30) == running + 1 + 30 + 1
+    assert checkpoints_at_most(replace(sweep, keep=True), 4, 30) == 2 * 60 + 4 + 30 + 1
+    assert checkpoints_at_most(sweep, 4, 10**6) == 60 * 9 + 1, "there are no more"
+    three = replace(sweep, pairs=3 * sweep.pairs)  # of their shares 36 may be paused, when 24 are to come
+    assert checkpoints_at_most(three, 4, 0) == running + 2 * 39 + (60 - 4 - 39) + 2, "and no more than there are"
+
+
+def test_a_plan_counts_checkpoints_of_the_largest_weights(capsys):
+    space = Space({"bytes": CategoricalDistribution((10**8, 1))})
+    sweep = Sweep("looks", (Pair(ToyConfig(), Digits(), ""),), space, num_samples=1, rounds=1, finalists=1)
+    plan(sweep)
+    out = capsys.readouterr().out
+    disk, usual, most = (int(one.replace(",", "")) for one in re.findall(r"([\d,]+) MiB(?: of disk| where)", out))
+    assert disk == round(2 * 10**8 / 2**20) + 4
+    assert (usual, most) == (573, 1909), "6 and 20 trainings, of two configurations"
 
 
 def test_a_base_is_probed_in_the_format_that_the_sweep_would_choose(monkeypatch, capsys):

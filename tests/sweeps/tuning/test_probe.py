@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks.plan import compared
 from sweeps.tuning.probe import SampledLearner, measure
-from tests.support.toys import Digits, ToyConfig
+from tests.support.toys import Digits, Letters, ToyConfig
 from trainables.core import Complete, Completion, Pair, Read, Row
 from trainables.learners.lm.cot import CotConfig
+from trainables.learners.lm.dora import DoraConfig
 from trainables.learners.lm.dpo import DpoConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.tasks.arena.task import ArenaTask
@@ -87,3 +88,12 @@ def test_learners_that_train_in_another_way_are_measured(pair, measured):
     costs = measure(pair, 0, 0.0)
     assert costs["measured"].startswith(measured)
     assert all(costs[name] > 0 for name in ("round_s", "checkpoint", "trainable_parameters"))
+
+
+@pytest.mark.parametrize("config", [LoraConfig, DoraConfig])
+def test_a_checkpoint_of_the_largest_weights_is_as_large_as_if_they_had_been_trained(config):
+    """DoRA's optimizer has no moments before its first step."""
+    small, large = (Pair(config(r=r, steps_per_round=1), Letters(size=4), "builtin:tiny") for r in (4, 32))
+    expected = measure(large, 0, 0.0)["checkpoint"]
+    assert measure(small, 0, 0.0, large)["checkpoint"] == pytest.approx(expected, rel=0.05)
+    assert measure(small, 0, 0.0, small)["checkpoint"] < expected / 4
