@@ -20,8 +20,8 @@ from sweeps.results.records import TrialRecord, by_score, trivial_baselines
 from sweeps.results.score_tail import chance_of_exceeding
 from sweeps.results.search_comparison import against_trivial
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.promotion import value_at
 from sweeps.tuning.sampler import estimates
+from sweeps.tuning.standings import value_at
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ reached the rung. It goes on from its checkpoint as soon as it is. So of many sh
 pruned once it could not go on whatever trials are still to come. When no other trial can come or go on, the best of
 each pair goes on from its rung, however few have reached it; then the paused trials are pruned.
 
-A decision is a function of the trials' scores so far (`chosen`), which the recorder keeps: there is no state to save.
+A decision is a function of the trials' scores so far (`Standings`), which the recorder keeps: there is no state to
+save.
 """
 
 from __future__ import annotations
@@ -15,67 +16,18 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from itertools import islice
-from statistics import fmean
 from typing import Any, NamedTuple
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sweeps.results.records import TrialRecord
-from sweeps.results.trial_history import TrialHistory
 from sweeps.tracking.events import round_of
 from sweeps.tuning.clock import Clock
+from sweeps.tuning.standings import Standings
 
-MEAN_OF = 3  # rounds; the mean of the last few is less noisy than the last
 UNLIKELY = 0.05  # a chance below this is not worth further trials
 BUSY = (Trial.RUNNING, Trial.PENDING)
-
-
-def value_at(history: TrialHistory, rung: int) -> float | None:
-    """Return the score that decides at a rung: the mean of the last `MEAN_OF` rounds up to it; minus infinity for a
-    trial that diverged on the way; None for one that has not reached the rung."""
-    if (diverged := history.diverged_in) is not None and diverged <= rung:
-        return -math.inf
-    if history.rounds < rung:
-        return None
-    scored = (row["score"] for row in reversed(history.rows) if row["round"] <= rung and row.get("score") is not None)
-    scores = [*islice(scored, MEAN_OF)]
-    return fmean(scores) if scores else None
-
-
-def chosen(histories: Mapping[str, TrialHistory], rung: int, reduction_factor: int, least: int = 0) -> list[str]:
-    """Return which of the trials of a pair may go on after a rung, the best first; of equal ones, the earlier.
-
-    One in `reduction_factor` of those that reached the rung may, and at least `least`.
-    """
-    reached = ranked(histories, rung)
-    share = max(len(reached) // reduction_factor, least)
-    return [name for name, value in reached[:share] if value > -math.inf]
-
-
-def ranked(histories: Mapping[str, TrialHistory], rung: int) -> list[tuple[str, float]]:
-    """Return the trials that have reached a rung with their values there, the best first."""
-    values = [(name, value) for name, history in histories.items() if (value := value_at(history, rung)) is not None]
-    return sorted(values, key=lambda one: -one[1])
-
-
-def hopeless(
-    histories: Mapping[str, TrialHistory],
-    rungs: Sequence[int],
-    reduction_factor: int,
-    to_come: int,
-    ended: Collection[str] = (),
-) -> set[str]:
-    """Return which of the trials of a pair cannot go on any more, whatever the others reach, with those that have
-    `ended`: too many were better at their rung already. `to_come` trials of the pair have not started."""
-    found = set(ended)
-    for rung in rungs:
-        reached = ranked(histories, rung)
-        below = sum(history.rounds < rung and name not in found for name, history in histories.items())
-        most = max((len(reached) + below + to_come) // reduction_factor, 1)
-        found |= {name for name, _ in reached[most:] if histories[name].rounds == rung}
-    return found
 
 
 class Limits(NamedTuple):
@@ -111,7 +63,8 @@ class PromotingASHA(FIFOScheduler):
         stopped: Callable[[], Collection[str]] = tuple,
     ) -> None:
         super().__init__()
-        self._rungs, self._factor, self._records = list(rungs[:-1]), reduction_factor, records
+        self._rungs, self._records = list(rungs[:-1]), records
+        self._known = Standings(self._rungs, reduction_factor)
         self._limits, self._stopped, self._first, self._last = limits, stopped, rungs[0], rungs[-1]
         self._trials: list[Trial] = []
         self._hopeless: set[str] = set()
@@ -139,30 +92,30 @@ class PromotingASHA(FIFOScheduler):
             return TrialScheduler.STOP
         if rung not in self._rungs:
             return TrialScheduler.CONTINUE
-        records = self._records()
+        records, standings = self._records(), self._standings()
         own = records[trial.trial_id]
-        histories = self._histories()
-        histories[own.pair] |= {trial.trial_id: own.history.with_round(round_of(result))}
+        standings.expect(own, own.history.with_round(round_of(result)))
         least = self._least(tune_controller, own.pair, besides=trial)
-        if trial.trial_id in chosen(histories[own.pair], rung, self._factor, least):
+        if trial.trial_id in standings.chosen(own.pair, rung, least):
             return TrialScheduler.CONTINUE
         to_come = self._to_come(tune_controller)
-        for of_pair in histories.values():  # a trial that came has taken the place of one of any pair
-            ended = {name for name in of_pair if records[name].status not in ("running", "paused")}
-            self._hopeless |= hopeless(of_pair, self._rungs, self._factor, to_come, ended)
+        for pair in {pair for pair, _ in standings.keys}:  # a trial that came has taken the place of one of any pair
+            ended = {name for name in standings.trials(pair) if records[name].status not in ("running", "paused")}
+            self._hopeless |= standings.hopeless(pair, to_come, ended)
         return TrialScheduler.STOP if trial.trial_id in self._hopeless else TrialScheduler.PAUSE
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return a paused trial that may go on, or else a new one. Prune the paused trials when no more can come."""
         paused, stopped = self._paused(), self._stopped()
-        for trial in paused:
-            if trial.trial_id in stopped or trial.trial_id in self._hopeless or self._is_time_over():
+        over = self._is_time_over()
+        if lost := [one for one in paused if over or one.trial_id in stopped or one.trial_id in self._hopeless]:
+            for trial in lost:
                 _prune(tune_controller, trial)
-        paused = self._paused()
-        promotable = self._promotable(paused, partial(self._least, tune_controller)) if self._has_room() else []
-        if next_one := next((trial for trial in promotable if self._has_room(trial)), None):
+            paused = self._paused()
+        busy = self._busy()
+        promotable = self._promotable(paused, partial(self._least, tune_controller)) if self._has_room(busy) else []
+        if next_one := next((trial for trial in promotable if self._has_room(busy, trial)), None):
             return next_one
-        busy = [trial for trial in self._trials if trial.status in BUSY]
         if not busy and not promotable and self._all_began(tune_controller):
             for trial in paused:
                 _prune(tune_controller, trial)
@@ -174,7 +127,8 @@ class PromotingASHA(FIFOScheduler):
         self.ended_early |= self.is_budget_used()
         if self.ended_early:
             return False
-        if not self._has_room() or any(map(self._has_room, self._promotable(self._paused()))):
+        busy = self._busy()
+        if not self._has_room(busy) or any(self._has_room(busy, one) for one in self._promotable(self._paused())):
             return None
         if self._is_nothing_to_gain():
             self.ended_early = True
@@ -206,13 +160,16 @@ class PromotingASHA(FIFOScheduler):
     def _paused(self) -> list[Trial]:
         return [trial for trial in self._trials if trial.status == Trial.PAUSED]
 
-    def _has_room(self, trial: Trial | None = None) -> bool:
-        """Whether a trial may run beside those that do; None: any trial."""
-        busy = [one for one in self._trials if one.status in BUSY]
+    def _busy(self) -> list[Trial]:
+        return [trial for trial in self._trials if trial.status in BUSY]
+
+    def _has_room(self, busy: Sequence[Trial], trial: Trial | None = None) -> bool:
+        """Whether a trial may run beside those that are `busy`; None: any trial."""
         if self._limits.at_once is not None and len(busy) >= self._limits.at_once:
             return False
-        beside = [one for one in busy if trial is not None and _base_of(one) == _base_of(trial)]
-        return self._limits.seats is None or len(beside) < self._limits.seats
+        if self._limits.seats is None or trial is None:
+            return True
+        return sum(_base_of(one) == _base_of(trial) for one in busy) < self._limits.seats
 
     def _least(self, tune_controller: Any, pair: str, besides: Trial | None = None) -> int:
         """Return how many of a pair go on from a rung in any case: 1 once no other trial of it can come there."""
@@ -225,15 +182,12 @@ class PromotingASHA(FIFOScheduler):
         """Return the paused trials that may go on, those of the latest rung first, then the best."""
         if not paused:
             return []
-        records, histories, found, places = self._records(), self._histories(), [], {}
-        for trial in paused:
-            own = records[trial.trial_id]
-            key = (own.pair, own.rounds)
-            if key not in places:
-                best = chosen(histories[own.pair], own.rounds, self._factor, least(own.pair))
-                places[key] = {name: place for place, name in enumerate(best)}
-            if trial.trial_id in places[key]:
-                found.append((-own.rounds, places[key][trial.trial_id], own.number, trial))
+        records, standings, found = self._records(), self._standings(), []
+        waiting = {trial.trial_id: trial for trial in paused}
+        for pair, rung in standings.keys:
+            for place, name in enumerate(standings.chosen(pair, rung, least(pair))):
+                if name in waiting and records[name].rounds == rung:
+                    found.append((-rung, place, records[name].number, waiting[name]))
         return [trial for *_, trial in sorted(found, key=lambda one: one[:3])]
 
     def _all_began(self, tune_controller: Any) -> bool:
@@ -244,13 +198,10 @@ class PromotingASHA(FIFOScheduler):
         every = len(self._trials) if self._all_began(tune_controller) else max(self._limits.total, len(self._trials))
         return max(0, every - len(self._records()))
 
-    def _histories(self) -> dict[str, dict[str, TrialHistory]]:
-        """Return by pair the histories of the trials that can still go on, or have."""
-        found, stopped = defaultdict[str, dict[str, TrialHistory]](dict), self._stopped()
-        for trial_id, record in self._records().items():
-            if record.status != "failed" and trial_id not in stopped:
-                found[record.pair][trial_id] = record.history
-        return found
+    def _standings(self) -> Standings:
+        """Return the standings of the trials that can still go on, or have."""
+        self._known.update(self._records(), self._stopped())
+        return self._known
 
     def debug_string(self) -> str:
         return f"ASHA with promotion after rounds {self._rungs}"

@@ -1,8 +1,7 @@
-"""Trials pause at rungs, and the best of those that got as far go on: hand-computed, and in a real run of Tune."""
+"""Trials pause at rungs, and the best of those that got as far go on: a budget by hand, and a real run of Tune."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +19,7 @@ from sweeps.results.records import Status, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
-from sweeps.tuning.promotion import Limits, PromotingASHA, chosen, hopeless, value_at
+from sweeps.tuning.promotion import Limits, PromotingASHA
 
 ROUNDS, RUNGS = 9, [1, 3, 9]
 
@@ -28,47 +27,6 @@ ROUNDS, RUNGS = 9, [1, 3, 9]
 def history(*scores: float) -> TrialHistory:
     rows = ({"round": number, "score": score, "diverged": False} for number, score in enumerate(scores, 1))
     return TrialHistory(tuple(rows))
-
-
-def test_the_last_three_rounds_decide() -> None:
-    assert value_at(history(0.9, 0.1, 0.2, 0.3), 4) == pytest.approx(0.2)
-    assert value_at(history(0.5, 0.3), 1) == 0.5
-    assert value_at(history(0.5, 0.3), 2) == pytest.approx(0.4)
-    assert value_at(history(0.5), 2) is None
-    diverged = TrialHistory((*history(0.5, 0.9).rows, {"round": 3, "score": 0.0, "diverged": True}))
-    assert value_at(diverged, 2) == pytest.approx(0.7)
-    assert value_at(diverged, 4) == -math.inf
-
-
-def test_a_third_goes_on_and_the_earlier_of_equals_first() -> None:
-    histories = {
-        name: history(score) for name, score in zip("abcdefg", (0.1, 0.5, 0.5, 0.2, 0.3, 0.5, 0.0), strict=True)
-    }
-    assert chosen(histories, 1, 3) == ["b", "c"]
-    two = {name: histories[name] for name in "ab"}
-    assert chosen(two, 1, 3) == []  # too few to say
-    assert chosen(two, 1, 3, least=1) == ["b"]
-    assert chosen(histories | {"h": history(0.9, 0.9), "i": history()}, 1, 3) == ["h", "b"]
-
-
-def test_what_diverged_counts_as_tried_and_never_goes_on() -> None:
-    bad = TrialHistory(({"round": 1, "score": 0.0, "diverged": True},))
-    assert chosen({"a": history(0.1), "b": bad, "c": bad}, 1, 3) == ["a"]
-    assert chosen({"a": bad, "b": bad, "c": bad}, 1, 3) == []
-
-
-def test_a_trial_is_hopeless_once_no_later_ones_can_help_it() -> None:
-    """By hand, a third goes on: of six trials two, so the third best of those here is out, whatever comes."""
-    here = {name: history(score) for name, score in zip("abc", (0.5, 0.6, 0.4), strict=True)}
-    assert hopeless(here, RUNGS[:-1], 3, to_come=3) == {"c"}
-    assert hopeless(here, RUNGS[:-1], 3, to_come=6) == set(), "of nine trials three go on"
-    assert hopeless(here, RUNGS[:-1], 3, to_come=0) == {"a", "c"}
-    assert hopeless(here | {"d": history()}, RUNGS[:-1], 3, to_come=2) == {"c"}, "one that runs may still come"
-    assert hopeless(here | {"d": history()}, RUNGS[:-1], 3, to_come=2, ended="d") == {"a", "c", "d"}
-    later = {"a": history(0.5, 0.5, 0.5), "b": history(0.6, 0.6, 0.7), "c": history(0.4)}
-    assert hopeless(later, RUNGS[:-1], 3, to_come=0) == {"a", "c"}
-    assert hopeless(later, RUNGS[:-1], 3, to_come=4) == {"c"}, "with four more at round 3 two of them would go on"
-    assert hopeless({"a": history(0.1)}, RUNGS[:-1], 3, to_come=0) == set(), "the best goes on"
 
 
 def tuned(trial_id: str, pair: str, status: str) -> SimpleNamespace:
