@@ -33,6 +33,7 @@ from trainables.runtime.trial import ADAPTER_FOLDER
 
 HASHES = "hashes.yaml"
 WRITE_EVERY_S = 5.0  # between two writes of the leaderboard while nothing ends
+WRITE_SHARE = 0.02  # of the time, at most, that writing it takes while trials run: a thousand trials take a second
 ENDED = ("finished", "pruned", "diverged", "failed")  # for good
 
 
@@ -45,7 +46,8 @@ class Recorder(Callback):
         self._baselines, self.remarks = baselines, [*remarks]
         keys = {pair.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
         self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
-        self._written = 0.0
+        self._written = self._write_s = 0.0  # when it was written, and how long that took
+        self._is_stale = False  # a trial has ended since
         self.surplus = Surplus(sweep.keep)
         self._best_ended: Any = None  # Tune's trial: the best of those that have ended
         self._begun = False  # Tune has made its first step
@@ -90,8 +92,7 @@ class Recorder(Callback):
             self._note(trial.trial_id, mark)
         if result.get("memory_halvings"):
             self._note(trial.trial_id, "short of memory: fewer rows at a time")
-        if time.monotonic() - self._written > WRITE_EVERY_S:
-            self.write()
+        self._write_if_due(WRITE_EVERY_S)
 
     def on_step_begin(self, iteration, trials, **info) -> None:
         """Look at the trials of a resumed sweep once: its driver may have ended before it deleted what was surplus."""
@@ -112,18 +113,22 @@ class Recorder(Callback):
             self._note(trial.trial_id, "stopped by hand")
         self.keep_best(trials)
         self._look(trial, ended=self.records[trial.trial_id].status in ENDED)
-        self.write()
+        self._is_stale = True
+        self._write_if_due()
 
     def on_step_end(self, iteration, trials, **info) -> None:
         for trial_id in paused(trials):
             if self.records[trial_id].status != "paused":
                 self._set(trial_id, status="paused")
+        if self._is_stale:
+            self._write_if_due()
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
         self._set(trial.trial_id, status="failed")
         self._look(trial, ended=True)
-        self.write()
+        self._is_stale = True
+        self._write_if_due()
 
     def on_experiment_end(self, trials, **info) -> None:
         """Set the status of trials that a time budget or Ctrl-C ended: Tune makes no call for them."""
@@ -171,8 +176,13 @@ class Recorder(Callback):
             *pareto.in_words(records, sweep.objectives),
         ]
 
+    def _write_if_due(self, after_s: float = 0.0) -> None:
+        """Write the leaderboard if the last time was `after_s` ago, and long enough ago for `WRITE_SHARE`."""
+        if time.monotonic() - self._written > max(after_s, self._write_s / WRITE_SHARE):
+            self.write()
+
     def write(self) -> None:
-        self._written = time.monotonic()
+        began = time.monotonic()
         records = list(self.records.values())
         section = markdown(self.confirmation) if self.confirmation.finals else ""
         write_all(
@@ -184,6 +194,8 @@ class Recorder(Callback):
             remarks=[*self.remarks, *self.conclusions()],
             section=section,
         )
+        self._written, self._is_stale = time.monotonic(), False
+        self._write_s = self._written - began
 
     def confirm(self, known: Confirmation, checkpoints: Mapping[str, Checkpoint], asked: Sequence[Example]) -> None:
         """Record the finalists for the leaderboard, the table of answers and `best/`.
