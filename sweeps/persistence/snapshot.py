@@ -155,4 +155,8 @@ def _remove_stopper(file: Path) -> None:
 
 
 def _state_files(folder: Path) -> list[Path]:
-    return [file for file in folder.glob("[!.]*") if file.name.endswith(STATE)]
+    """Look for them quickly, as this is done after every step of Tune."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as files:
+        return [Path(file.path) for file in files if file.name.endswith(STATE) and not file.name.startswith(".")]

@@ -170,7 +170,11 @@ def can_win(record: TrialRecord) -> bool:
 
 def by_score(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The trials that can win, the highest score of any round first; the earlier trial on a tie."""
-    return sorted(filter(can_win, records), key=lambda one: (-(one.score or 0.0), one.number))
+    return sorted(filter(can_win, records), key=_place)
+
+
+def _place(record: TrialRecord) -> tuple[float, int]:
+    return -(record.score or 0.0), record.number
 
 
 def ranked(finals: Sequence[Final]) -> list[Final]:
@@ -182,7 +186,7 @@ def winner(records: Sequence[TrialRecord], finals: Sequence[Final]) -> TrialReco
     """Return the best finalist's trial; without finalists the one with the best search score, which is luck in part."""
     known = {one.trial_id: one for one in records}
     confirmed = [known[one.trial_id] for one in ranked(finals) if one.trial_id in known]
-    return next(iter(confirmed or by_score(records)), None)
+    return confirmed[0] if confirmed else min(filter(can_win, records), key=_place, default=None)
 
 
 def clusters_of(keys: Sequence[str]) -> list[str]:

@@ -70,7 +70,7 @@ class TrialHistory(Sequence[Round]):
     def diverged(self) -> bool:
         return self.diverged_in is not None
 
-    @property
+    @cached_property
     def best(self) -> Round | None:
         """The round with the highest score, the first of equals; None without a score, and for a trial that diverged,
         as it has no usable weights."""

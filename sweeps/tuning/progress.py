@@ -74,7 +74,8 @@ class SweepProgress:
     @property
     def best_score(self) -> float:
         """The score of `best`; minus infinity before the first."""
-        return -math.inf if self.best is None or self.best.score is None else self.best.score
+        best = self.best
+        return -math.inf if best is None or best.score is None else best.score
 
     def name(self, trial: TrialProgress) -> str:
         """Return the trial's number, with its pair if the sweep has several."""
@@ -180,7 +181,7 @@ class Progress(Callback):
     ) -> None:
         reached, seen = self.state.best_score, self._seen(trial)
         seen.history = seen.history.with_round(round_of(result))
-        if self.state.best_score > reached:
+        if seen.history.best and seen.history.best["score"] > reached and seen.status not in UNRANKED:
             self._event(f"new {self.state.best_line()}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
