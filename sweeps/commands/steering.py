@@ -52,7 +52,9 @@ def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
     ended = "interrupted" if left.end.get("interrupted") else "ended"
     state = f"running (process {process})" if process else ended if left.end else "not running, and not at its end"
     said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "no trial has ended a round yet"
-    print(f"{left.folder}: {state}; {len(records)} of {sweep['num_samples']} trials: {said}")
+    design = left.facts.get("design")  # with --minutes, where more trials may start than are expected
+    total = f"about {design['trials']}" if design else sweep["num_samples"]
+    print(f"{left.folder}: {state}; {len(records)} of {total} trials: {said}")
     for one in records:
         if one.status == "running" and process:
             print(f"  trial {one.number}: round {one.rounds} of {sweep['rounds']}, {percent(one.last_score)}")
