@@ -31,7 +31,7 @@ def test_an_earlier_sweep_that_knows_where_to_look_saves_most_of_the_cost(peaked
 def test_trials_of_the_earlier_sweep_are_observations_with_their_configurations(peaked: Curves) -> None:
     trials = earlier_trials(peaked, 0, misled=False)
     seen = observed("", peaked.space, trials)
-    assert len(seen) == len(trials) == 64
+    assert len(seen) == len(trials) > 30
     assert abs(seen[0].params.fields["rate"] - 0.3) < 0.05
     turned = observed("", peaked.space, earlier_trials(peaked, 0, misled=True))
     assert abs(turned[0].params.fields["rate"] - 0.3) > 0.05

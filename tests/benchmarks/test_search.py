@@ -255,7 +255,7 @@ def test_a_suggestion_becomes_the_nearest_unused_configuration(tmp_path):
 def test_the_default_is_the_searcher_of_sweeps_and_its_study_is_whole(tmp_path):
     truth = np.random.default_rng(0).uniform(0.2, 0.8, (80, 1)) + np.zeros((1, 16))
     curves = planted(tmp_path, truth)
-    search = default(curves, 3, 40)
+    search = default(curves, 3, 40, all_trials=True)
     play(curves, Seen(curves, 0), search)
     trials = search._searcher.study.get_trials()
     rates = [trial.params["rate"] for trial in trials]
@@ -267,7 +267,7 @@ def test_the_default_is_the_searcher_of_sweeps_and_its_study_is_whole(tmp_path):
     assert {trial.last_step for trial in pruned} <= {2, 6}, "rungs of 16 rounds with a grace of 2"
     assert {trial.last_step for trial in finished} == {16}
     assert len(finished) < 20
-    again = default(curves, 3, 40)
+    again = default(curves, 3, 40, all_trials=True)
     play(curves, Seen(curves, 0), again)
     assert [trial.params for trial in again._searcher.study.get_trials()] == [trial.params for trial in trials]
     better = np.mean([trial.params["rate"] for trial in trials[:10]])

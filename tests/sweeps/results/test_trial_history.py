@@ -76,6 +76,7 @@ class Driver:
     def begin(self, trial_id):
         trial = SimpleNamespace(trial_id=trial_id, config=self.search.suggest(trial_id), last_result={}, status="")
         trial.run_metadata = SimpleNamespace(checkpoint_manager=SimpleNamespace(best_checkpoint_results=[]))
+        trial.checkpoint, trial.storage = None, SimpleNamespace(trial_fs_path=str(self.folder / trial_id))
         for one in self.callbacks:
             one.on_trial_start(0, [trial], trial)
         return trial
