@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 FEWEST = 10  # trials of a pair before its chance can be said
-TAIL, FEWEST_IN_TAIL = 0.4, 5  # the share of the scores from which the chance is estimated, the best ones
+TAIL, FEWEST_IN_TAIL, MOST_IN_TAIL = 0.4, 5, 40  # the share of the scores that tell the chance: so many of the best
 SHAPES = np.linspace(-1, 0.5, 16)  # -1: scores spread evenly up to a sharp end; 0: exponentially; 0.5: a heavy tail
 SCALES = np.geomspace(0.002, 0.5, 40)
 APART = 1e-4  # of the lowest excess from the threshold, which has no density of its own
@@ -25,7 +25,7 @@ def chance_of_exceeding(scores: Sequence[float], tried: int, level: float, to_co
     """
     if not to_come:
         return 0.0
-    count = max(FEWEST_IN_TAIL, round(TAIL * tried))
+    count = min(MOST_IN_TAIL, max(FEWEST_IN_TAIL, round(TAIL * tried)))
     if tried < FEWEST or len(scores) <= count:
         return 1.0
     from scipy.stats import genpareto  # 1 s to import

@@ -3,8 +3,7 @@
 Where many trials crowd below the best, hardly one will be much above it; where the best stands alone, others may
 (`results/score_tail.py`). A gain counts if finalists could show it, and a crowd counts if it has learned something.
 
-Trials are supposed to be alike. A sampler makes later ones better, and scores are noisy; `benchmarks/search.py` shows
-how often a search with this rule ends too early.
+`benchmarks/search.py` shows how often a search with this rule ends too early.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from sweeps.results.search_comparison import against_trivial
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.sampler import estimates
 from sweeps.tuning.standings import value_at
+
+GUIDED = 3  # a further trial counts as so many of those before: the sampler draws it where good ones were
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class FurtherGain:
         none, share = 1.0, -(-total // self.pairs)
         for pair, own in of_pairs.items():
             tried = sum(one.rounds > 0 for one in own)
-            none *= 1 - chance_of_exceeding(scores[pair], tried, level, max(0, share - len(own)))
+            none *= 1 - chance_of_exceeding(scores[pair], tried, level, GUIDED * max(0, share - len(own)))
         return 1 - none
 
 
@@ -76,5 +77,6 @@ def expected_scores(records: Sequence[TrialRecord]) -> list[float]:
     """Return what the trials of one pair are expected to score in their last round: the mean of the last few rounds,
     and what other trials gained from there. Trials that diverged, or have no round yet, have none."""
     known = [one for one in records if one.rounds and not one.history.diverged]
-    left = estimates([{row["round"]: row["score"] for row in one.history} for one in known])
-    return [(value_at(one.history, one.rounds) or 0.0) + left[one.rounds] for one in known]
+    scores = [{row["round"]: row["score"] for row in one.history if row.get("score") is not None} for one in known]
+    left = estimates(scores)
+    return [(value_at(one.history, one.rounds) or 0.0) + left.get(one.rounds, 0.0) for one in known]

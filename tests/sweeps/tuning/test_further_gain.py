@@ -74,7 +74,7 @@ def test_a_trial_is_expected_to_gain_what_others_gained() -> None:
 def test_while_nothing_was_learned_the_search_goes_on() -> None:
     """A crowd no better than a constant answer is no reason to end: what learns may be rare."""
     crowd = records(CROWDED)
-    assert FurtherGain(0.05, {"chance": 0.2}).chance(crowd, 50) < 0.05
+    assert FurtherGain(0.05, {"chance": 0.2}).chance(crowd, 40) < 0.05
     assert FurtherGain(0.05, {"chance": 0.2, "constant": 0.68}).chance(crowd, 50) == 1
     assert FurtherGain(0.05, {"chance": 0.2}).chance([], 50) == 1
 
@@ -82,25 +82,25 @@ def test_while_nothing_was_learned_the_search_goes_on() -> None:
 def test_a_pair_that_is_behind_holds_up_nothing_and_one_that_may_overtake_does() -> None:
     behind = records([score - 0.3 for score in CROWDED], "b", first=50)
     gain = FurtherGain(0.05, {"chance": 0.1}, pairs=2)
-    assert gain.chance([*records(CROWDED, "a"), *behind], 100) < 0.05
-    assert gain.chance([*records(CROWDED, "a"), *records(ALONE, "b", 50)], 100) > 0.3
-    assert gain.chance(records(CROWDED, "a"), 100) == 1, "the other pair has no trial yet"
+    assert gain.chance([*records(CROWDED, "a"), *behind], 60) < 0.05
+    assert gain.chance([*records(CROWDED, "a"), *records(ALONE, "b", 50)], 60) > 0.3
+    assert gain.chance(records(CROWDED, "a"), 60) == 1, "the other pair has no trial yet"
     failed = [dataclasses.replace(one, status="failed") for one in records([0.9] * 20, "b", 50)]
-    assert gain.chance([*records(CROWDED, "a"), *failed], 100) == 1
+    assert gain.chance([*records(CROWDED, "a"), *failed], 60) == 1
 
 
 def test_asha_starts_no_further_trial_then_and_says_so() -> None:
     found: dict[str, TrialRecord] = {}
     gain = FurtherGain(0.05, {"chance": 0.2})
-    asha = PromotingASHA([1, 3, 9], 3, lambda: found, Limits(50, chance=gain.chance))
+    asha = PromotingASHA([1, 3, 9], 3, lambda: found, Limits(40, chance=gain.chance))
     assert asha.may_start() is True
     found |= {one.trial_id: one for one in records(CROWDED)}
     assert asha.may_start() is False
     assert asha.ended_early
     assert asha.may_start() is False, "and stays with it"
-    told = gain.in_words(16, 50, asha.chance)
-    assert told.startswith("the search ended after 16 of 50 trials: one of the others would be 5 points better")
-    every = PromotingASHA([1, 3, 9], 3, lambda: found, Limits(50))
+    told = gain.in_words(16, 40, asha.chance)
+    assert told.startswith("the search ended after 16 of 40 trials: one of the others would be 5 points better")
+    every = PromotingASHA([1, 3, 9], 3, lambda: found, Limits(40))
     assert every.may_start() is True
 
 
