@@ -1,6 +1,7 @@
 """How many of all 400 training and all 400 evaluation tasks of ARC-AGI-1 a learner solves, next to trivial strategies.
 
     python benchmarks/arc_all.py                              # percell on all 800, two cores: see docs/results/arc.md
+    python benchmarks/arc_all.py --learner programs           # nothing is trained: see docs/results/arc.md
     python benchmarks/arc_all.py --learner efe
     python benchmarks/arc_all.py --learner lora_ttt           # grids as text: under an hour of one core
     python benchmarks/arc_all.py --learner lora_ttt --rounds 0 --config.votes 1    # its base, untouched
@@ -8,9 +9,10 @@
     python benchmarks/arc_all.py --splits search --rounds 1   # quicker: the tasks that a sweep searches on
     python benchmarks/arc_all.py --learner lora_ttt --splits search --task.max-side 8 --task.limit-search 8
 
-A learner trains on each task's demonstrations at test time, and answers as a finalist of a sweep does. Tasks that it
-cannot answer count as unsolved: nothing is left out. Both attempts count (pass@2); intervals are Wilson's, 95 %. A lens
-is a fixed transformation of the input that predicts the output's size; `lens` answers with the best one alone. A sweep
+A learner trains on each task's demonstrations at test time, and answers as a finalist of a sweep does. `programs` is no
+learner but a search over compositions of fixed transforms, so rounds and seed say nothing to it. Tasks that are not
+answered count as unsolved: nothing is left out. Both attempts count (pass@2); intervals are Wilson's, 95 %. A lens is a
+fixed transformation of the input that predicts the output's size; `lens` answers with the best one alone. A sweep
 searches on the split `search`, which is a part of the 400 training tasks; the others it never sees.
 """
 
@@ -41,6 +43,8 @@ from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.tasks.arc.files import ArcPairs
 from trainables.tasks.arc.grids import submission
+from trainables.tasks.arc.programs.search import Limits
+from trainables.tasks.arc.programs.solver import submitted
 from trainables.tasks.arc.task import ArcTask, puzzle, trivial_completions
 from trainables.tasks.arc.views import View, draw_view
 
@@ -52,6 +56,7 @@ LEARNERS = {
     ),
     "efe": EfeConfig(),
     "lora_ttt": LoraTttConfig(votes=4),
+    "programs": Limits(),
 }
 SETS: dict[str, tuple[Split, ...]] = {"evaluation": ("test",), "training": ("search", "train")}  # the longest first
 
@@ -73,6 +78,8 @@ def answers(
     A finalist's test split is answered in the same way, by fresh networks. Only efe's memory differs: it is empty here
     at first, and holds the solved tasks of the search split for a finalist.
     """
+    if isinstance(config, Limits):
+        return program_answers(examples, config)
     import torch
 
     from trainables.models.loading import load
@@ -86,6 +93,13 @@ def answers(
     keys = (example.key for example in examples)
     too_long = round(evaluation.metrics.get("too_long", 0.0) * len(examples))
     return LearnerAnswers(dict(zip(keys, evaluation.completions, strict=True)), too_long, time.process_time() - start)
+
+
+def program_answers(examples: Sequence[Example], limits: Limits) -> LearnerAnswers:
+    """Answer with programs alone; nothing is trained."""
+    start = time.process_time()
+    done = {example.key: submitted(puzzle(example), limits) for example in examples}
+    return LearnerAnswers(done, 0, time.process_time() - start)
 
 
 def lens_alone(example: Example) -> str:
@@ -114,9 +128,9 @@ def viewed(task: ArcTask, number: int) -> dict[Split, list[Example]]:
 class Options:
     """Train a learner on every task and print how many it solves."""
 
-    learner: Literal["percell", "efe", "lora_ttt"] = "percell"
+    learner: Literal["percell", "efe", "lora_ttt", "programs"] = "percell"
     """The learner; --config.* changes its configuration."""
-    config: tyro.conf.AvoidSubcommands[PercellConfig | EfeConfig | LoraTttConfig] = LEARNERS["percell"]
+    config: tyro.conf.AvoidSubcommands[PercellConfig | EfeConfig | LoraTttConfig | Limits] = LEARNERS["percell"]
     task: ArcTask = ALL
     """Which tasks; all 800 by default."""
     splits: tuple[Split, ...] = ("search", "train", "test")
@@ -138,7 +152,9 @@ class Options:
 
 def main(options: Options) -> None:
     config, task, learner = options.config, options.task, options.learner
-    print(f"{config}\n{options.rounds} rounds of {config.steps_per_round} steps, seed {options.seed}", flush=True)
+    print(config)
+    if not isinstance(config, Limits):
+        print(f"{options.rounds} rounds of {config.steps_per_round} steps, seed {options.seed}", flush=True)
     job = partial(answers, config=config, task=task, rounds=options.rounds, seed=options.seed, base=options.base)
     start = time.perf_counter()
     with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -181,6 +197,15 @@ def groups(parts: dict[Split, list[Example]]) -> Iterator[tuple[str, list[Exampl
         yield from parts.items()
 
 
+def share_of(scores: Sequence[float]) -> str:
+    """Return how many are solved, as a share with its interval."""
+    solved, total = int(sum(scores)), len(scores)
+    if not total:
+        return "0/0"
+    low, high = wilson(solved, total)
+    return f"{solved}/{total} = {solved / total:.1%} [{low:.1%}, {high:.1%}]"
+
+
 def report(parts: dict[Split, list[Example]], learner: str, said: dict[str, str], task: ArcTask) -> None:
     """Print how many tasks the learner and trivial strategies solve, by kind and split; which tasks; and how often
     lenses predict the sizes of outputs."""
@@ -193,12 +218,9 @@ def report(parts: dict[Split, list[Example]], learner: str, said: dict[str, str]
     }
     for name, completions in answered.items():
         scores = {e.key: task.score(e, completions[e.key]) for e in examples}
-        solved, total = int(sum(scores.values())), len(examples)
-        low, high = wilson(solved, total)
-        by = [f"{group} {sum(scores[e.key] for e in own):.0f}/{len(own)}" for group, own in groups(parts)]
+        by = [f"{group} {share_of([scores[e.key] for e in own])}" for group, own in groups(parts)]
         first = sum(task.details(e, completions[e.key])["pass_at_1"] for e in examples)
-        rate = f"{solved}/{total} = {solved / total:.1%} [{low:.1%}, {high:.1%}]"
-        print(f"  {name}: {rate}; pass@1 {first:.0f}; {', '.join(by)}")
+        print(f"  {name}: {share_of([*scores.values()])}; pass@1 {first:.0f}; {', '.join(by)}")
         if name == learner:
             print("    solved:", *sorted(key for key, score in scores.items() if score), flush=True)
 

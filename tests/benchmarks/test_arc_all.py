@@ -13,6 +13,7 @@ from tests.support.arc_files import ids, recolour, write
 from tests.support.efe_kit import SHORT as EFE
 from tests.support.percell_kit import SHORT as PERCELL
 from trainables.models.loading import load
+from trainables.tasks.arc.programs.search import Limits
 from trainables.tasks.arc.task import ArcTask
 
 
@@ -32,6 +33,12 @@ def test_it_answers_as_a_finalist_does(planted, config):
     for _ in range(2):
         finalist.round()
     assert [said.completions[e.key] for e in planted.test()] == finalist.evaluate("test").completions
+
+
+def test_programs_answer_without_training(planted):
+    said = answers(planted.test(), Limits(grids=4000), planted, rounds=0, seed=0, base="builtin:tiny")
+    assert [planted.score(e, said.completions[e.key]) for e in planted.test()] == [1.0, 1.0]
+    assert said.cpu > 0
 
 
 def test_a_view_turns_the_whole_task_and_keeps_its_answer(planted):
