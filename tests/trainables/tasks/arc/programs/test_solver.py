@@ -10,7 +10,7 @@ from tests.support.program_grids import grid, task
 from trainables.tasks.arc.grids import parse_completion
 from trainables.tasks.arc.programs.rules import Cells, learned, pairs
 from trainables.tasks.arc.programs.search import Limits, Program, Search, may_explain
-from trainables.tasks.arc.programs.solver import solve, submitted
+from trainables.tasks.arc.programs.solver import background_first, solve, submitted
 from trainables.tasks.arc.programs.stacking import stacks
 from trainables.tasks.arc.task import ArcTask, puzzle
 
@@ -59,13 +59,16 @@ def puzzle_of_mirrors():
     return task(("10 04 11", "02 50 22"), ("41 00 10", "25 00 02"), ("11 40 44", "22 05 55"), tests=("10 41 00",))
 
 
-def test_the_background_may_have_any_colour():
-    own = task(
-        ("8888 8138 8888 8888", "13"),
-        ("8888 8888 8858 8858", "5 5"),
-        ("8888 2288 2888 8888", "22 28"),
-        tests=("8888 8888 8880 8888",),
-    )
+def test_programs_see_the_background_as_0():
+    eights = ("8888 8138 8888 8888", "13")
+    view = background_first(task(eights, ("8888 8880", "0"), tests=("888",)))
+    assert (view.colours[8], view.colours[0], view.colours[1]) == (0, 8, 1)
+    for other in (("7777 7137", "13"), ("8123 8123", "13")):  # another background; no colour in more than half of it
+        assert background_first(task(eights, other, tests=("888",))).colours == tuple(range(10))
+
+
+def test_answers_have_the_colours_of_the_task():
+    own = task(("8888 8138 8888 8888", "13"), ("8888 0088 0888", "00 08"), tests=("8888 8808 8888",))
     assert solve(own).attempts[0][0].tolist() == [[0]]
 
 
