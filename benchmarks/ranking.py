@@ -25,9 +25,8 @@ import pyarrow.parquet
 from scipy.stats import spearmanr
 
 from benchmarks.curves import FORMAT
-from sweeps.results.rungs import decided_at, first_rung
+from sweeps.results.rungs import MEAN_OF, decided_at, first_rung
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.standings import MEAN_OF
 
 BEST, RESAMPLES = 10, 1000
 SIGNALS = ("score", "score of 3", "likelihood", "likelihood of 3")

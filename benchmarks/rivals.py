@@ -28,7 +28,7 @@ from sweeps.results.records import TrialRecord
 from sweeps.results.trial_params import Observation, TrialParams
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
-from sweeps.tuning.further_gain import FurtherGain
+from sweeps.tuning.further_gain import UNLIKELY, FurtherGain
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.promotion import Limits, PromotingASHA
 from trainables.runtime.trial import tune_result
@@ -254,8 +254,12 @@ def default(
         curves.space, sweep.name, seed, sweep.rounds, sweep.search, first, observations=observations, num_samples=trials
     )
     records: dict[str, TrialRecord] = {}
-    gain = FurtherGain(smallest_shown(2, FIRST_BUDGET, MOST_QUESTIONS), {"chance": curves.chance})
-    limits = Limits(trials, AT_ONCE, chance=None if all_trials else gain.chance)
+    gain = FurtherGain(smallest_shown(2, FIRST_BUDGET, MOST_QUESTIONS), {"chance": curves.chance}, curves.rounds)
+
+    def is_enough() -> bool:
+        return not all_trials and gain.chance([*records.values()], trials) < UNLIKELY
+
+    limits = Limits(trials, AT_ONCE, is_enough=is_enough)
     scheduler = PromotingASHA(sweep.rungs(), sweep.reduction_factor, lambda: records, limits)
     searcher = OptunaSearcher(settings, InMemoryStorage(), scheduler.may_start)
     sampler = NearestRecorded(searcher.study.sampler, Pool(curves))

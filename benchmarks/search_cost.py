@@ -125,9 +125,6 @@ class CurveConfig(LearnerConfig):
     def build(self, base: Any, task: Any, seed: int) -> Curve:
         return Curve(self)
 
-    def rounds_per_pass(self, task: Any) -> int:
-        return 1
-
 
 SPACE = Space(
     {

@@ -114,11 +114,14 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, 
     study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
     if len(taken(study)) >= sweep.num_samples:
         raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
-    if sweep.minutes is not None and all(one.status not in ("running", "paused") for one in left.records):
+    ended = sweep.minutes is not None and all(one.status not in ("running", "paused") for one in left.records)
+    if ended or (left.folder / "finalists").is_dir():
         raise BadInput(f"the search of {left.folder} is over, and no further trial starts")
     if record.rounds >= sweep.rounds:
         raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
     kept, round_ = _kept_state(left, record)
+    if round_ >= sweep.rounds:  # the leaderboard may be a few seconds old
+        raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
     enqueue(study, TrialParams(record.pair, fields, kept), sweep.pair_names)
     print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
 

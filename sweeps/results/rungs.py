@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from sweeps.results.records import Final, TrialRecord, winner
 
+MEAN_OF = 3  # rounds; ASHA decides by the mean of the last few, which is less noisy than the last
+
 
 def first_rung(rounds: int) -> int:
     """Return the round after which ASHA first decides by default: an eighth of all rounds, and at least one."""

@@ -28,6 +28,8 @@ def chance_of_exceeding(scores: Sequence[float], tried: int, level: float, to_co
     count = min(MOST_IN_TAIL, max(FEWEST_IN_TAIL, round(TAIL * tried)))
     if tried < FEWEST or len(scores) <= count:
         return 1.0
+    if level > 1:
+        return 0.0
     from scipy.stats import genpareto  # 1 s to import
 
     *tail, threshold = np.sort(scores)[: -count - 2 : -1]

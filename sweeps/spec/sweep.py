@@ -15,7 +15,7 @@ from search_spaces.axis import highest, inside
 from search_spaces.names import without_prefix
 from search_spaces.space import Space
 from sweeps.results.pareto import OBJECTIVES
-from sweeps.results.rungs import decided_at, first_rung
+from sweeps.results.rungs import MEAN_OF, decided_at, first_rung
 from sweeps.results.trial_params import LEARNER, Observation, TrialParams
 from sweeps.spec import validation
 from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
@@ -177,7 +177,7 @@ class Sweep:
 
     def effective_grace_period(self) -> int:
         """Return the rounds before ASHA may stop a trial: `grace_period`, or by default `first_rung`, but not before
-        every trial has a score of its last phase.
+        every trial has as many scores of its last phase as are averaged.
 
         With several objectives all `rounds`: stopping by the score would throw away what is good at the others.
         """
@@ -185,7 +185,7 @@ class Sweep:
             return self.rounds
         if self.grace_period is not None:
             return self.grace_period
-        last_phases = [1 + self._early_rounds(pair) for pair in self.pairs]
+        last_phases = [early + MEAN_OF for pair in self.pairs if (early := self._early_rounds(pair))]
         return min(self.rounds, max([first_rung(self.rounds), *last_phases]))
 
     def _early_rounds(self, pair: Pair) -> int:

@@ -128,6 +128,11 @@ class OptunaSearcher(Searcher):
             self._study = self._open()
         return self._study
 
+    @property
+    def is_trial_waiting(self) -> bool:
+        """Whether a trial is queued: it is suggested next."""
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # as Tune's own
         """Return the config of a new trial, or again that of a trial that is still running: `params`, a `TrialParams`.
 

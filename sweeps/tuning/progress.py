@@ -169,6 +169,12 @@ class Progress(Callback):
         if self.state.trials:
             self._event(f"resumed with {self.state.ended()} trials done")
 
+    def expect(self, trials: int) -> None:
+        """Take in that no further trials start after so many."""
+        if self.state.total != trials:
+            self.state.total = trials
+            self._event("the search ends: no further trial starts")
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         again = trial.trial_id in self.state.trials
         seen = self._seen(trial)

@@ -26,7 +26,6 @@ from sweeps.tracking.events import round_of
 from sweeps.tuning.clock import Clock
 from sweeps.tuning.standings import Standings
 
-UNLIKELY = 0.05  # a chance below this is not worth further trials
 BUSY = (Trial.RUNNING, Trial.PENDING)
 
 
@@ -36,7 +35,7 @@ class Limits(NamedTuple):
     `total` trials will be started, or fewer if the search ends before. `at_once` trials may run at the same time, and
     `seats` on each base; None: as many as Ray has resources for. No trial starts once `budget` rounds are used up, or
     those for which the `clock` has time, with those that the best trial of each pair may still need; and none once
-    `chance`, of the trials so far and `total`, says that more of them would hardly find anything better.
+    nothing is left to gain (`is_enough`).
     """
 
     total: int
@@ -44,7 +43,7 @@ class Limits(NamedTuple):
     seats: int | None = None
     budget: float = math.inf
     clock: Clock | None = None
-    chance: Callable[[Sequence[TrialRecord], int], float] | None = None
+    is_enough: Callable[[], bool] = lambda: False
 
 
 class PromotingASHA(FIFOScheduler):
@@ -69,7 +68,6 @@ class PromotingASHA(FIFOScheduler):
         self._trials: list[Trial] = []
         self._hopeless: set[str] = set()
         self.ended_early = False  # some trials will not start: the budget or the time is used up, or nothing to gain
-        self.chance = 1.0  # that further trials would have found something better
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Take in a new trial, or one of a resumed sweep, which Tune would start: it pauses again where it had.
@@ -130,15 +128,10 @@ class PromotingASHA(FIFOScheduler):
         busy = self._busy()
         if not self._has_room(busy) or any(self._has_room(busy, one) for one in self._promotable(self._paused())):
             return None
-        if self._is_nothing_to_gain():
-            self.ended_early = True
+        self.ended_early = self._limits.is_enough()
+        if self.ended_early:
             return False
         return besides() if besides else True
-
-    def _is_nothing_to_gain(self) -> bool:
-        if self._limits.chance is not None:
-            self.chance = self._limits.chance([*self._records().values()], self._limits.total)
-        return self.chance < UNLIKELY
 
     def is_budget_used(self) -> bool:
         """Return whether a further trial would exceed the budget: the rounds so far, those until the first rung of

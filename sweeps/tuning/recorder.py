@@ -43,7 +43,8 @@ class Recorder(Callback):
     def __init__(self, folder: Path, sweep: Sweep, baselines: dict, remarks: Sequence[str] = ()) -> None:
         self.folder, self.rounds, self._sweep = folder, sweep.rounds, sweep
         self.records: dict[str, TrialRecord] = {}
-        self._baselines, self.remarks = baselines, [*remarks]
+        self._baselines, self._remarks = baselines, remarks
+        self.why_over = ""  # why the search ended before all trials had started, if it did so by itself
         keys = {pair.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
         self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
         self._written = self._write_s = 0.0  # when it was written, and how long that took
@@ -138,10 +139,11 @@ class Recorder(Callback):
                 self._set(trial.trial_id, status=how_ended(trial.last_result, self.rounds))
 
     def get_state(self) -> dict[str, Any]:
-        return {"records": self.records}
+        return {"records": self.records, "why_over": self.why_over}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.records = state["records"]
+        self.why_over = "" if self._sweep.all_trials else state.get("why_over", "")
 
     def best(self) -> TrialRecord | None:
         """Return the trial of the best finalist, or before that of the highest score; the earlier trial on a tie."""
@@ -171,6 +173,7 @@ class Recorder(Callback):
         """Conclude which finalists are missing, whether ASHA ended the best, and what is on the Pareto front."""
         records, sweep, known = list(self.records.values()), self._sweep, self.confirmation
         return [
+            *([self.why_over] if self.why_over else []),
             *left_out(known.finals, known.lost),
             *(rungs.in_words(records, known.finals, sweep.rounds) if sweep.minutes is None else ()),
             *pareto.in_words(records, sweep.objectives),
@@ -191,7 +194,7 @@ class Recorder(Callback):
             baselines=self._baselines,
             rounds=self.rounds,
             pairs=self._sweep.pair_names,
-            remarks=[*self.remarks, *self.conclusions()],
+            remarks=[*self._remarks, *self.conclusions()],
             section=section,
         )
         self._written, self._is_stale = time.monotonic(), False
@@ -200,15 +203,16 @@ class Recorder(Callback):
     def confirm(self, known: Confirmation, checkpoints: Mapping[str, Checkpoint], asked: Sequence[Example]) -> None:
         """Record the finalists for the leaderboard, the table of answers and `best/`.
 
-        `checkpoints` are those of first seeds, by trial id (choosing the best seed would be choosing by luck); `asked`
-        are the questions of the test split. From here on `best/` has an adapter whose test score was measured. If there
-        are no checkpoints, no finalist finished; the untouched base does not count as one.
+        `checkpoints` are those of first seeds, by trial id (choosing the best seed would be choosing by luck), if they
+        are at hand; `asked` are the questions of the test split. From here on `best/` has an adapter whose test score
+        was measured.
         """
-        if not checkpoints:
+        none = all(one.is_untouched for one in known.finals)  # no finalist finished; a base does not count as one
+        if none:
             known = replace(known, finals=(), looks=(), spending=None)
         self.confirmation = known
         replace_file(self.folder / BESIDE, yaml.safe_dump(beside_answers(known)).encode())
-        if not checkpoints:
+        if none:
             self.write()
             return
         best = self.best()
@@ -245,8 +249,8 @@ def baselines_of(record: TrialRecord, baselines: Mapping[str, float]) -> dict[st
 
 
 def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
-    """Write the `checkpoint_hash` of every finalist that has weights, by trial id."""
-    hashes = {}
+    """Write the `checkpoint_hash` of every finalist that has weights, by trial id, beside those that are known."""
+    hashes = hashes_of(folder)
     for trial_id, checkpoint in checkpoints.items():
         with checkpoint.as_directory() as source, suppress(ValueError):
             hashes[trial_id] = checkpoint_hash(Path(source) / ADAPTER_FOLDER)

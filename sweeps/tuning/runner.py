@@ -38,10 +38,10 @@ from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.clock import Clock
 from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
 from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
-from sweeps.tuning.further_gain import FurtherGain
+from sweeps.tuning.further_gain import EndOfSearch, FurtherGain
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import UNDER_WAY, Progress
-from sweeps.tuning.promotion import UNLIKELY, Limits, PromotingASHA
+from sweeps.tuning.promotion import Limits, PromotingASHA
 from sweeps.tuning.recorder import Recorder, baselines_of
 from sweeps.tuning.stopping import SweepStopper, stopping_asha
 from sweeps.tuning.surplus import MIRROR_LAG_S, snapshot_every_s
@@ -78,7 +78,6 @@ class Prepared:
     untouched: dict[str, Any]  # pair -> Ray's reference to the metrics of its base before training
     baselines: dict[str, float]  # the recorder shares it
     recorder: Recorder
-    gain: FurtherGain | None  # None: all trials start
     searcher: OptunaSearcher
     scheduler: TrialScheduler
     stopper: SweepStopper
@@ -146,13 +145,16 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         several_pairs=len(sweep.pairs) > 1,
     )
     budget = math.inf if sweep.budget is None else sweep.budget * sweep.rounds
-    gain = FurtherGain.of_sweep(sweep, baselines)
-    limits = Limits(sweep.num_samples, places.at_once, seats, budget, context.clock, gain.chance if gain else None)
+    limits = Limits(sweep.num_samples, places.at_once, seats, budget, context.clock)
+    if gain := FurtherGain.of_sweep(sweep, baselines):
+        end = EndOfSearch(gain, sweep.num_samples, recorder, progress, lambda: searcher.is_trial_waiting)
+        limits = limits._replace(is_enough=end.is_due)
     scheduler = scheduler_of(sweep, recorder, stopper, limits)
     may_start = costs.may_start if costs else None
     if isinstance(scheduler, PromotingASHA):
         scheduler.ended_early = was_search_over(context)
         may_start = partial(scheduler.may_start, may_start)
+    searcher = OptunaSearcher(settings, storage_of(context.folder), may_start)
     free = FreeSeatsCallback([host for of_base in hosts.values() for host in of_base])
     return Prepared(
         placement=placement,
@@ -161,8 +163,7 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
         untouched=untouched,
         baselines=baselines,
         recorder=recorder,
-        gain=gain,
-        searcher=OptunaSearcher(settings, storage_of(context.folder), may_start),
+        searcher=searcher,
         scheduler=scheduler,
         stopper=stopper,
         callbacks=[recorder, context.tracking, progress, free, *([costs] if costs else []), stopper],
@@ -253,7 +254,8 @@ def search(context: RunContext, prepared: Prepared) -> SearchEnd:
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
     with graceful_interrupt() as was_pressed, costs.enforced() if costs else nullcontext():
         trials = _tune(context, prepared)
-    recorder.surplus.delete(math.inf)  # the last snapshot is on disk
+    if not context.options.mirror:  # which may still copy what an earlier snapshot names
+        recorder.surplus.delete(math.inf)  # the last snapshot is on disk
     over_time, over_cost = prepared.stopper.over, bool(costs and costs.stopped)
     if over_time:
         print(f"--time-budget-s {sweep.time_budget_s:g} is used up; --resume continues every trial")
@@ -266,10 +268,7 @@ def search(context: RunContext, prepared: Prepared) -> SearchEnd:
     states, expected = [trial.status for trial in trials], sweep.num_samples
     if isinstance(prepared.scheduler, PromotingASHA) and prepared.scheduler.ended_early:
         expected = min(len(states), expected)
-        if prepared.gain and (chance := prepared.scheduler.chance) < UNLIKELY:
-            recorder.remarks.append(prepared.gain.in_words(expected, sweep.num_samples, chance))
-            print(recorder.remarks[-1])
-        elif sweep.budget is not None:
+        if not recorder.why_over and sweep.budget is not None:
             print(f"--budget {sweep.budget:g} is used up: {expected} of {sweep.num_samples} trials were started")
     incomplete = is_incomplete(states, recorder.records.values(), expected)
     return SearchEnd(trials, interrupted=was_pressed() or incomplete)

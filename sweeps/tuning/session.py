@@ -110,6 +110,11 @@ def as_begun(sweep: Sweep, folder: Path) -> Sweep:
     design, facts = design_of(folder), Run.read(folder).facts
     if sweep.minutes is not None and design is None:
         raise BadInput(f"--minutes {sweep.minutes:g}: {folder} was begun without; leave it out, or use --time-budget-s")
+    if sweep.all_trials and not facts["sweep"].get("all_trials") and Run.read(folder).confirmation.finals:
+        raise BadInput(
+            f"--all-trials: the finalists of {folder} are trained already, without further trials among them; start a"
+            f" new sweep with --name NAME --like {folder}"
+        )
     sweep = with_dtypes(sweep, facts.get("dtypes", {}))
     if design is None:
         return sweep

@@ -14,9 +14,8 @@ from itertools import islice
 from statistics import fmean
 
 from sweeps.results.records import TrialRecord
+from sweeps.results.rungs import MEAN_OF
 from sweeps.results.trial_history import TrialHistory
-
-MEAN_OF = 3  # rounds; the mean of the last few is less noisy than the last
 
 
 def value_at(history: TrialHistory, rung: int) -> float | None:

@@ -22,6 +22,15 @@ def test_a_search_without_anything_to_find_ends_and_confirms_what_it_has(tmp_pat
     assert left.confirmation.finals
     assert not left.end["interrupted"]
 
+    sweep_here(tmp_path, *FLAGS, "--num-samples", "30", "--name", "toy", "--resume")
+    again = Run.read(run)
+    assert [one.trial_id for one in again.records] == [one.trial_id for one in left.records], "it stays over"
+    assert said in (run / "leaderboard.md").read_text()
+    flags = [*FLAGS, "--num-samples", "30", "--name", "toy", "--resume", "--all-trials"]
+    refused = sweep_here(tmp_path, *flags, check=False)
+    assert refused.returncode == 2
+    assert "--all-trials: the finalists of runs/toy are trained already" in refused.stderr
+
     done = sweep_here(tmp_path, *FLAGS, "--num-samples", "16", "--all-trials", "--name", "all")
     assert "the search ended" not in done.stdout
     assert len(Run.read(tmp_path / "runs/all").records) == 16

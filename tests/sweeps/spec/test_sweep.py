@@ -160,16 +160,16 @@ JOINT = replace(STRATEGYQA.optional["joint"], rounds=16)
 @pytest.mark.parametrize(
     ("fixed", "rounds", "grace"),
     [
-        ({}, 16, 4 + 3 + 1),  # sft_rounds is searched from 0 to 4, cot_rounds is 3
-        ({"sft_rounds": 1}, 16, 1 + 3 + 1),
+        ({}, 16, 4 + 3 + 3),  # sft_rounds is searched from 0 to 4, cot_rounds is 3; three rounds are averaged
+        ({"sft_rounds": 1}, 16, 1 + 3 + 3),
         ({"sft_rounds": 0, "cot_rounds": 0}, 16, 2),  # of one phase: an eighth
-        ({"cot_rounds": 6}, 16, 4 + 6 + 1),
-        ({}, 80, 10),
+        ({"cot_rounds": 6}, 16, 4 + 6 + 3),
+        ({}, 96, 12),
         ({}, 7, 7),  # too short for the last phase
     ],
 )
 def test_trials_of_several_phases_are_compared_in_their_last_phase(fixed: Any, rounds: int, grace: int) -> None:
-    """The first rung is not before the last phase's first score, in any trial that the space can give."""
+    """At the first rung no score of an earlier phase is averaged, in any trial that the space can give."""
     sweep = replace(JOINT, rounds=rounds).fix(fixed)
     assert sweep.effective_grace_period() == grace
     both = replace(sweep, pairs=(ONE.pairs[0], *sweep.pairs), space={"knob": RATE, "phases": sweep.joined_space()})
