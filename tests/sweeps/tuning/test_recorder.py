@@ -44,6 +44,12 @@ def test_finalists_are_written_once_the_winners_weights_are_there(tmp_path):
     assert (tmp_path / FINALISTS).is_file()
     assert (tmp_path / "best/weights").read_text() == "of the winner"
 
+    hashes = (tmp_path / "hashes.yaml").read_text()
+    recorder.confirm(known, {}, asked)  # `espalier decide`, where states were too large to keep
+    assert recorder.confirmation.finals, "they have scores all the same"
+    assert (tmp_path / "best/weights").read_text() == "of the winner"
+    assert (tmp_path / "hashes.yaml").read_text() == hashes
+
 
 def with_checkpoints(root, trial_id, scores, status="RUNNING"):
     """A trial of Tune's with a checkpoint after each of the rounds that have these scores."""
