@@ -54,7 +54,8 @@ class FurtherGain:
         """Return the chance that the trials that have not started, of `total`, find a configuration that is better
         than the best by `difference`: 1 while nothing better than trivial strategies was shown, or too little is known.
         """
-        if not (best := by_score(records)) or not against_trivial(best, self.trivial)[2]:
+        best = by_score(records)
+        if not best or not best[0].independent or not against_trivial(best, self.trivial)[2]:
             return 1.0
         of_pairs = defaultdict[str, list[TrialRecord]](list)
         for record in records:

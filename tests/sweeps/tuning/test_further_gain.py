@@ -80,6 +80,10 @@ def test_while_nothing_was_learned_the_search_goes_on() -> None:
     assert FurtherGain(0.05, {"chance": 0.2}, rounds=1).chance(crowd, 40) < 0.05
     assert FurtherGain(0.05, {"chance": 0.2, "constant": 0.68}, rounds=1).chance(crowd, 50) == 1
     assert FurtherGain(0.05, {"chance": 0.2}, rounds=1).chance([], 50) == 1
+    without_items = [dataclasses.replace(one, n_items=0) for one in crowd]
+    assert FurtherGain(0.05, {"chance": 0.2}, rounds=1).chance(without_items, 40) == 1, (
+        "how sure the best is, is unknown"
+    )
 
 
 def test_a_pair_that_is_behind_holds_up_nothing_and_one_that_may_overtake_does() -> None:
