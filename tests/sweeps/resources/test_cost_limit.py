@@ -229,7 +229,7 @@ def test_plan_says_what_a_cluster_costs_an_hour(tmp_path, monkeypatch, capsys):
     """The repository's file: of the server's GPUs an A4000 for the head, an A5000 for each worker."""
 
     def planned(file):
-        def two_hours(sweep, argv):
+        def two_hours(sweep, argv, mirrored):
             print("probing")
             return 2.0
 
