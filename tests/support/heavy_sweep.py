@@ -1,5 +1,6 @@
-"""A sweep script over the toy learner, whose checkpoints take a megabyte each."""
+"""The toy sweep with two rungs, and with checkpoints that take a megabyte each."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -9,27 +10,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from sweeps.cli.main import main
 from search_spaces.space import Space
-from sweeps.spec.sweep import Sweep
-from tests.support.toys import Digits, ToyConfig
-from trainables.core import Pair
+from tests.support.toy_sweep import SWEEP as TOY
 
-SWEEP = Sweep(
-    name="heavy",
-    pairs=(Pair(ToyConfig(), Digits()),),
-    space=Space(
-        {
-            "quality": FloatDistribution(0.0, 1.0),
-            "bytes": CategoricalDistribution((900_000, 1_000_000)),
-        }
-    ),
-    num_samples=24,
-    rounds=9,
-    grace_period=1,
-    finalists=0,
-    search="random",
-    max_concurrent_trials=2,
-    resources_per_trial={"cpu": 0.5},
+SPACE = Space(
+    {"quality": FloatDistribution(0.0, 1.0), "bytes": CategoricalDistribution((900_000, 1_000_000))},
 )
+SWEEP = dataclasses.replace(TOY, name="heavy", space=SPACE, num_samples=24, rounds=9, grace_period=1)
 
 if __name__ == "__main__":
     main(SWEEP)
