@@ -91,16 +91,22 @@ def lanes_of_base(placement: Placement, at_once: int) -> int:
     return placement.hosts if placement.shape else at_once
 
 
+def most_test_questions(sweep: Sweep) -> int:
+    """Return how many questions finalists can be asked, at most: no more than the test split's where each of them takes
+    a training of its own."""
+    task = sweep.pairs[0].task
+    return len(task.test() if sweep.per_example else task.test_up_to(MOST_QUESTIONS))
+
+
 def costs_of(sweep: Sweep, probes: Sequence[Mapping[str, Any]], lanes: int) -> Costs:
     """Return the costs from a probe of each pair (`probe.measure`), in `lanes` processes side by side."""
-    task, train, ask = sweep.pairs[0].task, [], []
+    train, ask = [], []
     for pair, one in zip(sweep.pairs, probes, strict=True):
         questions = len(pair.task.search())
         each = pair.learner.per_example
         train.append(0.0 if each else max(0.0, one["round_s"] - one["evaluation_s"]))
         ask.append((one["round_s"] if each else one["evaluation_s"]) / questions)
-    most = len(task.test() if sweep.per_example else task.test_up_to(MOST_QUESTIONS))
-    return Costs(fmean(train), fmean(ask), lanes, most, sweep.per_example)
+    return Costs(fmean(train), fmean(ask), lanes, most_test_questions(sweep), sweep.per_example)
 
 
 def design(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str] = ()) -> Design:

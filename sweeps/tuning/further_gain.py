@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeps.results.allocation import MOST_QUESTIONS
 from sweeps.results.decision import FIRST_BUDGET
 from sweeps.results.power import smallest_shown
 from sweeps.results.records import TrialRecord, by_score, trivial_baselines
 from sweeps.results.score_tail import chance_of_exceeding
 from sweeps.results.search_comparison import against_trivial
 from sweeps.spec.sweep import Sweep
+from sweeps.tuning.design import most_test_questions
 from sweeps.tuning.progress import Progress
 from sweeps.tuning.recorder import Recorder
 from sweeps.tuning.sampler import estimates
@@ -45,9 +45,7 @@ class FurtherGain:
         their whole budget and all questions that the task can make. None if all trials have to start."""
         if sweep.all_trials or not sweep.finalists or len(sweep.objectives) > 1 or sweep.scheduler != "asha":
             return None
-        task = sweep.pairs[0].task
-        questions = len(task.test() if sweep.per_example else task.test_up_to(MOST_QUESTIONS))
-        difference = smallest_shown(2, FIRST_BUDGET, questions)
+        difference = smallest_shown(2, FIRST_BUDGET, most_test_questions(sweep))
         return cls(difference, trivial_baselines(baselines), sweep.rounds, len(sweep.pairs))
 
     def chance(self, records: Sequence[TrialRecord], total: int) -> float:

@@ -113,9 +113,7 @@ class Recorder(Callback):
         if (self.folder / STOP_FOLDER / trial.trial_id).exists():
             self._note(trial.trial_id, "stopped by hand")
         self.keep_best(trials)
-        self._look(trial, ended=self.records[trial.trial_id].status in ENDED)
-        self._is_stale = True
-        self._write_if_due()
+        self._take_end(trial, self.records[trial.trial_id].status in ENDED)
 
     def on_step_end(self, iteration, trials, **info) -> None:
         for trial_id in paused(trials):
@@ -127,7 +125,11 @@ class Recorder(Callback):
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
         self._set(trial.trial_id, status="failed")
-        self._look(trial, ended=True)
+        self._take_end(trial, for_good=True)
+
+    def _take_end(self, trial: Any, for_good: bool) -> None:
+        """Look what is surplus of a trial that has ended, and write the leaderboard now or later."""
+        self._look(trial, ended=for_good)
         self._is_stale = True
         self._write_if_due()
 
