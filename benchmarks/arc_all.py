@@ -2,6 +2,7 @@
 
     python benchmarks/arc_all.py                              # percell on all 800, two cores: see docs/results/arc.md
     python benchmarks/arc_all.py --learner programs           # nothing is trained: see docs/results/arc.md
+    python benchmarks/arc_all.py --learner ensemble           # programs, and percell where they have no answer
     python benchmarks/arc_all.py --learner efe
     python benchmarks/arc_all.py --learner lora_ttt           # grids as text: under an hour of one core
     python benchmarks/arc_all.py --learner lora_ttt --rounds 0 --config.votes 1    # its base, untouched
@@ -39,6 +40,7 @@ from sweeps.results.statistics import wilson
 from trainables.core import Example, Split
 from trainables.learners.arc.canvas import canvas
 from trainables.learners.arc.efe.learner import EfeConfig
+from trainables.learners.arc.ensemble.learner import EnsembleConfig
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.tasks.arc.files import ArcPairs
@@ -48,12 +50,19 @@ from trainables.tasks.arc.programs.solver import submitted
 from trainables.tasks.arc.task import ArcTask, puzzle, trivial_completions
 from trainables.tasks.arc.views import View, draw_view
 
+Config = PercellConfig | EnsembleConfig | EfeConfig | LoraTttConfig | Limits
 ALL = ArcTask(data="arc1", same_size=False, max_side=30)
 # percell: the winner of the sweep in docs/results/arc.md, on `search`. lora_ttt: what one core does in an hour.
-LEARNERS = {
-    "percell": PercellConfig(
-        learning_rate=8.52e-3, weight_decay=0.0258, supervised_steps=4, ema_decay=0.973, permute_colours=True
-    ),
+WINNER: dict[str, Any] = {
+    "learning_rate": 8.52e-3,
+    "weight_decay": 0.0258,
+    "supervised_steps": 4,
+    "ema_decay": 0.973,
+    "permute_colours": True,
+}
+LEARNERS: dict[str, Config] = {
+    "percell": PercellConfig(**WINNER),
+    "ensemble": EnsembleConfig(**WINNER),
     "efe": EfeConfig(),
     "lora_ttt": LoraTttConfig(votes=4),
     "programs": Limits(),
@@ -128,9 +137,9 @@ def viewed(task: ArcTask, number: int) -> dict[Split, list[Example]]:
 class Options:
     """Train a learner on every task and print how many it solves."""
 
-    learner: Literal["percell", "efe", "lora_ttt", "programs"] = "percell"
+    learner: Literal["percell", "ensemble", "efe", "lora_ttt", "programs"] = "percell"
     """The learner; --config.* changes its configuration."""
-    config: tyro.conf.AvoidSubcommands[PercellConfig | EfeConfig | LoraTttConfig | Limits] = LEARNERS["percell"]
+    config: tyro.conf.AvoidSubcommands[Config] = LEARNERS["percell"]
     task: ArcTask = ALL
     """Which tasks; all 800 by default."""
     splits: tuple[Split, ...] = ("search", "train", "test")

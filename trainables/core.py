@@ -81,6 +81,7 @@ class Task(ABC):
     name: ClassVar[str]
     flag_names: ClassVar[Mapping[str, str]] = {}  # of fields whose flags are called as a method is: field -> flag
     search_limit: ClassVar[str] = ""  # the field that sets how many questions the search split has, if there is one
+    test_limit: ClassVar[str] = ""  # and the test split
 
     @property
     @abstractmethod
@@ -246,6 +247,8 @@ class LearnerConfig(ABC):
     only_task: ClassVar[str | None] = None  # the one task that it can learn, if it reads more of a task than text
     base_answers: ClassVar[bool] = True  # False: its answers are not its base's, so the untouched base is no reference
     per_example: ClassVar[bool] = False  # True: it trains a model for every example, rather than one for all
+    independent: ClassVar[bool] = False  # True: these models have nothing in common, so each example has its own luck
+    untrained: ClassVar[str] = ""  # without a base: what answers before training, if finalists are compared with it
 
     @abstractmethod
     def build(self, base: Any, task: Task, seed: int) -> Learner | LanguageLearner: ...

@@ -52,9 +52,10 @@ def open_learner(
 
 
 def untouched_scores(pair: Pair, seed: int, workers: WorkerGroupShape | None = None) -> dict[str, Any]:
-    """Return the evaluation of the pair's base before training, as a flat dictionary; empty if there is no base."""
+    """Return the evaluation of the pair's base before training, or of its learner without a base, as a flat
+    dictionary."""
     if not pair.learner.needs_base:
-        return {}
+        return _evaluated(pair.learner.build(None, pair.task, seed))
     if workers is not None:
         return _untouched_by(workers, pair, seed)
     from trainables.models.loading import load
@@ -65,6 +66,10 @@ def untouched_scores(pair: Pair, seed: int, workers: WorkerGroupShape | None = N
     learner = pair.learner.build(base, pair.task, seed)
     if not isinstance(learner, Learner):
         return Host(base).evaluate_untouched(learner).flat()
+    return _evaluated(learner)
+
+
+def _evaluated(learner: Any) -> dict[str, Any]:
     try:
         return learner.evaluate().flat()
     finally:

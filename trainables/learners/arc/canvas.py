@@ -1,13 +1,13 @@
 """The input of a per-cell network: for each input grid a canvas of the output's size, in several planes.
 
 A lens is a fixed transformation of an input grid that predicts the output's size (`lenses.py`). Plane 0 is the input
-under the lens that agrees best with the demonstrations' outputs; the other lenses that fit give the other planes. A
-task that no lens fits has no canvas.
+under the lens that agrees best with the demonstrations' outputs; the other lenses that fit give the other planes.
+Outputs of programs (`tasks/arc/programs`) may be planes beside them. A task that nothing fits has no canvas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from trainables.learners.arc.lenses import Lens, candidates
 from trainables.tasks.arc.grids import COLOURS, MAX_SIDE, Grid
+from trainables.tasks.arc.programs.search import Program
 from trainables.tasks.arc.task import Puzzle
 from trainables.tasks.arc.views import varying_colours
 
@@ -40,8 +41,9 @@ Chooser = Callable[[Mapping[Sizes, Sequence[Fit]]], Sizes]  # chooses among prop
 class Canvas:
     """A task as planes.
 
-    `lenses`: names, best first. `demonstrations`: (planes (PLANES, h, w), output (h, w)). `tests`: planes. `exact`: the
-    first lens gives every demonstration's output exactly. `free_colours`: colours that may be permuted.
+    `lenses`: names of lenses and programs, best first. `demonstrations`: (planes (PLANES, h, w), output (h, w)).
+    `tests`: planes. `exact`: the first plane is every demonstration's output exactly. `free_colours`: colours that may
+    be permuted.
     """
 
     lenses: tuple[str, ...]
@@ -56,25 +58,64 @@ class Canvas:
         return max(max(target.shape) for _, target in self.demonstrations)
 
 
-def canvas(puzzle: Puzzle, choose: Chooser | None = None) -> Canvas | None:
-    """Return the task's canvas, or None if no lens gives the size of every output.
+class Image(NamedTuple):
+    """All inputs of a task, seen through a lens or a program: of each demonstration, then of each test."""
+
+    agreement: float
+    name: str
+    grids: tuple[Grid, ...]
+
+
+def canvas(puzzle: Puzzle, choose: Chooser | None = None, programs: Sequence[Program] = ()) -> Canvas | None:
+    """Return the task's canvas, or None if nothing gives the size of every output.
 
     Lenses may predict different sizes of the test outputs. Then `choose` decides, or, without it, the lens that agrees
-    best with the demonstrations.
+    best with the demonstrations. `programs` are further images, the best first; without a lens theirs are the sizes.
     """
     found = hypotheses(puzzle)
-    if not found:
+    count = len(puzzle.demonstrations)
+    if found:
+        sizes = choose(found) if choose and len(found) > 1 else next(iter(found))
+    elif programs:
+        sizes = _sizes(programs[0].grids[count:])
+    else:
         return None
-    sizes = choose(found) if choose and len(found) > 1 else next(iter(found))
-    chosen: dict[bytes, Fit] = {}
-    for fit in found[sizes]:  # skip lenses that give the same grids as an earlier one
-        grids = [fit.lens(source) for source in (*(s for s, _ in puzzle.demonstrations), *puzzle.test_inputs)]
-        chosen.setdefault(b"|".join(grid.tobytes() for grid in grids if grid is not None), fit)
-    fits = list(chosen.values())[:PLANES]
-    demonstrations = tuple((_planes(fits, source), target) for source, target in puzzle.demonstrations)
-    tests = tuple(_planes(fits, source) for source in puzzle.test_inputs)
-    exact = all(np.array_equal(planes[0], target) for planes, target in demonstrations)
-    return Canvas(tuple(fit.name for fit in fits), demonstrations, tests, exact, varying_colours(puzzle))
+    images = [*_seen(puzzle, found.get(sizes, ())), *_made(puzzle, programs, sizes)]
+    distinct: dict[bytes, Image] = {}  # without images that give the same grids as a better one
+    for image in sorted(images, key=lambda one: -one.agreement):  # on ties lenses come first
+        distinct.setdefault(b"|".join(grid.tobytes() for grid in image.grids), image)
+    chosen = list(distinct.values())[:PLANES]
+    planes = [_planes([image.grids[index] for image in chosen]) for index in range(count + len(puzzle.test_inputs))]
+    targets = [target for _, target in puzzle.demonstrations]
+    exact = all(np.array_equal(own[0], target) for own, target in zip(planes, targets, strict=False))
+    return Canvas(
+        tuple(image.name for image in chosen),
+        tuple(zip(planes[:count], targets, strict=True)),
+        tuple(planes[count:]),
+        exact,
+        varying_colours(puzzle),
+    )
+
+
+def _seen(puzzle: Puzzle, fits: Sequence[Fit]) -> Iterator[Image]:
+    sources = (*(source for source, _ in puzzle.demonstrations), *puzzle.test_inputs)
+    for fit in fits:
+        grids = [fit.lens(source) for source in sources]
+        yield Image(fit.agreement, fit.name, tuple(grid for grid in grids if grid is not None))
+
+
+def _made(puzzle: Puzzle, programs: Sequence[Program], sizes: Sizes) -> Iterator[Image]:
+    """Yield the programs' images whose tests have these sizes."""
+    for program in programs:
+        grids = tuple(np.asarray(grid, np.int8) for grid in program.grids)
+        if _sizes(grids[len(puzzle.demonstrations) :]) == sizes:
+            pairs = zip(grids, puzzle.demonstrations, strict=False)
+            shares = [np.mean(grid == target) for grid, (_, target) in pairs]
+            yield Image(float(np.mean(shares)), " > ".join(program.names), grids)
+
+
+def _sizes(grids: Sequence[Grid]) -> Sizes:
+    return tuple(grid.shape for grid in grids)
 
 
 def hypotheses(puzzle: Puzzle) -> dict[Sizes, list[Fit]]:
@@ -104,10 +145,7 @@ def _agreement(puzzle: Puzzle, lens: Lens) -> float | None:
     return float(np.mean(shares))
 
 
-def _planes(fits: Sequence[Fit], source: Grid) -> np.ndarray:
-    seen = [fit.lens(source) for fit in fits]
-    shape = next(grid.shape for grid in seen if grid is not None)
-    planes = np.full((PLANES, *shape), OUTSIDE, dtype=np.int8)
-    for index, grid in enumerate(seen):
-        planes[index] = grid
+def _planes(grids: Sequence[Grid]) -> np.ndarray:
+    planes = np.full((PLANES, *grids[0].shape), OUTSIDE, dtype=np.int8)
+    planes[: len(grids)] = grids
     return planes

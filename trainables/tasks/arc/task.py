@@ -47,6 +47,7 @@ class ArcTask(Task):
 
     name: ClassVar[str] = "arc"
     search_limit: ClassVar[str] = "limit_search"
+    test_limit: ClassVar[str] = "limit_test"
     data: str = "arc1"  # "arc1", "arc2", the path of a JSON file or folder in the official format, or several with "+"
     same_size: bool = True  # only tasks whose demonstrations keep their size, which suit per-cell networks
     max_side: int = 10  # cells; larger grids mainly cost time in a first sweep

@@ -31,6 +31,7 @@ class ArenaTask(Task):
 
     name: ClassVar[str] = "arena"
     search_limit: ClassVar[str] = "search_size"
+    test_limit: ClassVar[str] = "test_size"
 
     seed: int = 0
     train_size: int = 640  # 80 steps of batch 8: four rounds

@@ -31,6 +31,7 @@ class OwnTask(Task):
 
     name: ClassVar[str] = "own"
     search_limit: ClassVar[str] = "search_size"
+    test_limit: ClassVar[str] = "test_size"
     flag_names: ClassVar[Mapping[str, str]] = {"scoring": "score", "split_by": "split"}
 
     data: str = ""  # a .csv, .tsv, .jsonl, .json or .parquet file, a folder of them, or hub:OWNER/NAME

@@ -39,6 +39,7 @@ class ReasoningTask(Task):
 
     name: ClassVar[str] = "reasoning"
     search_limit: ClassVar[str] = "search_size"
+    test_limit: ClassVar[str] = "test_size"
 
     generators: str = "rg:chain_sum+gcd+leg_counting+letter_counting+syllogism+spell_backward"
     params: tuple[str, ...] = ()  # of generators, such as chain_sum.max_terms=3; of one alone: max_terms=3

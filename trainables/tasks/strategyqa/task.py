@@ -36,6 +36,7 @@ class StrategyQaTask(Task):
 
     name: ClassVar[str] = "strategyqa"
     search_limit: ClassVar[str] = "search_size"
+    test_limit: ClassVar[str] = "test_size"
 
     data: str = GENERATED  # or a file, a folder, or hub:OWNER/NAME
     facts_in_prompt: bool = False  # real data: put its facts before the question ("oracle facts"), an easier task

@@ -40,6 +40,7 @@ class StyleTask(Task):
 
     name: ClassVar[str] = "style"
     search_limit: ClassVar[str] = "search_size"
+    test_limit: ClassVar[str] = "test_size"
 
     data: str = GENERATED  # or a .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, or hub:OWNER/NAME
     seed: int = 0  # of the generated corpus, and of the rows that a size keeps

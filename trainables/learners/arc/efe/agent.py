@@ -72,8 +72,8 @@ class Agent:
 
     def answers(self) -> tuple[list[str], list[str]]:
         """Return a submission per task, and the submissions of the cold networks alone."""
-        cold: dict[str, list[tuple[Grid, Grid]]] = {}
-        chosen: dict[str, list[tuple[Grid, Grid]]] = {}
+        cold: dict[str, list[tuple[Grid, ...]]] = {}
+        chosen: dict[str, list[tuple[Grid, ...]]] = {}
         for (keys, warm), batch in self.batches.items():
             own = dict(zip(keys, batch.attempts(), strict=True))
             chosen |= {key: grids for key, grids in own.items() if not warm or self._chosen(key)}

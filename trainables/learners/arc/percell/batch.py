@@ -125,7 +125,7 @@ class NetworkBatch:
         return cells, targets
 
     @torch.no_grad()
-    def attempts(self) -> list[list[tuple[Grid, Grid]]]:
+    def attempts(self) -> list[list[tuple[Grid, ...]]]:
         """Return two answers for each test input of each task.
 
         The first is the mean prediction of the averaged weights over all seeds and views. The second is the commonest

@@ -3,8 +3,9 @@
 There is no base, and tasks share nothing: every ARC task of a split gets a new network of about 33,000 parameters, all
 of them trained (`net.py`), or several networks from different seeds that answer together. A round is `steps_per_round`
 AdamW steps for every task, so scores of one round compare between trials. `arc/canvas.py` makes the network's input and
-decides the size of its answer; a task that no lens fits gets no network and no answer. A related network: Growing
-neural cellular automata (Mordvintsev et al. 2020).
+decides the size of its answer; a task that nothing fits gets no network and no answer. With `program_planes` the
+networks also read what programs make of the input. A related network: Growing neural cellular automata (Mordvintsev et
+al. 2020).
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ from trainables.learners.arc.grouping import batch_capacity, together
 from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec
 from trainables.learners.arc.percell.hyperparameters import PercellHyperparameters
 from trainables.learners.arc.percell.net import parameter_count
+from trainables.learners.arc.program_answers import solved
 from trainables.states import pack, unpack
 from trainables.tasks.arc.grids import Grid
-from trainables.tasks.arc.task import puzzle
+from trainables.tasks.arc.task import Puzzle, puzzle
 
 
 @dataclass(frozen=True)
 class PercellConfig(PercellHyperparameters):
     name: ClassVar[str] = "percell"
     needs_base: ClassVar[bool] = False
+    independent: ClassVar[bool] = True
+    untrained: ClassVar[str] = "lenses alone"
+    program_planes: bool = False  # read the outputs of the closest programs, prior knowledge, beside the lenses
 
     def build(self, base: None, task: Task, seed: int) -> PercellLearner:
         return PercellLearner(self, task, seed)
@@ -43,17 +48,29 @@ class PercellLearner:
 
     def __init__(self, config: PercellConfig, task: Task, seed: int) -> None:
         self._config, self._task, self._seed = config, task, seed
-        self._canvases = canvases_of(task.search())
-        check_any(self._canvases, config.name)
+        self._canvases = self.canvases_of(task.search())
+        self.check()
         self.batches = open_batches(self._canvases, config, seed)
-        self._rounds = 0
+        self.rounds = 0
+
+    def check(self) -> None:
+        """Raise ValueError if there is nothing to train."""
+        check_any(self._canvases, self._config.name)
+
+    def canvases_of(self, examples: Sequence[Example]) -> dict[str, Canvas]:
+        """Return the canvases by key; tasks without a canvas are left out."""
+        found = {example.key: self._canvas(puzzle(example)) for example in examples}
+        return {key: own for key, own in found.items() if own}
+
+    def _canvas(self, own: Puzzle) -> Canvas | None:
+        return canvas(own, programs=solved(own).planes if self._config.program_planes else ())
 
     def round(self) -> RoundResult:
         """Train every network. `loss` is in nats per cell, the mean over tasks and steps, NaN if one is NaN;
         `trainable_parameters` is per network."""
         losses = [batch.train(self._config.steps_per_round) for batch in self.batches.values()]
-        self._rounds += 1
-        loss = float(np.mean(np.concatenate(losses)))
+        self.rounds += 1
+        loss = float(np.mean(np.concatenate(losses))) if losses else 0.0
         return RoundResult(loss, parameter_count(self._config.hidden_size))
 
     def completions(self, split: Split = "search") -> list[str]:
@@ -62,16 +79,25 @@ class PercellLearner:
         examples = self._task.split(split)
         batches = self.batches
         if split != "search":
-            batches = open_batches(canvases_of(examples), self._config, self._seed)
+            batches = open_batches(self.canvases_of(examples), self._config, self._seed)
             for batch in batches.values():
-                batch.train(self._rounds * self._config.steps_per_round)
-        return answers(examples, batches)
+                batch.train(self.rounds * self._config.steps_per_round)
+        return submissions(examples, self.attempts(examples, batches))
+
+    def attempts(
+        self, examples: Sequence[Example], batches: Mapping[tuple[str, ...], NetworkBatch]
+    ) -> dict[str, list[tuple[Grid, ...]]]:
+        """Return the attempts at each test input of the tasks that are answered, by key."""
+        found: dict[str, list[tuple[Grid, ...]]] = {}
+        for keys, batch in batches.items():
+            found |= dict(zip(keys, batch.attempts(), strict=True))
+        return found
 
     def evaluate(self, split: Split = "search") -> Evaluation:
         return evaluation_of(self._task, split, self.completions(split))
 
     def state(self) -> bytes:
-        return pack({"rounds": self._rounds, "batches": {k: b.state() for k, b in self.batches.items()}})
+        return pack({"rounds": self.rounds, "batches": {k: b.state() for k, b in self.batches.items()}})
 
     def load(self, state: bytes) -> None:
         held = unpack(state)
@@ -80,7 +106,7 @@ class PercellLearner:
         self.batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}
         for keys, batch in self.batches.items():
             batch.load(held["batches"][keys])
-        self._rounds = held["rounds"]
+        self.rounds = held["rounds"]
 
     def save(self, folder: str) -> None:
         """Write `percell.safetensors`: the averaged weights, `<ARC task>.<parameter>`; the first axis is the seeds."""
@@ -95,12 +121,6 @@ class PercellLearner:
         self.batches = {}
 
 
-def canvases_of(examples: Sequence[Example]) -> dict[str, Canvas]:
-    """Return the canvases by key; tasks without a canvas are left out."""
-    found = {example.key: canvas(puzzle(example)) for example in examples}
-    return {key: own for key, own in found.items() if own}
-
-
 def open_batches(
     canvases: Mapping[str, Canvas], config: PercellConfig, seed: int
 ) -> dict[tuple[str, ...], NetworkBatch]:
@@ -113,11 +133,3 @@ def open_batch(keys: Sequence[str], canvases: Mapping[str, Canvas], config: Perc
     specs = [NetworkSpec(task, seed_of(key, own)) for task, key in enumerate(keys) for own in seeds]
     chosen = [canvases[key] for key in keys]
     return NetworkBatch(chosen, config, specs, batch_capacity(chosen[0].side, config.seeds))
-
-
-def answers(examples: Sequence[Example], batches: Mapping[tuple[str, ...], NetworkBatch]) -> list[str]:
-    """Return a submission per task."""
-    attempts: dict[str, list[tuple[Grid, Grid]]] = {}
-    for keys, batch in batches.items():
-        attempts |= dict(zip(keys, batch.attempts(), strict=True))
-    return submissions(examples, attempts)
