@@ -8,8 +8,8 @@ READY := .venv/.ready
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1|/' | column -t -s '|'
 
-arc: $(READY)  ## compare three learners on real ARC-AGI-1 tasks: 15 minutes on two cores
-	$(BIN)/python sweeps/arc.py $(ARGS)
+arc: $(READY)  ## solve real ARC-AGI-1 tasks: networks, with and without programs; 10 minutes
+	$(BIN)/python sweeps/arc.py --minutes 9.5 $(ARGS)
 
 arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 5 to 15 minutes
 	$(BIN)/python sweeps/arena.py $(ARGS)

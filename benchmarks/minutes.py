@@ -4,14 +4,16 @@
     python benchmarks/minutes.py --sweeps 50 --seed-spread 0.01 0.04
 
 Each row is a design that `sweeps/tuning/design.py` makes from measured costs (seconds of a round's training and of a
-question, for LoRA and two more learners on `builtin:tiny`, and for two on SmolLM2, on two cores). The best finalist is
-as much better than all the others as the design announces. 200 sweeps are simulated, with the code that plans the
-stages of finalists and compares them (`results/decision.py`, `results/comparison.py`), until a winner is told apart or
-the time of the finalists is used up. `found`: in how many of them the best was told apart from all others; 70 to 90 %
-keep the promise. `false`: in how many another finalist was called the best, where none is: it should be below 5 %.
+question, on two cores: of LoRA and two more learners on `builtin:tiny`, of two on SmolLM2, and of two that train a
+network for each ARC task). The best finalist is as much better than all the others as the design announces. 200 sweeps
+are simulated, with the code that plans the stages of finalists and compares them (`results/decision.py`,
+`results/comparison.py`), until a winner is told apart or the time of the finalists is used up. `found`: in how many of
+them the best was told apart from all others; 70 to 90 % keep the promise. `false`: in how many another finalist was
+called the best, where none is: it should be below 5 %.
 
 Answers are simulated as the design assumes: whether one is right depends on the question, the configuration and the
-seed. `--seed-spread` says how much the scores of seeds really differ (standard deviation); the design assumes 0.02.
+seed. `--seed-spread` says how much the scores of seeds really differ (standard deviation); the design assumes 0.02, and
+none where each question has a model of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 import numpy as np
 from scipy.stats import norm
 
+from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP
 from sweeps.results.allocation import PRIOR_SEED, Sizes
 from sweeps.results.allocation import Costs as FinalistCosts
@@ -40,6 +43,7 @@ from sweeps.tuning.design import Costs, Design, design
 
 TINY = Costs(train_s=1.2, ask_s=0.0055, lanes=2, test_questions=2000)
 SMOLLM2 = Costs(train_s=20.0, ask_s=0.2, lanes=2, test_questions=2000)
+NETWORKS = Costs(0.0, 0.25, lanes=2, test_questions=191, per_example=True, independent=True, test_s=0.45)
 REAL = replace(SWEEP, pairs=SWEEP.pairs[:2], num_samples=4)
 ALONE = replace(SWEEP, pairs=SWEEP.pairs[:1])
 DESIGNS: Mapping[str, tuple[Sweep, Costs, float]] = {
@@ -48,6 +52,7 @@ DESIGNS: Mapping[str, tuple[Sweep, Costs, float]] = {
     "one learner, 5 minutes": (ALONE, TINY, 5),
     "SmolLM2, 20 minutes": (REAL, SMOLLM2, 20),
     "SmolLM2, 60 minutes": (REAL, SMOLLM2, 60),
+    "ARC, 9 minutes": (ARC, NETWORKS, 9),
 }
 
 
@@ -86,7 +91,8 @@ def winner(own: Design, costs: Costs, difference: float, seed_spread: float, see
     empty if nobody is."""
     names = ["best", *(f"other {place}" for place in range(1, own.finalists))]
     means = {name: 0.5 + (difference if name == "best" else -difference) / 2 for name in names}
-    world = World(means, costs.test_questions, seed_spread, np.random.default_rng(seed))
+    world = World(means, costs.test_questions, 0.0 if costs.independent else seed_spread, np.random.default_rng(seed))
+    alone = names if costs.independent else ()
     train_s, ask_s = costs.finalist(own.rounds)
     prices = FinalistCosts(
         dict.fromkeys(names, train_s),
@@ -97,7 +103,7 @@ def winner(own: Design, costs: Costs, difference: float, seed_spread: float, see
     budget, sizes, looks = Budget(own.finalists_s, LEVEL * (1 - RESERVE)), dict.fromkeys(names, (1, own.questions)), []
     while True:
         seconds = sum(seeds * (train_s + asked * ask_s) for seeds, asked in sizes.values())
-        now = Progress(world.scores(sizes), looks, seconds)
+        now = Progress(world.scores(sizes), looks, seconds, untrained=alone, independent=costs.independent)
         if look := now.look(budget):
             looks.append(look)
         if (more := next_stage(now, budget, prices)) is None:

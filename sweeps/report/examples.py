@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import pandas as pd
 
 from sweeps.report.arc_grids import DrawnTask, drawn
-from sweeps.results.records import untouched_name
 from sweeps.results.run_folder import Run
 
 AT_MOST = 6  # wrong examples, and as many right ones
+FIRST = 2  # right ones, and wrong ones, on the first screen, if they can be drawn
 LONG = 280  # characters; a longer prompt is folded
 
 
 @dataclass(frozen=True)
 class AnsweredQuestion:
-    """One answered question. `untouched` is the base's answer before training, if it differs.
+    """One answered question. `untouched` is the answer before training, if it differs; `learned`: that was worse.
 
     `drawn` shows the grids of a prompt that has them in the format of ARC (`arc_grids.py`).
     """
@@ -27,6 +28,7 @@ class AnsweredQuestion:
     completion: str
     score: float
     untouched: str | None
+    learned: bool
     drawn: DrawnTask | None
 
     @property
@@ -47,6 +49,12 @@ class Examples:
     wrong: tuple[AnsweredQuestion, ...]
     right: tuple[AnsweredQuestion, ...]
 
+    @property
+    def drawn(self) -> list[AnsweredQuestion]:
+        """The first right and wrong answers that can be drawn, in turn, for the first screen."""
+        parts = [[one for one in part if one.drawn][:FIRST] for part in (self.right, self.wrong)]
+        return [one for both in zip_longest(*parts) for one in both if one]
+
 
 def examples(run: Run) -> Examples | None:
     """Return examples of the best trained finalist. None without finalists, or if none answered in text."""
@@ -54,18 +62,22 @@ def examples(run: Run) -> Examples | None:
     if best is None:
         return None
     rows = run.answers[(run.answers.name == best.name) & (run.answers.seed == 0)].sort_values("item")
-    before = run.answers[run.answers.name == untouched_name(best.base)].drop_duplicates("item").set_index("item")
+    own = run.confirmation.before(best)
+    before = run.answers[run.answers.name == (own.name if own else "")].drop_duplicates("item").set_index("item")
+    rows = rows.assign(before=before.score.reindex(rows["item"]).to_numpy() if len(before) else 1.0)
     full = rows.score >= min(1.0, rows.score.max()) if rows.score.max() > 0 else rows.score > 1
 
     def answered(row: pd.Series) -> AnsweredQuestion:
         untouched = before.completion.get(row["item"]) if len(before) else None
         own = (str(row.prompt), str(row.answer), str(row.completion))
         different = untouched if isinstance(untouched, str) and untouched != row.completion else None
-        return AnsweredQuestion(str(row.kind), *own, float(row.score), different, drawn(*own))
+        learned = bool(row.score > row.before)
+        return AnsweredQuestion(str(row.kind), *own, float(row.score), different, learned, drawn(*own))
 
     def select(answers: pd.DataFrame) -> tuple[AnsweredQuestion, ...]:
-        """Take the lowest scores first, from each kind in turn."""
-        turns = answers.assign(turn=answers.groupby("kind").cumcount()).sort_values(["turn", "score", "item"])
+        """Take the lowest scores first, and of these what was not right before training, from each kind in turn."""
+        answers = answers.sort_values(["score", "before", "item"])
+        turns = answers.assign(turn=answers.groupby("kind").cumcount()).sort_values(["turn", "score", "before", "item"])
         return tuple(answered(row) for _, row in turns.head(AT_MOST).iterrows())
 
     return Examples(best.name, len(rows), int((rows.score < 1).sum()), select(rows[~full]), select(rows[full]))

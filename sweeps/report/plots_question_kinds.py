@@ -52,7 +52,7 @@ def _finalists(run: Run) -> Scores:
     for kind, own in run.questions.groupby("kind"):
         places = own.item.to_numpy()  # finalists may have been asked only the first of them
         scores = {one.name: one.scores[:, places[places < one.scores.shape[1]]] for one in run.finals}
-        bounds = intervals(scores, clusters_of(own.key.tolist()), run.confirmation.untrained)
+        bounds = intervals(scores, clusters_of(own.key.tolist()), run.confirmation.without_seeds)
         for name in shown:
             by_kind[name][str(kind)] = (float(scores[name].mean()), bounds[name])
     return by_kind

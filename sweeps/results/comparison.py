@@ -156,7 +156,8 @@ def compare(
     # That the best is better than all others needs no correction: it is wrong only if the pair with another best one is
     # (intersection-union test: Berger 1982, Technometrics 24:295). With one look, the few seeds of an unstable
     # configuration may have been lucky together; later looks are at a leader that got further seeds.
-    together = max(alone, default=1.0) if reference is None and len(looks) > 1 else 1.0
+    safe = len(looks) > 1 or not arrays.keys() - {*untrained}
+    together = max(alone, default=1.0) if reference is None and safe else 1.0
     ps = [min(p, together) if together < LEVEL else p for p in corrected(alone)]
     return [replace(one, p=p) for one, p in zip(found, ps, strict=True)]
 

@@ -32,7 +32,7 @@ class Confirmation:
     `clusters` has the cluster of each question, empty where all are independent; `trivial` the scores of trivial
     strategies; `lost` the configurations without a score, and why; `looks` the comparisons so far, empty in runs of
     versions that trained every finalist with three seeds; `parameters` those of each base, by its label, in a sweep of
-    several.
+    several. `independent`: each question had a model of its own, so the luck of seeds is part of that of questions.
     """
 
     finals: Sequence[Final] = ()
@@ -42,6 +42,7 @@ class Confirmation:
     looks: Sequence[Look] = ()
     spending: Spending | None = None
     parameters: Mapping[str, int] = field(default_factory=dict)
+    independent: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "finals", ranked(self.finals))
@@ -58,12 +59,18 @@ class Confirmation:
 
     @property
     def untouched(self) -> list[Final]:
-        """The bases before training that were asked: one for each base, the best first."""
+        """What was asked before training, the best first: one for each base, and for each learner without a base."""
         return [one for one in self.finals if one.is_untouched]
 
     def untouched_of(self, base: str) -> Final | None:
         """Return the base with this label before training, if it was asked."""
-        return next((one for one in self.untouched if one.base == base), None)
+        return next((one for one in self.untouched if not one.pair and one.base == base), None)
+
+    def before(self, trained: Final) -> Final | None:
+        """Return what a finalist was before its training, if that was asked: its learner without a base, or its
+        base."""
+        own = [one for one in self.untouched if one.pair and one.pair == trained.pair]
+        return own[0] if own else self.untouched_of(trained.base)
 
     @property
     def best_trained(self) -> Final | None:
@@ -71,8 +78,8 @@ class Confirmation:
 
     @property
     def untouched_of_best(self) -> Final | None:
-        """The base of the best trained finalist before training, if it was asked."""
-        return self.untouched_of(self.best_trained.base) if self.best_trained else None
+        """What the best trained finalist was before its training, if that was asked."""
+        return self.before(self.best_trained) if self.best_trained else None
 
     @property
     def several_bases(self) -> bool:
@@ -83,13 +90,18 @@ class Confirmation:
         """The names of those without a random seed."""
         return [one.name for one in self.untouched]
 
+    @property
+    def without_seeds(self) -> list[str]:
+        """The names of those whose scores differ from seed to seed only as they do from question to question."""
+        return [one.name for one in self.finals] if self.independent else self.untrained
+
     def comparisons(self, reference: str | None = None) -> list[Comparison]:
         """Compare the best, or the reference, with each of the others."""
-        return compare(self.scores, self.clusters, self.untrained, reference, self.looks)
+        return compare(self.scores, self.clusters, self.without_seeds, reference, self.looks)
 
     def bounds(self) -> dict[str, Interval]:
         """Return 95 % intervals of the scores, by name, over other questions and other seeds."""
-        return intervals(self.scores, self.clusters, self.untrained)
+        return intervals(self.scores, self.clusters, self.without_seeds)
 
     def spread(self) -> VarianceEstimate:
         """Return the variance of a configuration's score from seed to seed."""
@@ -98,7 +110,7 @@ class Confirmation:
     def progress(self) -> Progress:
         """Return what the plan of the next stage needs."""
         seconds = self.spending.seconds if self.spending else 0.0
-        return Progress(self.scores, self.looks, seconds, self.clusters, self.untrained)
+        return Progress(self.scores, self.looks, seconds, self.clusters, self.without_seeds, self.independent)
 
 
 def beside_answers(known: Confirmation) -> dict[str, Any]:
@@ -113,6 +125,8 @@ def beside_answers(known: Confirmation) -> dict[str, Any]:
         plain["spending"] = asdict(known.spending)
     if known.parameters:
         plain["parameters"] = dict(known.parameters)
+    if known.independent:
+        plain["independent"] = True
     return plain
 
 
@@ -131,4 +145,5 @@ def confirmation_from(plain: Mapping[str, Any], finals: Sequence[Final], cluster
         looks,
         Spending(**(spending | {"costs": Costs(**spending["costs"])})) if spending else None,
         plain.get("parameters", {}),
+        plain.get("independent", False),
     )

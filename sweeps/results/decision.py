@@ -57,6 +57,7 @@ class Progress:
     seconds: float = 0.0
     clusters: Sequence[str] = ()
     untrained: Collection[str] = ()
+    independent: bool = False  # each question has a model of its own, so one seed tells all of the luck
 
     def comparisons(self) -> list[Comparison]:
         """Compare the best with each of the others."""
@@ -64,6 +65,8 @@ class Progress:
 
     def look(self, budget: Budget) -> Look | None:
         """Return a look at all scores; None while no finalist has a second seed, as nothing is known of luck then."""
+        if self.independent:  # the only one
+            return budget.look(budget.seconds, sizes_of(self.scores))
         if all(len(one) < 2 for one in self.scores.values()):
             return None
         return budget.look(self.seconds, sizes_of(self.scores))
@@ -71,6 +74,8 @@ class Progress:
 
 def next_stage(now: Progress, budget: Budget, costs: Costs) -> Sizes | None:
     """Return the sizes after the next stage; None if a winner is told apart, or the budget would not change that."""
+    if now.independent:
+        return None
     if not now.looks:
         return second_seed(now.scores, costs, now.untrained)
     forecast = _forecast(now)

@@ -12,7 +12,7 @@ from sweeps.results.comparison import LEVEL, Comparison, first_group, in_words
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.decision import needed
 from sweeps.results.leaderboard import percent, span
-from sweeps.results.records import Candidate, Final, TrialRecord, by_score, trivial_baselines
+from sweeps.results.records import UNTRAINED, Candidate, Final, TrialRecord, by_score, trivial_baselines
 from sweeps.results.terminal import print
 from sweeps.results.trial_params import TrialParams
 
@@ -90,13 +90,13 @@ def left_out(finals: Sequence[Final], lost: Mapping[str, str]) -> list[str]:
 
 
 def harmed(known: Confirmation) -> list[Comparison]:
-    """Compare each finalist that scores significantly below its untouched base with that."""
-    own = {one.name: one.base for one in known.finals if not one.is_untouched}
+    """Compare each finalist that scores significantly below what it was before its training with that."""
+    own = {one.name: known.before(one) for one in known.finals if not one.is_untouched}
     return [
         one
-        for base in known.untouched
-        for one in known.comparisons(base.name)
-        if own.get(one.second) == base.base and one.difference > 0 and one.p < LEVEL
+        for before in known.untouched
+        for one in known.comparisons(before.name)
+        if own.get(one.second) is before and one.difference > 0 and one.p < LEVEL
     ]
 
 
@@ -114,8 +114,9 @@ def harm(known: Confirmation, names: Mapping[str, str] | None = None) -> str:
         return ""
     every = len(worse) == len(known.finals) - len(known.untouched) > 1
     who = "every finalist" if every else ", ".join((names or {}).get(one.second, one.second) for one in worse)
-    base = "its untouched base" if known.several_bases else "the untouched base"
-    return f"Training made {who} worse than {base}, {amount(worse)}"
+    before = {one.first for one in worse}
+    told = "its untouched base" if known.several_bases else "before" if len(before) > 1 else f"the {before.pop()}"
+    return f"Training made {who} worse than {told}, {amount(worse)}"
 
 
 def as_trivial(known: Confirmation) -> str:
@@ -143,12 +144,12 @@ def verdict(known: Confirmation) -> list[str]:
     if before and before.name in group and len(group) > 1:
         lines.append(f"The {before.name} is among them: nothing was shown to be learned")
     elif others and len(group) > 1:
-        lines.append(f"The {others[0]} is among them: that base is as good without training")
+        what = "it" if others[0].startswith(UNTRAINED) else "that base"
+        lines.append(f"The {others[0]} is among them: {what} is as good without training")
     elif len(group) > 1 and (remedy := to_decide(known)):
         lines.append(remedy)
     if before and before.name not in group and not known.finals[0].is_untouched:
-        gained = 100 * (known.finals[0].score - before.score)
-        lines.append(f"The best is {gained:+.1f} points from the {before.name}")
+        lines.append(f"The best is {_gains(known, before)}")
     lines += pair_comparison.in_words(known)
     lines += filter(None, [harm(known), as_trivial(known), noise_floor(known)])
     gaps = [one.searched - one.score for one in known.finals if one.searched is not None]
@@ -161,8 +162,21 @@ def verdict(known: Confirmation) -> list[str]:
     return lines
 
 
+def _gains(known: Confirmation, before: Final) -> str:
+    """Say how far the best is from itself before training; and from other learners before theirs, with p-values."""
+    told = f"{100 * (known.finals[0].score - before.score):+.1f} points from the {before.name}"
+    others = [one for one in known.comparisons() if one.second.startswith(UNTRAINED)]
+    own = [f" (p = {one.p:.2g})" for one in others if one.second == before.name]
+    rest = [
+        f", {100 * one.difference:+.1f} from the {one.second} (p = {one.p:.2g})"
+        for one in others
+        if one.second != before.name
+    ]
+    return "".join([told, *own, *rest])
+
+
 def _untouched_in(known: Confirmation, group: Sequence[str]) -> tuple[Final | None, list[str]]:
-    """Return the untouched base of the best trained finalist, and the names of other untouched bases in the group."""
+    """Return the best trained finalist before its training, and the names of others before theirs in the group."""
     before = known.untouched_of_best
     return before, [name for name in known.untrained if name in group and not (before and name == before.name)]
 
@@ -171,6 +185,8 @@ def to_decide(known: Confirmation) -> str:
     """Say what would decide an open verdict; empty for runs that do not know what finalists cost."""
     if known.spending is None:
         return ""
+    if known.independent:
+        return "More seeds would not tell them apart, only more questions of the test split"
     found = needed(known.progress(), known.spending.costs)
     if found is None:
         return "If the differences seen so far are true, no affordable number of seeds and questions tells them apart"

@@ -34,19 +34,20 @@ class Plan(NamedTuple):
 def smallest_shown(finalists: int, seeds: float, questions: int) -> float:
     """Return the smallest true difference of the best from the next that is told apart in 80 % of cases, in [0, 1].
 
-    By Student's t, with degrees of freedom as in the test itself (Satterthwaite 1946).
+    By Student's t, with degrees of freedom as in the test itself (Satterthwaite 1946). A single seed is one of models
+    that have nothing in common: its luck is that of the questions.
     """
     from scipy.stats import t
 
     of_answers = 2 * (0.25 - _covariance(OF_QUESTION + OF_CONFIGURATION)) / (seeds * questions)
     of_questions = 2 * (_covariance(OF_QUESTION + OF_CONFIGURATION) - _covariance(OF_QUESTION)) / questions
-    of_seeds = 2 * PRIOR_SEED**2 / seeds
+    of_seeds = 2 * PRIOR_SEED**2 / seeds if seeds > 1 else 0.0
     variance = of_seeds + of_questions + of_answers
-    weight = (of_seeds + of_answers) ** 2 / (finalists * (seeds - 1))
+    weight = (of_seeds + of_answers) ** 2 / (finalists * (seeds - 1)) if seeds > 1 else 0.0
     weight += (of_questions + of_answers) ** 2 / max(1, questions - 1)
     freedom = variance**2 / weight
     reach = float(t.isf(LEVEL / 2, freedom) + t.isf(1 - POWER, freedom))
-    return min(1.0, LOOKS * reach * math.sqrt(variance))
+    return min(1.0, (LOOKS if seeds > 1 else 1.0) * reach * math.sqrt(variance))
 
 
 def _covariance(correlation: float) -> float:
@@ -55,14 +56,25 @@ def _covariance(correlation: float) -> float:
     return math.asin(correlation) / (2 * math.pi)
 
 
-def best_plan(finalists: int, train_s: float, ask_s: float, most_questions: int, seconds: float) -> Plan | None:
+def best_plan(
+    finalists: int,
+    train_s: float,
+    ask_s: float,
+    most_questions: int,
+    seconds: float,
+    fewest_questions: int = 0,
+    independent: bool = False,
+) -> Plan | None:
     """Return the seeds and questions that show the smallest difference in `seconds`; None if two seeds take longer.
 
-    A training takes `train_s`, a question `ask_s`, in seconds of everything that works side by side.
+    A training takes `train_s`, a question `ask_s`, in seconds of everything that works side by side. `independent`:
+    each question has a model of its own, and a single seed is enough.
     """
-    plans = []
-    for asked in sorted({min(count, most_questions) for count in QUESTIONS}):
-        seeds = min(MOST_SEEDS, seconds / (finalists * (train_s + asked * ask_s)))
-        if seeds >= FEWEST_SEEDS:
+    plans, fewest, most = [], FEWEST_SEEDS, MOST_SEEDS
+    if independent:
+        fewest = most = 1.0
+    for asked in sorted({max(fewest_questions, min(count, most_questions)) for count in QUESTIONS}):
+        seeds = min(most, seconds / (finalists * (train_s + asked * ask_s)))
+        if seeds >= fewest:
             plans.append(Plan(seeds, asked, smallest_shown(finalists, seeds, asked)))
     return min(plans, key=lambda plan: plan.shown, default=None)

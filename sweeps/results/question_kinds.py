@@ -34,7 +34,7 @@ def gains(run: Run) -> list[KindGain]:
     for kind, own in run.questions[run.questions.item < asked].groupby("kind"):
         scores = {one.name: one.scores[:, own.item.to_numpy()] for one in (best, before)}
         clusters = clusters_of(own.key.tolist())
-        (comparison,) = compare(scores, clusters, run.confirmation.untrained, reference=best.name)
+        (comparison,) = compare(scores, clusters, run.confirmation.without_seeds, reference=best.name)
         trained, untouched = (float(scores[one.name].mean()) for one in (best, before))
         found.append(KindGain(str(kind), len(own), untouched, trained, comparison))
     return sorted(_corrected(found), key=lambda one: -one.comparison.difference)

@@ -12,16 +12,27 @@ from sweeps.results.statistics import Interval, interval, wilson
 from sweeps.results.trial_history import TrialHistory, has_diverged
 from sweeps.results.trial_params import TrialParams
 from sweeps.results.uncertainty import clustered_interval
-from trainables.core import ON_BASE
+from trainables.core import ON_BASE, Pair
 
 Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running", "paused"]
 UNRANKED = ("diverged", "failed")  # a diverged trial has no usable weights, a failed one may have none
 UNTOUCHED = "untouched base"  # the name of the base among the finalists; with its label, if there are several bases
+UNTRAINED = "untrained"  # and of a learner that has no base
 
 
 def untouched_name(label: str) -> str:
     """Return the name of a base among the finalists. `label` is empty where the sweep has one base."""
     return f"{UNTOUCHED} {label}".strip()
+
+
+def reference_name(pair: Pair) -> str:
+    """Return the name of what a pair answers before training among the finalists; empty if it is not asked.
+
+    It is the untouched base, which pairs share, or `untrained percell (lenses alone)`.
+    """
+    if pair.learner.needs_base:
+        return untouched_name(pair.label) if pair.learner.base_answers else ""
+    return f"{UNTRAINED} {pair.name} ({pair.learner.untrained})" if pair.learner.untrained else ""
 
 
 def untouched_baseline(label: str) -> str:
@@ -35,7 +46,8 @@ def trivial_baselines(baselines: Mapping[str, float]) -> dict[str, float]:
 
 
 def is_untouched(name: str) -> bool:
-    return name == UNTOUCHED or name.startswith(f"{UNTOUCHED} ")
+    """Whether a name among the finalists is that of a base, or of a learner, before training."""
+    return name == UNTOUCHED or name.startswith((f"{UNTOUCHED} ", f"{UNTRAINED} "))
 
 
 @dataclass(frozen=True)
@@ -117,9 +129,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Final:
-    """A candidate's scores in [0, 1] on the test split, (seeds, items); an untouched base has one row.
+    """A candidate's scores in [0, 1] on the test split, (seeds, items); what is not trained has one row.
 
-    `pair` is the name of its pair, where the sweep has several bases.
+    `pair` is the name of its pair; empty for an untouched base, which several pairs may share.
     """
 
     name: str
@@ -133,13 +145,14 @@ class Final:
 
     @property
     def learner(self) -> str:
-        """The learner's name, where the sweep has several bases."""
+        """The learner's name; empty for an untouched base."""
         return self.pair.partition(ON_BASE)[0]
 
     @property
     def base(self) -> str:
         """The label of its base, where the sweep has several."""
-        return self.name.removeprefix(UNTOUCHED).strip() if self.is_untouched else self.pair.partition(ON_BASE)[2]
+        known = self.name.startswith(UNTOUCHED)
+        return self.name.removeprefix(UNTOUCHED).strip() if known else self.pair.partition(ON_BASE)[2]
 
     @property
     def is_untouched(self) -> bool:

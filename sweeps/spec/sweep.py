@@ -93,6 +93,11 @@ class Sweep:
         return any(pair.label for pair in self.pairs)
 
     @property
+    def independent(self) -> bool:
+        """Whether all learners train a model for each example, which have nothing in common."""
+        return all(pair.learner.independent for pair in self.pairs)
+
+    @property
     def per_example(self) -> bool:
         """Whether a learner trains a model for every example, so that further questions take further training."""
         return any(pair.learner.per_example for pair in self.pairs)

@@ -22,13 +22,13 @@ from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import Confirmation, Spending
 from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
 from sweeps.results.finals import additions
-from sweeps.results.records import Candidate, Final, clusters_of, is_untouched, ranked, untouched_name
+from sweeps.results.records import Candidate, Final, clusters_of, is_untouched, ranked, reference_name
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.clock import Clock
-from sweeps.tuning.finalists import Answers, TrialPlaces, base_answers, measure_untouched, measured, run_jobs
-from trainables.core import Example
+from sweeps.tuning.finalists import Answers, TrialPlaces, measure_untouched, measured, run_jobs
+from trainables.core import Example, Pair
 from trainables.runtime.host_client import WAIT_FOR_HOST_S
 from trainables.runtime.trial import STATE_FILE, FinalistJob
 
@@ -128,13 +128,9 @@ class Finalists:
         return folder.relative_to(self.folder.resolve()).as_posix()
 
     def _ask_untouched(self, sizes: Sizes) -> dict[str, Any]:
-        """Return, by name, Ray's references to the untouched bases' answers to questions that they were not asked.
-
-        It is one base in a sweep of one, the first of those with different learners on different bases.
-        """
-        pairs = {untouched_name(pair.label): pair for pair in reversed(self.sweep.pairs) if base_answers(pair)}
+        """Return, by name, Ray's references to the answers before training, to questions that were not asked yet."""
         most, found = max((asked for _, asked in sizes.values()), default=0), {}
-        for name, pair in pairs.items():
+        for name, pair in self.references.items():
             known, questions = self.answers.get(name, []), sizes.get(name, (1, most))[1]
             first = len(known[0].items) if known else 0
             if first < questions:
@@ -143,20 +139,28 @@ class Finalists:
                 found[name] = measure_untouched(self.sweep, on_test, hosts, workers)
         return found
 
+    @property
+    def references(self) -> dict[str, Pair]:
+        """What is asked before training, by name. One base is asked for all learners on it, the first of those with
+        different learners on different bases without labels."""
+        return {name: pair for pair in reversed(self.sweep.pairs) if (name := reference_name(pair))}
+
     def _keep_untouched(self, name: str, metrics: Mapping[str, Any]) -> None:
         end = Answers(tuple(metrics["items"]), tuple(metrics.get("completions") or ()))
         known = self.answers.get(name)
         self.answers[name] = [known[0].followed_by(end) if known else end]
 
     def finals(self) -> list[Final]:
-        """Return the finalists that have a score with every seed, and the untouched bases; the best first."""
-        found, several = [], self.sweep.several_bases
+        """Return the finalists that have a score with every seed, and what was asked before training; the best
+        first."""
+        found = list[Final]()
+        alone = {name: pair.name for name, pair in self.references.items() if not pair.learner.needs_base}
         for name, seeds in self.answers.items():
             one = self.candidates.get(name)
             known = (one.searched, one.trial_id, one.rounds) if one else (None, None, None)
             scores = np.array([seed.items for seed in seeds])
             said = tuple(seed.completions for seed in seeds if seed.completions)
-            states, pair = tuple(seed.state for seed in seeds), one.params.pair if one and several else ""
+            states, pair = tuple(seed.state for seed in seeds), one.params.pair if one else alone.get(name, "")
             found.append(Final(name, known[0], scores, known[1], known[2], said, states, pair))
         return ranked(found)
 
@@ -200,8 +204,9 @@ def confirm(
     if not finalists.extend(dict.fromkeys(finalists.candidates, (1, first))):
         return None
     seconds = finalists.seconds + clock.left if clock else FIRST_BUDGET * finalists.seconds
-    budget = Budget(seconds, LEVEL * (1 - RESERVE))
-    return go_on(finalists, Confirmation(), budget, only_once, record)
+    independent = finalists.sweep.independent  # then nothing is left to decide
+    budget = Budget(seconds, LEVEL if independent else LEVEL * (1 - RESERVE))
+    return go_on(finalists, Confirmation(independent=independent), budget, only_once, record)
 
 
 def go_on(

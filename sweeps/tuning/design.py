@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from sweeps.resources.placement import Placement
 from sweeps.results.allocation import MOST_QUESTIONS, PRIOR_SEED
+from sweeps.results.finals import counted
 from sweeps.results.power import Plan, best_plan
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.rungs import decided_at
@@ -32,7 +33,7 @@ END_S, END = 5.0, 0.03  # for the report and the end of Ray: seconds, and a shar
 STARTS_S = 20.0  # in which the processes of trials and of finalists start
 RESULT_S = 0.1  # of Ray, Tune and Optuna for a round, whatever runs beside
 MOST_TRIALS = 1000
-FIELDS = ("num_samples", "rounds", "grace_period", "finalists", "search_size")  # what a design chooses
+FIELDS = ("num_samples", "rounds", "grace_period", "finalists", "search_size", "test_size")  # what a design chooses
 
 
 class NoTime(BadInput):
@@ -43,7 +44,9 @@ class NoTime(BadInput):
 class Costs:
     """The seconds that parts of a trial take on this hardware, with `lanes` trials side by side; means over pairs.
 
-    Learners with a model for each question (`per_example`) train for each of them in every round, also as finalists.
+    Learners with a model for each question (`per_example`) train for each of them in every round, also as finalists,
+    and with one seed if these models have nothing in common (`independent`). `test_s`: the seconds for a question of
+    the test split, if they differ.
     """
 
     train_s: float  # a round
@@ -51,6 +54,8 @@ class Costs:
     lanes: int
     test_questions: int  # that finalists can be asked, at most
     per_example: bool = False
+    independent: bool = False
+    test_s: float | None = None
 
     def round_s(self, questions: int) -> float:
         """Return the seconds of a round of the search, for all lanes together."""
@@ -58,8 +63,8 @@ class Costs:
 
     def finalist(self, rounds: int) -> tuple[float, float]:
         """Return the seconds of a finalist's training, and of a question that it is asked, for all lanes together."""
-        asked = rounds if self.per_example else 1
-        return rounds * self.train_s / self.lanes, asked * self.ask_s / self.lanes
+        asked, ask_s = rounds if self.per_example else 1, self.ask_s if self.test_s is None else self.test_s
+        return rounds * self.train_s / self.lanes, asked * ask_s / self.lanes
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,10 @@ def costs_of(sweep: Sweep, probes: Sequence[Mapping[str, Any]], lanes: int) -> C
         each = pair.learner.per_example
         train.append(0.0 if each else max(0.0, one["round_s"] - one["evaluation_s"]))
         ask.append((one["round_s"] if each else one["evaluation_s"]) / questions)
-    return Costs(fmean(train), fmean(ask), lanes, most_test_questions(sweep), sweep.per_example)
+    test = [one["test_question_s"] for one in probes if "test_question_s" in one]
+    most = most_test_questions(sweep)
+    mean = fmean(test) if test else None
+    return Costs(fmean(train), fmean(ask), lanes, most, sweep.per_example, sweep.independent, mean)
 
 
 def design(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str] = ()) -> Design:
@@ -231,10 +239,16 @@ def _finalists(
     """Return how many finalists there are, and their plan: the best of each pair, or the best and the default of one;
     further ones as long as small differences are shown."""
     train_s, ask_s = costs.finalist(rounds)
-    most, fewest, all_of_them = costs.test_questions, max(2, len(sweep.pairs)), sweep.finalists + len(sweep.pairs)
+    fewest, all_of_them = max(2, len(sweep.pairs)), sweep.finalists + len(sweep.pairs)
+    least, most = 0, costs.test_questions
+    if "test_size" in fixed:
+        least = most = len(sweep.pairs[0].task.test())
     if "finalists" in fixed:
-        return all_of_them, best_plan(all_of_them, train_s, ask_s, most, seconds)
-    plans = {count: best_plan(count, train_s, ask_s, most, seconds) for count in range(fewest, all_of_them + 1)}
+        fewest = all_of_them
+    plans = {
+        count: best_plan(count, train_s, ask_s, most, seconds, least, costs.independent)
+        for count in range(fewest, all_of_them + 1)
+    }
     fine = [count for count, plan in plans.items() if plan and plan.shown <= FINE]
     count = max(fine, default=fewest)
     return count, plans[count]
@@ -275,15 +289,16 @@ def in_words(sweep: Sweep, own: Design, costs: Costs, seconds: float, fixed: Col
     if not own.finalists:
         return lines
     lines.append(
-        f"  finalists, {own.finalists_s / 60:.1f} min: {own.finalists} configurations, about {own.seeds:.0f} trainings"
-        f" of each, {own.questions} test questions"
+        f"  finalists, {own.finalists_s / 60:.1f} min: {own.finalists} configurations, about"
+        f" {counted(round(own.seeds), 'training')} of each, {own.questions} test questions"
     )
     if own.shown > ENOUGH:
         remedy = _remedy(sweep, costs, seconds, fixed, own.shown)
         lines.insert(0, f"no design for {sweep.minutes:g} minutes shows 20 points{remedy}")
+    luck = "" if costs.independent else f", if seeds differ by {100 * PRIOR_SEED:.0f} points (standard deviation)"
     lines.append(
         f"  it shows a difference of {100 * own.shown:.0f} points between the best two finalists, or a larger one, in"
-        f" 80 % of cases, if seeds differ by {100 * PRIOR_SEED:.0f} points (standard deviation)"
+        f" 80 % of cases{luck}"
     )
     return lines
 

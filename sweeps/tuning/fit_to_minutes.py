@@ -43,8 +43,8 @@ def choose_design(sweep: Sweep, costs: Costs, seconds: float, argv: Sequence[str
 def fixed_by(argv: Sequence[str], task: Task) -> set[str]:
     """Return which of `design.FIELDS` a command line gives."""
     given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
-    searched = {"search_size"} if f"task.{task.search_limit}" in given else set()
-    return {name for name in FIELDS if name in given} | searched
+    sizes = {f"task.{task.search_limit}": "search_size", f"task.{task.test_limit}": "test_size"}
+    return {name for name in FIELDS if name in given} | {name for flag, name in sizes.items() if flag in given}
 
 
 def _probe_on_cluster(sweep: Sweep, threads: int) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ Reads a pickled `ProbeJob` from standard input, and writes one JSON line with a 
 
 A language learner takes a few optimizer steps, which are scaled up by their tokens, padding included. Of the prompts
 and rows that its evaluation asks for, ever larger samples, even by length, are answered while there is time; the line
-through the last two, over tokens, is extended to all. What fits into the time is measured as a whole. Other learners
+through the last two, over tokens, is extended to all. What fits into the time is measured as a whole. A learner
+that has a model for each question trains and evaluates a round of a few of them, also of the test split. Other learners
 train and evaluate a whole round.
 """
 
@@ -25,6 +26,7 @@ from sweeps.results.terminal import print
 from trainables.core import Complete, Completion, LanguageLearner, Learner, Pair, Queries, Read, Row, Split
 
 TRIAL_QUERIES = 8  # prompts or rows of the first sample; each later one has at least three times as many
+FEW = 20  # questions, of each split, that a learner with a model for each is trained on
 TRAINING = 1 / 3  # of the time; few prompts at a time take longer each than many, so they get more
 MOST_TOKENS_AT_ONCE = 100_000  # of rows and prompts: beyond them a sample is not enlarged
 
@@ -149,6 +151,7 @@ def _as_answer(answer: Any, item: Any) -> Any:
 def measure(pair: Pair, seed: int, seconds: float, largest: Pair | None = None) -> dict[str, Any]:
     """Return the costs of a pair's default: `start_s`, `round_s` and in it `evaluation_s`, `peak_rss`, ...
 
+    `test_question_s`: of a round on a question of the test split, where each gets a model of its own.
     `checkpoint` (bytes) is that of `largest`: the default's after training, times how much larger it is before.
     """
     start = time.perf_counter()
@@ -157,6 +160,11 @@ def measure(pair: Pair, seed: int, seconds: float, largest: Pair | None = None) 
         from trainables.models.loading import load  # torch and transformers: a learner without a base may need neither
 
         base = load(pair.base)
+    whole, share = pair, 1.0
+    if whole.learner.per_example:
+        pair = _of_few(whole, "search")
+        share = len(pair.task.search()) / len(whole.task.search())
+        largest = largest and _of_few(largest, "search")
     built, sampled = _sampling(pair.learner.build(base, pair.task, seed), base, seed, seconds * (1 - TRAINING))
     opened = time.perf_counter()
     try:
@@ -171,7 +179,25 @@ def measure(pair: Pair, seed: int, seconds: float, largest: Pair | None = None) 
         built.close()
     if largest is not None and untrained:
         costs["checkpoint"] *= _untrained_bytes(largest, base, seed) / untrained
+    if whole.learner.per_example:
+        costs |= {name: costs[name] / share for name in ("round_s", "evaluation_s", "checkpoint")}
+        costs["measured"] = f"a whole round of {len(pair.task.search())} of {len(whole.task.search())} questions"
+        costs["test_question_s"] = _test_question_s(_of_few(whole, "test"), base, seed)
     return costs
+
+
+def _of_few(pair: Pair, split: Split) -> Pair:
+    """Return the pair with a few questions of a split, evenly chosen, as its search split."""
+    examples = pair.task.split(split)
+    return replace(pair, task=pair.task.with_search([examples[place] for place in _spread(range(len(examples)), FEW)]))
+
+
+def _test_question_s(pair: Pair, base: Any, seed: int) -> float:
+    built: Any = pair.learner.build(base, pair.task, seed)
+    try:
+        return _whole_round(built)["round_s"] / len(pair.task.search())
+    finally:
+        built.close()
 
 
 def _untrained_bytes(pair: Pair, base: Any, seed: int) -> int:

@@ -14,6 +14,7 @@ from tests.support.arc_files import task
 from tests.support.driving import sweep_here
 
 ROOT = Path(__file__).parents[2]
+LEARNERS = ("ensemble", "percell", "efe", "lora_ttt")
 MIRRORED = [[[1, 2], [3, 4]], [[5, 0], [0, 6]], [[7, 8], [9, 1]], [[4, 4, 2]]]
 
 
@@ -28,8 +29,8 @@ def test_tasks_without_test_outputs_are_all_answered(tmp_path, ray_session):
     (tmp_path / "challenges.json").write_text(json.dumps(challenges))
     sweep_here(
         tmp_path, "--task.data", "arc1+challenges.json", "--task.max-side", "4", "--task.limit-search", "2",
-        "--num-samples", "3", "--rounds", "1", "--grace-period", "1", "--finalists", "0", "--hosts", "1",
-        "--set", "steps_per_round=2", script=ROOT / "sweeps/arc.py",
+        "--learner", *LEARNERS, "--num-samples", "4", "--rounds", "1", "--grace-period", "1", "--finalists", "0",
+        "--hosts", "1", "--set", "steps_per_round=2", script=ROOT / "sweeps/arc.py",
     )  # fmt: skip
     said = {}
     with pytest.MonkeyPatch.context() as here:
@@ -37,7 +38,7 @@ def test_tasks_without_test_outputs_are_all_answered(tmp_path, ray_session):
         for trial in Run.read(Path("runs/arc")).records:
             export(Path("runs/arc"), trial=str(trial.number), submission=tmp_path / "submission.json")
             said[trial.learner] = json.loads((tmp_path / "submission.json").read_text())
-    assert said.keys() == {"percell", "efe", "lora_ttt"}
+    assert said.keys() == {*LEARNERS}
     for learner, answers in said.items():
         assert {key: len(entries) for key, entries in answers.items()} == {"mirror": 2, "wide": 1, "odd": 1}
         assert all(entry.keys() == {"attempt_1", "attempt_2"} for entries in answers.values() for entry in entries)

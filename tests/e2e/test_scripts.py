@@ -28,7 +28,17 @@ def test_every_script_has_a_miniature():
 
 
 def test_arc_in_miniature(tmp_path, ray_session):
-    check_miniature("arc", tmp_path, sweep_here(tmp_path, *MINIATURES["arc"], script=ROOT / "sweeps/arc.py").stdout)
+    out = sweep_here(tmp_path, *MINIATURES["arc"], script=ROOT / "sweeps/arc.py").stdout
+    check_miniature("arc", tmp_path, out)
+    run = Run.read(tmp_path / "runs/arc")
+    before = {one.pair: one for one in run.confirmation.untouched}
+    assert {one.name for one in before.values()} == {
+        "untrained percell (lenses alone)",
+        "untrained ensemble (programs alone)",
+    }
+    assert before["ensemble"].score > before["percell"].score > 0, "what is known beforehand solves some tasks"
+    assert all(len(one.scores) == 1 for one in run.finals), "each question has a network of its own: one seed"
+    assert "points from the untrained ensemble (programs alone)" in out or "programs alone) is among them" in out
     check_submission(tmp_path / "runs/arc", tmp_path / "submission.json")
 
 

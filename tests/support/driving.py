@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 MINIATURES = {
     "arena": ["--num-samples", "4", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
               "steps_per_round=4", "--task.train-size", "40", "--task.search-size", "30", "--task.test-size", "30"],
-    "arc": ["--num-samples", "2", "--learner", "percell", "efe", "--rounds", "2", "--set", "steps_per_round=2",
+    "arc": ["--num-samples", "2", "--learner", "percell", "ensemble", "--rounds", "2", "--set", "steps_per_round=2",
             "--task.max-side", "4", "--finalists", "1"],
     "style": ["--num-samples", "2", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
               "rounds_per_epoch=1", "forgetting_size=10", "--task.train-size", "32", "--task.search-size", "30",

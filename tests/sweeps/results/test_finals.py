@@ -257,3 +257,28 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
     assert copy.train() == task.train()
     assert isinstance(copy, ArcTask)
     assert task.search() != task.test(), "the task itself is as before"
+
+
+def test_the_best_is_compared_with_each_learner_before_its_training():
+    """Of 60 tasks programs alone solve 12, and the ensemble nine more; percell solves 6, its lenses 2."""
+    own = {"ensemble": "untrained ensemble (programs alone)", "percell": "untrained percell (lenses alone)"}
+    finals = [
+        Final("trial 1 (ensemble)", 0.4, right(21), "t1", pair="ensemble"),
+        Final("trial 2 (percell)", 0.3, right(6), "t2", pair="percell"),
+        Final(own["ensemble"], None, right(12, seeds=1), pair="ensemble"),
+        Final(own["percell"], None, right(2, seeds=1), pair="percell"),
+    ]
+    known = Confirmation(finals)
+    assert [one.name for one in known.untouched] == [*own.values()]
+    assert [known.before(one).name for one in finals[:2]] == [*own.values()]
+    p = {one.second: one.p for one in known.comparisons()}
+    told = next(line for line in verdict(known) if line.startswith("The best is"))
+    assert told == (
+        f"The best is +15.0 points from the {own['ensemble']} (p = {p[own['ensemble']]:.2g}),"
+        f" +31.7 from the {own['percell']} (p = {p[own['percell']]:.2g})"
+    )
+    level = Confirmation([replace(finals[0], scores=right(12)), *finals[1:]])
+    assert f"The {own['ensemble']} is among them: nothing was shown to be learned" in verdict(level)
+    changed = replace(finals[1], scores=right(0)), finals[2], replace(finals[3], scores=right(20, seeds=1))
+    harm = next(line for line in verdict(Confirmation([finals[0], *changed])) if line.startswith("Training made"))
+    assert harm.startswith(f"Training made trial 2 (percell) worse than the {own['percell']}, by 33.3 points")

@@ -72,6 +72,14 @@ def test_what_a_user_fixes_stays():
     assert none.search_s == pytest.approx(0.97 * 300 - 25)
 
 
+def test_a_size_of_the_test_split_that_is_given_stays():
+    task = SWEEP.pairs[0].task
+    fixed = fixed_by(["--task.test-size", "700"], task)
+    assert fixed == {"test_size"}
+    given = replace(SWEEP, pairs=tuple(replace(p, task=replace(task, test_size=700)) for p in SWEEP.pairs))
+    assert design(given, COSTS, 300, fixed).questions == 700 != design(given, COSTS, 300).questions
+
+
 def with_size(sweep, count):
     return replace(sweep, pairs=tuple(replace(p, task=p.task.with_search_size(count)) for p in sweep.pairs))
 
@@ -133,8 +141,11 @@ def test_costs_from_probes():
     assert (costs.train_s, costs.lanes, costs.per_example) == (pytest.approx(2.0), 4, False)
     assert costs.ask_s == pytest.approx(1.0 / 250)
     assert costs.test_questions == 2000, "the arena makes as many as are asked for"
-    alone = costs_of(ARC, probes, lanes_of(Placement(1, 1), at_once=1))
+    on_test = [one | {"test_question_s": seconds} for one, seconds in zip(probes[:2], (0.5, 1.5), strict=True)]
+    alone = costs_of(ARC, on_test, lanes_of(Placement(1, 1), at_once=1))
     assert alone.per_example
     assert alone.train_s == 0, "they train for each question that they are asked"
-    assert alone.finalist(3)[1] == pytest.approx(3 * alone.ask_s)
-    assert alone.test_questions == 30
+    assert alone.round_s(48) == pytest.approx(3.0 + 0.1), "a round of the search, of the mean of both"
+    assert alone.finalist(3)[1] == pytest.approx(3 * 1.0), "questions of the test split may take longer"
+    assert alone.test_questions == 191, "all of the size, fewer than the limit"
+    assert alone.independent

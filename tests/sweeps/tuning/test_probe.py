@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from benchmarks.plan import compared
-from sweeps.tuning.probe import SampledLearner, measure
+from sweeps.tuning.probe import FEW, SampledLearner, checkpoint_bytes, measure
+from tests.support.arc_files import ids, recolour, write
+from tests.support.percell_kit import SHORT as PERCELL
 from tests.support.toys import Digits, Letters, ToyConfig
 from trainables.core import Complete, Completion, Pair, Read, Row
 from trainables.learners.lm.cot import CotConfig
 from trainables.learners.lm.dora import DoraConfig
 from trainables.learners.lm.dpo import DpoConfig
 from trainables.learners.lm.lora import LoraConfig
+from trainables.tasks.arc.task import ArcTask
 from trainables.tasks.arena.task import ArenaTask
 from trainables.tasks.strategyqa.task import StrategyQaTask
 
@@ -97,3 +100,17 @@ def test_a_checkpoint_of_the_largest_weights_is_as_large_as_if_they_had_been_tra
     expected = measure(large, 0, 0.0)["checkpoint"]
     assert measure(small, 0, 0.0, large)["checkpoint"] == pytest.approx(expected, rel=0.05)
     assert measure(small, 0, 0.0, small)["checkpoint"] < expected / 4
+
+
+def test_of_a_model_for_each_question_a_few_are_measured_and_scaled_up(tmp_path):
+    """50 tasks of one size, of which twenty are trained; and one of the test split, asked by itself."""
+    files = {key: recolour() for key in (*ids("search", 50), *ids("train", 1), *ids("test", 3))}
+    task = ArcTask(data=write(tmp_path / "tasks", files))
+    config = replace(PERCELL, steps_per_round=1)
+    costs = measure(Pair(config, task), 0, 0.0)
+    assert costs["measured"] == f"a whole round of {FEW} of 50 questions"
+    assert costs["round_s"] > costs["evaluation_s"] > 0
+    assert costs["test_question_s"] > 0
+    trained = config.build(None, task, 0)
+    trained.round()
+    assert costs["checkpoint"] == pytest.approx(checkpoint_bytes(trained), rel=0.1)
