@@ -8,16 +8,15 @@ with programs alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trainables.core import Evaluation, Example, Split, Task
+from trainables.core import Example, Split, Task
 from trainables.learners.arc.canvas import Canvas
-from trainables.learners.arc.percell.batch import NetworkBatch
+from trainables.learners.arc.percell.batch import Votes
 from trainables.learners.arc.percell.learner import PercellConfig, PercellLearner
 from trainables.learners.arc.program_answers import solved
-from trainables.tasks.arc.grids import Grid
 from trainables.tasks.arc.task import puzzle
 
 
@@ -25,6 +24,8 @@ from trainables.tasks.arc.task import puzzle
 class EnsembleConfig(PercellConfig):
     name: ClassVar[str] = "ensemble"
     untrained: ClassVar[str] = "programs alone"
+    learning_rate: float = 8e-3  # this and colours: what sweeps of percell on the search split preferred
+    permute_colours: bool = True
     program_planes: bool = True  # read the outputs of the closest programs beside the lenses
 
     def build(self, base: None, task: Task, seed: int) -> EnsembleLearner:
@@ -40,22 +41,16 @@ class EnsembleLearner(PercellLearner):
     def canvases_of(self, examples: Sequence[Example]) -> dict[str, Canvas]:
         return super().canvases_of([example for example in examples if not solved(puzzle(example)).attempts])
 
-    def attempts(
-        self, examples: Sequence[Example], batches: Mapping[tuple[str, ...], NetworkBatch]
-    ) -> dict[str, list[tuple[Grid, ...]]]:
-        trained = super().attempts(examples, batches) if self.rounds else {}
-        return trained | program_attempts(examples)
-
-    def evaluate(self, split: Split = "search") -> Evaluation:
-        """`by_programs`: the share of tasks that programs answer; `by_programs_right`: of these, the share solved."""
-        found, examples = super().evaluate(split), self._task.split(split)
-        answered = program_attempts(examples)
-        right = [score for example, score in zip(examples, found.items, strict=True) if example.key in answered]
-        shares = {"by_programs": len(right) / len(examples)}
-        return found.with_metrics(shares | ({"by_programs_right": sum(right) / len(right)} if right else {}))
+    def votes(self, split: Split = "search") -> dict[str, list[Votes]]:
+        trained = super().votes(split) if self.rounds else {}
+        return trained | program_votes(self._task.split(split))
 
 
-def program_attempts(examples: Sequence[Example]) -> dict[str, list[tuple[Grid, ...]]]:
-    """Return the programs' attempts at each test input, by key; without the tasks that no program answers."""
+def program_votes(examples: Sequence[Example]) -> dict[str, list[Votes]]:
+    """Return the programs' answers to each test input, by key; without the tasks that no program answers."""
     found = {example.key: solved(puzzle(example)).attempts for example in examples}
-    return {key: list(zip(*attempts, strict=True)) for key, attempts in found.items() if attempts}
+    return {
+        key: [Votes(tries[0], tries[-1], 1.0, "programs") for tries in zip(*attempts, strict=True)]
+        for key, attempts in found.items()
+        if attempts
+    }

@@ -32,6 +32,16 @@ class NetworkSpec(NamedTuple):
     seed: int
 
 
+class Votes(NamedTuple):
+    """Two answers to a test input, and the share of the votes that agree with the first. `source`: what gave them, if
+    it was not networks."""
+
+    first: Grid
+    second: Grid
+    agreement: float
+    source: str = ""
+
+
 class NetworkBatch:
     """Networks whose grids have one side length. Networks of the same canvas answer together.
 
@@ -124,26 +134,30 @@ class NetworkBatch:
             )
         return cells, targets
 
-    @torch.no_grad()
     def attempts(self) -> list[list[tuple[Grid, ...]]]:
-        """Return two answers for each test input of each task.
+        """Return two answers for each test input of each task."""
+        return [[(own.first, own.second) for own in of_task] for of_task in self.votes()]
+
+    @torch.no_grad()
+    def votes(self) -> list[list[Votes]]:
+        """Return two answers for each test input of each task, and how many votes agree with the first.
 
         The first is the mean prediction of the averaged weights over all seeds and views. The second is the commonest
-        other prediction of single views, by averaged and by last weights. A lens that gives every demonstration's
-        output exactly takes the first place. Weights that are not finite give empty grids.
+        other prediction of single views, by averaged and by last weights; these are the votes. A lens that gives every
+        demonstration's output exactly takes the first place. Weights that are not finite give empty grids.
         """
         return [
             [self._two(task, planes) for planes in canvas.tests]
             for task, canvas in enumerate(self.canvases[: self.answering])
         ]
 
-    def _two(self, task: int, planes: np.ndarray) -> tuple[Grid, Grid]:
-        first, second = self._voted(task, planes)
+    def _two(self, task: int, planes: np.ndarray) -> Votes:
+        voted = self._voted(task, planes)
         if not self.canvases[task].exact:
-            return first, second
-        return planes[0], second if np.array_equal(planes[0], first) else first
+            return voted
+        return Votes(planes[0], voted.second if np.array_equal(planes[0], voted.first) else voted.first, 1.0)
 
-    def _voted(self, task: int, planes: np.ndarray) -> tuple[Grid, Grid]:
+    def _voted(self, task: int, planes: np.ndarray) -> Votes:
         last = {name: value.detach() for name, value in self.nets.named_parameters()}
         own = [number for number, spec in enumerate(self.specs[: self.used]) if spec.task == task]
         votes = [
@@ -151,13 +165,13 @@ class NetworkBatch:
             for weights in (self.average, last)
         ]
         if not np.isfinite(votes).all():  # argmax turns NaN into a black grid
-            return NO_ANSWER, NO_ANSWER
+            return Votes(NO_ANSWER, NO_ANSWER, 0.0)
         first = votes[0].mean(0).argmax(0).astype(np.int8)  # (height, width)
         ballots = [grid.tobytes() for grid in np.concatenate(votes).argmax(1).astype(np.int8)]
         ballots.append(votes[1].mean(0).argmax(0).astype(np.int8).tobytes())
         others = Counter(ballot for ballot in ballots if ballot != first.tobytes()).most_common(1)
         second = np.frombuffer(others[0][0], dtype=np.int8).reshape(first.shape) if others else first
-        return first, second
+        return Votes(first, second, ballots.count(first.tobytes()) / len(ballots))
 
     @torch.no_grad()
     def log_probabilities(self, network: int, planes: np.ndarray, weights: dict[str, Tensor]) -> np.ndarray:

@@ -20,14 +20,14 @@ from safetensors.torch import save_file
 
 from trainables.core import Evaluation, Example, RoundResult, Split, Task
 from trainables.learners.arc.answers import check_any, check_same, evaluation_of, seed_of, submissions
+from trainables.learners.arc.calibration import calibration, level_of
 from trainables.learners.arc.canvas import Canvas, canvas
 from trainables.learners.arc.grouping import batch_capacity, together
-from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec
+from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec, Votes
 from trainables.learners.arc.percell.hyperparameters import PercellHyperparameters
 from trainables.learners.arc.percell.net import parameter_count
 from trainables.learners.arc.program_answers import solved
 from trainables.states import pack, unpack
-from trainables.tasks.arc.grids import Grid
 from trainables.tasks.arc.task import Puzzle, puzzle
 
 
@@ -73,28 +73,34 @@ class PercellLearner:
         loss = float(np.mean(np.concatenate(losses))) if losses else 0.0
         return RoundResult(loss, parameter_count(self._config.hidden_size))
 
-    def completions(self, split: Split = "search") -> list[str]:
-        """Return a submission per ARC task: for the search split as trained so far, for another split with new networks
-        that are trained for as many steps on their own demonstrations."""
-        examples = self._task.split(split)
+    def votes(self, split: Split = "search") -> dict[str, list[Votes]]:
+        """Return the votes on each test input of the tasks that are answered, by key.
+
+        They are those of the search split as trained so far; for another split of new networks that are trained for as
+        many steps on their own demonstrations.
+        """
         batches = self.batches
         if split != "search":
-            batches = open_batches(self.canvases_of(examples), self._config, self._seed)
+            batches = open_batches(self.canvases_of(self._task.split(split)), self._config, self._seed)
             for batch in batches.values():
                 batch.train(self.rounds * self._config.steps_per_round)
-        return submissions(examples, self.attempts(examples, batches))
+        return {key: own for keys, batch in batches.items() for key, own in zip(keys, batch.votes(), strict=True)}
 
-    def attempts(
-        self, examples: Sequence[Example], batches: Mapping[tuple[str, ...], NetworkBatch]
-    ) -> dict[str, list[tuple[Grid, ...]]]:
-        """Return the attempts at each test input of the tasks that are answered, by key."""
-        found: dict[str, list[tuple[Grid, ...]]] = {}
-        for keys, batch in batches.items():
-            found |= dict(zip(keys, batch.attempts(), strict=True))
-        return found
+    def completions(self, split: Split = "search") -> list[str]:
+        """Return a submission per ARC task."""
+        return self._submitted(split, self.votes(split))
+
+    def _submitted(self, split: Split, votes: Mapping[str, Sequence[Votes]]) -> list[str]:
+        attempts = {key: [(one.first, one.second) for one in own] for key, own in votes.items()}
+        return submissions(self._task.split(split), attempts)
 
     def evaluate(self, split: Split = "search") -> Evaluation:
-        return evaluation_of(self._task, split, self.completions(split))
+        """Further metrics say how often the first attempt is right, by how many votes agree: see `calibration.py`."""
+        votes = self.votes(split)
+        said = self._submitted(split, votes)
+        levels = {key: own[0].source or level_of(min(one.agreement for one in own)) for key, own in votes.items()}
+        measured = calibration(self._task, self._task.split(split), said, levels)
+        return evaluation_of(self._task, split, said).with_metrics(measured)
 
     def state(self) -> bytes:
         return pack({"rounds": self.rounds, "batches": {k: b.state() for k, b in self.batches.items()}})

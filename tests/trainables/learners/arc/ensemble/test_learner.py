@@ -43,7 +43,7 @@ def test_networks_are_trained_only_where_no_program_answers(mixed: ArcTask) -> N
     said = dict(zip([one.key for one in mixed.search()], before.completions, strict=True))
     assert json.loads(said[hard])[0]["attempt_1"] == [], "before training only programs answer"
     assert before.score == 0.5
-    assert (before.metrics["by_programs"], before.metrics["by_programs_right"]) == (0.5, 1.0)
+    assert (before.metrics["share.programs"], before.metrics["pass_at_1.programs"]) == (0.5, 1.0)
     assert learner.round().loss > 0
     assert [key for keys in learner.batches for key in keys] == [hard]
     after = dict(zip([one.key for one in mixed.search()], learner.completions(), strict=True))

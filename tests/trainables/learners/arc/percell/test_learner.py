@@ -200,6 +200,22 @@ def test_seeds_vote_together(planted):
     assert np.array_equal(batch.attempts()[0][0][0], total.argmax(0))
 
 
+def test_votes_say_how_many_of_them_agree_with_the_first_attempt(planted):
+    """Counted by hand: each view by averaged and by last weights, and the mean of the last ones."""
+    config = replace(QUICK, hidden_size=32, recurrent_steps=6)
+    seen = canvas(puzzle(planted.search()[0]))
+    batch = NetworkBatch([seen], config, [NetworkSpec(0, 1)])
+    batch.train(6)
+    (((first, second, agreement, source),),) = batch.votes()
+    last = {name: value.detach() for name, value in batch.nets.named_parameters()}
+    views = [batch.log_probabilities(0, seen.tests[0], weights) for weights in (batch.average, last)]
+    ballots = [*(view.argmax(0) for both in views for view in both), views[1].mean(0).argmax(0)]
+    assert np.array_equal(first, views[0].mean(0).argmax(0))
+    assert agreement == sum(np.array_equal(first, ballot) for ballot in ballots) / 17 < 1
+    assert sum(np.array_equal(second, ballot) for ballot in ballots) >= 1
+    assert source == ""
+
+
 def test_a_lens_that_explains_every_demonstration_answers_first(tmp_path):
     """A mirrored grid needs no training."""
     rows = [[[1, 2], [3, 4]], [[5, 0], [0, 6]], [[7, 8], [9, 1]]]
