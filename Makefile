@@ -3,13 +3,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 READY := .venv/.ready
+MINUTES ?= 9.5
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1|/' | column -t -s '|'
 
 arc: $(READY)  ## solve real ARC-AGI-1 tasks: networks, with and without programs; 10 minutes
-	$(BIN)/python sweeps/arc.py --minutes 9.5 $(ARGS)
+	$(BIN)/python sweeps/arc.py --minutes $(MINUTES) $(ARGS)
 
 arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 5 to 15 minutes
 	$(BIN)/python sweeps/arena.py $(ARGS)

@@ -24,9 +24,9 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -72,11 +72,13 @@ SETS: dict[str, tuple[Split, ...]] = {"evaluation": ("test",), "training": ("sea
 
 @dataclass(frozen=True)
 class LearnerAnswers:
-    """`completions` by key; `too_long`: tasks that do not fit into the base's length; `cpu`: total CPU seconds."""
+    """`completions` by key; `too_long`: tasks that do not fit into the base's length; `cpu`: total CPU seconds;
+    `metrics` of the learner's evaluation."""
 
     completions: dict[str, str]
     too_long: int
     cpu: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def answers(
@@ -101,7 +103,8 @@ def answers(
     evaluation = learner.evaluate()
     keys = (example.key for example in examples)
     too_long = round(evaluation.metrics.get("too_long", 0.0) * len(examples))
-    return LearnerAnswers(dict(zip(keys, evaluation.completions, strict=True)), too_long, time.process_time() - start)
+    said = dict(zip(keys, evaluation.completions, strict=True))
+    return LearnerAnswers(said, too_long, time.process_time() - start, evaluation.metrics)
 
 
 def program_answers(examples: Sequence[Example], limits: Limits) -> LearnerAnswers:
@@ -177,6 +180,8 @@ def main(options: Options) -> None:
         for number, name, parts in asked:
             if own := [next(done) for _ in parts]:
                 print(f"{name}, {f'view {number}' if number else 'as they are'}: {cost(own)}")
+                for split, one in zip(parts, own, strict=True):
+                    print(f"  {split}: {calibrated(one.metrics)}")
                 report(parts, learner, {key: text for each in own for key, text in each.completions.items()}, task)
     print(f"{(time.perf_counter() - start) / 60:.1f} minutes in all")
 
@@ -186,6 +191,13 @@ def cost(done: Sequence[LearnerAnswers]) -> str:
     grids, long = sum("[[" in text for text in said), sum(own.too_long for own in done)
     reads = f"{grids} of {len(said)} are answered with grids" + (f", {long} are too long" if long else "")
     return f"{sum(own.cpu for own in done):.0f} CPU s; {reads}"
+
+
+def calibrated(metrics: Mapping[str, float]) -> str:
+    """Say how often the first attempt is right, by what gave it and how many votes agree with it."""
+    levels = [name.partition(".")[2] for name in metrics if name.startswith("share.")]
+    told = [f"{one} {metrics[f'share.{one}']:.1%}, right {metrics[f'pass_at_1.{one}']:.1%}" for one in levels]
+    return "; ".join(told) or "nothing is known of how sure it was"
 
 
 def known_sizes(examples: Sequence[Example]) -> str:

@@ -100,7 +100,8 @@ def winner(own: Design, costs: Costs, difference: float, seed_spread: float, see
         dict.fromkeys(names, MOST_SEEDS),
         costs.test_questions,
     )
-    budget, sizes, looks = Budget(own.finalists_s, LEVEL * (1 - RESERVE)), dict.fromkeys(names, (1, own.questions)), []
+    rate = LEVEL if costs.independent else LEVEL * (1 - RESERVE)  # as `confirm` does
+    budget, sizes, looks = Budget(own.finalists_s, rate), dict.fromkeys(names, (1, own.questions)), []
     while True:
         seconds = sum(seeds * (train_s + asked * ask_s) for seeds, asked in sizes.values())
         now = Progress(world.scores(sizes), looks, seconds, untrained=alone, independent=costs.independent)

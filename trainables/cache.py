@@ -1,4 +1,4 @@
-"""The folder in which Espalier keeps what it can make again: models from GGUF files, features of ARC tasks."""
+"""The folder of what Espalier can make again: models from GGUF files, features of ARC tasks, programs' answers."""
 
 from __future__ import annotations
 

@@ -248,7 +248,6 @@ class LearnerConfig(ABC):
     base_answers: ClassVar[bool] = True  # False: its answers are not its base's, so the untouched base is no reference
     per_example: ClassVar[bool] = False  # True: it trains a model for every example, rather than one for all
     independent: ClassVar[bool] = False  # True: these models have nothing in common, so each example has its own luck
-    untrained: ClassVar[str] = ""  # without a base: what answers before training, if finalists are compared with it
 
     @abstractmethod
     def build(self, base: Any, task: Task, seed: int) -> Learner | LanguageLearner: ...
@@ -272,6 +271,10 @@ class LearnerConfig(ABC):
     def baselines(self, task: Task) -> Mapping[str, float]:
         """Return `Task.baselines`, of the task's score; none for a likelihood, which fixed texts do not have."""
         return {} if task.ranks_by_likelihood else task.baselines()
+
+    def untrained(self) -> str:
+        """What answers before training, if the learner has no base and finalists are to be compared with that."""
+        return ""
 
     def max_completion(self, task: Task) -> int:
         """The longest completion in tokens, see `Task.max_new_tokens`."""

@@ -92,8 +92,8 @@ def _open_question(left: Run, minutes: float) -> Spending:
     if known.spending is None or not known.looks:
         raise BadInput(f"{left.folder} has finalists of an earlier version, with fixed seeds; start a new sweep")
     if known.independent:
-        remedy = "sweep again with more test questions"
-        raise BadInput(f"{left.folder}: each question has a model of its own, so more seeds tell nothing; {remedy}")
+        remedy = "only a sweep with a larger test split can"
+        raise BadInput(f"{left.folder}: more seeds decide nothing, as each question has a model of its own; {remedy}")
     if all(one.alone < LEVEL for one in known.comparisons()):
         raise BadInput(f"{left.folder} is decided: {known.finals[0].name} is better than all others")
     return known.spending

@@ -11,6 +11,7 @@ import yaml
 from sweeps.commands.reproduce import check_data
 from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
+from sweeps.results.records import UNTOUCHED
 from sweeps.results.run_folder import Run
 from sweeps.spec.open_run import Job
 from sweeps.spec.sweep import BadInput, Sweep
@@ -19,7 +20,7 @@ from trainables.models.gguf import PACKAGED, is_gguf, without_hash
 from trainables.models.loading import DTYPES, BaseName, UnknownBase, model_folder, origin
 from trainables.models.tokenization import asking_form
 
-OWN_NETWORK = "This learner trains a network of its own; its weights are `*.safetensors`."
+OWN_NETWORK = "This learner trains networks of its own; their weights are `*.safetensors`, and its code reads them."
 NO_TOKENIZER = "The prompt format depends on the base's tokenizer, which was not on this machine; export where it is."
 
 
@@ -30,7 +31,7 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     source = _source(pair.base) if answers else None
     head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
     head |= {"base_model": source, "library_name": "transformers" if merged else "peft"} if source else {}
-    untouched = _untouched_score(run, job, pair)
+    before, untouched = _before(run, job, pair)
     lines = [
         f"# {sweep.name}: {pair.learner.name} on {pair.task.name}",
         "",
@@ -44,7 +45,7 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
         ),
         f"- Score: {percent(job.score)} on the {job.split} split (95 %: {span(job.interval)}),"
         f" after {job.rounds} rounds with seed {job.seed}.",
-        *([f"- Untouched base on the same questions: {percent(untouched)}."] if untouched is not None else []),
+        *([f"- {before.capitalize()} on the same questions: {percent(untouched)}."] if untouched is not None else []),
         *(f"- {line}." for line in (verdict(run.confirmation) if run.finals else [])),
         *(f"- {remark}." for remark in run.facts.get("guards", [])),
         f"- Data: {pair.task.name}, fingerprint {run.facts.get('data_fingerprints', {}).get(pair.task.name)}.",
@@ -63,12 +64,13 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
     return "\n".join(["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", *lines])
 
 
-def _untouched_score(run: Run, job: Job, pair: Pair) -> float | None:
-    """Return the score of the trial's base before training, on the split on which the trial was scored."""
+def _before(run: Run, job: Job, pair: Pair) -> tuple[str, float | None]:
+    """Return what the trial was before its training, and its score on the split on which the trial was scored."""
     if job.split == "test":
-        before = run.confirmation.untouched_of(job.record.params.base)
-        return before.score if before else None
-    return run.end.get("untouched", {}).get(pair.name, {}).get("score")
+        final = next((one for one in run.finals if one.trial_id == job.record.trial_id), None)
+        before = run.confirmation.before(final) if final else None
+        return (before.name, before.score) if before else ("", None)
+    return UNTOUCHED, run.end.get("untouched", {}).get(pair.name, {}).get("score")
 
 
 def _source(base: str) -> str:

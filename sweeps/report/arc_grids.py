@@ -34,6 +34,12 @@ class DrawnTask:
     demonstrations: tuple[tuple[Picture, ...], ...]
     tests: tuple[tuple[Picture, ...], ...]
 
+    @property
+    def telling(self) -> tuple[Picture, ...]:
+        """The first test that no attempt gets right; the first one, if all are right."""
+        missed = (one for one in self.tests if not any(picture.caption.endswith(": right") for picture in one))
+        return next(missed, self.tests[0])
+
 
 def drawn(prompt: str, answer: str, completion: str) -> DrawnTask | None:
     """Parse prompt and answers into pictures. None if they contain no ARC grids; the page then shows text."""

@@ -75,9 +75,11 @@ def examples(run: Run) -> Examples | None:
         return AnsweredQuestion(str(row.kind), *own, float(row.score), different, learned, drawn(*own))
 
     def select(answers: pd.DataFrame) -> tuple[AnsweredQuestion, ...]:
-        """Take the lowest scores first, and of these what was not right before training, from each kind in turn."""
-        answers = answers.sort_values(["score", "before", "item"])
-        turns = answers.assign(turn=answers.groupby("kind").cumcount()).sort_values(["turn", "score", "before", "item"])
+        """Take the lowest scores first, and of these what training changed most, from each kind in turn."""
+        answers = answers.assign(changed=-(answers.score - answers.before).abs().fillna(0.0))
+        answers = answers.sort_values(["score", "changed", "item"])
+        order = ["turn", "score", "changed", "item"]
+        turns = answers.assign(turn=answers.groupby("kind").cumcount()).sort_values(order)
         return tuple(answered(row) for _, row in turns.head(AT_MOST).iterrows())
 
     return Examples(best.name, len(rows), int((rows.score < 1).sum()), select(rows[~full]), select(rows[full]))

@@ -79,7 +79,7 @@ def _finalists_sentence(run: Run) -> str:
         told = f"the {best.name}, {percent(best.score)} on the test split, beats every finalist"
         if best is base and worse:
             return f"Training did harm: {told}, {amount(worse)}."
-        return f"No training was as good as a base as it is: {told}."
+        return f"No training was as good as none: {told}."
     too = f" {harm(run.confirmation, {key: _lower(name) for key, name in names.items()})}." if worse else ""
     of_bases = "".join(f" {line}." for line in pair_comparison.in_words(run.confirmation)[:1])
     if trained and base and base.name in group:

@@ -84,6 +84,7 @@ def write_report(folder: Path) -> Path:
         headline=headline(run),
         state=state(run),
         finals=_finals(run),
+        independent=run.confirmation.independent,
         finals_conclusions=verdict_of_finals(run.confirmation) if run.finals else [],
         rows=_rows(run),
         top=TOP,

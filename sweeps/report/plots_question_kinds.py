@@ -43,8 +43,8 @@ def kinds(run: Run) -> Figure | None:
 
 
 def _finalists(run: Run) -> Scores:
-    """Return the scores of the first finalists and of the best one's untouched base, with intervals over questions and
-    seeds."""
+    """Return the scores of the first finalists and of the best one before its training, with intervals over questions
+    and seeds."""
     shown = [one.name for one in run.finals if not one.is_untouched][:MAX_FINALISTS]
     before = run.confirmation.untouched_of_best
     shown += [before.name] if before else []

@@ -143,7 +143,8 @@ def compare(
     """Compare the best, or a `reference` by name, with each of the others, in order of score; p-values hold jointly.
 
     `finalists` are scores (S, N) by name; S and N may differ, and the first min(N) questions of a pair are compared.
-    `untrained` names configurations without a random seed. No p-value is below the exact one of the pair's items.
+    `untrained` names configurations without a random seed, or with one for each question. No p-value is below the exact
+    one of the pair's items.
     `looks`: how the scores came, if finalists got more seeds and questions after comparisons; the last has all of them.
     """
     arrays = {name: np.asarray(scores, float) for name, scores in finalists.items()}
@@ -156,8 +157,9 @@ def compare(
     # That the best is better than all others needs no correction: it is wrong only if the pair with another best one is
     # (intersection-union test: Berger 1982, Technometrics 24:295). With one look, the few seeds of an unstable
     # configuration may have been lucky together; later looks are at a leader that got further seeds.
-    safe = len(looks) > 1 or not arrays.keys() - {*untrained}
-    together = max(alone, default=1.0) if reference is None and safe else 1.0
+    # Without seeds there is no such luck.
+    steady = len(looks) > 1 or not arrays.keys() - {*untrained}
+    together = max(alone, default=1.0) if reference is None and steady else 1.0
     ps = [min(p, together) if together < LEVEL else p for p in corrected(alone)]
     return [replace(one, p=p) for one, p in zip(found, ps, strict=True)]
 

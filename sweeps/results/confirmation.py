@@ -11,7 +11,7 @@ import numpy as np
 from sweeps.results.allocation import Costs
 from sweeps.results.comparison import Comparison, Look, compare
 from sweeps.results.decision import Progress
-from sweeps.results.records import Final, ranked
+from sweeps.results.records import Final, ranked, untouched_name
 from sweeps.results.statistics import Interval
 from sweeps.results.uncertainty import VarianceEstimate, intervals, seed_spread
 
@@ -64,13 +64,13 @@ class Confirmation:
 
     def untouched_of(self, base: str) -> Final | None:
         """Return the base with this label before training, if it was asked."""
-        return next((one for one in self.untouched if not one.pair and one.base == base), None)
+        return next((one for one in self.untouched if one.name == untouched_name(base)), None)
 
     def before(self, trained: Final) -> Final | None:
-        """Return what a finalist was before its training, if that was asked: its learner without a base, or its
-        base."""
-        own = [one for one in self.untouched if one.pair and one.pair == trained.pair]
-        return own[0] if own else self.untouched_of(trained.base)
+        """Return what a finalist was before its training, if that was asked: its base, or its learner without one."""
+        if trained.before is None:
+            return self.untouched_of(trained.base)
+        return next((one for one in self.untouched if one.name == trained.before), None)
 
     @property
     def best_trained(self) -> Final | None:

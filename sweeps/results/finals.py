@@ -144,7 +144,7 @@ def verdict(known: Confirmation) -> list[str]:
     if before and before.name in group and len(group) > 1:
         lines.append(f"The {before.name} is among them: nothing was shown to be learned")
     elif others and len(group) > 1:
-        what = "it" if others[0].startswith(UNTRAINED) else "that base"
+        what = "a learner" if others[0].startswith(UNTRAINED) else "that base"
         lines.append(f"The {others[0]} is among them: {what} is as good without training")
     elif len(group) > 1 and (remedy := to_decide(known)):
         lines.append(remedy)
@@ -186,7 +186,7 @@ def to_decide(known: Confirmation) -> str:
     if known.spending is None:
         return ""
     if known.independent:
-        return "More seeds would not tell them apart, only more questions of the test split"
+        return "More seeds would not tell them apart: each question has a model of its own"
     found = needed(known.progress(), known.spending.costs)
     if found is None:
         return "If the differences seen so far are true, no affordable number of seeds and questions tells them apart"

@@ -1,4 +1,4 @@
-"""What training gained on each kind of question of the test split: the best finalist beside its untouched base."""
+"""What training gained on each kind of question of the test split: the best finalist, before and after."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from sweeps.results.leaderboard import percent
 from sweeps.results.records import clusters_of
 from sweeps.results.run_folder import Run
 
-HEAD = ["kind", "questions", "a constant answer", "untouched", "best finalist", "gain, points", "95 % interval", "p"]
+HEAD = [
+    "kind",
+    "questions",
+    "a constant answer",
+    "before training",
+    "best finalist",
+    "gain, points",
+    "95 % interval",
+    "p",
+]
 
 
 class KindGain(NamedTuple):
@@ -24,8 +33,8 @@ class KindGain(NamedTuple):
 
 
 def gains(run: Run) -> list[KindGain]:
-    """Compare the best trained finalist with its untouched base on each kind, paired by question, the largest gain
-    first. Empty without such a pair, or if there is only one kind."""
+    """Compare the best trained finalist with what it was before its training on each kind, paired by question, the
+    largest gain first. Empty without such a pair, or if there is only one kind."""
     best, before = run.confirmation.best_trained, run.confirmation.untouched_of_best
     if best is None or before is None or run.questions.kind.nunique() < 2:
         return []

@@ -32,7 +32,8 @@ def reference_name(pair: Pair) -> str:
     """
     if pair.learner.needs_base:
         return untouched_name(pair.label) if pair.learner.base_answers else ""
-    return f"{UNTRAINED} {pair.name} ({pair.learner.untrained})" if pair.learner.untrained else ""
+    answering = pair.learner.untrained()
+    return f"{UNTRAINED} {pair.name} ({answering})" if answering else ""
 
 
 def untouched_baseline(label: str) -> str:
@@ -131,7 +132,8 @@ class Candidate:
 class Final:
     """A candidate's scores in [0, 1] on the test split, (seeds, items); what is not trained has one row.
 
-    `pair` is the name of its pair; empty for an untouched base, which several pairs may share.
+    `pair` is the name of its pair, where the sweep has several bases. `before`: the name of what it was before its
+    training, among the finalists; empty if that is not asked, None in runs of earlier versions.
     """
 
     name: str
@@ -142,10 +144,11 @@ class Final:
     completions: tuple[Sequence[str], ...] = ()  # (seeds, items), where the learner generates text
     states: tuple[str, ...] = ()  # by seed, the checkpoint's folder below that of the sweep; empty if it is not kept
     pair: str = ""
+    before: str | None = None
 
     @property
     def learner(self) -> str:
-        """The learner's name; empty for an untouched base."""
+        """The learner's name, where the sweep has several bases."""
         return self.pair.partition(ON_BASE)[0]
 
     @property

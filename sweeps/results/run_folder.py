@@ -191,4 +191,5 @@ def _final(name: str, rows: pd.DataFrame) -> Final:
         None if pd.isna(first.rounds) else int(first.rounds),
         () if pd.isna(said[0, 0]) else tuple(map(tuple, said.tolist())),
         pair=str(first.get("pair") or ""),
+        before=None if pd.isna(first.get("before")) else str(first.before),
     )

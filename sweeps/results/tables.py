@@ -52,9 +52,10 @@ def _several_bases(records: Sequence[TrialRecord]) -> bool:
 def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> bytes:
     """One row per configuration, seed and question of the test split, with the completion, if there is one.
 
-    `pair` is the name of the configuration's pair; empty for an untouched base.
+    `pair` is the name of the configuration's pair, in a sweep of several bases; `before` the name of what it was before
+    its training.
     """
-    rows = []
+    rows, several = [], any(one.base for one in finals)
     for one in finals:
         for seed, scores in enumerate(one.scores):
             said = one.completions[seed] if one.completions else [None] * len(scores)
@@ -66,7 +67,7 @@ def finalists_parquet(finals: Sequence[Final], examples: Sequence[Example]) -> b
                     "searched": one.searched,
                     "seed": seed,
                 }
-                fixed |= {"rounds": one.rounds, "pair": one.pair}
+                fixed |= {"rounds": one.rounds, "before": one.before} | ({"pair": one.pair} if several else {})
                 question = {"key": example.key, "kind": example.kind, "prompt": example.prompt}
                 question["answer"] = example.answer
                 rows.append(fixed | {"item": item, "score": float(score), "completion": text} | question)

@@ -151,6 +151,14 @@ class Sweep:
             found.append(TrialParams(pair.name, _admissible(space, own)))
         return found
 
+    def as_fixed(self, pair: Pair) -> Pair:
+        """Return a pair with the values that the sweep fixes, and the learner's own elsewhere."""
+        axes = self.space_of(pair).axes.items()
+        fixed = {
+            name: axis.choices[0] for name, axis in axes if isinstance(axis, CategoricalDistribution) and axis.single()
+        }
+        return self.resolve(TrialParams(pair.name, fixed))
+
     def fix(self, values: Mapping[str, Any]) -> Sweep:
         """Replace searched axes by constants: a field (of every learner that has it), `lora.r` for one learner, or
         `lora@tiny.r` for that learner on one base.

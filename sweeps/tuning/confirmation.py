@@ -82,12 +82,12 @@ class Finalists:
         ends = run_jobs(self.sweep, jobs, self.places, self.folder) if jobs else []
         if ends is None:
             return False
-        self.seconds += time.monotonic() - start
         for job, end in zip(jobs, ends, strict=True):
             self.keep(job, end)
         for name, reference in untouched.items():
-            if (before := measured(reference, WAIT_FOR_HOST_S)).get("items"):
+            if (before := measured(reference, WAIT_FOR_HOST_S, name)).get("items"):
                 self._keep_untouched(name, before)
+        self.seconds += time.monotonic() - start
         return True
 
     def _jobs(self, name: str, seeds: int, questions: int) -> list[FinalistJob]:
@@ -143,7 +143,12 @@ class Finalists:
     def references(self) -> dict[str, Pair]:
         """What is asked before training, by name. One base is asked for all learners on it, the first of those with
         different learners on different bases without labels."""
-        return {name: pair for pair in reversed(self.sweep.pairs) if (name := reference_name(pair))}
+        pairs = [self._before(pair) for pair in reversed(self.sweep.pairs)]
+        return {name: pair for pair in pairs if (name := reference_name(pair))}
+
+    def _before(self, pair: Pair) -> Pair:
+        """Return the pair as it is asked before training: without a base, with the values that the sweep fixes."""
+        return pair if pair.learner.needs_base else self.sweep.as_fixed(pair)
 
     def _keep_untouched(self, name: str, metrics: Mapping[str, Any]) -> None:
         end = Answers(tuple(metrics["items"]), tuple(metrics.get("completions") or ()))
@@ -153,15 +158,16 @@ class Finalists:
     def finals(self) -> list[Final]:
         """Return the finalists that have a score with every seed, and what was asked before training; the best
         first."""
-        found = list[Final]()
-        alone = {name: pair.name for name, pair in self.references.items() if not pair.learner.needs_base}
+        found, several = list[Final](), self.sweep.several_bases
+        before = {pair.name: reference_name(self._before(pair)) for pair in self.sweep.pairs}
         for name, seeds in self.answers.items():
             one = self.candidates.get(name)
             known = (one.searched, one.trial_id, one.rounds) if one else (None, None, None)
             scores = np.array([seed.items for seed in seeds])
             said = tuple(seed.completions for seed in seeds if seed.completions)
-            states, pair = tuple(seed.state for seed in seeds), one.params.pair if one else alone.get(name, "")
-            found.append(Final(name, known[0], scores, known[1], known[2], said, states, pair))
+            states, pair = tuple(seed.state for seed in seeds), one.params.pair if one and several else ""
+            own = before[one.params.pair] if one else None
+            found.append(Final(name, known[0], scores, known[1], known[2], said, states, pair, own))
         return ranked(found)
 
     def costs(self, only_once: Sequence[str]) -> Costs:

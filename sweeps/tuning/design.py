@@ -46,7 +46,7 @@ class Costs:
 
     Learners with a model for each question (`per_example`) train for each of them in every round, also as finalists,
     and with one seed if these models have nothing in common (`independent`). `test_s`: the seconds for a question of
-    the test split, if they differ.
+    the test split in a round, and `open_s` before the first, if they differ.
     """
 
     train_s: float  # a round
@@ -56,6 +56,7 @@ class Costs:
     per_example: bool = False
     independent: bool = False
     test_s: float | None = None
+    open_s: float = 0.0
 
     def round_s(self, questions: int) -> float:
         """Return the seconds of a round of the search, for all lanes together."""
@@ -64,7 +65,7 @@ class Costs:
     def finalist(self, rounds: int) -> tuple[float, float]:
         """Return the seconds of a finalist's training, and of a question that it is asked, for all lanes together."""
         asked, ask_s = rounds if self.per_example else 1, self.ask_s if self.test_s is None else self.test_s
-        return rounds * self.train_s / self.lanes, asked * ask_s / self.lanes
+        return rounds * self.train_s / self.lanes, (self.open_s + asked * ask_s) / self.lanes
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,10 @@ def costs_of(sweep: Sweep, probes: Sequence[Mapping[str, Any]], lanes: int) -> C
         each = pair.learner.per_example
         train.append(0.0 if each else max(0.0, one["round_s"] - one["evaluation_s"]))
         ask.append((one["round_s"] if each else one["evaluation_s"]) / questions)
-    test = [one["test_question_s"] for one in probes if "test_question_s" in one]
+    test = fmean(one.get("test_question_s", own) for one, own in zip(probes, ask, strict=True))
+    opened = fmean(one.get("test_open_s", 0.0) for one in probes)
     most = most_test_questions(sweep)
-    mean = fmean(test) if test else None
-    return Costs(fmean(train), fmean(ask), lanes, most, sweep.per_example, sweep.independent, mean)
+    return Costs(fmean(train), fmean(ask), lanes, most, sweep.per_example, sweep.independent, test, opened)
 
 
 def design(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str] = ()) -> Design:
@@ -130,9 +131,12 @@ def design(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str] = 
         if any(one.shown <= ENOUGH for one in found):
             break
     if not found:
-        flags = " ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
+        task = sweep.pairs[0].task
+        named = {"search_size": f"task.{task.search_limit}", "test_size": f"task.{task.test_limit}"}
+        flags = " ".join(f"--{named.get(name, name).replace('_', '-')}" for name in sorted(fixed))
+        trainings = counted(1 if costs.independent else 2, "training")
         raise NoTime(
-            f"--minutes {sweep.minutes:g}: a trial of each learner and two trainings of each finalist take longer, at"
+            f"--minutes {sweep.minutes:g}: a trial of each learner and {trainings} of each finalist take longer, at"
             f" {costs.round_s(1):.1f} s a round; give more minutes{f', leave out {flags},' if flags else ''} or name"
             " fewer learners"
         )
@@ -311,8 +315,9 @@ def _remedy(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str], 
         options["one --learner or --base fewer"] = _shown(fewer, costs, seconds, fixed)
     if "search_size" in fixed:
         options["fewer search questions"] = _shown(sweep, costs, seconds, {*fixed} - {"search_size"})
-    more = dataclasses.replace(costs, test_questions=2 * costs.test_questions)
-    options["twice the test questions"] = _shown(sweep, more, seconds, fixed)
+    if "test_size" not in fixed:
+        more = dataclasses.replace(costs, test_questions=2 * costs.test_questions)
+        options["twice the test questions"] = _shown(sweep, more, seconds, fixed)
     name, best = min(options.items(), key=lambda option: option[1])
     return f"; {name} would show {100 * best:.0f} instead of {100 * shown:.0f}" if best < shown else ""
 

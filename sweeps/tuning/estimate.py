@@ -79,16 +79,25 @@ def plan(sweep: Sweep, argv: Sequence[str] = (), mirrored: bool = False) -> floa
         f"{disk / MIB:,.0f} MiB of disk at most"
     )
     if sweep.finalists:
-        configurations = sweep.finalists + len(sweep.pairs)  # the best and the defaults, if none is both
-        usual, most = (round(seeds * configurations) for seeds in (PATIENCE * FIRST_BUDGET, FIRST_BUDGET))
-        more = usual * sweep.rounds * per_round / at_once / HOUR_S
-        disk_of = partial(finalists_bytes, sweep, probes, configurations)
-        hours += more
-        _say(
-            f"finalists: about {usual} trainings of up to {sweep.rounds} rounds, {60 * more:.1f} min and"
-            f" {disk_of(usual) / MIB:,.0f} MiB of disk more; up to {most} trainings and {disk_of(most) / MIB:,.0f} MiB"
-            " where the best are close"
-        )
+        hours += _finalists(sweep, probes, per_round, at_once)
+    return hours
+
+
+def _finalists(sweep: Sweep, probes: Sequence[Mapping[str, Any]], per_round: float, at_once: int) -> float:
+    """Print what the finalists take, and return their hours."""
+    configurations = sweep.finalists + len(sweep.pairs)  # the best and the defaults, if none is both
+    usual, most = (round(seeds * configurations) for seeds in (PATIENCE * FIRST_BUDGET, FIRST_BUDGET))
+    each = sweep.rounds * per_round
+    if sweep.independent:  # one seed, and a training for each question of the test split
+        usual = most = configurations
+        each = sum(costs_of(sweep, probes, 1).finalist(sweep.rounds)) * len(sweep.pairs[0].task.test())
+    hours = usual * each / at_once / HOUR_S
+    disk_of = partial(finalists_bytes, sweep, probes, configurations)
+    close = f"; up to {most} trainings and {disk_of(most) / MIB:,.0f} MiB where the best are close"
+    _say(
+        f"finalists: about {usual} trainings of up to {sweep.rounds} rounds, {60 * hours:.1f} min and"
+        f" {disk_of(usual) / MIB:,.0f} MiB of disk more{close if most > usual else ''}"
+    )
     return hours
 
 

@@ -13,6 +13,7 @@ from ray import tune
 
 from sweeps.persistence.interrupt import graceful_interrupt
 from sweeps.resources.ray_cluster import seat_resources
+from sweeps.results.records import UNTOUCHED
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.stopping import cause_of, error_of
@@ -157,16 +158,16 @@ def measure_bases(sweep: Sweep, hosts: Hosts, workers: WorkerGroupShape | None) 
     return found
 
 
-def measured(reference: Any, within_s: float) -> dict[str, Any]:
+def measured(reference: Any, within_s: float, name: str = UNTOUCHED) -> dict[str, Any]:
     """Wait for the metrics of `measure_untouched`. If it failed, print why and return none: the sweep continues."""
     try:
         return dict(ray.get(reference, timeout=within_s))
     except ray.exceptions.GetTimeoutError:
-        print(f"the untouched base was not measured within {within_s:g} s: `ray status` says what it waits for")
+        print(f"the {name} was not measured within {within_s:g} s: `ray status` says what it waits for")
         return {}
     except ray.exceptions.RayError as fault:
         reason = str(getattr(fault, "cause", None) or fault).strip().splitlines()[-1]
-        print(f"the untouched base was not measured: {reason}", flush=True)
+        print(f"the {name} was not measured: {reason}", flush=True)
         return {}
 
 

@@ -45,7 +45,8 @@ class FurtherGain:
         their whole budget and all questions that the task can make. None if all trials have to start."""
         if sweep.all_trials or not sweep.finalists or len(sweep.objectives) > 1 or sweep.scheduler != "asha":
             return None
-        difference = smallest_shown(2, FIRST_BUDGET, most_test_questions(sweep))
+        seeds = 1.0 if sweep.independent else FIRST_BUDGET
+        difference = smallest_shown(2, seeds, most_test_questions(sweep))
         return cls(difference, trivial_baselines(baselines), sweep.rounds, len(sweep.pairs))
 
     def chance(self, records: Sequence[TrialRecord], total: int) -> float:

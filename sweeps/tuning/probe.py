@@ -151,7 +151,8 @@ def _as_answer(answer: Any, item: Any) -> Any:
 def measure(pair: Pair, seed: int, seconds: float, largest: Pair | None = None) -> dict[str, Any]:
     """Return the costs of a pair's default: `start_s`, `round_s` and in it `evaluation_s`, `peak_rss`, ...
 
-    `test_question_s`: of a round on a question of the test split, where each gets a model of its own.
+    Where each question gets a model of its own, `test_question_s` is a round on a question of the test split, and
+    `test_open_s` what comes before its first round.
     `checkpoint` (bytes) is that of `largest`: the default's after training, times how much larger it is before.
     """
     start = time.perf_counter()
@@ -182,7 +183,7 @@ def measure(pair: Pair, seed: int, seconds: float, largest: Pair | None = None) 
     if whole.learner.per_example:
         costs |= {name: costs[name] / share for name in ("round_s", "evaluation_s", "checkpoint")}
         costs["measured"] = f"a whole round of {len(pair.task.search())} of {len(whole.task.search())} questions"
-        costs["test_question_s"] = _test_question_s(_of_few(whole, "test"), base, seed)
+        costs |= _test_costs(_of_few(whole, "test"), base, seed)
     return costs
 
 
@@ -192,10 +193,12 @@ def _of_few(pair: Pair, split: Split) -> Pair:
     return replace(pair, task=pair.task.with_search([examples[place] for place in _spread(range(len(examples)), FEW)]))
 
 
-def _test_question_s(pair: Pair, base: Any, seed: int) -> float:
+def _test_costs(pair: Pair, base: Any, seed: int) -> dict[str, float]:
+    start, count = time.perf_counter(), len(pair.task.search())
     built: Any = pair.learner.build(base, pair.task, seed)
+    opened = time.perf_counter() - start
     try:
-        return _whole_round(built)["round_s"] / len(pair.task.search())
+        return {"test_open_s": opened / count, "test_question_s": _whole_round(built)["round_s"] / count}
     finally:
         built.close()
 

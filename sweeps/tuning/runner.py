@@ -373,7 +373,8 @@ def _most_finalists(sweep: Sweep, records: Sequence[TrialRecord], clock: Clock) 
     each = sweep.rounds * pace
     if sweep.per_example:
         each *= design.questions / design.search_size
-    return max(2, min(design.finalists, int(clock.left / (FEWEST_TRAININGS * each))))
+    trainings = 1.0 if sweep.independent else FEWEST_TRAININGS
+    return max(2, min(design.finalists, int(clock.left / (trainings * each))))
 
 
 def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -> bool:
@@ -389,7 +390,7 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
         if count < min(len(chosen), context.clock.design.finalists):
             print(f"the search was slower than expected: there is time for {count} finalists")
         chosen = most_telling(chosen, count, sweep.defaults())
-    if costs and not costs.may_start_finalists(FEWEST_SEEDS * len(chosen)):
+    if costs and not costs.may_start_finalists((1 if sweep.independent else FEWEST_SEEDS) * len(chosen)):
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
         return False
     print(f"finalists: {counted(len(chosen), 'configuration')}, trained again with other seeds for the test split")

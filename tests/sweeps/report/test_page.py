@@ -173,6 +173,9 @@ def test_arc_grids_become_cells_of_their_colours(tmp_path):
     assert drawn("Which is larger, 2 or 3?", "3", "3") is None
 
 
+BEFORE = "untrained ensemble (programs and lenses alone)"
+
+
 def test_grids_that_training_solved_and_that_it_missed_are_on_the_first_screen(tmp_path):
     """Of five tasks programs alone solve the first, training two more; these are shown first, beside the finalists."""
     prompt = "Input 1:\n1\n\nOutput 1:\n{}\n\nTest input 1:\n1\n\n\nTest outputs:\n"
@@ -180,17 +183,16 @@ def test_grids_that_training_solved_and_that_it_missed_are_on_the_first_screen(t
     right = [f'[{{"attempt_1": [[{i}]], "attempt_2": [[{i}]]}}]' for i in range(5)]
     wrong = '[{"attempt_1": [[9]], "attempt_2": [[8]]}]'
     scores = np.array([[1.0, 1, 1, 0, 0]])
-    best = Final("trial 0", 0.5, scores, "t0", 4, ((*right[:3], wrong, wrong),), pair="ensemble")
+    best = Final("trial 0", 0.5, scores, "t0", 4, ((*right[:3], wrong, wrong),), before=BEFORE)
     before = Final(
-        "untrained ensemble (programs alone)", None, np.array([[1.0, 0, 0, 0, 0]]), None, None,
-        ((right[0], *[wrong] * 4),), pair="ensemble",
+        BEFORE, None, np.array([[1.0, 0, 0, 0, 0]]), None, None, ((right[0], *[wrong] * 4),),
     )  # fmt: skip
     text = page(folder(tmp_path / "own", [trial(0, 0.5)], finals=[best, before], asked=asked))
     assert sections(text)[:2] == ["finalists", "answers"]
     shown = re.findall(r'class="kind">(.+?)</div>', section(text, "answers"))
     assert shown == ["solved, and missed before training", "missed"] * 2
     assert section(text, "answers").count("\nattempt 1: wrong\n") == 2
-    assert "untrained ensemble (programs alone)" in section(text, "finalists")
+    assert BEFORE.capitalize() in section(text, "finalists")
     plain = page(confirmed(tmp_path / "plain"))
     assert 'id="answers"' not in plain, "text answers are below, as before"
     assert sections(plain)[1] == "kinds"

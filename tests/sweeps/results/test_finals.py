@@ -261,12 +261,12 @@ def test_a_learner_that_trains_on_what_it_is_asked_is_asked_the_test_split():
 
 def test_the_best_is_compared_with_each_learner_before_its_training():
     """Of 60 tasks programs alone solve 12, and the ensemble nine more; percell solves 6, its lenses 2."""
-    own = {"ensemble": "untrained ensemble (programs alone)", "percell": "untrained percell (lenses alone)"}
+    own = {"ensemble": "untrained ensemble (programs and lenses alone)", "percell": "untrained percell (lenses alone)"}
     finals = [
-        Final("trial 1 (ensemble)", 0.4, right(21), "t1", pair="ensemble"),
-        Final("trial 2 (percell)", 0.3, right(6), "t2", pair="percell"),
-        Final(own["ensemble"], None, right(12, seeds=1), pair="ensemble"),
-        Final(own["percell"], None, right(2, seeds=1), pair="percell"),
+        Final("trial 1 (ensemble)", 0.4, right(21), "t1", before=own["ensemble"]),
+        Final("trial 2 (percell)", 0.3, right(6), "t2", before=own["percell"]),
+        Final(own["ensemble"], None, right(12, seeds=1)),
+        Final(own["percell"], None, right(2, seeds=1)),
     ]
     known = Confirmation(finals)
     assert [one.name for one in known.untouched] == [*own.values()]

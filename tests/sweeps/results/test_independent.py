@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps.results.comparison import LEVEL
-from sweeps.results.confirmation import Confirmation, beside_answers, confirmation_from
+from sweeps.commands.decide import _open_question
+from sweeps.results.allocation import Costs
+from sweeps.results.comparison import LEVEL, Look
+from sweeps.results.confirmation import Confirmation, Spending, beside_answers, confirmation_from
 from sweeps.results.decision import Budget, Progress, next_stage
 from sweeps.results.finals import to_decide, verdict
 from sweeps.results.power import best_plan, smallest_shown
 from sweeps.results.records import Final
+from sweeps.spec.validation import BadInput
 
 N = 160
-BEFORE = "untrained ensemble (programs alone)"
+BEFORE = "untrained ensemble (programs and lenses alone)"
 
 
 def answers(score: float, seed: int) -> np.ndarray:
@@ -22,7 +28,7 @@ def answers(score: float, seed: int) -> np.ndarray:
 
 
 def finals(*scores: float) -> list[Final]:
-    return [Final(f"trial {i} (x)", None, answers(score, i), f"t{i}", pair="x") for i, score in enumerate(scores)]
+    return [Final(f"trial {i} (x)", None, answers(score, i), f"t{i}", before=BEFORE) for i, score in enumerate(scores)]
 
 
 def test_the_interval_of_a_difference_is_that_of_a_paired_t_test() -> None:
@@ -33,8 +39,6 @@ def test_the_interval_of_a_difference_is_that_of_a_paired_t_test() -> None:
     low, high = theirs.confidence_interval()
     assert found.interval == pytest.approx((low, high))
     assert found.p == pytest.approx(stats.binomtest(int((first > second).sum()), int((first != second).sum())).pvalue)
-    of_seeds = Confirmation([*finals(0.6), *finals(0.6, 0.3)[1:]])
-    assert of_seeds.spread().freedom == known.spread().freedom == 0
 
 
 def test_they_are_compared_once_with_all_of_the_error_rate_and_trained_once() -> None:
@@ -56,9 +60,9 @@ def test_a_winner_is_named_after_one_training() -> None:
     solved[0, :47] = 1
     more = solved.copy()
     more[0, 47:55] = 1
-    trained = Final("trial 1 (ensemble)", 0.4, more, "t1", pair="ensemble")
-    before = Final(BEFORE, None, solved, pair="ensemble")
-    few = Final("trial 2 (percell)", 0.1, answers(0.1, 5), "t2", pair="percell")
+    trained = Final("trial 1 (ensemble)", 0.4, more, "t1", before=BEFORE)
+    before = Final(BEFORE, None, solved)
+    few = Final("trial 2 (percell)", 0.1, answers(0.1, 5), "t2", before="")
     known = Confirmation([trained, before, few], independent=True)
     first, gain, *rest = verdict(known)
     assert first.startswith("trial 1 (ensemble) is better than all other finalists (the next is untrained ensemble")
@@ -73,6 +77,12 @@ def test_it_is_kept_and_said_what_would_decide() -> None:
     assert again.comparisons() == known.comparisons()
     assert not confirmation_from(beside_answers(Confirmation(finals(0.5))), (), ()).independent
     assert to_decide(known) == "", "without costs nothing is said"
+    names = [one.name for one in known.finals]
+    costs = Costs(dict.fromkeys(names, 9.0), dict.fromkeys(names, 0.1), dict.fromkeys(names, 30), N)
+    paid = replace(known, spending=Spending(18.0, 100.0, costs))
+    assert to_decide(paid) == "More seeds would not tell them apart: each question has a model of its own"
+    with pytest.raises(BadInput, match="more seeds decide nothing"):
+        _open_question(SimpleNamespace(folder="runs/x", confirmation=replace(paid, looks=[Look(1, 1, {})])), 5.0)  # type: ignore[arg-type]
 
 
 def test_a_plan_puts_all_time_into_questions() -> None:

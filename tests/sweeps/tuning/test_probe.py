@@ -111,6 +111,7 @@ def test_of_a_model_for_each_question_a_few_are_measured_and_scaled_up(tmp_path)
     assert costs["measured"] == f"a whole round of {FEW} of 50 questions"
     assert costs["round_s"] > costs["evaluation_s"] > 0
     assert costs["test_question_s"] > 0
+    assert costs["test_open_s"] > 0
     trained = config.build(None, task, 0)
     trained.round()
     assert costs["checkpoint"] == pytest.approx(checkpoint_bytes(trained), rel=0.1)

@@ -64,7 +64,8 @@ def test_the_sampler_learns_what_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_sweep_s_learners_are_asked(tmp_path: Path) -> None:
-    sweep = replace(ARC, pairs=ARC.pairs[:1], optional=(), space={"percell": ARC.space_of(ARC.pairs[0])})
+    percell = next(pair for pair in ARC.pairs if pair.name == "percell")
+    sweep = replace(ARC, pairs=(percell,), optional=(), space={"percell": ARC.space_of(percell)})
     sweep = sweep.fix({"recurrent_steps": 2})
     search = OptunaSearcher(SearchSettings.of_sweep(sweep), storage_of(tmp_path))
     assert {search.suggest(str(number))["params"].fields["supervised_steps"] for number in range(9)} == {1, 2}

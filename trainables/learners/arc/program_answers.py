@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from trainables.atomic import replace_file
 from trainables.cache import cache_folder
@@ -26,11 +27,26 @@ from trainables.tasks.arc.task import Puzzle
 PLANES = 12  # programs that are kept of a task, the closest first
 
 
-def solved(puzzle: Puzzle, limits: Limits | None = None, folder: Path | None = None) -> Solved:
+def search_all(puzzles: Sequence[Puzzle], folder: Path | None = None) -> None:
+    """Search for what is not kept yet. What another process searches for at the same time is left to it."""
+    busy = []
+    for puzzle in puzzles:
+        try:
+            solved(puzzle, folder=folder, wait_s=0)
+        except Timeout:
+            busy.append(puzzle)
+    for puzzle in busy:
+        solved(puzzle, folder=folder)
+
+
+def solved(
+    puzzle: Puzzle, limits: Limits | None = None, folder: Path | None = None, wait_s: float | None = None
+) -> Solved:
     """Return what `solve` returns, with `PLANES` planes; search if it is not in `folder`.
 
     `folder`: by default `$XDG_CACHE_HOME/espalier/programs`, that is ~/.cache/espalier/programs. If several processes
-    need the same task, one searches and the others wait. An unreadable file is made again, and a cache that cannot be
+    need the same task, one searches and the others wait, at most `wait_s` seconds, after which they raise
+    `filelock.Timeout`. An unreadable file is made again, and a cache that cannot be
     written does without.
     """
     limits = limits or Limits()
@@ -39,10 +55,12 @@ def solved(puzzle: Puzzle, limits: Limits | None = None, folder: Path | None = N
         return known
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with FileLock(f"{path}.lock", timeout=-1 if wait_s is None else wait_s):
             if (known := _read(path)) is None:
                 known = solve(puzzle, limits, PLANES)
                 replace_file(path, json.dumps(_plain(known)).encode())
+    except Timeout:  # which is an OSError
+        raise
     except OSError:  # a cache that cannot be written
         known = known or solve(puzzle, limits, PLANES)
     return known
@@ -50,7 +68,14 @@ def solved(puzzle: Puzzle, limits: Limits | None = None, folder: Path | None = N
 
 def _key(puzzle: Puzzle, limits: Limits) -> str:
     grids = [*(grid for pair in puzzle.demonstrations for grid in pair), *puzzle.test_inputs]
-    told = [_source(), limits.grids, limits.seconds, len(puzzle.demonstrations), [grid.tolist() for grid in grids]]
+    told = [
+        _source(),
+        PLANES,
+        limits.grids,
+        limits.seconds,
+        len(puzzle.demonstrations),
+        [grid.tolist() for grid in grids],
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 

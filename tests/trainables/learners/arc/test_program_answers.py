@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from tests.support.program_grids import grid, task
 from trainables.learners.arc import program_answers
-from trainables.learners.arc.program_answers import PLANES, solved
+from trainables.learners.arc.program_answers import PLANES, search_all, solved
 from trainables.tasks.arc.programs.search import Limits
 from trainables.tasks.arc.programs.solver import Solved, solve
 
@@ -54,3 +57,32 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, content: bytes) -> None:
 def test_a_cache_that_cannot_be_written_changes_no_answer(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     assert plain(solved(FLIP, folder=tmp_path / "file" / "programs")) == plain(solve(FLIP, planes=PLANES))
+
+
+def test_what_another_process_searches_for_is_left_to_it(tmp_path: Path) -> None:
+    """Its lock is held until the other tasks are done; then its answer is read."""
+    other = task(("12 30", "21 03"), ("45 60", "54 06"), tests=("12 34",))
+    solved(FLIP, folder=tmp_path)
+    [file] = tmp_path.glob("*.json")
+    content = file.read_bytes()
+    file.unlink()
+    done = []
+
+    def hold() -> None:
+        with FileLock(f"{file}.lock"):
+            held.set()
+            for _ in range(600):
+                done[:] = [one for one in tmp_path.glob("*.json") if one != file]
+                if done:
+                    break
+                time.sleep(0.1)
+            file.write_bytes(content)
+
+    held = threading.Event()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    search_all([FLIP, other], folder=tmp_path)
+    thread.join()
+    assert len(done) == 1, "the second task was searched for while the first one's lock was held"
+    assert len([*tmp_path.glob("*.json")]) == 2

@@ -26,7 +26,7 @@ from trainables.learners.arc.grouping import batch_capacity, together
 from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec, Votes
 from trainables.learners.arc.percell.hyperparameters import PercellHyperparameters
 from trainables.learners.arc.percell.net import parameter_count
-from trainables.learners.arc.program_answers import solved
+from trainables.learners.arc.program_answers import search_all, solved
 from trainables.states import pack, unpack
 from trainables.tasks.arc.task import Puzzle, puzzle
 
@@ -36,8 +36,10 @@ class PercellConfig(PercellHyperparameters):
     name: ClassVar[str] = "percell"
     needs_base: ClassVar[bool] = False
     independent: ClassVar[bool] = True
-    untrained: ClassVar[str] = "lenses alone"
     program_planes: bool = False  # read the outputs of the closest programs, prior knowledge, beside the lenses
+
+    def untrained(self) -> str:
+        return "programs and lenses alone" if self.program_planes else "lenses alone"
 
     def build(self, base: None, task: Task, seed: int) -> PercellLearner:
         return PercellLearner(self, task, seed)
@@ -59,7 +61,10 @@ class PercellLearner:
 
     def canvases_of(self, examples: Sequence[Example]) -> dict[str, Canvas]:
         """Return the canvases by key; tasks without a canvas are left out."""
-        found = {example.key: self._canvas(puzzle(example)) for example in examples}
+        puzzles = {example.key: puzzle(example) for example in examples}
+        if self._config.program_planes:
+            search_all([*puzzles.values()])
+        found = {key: self._canvas(own) for key, own in puzzles.items()}
         return {key: own for key, own in found.items() if own}
 
     def _canvas(self, own: Puzzle) -> Canvas | None:

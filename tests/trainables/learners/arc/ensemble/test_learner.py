@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweeps.arc import SWEEP
+from sweeps.results.records import reference_name
 from tests.support.arc_files import ids, recolour, task, write
 from tests.support.percell_kit import QUICK
 from trainables.learners.arc.canvas import OUTSIDE, canvas
@@ -41,7 +43,7 @@ def test_networks_are_trained_only_where_no_program_answers(mixed: ArcTask) -> N
     easy, hard = ids("search", 2)
     before = learner.evaluate()
     said = dict(zip([one.key for one in mixed.search()], before.completions, strict=True))
-    assert json.loads(said[hard])[0]["attempt_1"] == [], "before training only programs answer"
+    assert np.shape(json.loads(said[hard])[0]["attempt_1"]) == (3, 3), "lenses and programs' planes have the last word"
     assert before.score == 0.5
     assert (before.metrics["share.programs"], before.metrics["pass_at_1.programs"]) == (0.5, 1.0)
     assert learner.round().loss > 0
@@ -104,5 +106,13 @@ def test_planes_of_programs_are_a_choice_of_percell(mixed: ArcTask) -> None:
     assert all(len(names[key]) >= len(plain[key]) for key in plain)
 
 
-def test_it_is_called_what_it_is_before_training() -> None:
-    assert (replace(CONFIG).untrained, PercellConfig.untrained) == ("programs alone", "lenses alone")
+def test_a_learner_that_reads_programs_says_so_before_training() -> None:
+    reading = replace(SWEEP.pairs[1], learner=PercellConfig(program_planes=True))
+    assert [reference_name(pair) for pair in (*SWEEP.pairs, reading)] == [
+        "untrained ensemble (programs and lenses alone)",
+        "untrained percell (lenses alone)",
+        "untrained percell (programs and lenses alone)",
+    ]
+    fixed = SWEEP.fix({"percell.program_planes": True})
+    percell = next(pair for pair in fixed.pairs if pair.name == "percell")
+    assert fixed.as_fixed(percell).learner.program_planes, "as with --set, on the command line"
