@@ -91,7 +91,7 @@ def winner(own: Design, costs: Costs, difference: float, seed_spread: float, see
     empty if nobody is."""
     names = ["best", *(f"other {place}" for place in range(1, own.finalists))]
     means = {name: 0.5 + (difference if name == "best" else -difference) / 2 for name in names}
-    world = World(means, costs.test_questions, 0.0 if costs.independent else seed_spread, np.random.default_rng(seed))
+    world = World(means, costs.test_questions, seed_spread, np.random.default_rng(seed))
     alone = names if costs.independent else ()
     train_s, ask_s = costs.finalist(own.rounds)
     prices = FinalistCosts(
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in given.only:
         sweep, costs, minutes = DESIGNS[name]
         own = design(replace(sweep, minutes=minutes), costs, 60 * minutes)
-        for spread in given.seed_spread:
+        for spread in [0.0] if costs.independent else given.seed_spread:
             planted = [winner(own, costs, own.shown, spread, seed) for seed in range(given.sweeps)]
             alike = [winner(own, costs, 0.0, spread, seed) for seed in range(given.sweeps)]
             print(
