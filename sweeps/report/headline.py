@@ -93,6 +93,9 @@ def _finalists_sentence(run: Run) -> str:
         too += f" {remedy}." if (remedy := to_decide(run.confirmation)) else ""
     elif len(run.finals) - len(run.confirmation.untouched) > 1:
         nearest = _lower(names[comparisons[0].second])
+        if base and base.name == comparisons[0].second:
+            told = f"the {nearest}, {percent(base.score)}: {comparisons[0].in_points()}"
+            return f"{lead}, better than every other finalist (than {told}).{of_bases}"
         lead += f", better than every other finalist (than {nearest}: {comparisons[0].in_points()})"
     return f"{lead}; the {base.name} scores {percent(base.score)}.{too}{of_bases}" if base else f"{lead}.{of_bases}"
 

@@ -216,6 +216,15 @@ def test_the_headline_says_when_nothing_was_learned(tmp_path):
     assert "cannot be told apart from trial" in said
 
 
+def test_the_headline_names_what_is_next_once_also_if_that_is_the_best_before_training(tmp_path):
+    asked = questions()
+    finals = [final("trial 0", 0.95, "t0", asked), final("trial 11", 0.05, "t1", asked)]
+    base = final(UNTOUCHED, 0.4, None, asked, None, seeds=1)
+    said = headline(Run.read(folder(tmp_path / "s", several(), finals=[*finals, base], asked=asked)))
+    assert f"better than every other finalist (than the untouched base, {100 * base.score:.1f} %: +" in said
+    assert said.count("untouched base") == 1
+
+
 def test_the_headline_says_that_training_did_harm_by_how_much_and_how_sure(tmp_path):
     asked = questions()
     base = final(UNTOUCHED, 0.9, None, asked, None, seeds=1)
