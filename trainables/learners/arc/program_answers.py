@@ -39,15 +39,13 @@ def search_all(puzzles: Sequence[Puzzle], folder: Path | None = None) -> None:
         solved(puzzle, folder=folder)
 
 
-def solved(
-    puzzle: Puzzle, limits: Limits | None = None, folder: Path | None = None, wait_s: float | None = None
-) -> Solved:
+def solved(puzzle: Puzzle, limits: Limits | None = None, folder: Path | None = None, wait_s: float = -1) -> Solved:
     """Return what `solve` returns, with `PLANES` planes; search if it is not in `folder`.
 
     `folder`: by default `$XDG_CACHE_HOME/espalier/programs`, that is ~/.cache/espalier/programs. If several processes
-    need the same task, one searches and the others wait, at most `wait_s` seconds, after which they raise
-    `filelock.Timeout`. An unreadable file is made again, and a cache that cannot be
-    written does without.
+    need the same task, one searches and the others wait: for `wait_s` seconds, after which they raise
+    `filelock.Timeout`, or, if that is below 0, as long as it takes. An unreadable file is made again. Where the cache
+    cannot be written, the task is searched each time.
     """
     limits = limits or Limits()
     path = (folder or cache_folder() / "programs") / f"{_key(puzzle, limits)}.json"
@@ -55,7 +53,7 @@ def solved(
         return known
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=-1 if wait_s is None else wait_s):
+        with FileLock(f"{path}.lock", timeout=wait_s):
             if (known := _read(path)) is None:
                 known = solve(puzzle, limits, PLANES)
                 replace_file(path, json.dumps(_plain(known)).encode())

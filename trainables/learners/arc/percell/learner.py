@@ -53,7 +53,7 @@ class PercellLearner:
         self._canvases = self.canvases_of(task.search())
         self.check()
         self.batches = open_batches(self._canvases, config, seed)
-        self.rounds = 0
+        self._rounds = 0
 
     def check(self) -> None:
         """Raise ValueError if there is nothing to train."""
@@ -74,7 +74,7 @@ class PercellLearner:
         """Train every network. `loss` is in nats per cell, the mean over tasks and steps, NaN if one is NaN;
         `trainable_parameters` is per network."""
         losses = [batch.train(self._config.steps_per_round) for batch in self.batches.values()]
-        self.rounds += 1
+        self._rounds += 1
         loss = float(np.mean(np.concatenate(losses))) if losses else 0.0
         return RoundResult(loss, parameter_count(self._config.hidden_size))
 
@@ -88,7 +88,7 @@ class PercellLearner:
         if split != "search":
             batches = open_batches(self.canvases_of(self._task.split(split)), self._config, self._seed)
             for batch in batches.values():
-                batch.train(self.rounds * self._config.steps_per_round)
+                batch.train(self._rounds * self._config.steps_per_round)
         return {key: own for keys, batch in batches.items() for key, own in zip(keys, batch.votes(), strict=True)}
 
     def completions(self, split: Split = "search") -> list[str]:
@@ -108,7 +108,7 @@ class PercellLearner:
         return evaluation_of(self._task, split, said).with_metrics(measured)
 
     def state(self) -> bytes:
-        return pack({"rounds": self.rounds, "batches": {k: b.state() for k, b in self.batches.items()}})
+        return pack({"rounds": self._rounds, "batches": {k: b.state() for k, b in self.batches.items()}})
 
     def load(self, state: bytes) -> None:
         held = unpack(state)
@@ -117,7 +117,7 @@ class PercellLearner:
         self.batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}
         for keys, batch in self.batches.items():
             batch.load(held["batches"][keys])
-        self.rounds = held["rounds"]
+        self._rounds = held["rounds"]
 
     def save(self, folder: str) -> None:
         """Write `percell.safetensors`: the averaged weights, `<ARC task>.<parameter>`; the first axis is the seeds."""
