@@ -3,6 +3,7 @@
     python benchmarks/arc_all.py                              # percell on all 800, two cores: see docs/results/arc.md
     python benchmarks/arc_all.py --learner programs           # nothing is trained: see docs/results/arc.md
     python benchmarks/arc_all.py --learner ensemble           # programs, and percell where they have no answer
+    python benchmarks/arc_all.py --learner joint              # networks that start from one trained on many tasks
     python benchmarks/arc_all.py --learner efe
     python benchmarks/arc_all.py --learner lora_ttt           # grids as text: under an hour of one core
     python benchmarks/arc_all.py --learner lora_ttt --rounds 0 --config.votes 1    # its base, untouched
@@ -41,6 +42,7 @@ from trainables.core import Example, Split
 from trainables.learners.arc.canvas import canvas
 from trainables.learners.arc.efe.learner import EfeConfig
 from trainables.learners.arc.ensemble.learner import EnsembleConfig
+from trainables.learners.arc.joint.learner import JointConfig
 from trainables.learners.arc.lora_ttt.learner import LoraTttConfig
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.tasks.arc.files import ArcPairs
@@ -50,7 +52,7 @@ from trainables.tasks.arc.programs.solver import submitted
 from trainables.tasks.arc.task import ArcTask, puzzle, trivial_completions
 from trainables.tasks.arc.views import View, draw_view
 
-Config = PercellConfig | EnsembleConfig | EfeConfig | LoraTttConfig | Limits
+Config = PercellConfig | EnsembleConfig | JointConfig | EfeConfig | LoraTttConfig | Limits
 ALL = ArcTask(data="arc1", same_size=False, max_side=30)
 # percell: the winner of the sweep in docs/results/arc.md, on `search`. lora_ttt: what one core does in an hour.
 WINNER: dict[str, Any] = {
@@ -63,6 +65,7 @@ WINNER: dict[str, Any] = {
 LEARNERS: dict[str, Config] = {
     "percell": PercellConfig(**WINNER),
     "ensemble": EnsembleConfig(**WINNER),
+    "joint": JointConfig(**WINNER),
     "efe": EfeConfig(),
     "lora_ttt": LoraTttConfig(votes=4),
     "programs": Limits(),
@@ -140,7 +143,7 @@ def viewed(task: ArcTask, number: int) -> dict[Split, list[Example]]:
 class Options:
     """Train a learner on every task and print how many it solves."""
 
-    learner: Literal["percell", "ensemble", "efe", "lora_ttt", "programs"] = "percell"
+    learner: Literal["percell", "ensemble", "joint", "efe", "lora_ttt", "programs"] = "percell"
     """The learner; --config.* changes its configuration."""
     config: tyro.conf.AvoidSubcommands[Config] = LEARNERS["percell"]
     task: ArcTask = ALL

@@ -42,7 +42,7 @@ def test_help_shows_what_the_script_itself_says(script, capsys):
     assert f"--num-samples INT trials (default: {sweep.num_samples})" in told
     assert f"only these learners (default: {' '.join(pair.learner.name for pair in sweep.pairs)})" in told
     assert f"an eighth of all rounds (default: {sweep.effective_grace_period()})" in told
-    assert "(default: builtin:tiny)" in told
+    assert f"are compared (default: {sweep.pairs[0].base})" in told
     assert "--resources.cpu FLOAT cores (default: 1)" in told
     assert (
         "--finalists INT how many of the best are trained again and scored on the test split; 0: none"

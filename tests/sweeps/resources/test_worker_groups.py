@@ -39,7 +39,7 @@ def test_a_gpu_is_a_process():
     ("sweep", "remedy"),
     [
         (asked(ARC, resources_per_trial={"gpu": 2}), "learner 'percell' trains in one process"),
-        (replace(ARC, pairs=ARC.optional[1:2], num_workers=2), "learner 'lora_ttt' trains in one process"),
+        (replace(ARC, pairs=ARC.optional[2:3], num_workers=2), "learner 'lora_ttt' trains in one process"),
         (replace(ARENA, num_workers=2), "learner 'soft_prompt': .*choose another --learner"),
         (asked(resources_per_trial={"gpu": 3}, num_workers=2), "use --resources.gpu 2, or 0"),
         (asked(resources_per_trial={"gpu": 2}, num_workers=1), "a process trains on one device"),

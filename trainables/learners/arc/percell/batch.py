@@ -70,7 +70,7 @@ class NetworkBatch:
         self.steps = 0
         self.views = range(TURNS) if config.dihedral else range(1)
         side = max(canvas.side for canvas in canvases)
-        self._pairs = [_pairs(canvas, self.views, side) for canvas in canvases]
+        self._pairs = [all_views(canvas, self.views, side) for canvas in canvases]
 
     def _build(self) -> nn.Module:
         return PercellNets(self._config.hidden_size, [spec.seed for spec in self.specs])
@@ -124,14 +124,7 @@ class NetworkBatch:
         views = rng.integers(len(self.views), size=size)
         cells, targets = inputs[views, chosen], outputs[views, chosen]
         if self._config.permute_colours:
-            table = np.tile(np.arange(COLOURS + 1, dtype=np.int8), (size, 1))
-            free = self.canvases[spec.task].free_colours
-            for row in table:
-                row[free] = rng.permutation(free)
-            cells, targets = (
-                np.take_along_axis(table, grid.reshape(size, -1).astype(np.int64), 1).reshape(grid.shape)
-                for grid in (cells, targets)
-            )
+            cells, targets = recoloured(cells, targets, self.canvases[spec.task].free_colours, rng)
         return cells, targets
 
     def attempts(self) -> list[list[tuple[Grid, ...]]]:
@@ -224,6 +217,20 @@ def clip(parameters: Sequence[nn.Parameter], largest: float) -> None:
         gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
 
 
+def recoloured(
+    cells: np.ndarray, targets: np.ndarray, free: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Permute the free colours of N grids, (N, P, S, S) and (N, S, S), each in its own way."""
+    table = np.tile(np.arange(COLOURS + 1, dtype=np.int8), (len(cells), 1))
+    for row in table:
+        row[free] = rng.permutation(free)
+    first, second = (
+        np.take_along_axis(table, grid.reshape(len(grid), -1).astype(np.int64), 1).reshape(grid.shape)
+        for grid in (cells, targets)
+    )
+    return first, second
+
+
 def pad(planes: Sequence[np.ndarray], side: int) -> np.ndarray:
     """Pad grids of one size with OUTSIDE, on the right and below, to (len, side, side) int8."""
     cells = np.full((len(planes), side, side), OUTSIDE, dtype=np.int8)
@@ -232,7 +239,7 @@ def pad(planes: Sequence[np.ndarray], side: int) -> np.ndarray:
     return cells
 
 
-def _pairs(canvas: Canvas, views: range, side: int) -> tuple[np.ndarray, np.ndarray]:
+def all_views(canvas: Canvas, views: range, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return all views of the D demonstrations: inputs (V, D, P, S, S) and outputs (V, D, S, S), int8."""
     inputs = np.full((len(views), len(canvas.demonstrations), PLANES, side, side), OUTSIDE, dtype=np.int8)
     outputs = np.full((len(views), len(canvas.demonstrations), side, side), OUTSIDE, dtype=np.int8)

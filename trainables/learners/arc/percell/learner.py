@@ -52,7 +52,7 @@ class PercellLearner:
         self._config, self._task, self._seed = config, task, seed
         self._canvases = self.canvases_of(task.search())
         self.check()
-        self.batches = open_batches(self._canvases, config, seed)
+        self.batches = self.open_batches(self._canvases)
         self._rounds = 0
 
     def check(self) -> None:
@@ -70,6 +70,22 @@ class PercellLearner:
     def _canvas(self, own: Puzzle) -> Canvas | None:
         return canvas(own, programs=solved(own).planes if self._config.program_planes else ())
 
+    def open_batches(self, canvases: Mapping[str, Canvas]) -> dict[tuple[str, ...], NetworkBatch]:
+        """Return batches of new networks, by the keys of their tasks."""
+        return {keys: self.open_batch(keys, canvases) for keys in together(canvases, self._config.seeds)}
+
+    def open_batch(self, keys: Sequence[str], canvases: Mapping[str, Canvas]) -> NetworkBatch:
+        seeds = [self._seed + 1000 * number for number in range(self._config.seeds)]
+        specs = [NetworkSpec(task, seed_of(key, own)) for task, key in enumerate(keys) for own in seeds]
+        chosen = [canvases[key] for key in keys]
+        return self.batch_of(keys, chosen, specs, batch_capacity(chosen[0].side, self._config.seeds))
+
+    def batch_of(
+        self, keys: Sequence[str], canvases: Sequence[Canvas], specs: Sequence[NetworkSpec], capacity: int
+    ) -> NetworkBatch:
+        """Return new networks for these tasks; a subclass may start them from others."""
+        return NetworkBatch(canvases, self._config, specs, capacity)
+
     def round(self) -> RoundResult:
         """Train every network. `loss` is in nats per cell, the mean over tasks and steps, NaN if one is NaN;
         `trainable_parameters` is per network."""
@@ -86,7 +102,7 @@ class PercellLearner:
         """
         batches = self.batches
         if split != "search":
-            batches = open_batches(self.canvases_of(self._task.split(split)), self._config, self._seed)
+            batches = self.open_batches(self.canvases_of(self._task.split(split)))
             for batch in batches.values():
                 batch.train(self._rounds * self._config.steps_per_round)
         return {key: own for keys, batch in batches.items() for key, own in zip(keys, batch.votes(), strict=True)}
@@ -114,7 +130,7 @@ class PercellLearner:
         held = unpack(state)
         check_same((key for keys in held["batches"] for key in keys), self._canvases)
         # Keep the batches of the checkpoint: a GPU trains more tasks together than a CPU.
-        self.batches = {keys: open_batch(keys, self._canvases, self._config, self._seed) for keys in held["batches"]}
+        self.batches = {keys: self.open_batch(keys, self._canvases) for keys in held["batches"]}
         for keys, batch in self.batches.items():
             batch.load(held["batches"][keys])
         self._rounds = held["rounds"]
@@ -130,17 +146,3 @@ class PercellLearner:
 
     def close(self) -> None:
         self.batches = {}
-
-
-def open_batches(
-    canvases: Mapping[str, Canvas], config: PercellConfig, seed: int
-) -> dict[tuple[str, ...], NetworkBatch]:
-    """Return batches of new networks, by the keys of their tasks."""
-    return {keys: open_batch(keys, canvases, config, seed) for keys in together(canvases, config.seeds)}
-
-
-def open_batch(keys: Sequence[str], canvases: Mapping[str, Canvas], config: PercellConfig, seed: int) -> NetworkBatch:
-    seeds = [seed + 1000 * number for number in range(config.seeds)]
-    specs = [NetworkSpec(task, seed_of(key, own)) for task, key in enumerate(keys) for own in seeds]
-    chosen = [canvases[key] for key in keys]
-    return NetworkBatch(chosen, config, specs, batch_capacity(chosen[0].side, config.seeds))

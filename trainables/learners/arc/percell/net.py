@@ -50,13 +50,14 @@ class PercellNets(nn.Module):
     def run(
         self, seen: Tensor, inside: Tensor, steps: int, supervised: int = 1, context: Tensor | None = None
     ) -> list[Tensor]:
-        """Compute `forward` from the result of `look`; `context` (T, C) is added to every cell's first state."""
+        """Compute `forward` from the result of `look`; `context` is added to every cell's first state: (T, C), or
+        (T, N, C) for a grid each."""
         tasks, grids, side = seen.shape[:3]
         size = self.update.shape[1]
         mask = None if bool(inside.all()) else inside.unsqueeze(4).to(seen.dtype)
         state = (seen.flatten(1, 3) @ self.embed).view(tasks, grids, side, side, size)
         if context is not None:
-            state = state + context.view(tasks, 1, 1, 1, size)
+            state = state + context.view(tasks, -1, 1, 1, size)
             state = state if mask is None else state * mask
         copied = COPY_BIAS * seen[..., :COLOURS]
         logits = []
