@@ -10,11 +10,12 @@ from search_spaces.space import Space
 
 SPACE = percell.SPACE.without("seeds") | Space(
     {
-        # None: each task is alone, as in percell. 2,000 steps take a minute on one core.
+        # 0: each task is alone, as in percell. 2,000 steps take a minute on one core.
         "trunk_steps": CategoricalDistribution((0, 500, 1000, 2000)),
         # The highest rate of a cycle. Above 1e-2 eight recurrent steps diverge, as in percell.
         "trunk_learning_rate": FloatDistribution(1e-3, 1e-2, log=True),
         # A vector for each task says which rule it follows; without, the trunk learns what all tasks have in common.
         "task_vector": CategoricalDistribution((False, True)),
-    }
+    },
+    {name: {"trunk_steps": (500, 1000, 2000)} for name in ("trunk_learning_rate", "task_vector")},
 )

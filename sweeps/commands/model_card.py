@@ -11,7 +11,7 @@ import yaml
 from sweeps.commands.reproduce import check_data
 from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
-from sweeps.results.records import UNTOUCHED
+from sweeps.results.records import UNTOUCHED, UNTRAINED
 from sweeps.results.run_folder import Run
 from sweeps.spec.open_run import Job
 from sweeps.spec.sweep import BadInput, Sweep
@@ -45,7 +45,7 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
         ),
         f"- Score: {percent(job.score)} on the {job.split} split (95 %: {span(job.interval)}),"
         f" after {job.rounds} rounds with seed {job.seed}.",
-        *([f"- {before.capitalize()} on the same questions: {percent(untouched)}."] if untouched is not None else []),
+        *([f"- {before} on the same questions: {percent(untouched)}."] if untouched is not None else []),
         *(f"- {line}." for line in (verdict(run.confirmation) if run.finals else [])),
         *(f"- {remark}." for remark in run.facts.get("guards", [])),
         f"- Data: {pair.task.name}, fingerprint {run.facts.get('data_fingerprints', {}).get(pair.task.name)}.",
@@ -69,8 +69,9 @@ def _before(run: Run, job: Job, pair: Pair) -> tuple[str, float | None]:
     if job.split == "test":
         final = next((one for one in run.finals if one.trial_id == job.record.trial_id), None)
         before = run.confirmation.before(final) if final else None
-        return (before.name, before.score) if before else ("", None)
-    return UNTOUCHED, run.end.get("untouched", {}).get(pair.name, {}).get("score")
+        name = before.name if before and before.name.startswith(UNTRAINED) else UNTOUCHED
+        return name.capitalize(), before.score if before else None
+    return UNTOUCHED.capitalize(), run.end.get("untouched", {}).get(pair.name, {}).get("score")
 
 
 def _source(base: str) -> str:

@@ -95,7 +95,7 @@ def _finalists_sentence(run: Run) -> str:
         nearest = _lower(names[comparisons[0].second])
         if base and base.name == comparisons[0].second:
             told = f"the {nearest}, {percent(base.score)}: {comparisons[0].in_points()}"
-            return f"{lead}, better than every other finalist (than {told}).{of_bases}"
+            return f"{lead}, better than every other finalist (than {told}).{too}{of_bases}"
         lead += f", better than every other finalist (than {nearest}: {comparisons[0].in_points()})"
     return f"{lead}; the {base.name} scores {percent(base.score)}.{too}{of_bases}" if base else f"{lead}.{of_bases}"
 

@@ -222,7 +222,8 @@ def test_the_headline_names_what_is_next_once_also_if_that_is_the_best_before_tr
     base = final(UNTOUCHED, 0.4, None, asked, None, seeds=1)
     said = headline(Run.read(folder(tmp_path / "s", several(), finals=[*finals, base], asked=asked)))
     assert f"better than every other finalist (than the untouched base, {100 * base.score:.1f} %: +" in said
-    assert said.count("untouched base") == 1
+    assert " Training made trial 11 worse than the untouched base, by " in said
+    assert said.count("untouched base") == 2
 
 
 def test_the_headline_says_that_training_did_harm_by_how_much_and_how_sure(tmp_path):

@@ -27,6 +27,9 @@ class EnsembleConfig(PercellConfig):
     permute_colours: bool = True
     program_planes: bool = True  # read the outputs of the closest programs beside the lenses
 
+    def untrained(self) -> str:
+        return "programs and lenses alone"
+
     def build(self, base: None, task: Task, seed: int) -> EnsembleLearner:
         return EnsembleLearner(self, task, seed)
 

@@ -8,6 +8,7 @@ tasks that are asked, which ARC's rules allow; it never sees their test outputs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -61,7 +62,8 @@ class StartedBatch(NetworkBatch):
 
 
 class JointLearner(PercellLearner):
-    """Trains a trunk, and from it a network for each task of the search split. `metrics`: the trunk's last loss."""
+    """Trains a trunk, and from it a network for each task of the search split. `metrics`: the trunk's last loss, and
+    its seconds."""
 
     def __init__(self, config: JointHyperparameters, task: Task, seed: int) -> None:
         self._trunk: Trunk | None = None
@@ -79,7 +81,9 @@ class JointLearner(PercellLearner):
         """Train the trunk, in the first round, and every network; see `PercellLearner.round`."""
         more = {}
         if self._rounds == 0 and self._of_trunk.trunk_steps:
+            start = time.perf_counter()
             more["trunk_loss"] = self._start(self._canvases)
+            more["trunk_seconds"] = time.perf_counter() - start
             self.batches = self.open_batches(self._canvases)
         result = super().round().with_metrics(more)
         context = self._of_trunk.hidden_size if self._trunk else 0

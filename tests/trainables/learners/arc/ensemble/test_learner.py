@@ -113,6 +113,7 @@ def test_a_learner_that_reads_programs_says_so_before_training() -> None:
         "untrained percell (lenses alone)",
         "untrained percell (programs and lenses alone)",
     ]
+    assert replace(CONFIG, program_planes=False).untrained() == "programs and lenses alone", "programs answer anyway"
     fixed = SWEEP.fix({"percell.program_planes": True})
     percell = next(pair for pair in fixed.pairs if pair.name == "percell")
     assert fixed.as_fixed(percell).learner.program_planes, "as with --set, on the command line"
