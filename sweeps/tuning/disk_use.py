@@ -8,6 +8,7 @@ from typing import Any
 
 from sweeps.spec.sweep import Sweep
 from sweeps.tuning.finalists import LARGEST_STATE
+from trainables.core import Pair
 
 RUNNING = 3  # checkpoints of a trial that runs: its best, its latest, and the one that is being written
 RESTING = 2  # of one that is paused, or has ended in a sweep with `--keep`: its best and its latest
@@ -65,8 +66,15 @@ def _of_paused(sweep: Sweep, trials: int) -> int:
 
 
 def finalists_bytes(sweep: Sweep, probes: Sequence[Mapping[str, Any]], configurations: int, trainings: int) -> int:
-    """Return how much so many trainings of finalists add. Of states that are too large to keep, adapters are left."""
-    checkpoint = max(cost["checkpoint"] for cost in probes)
+    """Return how much so many trainings of finalists add. Of states that are too large to keep, adapters are left.
+
+    A learner with a model for each question has those of the test split in its state, in place of the search split's.
+    """
+    checkpoint = max(cost["checkpoint"] * _of_test(pair) for pair, cost in zip(sweep.pairs, probes, strict=True))
     kept = trainings if checkpoint <= LARGEST_STATE else configurations
     questions = max(len(pair.task.test()) for pair in sweep.pairs)
     return round(checkpoint * kept + (TRIAL_BYTES + 4 * ANSWER_BYTES * questions) * trainings)
+
+
+def _of_test(pair: Pair) -> float:
+    return len(pair.task.test()) / len(pair.task.search()) if pair.learner.per_example else 1.0

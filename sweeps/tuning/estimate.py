@@ -88,9 +88,10 @@ def _finalists(sweep: Sweep, probes: Sequence[Mapping[str, Any]], per_round: flo
     configurations = sweep.finalists + len(sweep.pairs)  # the best and the defaults, if none is both
     usual, most = (round(seeds * configurations) for seeds in (PATIENCE * FIRST_BUDGET, FIRST_BUDGET))
     each = sweep.rounds * per_round
-    if sweep.independent:  # one seed, and a training for each question of the test split
-        usual = most = configurations
+    if sweep.per_example:  # a training for each question of the test split
         each = sum(costs_of(sweep, probes, 1).finalist(sweep.rounds)) * len(sweep.pairs[0].task.test())
+    if sweep.independent:  # one seed
+        usual = most = configurations
     hours = usual * each / at_once / HOUR_S
     disk_of = partial(finalists_bytes, sweep, probes, configurations)
     close = f"; up to {most} trainings and {disk_of(most) / MIB:,.0f} MiB where the best are close"

@@ -23,6 +23,7 @@ from sweeps.tuning.design import (
     lanes_of,
     with_design,
 )
+from sweeps.tuning.disk_use import finalists_bytes
 from sweeps.tuning.fit_to_minutes import fixed_by
 
 SWEEP = replace(ARENA, minutes=5.0)
@@ -149,3 +150,10 @@ def test_costs_from_probes():
     assert alone.finalist(3)[1] == pytest.approx(3 * 1.0), "questions of the test split may take longer"
     assert alone.test_questions == 191, "all of the size, fewer than the limit"
     assert alone.independent
+
+
+def test_states_of_finalists_have_a_model_for_each_question_of_the_test_split():
+    """191 questions of the test split, 48 of the search: a state is four times as large as a trial's."""
+    probes = [{"checkpoint": 48_000_000}, {"checkpoint": 24_000_000}]
+    one, two = (finalists_bytes(ARC, probes, 2, trainings) for trainings in (1, 2))
+    assert two - one == pytest.approx(191_000_000, rel=0.01)
