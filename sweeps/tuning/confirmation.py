@@ -166,7 +166,7 @@ class Finalists:
             scores = np.array([seed.items for seed in seeds])
             said = tuple(seed.completions for seed in seeds if seed.completions)
             states, pair = tuple(seed.state for seed in seeds), one.params.pair if one and several else ""
-            own = before[one.params.pair] if one else None
+            own = before.get(one.params.pair, "") if one else None
             found.append(Final(name, known[0], scores, known[1], known[2], said, states, pair, own))
         return ranked(found)
 

@@ -64,7 +64,8 @@ def test_whatever_else_differs_is_refused_too():
 
 def test_another_base_or_task_is_told_wherever_it_stands():
     """The base of the second pair, as the first has none."""
-    before, now = (facts_of("--base", base, script=arc.SWEEP) for base in ("builtin:tiny", "builtin:tiny:bf16"))
+    names = ("--learner", "percell", "lora_ttt", "--base")
+    before, now = (facts_of(*names, base, script=arc.SWEEP) for base in ("builtin:tiny", "builtin:tiny:bf16"))
     assert "--base builtin:tiny -> builtin:tiny:bf16" in changes(before, now)
 
 
