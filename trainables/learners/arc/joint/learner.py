@@ -23,7 +23,6 @@ from trainables.learners.arc.joint.trunk import Trunk, train_trunk
 from trainables.learners.arc.percell.batch import NetworkBatch, NetworkSpec, Votes
 from trainables.learners.arc.percell.learner import PercellLearner
 from trainables.learners.arc.percell.net import PercellNets, look
-from trainables.states import pack, unpack
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,8 @@ class JointLearner(PercellLearner):
     """Trains a trunk, and from it a network for each task of the search split. `metrics`: the trunk's last loss, and
     its seconds."""
 
-    def __init__(self, config: JointHyperparameters, task: Task, seed: int) -> None:
-        self._trunk: Trunk | None = None
-        self._of_trunk = config
-        super().__init__(config, task, seed)
+    _config: JointHyperparameters
+    _trunk: Trunk | None = None
 
     def batch_of(
         self, keys: Sequence[str], canvases: Sequence[Canvas], specs: Sequence[NetworkSpec], capacity: int
@@ -80,36 +77,34 @@ class JointLearner(PercellLearner):
     def round(self) -> RoundResult:
         """Train the trunk, in the first round, and every network; see `PercellLearner.round`."""
         more = {}
-        if self._rounds == 0 and self._of_trunk.trunk_steps:
+        if self._rounds == 0 and self._config.trunk_steps:
             start = time.perf_counter()
             more["trunk_loss"] = self._start(self._canvases)
             more["trunk_seconds"] = time.perf_counter() - start
             self.batches = self.open_batches(self._canvases)
         result = super().round().with_metrics(more)
-        context = self._of_trunk.hidden_size if self._trunk else 0
+        context = self._config.hidden_size if self._trunk else 0
         return replace(result, trainable_parameters=result.trainable_parameters + context)
 
     def _start(self, asked: Mapping[str, Canvas]) -> float:
         canvases = self.canvases_of(self._task.train())
-        canvases |= asked if self._of_trunk.transductive else {}
-        self._trunk, loss = train_trunk(canvases, self._of_trunk, self._seed)
+        canvases |= asked if self._config.transductive else {}
+        self._trunk, loss = train_trunk(canvases, self._config, self._seed)
         return loss
 
     def votes(self, split: Split = "search") -> dict[str, list[Votes]]:
         """See `PercellLearner.votes`. A transductive trunk is trained for each split, on the tasks that are asked."""
         own = self._trunk
-        if split != "search" and own is not None and self._of_trunk.transductive:
+        if split != "search" and own is not None and self._config.transductive:
             self._start(self.canvases_of(self._task.split(split)))
         try:
             return super().votes(split)
         finally:
             self._trunk = own
 
-    def state(self) -> bytes:
-        known = unpack(super().state())
-        return pack(known | {"trunk": self._trunk.state() if self._trunk else None})
+    def held(self) -> dict[str, Any]:
+        return super().held() | {"trunk": self._trunk.state() if self._trunk else None}
 
-    def load(self, state: bytes) -> None:
-        known = unpack(state)["trunk"]
-        self._trunk = Trunk(**known) if known else None
-        super().load(state)
+    def restore(self, held: Mapping[str, Any]) -> None:
+        self._trunk = Trunk(**held["trunk"]) if held["trunk"] else None
+        super().restore(held)

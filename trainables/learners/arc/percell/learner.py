@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from safetensors.torch import save_file
@@ -124,10 +124,17 @@ class PercellLearner:
         return evaluation_of(self._task, split, said).with_metrics(measured)
 
     def state(self) -> bytes:
-        return pack({"rounds": self._rounds, "batches": {k: b.state() for k, b in self.batches.items()}})
+        return pack(self.held())
 
     def load(self, state: bytes) -> None:
-        held = unpack(state)
+        self.restore(unpack(state))
+
+    def held(self) -> dict[str, Any]:
+        """Return what a checkpoint holds; a subclass may add to it."""
+        return {"rounds": self._rounds, "batches": {k: b.state() for k, b in self.batches.items()}}
+
+    def restore(self, held: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
         check_same((key for keys in held["batches"] for key in keys), self._canvases)
         # Keep the batches of the checkpoint: a GPU trains more tasks together than a CPU.
         self.batches = {keys: self.open_batch(keys, self._canvases) for keys in held["batches"]}
