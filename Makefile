@@ -3,12 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 READY := .venv/.ready
-MINUTES ?= 9.5
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1|/' | column -t -s '|'
 
+arc: MINUTES ?= 9.5
 arc: $(READY)  ## solve real ARC-AGI-1 tasks: networks, with and without programs; 10 minutes
 	$(BIN)/python sweeps/arc.py --minutes $(MINUTES) $(ARGS)
 
@@ -24,8 +24,9 @@ reasoning-gym: $(READY)  ## install reasoning-gym, a hundred generators of quest
 lm-eval: $(READY)  ## install lm-evaluation-harness for `espalier evaluate`
 	$(PIP) lm-eval
 
-real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: LoRA against a soft prompt, about 25 minutes
-	$(BIN)/python sweeps/arena.py --base builtin:smollm2 --learner lora soft_prompt --num-samples 4 --rounds 2 --finalists 1 --task.search-size 100 --task.test-size 200 $(ARGS)
+real: MINUTES ?= 20
+real: smollm2  ## fine-tune a real model, SmolLM2-135M, on reasoning questions: LoRA against a soft prompt, 20 minutes
+	$(BIN)/python sweeps/arena.py --base builtin:smollm2 --learner lora soft_prompt --minutes $(MINUTES) $(ARGS)
 
 test: $(READY)  ## run the quick tests: 6 minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not cluster" --ignore=tests/e2e $(ARGS)

@@ -10,6 +10,7 @@
     python benchmarks/arc_all.py --view 0 1 2 3               # as they are, and turned and recoloured in three ways
     python benchmarks/arc_all.py --splits search --rounds 1   # quicker: the tasks that a sweep searches on
     python benchmarks/arc_all.py --learner lora_ttt --splits search --task.max-side 8 --task.limit-search 8
+    python benchmarks/arc_all.py --learner programs --keep programs.json    # for arc_sources.py
 
 A learner trains on each task's demonstrations at test time, and answers as a finalist of a sweep does. `programs` is no
 learner but a search over compositions of fixed transforms, so rounds and seed say nothing to it. Tasks that are not
@@ -21,6 +22,7 @@ searches on the split `search`, which is a part of the 400 training tasks; the o
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import sys
@@ -38,6 +40,7 @@ import numpy as np
 import tyro
 
 from sweeps.results.statistics import wilson
+from trainables.atomic import replace_file
 from trainables.core import Example, Split
 from trainables.learners.arc.canvas import canvas
 from trainables.learners.arc.efe.learner import EfeConfig
@@ -163,6 +166,8 @@ class Options:
     """The base on which lora_ttt trains adapters, and which efe may read."""
     processes: int = os.cpu_count() or 1
     """Splits that are trained side by side, with one thread each. Give 1 for a GPU."""
+    keep: Path | None = None
+    """A JSON file for the answers to the first view, submissions by task; `arc_sources.py` compares such files."""
 
 
 def main(options: Options) -> None:
@@ -171,7 +176,7 @@ def main(options: Options) -> None:
     if not isinstance(config, Limits):
         print(f"{options.rounds} rounds of {config.steps_per_round} steps, seed {options.seed}", flush=True)
     job = partial(answers, config=config, task=task, rounds=options.rounds, seed=options.seed, base=options.base)
-    start = time.perf_counter()
+    start, kept = time.perf_counter(), dict[str, str]()
     with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         asked = [
             (number, name, {split: examples[split] for split in own if split in options.splits})
@@ -185,7 +190,11 @@ def main(options: Options) -> None:
                 print(f"{name}, {f'view {number}' if number else 'as they are'}: {cost(own)}")
                 for split, one in zip(parts, own, strict=True):
                     print(f"  {split}: {calibrated(one.metrics)}")
-                report(parts, learner, {key: text for each in own for key, text in each.completions.items()}, task)
+                said = {key: text for each in own for key, text in each.completions.items()}
+                report(parts, learner, said, task)
+                kept = said | kept
+    if options.keep:
+        replace_file(options.keep, json.dumps(kept).encode())
     print(f"{(time.perf_counter() - start) / 60:.1f} minutes in all")
 
 

@@ -55,7 +55,7 @@ def train(config: LoraConfig, base: str, seed: int, steps: int, to: Path) -> tup
     (to / "adapter").mkdir(parents=True)
     learner.save(str(to / "adapter"))
     learner.close()
-    merge(base, to / "adapter", to / "merged")
+    merge(base, to / "adapter", to / "merged", own.model.dtype)  # the next phase goes on from it
     return metrics, str(to / "merged")
 
 

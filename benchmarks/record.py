@@ -47,8 +47,9 @@ from sweeps import arc, arena, strategyqa
 from sweeps.resources.placement import Machine, place
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.fit_to_bases import fitted
-from sweeps.spec.sweep import BadInput, Sweep, data_fingerprint
+from sweeps.spec.sweep import Sweep, data_fingerprint
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput
 from trainables.core import Evaluation, Learner, Pair, RoundResult, Split
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.supervised import LanguageConfig

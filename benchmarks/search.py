@@ -260,16 +260,19 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     given = flags.parse_args(argv)
     needed = [REFERENCE, f"random {FEW}"]
     try:
-        given.recordings = [one for folder in given.curves for one in read_folder(folder, QUESTIONS, given.cost)]
-        for one in given.recordings:
-            if len(one) < TRIALS:
-                raise BadCurves(f"{one.name} has {len(one)} configurations; random search of {TRIALS} needs as many")
+        known = [one for folder in given.curves for one in read_folder(folder, QUESTIONS, given.cost)]
+        given.recordings = [one for one in known if len(one) >= TRIALS]
+        small = [f"{one.name} has {len(one)} configurations" for one in known if len(one) < TRIALS]
+        if not given.recordings:
+            raise BadCurves(f"{'; '.join(small)}; random search of {TRIALS} needs as many")
+        if small:
+            print(f"left out: {'; '.join(small)} ({TRIALS} are needed)\n")
     except BadCurves as error:
         flags.error(str(error))
-    known = [*stages_of(given.recordings[0]), *SEARCHES, *OF_SYNE_TUNE]
-    if unknown := [name for name in given.only or () if name not in known]:
-        flags.error(f"--only {unknown[0]!r} is no method; methods are {', '.join(known)}")
-    given.methods = [name for name in known if given.only is None or name in [*given.only, *needed]]
+    names = [*stages_of(given.recordings[0]), *SEARCHES, *OF_SYNE_TUNE]
+    if unknown := [name for name in given.only or () if name not in names]:
+        flags.error(f"--only {unknown[0]!r} is no method; methods are {', '.join(names)}")
+    given.methods = [name for name in names if given.only is None or name in [*given.only, *needed]]
     lacking = syne_rivals.missing()
     if lacking and (left := [name for name in given.methods if name in OF_SYNE_TUNE]):
         print(f"left out: {'; '.join(left)} (not installed: {', '.join(lacking)}); pip install syne-tune\n")

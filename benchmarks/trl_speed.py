@@ -51,12 +51,15 @@ TASKS = {"short": ArenaTask, "long": Solved}
 class Given:
     """A `LanguageLearner` that reads rows in their order, `batch` at a time. It can be trained, but not evaluated."""
 
-    adapter, optimizer, watch_updates = ADAPTER, Optimizer(RATE), False
+    adapter, optimizer, watch_updates, temperature = ADAPTER, Optimizer(RATE), False, 1.0
 
     def __init__(self, rows: Sequence[Row], batch: int, steps: int) -> None:
         self.rows, self.rows_per_batch, self.steps_per_round, self.place = rows, batch, steps, 0
 
     def prepare(self) -> Queries:
+        yield from ()
+
+    def prepare_step(self) -> Queries:
         yield from ()
 
     def next_rows(self) -> list[Row]:

@@ -92,7 +92,7 @@ def in_stages(known: Mapping[str, np.ndarray], items: int) -> tuple[Progress, fl
     costs = Costs(dict.fromkeys(known, 1.0), dict.fromkeys(known, ASK), dict.fromkeys(known, MOST_SEEDS), MOST_ITEMS)
     sizes: Sizes | None = dict.fromkeys(known, (1, items))
     now = Progress({}, seconds=FINALISTS * (1 + items * ASK))
-    budget = Budget(FIRST_BUDGET * now.seconds, LEVEL * (1 - RESERVE))
+    budget = Budget(FIRST_BUDGET * now.seconds, LEVEL * (1 - RESERVE), early=True)
     while sizes is not None:
         now = replace(now, scores=first(known, sizes))
         if look := now.look(budget):

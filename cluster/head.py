@@ -31,9 +31,15 @@ class Head:
 
     def __init__(self, config_file: Path) -> None:
         config = read(config_file)
-        with contextlib.redirect_stdout(io.StringIO()):  # Ray's launcher prints every step
-            config = _bootstrap_config(config, no_config_cache=True)
-            provider = _get_node_provider(config["provider"], config["cluster_name"])
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # Ray's launcher prints every step
+                config = _bootstrap_config(config, no_config_cache=True)
+                provider = _get_node_provider(config["provider"], config["cluster_name"])
+        except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError, ImportError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise click.ClickException(
+                f"--cluster {config_file}: Ray refuses it ({reason}); compare it with cluster.yaml"
+            ) from error
         nodes = provider.non_terminated_nodes({TAG_RAY_NODE_KIND: NODE_KIND_HEAD})
         if not nodes:
             raise click.ClickException(f"cluster {config['cluster_name']!r} has no head: run `ray up {config_file}`")
@@ -123,10 +129,14 @@ class Head:
 def read(config_file: Path) -> dict[str, Any]:
     """Read a cluster's file. Raise click.ClickException if it is not one."""
     try:
-        config = yaml.safe_load(config_file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise click.ClickException(f"--cluster {config_file} cannot be read: {error}") from error
-    if not isinstance(config, dict) or not {"cluster_name", "provider"} <= config.keys():
+        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise click.ClickException(
+            f"--cluster {config_file} cannot be read ({reason}); give a file such as cluster.yaml"
+        ) from error
+    parts = config if isinstance(config, dict) else {}
+    if not isinstance(parts.get("provider"), dict) or not isinstance(parts.get("cluster_name"), str):
         raise click.ClickException(f"--cluster {config_file} is not a cluster's file such as cluster.yaml")
     return config
 

@@ -19,5 +19,6 @@ def config_folder() -> Path:
     """Return `user_folder`, created with mode 0700. Raise OSError if it fails."""
     folder = user_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)  # raises PermissionError if it belongs to another user
+    if folder.stat().st_mode & 0o077:  # else it may be on a disk that is only read
+        folder.chmod(0o700)  # raises PermissionError if it belongs to another user
     return folder

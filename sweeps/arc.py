@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from sweeps.cli.main import main
-from search_spaces import efe, joint, lora, lora_ttt, percell
+from search_spaces import efe, ensemble, joint, lora, lora_ttt, percell
 from sweeps.spec.sweep import Sweep
 from trainables.core import Pair
 from trainables.learners.arc.efe.learner import EfeConfig
@@ -40,7 +40,7 @@ SWEEP = Sweep(
         Pair(LoraConfig(per_device_train_batch_size=1), TASK, "builtin:tiny"),
     ),
     space={
-        "ensemble": percell.SPACE,
+        "ensemble": ensemble.SPACE,
         "percell": percell.SPACE,
         "joint": joint.SPACE,
         "efe": efe.SPACE,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,22 @@ atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: the workers share the cores
 
-LONGEST = ["scripts", "chain", "finished_sweep", "worker_group", "driver_interrupted", "host_client", "steering"]
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # tests under `nohup`: the drivers that they start inherit it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+LONGEST = [
+    "ends",
+    "several_bases",
+    "sweep_runs",
+    "scripts",
+    "chain",
+    "finished_sweep",
+    "worker_group",
+    "driver_interrupted",
+    "host_client",
+    "steering",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,6 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _place(name: str) -> int:
     return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """A test that ends a command leaves signals as they were, and no signal that the next one could see."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+    if loaded := sys.modules.get("sweeps.persistence.interrupt"):
+        loaded._received.clear()
 
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")

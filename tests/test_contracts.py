@@ -42,7 +42,8 @@ def found(package, method):
     return dict(sorted(classes.items()))
 
 
-SHORTER = {"joint": {"trunk_steps": 3}}  # what a learner needs to be quick beside few steps in a round
+# What a learner needs to be quick beside few steps in a round; and grpo, for losses that are more than rounding.
+SHORTER = {"joint": {"trunk_steps": 3}, "grpo": {"length_penalty": 1.0, "max_completion_length": 12}}
 QUESTIONS = Path(__file__).parent / "golden" / "questions.csv"  # 40 sums
 OF_TASKS = {"own": {"data": str(QUESTIONS), "max_new_tokens": 8}}  # what a task needs beside its defaults
 LEARNERS, TASKS = found(trainables.learners, "build"), found(trainables.tasks, "baselines")
@@ -51,7 +52,7 @@ PACKAGES = {"reasoning": "reasoning_gym"}  # extras that tasks need
 
 def test_the_house_has_its_learners_and_tasks():
     assert set(LEARNERS) >= {"lora", "soft_prompt", "hybrid", "dora", "ia3", "full", "percell", "lora_ttt"}
-    assert set(LEARNERS) >= {"qlora", "cot", "dpo", "phases"}
+    assert set(LEARNERS) >= {"qlora", "cot", "dpo", "phases", "grpo"}
     assert set(TASKS) >= {"arena", "arc", "strategyqa", "style", "own", "reasoning"}
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from sweeps.cli.main import console
-from sweeps import arc, arena, own, reasoning, strategyqa, style
+from sweeps import arc, arena, own, reasoning, rl, strategyqa, style
 from sweeps.cli.flags import SHORT, Flags, Resources
+from sweeps.spec.error_policy import MEANING, RULES, Status
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REFERENCE = (ROOT / "docs/reference/flags.md").read_text(encoding="utf-8")
 SCRIPT_PART, COMMAND_PART = REFERENCE.split("## The commands\n")
 FLAG = r"`(--[a-z][\w.-]*)"
@@ -83,7 +84,7 @@ def test_every_field_of_a_scripts_task_is_listed() -> None:
 
 def task_fields() -> dict[str, set[str]]:
     found = {}
-    for module in (arc, arena, own, reasoning, strategyqa, style):
+    for module in (arc, arena, own, reasoning, rl, strategyqa, style):
         name = module.__name__.removeprefix("sweeps.")
         sweep = module.SWEEP if hasattr(module.SWEEP, "pairs") else module.SWEEP.first  # of a chain
         task = sweep.pairs[0].task
@@ -117,3 +118,12 @@ def test_the_tree_names_every_module_and_no_other() -> None:
     modules = {p.name for folder in folders[:4] for p in (ROOT / folder).rglob("*.py") if p.name != "__init__.py"}
     assert modules - named == set()
     assert named - there == set()
+
+
+def test_the_page_of_errors_has_the_tables_of_the_policy() -> None:
+    page = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    statuses = [[str(status.value), meaning] for status, meaning in MEANING.items()]
+    rules = [[one.what, one.ends, one.then, ", ".join(str(status.value) for status in one.status)] for one in RULES]
+    assert rows == [["Status", "Meaning"], *statuses, rows[1 + len(statuses)], *rules]
+    assert {*MEANING} == {*Status}

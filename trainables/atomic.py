@@ -76,20 +76,21 @@ def copy_folder(path: Path, target: Path, *but: str) -> None:
     while True:
         target.mkdir()  # fails if it exists, so that only our own folder is deleted below
         source, before = current_path(path), None
-        _check_no_link(source)
+        check_no_link(source)
         try:
             with _opened(source) as before:
                 ignored = shutil.ignore_patterns(*but)
                 shutil.copytree(source, target, symlinks=True, ignore=ignored, dirs_exist_ok=True)
                 if _is_still(path, source, before):
-                    return _check_no_link(*(source / one.relative_to(target) for one in target.rglob("*")))
+                    return check_no_link(*(source / one.relative_to(target) for one in target.rglob("*")))
         except OSError:  # also `shutil.Error`
             if not current_path(path).exists() or (before and _is_still(path, source, before)):
                 raise  # the folder was not replaced: the error has another cause
         shutil.rmtree(target)
 
 
-def _check_no_link(*paths: Path) -> None:
+def check_no_link(*paths: Path) -> None:
+    """Raise ValueError for a symbolic link, naming it."""
     for link in (one for one in paths if one.is_symlink()):
         raise ValueError(f"{link} is a symbolic link to {os.readlink(link)}; put the file itself there, or remove it")
 

@@ -111,6 +111,18 @@ class Task(ABC):
         """
         return self.test()
 
+    def with_test_after(self, first: int) -> Self:
+        """Return a copy whose test split has other questions, as many: those after the first `first`, of a task that
+        can make them. `first` counts from the task's own test split."""
+        whole = copy(self)
+        for name in ("test", "test_up_to"):
+            vars(whole).pop(name, None)
+        changed = copy(whole)
+        if first:
+            vars(changed)["test"] = partial(_questions_after, whole, first, None)
+            vars(changed)["test_up_to"] = partial(_questions_after, whole, first)
+        return changed
+
     @abstractmethod
     def baselines(self) -> Mapping[str, float]:
         """Scores in [0, 1] of trivial strategies on the search split: `constant`, `copy` ...; `constant.<kind>` too."""
@@ -180,6 +192,11 @@ class Task(ABC):
     def draft(self, completion: str) -> str:
         """The reasoning before the answer in a completion; empty if there is none."""
         return ""
+
+
+def _questions_after(task: Task, first: int, count: int | None) -> Sequence[Example]:
+    """Return `count` questions after the first `first`, or as many as the test split has."""
+    return task.test_up_to(first + (len(task.test()) if count is None else count))[first:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +277,10 @@ class LearnerConfig(ABC):
         """Raise ValueError if the learner cannot be trained on a base, of which there are only sizes yet."""
         return
 
+    def check_task(self, task: Task, base: BaseLengths) -> None:
+        """Raise ValueError if the learner cannot learn a task on a base of these lengths."""
+        return
+
     def rows_per_batch(self) -> int:
         """The most rows of a micro-batch, for which a host reserves lanes if the learner shares its base."""
         return 1
@@ -338,26 +359,40 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """How a completion is drawn at random. Its tokens depend on `key` (64 bits) and on the probabilities alone."""
+
+    key: int
+    temperature: float = 1.0  # logits are divided by it
+    top_p: float = 1.0  # only the likeliest tokens that together have this probability are drawn
+
+
+@dataclass(frozen=True)
 class Complete:
-    """A query for greedy completions of prompts (token ids). The answer is a `Completion` for each, in order.
+    """A query for completions of prompts (token ids). The answer is a `Completion` for each, in order.
 
     `untouched`: by the base without an adapter. A host answers such queries once for all of its trials.
+    `draws`: one for each prompt; none for greedy completions.
     """
 
     prompts: Sequence[Sequence[int]]
     max_new_tokens: int
     untouched: bool = False
+    draws: Sequence[Draw] = ()
 
 
 @dataclass(frozen=True)
 class Read:
     """A query for the log-probability (nats) of each label of each row. The answer is a list of floats per row.
 
-    `untouched`: as for `Complete`.
+    `untouched`: as for `Complete`. `temperature`: logits are divided by it. `once`: no other trial asks for these rows,
+    so a host does not keep what the untouched base answers (it keeps answers at temperature 1 alone).
     """
 
     rows: Sequence[Row]
     untouched: bool = False
+    temperature: float = 1.0
+    once: bool = False
 
 
 @dataclass
@@ -367,6 +402,7 @@ class Completion:
     tokens: list[int]  # without the end token
     ended: bool = False  # with the end token
     logprobs: list[float] = field(default_factory=list)  # of each token, and of the end token last; nats
+    entropies: list[float] = field(default_factory=list)  # of what each of these was drawn from; nats; none if greedy
 
 
 Queries = Generator[Complete | Read, Any, Any]  # yields queries, gets their answers, and returns a result
@@ -379,6 +415,7 @@ class LanguageLearner(Protocol):
     rows_per_batch: int  # at most so many rows come from one `next_rows()`
     steps_per_round: int  # optimizer steps in the round that was prepared last
     watch_updates: bool  # report the prediction before and after each update
+    temperature: float  # logits are divided by it before `loss` gets log-probabilities; 1 for most
 
     @property
     def optimizer(self) -> Optimizer:
@@ -386,6 +423,9 @@ class LanguageLearner(Protocol):
 
     def prepare(self) -> Queries:
         """Make the queries that are needed before a round; the generator returns nothing."""
+
+    def prepare_step(self) -> Queries:
+        """Make the queries that are needed before an optimizer step; the generator returns nothing."""
 
     def next_rows(self) -> list[Row]:
         """The rows of one micro-batch; `gradient_accumulation_steps` of them make one optimizer step."""

@@ -24,8 +24,8 @@ def option(
 
     limit: the limit of a base that bounds the field from above (`search_spaces.models`).
     reserve: a host reserves room for the largest value that the field may take. The field must change what `adapter()`
-        or `rows_per_batch()` returns, as the room is computed from these. Where values have no order of their
-        own, all of them from the smallest to the largest.
+        or `rows_per_batch()` returns, as the room is computed from these, or what `check_task` refuses. Where values
+        have no order of their own, all of them from the smallest to the largest.
     shapes_weights: trained weights fit only the value that they were trained with, so a clone must keep it.
     early_phase: the field is the number of rounds of a phase before the last one. Scores of different phases cannot be
         compared, so ASHA first decides when every trial has a score of its last phase.
@@ -37,6 +37,11 @@ def option(
 def limits(config: Any) -> Mapping[str, str]:
     """The fields of a configuration that a base bounds -> the limit of the base that bounds each."""
     return {name: metadata["limit"] for name, metadata in _known(config) if metadata["limit"]}
+
+
+def rates(config: Any) -> list[str]:
+    """The fields of a configuration with the step sizes of weights, which suit a base by its width."""
+    return [name for name, limit in limits(config).items() if limit == "learning_rate"]
 
 
 def reserved(config: Any) -> Mapping[str, bool | tuple[Any, ...]]:

@@ -14,13 +14,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trainables.bad_input import BadInput
+
 FORMAT, VERSION = "espalier_state", "1"
 TREE = "tree"  # the tensor with the JSON text
 PLAIN = (str, bool, int, float, type(None))
 LARGEST_HEADER = 100_000_000  # bytes, as in safetensors
 
 
-class UnreadableState(ValueError):
+class UnreadableState(BadInput):
     """The bytes are no state, are damaged, or have another version; the message says so in one line."""
 
 

@@ -9,9 +9,7 @@ every phase's gain is measured by itself.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ from typing import Any
 
 from search_spaces.space import Space
 from sweeps.cli.flags import Flags, apply
-from sweeps.commands.export import export
+from sweeps.commands.export import write as write_export
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.results.comparison import LEVEL, compare
 from sweeps.results.leaderboard import percent, span
@@ -30,12 +28,13 @@ from sweeps.results.run_folder import BEST, SWEEP_FILE, Run
 from sweeps.results.terminal import print
 from sweeps.spec.chain import Chain
 from sweeps.spec.config_fields import fields_of
-from sweeps.spec.exit_codes import Ended
+from sweeps.spec.error_policy import Ended
 from sweeps.spec.open_run import job_of, open_run
 from sweeps.spec.run_options import has_name
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.spec.trust import refuse_remote_code
 from sweeps.tuning.session import check, session
+from trainables.bad_input import BadInput
 from trainables.models.loading import OPTIONS
 
 MERGED = "merged"
@@ -45,11 +44,12 @@ def phase_sweeps(chain: Chain, flags: Flags, task: Any) -> list[Sweep]:
     """Return the selected phases' sweeps with the flags applied, all on the first one's base. Raises BadInput."""
     selected = chain.select(flags.phase)
     if len(selected) > 1 and flags.like is not None:
-        raise BadInput(f"--like {flags.like}: say with --phase which sweep it is for")
+        raise BadInput(f"--like {flags.like}:", "say with --phase which sweep it is for")
     if len(selected) > 1 and len(flags.base) > 1:
         raise BadInput(
-            f"--base {' '.join(flags.base)}: a phase goes on from the winner of the one before; give one base, or say"
-            " with --phase which sweep compares them"
+            f"--base {' '.join(flags.base)}:",
+            "a phase goes on from the winner of the one before",
+            "give one base, or say with --phase which sweep compares them",
         )
     return [apply(sweep, _flags_for(sweep, flags, selected), task) for sweep in selected.values()]
 
@@ -66,6 +66,8 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path,
     folders = [root / f"{name}-{phase}" for phase in chain.select(flags.phase)]
     if flags.resume and flags.mirror:
         _fetch(flags.mirror, folders)
+    if flags.resume and flags.num_samples is not None:
+        _refuse_more_trials(folders, flags.num_samples)
     argv = argv if has_name(argv) else [*argv, "--name", name]
     base: str | None = None  # the chain's own
     ended: Ended = "finished"
@@ -75,13 +77,16 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path,
             budget = phase_budget(flags, time.monotonic() - began, folders[:index], len(folders) - index)
             if min(budget.values(), default=1.0) > 0:
                 named = dataclasses.replace(sweep, name=folder.name, **budget)
-                ended = session(on_base(named, chain.from_base, base), _options_for(folder, flags), script, argv)
-                if ended != "finished":
+                ended = session(on_base(named, chain.from_base, base), _options_for(folder, flags), script, argv).ended
+                if ended not in ("finished", "stopped"):
                     return ended
             if budget and not _has_ended(folder):
                 phase = folder.name.removeprefix(f"{name}-")
-                print(f"the budget is used up, and {phase} has no score yet: go on with --resume and a larger one")
-                return "interrupted"
+                lacks = "not ended" if _has_score(folder) else "no score yet"
+                print(f"the budget is used up, and {phase} has {lacks}: go on with --resume and a larger one")
+                return "stopped"
+            if ended == "stopped":
+                return ended
         if folder != folders[-1]:
             base = merge_winner(folder)
     print("\n".join(summary(folders)), flush=True)
@@ -100,9 +105,9 @@ def phase_budget(flags: Flags, seconds: float, before: Sequence[Path], left: int
     if flags.minutes is not None:
         budget["minutes"] = (flags.minutes - seconds / 60) / left
     if flags.max_cost is not None:
-        from sweeps.resources.cost_limit import SPENT
+        from sweeps.resources.cost_limit import SPENT, spent_before
 
-        spent = sum(float((folder / SPENT).read_text()) for folder in before if (folder / SPENT).is_file())
+        spent = sum(spent_before(folder / SPENT) for folder in before)
         budget["max_cost"] = (flags.max_cost - spent) / left
     return budget
 
@@ -129,7 +134,8 @@ def merge_winner(folder: Path) -> str:
     """
     run = open_run(folder)
     target = run.folder / MERGED
-    sweep, record = run.facts["sweep"], job_of(run, BEST).record
+    job = job_of(run, BEST)
+    sweep, record = run.facts["sweep"], job.record
     old = next(
         pair["base"]
         for pair in sweep["pairs"]
@@ -138,8 +144,7 @@ def merge_winner(folder: Path) -> str:
     refuse_remote_code(old)
     if not (target / "README.md").is_file():  # export writes it last
         shutil.rmtree(target, ignore_errors=True)
-        with contextlib.redirect_stdout(io.StringIO()):
-            export(run.folder, to=target, merge=True)
+        write_export(run, job, target, merge=True, keep_dtype=True)
     base = ":".join([str(target.resolve()), *(part for part in old.split(":") if part in OPTIONS)])
     print(f"\nthe next phase starts from trial {record.number} of {run.folder.name}: {base}\n", flush=True)
     return base
@@ -190,7 +195,9 @@ def _fetch(uri: str, folders: Sequence[Path]) -> None:
             folder.parent.mkdir(parents=True, exist_ok=True)
             bring(uri, folder)
     if not folders[0].is_dir():
-        raise BadInput(f"--resume: there is no {folders[0]}, nor is it in --mirror {uri}; start it without --resume")
+        raise BadInput(
+            "--resume:", f"there is no {folders[0]}, nor is it in --mirror {uri}", "start it without --resume"
+        )
 
 
 def _choose_name(chain: Chain, flags: Flags) -> str:
@@ -201,10 +208,10 @@ def _choose_name(chain: Chain, flags: Flags) -> str:
     if flags.resume:
         name = flags.name or (taken[-1] if taken else chain.name)
         if not (root / name).is_dir() and not flags.mirror:
-            raise BadInput(f"--resume: there is no chain in {root / name}; start it without --resume")
+            raise BadInput("--resume:", f"there is no chain in {root / name}", "start it without --resume")
         return name
     if flags.name and (root / flags.name).exists() and not flags.phase:
-        raise BadInput(f"--name {flags.name}: {root / flags.name} exists; choose another, or add --resume")
+        raise BadInput(f"--name {flags.name}:", f"{root / flags.name} exists", "choose another, or add --resume")
     return flags.name or next(name for name in names if name not in taken)
 
 
@@ -226,9 +233,23 @@ def _flags_for(sweep: Sweep, flags: Flags, selected: Mapping[str, Sweep]) -> Fla
     return dataclasses.replace(flags, learner=learners, set=tuple(filter(is_kept, flags.set)), phase=())
 
 
+def _refuse_more_trials(folders: Sequence[Path], num_samples: int) -> None:
+    """Raise BadInput for phases that have ended with another number of trials: later ones go on from their winners."""
+    for folder in folders:
+        if _has_ended(folder) and open_run(folder).facts["sweep"]["num_samples"] != num_samples:
+            raise BadInput(
+                f"--num-samples {num_samples}: {folder} has ended, and the next phase goes on from its winner; start a"
+                " new chain with --name"
+            )
+
+
 def _has_ended(folder: Path) -> bool:
     """Whether the phase is complete: it was not interrupted, and no budget ended it before its first score."""
     if not (folder / SWEEP_FILE).is_file():
         return False
-    run = open_run(folder)
-    return not run.end.get("interrupted", True) and any(record.history.best for record in run.records)
+    return not open_run(folder).end.get("interrupted", True) and _has_score(folder)
+
+
+def _has_score(folder: Path) -> bool:
+    known = (folder / SWEEP_FILE).is_file()
+    return known and any(record.history.best for record in open_run(folder).records)

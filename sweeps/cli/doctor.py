@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import multiprocessing.connection
 import os
 import shlex
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import distributions, metadata, requires
+from importlib.metadata import distributions, metadata, packages_distributions, requires
 from pathlib import Path
 
 import psutil
@@ -21,8 +22,9 @@ from packaging.utils import canonicalize_name
 
 from cluster.user_config import user_folder
 from sweeps.resources.environment import quieten
-from sweeps.results.terminal import print
+from sweeps.results.terminal import print, print_json
 from sweeps.spec.checkout import ROOT  # which imports nothing that may be missing
+from trainables.bad_input import BadInput
 
 LIMIT_S = 60.0  # seconds for one check; Ray's start on a busy machine takes half of them
 GB, MB = 1e9, 1e6  # bytes
@@ -38,20 +40,35 @@ class CheckResult:
     what: str
     remedy: str = ""
 
+    @property
+    def what_to_do(self) -> str:
+        """The remedy; empty where nothing is wrong."""
+        return "" if self.state == "ok" else self.remedy or CHECKS[self.name][1]
+
     def __str__(self) -> str:
-        remedy = "" if self.state == "ok" else f"; {self.remedy or CHECKS[self.name][1]}"
+        remedy = f"; {self.what_to_do}" if self.what_to_do else ""
         return f"{self.state:<5}  {self.name:<13}  {self.what}{remedy}"
 
 
-def doctor() -> None:
-    """Check the installation, GPU, Ray, MLflow and disk, and print what is wrong. Exit status 1 if anything is."""
-    states = []
+def doctor(json: bool = False) -> None:
+    """Check the installation, GPU, Ray, MLflow and disk, and print what is wrong. Exit status 1 if anything is.
+
+    Args:
+        json: print one line of JSON, as docs/reference/json.md describes it
+    """
+    found = []
     for finding in examine(CHECKS):
-        print(finding, flush=True)
-        states.append(finding.state)
-    print(f"{len(states)} checks: {states.count('wrong')} wrong, {states.count('warn')} warnings")
-    if "wrong" in states:
-        raise SystemExit(1)
+        if not json:
+            print(finding, flush=True)
+        found.append(finding)
+    wrong, warnings = (sum(one.state == state for one in found) for state in ("wrong", "warn"))
+    if json:
+        checks = [{"name": one.name, "state": one.state, "what": one.what, "remedy": one.what_to_do} for one in found]
+        print_json("doctor", {"checks": checks, "wrong": wrong, "warnings": warnings})
+    else:
+        print(f"{len(found)} checks: {wrong} wrong, {warnings} warnings")
+    if wrong:
+        raise SystemExit(1)  # Status.NO; this file imports nothing that may be missing
 
 
 def examine(names: Iterable[str], limit_s: float = LIMIT_S) -> Iterator[CheckResult]:
@@ -91,6 +108,8 @@ def judge(name: str) -> CheckResult:
     """Return the result of a check. An exception is `wrong`, too."""
     try:
         return CHECKS[name][0]()
+    except BadInput as error:  # short, and with a remedy at its end
+        return CheckResult(name, "wrong", str(error))
     except Exception as error:
         return CheckResult(name, "wrong", (str(error).strip() or type(error).__name__).splitlines()[0][:240])
 
@@ -190,11 +209,12 @@ def cluster_runs() -> CheckResult:
 
 def tracking() -> CheckResult:
     """Check that MLflow's store answers. A database that does not exist yet is not created."""
+    from sweeps.spec.sqlite_address import sqlite_file
     from sweeps.tracking.mlflow_store import Store, public, store_uri
 
     uri = store_uri(Path.cwd())
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:") and not file.exists():
+    file = sqlite_file(uri)
+    if file and not file.exists():
         _room(file.parent)
         return CheckResult("mlflow", "ok", f"the first sweep makes {file}")
     try:
@@ -264,6 +284,60 @@ def configuration() -> CheckResult:
     return CheckResult("configuration", "ok", f"{folder}: {', '.join(kept) or 'nothing is kept yet'}")
 
 
+def git() -> CheckResult:
+    """Check that a sweep can record the commit of the code."""
+    from sweeps.persistence.provenance import commit, why_no_commit
+
+    unknown = why_no_commit()
+    return CheckResult("git", "warn" if unknown else "ok", unknown or f"commit {commit()}")
+
+
+def home() -> CheckResult:
+    """Check that this user has a home; `settle_home` has replaced one that is missing or cannot be written to."""
+    from sweeps.resources.home import private_folder
+
+    folders = {name: os.environ.get(name, "") for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    replaced = [name for name, path in folders.items() if Path(path).parent == private_folder()]
+    if replaced:
+        what = f"{' and '.join(replaced)} cannot be written to; {private_folder()} is used, which may be cleared"
+        return CheckResult("home", "warn", what, f"set {replaced[0]} to a folder of your own")
+    _room(Path.home())
+    return CheckResult("home", "ok", f"{Path.home()}, of {getpass.getuser()}")
+
+
+def modules() -> CheckResult:
+    """Look for files that Python would import in place of its own modules, or of those of an installed package."""
+    ours = {"sweeps", "trainables", "search_spaces", "cluster"}
+    theirs = {*sys.stdlib_module_names, *packages_distributions()} - ours
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders = dict.fromkeys([ROOT, *(Path(one).absolute() for one in given if one)])
+    found = [(file, file.stem) for folder in folders for file in sorted(folder.glob("*.py"))]
+    found += [(file.parent, file.parent.name) for folder in folders for file in sorted(folder.glob("*/__init__.py"))]
+    hiding = [str(path) for path, name in found if name in theirs]
+    what = f"{', '.join(hiding[:3])}: imported in place of a module of that name"
+    return CheckResult("modules", "warn" if hiding else "ok", what if hiding else "no file hides another's module")
+
+
+def terminal() -> CheckResult:
+    """Check that text can be printed as it is."""
+    encoding = sys.stdout.encoding
+    few = encoding.lower().replace("-", "") != "utf8"
+    what = f"text is printed in {encoding}" + (", and other characters as \\u2026" if few else "")
+    return CheckResult("terminal", "warn" if few else "ok", what)
+
+
+def variables() -> CheckResult:
+    """Show what others have set that decides how numbers are computed, or would."""
+    from sweeps.persistence.number_variables import OF_THREADS, used
+
+    ours = {"MKL_CBWR": "AUTO,STRICT"}
+    bits = [f"{name}={value}" for name, value in used().items() if ours.get(name) != value]
+    threads = [name for name in OF_THREADS if os.environ.get(name)]
+    what = [f"{', '.join(bits)}: changes last bits, and is recorded in sweep.yaml"] if bits else []
+    what += [f"{', '.join(threads)}: not used, but --resources.cpu"] if threads else []
+    return CheckResult("variables", "ok", "; ".join(what) or "none changes how numbers are computed")
+
+
 def statistics() -> CheckResult:
     off = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true 1", "HF_HUB_DISABLE_TELEMETRY": "true 1"}
     on = [f"{name}={own}" for name in off if (own := os.environ.get(name, "").lower()) not in off[name].split()]
@@ -286,5 +360,10 @@ CHECKS: dict[str, tuple[Callable[[], CheckResult], str]] = {  # name -> check, a
     "hub": (hub, "set HF_HOME to a folder that can be written to"),
     "cache": (cache, "set XDG_CACHE_HOME to a folder that can be written to"),
     "configuration": (configuration, "take it back: chown and chmod 700 the folder, 600 its files; or delete it"),
+    "home": (home, "set HOME to a folder of your own"),
+    "git": (git, "install git, or set ESPALIER_COMMIT to a name of the code"),
+    "modules": (modules, "rename it, or take its folder out of PYTHONPATH"),
+    "terminal": (terminal, "set LC_ALL=C.UTF-8, and unset PYTHONIOENCODING"),
+    "variables": (variables, "unset them"),
     "statistics": (statistics, "unset that to send nothing"),
 }

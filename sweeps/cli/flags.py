@@ -18,7 +18,8 @@ from sweeps.cli.tyro_support import parse_with
 from sweeps.spec.base_labels import base_labels
 from sweeps.spec.config_fields import fields_of, read_value
 from sweeps.spec.run_options import RunOptions
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
+from trainables.bad_input import BadInput
 from trainables.core import Pair
 from trainables.models.gguf import is_gguf, without_hash
 from trainables.options import limits
@@ -76,6 +77,20 @@ class Flags(RunOptions, SweepFlags):  # dataclasses order fields from the last b
 
     cluster: Path | None = None  # a cluster's file: run there, watch from here, and copy the sweep's folder here
     plan: bool = False  # print what the sweep would cost, and start nothing
+    json: bool = False  # with --plan: print it as one line of JSON; the text goes to standard error
+
+
+def as_words(flags: Mapping[str, Any]) -> list[str]:
+    """Return flags with their names in Python as the words of a command line. None keeps what the script has."""
+    words = []
+    for name, value in flags.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            several = isinstance(value, Sequence) and not isinstance(value, str)
+            words += [f"--{flag}", *map(str, value if several else [value])]
+    return words
 
 
 def parse(sweep: Sweep, argv: list[str]) -> tuple[Flags, Sweep]:
@@ -129,10 +144,10 @@ def _check_lists(argv: list[str]) -> None:
     given = Counter(word.partition("=")[0] for word in argv)
     for name in lists:
         if given[name] > 1:
-            raise BadInput(f"{name} is given {given[name]} times; give it once, with all its values after it")
+            raise BadInput(name, f"is given {given[name]} times", "give it once, with all its values after it")
     for word, after in pairwise([*argv, "--"]):
         if word in lists and after.startswith("--"):
-            raise BadInput(f"{word} has no value; give one, or leave it out")
+            raise BadInput(word, "has no value", "give one, or leave it out")
 
 
 def _as_in_script(sweeps: Mapping[str, Sweep]) -> Flags:
@@ -154,7 +169,7 @@ def apply(sweep: Sweep, flags: Flags, task: Any) -> Sweep:
     pairs = {pair.learner.name: pair for pair in (*sweep.pairs, *sweep.optional)}
     for name in flags.learner:
         if name not in pairs:
-            raise BadInput(f"--learner {name}: this sweep's learners are {', '.join(pairs)}")
+            raise BadInput(f"--learner {name}:", f"this sweep's learners are {', '.join(pairs)}")
     chosen = [pairs[name] for name in flags.learner] or list(sweep.pairs)
     chosen = on_bases([dataclasses.replace(p, task=task) for p in chosen], flags.base)
     changes: dict[str, Any] = {"pairs": tuple(chosen), "optional": ()}
@@ -185,7 +200,7 @@ def on_bases(pairs: Sequence[Pair], given: Sequence[str]) -> list[Pair]:
     """
     bases = [_settled(base) for base in given]
     if twice := [base for base, count in Counter(bases).items() if count > 1]:
-        raise BadInput(f"--base names {without_hash(twice[0])} twice; give each base once")
+        raise BadInput("--base", f"names {without_hash(twice[0])} twice", "give each base once")
     labels = base_labels(bases) if len(bases) > 1 else {}
     found = []
     for pair in pairs:
@@ -206,14 +221,11 @@ def _settled(base: str) -> str:
         return base
     from trainables.models.loading import pin  # imports torch
 
-    try:
-        return pin(base)
-    except ValueError as error:  # bases cannot import BadInput
-        raise BadInput(str(error)) from error
+    return pin(base)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise BadInput(f"--set {text}: write AXIS=VALUE, for example --set learning_rate=0.003")
+        raise BadInput(f"--set {text}:", "write AXIS=VALUE, for example --set learning_rate=0.003")
     return name, read_value(f"--set {text}", value)

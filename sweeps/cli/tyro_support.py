@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
-import math
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput, read_number, read_whole, shortened
 
 NONE = "none"
 EXPLAINED = 8  # columns by which tyro indents explanations of the options that it names
@@ -62,23 +64,42 @@ def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 @registry.primitive_rule
 def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """Read a float, but not `nan`, which passes every comparison with a bound."""
-    if info.type is not float:
-        return None
+    """Read a float that is finite: `nan` passes every comparison with a bound."""
+    return _one_word("FLOAT", read_number, (int, float)) if info.type is float else None
 
-    def read(words: list[str]) -> float:
-        with contextlib.suppress(ValueError):
-            if not math.isnan(value := float(words[0])):
-                return value
-        raise ValueError(f"{words[0]!r} is no FLOAT")
 
+@registry.primitive_rule
+def whole(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read an int that fits into 64 bits, as files and libraries take no larger one."""
+    return _one_word("INT", read_whole, (int,)) if info.type is int else None
+
+
+@registry.primitive_rule
+def path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Read a path. An empty one, as of a variable that is not set, would be the current folder."""
+    return _one_word("PATH", _read_path, (Path,)) if info.type is Path else None
+
+
+def _one_word(metavar: str, read: Callable[[str], Any], kinds: tuple[type, ...]) -> PrimitiveConstructorSpec:
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="FLOAT",
-        instance_from_str=read,
-        is_instance=lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: isinstance(value, kinds) and not isinstance(value, bool),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+def _read_path(word: str) -> Path:
+    """Return a path that may be there or not. Raises ValueError for one that never can be."""
+    try:
+        os.stat(word)
+    except ValueError as error:  # a NUL character
+        raise ValueError(f"{word!r} is no PATH ({error})") from error
+    except OSError as error:
+        if not word or error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise ValueError(f"{shortened(word)!r} is no PATH ({error.strerror})") from error
+    return Path(word)
 
 
 @registry.primitive_rule

@@ -17,8 +17,8 @@ from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import job_of
-from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput
 from trainables.core import Example
 from trainables.tasks.arc.grids import parse_completion, submission
 from trainables.tasks.arc.task import ArcTask, puzzle

@@ -20,9 +20,9 @@ from sweeps.results.statistics import interval
 from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run, trial_of
-from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import apply_trust
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput
 from trainables.core import Example
 
 TABLE = "attribution.parquet"
@@ -55,7 +55,7 @@ def attribute(
     apply_trust(trust)
     for name, value in (("questions", questions), ("steps", steps)):
         if value < 1:
-            raise BadInput(f"--{name} {value}: give 1 or more")
+            raise BadInput(f"--{name} {value}:", "give 1 or more")
     source = open_run(run)
     record = trial_of(source, BEST)
     pair = rebuild(source.facts, remote_code=base is not None).resolve(record.params)
@@ -74,7 +74,7 @@ def drafted(run: Run, record: TrialRecord, task: Any) -> list[Drafted]:
     """
     answers = run.answers
     if answers.empty or record.trial_id not in set(answers.trial_id):
-        raise BadInput(f"{run.folder} holds no answers to the test split; run the sweep with --finalists 1 or more")
+        raise BadInput(run.folder, "holds no answers to the test split", "run the sweep with --finalists 1 or more")
     own = (
         answers[(answers.trial_id == record.trial_id) & (answers.seed == 0)]
         .sort_values("item")
@@ -87,7 +87,7 @@ def drafted(run: Run, record: TrialRecord, task: Any) -> list[Drafted]:
         if draft and answer and answer.start >= len(draft):  # the whole of a bare "Yes." is the answer
             found.append(Drafted(int(row["item"]), example, draft, answer.answer))
     if not found:
-        raise BadInput(f"{run.folder}: its winner ({record.learner}) writes no drafts before its answers; {REMEDY}")
+        raise BadInput(f"{run.folder}:", f"its winner ({record.learner}) writes no drafts before its answers", REMEDY)
     return found
 
 
@@ -113,7 +113,7 @@ def _measured(base: str, adapter: Path, task: Any, answers: Sequence[Drafted], s
             pieces = parts(task, loaded.tokenizer, one.example, one.draft, one.answer)
             found = attributed(loaded.model, pieces, loaded.eos, steps)
         except ValueError as error:
-            raise BadInput(f"test question {one.item}: {error}") from error
+            raise BadInput(f"test question {one.item}:", str(error)) from error
         example = one.example
         row = {"item": one.item, "key": example.key, "kind": example.kind, "prompt": example.prompt}
         row |= {"draft": one.draft, "answer": example.answer, "given": one.answer}

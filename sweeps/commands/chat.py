@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sweeps.commands.winner import open_winner
 from sweeps.results.terminal import print
-from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import apply_trust
+from trainables.bad_input import BadInput
 
 PROMPT = "> "
 
@@ -30,7 +30,7 @@ def chat(
     """
     apply_trust(trust)
     if max_tokens < 1:
-        raise BadInput(f"--max-tokens {max_tokens}: give 1 or more")
+        raise BadInput(f"--max-tokens {max_tokens}:", "give 1 or more")
     winner = open_winner(run, base)
     from trainables.models.side_by_side import SideBySide  # imports torch
 
@@ -40,7 +40,7 @@ def chat(
             for who, answer in zip((winner.name, "untouched base"), models.ask(question, max_tokens), strict=True):
                 cut = "" if answer.ended else f" [cut off after {max_tokens} tokens]"
                 print(f"{who}: {answer.text}{cut}", flush=True)
-    except ValueError as error:  # of a base or an adapter; they cannot import BadInput
+    except ValueError as error:  # of a base or an adapter
         raise BadInput(str(error)) from error
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,37 +11,37 @@ from sweeps.commands.reproduce import check_data
 from sweeps.results.finals import verdict
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.records import UNTOUCHED, UNTRAINED
-from sweeps.results.run_folder import Run
+from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.spec.open_run import Job
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
+from trainables.bad_input import BadInput
 from trainables.core import Example, Pair
-from trainables.models.gguf import PACKAGED, is_gguf, without_hash
-from trainables.models.loading import DTYPES, BaseName, UnknownBase, model_folder, origin
+from trainables.models.gguf import PACKAGED
+from trainables.models.loading import DTYPES, BaseName, UnknownBase, model_folder
 from trainables.models.tokenization import asking_form
 
+if TYPE_CHECKING:
+    from trainables.models.portable import Origin
+
 OWN_NETWORK = "This learner trains networks of its own; their weights are `*.safetensors`, and its code reads them."
+NO_EXAMPLE = "The card asks no question as an example: the sweep's data is not where it was, or is another now."
 NO_TOKENIZER = "The prompt format depends on the base's tokenizer, which was not on this machine; export where it is."
 
 
-def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
-    """Return a model card: the hub's front matter, scores with intervals, and how to load and prompt the model."""
+def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool, origin: Origin | None) -> str:
+    """Return a model card: the hub's front matter, scores with intervals, and how to load and prompt the model.
+
+    `origin`: where others find the base; None for networks without one.
+    """
     pair, fields = sweep.resolve(job.record.params), job.record.params.fields
-    answers = pair.learner.needs_base and pair.learner.base_answers
-    source = _source(pair.base) if answers else None
-    head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
-    head |= {"base_model": source, "library_name": "transformers" if merged else "peft"} if source else {}
     before, untouched = _before(run, job, pair)
+    base = f"; base `{origin.name}`" if origin else ""
     lines = [
         f"# {sweep.name}: {pair.learner.name} on {pair.task.name}",
         "",
-        f"Trial {job.record.number} of {len(run.records)} of the sweep `{sweep.name}`;"
-        f" base `{without_hash(pair.base)}`.",
+        f"Trial {job.record.number} of {len(run.records)} of the sweep `{sweep.name}`{base}.",
         "",
-        *(
-            [f"- Its weights are those of a GGUF file: `{origin(pair.base)}`."]
-            if is_gguf(pair.base) and answers
-            else []
-        ),
+        *(_about_base(pair.base, folder, origin) if origin else []),
         f"- Score: {percent(job.score)} on the {job.split} split (95 %: {span(job.interval)}),"
         f" after {job.rounds} rounds with seed {job.seed}.",
         *([f"- {before} on the same questions: {percent(untouched)}."] if untouched is not None else []),
@@ -58,10 +57,42 @@ def card(run: Run, job: Job, sweep: Sweep, folder: Path, merged: bool) -> str:
         "",
         "## Use",
         "",
-        *(_use(run, job, pair, folder, merged) if source else [OWN_NETWORK]),
+        *(_use(run, job, pair, folder, merged, origin.hub) if origin else [OWN_NETWORK]),
         "",
     ]
-    return "\n".join(["---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "", *lines])
+    return "\n".join(["---", yaml.safe_dump(_front_matter(pair, folder, origin)).strip(), "---", "", *lines])
+
+
+def _front_matter(pair: Pair, folder: Path, origin: Origin | None) -> dict[str, Any]:
+    """Return what the hub reads of a card. It refuses a base that is not one of its names."""
+    head: dict[str, Any] = {"tags": ["espalier", pair.learner.name, pair.task.name]}
+    if origin:
+        library = "transformers" if (folder / "config.json").is_file() else "peft"
+        head |= {"library_name": library, "pipeline_tag": "text-generation"}
+        head |= {"base_model": origin.hub} if origin.hub else {}
+    return head
+
+
+def _about_base(base: str, folder: Path, origin: Origin) -> list[str]:
+    """Say of which weights the base is, and where to get one that is not on the hub."""
+    from trainables.models.portable import BASE_FOLDER
+
+    name = BaseName.parse(base)
+    before = Path(name.source).parent / SWEEP_FILE
+    lines = [f"- The base's weights are those of a GGUF file: `{_gguf_file(name)}`."] if name.gguf else []
+    lines += [f"- Unquantized, `{origin.hub}` answers a little differently."] if name.source in PACKAGED else []
+    lines += [f"- The base is the merged winner of the sweep `{before.parent.name}`."] if before.is_file() else []
+    if origin.hub or (folder / "config.json").is_file():
+        return lines
+    if origin.brought:
+        return [*lines, f"- The base is not on the hub, and lies in `{BASE_FOLDER}/`."]
+    return [*lines, f"- The base is not on the hub; put it into `{BASE_FOLDER}/` to use the code below."]
+
+
+def _gguf_file(name: BaseName) -> str:
+    """Return a GGUF file as others know it: in its repository, or by its name alone, and its sha256."""
+    where = "" if Path(name.source).is_absolute() else f"{name.source}:gguf="
+    return f"{where}{name.gguf}:sha256={name.sha256}" if name.sha256 else f"{where}{name.gguf}"
 
 
 def _before(run: Run, job: Job, pair: Pair) -> tuple[str, float | None]:
@@ -74,14 +105,7 @@ def _before(run: Run, job: Job, pair: Pair) -> tuple[str, float | None]:
     return UNTOUCHED.capitalize(), run.end.get("untouched", {}).get(pair.name, {}).get("score")
 
 
-def _source(base: str) -> str:
-    """Return the base as the hub's front matter names it: the repository of a GGUF file that lies on the hub."""
-    name = BaseName.parse(base)
-    on_hub = name.gguf and name.source not in PACKAGED and not Path(name.source).is_absolute()
-    return name.source if on_hub else origin(base)
-
-
-def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str]:
+def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool, hub: str = "") -> list[str]:
     """Return a block of Python that is run in the parent of `folder`.
 
     Names, tokens and texts stand there as literals (`!r`), because readers paste the block: none may end its quotes.
@@ -96,9 +120,10 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
         end = f"tokenizer.convert_tokens_to_ids({reader.convert_ids_to_tokens(assistant_turn(reader).end)!r})"
     except UnknownBase:  # the base is not on this machine
         prompting, end = ["", f"# {NO_TOKENIZER}"], "tokenizer.eos_token_id"
-    name, (before, source, config) = folder.name, _base_arguments(pair.base)
+    name, (before, source, config) = folder.name, _base_arguments(pair.base, folder.name, hub)
     whole = merged or (folder / "config.json").is_file()
-    weights = repr(name) if whole else f"{source}, dtype={_dtype(run, pair)!r}{config}"
+    dtype = f", dtype={_dtype(run, pair)!r}"
+    weights = f"{name!r}{dtype if merged else ''}" if whole else f"{source}{dtype}{config}"
     words = repr(name) if (folder / "tokenizer_config.json").is_file() else source
     load = [*(before if source in weights + words else []),
             f"tokenizer = AutoTokenizer.from_pretrained({words})",
@@ -125,18 +150,20 @@ def _use(run: Run, job: Job, pair: Pair, folder: Path, merged: bool) -> list[str
     return ["```python", *imports, *load, *prompting, "```"]
 
 
-def _base_arguments(base: str) -> tuple[list[str], str, str]:
-    """Return lines that come first, the arguments by which `from_pretrained` finds the base, and those of the model."""
-    name = BaseName.parse(base)
-    if not name.gguf:
-        return [], repr(name.source), ""
-    before, folder = [], repr(name.source)
+def _base_arguments(base: str, export: str, hub: str) -> tuple[list[str], str, str]:
+    """Return lines that come first, the arguments by which `from_pretrained` finds the base, and those of the model.
+
+    `export`: the export's folder; `hub`: the base's name on the hub, empty for one that is brought along.
+    """
+    from trainables.models.portable import BASE_FOLDER
+
+    name, local = BaseName.parse(base), repr(f"{export}/{BASE_FOLDER}")
+    if not name.gguf or (hub and name.source not in (hub, *PACKAGED)):
+        return [], repr(hub) if hub else local, ""
+    before, folder = [], repr(name.source) if hub else local
     if name.source in PACKAGED:
         package, folder = PACKAGED[name.source][0], "folder"
-        before = [
-            "from importlib.util import find_spec",
-            f'folder = find_spec("{package}").submodule_search_locations[0]',
-        ]
+        before = [f'folder = find_spec("{package}").submodule_search_locations[0]']
     source = f"{folder}, gguf_file={name.gguf!r}"
     rope = _scaled_positions(base)
     if not rope:
@@ -168,9 +195,13 @@ def _prompting(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
     """Return lines that ask a question of the test split in the sweep's prompt format, and the recorded answer.
 
     The rendered chat template is written out, because the template itself might insert today's date. Empty if every
-    question has several messages, if each adapter answers one task only, or if the sweep's data is not here.
+    question has several messages, or if each adapter answers one task only. Says so if the sweep's data is not here.
     """
-    examples = _questions(run, pair)
+    try:  # no other file of this machine goes into a card
+        check_data(run, pair.task)
+    except BadInput:
+        return ["", f"# {NO_EXAMPLE}"]
+    examples = pair.task.test()
     single = [place for place, one in enumerate(examples) if _is_single_prompt(one)]
     if pair.learner.per_example or not single:
         return []
@@ -187,15 +218,6 @@ def _prompting(run: Run, job: Job, pair: Pair, tokenizer: Any) -> list[str]:
             f'how = {{"attention_mask": torch.ones_like(prompt), "max_new_tokens": {most}, "do_sample": False}}',
             "answer = model.generate(input_ids=prompt, **how)[0, prompt.shape[1] :]",
             f"print(tokenizer.decode(answer, skip_special_tokens=True).strip())  # {remark}"]  # fmt: skip
-
-
-def _questions(run: Run, pair: Pair) -> Sequence[Example]:
-    """Return the test split; nothing if the data is not the sweep's: no other file of this machine goes into a card."""
-    try:
-        check_data(run, pair.task)
-    except BadInput:
-        return ()
-    return pair.task.test()
 
 
 def _is_single_prompt(example: Example) -> bool:

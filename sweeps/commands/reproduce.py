@@ -10,15 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sweeps.persistence.number_variables import use_again
 from sweeps.persistence.provenance import describe
 from sweeps.results.leaderboard import percent, span
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.error_policy import Status
 from sweeps.spec.open_run import Job, job_of, open_run
-from sweeps.spec.sweep import BadInput, data_fingerprint
+from sweeps.spec.sweep import data_fingerprint
 from sweeps.spec.trust import apply_trust, refuse_user_code
-from sweeps.spec.validation import one_line
+from trainables.bad_input import BadInput, one_line
 from trainables.core import Example, Learner, Pair, Task
 from trainables.packed.specs import Shape
 from trainables.runtime.trial import load_start_state, open_learner
@@ -40,13 +42,15 @@ def train(run: Run, job: Job, examples: Sequence[Example] | None = None) -> Any:
     if examples is not None:
         pair = replace(pair, task=pair.task.with_search(examples))
     seating = run.end.get("seating", {})
+    if "variables" in run.facts:
+        use_again(run.facts["variables"])
     import torch
 
     torch.set_num_threads(seating.get("threads", 1))
     try:
         shape = Shape(**seating["shape"]) if seating.get("shape") else None
     except TypeError as error:
-        raise BadInput(f"end.yaml: the shape of the host: {error}") from error
+        raise BadInput("end.yaml:", f"the shape of the host: {error}") from error
     learner = open_learner(pair, job.seed, shape=shape)
     for number in range(_rounds_before(run, job, learner), job.rounds):
         loss = learner.round().loss
@@ -60,9 +64,9 @@ def check_data(run: Run, task: Task) -> None:
     try:
         now = data_fingerprint(task)
     except (OSError, ValueError) as error:
-        raise BadInput(f"the data of task {task.name!r}: {one_line(error)}") from error
+        raise BadInput(f"the data of task {task.name!r}:", one_line(error)) from error
     if then != now:
-        raise BadInput(f"the data of task {task.name!r} was {then} and is now {now}; go back to the data it had")
+        raise BadInput(f"the data of task {task.name!r}", f"was {then} and is now {now}", "go back to the data it had")
 
 
 def _check_base(pair: Pair) -> None:
@@ -70,10 +74,7 @@ def _check_base(pair: Pair) -> None:
         return
     from trainables.models.loading import check_base  # imports torch
 
-    try:
-        check_base(pair.base)
-    except ValueError as error:  # bases cannot import BadInput
-        raise BadInput(str(error)) from error
+    check_base(pair.base)
 
 
 def _rounds_before(run: Run, job: Job, learner: Learner) -> int:
@@ -86,12 +87,14 @@ def _rounds_before(run: Run, job: Job, learner: Learner) -> int:
     try:
         return load_start_state(learner, run.folder, start)
     except FileNotFoundError as error:
-        raise BadInput(f"trial {job.record.number} is a clone, and {run.folder / start} is not there") from error
+        raise BadInput(f"trial {job.record.number}", f"is a clone, and {run.folder / start} is not there") from error
     except UnreadableState as error:
         commit = run.facts.get("commit") or "the code that made it"
-        raise BadInput(f"trial {job.record.number}: {start}: {error}; git checkout {commit} to read it") from error
+        raise BadInput(
+            f"trial {job.record.number}:", f"{start}: {error}", f"git checkout {commit} to read it"
+        ) from error
     except ValueError as error:
-        raise BadInput(f"trial {job.record.number}: {error}") from error
+        raise BadInput(f"trial {job.record.number}:", str(error)) from error
 
 
 def reproduce(run: Path, /, trial: str = "best", to: Path | None = None, trust: tuple[str, ...] = ()) -> None:
@@ -109,7 +112,7 @@ def reproduce(run: Path, /, trial: str = "best", to: Path | None = None, trust: 
     left = open_run(run)
     job = job_of(left, trial)
     if to is not None and to.exists():
-        raise BadInput(f"--to {to} exists; give a new folder")
+        raise BadInput(f"--to {to}", "exists", "give a new folder")
     low, high = job.interval
     where = f"{percent(job.score)} on the {job.split} split after {job.rounds} rounds with seed {job.seed}"
     print(f"trial {job.record.number} scored {where} (95 %: {span((low, high))})", flush=True)
@@ -125,7 +128,7 @@ def reproduce(run: Path, /, trial: str = "best", to: Path | None = None, trust: 
     print(f"again: {percent(score)}{_similarity(evaluation.items, job, same)}")
     if not low <= score <= high:
         print(f"not reproduced: {percent(score)} is outside {span((low, high))}; {_changed(left)}")
-        raise SystemExit(1)
+        raise SystemExit(Status.NO)
     print("reproduced: the score lies in the interval")
 
 

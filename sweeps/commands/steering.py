@@ -3,81 +3,159 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
+import tyro
 
 from search_spaces.names import without_prefix
 from search_spaces.space import SpaceError
+from sweeps.commands.which_sweep import meant
 from sweeps.persistence.lock import driver
-from sweeps.persistence.study import storage_of, taken
+from sweeps.persistence.study import opened, storage_of, taken
+from sweeps.results import plain
 from sweeps.results.finals import print_finals
 from sweeps.results.leaderboard import percent, print_table
 from sweeps.results.records import TrialRecord, winner
-from sweeps.results.run_folder import SWEEP_FILE, Run
-from sweeps.results.terminal import print
+from sweeps.results.run_folder import DATABASE, Run
+from sweeps.results.terminal import print, print_json
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.config_fields import cast, read_value
 from sweeps.spec.deserialize import rebuild
+from sweeps.spec.error_policy import Ended
 from sweeps.spec.open_run import check_no_links, open_run, trial_of
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.spec.trust import apply_trust, without_trust
 from sweeps.tuning.optuna_searcher import enqueue
 from sweeps.tuning.stopping import STOP_FOLDER
 from sweeps.tuning.summary import gain_lines, resume_command
 from trainables.atomic import replacing
+from trainables.bad_input import BadInput, reading
 from trainables.options import weight_shapes
 from trainables.runtime.trial import CLONES, ROUND_FILE, STATE_FILE
 
+Json = Annotated[bool, tyro.conf.arg(name="json")]
 
-def status(run: Path | None = None, /, cluster: Path | None = None) -> None:
+
+def status(run: Path | None = None, /, cluster: Path | None = None, as_json: Json = False) -> Ended | None:
     """Say how a sweep stands: its trials by state, the best so far, finalists.
 
     Args:
-        run: the sweep's folder; none: the latest in runs/
+        run: the sweep's folder; none: the one that runs, or else the latest in runs/
         cluster: a cluster's file: join the sweep there, watch it to its end, and bring it home
+        as_json: print one line of JSON, as docs/reference/json.md describes it
     """
     if cluster is not None:
+        if as_json:
+            raise BadInput("--cluster", "watches a sweep and prints text", "ask with --json when it is at home")
         from sweeps.resources.ray_job import rejoin
 
-        rejoin(cluster, run)
-        return
-    left = open_run(run or latest())
-    sweep, records = left.facts["sweep"], left.records  # no class of it is needed
-    counts = Counter(one.status for one in records)
-    process = driver(left.folder)
-    ended = "interrupted" if left.end.get("interrupted") else "ended"
-    state = f"running (process {process})" if process else ended if left.end else "not running, and not at its end"
-    said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "no trial has ended a round yet"
+        return rejoin(cluster, run)
+    left = open_run(meant(run))
+    if as_json:
+        print_json("status", _standing(left))
+    else:
+        _print_status(left)
+    return None
+
+
+def _state(left: Run, process: int | None) -> str:
+    """Return `running`, `interrupted`, `ended`, or `stopped`: it does not run, and is not at its end."""
+    if process:
+        return "running"
+    if not left.end:
+        return "stopped"
+    return "interrupted" if left.end.get("interrupted") else "ended"
+
+
+def _expected(left: Run) -> int:
     design = left.facts.get("design")  # with --minutes, where more trials may start than are expected
-    total = f"about {design['trials']}" if design else sweep["num_samples"]
+    return int(design["trials"] if design else left.facts["sweep"]["num_samples"])
+
+
+def _resume(left: Run, process: int | None) -> str | None:
+    """Return the command with which a sweep goes on, if it was stopped."""
+    if process or (left.end and not left.end.get("interrupted")):
+        return None
+    script, *argv = left.facts.get("command", ["SCRIPT"])
+    return resume_command(left.facts["sweep"]["name"], Path(script), without_trust(argv))
+
+
+def _standing(left: Run) -> dict[str, Any]:
+    """Return the status as plain values."""
+    process, known = driver(left.folder), left.confirmation
+    board = plain.leaderboard(left.records, left.end.get("baselines", {}))
+    best = winner(left.records, left.finals)
+    return {
+        "folder": str(left.folder),
+        "state": _state(left, process),
+        "process": process,
+        "expected_trials": _expected(left),
+        "counts": plain.counts(left.records),
+        "best": next((one for one in board["trials"] if best and one["trial_id"] == best.trial_id), None),
+        "finalists": plain.finalists(known),
+        "verdict": plain.verdict(known),
+        "resume": _resume(left, process),
+    }
+
+
+def _print_status(left: Run) -> None:
+    sweep, records = left.facts["sweep"], left.records  # no class of it is needed
+    process = driver(left.folder)
+    states = {"running": f"running (process {process})", "stopped": "not running, and not at its end"}
+    state = states.get(name := _state(left, process), name)
+    said = ", ".join(f"{count} {name}" for name, count in plain.counts(records).items())
+    total = f"{'about ' if left.facts.get('design') else ''}{_expected(left)}"
+    said = said or "no trial has ended a round yet"
     print(f"{left.folder}: {state}; {len(records)} of {total} trials: {said}")
     for one in records:
         if one.status == "running" and process:
             print(f"  trial {one.number}: round {one.rounds} of {sweep['rounds']}, {percent(one.last_score)}")
     print_table(records, left.end.get("baselines", {}))
-    if left.finals:
-        print_finals(left.confirmation)
+    print_finals(left.confirmation, left.earlier_looks)
+    if left.is_look_due:
+        print(f"these finalists are of the first {left.facts['more_trials'][-1]} trials; others follow the search")
     if left.end and (best := winner(records, left.finals)):
         for line in gain_lines(best, left.end.get("untouched", {}).get(best.pair, {}), left.end.get("baselines", {})):
             print(line)
-    if not process and (not left.end or left.end.get("interrupted")):
-        script, *argv = left.facts.get("command", ["SCRIPT"])
-        print(f"go on with: {resume_command(sweep['name'], Path(script), without_trust(argv))}")
+    if command := _resume(left, process):
+        print(f"go on with: {command}")
 
 
-def report(run: Path | None = None, /) -> None:
+def leaderboard(run: Path | None = None, /, as_json: Json = False) -> None:
+    """Print all trials of a sweep's search, best first, and what may be concluded from their scores.
+
+    Args:
+        run: the sweep's folder; none: the one that runs, or else the latest in runs/
+        as_json: print one line of JSON, as docs/reference/json.md describes it
+    """
+    left = open_run(meant(run))
+    baselines = left.end.get("baselines", {})
+    if as_json:
+        print_json("leaderboard", {"folder": str(left.folder)} | plain.leaderboard(left.records, baselines))
+    else:
+        print_table(left.records, baselines, top=len(left.records))
+
+
+def report(run: Path | None = None, /, as_json: Json = False) -> None:
     """Write report.html and its plots of a sweep, finished or not.
 
     Args:
-        run: the sweep's folder; none: the latest in runs/
+        run: the sweep's folder; none: the one that runs, or else the latest in runs/
+        as_json: print one line of JSON, as docs/reference/json.md describes it
     """
+    from sweeps.report.headline import headline
     from sweeps.report.page import write_report  # matplotlib takes a second to import
 
-    print(write_report(open_run(run or latest()).folder))
+    left = open_run(meant(run))
+    page = write_report(left.folder)
+    if as_json:
+        facts = {"folder": str(left.folder), "report": str(page), "headline": headline(left)}
+        print_json("report", facts | {"verdict": plain.verdict(left.confirmation)})
+    else:
+        print(page)
 
 
 def stop(trial: str, /, run: Path | None = None) -> None:
@@ -85,15 +163,16 @@ def stop(trial: str, /, run: Path | None = None) -> None:
 
     Args:
         trial: its number, as `espalier status` has it, or its id
-        run: the sweep's folder; none: the latest in runs/
+        run: the sweep's folder; none: the one that runs, or else the latest in runs/
     """
     left = _running(run)
     record = trial_of(left, trial)
     if record.status not in ("running", "paused"):
-        raise BadInput(f"trial {record.number} {record.status}: only a running or paused trial can be stopped")
+        raise BadInput(f"trial {record.number} {record.status}:", "only a running or paused trial can be stopped")
     (left.folder / STOP_FOLDER).mkdir(exist_ok=True)
     (left.folder / STOP_FOLDER / record.trial_id).touch()
-    print(f"trial {record.number} stops{' after the round it is in' if record.status == 'running' else ''}")
+    when = " after the round it is in" if record.status == "running" else ""
+    print(f"{left.folder}: trial {record.number} stops{when}")
 
 
 def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, trust: tuple[str, ...] = ()) -> None:
@@ -104,34 +183,28 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, 
     Args:
         trial: the other's number, as `espalier status` has it, or its id
         values: AXIS=VALUE, one or more
-        run: the sweep's folder; none: the latest in runs/
+        run: the sweep's folder; none: the one that runs, or else the latest in runs/
         trust: files or modules with the learners and tasks that are not Espalier's
     """
     apply_trust(trust)
     left = _running(run)
     record, sweep = trial_of(left, trial), rebuild(left.facts, remote_code=True)  # loads no base
     fields = _changed(sweep, record.params, values)
-    study = optuna.load_study(study_name=sweep.name, storage=storage_of(left.folder))
+    with reading(left.folder / DATABASE):
+        study = optuna.load_study(study_name=sweep.name, storage=opened(storage_of(left.folder)))
     if len(taken(study)) >= sweep.num_samples:
-        raise BadInput(f"all {sweep.num_samples} trials of {left.folder} are taken, and a clone would be one more")
+        raise BadInput(f"all {sweep.num_samples} trials of {left.folder}", "are taken, and a clone would be one more")
     ended = sweep.minutes is not None and all(one.status not in ("running", "paused") for one in left.records)
     if ended or (left.folder / "finalists").is_dir():
-        raise BadInput(f"the search of {left.folder} is over, and no further trial starts")
+        raise BadInput(f"the search of {left.folder}", "is over, and no further trial starts")
     if record.rounds >= sweep.rounds:
-        raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
+        raise BadInput(f"trial {record.number}", f"has run all {sweep.rounds} rounds", "clone one that has rounds left")
     kept, round_ = _kept_state(left, record)
     if round_ >= sweep.rounds:  # the leaderboard may be a few seconds old
-        raise BadInput(f"trial {record.number} has run all {sweep.rounds} rounds; clone one that has rounds left")
+        raise BadInput(f"trial {record.number}", f"has run all {sweep.rounds} rounds", "clone one that has rounds left")
     enqueue(study, TrialParams(record.pair, fields, kept), sweep.pair_names)
-    print(f"the next trial goes on from trial {record.number} after round {round_} with {', '.join(values)}")
-
-
-def latest(root: Path = Path("runs")) -> Path:
-    """Return the folder of the sweep that was started last. Raise BadInput if there is none."""
-    found = [*root.glob(f"*/{SWEEP_FILE}"), *root.glob(f"*/*/{SWEEP_FILE}")]  # a chain's phases lie deeper
-    if not found:
-        raise BadInput(f"there is no sweep in {root.resolve()}; start one, or name its folder")
-    return max(found, key=lambda path: path.stat().st_mtime).parent
+    start = f"trial {record.number} after round {round_}"
+    print(f"{left.folder}: the next trial goes on from {start} with {', '.join(values)}")
 
 
 def _kept_state(left: Run, record: TrialRecord) -> tuple[str, int]:
@@ -149,12 +222,14 @@ def _kept_state(left: Run, record: TrialRecord) -> tuple[str, int]:
             return kept, round_
     if record.status in ("running", "paused"):
         raise BadInput(
-            f"trial {record.number} has no checkpoint yet, or has just ended; wait for its first round, or start the"
-            " next sweep with --keep"
+            f"trial {record.number}",
+            "has no checkpoint yet, or has just ended",
+            "wait for its first round, or start the next sweep with --keep",
         )
     raise BadInput(
-        f"trial {record.number} {record.status}, and its checkpoints are deleted; clone one that runs or is paused, or"
-        " start the next sweep with --keep"
+        f"trial {record.number}",
+        f"{record.status}, and its checkpoints are deleted",
+        "clone one that runs or is paused, or start the next sweep with --keep",
     )
 
 
@@ -168,7 +243,7 @@ def _round_of(checkpoint: Path) -> int | None:
 
 
 def _running(run: Path | None) -> Run:
-    left = open_run(run or latest())
+    left = open_run(meant(run))
     if driver(left.folder) is None:
         over = left.end and not left.end.get("interrupted")
         remedy = "has ended; start another" if over else "is not running; start it again with --resume"
@@ -180,7 +255,7 @@ def _running(run: Path | None) -> Run:
 def _changed(sweep: Sweep, params: TrialParams, values: tuple[str, ...]) -> dict[str, Any]:
     """Return a trial's fields with other values. Raise BadInput for a name that is no axis, or a value out of range."""
     if not values:
-        raise BadInput("say what is to change, as in: espalier clone 3 learning_rate=3e-4")
+        raise BadInput("say what is to change, as in:", "espalier clone 3 learning_rate=3e-4")
     pair, fields = sweep.resolve(params), dict(params.fields)
     for text in values:
         label, equals, value = text.partition("=")

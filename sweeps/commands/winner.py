@@ -9,7 +9,7 @@ from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import BEST, Run
 from sweeps.spec.deserialize import rebuild
 from sweeps.spec.open_run import open_run, trial_of
-from sweeps.spec.sweep import BadInput
+from trainables.bad_input import BadInput
 
 
 class Winner(NamedTuple):
@@ -34,5 +34,5 @@ def open_winner(run: Path, base: str | None) -> Winner:
     record = trial_of(source, BEST)
     pair = rebuild(source.facts, remote_code=base is not None).resolve(record.params)
     if not pair.learner.needs_base or pair.learner.per_example:
-        raise BadInput(f"{source.folder}: its winner ({record.learner}) is no single language model to ask")
+        raise BadInput(f"{source.folder}:", f"its winner ({record.learner}) is no single language model to ask")
     return Winner(source, record, source.best, base or pair.base)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 
 LOCK_FILE = "driver.lock"
 FLOCK = struct.Struct("hhqqi0q")  # C's `struct flock`: type, whence, start, length, process (0 for these locks)
@@ -27,7 +27,7 @@ def driving(folder: Path) -> Iterator[None]:
     with (folder / LOCK_FILE).open("a") as file:
         while not _locked(file):
             if holder := driver(folder):  # else it has just ended
-                raise BadInput(f"{folder} is being run by process {holder}; wait for it, or end it with Ctrl-C")
+                raise BadInput(folder, f"is being run by process {holder}", "wait for it, or end it with Ctrl-C")
         yield
 
 
@@ -36,7 +36,7 @@ def driver(folder: Path) -> int | None:
     try:
         with (folder / LOCK_FILE).open() as file:
             held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # none, or another user's
         return None
     kind, _, _, length, _ = FLOCK.unpack(held)
     return None if kind == fcntl.F_UNLCK else length

@@ -29,14 +29,14 @@ from sweeps.persistence.snapshot import SNAPSHOT
 from sweeps.results.run_folder import DATABASE, SWEEP_FILE
 from sweeps.results.terminal import print
 from sweeps.spec.addresses import check_no_secret
-from sweeps.spec.sweep import BadInput
-from sweeps.spec.validation import one_line
+from trainables.bad_input import BadInput, one_line
 
 EVERY_S = 10.0  # between two copies: a lost disk costs this much work, and the time of copying
 WHOLE_AT_ONCE = {"s3", "gcs", "abfs"}  # stores that show a file only when it is complete
 FAULTS = (OSError, ArrowException, sqlite3.Error)
 DRIVER, HELD = "mirror.id", ".held-"  # the id of the driver that wrote last; prefix of a temporary folder
-# Not copied: the lock, open transactions, unfinished files, and how many events this machine's MLflow has received.
+# Not copied: the lock, a database's journal (a copy of the database has what is in it), unfinished files, and how many
+# events this machine's MLflow has received.
 NOT_COPIED = re.compile(rf"{LOCK_FILE}|{DATABASE}-.*|.*\.new(/.*)?|\.best\.old/.*|mlflow/delivered|\.held-.*")
 
 
@@ -49,11 +49,11 @@ class Mirror:
         try:
             self._there, root = FileSystem.from_uri(uri)
         except (*FAULTS, ValueError) as error:
-            raise BadInput(f"--mirror {uri}: {one_line(error)}; give s3://BUCKET/FOLDER, or file:///FOLDER") from error
+            raise BadInput(f"--mirror {uri}:", one_line(error), "give s3://BUCKET/FOLDER, or file:///FOLDER") from error
         self._root = f"{root.rstrip('/')}/{folder.name}"
         here, there = folder.resolve(), Path(self._root).resolve()
         if self._there.type_name == "local" and (here.is_relative_to(there) or there.is_relative_to(here)):
-            raise BadInput(f"--mirror {uri} is where {folder} is itself; give another place")
+            raise BadInput(f"--mirror {uri}", f"is where {folder} is itself", "give another place")
         self._kept: dict[str, tuple[int, int]] = {}  # copied files -> size in bytes and time of change
         self._warned = False
 
@@ -71,8 +71,9 @@ class Mirror:
                 target = incoming / name
                 if not target.resolve().is_relative_to(incoming.resolve()):
                     raise BadInput(
-                        f"--mirror {self.uri} has a file called {name!r}, which would be written outside {self.folder};"
-                        " do not resume from it: somebody else may write there"
+                        f"--mirror {self.uri}",
+                        f"has a file called {name!r}, which would be written outside {self.folder}",
+                        "do not resume from it: somebody else may write there",
                     )
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with self._there.open_input_stream(f"{self._root}/{name}") as source, target.open("wb") as file:
@@ -89,13 +90,15 @@ class Mirror:
             if not self.exists():
                 if others := [name for name in self._listed() if name != DRIVER]:
                     raise BadInput(
-                        f"--mirror {self.uri}: {self._root} has files that are no sweep's, as {min(others)}; give"
-                        " another place"
+                        f"--mirror {self.uri}:",
+                        f"{self._root} has files that are no sweep's, as {min(others)}",
+                        "give another place",
                     )
             elif not own.is_file() or own.read_bytes() != self._driver():
                 raise BadInput(
-                    f"--mirror {self.uri}: another driver has gone on there since {self.folder} was written; move that"
-                    " folder away to go on from the mirror, or drop --mirror to go on from here"
+                    f"--mirror {self.uri}:",
+                    f"another driver has gone on there since {self.folder} was written",
+                    "move that folder away to go on from the mirror, or drop --mirror to go on from here",
                 )
 
     @contextlib.contextmanager
@@ -150,6 +153,10 @@ class Mirror:
                 with contextlib.suppress(FileNotFoundError):
                     if not NOT_COPIED.fullmatch(name):
                         found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
+        with contextlib.suppress(FileNotFoundError, KeyError):  # what was written last waits in the log
+            size, changed = found[DATABASE]
+            log = (self.folder / f"{DATABASE}-wal").stat()
+            found[DATABASE] = (size + log.st_size, max(changed, log.st_mtime_ns))
         return found
 
     def _listed(self) -> list[str]:
@@ -193,7 +200,7 @@ class Mirror:
             yield
         except FAULTS as error:
             raise BadInput(
-                f"--mirror {self.uri}: {one_line(error)}; check its address and your rights there"
+                f"--mirror {self.uri}:", one_line(error), "check its address and your rights there"
             ) from error
 
 
@@ -204,7 +211,9 @@ def bring(uri: str, folder: Path) -> None:
         mirror.check_ours()
         return
     if not mirror.exists():
-        raise BadInput(f"--resume: there is no sweep in {folder}, nor in --mirror {uri}; start it without --resume")
+        raise BadInput(
+            "--resume:", f"there is no sweep in {folder}, nor in --mirror {uri}", "start it without --resume"
+        )
     mirror.fetch()
     print(f"fetched {folder} from {uri}", flush=True)
 

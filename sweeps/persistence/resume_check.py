@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 
 from sweeps.results.run_folder import Run
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 from trainables.core import ON_BASE
 from trainables.models.gguf import without_hash
 
 # Fields that change how a sweep runs, not what it searches.
 HOW = {
+    "earlier",
     "minutes",
     "time_budget_s",
     "max_cost",
@@ -33,20 +34,25 @@ EARLIER_STATE = b"PK\x03\x04"  # the beginning of torch's files, as states were 
 SHOWN, WIDTH = 4, 40  # differences in a message, and characters of each value
 
 
-def check_same(folder: Path, facts: dict[str, Any]) -> None:
-    """Raise BadInput, with the differing flags, unless these are the facts of the sweep in the folder."""
+def check_same(folder: Path, facts: dict[str, Any], may_change: Iterable[str] = ()) -> None:
+    """Raise BadInput, with the differing flags, unless these are the facts of the sweep in the folder. `may_change`:
+    fields that may differ here."""
     before, now = Run.read(folder).facts, yaml.safe_load(yaml.safe_dump(facts))
+    before = {**before, "sweep": before["sweep"] | {name: now["sweep"][name] for name in may_change}}
     if _classes(before) != _classes(now) and _classes(before, names=True) == _classes(now, names=True):
         raise BadInput(
-            f"--resume: {folder} was started at commit {before.get('commit') or 'unknown'}, whose files lay elsewhere,"
-            " and its snapshot names them; check out that commit to go on, or start a new sweep with --name"
+            "--resume:",
+            f"{folder} was started at commit {before.get('commit') or 'unknown'}, whose files lay"
+            " elsewhere, and its snapshot names them",
+            "check out that commit to go on, or start a new sweep with --name",
         )
     changed = changes(before, now)
     if changed:
         more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise BadInput(
-            f"--resume: {folder} was started otherwise: {'; '.join(changed[:SHOWN])}{more}; give the flags it had, or"
-            " start a new sweep with --name"
+            "--resume:",
+            f"{folder} was started otherwise: {'; '.join(changed[:SHOWN])}{more}",
+            "give the flags it had, or start a new sweep with --name",
         )
 
 
@@ -61,8 +67,10 @@ def check_readable(folder: Path) -> None:
             with file.open("rb") as opened:
                 if opened.read(len(EARLIER_STATE)) == EARLIER_STATE:
                     raise BadInput(
-                        f"--resume: {file} was written by an earlier version; git checkout"
-                        f" {facts.get('commit') or 'the code that made it'} to go on, or start a new sweep with --name"
+                        "--resume:",
+                        f"{file} was written by an earlier version",
+                        f"git checkout {facts.get('commit') or 'the code that made it'} to go on, or"
+                        " start a new sweep with --name",
                     )
 
 

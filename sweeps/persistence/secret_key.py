@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster.user_config import config_folder
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 
 KEY_BYTES = 32
 
@@ -26,10 +26,10 @@ def secret_key(name: str) -> bytes:
     except OSError as error:
         place = error.filename or "~/.config/espalier"
         raise BadInput(
-            f"{place}: {error.strerror}; set XDG_CONFIG_HOME to a folder in which a key can be kept"
+            f"{place}:", f"{error.strerror}", "set XDG_CONFIG_HOME to a folder in which a key can be kept"
         ) from error
     if len(key) != KEY_BYTES:
-        raise BadInput(f"{file} has {len(key)} bytes and not {KEY_BYTES}; delete it, and a new key is made")
+        raise BadInput(file, f"has {len(key)} bytes and not {KEY_BYTES}", "delete it, and a new key is made")
     return key
 
 

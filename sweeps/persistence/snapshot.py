@@ -26,11 +26,12 @@ from typing import Any
 from ray import cloudpickle
 from ray.tune import Callback
 
+from sweeps.persistence.interrupt import disk_fault
 from sweeps.persistence.secret_key import secret_key
 from sweeps.spec.open_run import check_no_links
 from sweeps.spec.trust import FOLDER, folder_is_trusted
-from sweeps.spec.validation import BadInput, one_line
 from trainables.atomic import replacing
+from trainables.bad_input import BadInput, one_line
 
 SNAPSHOT = "snapshot.zip"  # in a sweep's folder
 KEY = "snapshot.key"  # in the user's configuration folder
@@ -48,13 +49,20 @@ class Snapshot(Callback):
         self.file, self._then, self._seen = file, then, 0
 
     def on_step_end(self, iteration, trials, **info) -> None:
-        self._keep(trials)
+        """Keep it, or the next one if the disk does not take it now: the last one is complete until then."""
+        try:
+            self._keep(trials)
+        except OSError as error:
+            if disk_fault(error) is None:
+                raise
 
     def on_experiment_end(self, trials, **info) -> None:
         self._keep(trials)
 
-    def restore(self, folder: Path) -> bool:
+    def restore(self, folder: Path, num_samples: int | None = None) -> bool:
         """Put the snapshot where Tune reads it, in place of all that Tune could unpickle; return False without one.
+
+        `num_samples`: how many trials there will be in all; None: as many as before.
 
         Raises BadInput for a snapshot that is damaged or that this user did not sign.
         """
@@ -64,7 +72,7 @@ class Snapshot(Callback):
         for name, content in _verified(self.file).items():
             (folder / name).write_bytes(content)
         for file in folder.glob("search_gen_state-*.json"):
-            _update_searcher(file)
+            _update_searcher(file, num_samples)
         for file in folder.glob("experiment_state-*.json"):
             _remove_stopper(file)
         return True
@@ -102,14 +110,17 @@ def _verified(file: Path) -> dict[str, bytes]:
             contents = {name: whole.read(name) for name in whole.namelist()}
             signature = whole.comment
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BadInput(f"--resume: {file} is damaged ({one_line(error)}); start a new sweep with --name") from error
+        raise BadInput(
+            "--resume:", f"{file} is damaged ({one_line(error)})", "start a new sweep with --name"
+        ) from error
     for name in contents:
         if Path(name).name != name or not name.endswith(STATE):
-            raise BadInput(f"--resume: {file} has a file {name!r}, which no snapshot has; start a new sweep")
+            raise BadInput("--resume:", f"{file} has a file {name!r}, which no snapshot has", "start a new sweep")
     if not folder_is_trusted() and not hmac.compare_digest(signature, _signature(contents).encode()):
         raise BadInput(
-            f"--resume: {file} was not written by this user on this machine, and restoring it can run any code; if you"
-            f" trust its author, add --trust {FOLDER}"
+            "--resume:",
+            f"{file} was not written by this user on this machine, and restoring it can run any code",
+            f"if you trust its author, add --trust {FOLDER}",
         )
     return contents
 
@@ -134,7 +145,7 @@ def _remove_pickles(folder: Path) -> None:
                 (Path(place) / name).unlink()
 
 
-def _update_searcher(file: Path) -> None:
+def _update_searcher(file: Path, num_samples: int | None) -> None:
     """Adapt the saved state of Tune's search to this run.
 
     New trials are stored where the sweep's folder is now: Tune's restore changes only the paths of existing trials.
@@ -143,14 +154,19 @@ def _update_searcher(file: Path) -> None:
     state = cloudpickle.loads(file.read_bytes())
     state["finished"] = False
     state.get("name:ConcurrencyLimiter", {}).pop("max_concurrent", None)
+    if num_samples is not None:
+        state["total_samples"] = state["experiment"].spec["num_samples"] = num_samples
     state["experiment"].spec["storage"].storage_fs_path = file.parent.parent.resolve().as_posix()
     file.write_bytes(cloudpickle.dumps(state))
 
 
 def _remove_stopper(file: Path) -> None:
-    """Remove the saved stopper. Tune would use it, and it looks for `espalier stop` where the folder was before."""
+    """Remove the saved stopper. Tune would use it, and it looks for `espalier stop` where the folder was before.
+
+    Beside the newest state lies that of the driver before, which has lost its stopper already.
+    """
     state = json.loads(file.read_text())
-    del state["runner_data"]["_stopper"]
+    state["runner_data"].pop("_stopper", None)
     file.write_text(json.dumps(state))
 
 

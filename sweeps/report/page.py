@@ -16,13 +16,13 @@ from sweeps.report.headline import headline, state, trial_title
 from sweeps.report.plots import figures
 from sweeps.report.tables import cost, learner_comparison, provenance
 from sweeps.results import pair_comparison, pareto, question_kinds, rungs
-from sweeps.results.finals import left_out
+from sweeps.results.finals import left_out, of_earlier
 from sweeps.results.finals import verdict as verdict_of_finals
 from sweeps.results.leaderboard import percent, rank, span, status_words, verdict
 from sweeps.results.run_folder import PLOTS, Run
-from sweeps.results.run_schema import UnreadableRun
 from sweeps.results.statistics import Interval
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput
 
 PAGE = "report.html"
 TOP = 20  # rows of the leaderboard that are not folded
@@ -63,12 +63,12 @@ def _ends(bounds: Iterable[Interval | None]) -> Interval:
 def write_report(folder: Path) -> Path:
     """Write `report.html` and `plots/<name>.png` into the folder of a sweep, finished or not. Return the page's path.
 
-    Raise FileNotFoundError with a message of one line for a folder that is not a sweep's.
+    Raise BadInput for a folder that is not a sweep's.
     """
     run = Run.read(folder)
     shown = figures(run)
     if (folder / PLOTS).is_symlink():  # in a folder from somebody else: files elsewhere would be replaced
-        raise UnreadableRun(f"{folder / PLOTS} is a link, which no sweep makes; remove it")
+        raise BadInput(folder / PLOTS, "is a link, which no sweep makes", "remove it")
     (folder / PLOTS).mkdir(exist_ok=True)
     for plot in shown:
         replace_file(folder / PLOTS / f"{plot.name}.png", render(plot.figure, "png"))
@@ -85,7 +85,7 @@ def write_report(folder: Path) -> Path:
         state=state(run),
         finals=_finals(run),
         independent=run.confirmation.independent,
-        finals_conclusions=verdict_of_finals(run.confirmation) if run.finals else [],
+        finals_conclusions=[*verdict_of_finals(run.confirmation), *of_earlier(run.earlier_looks)] if run.finals else [],
         rows=_rows(run),
         top=TOP,
         search_conclusions=[*verdict(rank(run.records), run.end.get("baselines", {})), *_search_conclusions(run)],
@@ -109,6 +109,7 @@ def _search_conclusions(run: Run) -> list[str]:
     sweep = run.facts["sweep"]
     return [
         *left_out(run.finals, run.confirmation.lost),
+        *(of_earlier(run.earlier_looks) if not run.finals else ()),
         *rungs.in_words(run.records, run.finals, sweep["rounds"]),
         *pareto.in_words(run.records, sweep.get("objectives", ["score"])),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sweeps.spec.sweep import Sweep
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 
 GIB = 2**30
 
@@ -37,24 +37,24 @@ def check_bases_fit(sweep: Sweep, free_bytes: float, at_once: int, nodes: Sequen
     largest = max(sizes, key=lambda label: sizes[label])
     if sizes[largest] > max(places):
         where = "the GPU of a host" if gpu else "the largest machine" if nodes else "memory"
-        raise BadInput(f"base {largest} does not fit: {_told(sizes)}, and {_gib(max(places))} are free in {where};"
-                       f" {_drop(sweep, largest)}")  # fmt: skip
+        free = f"{_gib(max(places))} are free in {where}"
+        raise BadInput(f"base {largest}", f"does not fit: {_told(sizes)}, and {free}", _drop(sweep, largest))
     if gpu:
         return
     if at_once and not nodes and at_once * sizes[largest] > free_bytes:
         most = int(free_bytes // sizes[largest])
         raise BadInput(
-            f"{at_once} trials at once, each with a base of its own, may need {_gib(at_once * sizes[largest])}"
-            f" ({_told(sizes)}), and {_gib(free_bytes)} are free; {_drop(sweep, largest)}, or use"
-            f" --max-concurrent-trials {most}"
+            f"{at_once} trials at once, each with a base of its own,",
+            f"may need {_gib(at_once * sizes[largest])} ({_told(sizes)}), and {_gib(free_bytes)} are free",
+            f"{_drop(sweep, largest)}, or use --max-concurrent-trials {most}",
         )
     if not at_once and not _fit(sizes, places):
         rests = {label: {name: size for name, size in sizes.items() if name != label} for label in sizes}
         enough = [label for label in sorted(sizes, key=lambda one: sizes[one]) if _fit(rests[label], places)]
         raise BadInput(
-            f"the bases need {_gib(sum(sizes.values()))} side by side ({_told(sizes)}), and {_gib(sum(places))} are"
-            f" free;"
-            f" {_drop(sweep, (enough or [largest])[0])}, or use --seats 1 --max-concurrent-trials 1"
+            "the bases",
+            f"need {_gib(sum(sizes.values()))} side by side ({_told(sizes)}), and {_gib(sum(places))} are free",
+            f"{_drop(sweep, (enough or [largest])[0])}, or use --seats 1 --max-concurrent-trials 1",
         )
 
 

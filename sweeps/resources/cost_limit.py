@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,21 @@ import click
 from ray import tune
 
 from cluster import prices
-from sweeps.spec.sweep import BadInput
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput, read_number, reading
 
 logger = logging.getLogger(__name__)
 EVERY_S = 60.0
 SPENT = "dollars.txt"  # in a sweep's folder
 HOUR_S = 3600.0
+
+
+def spent_before(file: Path) -> float:
+    """Return the dollars that a sweep had spent before, as its file has them; 0 without one. Raises BadInput."""
+    if not file.is_file():
+        return 0.0
+    with reading(file, "write the dollars into it, as a number"):
+        return read_number(file.read_text().strip())
 
 
 class CostLimit(tune.Callback):
@@ -52,8 +60,7 @@ class CostLimit(tune.Callback):
 
     def keep_in(self, file: Path) -> None:
         """Write the sum to a file, and add what the file has from before an interruption."""
-        with suppress(FileNotFoundError):
-            self._before = float(file.read_text())
+        self._before = spent_before(file)
         self.dollars += self._before
         self._file = file
 
@@ -165,11 +172,13 @@ def cost_limit_of(autoscaler: Mapping[str, Any] | None, limit: float | None) -> 
     """
     if autoscaler is None or not prices.has_prices(autoscaler):
         if limit is not None:
-            raise BadInput(f"--max-cost {limit}: prices are known on a RunPod cluster only; drop it, or add --cluster")
+            raise BadInput(
+                f"--max-cost {limit}:", "prices are known on a RunPod cluster only", "drop it, or add --cluster"
+            )
         return None
     try:
         return CostLimit(lambda: prices.current_rate(autoscaler), limit)
     except click.ClickException as error:
         if limit is None:
             return None
-        raise BadInput(f"--max-cost {limit}: {error.message}") from error
+        raise BadInput(f"--max-cost {limit}:", f"{error.message}") from error

@@ -20,7 +20,7 @@ from sweeps.resources.base_memory import base_bytes
 from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.spec.largest_config import largest_config
 from sweeps.spec.sweep import Sweep
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 from trainables.packed.specs import Shape, WorkerGroupShape
 
 CPU_SEATS, GPU_SEATS = 4, 32  # of a host: docs/results/packing.md
@@ -97,7 +97,7 @@ def unshareable_learner(sweep: Sweep) -> str | None:
     """Return the first learner that cannot share its base. Raises BadInput if there is one and --seats was given."""
     name = next((pair.learner.name for pair in sweep.pairs if not pair.learner.packs), None)
     if name is not None and sweep.seats not in (1, "auto"):
-        raise BadInput(f"--seats {sweep.seats}: learner {name!r} cannot share a base; use --seats 1")
+        raise BadInput(f"--seats {sweep.seats}:", f"learner {name!r} cannot share a base", "use --seats 1")
     return name
 
 
@@ -116,7 +116,7 @@ def place(sweep: Sweep, machine: Machine) -> Placement:
         return Placement(1, 1, why=f"learner {alone!r} cannot share one" if bases else "")
     if lacking := _too_few(sweep, machine):
         if sweep.seats != "auto" or sweep.hosts != "auto":
-            raise BadInput(f"{lacking}; leave --seats and --hosts out, or use --seats 1")
+            raise BadInput(lacking, remedy="leave --seats and --hosts out, or use --seats 1")
         return Placement(1, 1, why=lacking)
     largest = [largest_config(sweep, pair) for pair in sweep.pairs]
     most_lanes = GPU_LANES if machine.gpus else CPU_LANES

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import signal
 import socket
+import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import yaml
+from ray._private import utils, worker
 from ray.tune.execution import class_cache
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweeps.persistence.number_variables import OF_THREADS, used
 from sweeps.persistence.provenance import python_path
 from sweeps.resources.environment import NO_DEVICE, silence_ray
-from sweeps.spec.sweep import BadInput
+from sweeps.resources.home import private_folder
+from trainables.bad_input import BadInput, one_line, shortened
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves it on the head, for the autoscaler
+PORT = re.compile("[0-9]{1,5}")
+OTHER_VERSION = "Version mismatch"  # in Ray's error
 OBJECT_STORE = 200_000_000  # bytes; trials exchange configurations, not data
 TUNES_VARIABLES = dict(class_cache.DEFAULT_ENV_VARS)  # of trials
+# After a driver was killed, the other processes of its Ray end by themselves when they have missed the head for so many
+# seconds; Ray's default is 60. A local head never comes back.
+WITHOUT_HEAD = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,9 @@ class Capacity:
         """Raise BadInput if not even one trial fits: Ray would wait for ever, without a message."""
         for name, there in (("cpu", self.cores), ("gpu", self.gpus)):
             if resources.get(name, 0) > there:
-                raise BadInput(f"--resources.{name} {resources[name]:g}: there are {there:g} here; ask for no more")
+                raise BadInput(
+                    f"--resources.{name} {resources[name]:g}:", f"there are {there:g} here", "ask for no more"
+                )
 
 
 def capacity(bootstrap: Path | None) -> Capacity:
@@ -86,9 +102,10 @@ def bfloat16_speedups() -> list[float]:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return variables of worker processes: they run this checkout, print little, and see no GPU unless they ask for
-    one."""
-    return {"PYTHONPATH": python_path(), "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}
+    """Return variables of worker processes: they run this checkout, import nothing from the folder that they start in,
+    print little, see no GPU unless they ask for one, and compute as `sweep.yaml` says."""
+    plain = {"PYTHONPATH": python_path(), "PYTHONSAFEPATH": "1", "TRANSFORMERS_VERBOSITY": "error", NO_DEVICE: "1"}
+    return plain | used()
 
 
 def start_local(**settings: Any) -> None:
@@ -99,14 +116,54 @@ def start_local(**settings: Any) -> None:
     """
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
     class_cache.DEFAULT_ENV_VARS.clear()
-    own = worker_environment() | TUNES_VARIABLES
-    before = {name: os.environ.get(name) for name in own}
+    own = worker_environment() | TUNES_VARIABLES | WITHOUT_HEAD
+    before = {name: os.environ.get(name) for name in (*own, *OF_THREADS)}
+    for name in OF_THREADS:
+        os.environ.pop(name, None)  # Ray sets what is not set, to a worker's own cores
     os.environ.update(own)
     try:
-        ray.init(address="local", **settings)
+        with signals_are_ours():
+            ray.init(address="local", **settings)
     finally:
         for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    node: Any = worker._global_node
+    for info in (one for of_kind in node.all_processes.values() for one in of_kind):
+        info.process.terminate = partial(_kill_with_children, info.process)  # which `ray.shutdown` calls
+
+
+def _kill_with_children(process: subprocess.Popen) -> None:
+    """Kill a process that no other signal ends, and all that it has started."""
+    with suppress(psutil.NoSuchProcess):
+        for one in (*(own := psutil.Process(process.pid)).children(recursive=True), own):
+            one.kill()
+
+
+@contextmanager
+def signals_are_ours() -> Iterator[None]:
+    """While Ray starts, keep it from handling this process's SIGTERM, and its processes from getting signals with it.
+
+    `timeout`, a shell and a terminal that closes send theirs to a group of processes, systemd and SLURM to all of a
+    service or a job. The driver stops in order and needs its Ray until then: without it Ray's code in C++ ends the
+    driver at once. So Ray's processes get groups of their own, and what they start inherits that SIGTERM and SIGHUP
+    are blocked, as Ray itself blocks SIGINT.
+    """
+    set_handler, die_with_parent = utils.set_sigterm_handler, utils.set_kill_on_parent_death_linux
+    ours, mask = signal.getsignal(signal.SIGTERM), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def begin() -> None:  # in each new process, before its program
+        os.setpgid(0, 0)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+        die_with_parent()
+
+    utils.set_sigterm_handler, utils.set_kill_on_parent_death_linux = lambda handler: None, begin
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler, utils.set_kill_on_parent_death_linux = set_handler, die_with_parent
+        if threading.current_thread() is threading.main_thread():  # no other one may set it
+            signal.signal(signal.SIGTERM, ours or signal.SIG_DFL)  # in place of that of Ray's C++ code, which aborts
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def keep_keys_from_trials() -> None:
@@ -128,6 +185,7 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
     if not address and ray.is_initialized():
         yield capacity(BOOTSTRAP)
         return
+    check_address(address or "local")
     settings: dict[str, Any] = {"log_to_driver": verbose, "configure_logging": verbose}
     address = address or "local"
     try:
@@ -138,34 +196,26 @@ def cluster(address: str | None, verbose: bool, dashboard: bool = False) -> Iter
             start_local(**settings)
         else:
             _check_port(address)
-            ray.init(address=address, runtime_env={"env_vars": worker_environment()}, **settings)
+            with signals_are_ours():
+                ray.init(address=address, runtime_env={"env_vars": worker_environment()}, **settings)
     except Exception as error:  # Ray raises plain exceptions here
         if address == "local":
             remedy = "is the machine overloaded? Try again"
             if isinstance(error, OSError):
-                remedy = "it needs a folder to write to, which RAY_TMPDIR names, else /tmp"
-            raise BadInput(f"Ray did not start ({error}); {remedy}") from error
+                remedy = "it needs a folder with a short path to write to, which RAY_TMPDIR names, else /tmp"
+            raise BadInput("Ray", f"did not start ({error})", remedy) from error
+        if OTHER_VERSION in str(error):
+            why = one_line(error).partition(OTHER_VERSION)[2].lstrip(": ")
+            remedy = "install the same versions here and there, or drop --address"
+            raise BadInput(f"the Ray cluster at {address}", f"has another version ({why})", remedy) from error
         token = "" if "RAY_AUTH_MODE" in os.environ else ", or RAY_AUTH_MODE=token if it asks for one"
         remedy = f"run `ray start --head`, or drop --address{token}"
-        raise BadInput(f"no Ray cluster answers at {address!r}; {remedy}") from error
+        why = shortened(one_line(error))
+        raise BadInput(f"no Ray cluster answers at {address!r}", f"({why})", remedy) from error
     try:
         yield capacity(None if address == "local" else BOOTSTRAP)
     finally:
         ray.shutdown()
-
-
-def private_folder() -> Path:
-    """Return this user's folder for Ray's sessions, /tmp/espalier-UID, created with mode 0700.
-
-    Ray opens its session folders, with sockets and logs, to every user of the machine. The path is short because Ray
-    names sockets below it, and a socket's path has at most 107 bytes. Raise OSError if another user has the folder.
-    """
-    folder = Path("/tmp") / f"espalier-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise OSError(f"{folder} belongs to another user")
-    folder.chmod(0o700)
-    return folder
 
 
 def protect_token() -> None:
@@ -174,6 +224,15 @@ def protect_token() -> None:
     with suppress(OSError):  # no home folder to write to: Ray says so itself
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
+
+
+def check_address(address: str) -> None:
+    """Raise BadInput unless an address is one that Ray can have."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address in ("auto", "local") or (host and not set(host) & {*"/@ "} and PORT.fullmatch(port)):
+        return
+    given = "--address or RAY_ADDRESS"
+    raise BadInput(f"{given} {address}", "is no HOST:PORT, ray://HOST:PORT, auto or local", "give one, or unset it")
 
 
 def _check_port(address: str) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -27,11 +27,11 @@ from sweeps.resources.environment import silence_ray
 from sweeps.results.run_folder import SWEEP_FILE
 from sweeps.results.terminal import print
 from sweeps.spec.checkout import ROOT
-from sweeps.spec.exit_codes import BAD_INPUT_STATUS, EXIT_STATUS, Ended
+from sweeps.spec.error_policy import Ended, Status
 from sweeps.spec.run_options import RunOptions
-from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import FOLDER
 from sweeps.spec.validation import NAME
+from trainables.bad_input import BadInput, one_line
 
 DASHBOARD, MLFLOW = 8265, 5000  # ports on the head's 127.0.0.1
 PYTHON = "~/espalier/.venv/bin/python"  # as cluster.yaml makes it
@@ -56,10 +56,12 @@ class JobFolders:
 def submit(name: str, cluster: Path, storage: Path, script: Path, argv: Sequence[str]) -> Ended:
     """Start the script on the cluster with its flags, and watch it to its end. Raises BadInput."""
     if not NAME.fullmatch(name):
-        raise BadInput(f"--name {name}: it names a folder, so use up to 100 letters, digits, '.', '_' and '-'")
+        raise BadInput(f"--name {name}:", "it names a folder, so use up to 100 letters, digits, '.', '_' and '-'")
     home = (storage / name).resolve()
     if home.exists() and "--resume" not in argv:
-        raise BadInput(f"--name {name}: {home} exists, and the sweep would be brought home over it; choose another")
+        raise BadInput(
+            f"--name {name}:", f"{home} exists, and the sweep would be brought home over it", "choose another"
+        )
     with reached(cluster) as (head, client):
         there = f"{head.run(RUNS).strip()}/{name}"
         job = f"{name}.{time.strftime('%H%M%S')}"
@@ -87,10 +89,10 @@ def rejoin(cluster: Path, run: Path | None = None) -> Ended:
     with reached(cluster) as (_, client):
         known = _by_name(client.list_jobs())
     if not known:
-        raise BadInput(f"no sweep was started on {cluster}: python sweeps/arena.py --cluster {cluster}")
+        raise BadInput(f"no sweep was started on {cluster}:", f"python sweeps/arena.py --cluster {cluster}")
     name = run.resolve().name if run else [*known][-1]
     if name not in known:
-        raise BadInput(f"{run}: no sweep of that name was started on {cluster}; there are {', '.join(known)}")
+        raise BadInput(f"{run}:", f"no sweep of that name was started on {cluster}", f"there are {', '.join(known)}")
     for other in (other for other, place in known.items() if not run and other != name and not place.home.exists()):
         print(f"not brought home yet: {_joining(cluster, known[other].home)}", flush=True)
     is_path = run is not None and len(run.parts) != 1
@@ -123,8 +125,8 @@ def follow(cluster: Path, place: JobFolders) -> Ended:
         except FAULTS as error:
             if "does not exist" in str(error):
                 raise BadInput(
-                    f"the head of {cluster} does not know job {place.job} any more: Ray was restarted."
-                    f" {_how_to_go_on(cluster, place)}"
+                    f"the head of {cluster}",
+                    f"does not know job {place.job} any more: Ray was restarted. {_how_to_go_on(cluster, place)}",
                 ) from error
             if not lost:
                 print(f"\nlost the head ({error}); the sweep goes on, trying again every {AGAIN_S:.0f} s", flush=True)
@@ -157,9 +159,10 @@ def _fetch_folder(head: Head, cluster: Path, place: JobFolders, details: JobDeta
     _check_same_sweep(head, place)
     head.fetch(place.there, place.home)
     print(f"\nbrought home: {place.home}; its report: {place.home / PAGE}", flush=True)
-    if ended == "failed" and details.driver_exit_code not in (EXIT_STATUS["failed"], BAD_INPUT_STATUS):
+    if ended == "failed" and details.driver_exit_code not in (Status.NO, Status.BAD_INPUT):
         print(_how_to_go_on(cluster, place), flush=True)
-        return "interrupted"
+        code = details.driver_exit_code
+        return Status(code) if code is not None and code in [*Status] else "interrupted"
     return ended
 
 
@@ -169,8 +172,9 @@ def _check_same_sweep(head: Head, place: JobFolders) -> None:
         there = f"{place.there}/{file.relative_to(place.home)}"
         if head.run(f"cat {shlex.quote(there)} 2> /dev/null || true").strip() != file.read_text().strip():
             raise BadInput(
-                f"{place.home} holds another sweep than {place.job}; copy this one to another folder:"
-                f" espalier status FOLDER/{place.home.name} with --cluster"
+                place.home,
+                f"holds another sweep than {place.job}",
+                f"copy this one to another folder: espalier status FOLDER/{place.home.name} with --cluster",
             )
 
 
@@ -206,13 +210,12 @@ def reached(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
     except click.ClickException as error:
         raise BadInput(error.message) from error
     except FAULTS as error:
-        raise BadInput(f"--cluster {cluster}: {error}") from error
+        raise BadInput(f"--cluster {cluster}:", str(error)) from error
 
 
 @contextlib.contextmanager
 def _connected(cluster: Path) -> Iterator[tuple[Head, JobSubmissionClient]]:
     silence_ray(verbose=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that tunnels are closed, as after Ctrl-C
     head = Head(cluster)
     with head.tunnel(DASHBOARD) as port:
         yield head, JobSubmissionClient(f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {head.token()}"})
@@ -227,12 +230,20 @@ def hourly(cluster: Path) -> tuple[float, float] | None:
         config = read(cluster)
         if not prices.has_prices(config):
             return None
-        each = prices.price_per_node(config)
+        return _hourly(cluster, config)
     except click.ClickException as error:
         raise BadInput(error.message) from error
-    head = config["head_node_type"]
+    except BadInput:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        why = f"lacks what prices need ({type(error).__name__}: {one_line(error)})"
+        raise BadInput(f"--cluster {cluster}", why, "compare it with cluster.yaml") from error
+
+
+def _hourly(cluster: Path, config: Mapping[str, Any]) -> tuple[float, float]:
+    each, head = prices.price_per_node(config), config["head_node_type"]
     if missing := config["available_node_types"].keys() - each:
-        raise BadInput(f"--cluster {cluster}: no GPU of {', '.join(sorted(missing))} is offered within max_price")
+        raise BadInput(f"--cluster {cluster}:", f"no GPU of {', '.join(sorted(missing))} is offered within max_price")
     left, workers = config.get("max_workers", 0), 0.0
     for name in (name for name in each if name != head):
         count = min(left, config["available_node_types"][name].get("max_workers", left))
@@ -277,7 +288,7 @@ def _in_checkout(script: Path) -> Path:
     try:
         return script.resolve().relative_to(ROOT)
     except ValueError as error:
-        raise BadInput(f"--cluster: {script} is not in {ROOT}, and only the checkout goes to the cluster") from error
+        raise BadInput("--cluster:", f"{script} is not in {ROOT}, and only the checkout goes to the cluster") from error
 
 
 def _remote_flags(argv: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeps.spec.sweep import Sweep
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 from trainables.packed.specs import WorkerGroupShape
 
 
@@ -16,27 +16,35 @@ def worker_group_shape(sweep: Sweep) -> WorkerGroupShape | None:
     processes = sweep.num_workers or max(1, int(gpus))
     if processes == 1:
         if gpus > 1:
-            raise BadInput(f"--num-workers 1 with --resources.gpu {gpus:g}: a process trains on one device; drop one")
+            raise BadInput(
+                f"--num-workers 1 with --resources.gpu {gpus:g}:", "a process trains on one device", "drop one"
+            )
         return None
     if gpus not in (0, processes):
         raise BadInput(
-            f"--num-workers {processes} with --resources.gpu {gpus:g}: a process has a device of its own; use"
-            f" --resources.gpu {processes}, or 0"
+            f"--num-workers {processes} with --resources.gpu {gpus:g}:",
+            "a process has a device of its own",
+            f"use --resources.gpu {processes}, or 0",
         )
     if sweep.seats not in (1, "auto") or sweep.hosts not in (1, "auto"):
-        raise BadInput(f"a trial of {processes} processes shares no base with others; drop --seats and --hosts")
+        raise BadInput(
+            f"a trial of {processes} processes shares no base with others", remedy="drop --seats and --hosts"
+        )
     for pair in sweep.pairs:
         name, config = pair.learner.name, pair.learner
         if not config.needs_base or config.per_example:
-            raise BadInput(f"learner {name!r} trains in one process; drop it by --learner, or use --resources.gpu 1")
+            raise BadInput(
+                f"learner {name!r}", "trains in one process", "drop it by --learner, or use --resources.gpu 1"
+            )
         adapter = config.adapter()
         if adapter is not None and adapter.num_virtual_tokens:
             raise BadInput(
-                f"learner {name!r}: a soft prompt is trained in one process; choose another --learner, or use"
-                " --resources.gpu 1"
+                f"learner {name!r}:",
+                "a soft prompt is trained in one process",
+                "choose another --learner, or use --resources.gpu 1",
             )
         if "nf4" in pair.base.split(":") and sweep.parallel_strategy == "fsdp":
-            raise BadInput(f"base {pair.base!r}: 4-bit weights cannot be sharded; use --parallel-strategy ddp")
+            raise BadInput(f"base {pair.base!r}:", "4-bit weights cannot be sharded", "use --parallel-strategy ddp")
     return WorkerGroupShape(processes, cpus / processes, gpus / processes, sweep.parallel_strategy)
 
 
@@ -50,5 +58,5 @@ def check_states(before: Sweep, now: Sweep) -> None:
     ):
         was = "one process" if worker_group_shape(before) is None else "several processes"
         raise BadInput(
-            f"--resume: its trials were trained by {was}, and their states fit no other; keep its --resources"
+            "--resume:", f"its trials were trained by {was}, and their states fit no other", "keep its --resources"
         )

@@ -16,7 +16,7 @@ import numpy as np
 from sweeps.results.uncertainty import item_error, residual_variance, seed_errors, shared_freedom
 
 PRIOR_SEED, PRIOR_FREEDOM = 0.02, 4  # standard deviation of a score from seed to seed, until it is measured
-PLAINLY = 3.0  # standard errors below the leader, after one seed each
+PLAINLY = 2.0  # standard errors below the leader, after one seed each
 MORE = 500  # questions that are added at a time
 MOST_QUESTIONS = 2000  # of a finalist
 

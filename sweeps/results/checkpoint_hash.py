@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from trainables.bad_input import BadInput
+
 CONFIGS = ("adapter_config.json", "config.json")
 
 
@@ -14,12 +16,12 @@ def checkpoint_hash(folder: str | Path) -> str:
     The hash covers every safetensors file and its configuration, also in folders below (the halves of a hybrid). It
     equals the output of `sha256sum adapter_config.json adapter_model.safetensors | sha256sum`, paths sorted.
 
-    Raises ValueError for a folder without weights.
+    Raises BadInput for a folder without weights.
     """
     root = Path(folder)
     files = sorted(path for path in root.rglob("*") if path.suffix == ".safetensors" or path.name in CONFIGS)
     if not any(path.suffix == ".safetensors" for path in files):
-        raise ValueError(f"{root} holds no safetensors weights; give the folder of an adapter or a model")
+        raise BadInput(root, "holds no safetensors weights", "give the folder of an adapter or a model")
     lines = []
     for path in files:
         with path.open("rb") as file:

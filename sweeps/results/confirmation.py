@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sweeps.results.allocation import Costs
-from sweeps.results.comparison import Comparison, Look, compare
+from sweeps.results.comparison import LEVEL, Comparison, Look, compare
 from sweeps.results.decision import Progress
 from sweeps.results.records import Final, ranked, untouched_name
 from sweeps.results.statistics import Interval
@@ -33,6 +33,8 @@ class Confirmation:
     strategies; `lost` the configurations without a score, and why; `looks` the comparisons so far, empty in runs of
     versions that trained every finalist with three seeds; `parameters` those of each base, by its label, in a sweep of
     several. `independent`: each question had a model of its own, so the luck of seeds is part of that of questions.
+    `look`: which look at the test split this is; if it asks `again` what a look before it asked, `spent` is the error
+    rate that such looks have spent, and this one has what is left.
     """
 
     finals: Sequence[Final] = ()
@@ -43,6 +45,9 @@ class Confirmation:
     spending: Spending | None = None
     parameters: Mapping[str, int] = field(default_factory=dict)
     independent: bool = False
+    look: int = 1
+    spent: float = 0.0
+    again: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "finals", ranked(self.finals))
@@ -86,6 +91,17 @@ class Confirmation:
         return any(one.base for one in self.finals)
 
     @property
+    def level(self) -> float:
+        """The error rate that this look has."""
+        return max(0.0, LEVEL - self.spent)
+
+    @property
+    def rate_spent(self) -> float:
+        """The error rate that its comparisons have spent; all of it in runs of versions that knew no looks."""
+        all_of_it = LEVEL if len(self.finals) > 1 else 0.0
+        return max((rate for one in self.looks for rate in (one.rate, one.base_rate)), default=all_of_it)
+
+    @property
     def untrained(self) -> list[str]:
         """The names of those without a random seed."""
         return [one.name for one in self.untouched]
@@ -127,6 +143,8 @@ def beside_answers(known: Confirmation) -> dict[str, Any]:
         plain["parameters"] = dict(known.parameters)
     if known.independent:
         plain["independent"] = True
+    if known.look > 1:
+        plain |= {"look": known.look, "spent": known.spent, "again": known.again}
     return plain
 
 
@@ -146,4 +164,7 @@ def confirmation_from(plain: Mapping[str, Any], finals: Sequence[Final], cluster
         Spending(**(spending | {"costs": Costs(**spending["costs"])})) if spending else None,
         plain.get("parameters", {}),
         plain.get("independent", False),
+        plain.get("look", 1),
+        plain.get("spent", 0.0),
+        plain.get("again", False),
     )

@@ -29,13 +29,15 @@ LONGEST = 64.0  # times the seconds spent so far: beyond that no remedy is named
 class Budget:
     """The seconds that finalists may take in all, and the error rate that is spent when they are used up.
 
-    `start` seconds and the last look's error rates were used by earlier budgets.
+    `start` seconds and the last look's error rates were used by earlier budgets. `early` spends evenly, so that large
+    differences end it soon; else most is spent at the end, which suits a budget that is used up in any case.
     """
 
     seconds: float
     rate: float = LEVEL
     start: float = 0.0
     last: Look | None = None
+    early: bool = False
 
     def used(self, seconds: float) -> float:
         """Return the share of the budget that is used after so many seconds."""
@@ -45,7 +47,8 @@ class Budget:
         """Return a look after so many seconds, with the error rates that may be spent by then."""
         used = self.used(seconds)
         before, base = (self.last.rate, self.last.base_rate) if self.last else (0.0, 0.0)
-        return Look(before + spent_late(used, self.rate - before), base + spent_early(used, self.rate - base), sizes)
+        spent = spent_early if self.early else spent_late
+        return Look(before + spent(used, self.rate - before), base + spent_early(used, self.rate - base), sizes)
 
 
 @dataclass(frozen=True)

@@ -137,8 +137,9 @@ def verdict(known: Confirmation) -> list[str]:
     """Conclude which finalists differ and what would decide the rest, how they compare with the untouched base and
     trivial strategies, how far luck goes, and how far search scores were above test scores."""
     comparisons = known.comparisons()
+    lines = [which_look(known)] if known.look > 1 else []
     asked = f"{known.asked}" + (f" ({len(set(known.clusters))} independent)" if known.clusters else "")
-    lines = [in_words(comparisons, asked)] if comparisons else []
+    lines += [in_words(comparisons, asked)] if comparisons else []
     group = first_group(comparisons)
     before, others = _untouched_in(known, group)
     if before and before.name in group and len(group) > 1:
@@ -160,6 +161,28 @@ def verdict(known: Confirmation) -> list[str]:
             " (the winner's curse, and differences between the splits)"
         )
     return lines
+
+
+def which_look(known: Confirmation) -> str:
+    """Say which look at the test split this is, and what its error rate is."""
+    if not known.again:
+        return f"Look {known.look}: other questions and seeds than before, so its error rate of 5 % is its own"
+    left = f"{100 * known.level:.2g} % of the error rate of 5 % is left for it"
+    if not known.level:
+        left = "nothing of the error rate of 5 % is left, so it shows no difference; more needs a larger test split"
+    return f"Second look at the same questions (look {known.look}): {left}"
+
+
+def of_earlier(looks: Sequence[Confirmation]) -> list[str]:
+    """Sum up earlier looks at the test split in a line each."""
+    return [f"Look {one.look}, before further trials: {_found(one)}" for one in looks]
+
+
+def _found(known: Confirmation) -> str:
+    comparisons = known.comparisons()
+    if comparisons:
+        return in_words(comparisons, known.asked)
+    return f"{known.finals[0].name} scored {percent(known.finals[0].score)}"
 
 
 def _gains(known: Confirmation, before: Final) -> str:
@@ -221,8 +244,14 @@ def noise_floor(known: Confirmation) -> str:
     )
 
 
-def markdown(known: Confirmation) -> str:
-    """Write the section of the finalists in `leaderboard.md`."""
+def markdown(known: Confirmation, earlier: Sequence[Confirmation] = ()) -> str:
+    """Write the section of the finalists in `leaderboard.md`, and a line for each earlier look."""
+    before = ["## Earlier looks at the test split", "", *(f"- {line}." for line in of_earlier(earlier)), ""]
+    sections = [_table(known)] if known.finals else []
+    return "\n".join([*sections, *(before if earlier else [])])
+
+
+def _table(known: Confirmation) -> str:
     bounds = known.bounds()
     lines = [
         "## Finalists: trained again, scored on the test split",
@@ -238,8 +267,15 @@ def markdown(known: Confirmation) -> str:
     return "\n".join([*lines, *conclusions, *pair_comparison.markdown(known)])
 
 
-def print_finals(known: Confirmation) -> None:
-    """Print the finalists and the verdict."""
+def print_finals(known: Confirmation, earlier: Sequence[Confirmation] = ()) -> None:
+    """Print the finalists and the verdict, and a line for each earlier look."""
+    if known.finals:
+        _print_finals(known)
+    for line in of_earlier(earlier):
+        print(line)
+
+
+def _print_finals(known: Confirmation) -> None:
     bounds = known.bounds()
     print("\nfinalists, trained again with other seeds, on the test split:")
     for rank, one in enumerate(known.finals, start=1):

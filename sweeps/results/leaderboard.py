@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,13 @@ from sweeps.results.tables import TRIALS, leaderboard_csv, trials_parquet
 from sweeps.results.terminal import printable
 from sweeps.results.trial_params import START, TrialParams
 from trainables.atomic import replace_file
+
+# The columns on a terminal, by the characters of a line that they need at least.
+TABLES = {
+    100: ("rank", "trial", "score %", "95 %", "rounds", "status", "what differs"),
+    64: ("rank", "trial", "score %", "95 %", "status", "what differs"),
+    0: ("trial", "score %", "what differs"),
+}
 
 
 def status_words(record: TrialRecord) -> str:
@@ -155,25 +163,68 @@ def write_all(
     replace_file(folder / TRIALS, trials_parquet(records, pairs))
 
 
+def from_the_best(rows: Sequence[LeaderboardRow]) -> list[str]:
+    """Return the fields of each trial that the best of its pair has otherwise. One that only the best has is `r=-`."""
+    best = _best_of_pairs(rows)
+    return [_from(row, best[row.record.pair]) for row in rows]
+
+
+def _best_of_pairs(rows: Sequence[LeaderboardRow]) -> dict[str, LeaderboardRow]:
+    best: dict[str, LeaderboardRow] = {}
+    for row in rows:
+        best.setdefault(row.record.pair, row)
+    return best
+
+
+def _from(row: LeaderboardRow, best: LeaderboardRow) -> str:
+    if row is best:
+        return "(the best)"
+    own, other = _by_learner(row.record.params), _by_learner(best.record.params)
+    changed = [axis for axis in own | other if repr(own.get(axis, ...)) != repr(other.get(axis, ...))]
+    changed.sort(key=lambda axis: "learning_rate" not in axis[1])  # first, as a line may have no room for the others
+    return " ".join(f"{axis[1]}={shown(own.get(axis, '-'))}" for axis in changed) or "(as the best)"
+
+
+def _best_in_full(rows: Sequence[LeaderboardRow]) -> list[str]:
+    """Say what the best trial of each pair is, by the fields in which the pair's trials differ."""
+    found = _best_of_pairs(rows)
+    lines = []
+    for pair, row in found.items():
+        axes = varying_axes([other.record.params for other in rows if other.record.pair == pair])
+        if told := differences(row.record.params, axes):
+            lines.append(f"trial {row.record.number}, the best{f' of {pair}' if len(found) > 1 else ''}: {told}")
+    return lines
+
+
+def _cells(row: LeaderboardRow) -> dict[str, str]:
+    """Return the cells of a row, but for the last, by the names of their columns."""
+    one = row.record
+    score = "-" if one.score is None else f"{100 * one.score:.1f}"
+    cells = [str(row.rank or "-"), str(one.number), score, span(row.interval), str(one.rounds), one.status]
+    return dict(zip(TABLES[max(TABLES)], cells, strict=False))
+
+
 def print_table(
     records: Sequence[TrialRecord], baselines: Mapping[str, float], top: int = 10, console: Console | None = None
 ) -> None:
-    """Print the first `top` rows and the verdict; long configurations are folded."""
+    """Print the first `top` rows, a line for each; the best configuration of each pair; and the verdict.
+
+    A narrow console gets fewer columns, and fields that do not fit into a line are left out (`…`).
+    """
     console, rows = console or Console(), rank(records)
+    columns = next(names for width, names in TABLES.items() if console.width >= width)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("rank", "trial", "score %", "95 %", "rounds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("what differs", overflow="fold")
-    for row in rows[:top]:
-        one = row.record
-        score = "-" if one.score is None else f"{100 * one.score:.1f}"
-        place, number = str(row.rank or "-"), str(one.number)
-        table.add_row(
-            place, number, score, span(row.interval), str(one.rounds), printable(one.status), printable(row.differs)
-        )
+    for name in columns:
+        number = name not in ("status", "what differs")
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    told = [[printable(_cells(row)[name]) for name in columns[:-1]] for row in rows[:top]]
+    taken = sum(2 + max(map(len, cells)) for cells in zip(columns[:-1], *told, strict=True))
+    several = len({row.record.pair for row in rows}) > 1
+    for row, cells, differs in zip(rows, told, from_the_best(rows), strict=False):
+        differs = f"{row.record.pair} {differs}" if several else differs
+        table.add_row(*cells, shorten(printable(differs), max(1, console.width - taken), placeholder="…"))
     console.print(table, markup=False) if rows else console.print("no trial has started yet")
     if len(rows) > top:
         console.print(f"and {len(rows) - top} more in leaderboard.md")
-    for line in verdict(rows, baselines):
+    for line in [*_best_in_full(rows), *verdict(rows, baselines)]:
         console.print(printable(line), markup=False, highlight=False)

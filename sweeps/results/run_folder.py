@@ -18,16 +18,18 @@ import pandas as pd
 from sweeps.results import run_schema as schema
 from sweeps.results.confirmation import Confirmation, confirmation_from
 from sweeps.results.records import Final, Status, TrialRecord, clusters_of, winner
-from sweeps.results.run_schema import read_yaml, reading
+from sweeps.results.run_schema import read_yaml
 from sweeps.results.tables import BESIDE, FINALISTS, FIXED, TRIALS
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from trainables.atomic import current_path
+from trainables.bad_input import BadInput, reading
 
 SWEEP_FILE, END_FILE = "sweep.yaml", "end.yaml"
 DATABASE = "optuna.db"
 BEST = "best"  # the folder of the winner's adapter
 PLOTS = "plots"  # the folder of the report's plots
+LOOKS = "looks"  # the folder of what earlier looks at the test split left, by their number
 TRIAL_ID = re.compile(r"[A-Za-z0-9_]{1,100}")
 TEXTS = ("name", "key", "kind", "prompt", "answer")  # columns of the finalists' answers
 NOT_METRICS = {*FIXED, "base", "params", "items", "clusters", "round_seconds", "diverged"}
@@ -46,13 +48,11 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run:
-        """Raises FileNotFoundError, in one line, for a folder that no sweep has made, and UnreadableRun for a damaged
-        one. Its tables may also be damaged, and what reads them raises UnreadableRun, too.
-        """
+        """Raises BadInput for a folder that no sweep has made, and for a damaged one, as what reads its tables does."""
         if not (folder / SWEEP_FILE).is_file():
             beside = sorted(path.parent.name for path in folder.parent.glob(f"*/{SWEEP_FILE}"))
             others = f"{folder.parent} has {', '.join(beside)}" if beside else f"{folder.parent} has none; start one"
-            raise FileNotFoundError(f"{folder} is not a sweep's folder: no {SWEEP_FILE} in it; {others}")
+            raise BadInput(folder, f"is not a sweep's folder: no {SWEEP_FILE} in it", f"{others}")
         end = folder / END_FILE
         known = read_yaml(end, schema.END) if end.is_file() and end.stat().st_size else {}  # empty after a full disk
         return cls(folder, read_yaml(folder / SWEEP_FILE, schema.SWEEP), known)
@@ -94,6 +94,22 @@ class Run:
             ]
             return confirmation_from(known, finals, clusters_of(self.questions.key.tolist()))
 
+    @cached_property
+    def earlier_looks(self) -> list[Confirmation]:
+        """The finalists of earlier looks at the test split, the first look first."""
+        return earlier_looks(self.folder)
+
+    @property
+    def is_search_resumed(self) -> bool:
+        """Whether more trials were asked for since its finalists were trained."""
+        known = self.confirmation
+        return bool(known.finals) and known.look <= len(self.facts.get("more_trials", []))
+
+    @property
+    def is_look_due(self) -> bool:
+        """Whether trials have come since its finalists were chosen, so that others are to be."""
+        return self.is_search_resumed and len(self.records) > self.facts["more_trials"][self.confirmation.look - 1]
+
     @property
     def finals(self) -> Sequence[Final]:
         """Finalists, best first."""
@@ -124,6 +140,14 @@ class Run:
         raise LookupError(
             f"{self.folder} has no trial {which!r}; they are numbered 0 to {len(self.records) - 1}, see leaderboard.md"
         )
+
+
+def earlier_looks(folder: Path) -> list[Confirmation]:
+    """Return the finalists of earlier looks at the test split, the first look first."""
+    numbered = sorted(
+        (path for path in (folder / LOOKS).glob("[1-9]*") if path.name.isdecimal()), key=lambda p: int(p.name)
+    )
+    return [known for path in numbered if (known := Run(path, {}, {}).confirmation).finals]
 
 
 def _record(rows: pd.DataFrame) -> TrialRecord:

@@ -5,8 +5,7 @@ Only what is read is checked, and more entries are allowed: other versions write
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -14,10 +13,12 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-LONGEST = 200  # characters of the reason in an error message
+from trainables.bad_input import BadInput, reading, shortened
+
 STRICT = ConfigDict(strict=True, extra="allow")
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
 Number = int | float | None
 Part = TypedDict("Part", {"name": str, "class": str, "fields": dict[str, Any]})
 
@@ -30,6 +31,17 @@ class PairFacts(TypedDict):
     task: Part
     base: str
     label: NotRequired[str]
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class Earlier(TypedDict):
+    """What earlier looks at the test split have used up (`EarlierLooks`)."""
+
+    count: NotRequired[Count]
+    questions: NotRequired[Count]
+    seeds: NotRequired[Count]
+    rate: NotRequired[Annotated[float, Field(ge=0, le=1)]]
+    again: NotRequired[bool]
 
 
 @with_config(STRICT)
@@ -49,6 +61,14 @@ class SweepValue(TypedDict):
     scheduler: NotRequired[str]
     objectives: NotRequired[list[str]]
     resources_per_trial: NotRequired[dict[str, Number]]
+    earlier: NotRequired[Earlier]
+
+
+@with_config(STRICT)
+class DesignFacts(TypedDict):
+    """The entry `design` of sweep.yaml, with --minutes."""
+
+    trials: int
 
 
 @with_config(STRICT)
@@ -60,8 +80,11 @@ class SweepFacts(TypedDict):
     commit: NotRequired[str | None]
     python: NotRequired[str]
     versions: NotRequired[dict[str, str | None]]
+    variables: NotRequired[dict[str, str]]
     guards: NotRequired[list[str]]
+    design: NotRequired[DesignFacts]
     command: NotRequired[Annotated[list[str], Field(min_length=1)]]
+    more_trials: NotRequired[list[Count]]
 
 
 @with_config(STRICT)
@@ -112,35 +135,21 @@ class FinalistFacts(TypedDict):
     looks: NotRequired[list[Look]]
     spending: NotRequired[Spending]
     parameters: NotRequired[dict[str, int]]
+    look: NotRequired[Positive]
+    spent: NotRequired[Annotated[float, Field(ge=0, le=1)]]
+    again: NotRequired[bool]
 
 
 SWEEP, END, BESIDE = TypeAdapter(SweepFacts), TypeAdapter(EndFacts), TypeAdapter(FinalistFacts)
 
 
-class UnreadableRun(ValueError):
-    """A file of a sweep's folder cannot be used; the message is one line that names the file."""
-
-
 def read_yaml(file: Path, schema: TypeAdapter[Any]) -> Mapping[str, Any]:
-    """Return the content of a YAML file. Raise UnreadableRun if it is no YAML, or has a value of another type."""
+    """Return the content of a YAML file. Raise BadInput if it is no YAML, or has a value of another type."""
     with reading(file):
-        return schema.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
-
-
-@contextmanager
-def reading(file: Path) -> Iterator[None]:
-    """Raise UnreadableRun for all that goes wrong while a file's content is interpreted.
-
-    Any kind of error may come out of libraries that get bytes which they did not write.
-    """
-    try:
-        yield
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "its content"
-        raise UnreadableRun(f"{file}: {place[:LONGEST]}: {first['msg']}; no sweep writes that") from error
-    except UnreadableRun:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableRun(f"{file} cannot be read ({type(error).__name__}: {reason[:LONGEST]})") from error
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        try:
+            return schema.validate_python(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            place = shortened(".".join(map(str, first["loc"]))) or "its content"
+            raise BadInput(f"{file}:", f"{place}: {first['msg']}", "no sweep writes that") from error

@@ -8,8 +8,12 @@ this function.
 from __future__ import annotations
 
 import builtins
+import json
 import re
+from collections.abc import Mapping
 from typing import Any
+
+SCHEMA = 1  # the version of results/output.schema.json, which says what `--json` prints
 
 # C0 without tab and newline, DEL and C1; then what reverses the order of text, and halves of a character, which no
 # terminal can be sent.
@@ -24,3 +28,8 @@ def printable(text: str) -> str:
 def print(*values: object, **options: Any) -> None:
     """Print the values like Python's own function, with control characters written out."""
     builtins.print(*(printable(str(value)) for value in values), **options)
+
+
+def print_json(command: str, facts: Mapping[str, Any]) -> None:
+    """Print what a command found as one line of JSON: ASCII, so no terminal obeys it, and without NaN."""
+    builtins.print(json.dumps({"schema": SCHEMA, "command": command, **facts}, allow_nan=False, default=str))

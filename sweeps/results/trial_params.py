@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from search_spaces.names import with_prefix, without_prefix
@@ -59,3 +60,8 @@ class Observation(NamedTuple):
 
     params: TrialParams
     rank: float
+
+
+def in_turns(of_pairs: Iterable[Sequence[TrialParams]]) -> list[TrialParams]:
+    """Return the configurations of several pairs in one list: the first of each pair, then the second of each."""
+    return [one for turn in zip_longest(*of_pairs) for one in turn if one is not None]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
+from trainables.bad_input import BadInput
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Chain:
         """Return the named phases in the chain's order; without names all that are not optional. Raises BadInput."""
         every = {**self.phases, **self.optional}
         if unknown := [name for name in names if name not in every]:
-            raise BadInput(f"--phase {unknown[0]}: this script's phases are {', '.join(every)}")
+            raise BadInput(f"--phase {unknown[0]}:", f"this script's phases are {', '.join(every)}")
         alone = [name for name in names if name in self.optional]
         if alone and len(names) > 1:
-            raise BadInput(f"--phase {' '.join(names)}: {alone[0]} starts from the base; run it by itself")
+            raise BadInput(f"--phase {' '.join(names)}:", f"{alone[0]} starts from the base", "run it by itself")
         return {name: sweep for name, sweep in every.items() if name in (names or self.phases)}

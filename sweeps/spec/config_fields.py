@@ -22,7 +22,7 @@ from search_spaces.axis import describe, same
 from search_spaces.space import Space
 from sweeps.results.leaderboard import shown
 from sweeps.spec.field_types import check_types
-from sweeps.spec.validation import BadInput, one_line
+from trainables.bad_input import BadInput, one_line, read_number
 
 DRAWS, MOST_REFUSED = 200, 0.5  # of configurations; the search draws others in place of those that a learner refuses
 
@@ -37,11 +37,11 @@ def check_axes(learner: Any, space: Space) -> None:
     config = type(learner).__name__
     if unknown := [name for name in space.axes if name not in fields_of(learner)]:
         shown = f"{unknown[0]!r} is" if len(unknown) == 1 else f"{unknown} are"
-        raise BadInput(f"axis {shown} not a field of {config}; fields are {fields_of(learner)}")
+        raise BadInput(f"axis {shown} not a field of {config}", remedy=f"fields are {fields_of(learner)}")
     for axis, parents in space.conditions.items():
         if missing := [parent for parent in parents if parent not in space.axes]:
             raise BadInput(
-                f"axis {axis!r} depends on {missing}, not in the space of {learner.name!r}; add {missing[0]!r}"
+                f"axis {axis!r}", f"depends on {missing}, not in the space of {learner.name!r}", f"add {missing[0]!r}"
             )
     hints = typing.get_type_hints(type(learner))
     for name, distribution in space.axes.items():
@@ -51,14 +51,15 @@ def check_axes(learner: Any, space: Space) -> None:
         for value in values:
             if not _accepts(hints[name], value):
                 raise BadInput(
-                    f"axis {name!r} in {describe(distribution)} gives {value!r}, and {config}.{name} is "
-                    f"{_text(hints[name])}; use .replace({name}=...)"
+                    f"axis {name!r} in {describe(distribution)}",
+                    f"gives {value!r}, and {config}.{name} is {_text(hints[name])}",
+                    f"use .replace({name}=...)",
                 )
             try:
                 with_axis(learner, space, name, value)
             except ValueError as fault:
                 raise BadInput(
-                    f"axis {name!r} in {describe(distribution)} reaches {value!r}: {one_line(fault)}"
+                    f"axis {name!r} in {describe(distribution)}", f"reaches {value!r}: {one_line(fault)}"
                 ) from fault
 
 
@@ -74,8 +75,9 @@ def check_draws(learner: Any, space: Space) -> None:
         fields, why = refused[0]
         example = " ".join(f"{name}={shown(value)}" for name, value in fields.items())
         raise BadInput(
-            f"{learner.name} refuses {len(refused) / DRAWS:.0%} of the configurations that its space gives, such as"
-            f" {example} ({why}); narrow an axis, or fix one with --set"
+            learner.name,
+            f"refuses {len(refused) / DRAWS:.0%} of the configurations that its space gives, such as {example} ({why})",
+            "narrow an axis, or fix one with --set",
         )
 
 
@@ -93,7 +95,9 @@ def with_fields(learner: Any, fields: Mapping[str, Any]) -> Any:
         near = difflib.get_close_matches(unknown[0], fields_of(learner), 1)
         perhaps = f"perhaps {near[0]}; " if near else ""
         raise BadInput(
-            f"axis {unknown[0]!r} is not a field of {type(learner).__name__}; {perhaps}fields are {fields_of(learner)}"
+            f"axis {unknown[0]!r}",
+            f"is not a field of {type(learner).__name__}",
+            f"{perhaps}fields are {fields_of(learner)}",
         )
     check_types(type(learner), fields)
     try:
@@ -134,16 +138,16 @@ def cast(learner: Any, name: str, value: Any) -> Any:
     hint = typing.get_type_hints(type(learner))[name]
     if float in _kinds(hint) and not _accepts(hint, value) and isinstance(value, str):
         with contextlib.suppress(ValueError):  # then it is no number, and is refused below
-            value = float(value)
+            value = read_number(value) if math.isfinite(float(value)) else float(value)
     if hint == tuple[str, ...]:
         texts = value.split(",") if isinstance(value, str) else value
         if isinstance(texts, list | tuple) and texts and all(isinstance(text, str) and text for text in texts):
             return tuple(texts)
-        raise BadInput(f"{name} is {value!r}; give names with commas between them, as in {name}=a,b")
-    if isinstance(value, float) and math.isnan(value):  # it passes every comparison with a bound
-        raise BadInput(f"{name} is {value!r}; give a number")
+        raise BadInput(name, f"is {value!r}", f"give names with commas between them, as in {name}=a,b")
+    if isinstance(value, float) and not math.isfinite(value):  # nan passes every comparison with a bound
+        raise BadInput(name, f"is {value!r}", "give a finite number")
     if not _accepts(hint, value):
-        raise BadInput(f"{name} is {value!r}, and {type(learner).__name__}.{name} is {_text(hint)}; give such a value")
+        raise BadInput(name, f"is {value!r}, and {type(learner).__name__}.{name} is {_text(hint)}", "give such a value")
     return value
 
 
@@ -157,7 +161,7 @@ def check_fixed(learner: Any, space: Space, name: str) -> None:
     if used is None:
         shut = next(parent for parent, opening in space.opening(name).items() if not opening)
         why = f"{shut} is in {describe(space.axes[shut])}"
-        raise BadInput(f"{name} is {value!r}, which no trial would use, as {why}; leave out or change one of them")
+        raise BadInput(name, f"is {value!r}, which no trial would use, as {why}", "leave out or change one of them")
 
 
 def _ends(distribution: BaseDistribution) -> list[Any]:

@@ -24,10 +24,12 @@ from search_spaces.axis import SpaceError
 from search_spaces.space import Space
 from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.trial_params import Observation, TrialParams
+from sweeps.spec.earlier_looks import EarlierLooks
 from sweeps.spec.field_types import check_types
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.spec.trust import OWN, refuse_remote_code, trusted_modules
 from sweeps.spec.validation import check_label, check_numbers
+from trainables.bad_input import BadInput
 from trainables.core import LearnerConfig, Pair, Task
 
 PACKAGES = (trainables.learners, trainables.tasks)
@@ -45,22 +47,23 @@ def rebuild(facts: Mapping[str, Any], remote_code: bool = False) -> Sweep:
         refuse_remote_code(pair.base)
     first = tuple(TrialParams.from_flat(axes, pairs[0].name) for axes in plain.pop("first", ()))
     observations = _observations(plain.pop("observations", ()), pairs[0].name, facts)
+    earlier = EarlierLooks(**plain.pop("earlier", {}))
     names = [pair.name for pair in pairs]
     try:
         joined = Space.from_dict(plain.pop("space"))
         space = joined if len(names) == 1 else {name: joined.branch(learner=name) for name in names}
     except SpaceError as error:
-        raise BadInput(f"sweep.yaml: {error}; {_remedy(facts)}") from error
+        raise BadInput("sweep.yaml:", str(error), _remedy(facts)) from error
     fields = {name: _frozen(value) for name, value in plain.items()}
     if unknown := fields.keys() - {field.name for field in dataclasses.fields(Sweep)}:
-        raise BadInput(f"sweep.yaml: a sweep has no {min(unknown)!r} in this version; {_remedy(facts)}")
+        raise BadInput("sweep.yaml:", f"a sweep has no {min(unknown)!r} in this version", _remedy(facts))
     try:
         check_types(Sweep, fields)
         sweep = Sweep(pairs=pairs, optional=optional, first=first, space=space, observations=observations, **fields)
         check_numbers(sweep, OBJECTIVES)
     except BadInput as error:
         raise BadInput(f"sweep.yaml: {error}; {_remedy(facts)}") from error
-    return sweep
+    return sweep.after_looks(earlier) if earlier.count else sweep
 
 
 def _observations(entries: Any, only: str, facts: Mapping[str, Any]) -> tuple[Observation, ...]:
@@ -68,8 +71,9 @@ def _observations(entries: Any, only: str, facts: Mapping[str, Any]) -> tuple[Ob
         return tuple(Observation(TrialParams.from_flat(axes, only), float(rank)) for axes, rank in entries)
     except (TypeError, ValueError, AttributeError) as error:
         raise BadInput(
-            f"sweep.yaml: observations are {str(entries)[:80]!r}, no pairs of a configuration and a rank;"
-            f" {_remedy(facts)}"
+            "sweep.yaml:",
+            f"observations are {str(entries)[:80]!r}, no pairs of a configuration and a rank",
+            _remedy(facts),
         ) from error
 
 
@@ -79,7 +83,7 @@ def _pair(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> Pair:
     try:
         check_label(label)
     except BadInput as error:
-        raise BadInput(f"sweep.yaml: {error}") from error
+        raise BadInput("sweep.yaml:", str(error)) from error
     return Pair(learner, task, str(entry["base"]), label)
 
 
@@ -89,8 +93,9 @@ def _made(entry: Mapping[str, Any], base_class: type, facts: Mapping[str, Any]) 
     if unknown := [name for name in entry["fields"] if name not in known]:
         value = entry["fields"][unknown[0]]
         raise BadInput(
-            f"sweep.yaml: {kind.__name__} has no field {unknown[0]!r} in this version, and the sweep has it at"
-            f" {value!r}; {_remedy(facts)}"
+            "sweep.yaml:",
+            f"{kind.__name__} has no field {unknown[0]!r} in this version, and the sweep has it at {value!r}",
+            _remedy(facts),
         )
     fields = {name: _frozen(value) for name, value in entry["fields"].items()}
     try:
@@ -99,7 +104,7 @@ def _made(entry: Mapping[str, Any], base_class: type, facts: Mapping[str, Any]) 
     except (TypeError, ValueError, ArithmeticError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(
-            f"sweep.yaml: {kind.__name__} refuses the fields of the sweep ({reason}); {_remedy(facts)}"
+            "sweep.yaml:", f"{kind.__name__} refuses the fields of the sweep ({reason})", _remedy(facts)
         ) from error
 
 
@@ -121,7 +126,7 @@ def _class(entry: Mapping[str, Any], kind: type, facts: Mapping[str, Any]) -> ty
         if found is None:
             raise BadInput(_own_class(path, facts))
     if not _is_config(found, kind):
-        raise BadInput(f"sweep.yaml: this version has no learner or task {name} ({path}); {_remedy(facts)}")
+        raise BadInput("sweep.yaml:", f"this version has no learner or task {name} ({path})", _remedy(facts))
     return cast(type, found)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 
 CONFIG = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
@@ -24,7 +24,7 @@ def check_types(kind: type, values: Mapping[str, Any]) -> None:
                 adapters[name].validate_python(value)
             except ValidationError as error:
                 why = error.errors(include_url=False, include_context=False)[0]["msg"]
-                raise BadInput(f"{kind.__name__}.{name} is {str(value)[:80]!r}: {why}") from error
+                raise BadInput(f"{kind.__name__}.{name}", f"is {str(value)[:80]!r}: {why}") from error
 
 
 @cache

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from sweeps.results.records import TrialRecord
 from sweeps.results.run_folder import SWEEP_FILE, Run
-from sweeps.results.run_schema import UnreadableRun
 from sweeps.results.statistics import interval, wilson
 from sweeps.results.uncertainty import clustered_interval
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 from trainables.core import Split
 
 
@@ -43,10 +42,7 @@ def open_run(folder: Path) -> Run:
         chain = folder.resolve().name  # `folder` may be `.`, or a link
         phases = folder.glob(f"{glob.escape(chain)}-*/{SWEEP_FILE}")
         folder = max(phases, key=lambda path: path.stat().st_mtime, default=folder / SWEEP_FILE).parent
-    try:
-        return Run.read(folder)
-    except (FileNotFoundError, UnreadableRun) as error:
-        raise BadInput(str(error)) from error
+    return Run.read(folder)
 
 
 def check_no_links(folder: Path) -> None:
@@ -54,7 +50,7 @@ def check_no_links(folder: Path) -> None:
     for place, folders, files in os.walk(folder):
         for path in (Path(place) / name for name in (*folders, *files)):
             if path.is_symlink():
-                raise BadInput(f"{path} is a link, which no sweep makes; remove it")
+                raise BadInput(path, "is a link, which no sweep makes", "remove it")
 
 
 def trial_of(run: Run, which: str) -> TrialRecord:
@@ -72,11 +68,12 @@ def job_of(run: Run, which: str) -> Job:
     """
     record = trial_of(run, which)
     seed = run.facts["sweep"].get("seed", 0)
+    first = seed + 1 + run.facts["sweep"].get("earlier", {}).get("seeds", 0)
     for one in run.finals:
         if one.trial_id == record.trial_id and one.rounds is not None:
             scores = one.scores[0]
-            return Job(record, seed + 1, one.rounds, "test", float(scores.mean()), tuple(scores))
+            return Job(record, first, one.rounds, "test", float(scores.mean()), tuple(scores))
     best = record.history.best
     if best is None:
-        raise BadInput(f"trial {record.number} {record.status} and has no score to reach again; choose another")
+        raise BadInput(f"trial {record.number}", f"{record.status} and has no score to reach again", "choose another")
     return Job(record, seed, int(best["round"]), "search", float(best["score"]), record.items)

@@ -19,7 +19,8 @@ from sweeps.results.rungs import MEAN_OF, decided_at, first_rung
 from sweeps.results.trial_params import LEARNER, Observation, TrialParams
 from sweeps.spec import validation
 from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
-from sweeps.spec.validation import BadInput
+from sweeps.spec.earlier_looks import EarlierLooks
+from trainables.bad_input import BadInput
 from trainables.core import Pair, Split, Task
 from trainables.options import early_phases
 
@@ -60,6 +61,7 @@ class Sweep:
     keep: bool = False  # the best and latest checkpoint of every trial, so that `espalier clone` can go on from them
     finalists: int = 5  # of the best, trained again with other seeds and scored on the test split; 0: none
     hosts: int | Literal["auto"] = "auto"  # hosts of each base; auto: one per device, or per core without one
+    earlier: EarlierLooks = field(default_factory=EarlierLooks)  # at the test split, before the search went on
 
     def validate(self) -> None:
         """Raise BadInput, one line with value and remedy, for all that would fail or mislead later."""
@@ -72,13 +74,16 @@ class Sweep:
             check_draws(pair.learner, self.space_of(pair))
             if "out_of_domain" in self.objectives and not pair.learner.reports_forgetting:
                 raise BadInput(
-                    f"objective 'out_of_domain': {pair.learner.name} does not ask elsewhere; drop it, or turn on its"
-                    " forgetting, where it has that"
+                    "objective 'out_of_domain':",
+                    f"{pair.learner.name} does not ask elsewhere",
+                    "drop it, or turn on its forgetting, where it has that",
                 )
         if self.search == "nsga2" and (some := list(self.joined_space().conditions)):
             raise BadInput(
-                "search is 'nsga2', which draws at random where not all trials have the same axes, and not all have"
-                f" {some[0]!r}; use 'tpe', or one --learner without such axes"
+                "search",
+                "is 'nsga2', which draws at random where not all trials have the same axes, and not all"
+                f" have {some[0]!r}",
+                "use 'tpe', or one --learner without such axes",
             )
         for task in self.tasks():
             validation.check_splits(task)
@@ -138,7 +143,7 @@ class Sweep:
         """
         pair = next((one for one in self.pairs if one.name == params.pair), None)
         if pair is None:
-            raise BadInput(f"learner {params.pair!r} is not in this sweep; learners are {self.pair_names}")
+            raise BadInput(f"learner {params.pair!r}", "is not in this sweep", f"learners are {self.pair_names}")
         learner = with_fields(pair.learner, params.fields).for_rounds(self.rounds)
         return dataclasses.replace(pair, learner=learner)
 
@@ -148,8 +153,18 @@ class Sweep:
         for pair in self.pairs:
             space = self.space_of(pair)
             own = {name: getattr(pair.learner, name) for name in space.axes}
-            found.append(TrialParams(pair.name, _admissible(space, own)))
+            found.append(TrialParams(pair.name, admissible(space, own)))
         return found
+
+    def after_looks(self, earlier: EarlierLooks) -> Sweep:
+        """Return the sweep whose finalists are asked what earlier looks at the test split have left."""
+        later = (dataclasses.replace(one, task=one.task.with_test_after(earlier.questions)) for one in self.pairs)
+        return dataclasses.replace(self, pairs=tuple(later), earlier=earlier)
+
+    @property
+    def finalist_seed(self) -> int:
+        """The first of the seeds of finalists. No trial of the search and no earlier finalist had it."""
+        return self.seed + 1 + self.earlier.seeds
 
     def as_fixed(self, pair: Pair) -> Pair:
         """Return a pair with the values that the sweep fixes, and the learner's own elsewhere."""
@@ -174,7 +189,7 @@ class Sweep:
             pairs = [(pair, axis) for pair, axis in named if axis in fields_of(pair.learner)]
             if not pairs:
                 fields = sorted({f for pair in self.pairs for f in fields_of(pair.learner)})
-                raise BadInput(f"axis {name!r} is not a field of any learner of this sweep; fields are {fields}")
+                raise BadInput(f"axis {name!r}", "is not a field of any learner of this sweep", f"fields are {fields}")
             for pair, axis in pairs:
                 own, constant = pair.name, cast(pair.learner, axis, value)
                 if isinstance(constant, tuple):
@@ -217,6 +232,7 @@ class Sweep:
         plain["first"] = [_plain(params.flat(self.pair_names)) for params in self.first]
         plain["observations"] = [[_plain(one.params.flat(self.pair_names)), one.rank] for one in self.observations]
         plain["space"] = self.joined_space().to_dict()
+        plain["earlier"] = dataclasses.asdict(self.earlier)
         return plain | {"grace_period": self.effective_grace_period()}
 
 
@@ -234,7 +250,7 @@ def data_fingerprint(task: Task) -> str:
     return digest.hexdigest()[:12]
 
 
-def _admissible(space: Space, given: dict[str, Any]) -> dict[str, Any]:
+def admissible(space: Space, given: dict[str, Any]) -> dict[str, Any]:
     """Return the values in range whose parents are in range, too: the sampler draws the others."""
     kept: dict[str, Any] = {}
     names = list(given)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from sweeps.spec.validation import BadInput, one_line
+from trainables.bad_input import BadInput, one_line
 from trainables.core import Pair, Task
 from trainables.tasks.own.user_function import is_trusted, trust_file
 
@@ -46,7 +46,7 @@ def apply_trust(names: Sequence[str], pairs: Iterable[Pair] = ()) -> None:
             except BadInput:
                 raise
             except (Exception, SystemExit) as error:  # whatever a user's own module raises
-                raise BadInput(f"--trust {name}: importing it raises {one_line(error)}") from error
+                raise BadInput(f"--trust {name}:", f"importing it raises {one_line(error)}") from error
 
 
 def trust_flags(pairs: Iterable[Pair], script: Path) -> list[str]:
@@ -97,7 +97,9 @@ def refuse_remote_code(base: str) -> None:
     """Raise BadInput if a base that a file names would run the code of its repository, and that is not allowed."""
     if _runs_code(base) and REMOTE_CODE not in _allowed:
         raise BadInput(
-            f"sweep.yaml: the base {base!r} runs code of its repository; if you trust that code, add --trust {FOLDER}"
+            "sweep.yaml:",
+            f"the base {base!r} runs code of its repository",
+            f"if you trust that code, add --trust {FOLDER}",
         )
 
 
@@ -106,7 +108,9 @@ def refuse_user_code(task: Task) -> None:
     for file in task.user_code_files():
         if not is_trusted(file):
             raise BadInput(
-                f"sweep.yaml: answers are scored by a function of {file}; if you trust that code, add --trust {file}"
+                "sweep.yaml:",
+                f"answers are scored by a function of {file}",
+                f"if you trust that code, add --trust {file}",
             )
 
 
@@ -122,11 +126,11 @@ def _imported(name: str) -> ModuleType:
         except ModuleNotFoundError as error:
             if error.name and name.startswith(error.name):
                 raise BadInput(
-                    f"--trust {name}: no such module; give one, a file (my/learners.py), or {FOLDER}"
+                    f"--trust {name}:", "no such module", f"give one, a file (my/learners.py), or {FOLDER}"
                 ) from error
             raise
     if not file.is_file():
-        raise BadInput(f"--trust {name}: there is no such file")
+        raise BadInput(f"--trust {name}:", "there is no such file")
     _trust_to_score(name)
     name, folder = _dotted(file.resolve())
     if str(folder) not in sys.path:
@@ -134,7 +138,9 @@ def _imported(name: str) -> ModuleType:
     if "." in name:  # in a package: its relative imports need it
         module = importlib.import_module(name)
         if not file.samefile(module.__file__ or ""):
-            raise BadInput(f"--trust {file}: {name} is {module.__file__}, which comes first in the search for modules")
+            raise BadInput(
+                f"--trust {file}:", f"{name} is {module.__file__}, which comes first in the search for modules"
+            )
         return module
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
@@ -148,7 +154,7 @@ def _imported(name: str) -> ModuleType:
 def _trust_to_score(file: str) -> None:
     try:
         trust_file(file)
-    except ValueError as error:  # tasks cannot import BadInput
+    except ValueError as error:  # of a task
         raise BadInput(one_line(error)) from error
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -27,10 +26,11 @@ from search_spaces.space import Space
 from sweeps.results.leaderboard import shown
 from sweeps.results.records import TrialRecord, by_score
 from sweeps.results.run_folder import Run
-from sweeps.results.trial_params import Observation, TrialParams
+from sweeps.results.trial_params import Observation, TrialParams, in_turns
 from sweeps.spec.base_labels import plain_base
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
+from trainables.bad_input import BadInput
 from trainables.options import limits
 
 FIRST = 4  # a quarter of the new trials, divided among the learners, repeat the best of the earlier sweep
@@ -61,8 +61,7 @@ def like(sweep: Sweep, run: Run) -> tuple[Sweep, list[TrialParams]]:
         spaces[name] = _narrowed(space, trials, best)
         observations += observed(name, spaces[name], trials)
         first.append([TrialParams(name, one) for one in best if spaces[name].contains(one)])
-    turns = [one for turn in zip_longest(*first) for one in turn if one is not None]
-    return dataclasses.replace(sweep, space=spaces, observations=tuple(observations)), turns
+    return dataclasses.replace(sweep, space=spaces, observations=tuple(observations)), in_turns(first)
 
 
 def in_words(asked: Sweep, sweep: Sweep, first: Sequence[TrialParams], run: Run) -> list[str]:
@@ -109,7 +108,7 @@ def _earlier(sweep: Sweep, run: Run) -> dict[str, EarlierPair]:
     before = rebuild(run.facts, remote_code=True)  # its base is not loaded
     old, new = before.tasks()[0].name, sweep.tasks()[0].name
     if old != new:
-        raise BadInput(f"--like {run.folder}: its task is {old}, this sweep's {new}; give a sweep on {new}")
+        raise BadInput(f"--like {run.folder}:", f"its task is {old}, this sweep's {new}", f"give a sweep on {new}")
     order = [one.pair for one in by_score(run.records)]
     common: dict[str, EarlierPair] = {}
     for pair in sweep.pairs:
@@ -122,14 +121,16 @@ def _earlier(sweep: Sweep, run: Run) -> dict[str, EarlierPair]:
     if not common:
         there, wanted = ([*dict.fromkeys(pair.learner.name for pair in one.pairs)] for one in (before, sweep))
         raise BadInput(
-            f"--like {run.folder}: its learners are {', '.join(there)}, this sweep's {', '.join(wanted)};"
-            f" add --learner {there[0]}, or give another sweep"
+            f"--like {run.folder}:",
+            f"its learners are {', '.join(there)}, this sweep's {', '.join(wanted)}",
+            f"add --learner {there[0]}, or give another sweep",
         )
     names = dict.fromkeys(one.name for one in common.values())
     if not by_score(one for one in run.records if one.pair in names):
         raise BadInput(
-            f"--like {run.folder}: none of its {len(run.records)} trials of {', '.join(names)} has a score;"
-            " give a sweep that has, or start without --like"
+            f"--like {run.folder}:",
+            f"none of its {len(run.records)} trials of {', '.join(names)} has a score",
+            "give a sweep that has, or start without --like",
         )
     return common
 

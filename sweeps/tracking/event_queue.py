@@ -20,11 +20,15 @@ BATCH = 500  # events handed over at once
 LONGEST_WAIT_S = 15.0  # between two attempts while the receiver is down
 
 
+class Forgotten(Exception):
+    """Raised by a receiver that has lost what was delivered to it before, as one whose database was replaced."""
+
+
 class EventQueue:
     """A folder with `events.jsonl` and `delivered` (how many bytes were delivered, and where). One owner at a time.
 
-    `deliver` gets a list of events and raises if they did not all arrive; `trouble` gets the exception. `receiver` is
-    an address: if it has changed since the folder was last opened, all events are delivered again.
+    `deliver` gets a list of events and raises if they did not all arrive; `trouble` gets the exception. After
+    `Forgotten` all events are delivered again, and if `receiver`, an address, has changed since the folder was opened.
     """
 
     def __init__(
@@ -93,7 +97,10 @@ class EventQueue:
         while self._next():
             try:
                 events, end = self._read()
-                self._deliver(events)
+                try:
+                    self._deliver(events)
+                except Forgotten:
+                    end = 0
                 self._remember(end)
                 wait_s = 1.0
             except Exception as error:  # the receiver is down, and the events are safe
@@ -132,7 +139,12 @@ def read_events(path: Path) -> list[Event]:
     if not path.exists():
         return []
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+    return whole_events(content)
+
+
+def whole_events(content: bytes) -> list[Event]:
+    """Return the events of a file's content, without half a line at its end."""
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]

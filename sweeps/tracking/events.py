@@ -1,7 +1,8 @@
 """Events that tracking logs, and their merging into one update per run. It uses no server and no files.
 
 An event is a dictionary: `trial` (its id; None is the sweep itself), `at` (milliseconds), and any of `params`, `tags`,
-`metrics` with `step`, `status` (of an MLflow run), `folder` to upload: the name of a folder in the sweep's folder.
+`metrics` with `step`, `status` (of an MLflow run), `folder` to upload: the name of a folder in the sweep's folder,
+`datasets` (name, digest and source of each), `view`: a key, and the view of the sweep on MLflow's pages under this key.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Update:
     status: str | None = None
     ended: int = 0
     folders: list[str] = field(default_factory=list)  # to upload, by their names in the sweep's folder
+    datasets: list[tuple[str, str, str]] = field(default_factory=list)  # name, digest, source
+    view: tuple[str, dict[str, Any]] | None = None  # its key, and what it shows
 
 
 def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
@@ -57,6 +60,10 @@ def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
             update.status, update.ended = event["status"], event["at"]
         if "folder" in event:
             update.folders.append(event["folder"])
+        update.datasets += [(name, digest, source) for name, digest, source in event.get("datasets", ())]
+        if "view" in event:
+            key, state = event["view"]
+            update.view = key, state
     return list(updates.values())
 
 

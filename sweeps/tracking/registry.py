@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweeps.spec.sweep import BadInput
 from sweeps.tracking.event_queue import read_events
 from sweeps.tracking.mlflow_store import PARENT_TAG, SWEEP_TAG, TRIAL_TAG, public, set_environment, store_uri
+from trainables.bad_input import BadInput
 
 
 def register(run: Path, trial_id: str, name: str, folder: Path) -> str:

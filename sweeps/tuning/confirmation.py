@@ -18,7 +18,6 @@ from ray import tune
 
 from sweeps.resources.worker_groups import worker_group_shape
 from sweeps.results.allocation import MOST_QUESTIONS, Costs, Sizes
-from sweeps.results.comparison import LEVEL
 from sweeps.results.confirmation import Confirmation, Spending
 from sweeps.results.decision import FIRST_BUDGET, RESERVE, Budget, next_stage
 from sweeps.results.finals import additions
@@ -99,7 +98,9 @@ class Finalists:
             first = len(known[seed].items) if seed < len(known) else 0
             state = str(self.folder.resolve() / known[seed].state / STATE_FILE) if first else ""
             if first < questions:
-                job = FinalistJob(name, one.params, one.rounds, self.sweep.seed + 1 + seed, (first, questions), state)
+                job = FinalistJob(
+                    name, one.params, one.rounds, self.sweep.finalist_seed + seed, (first, questions), state
+                )
                 jobs.append(job)
         return jobs
 
@@ -112,7 +113,7 @@ class Finalists:
             return
         seeds = self.answers.setdefault(job.name, [])
         if job.state:
-            place = job.seed - self.sweep.seed - 1
+            place = job.seed - self.sweep.finalist_seed
             seeds[place] = seeds[place].followed_by(end)
             return
         trial_id = self.candidates[job.name].trial_id
@@ -210,9 +211,12 @@ def confirm(
     if not finalists.extend(dict.fromkeys(finalists.candidates, (1, first))):
         return None
     seconds = finalists.seconds + clock.left if clock else FIRST_BUDGET * finalists.seconds
-    independent = finalists.sweep.independent  # then nothing is left to decide
-    budget = Budget(seconds, LEVEL if independent else LEVEL * (1 - RESERVE))
-    return go_on(finalists, Confirmation(independent=independent), budget, only_once, record)
+    sweep = finalists.sweep
+    before = sweep.earlier
+    known = Confirmation(independent=sweep.independent, look=before.count + 1, spent=before.rate, again=before.again)
+    reserve = 0.0 if sweep.independent else RESERVE  # then nothing is left to decide
+    budget = Budget(seconds, known.level * (1 - reserve), early=clock is None)
+    return go_on(finalists, known, budget, only_once, record)
 
 
 def go_on(
@@ -227,7 +231,7 @@ def go_on(
     while True:
         if not finalists.answers.keys() & finalists.candidates.keys():  # all are lost
             if result is None:
-                result = Confirmation(lost=dict(finalists.lost))
+                result = Confirmation(lost=dict(finalists.lost), look=known.look, spent=known.spent, again=known.again)
                 record(result)
             return result
         costs = finalists.costs(only_once)

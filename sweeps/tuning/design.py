@@ -20,8 +20,9 @@ from sweeps.results.finals import counted
 from sweeps.results.power import Plan, best_plan
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.rungs import decided_at
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.spec.warm_start import FIRST
+from trainables.bad_input import BadInput, reading
 
 SHARES = (1 / 2, 1 / 3, 1 / 4)  # of the time, for the search
 FEWEST = 3  # trials of each pair: its default, and two others
@@ -136,9 +137,10 @@ def design(sweep: Sweep, costs: Costs, seconds: float, fixed: Collection[str] = 
         flags = " ".join(f"--{named.get(name, name).replace('_', '-')}" for name in sorted(fixed))
         trainings = counted(1 if costs.independent else 2, "training")
         raise NoTime(
-            f"--minutes {sweep.minutes:g}: a trial of each learner and {trainings} of each finalist take longer, at"
-            f" {costs.round_s(1):.1f} s a round; give more minutes{f', leave out {flags},' if flags else ''} or name"
-            " fewer learners"
+            f"--minutes {sweep.minutes:g}:",
+            f"a trial of each learner and {trainings} of each finalist take longer, at {costs.round_s(1):.1f}"
+            " s a round",
+            f"give more minutes{(f', leave out {flags},' if flags else '')} or name fewer learners",
         )
     enough = [one for one in found if one.trials >= FEWEST * len(sweep.pairs)] or found
     shows = [one for one in enough if one.shown <= ENOUGH]
@@ -278,7 +280,10 @@ def with_design(sweep: Sweep, own: Design) -> Sweep:
 def design_of(folder: Path) -> Design | None:
     """Return the design that a sweep has kept in its folder; None if there is none."""
     facts = Run.read(folder).facts if (folder / SWEEP_FILE).is_file() else {}
-    return Design(**facts["design"]) if "design" in facts else None
+    if "design" not in facts:
+        return None
+    with reading(folder / SWEEP_FILE):
+        return Design(**facts["design"])
 
 
 def in_words(sweep: Sweep, own: Design, costs: Costs, seconds: float, fixed: Collection[str] = ()) -> list[str]:

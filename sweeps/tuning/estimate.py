@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,9 +32,25 @@ HOUR_S = 3600
 MIB = 2**20
 
 
-def plan(sweep: Sweep, argv: Sequence[str] = (), mirrored: bool = False) -> float:
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep would take on this machine. `probes`: what was measured of each pair, by its name.
+
+    With --minutes, memory and disk are not estimated (None); `trials` and `rounds` are those of the design.
+    """
+
+    name: str
+    hours: float  # finalists included
+    trials: int
+    rounds: int  # of a trial that is not stopped early
+    memory_bytes: float | None
+    disk_bytes: float | None  # of the search, at most
+    probes: Mapping[str, Mapping[str, float]]
+
+
+def plan(sweep: Sweep, argv: Sequence[str] = (), mirrored: bool = False) -> Estimate:
     """Print what is known without measuring, then each probe, and with --minutes the design for them; `argv` is the
-    command line, and `mirrored` whether it has --mirror. Return the expected hours on this machine.
+    command line, and `mirrored` whether it has --mirror.
 
     Raises BadInput when a probe's round fails.
     """
@@ -64,9 +81,11 @@ def plan(sweep: Sweep, argv: Sequence[str] = (), mirrored: bool = False) -> floa
             f"{cost['peak_rss'] / MIB:,.0f} MiB, checkpoint {cost['checkpoint'] / MIB:.1f} MiB, "
             f"{cost['trainable_parameters']:,.0f} trainable parameters (measured: {cost['measured']})"
         )
+    told = _told(sweep, probes)
     if sweep.minutes is not None:
-        choose_design(sweep, costs_of(sweep, probes, at_once), 60 * sweep.minutes - (time.monotonic() - start), argv)
-        return sweep.minutes / 60
+        left = 60 * sweep.minutes - (time.monotonic() - start)
+        design = choose_design(sweep, costs_of(sweep, probes, at_once), left, argv)
+        return Estimate(sweep.name, sweep.minutes / 60, design.trials, design.rounds, None, None, told)
     rounds_total = min(_expected_rounds(sweep), sweep.rounds * (sweep.budget or math.inf))
     per_round, peaks = expected_round(sweep.pairs, probes, placement)
     hours = rounds_total * per_round / at_once / HOUR_S
@@ -80,7 +99,15 @@ def plan(sweep: Sweep, argv: Sequence[str] = (), mirrored: bool = False) -> floa
     )
     if sweep.finalists:
         hours += _finalists(sweep, probes, per_round, at_once)
-    return hours
+    return Estimate(sweep.name, hours, sweep.num_samples, sweep.rounds, memory * MIB, disk, told)
+
+
+def _told(sweep: Sweep, probes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the numbers of each pair's probe."""
+    return {
+        pair.name: {name: float(value) for name, value in cost.items() if isinstance(value, float | int)}
+        for pair, cost in zip(sweep.pairs, probes, strict=True)
+    }
 
 
 def _finalists(sweep: Sweep, probes: Sequence[Mapping[str, Any]], per_round: float, at_once: int) -> float:

@@ -16,7 +16,7 @@ from sweeps.resources.ray_cluster import seat_resources
 from sweeps.results.records import UNTOUCHED
 from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
-from sweeps.tuning.stopping import cause_of, error_of
+from sweeps.tuning.stopping import cause_of, error_of, is_of_disk
 from trainables.core import Pair
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_client import FreeSeatsCallback
@@ -60,7 +60,10 @@ class Answers:
 
 
 def run_jobs(sweep: Sweep, jobs: Sequence[FinalistJob], places: TrialPlaces, folder: Path) -> list[Answers] | None:
-    """Run a Tune trial for each job, and return their ends in order; None after Ctrl-C."""
+    """Run a Tune trial for each job, and return their ends in order; None after Ctrl-C.
+
+    Raises the error of a trial that met a full disk: its configuration is none the worse for it.
+    """
     free_seats = FreeSeatsCallback([host for of_base in places.hosts.values() for host in of_base])
     with graceful_interrupt() as was_pressed:
         analysis = tune.run(
@@ -74,9 +77,12 @@ def run_jobs(sweep: Sweep, jobs: Sequence[FinalistJob], places: TrialPlaces, fol
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[FinalistProgress(), LargeStates(sweep.seed + 1), free_seats],
+            callbacks=[FinalistProgress(), LargeStates(sweep.finalist_seed), free_seats],
             verbose=0,
         )
+    for error in (error_of(trial) for trial in analysis.trials if trial.status == "ERROR"):
+        if is_of_disk(error):
+            raise error
     ended = {trial.config["job"].key: trial for trial in analysis.trials}
     # Tune says "TERMINATED" of trials that Ctrl-C ended, too.
     trials = [ended.get(job.key) for job in jobs]
@@ -176,12 +182,19 @@ def base_answers(pair: Pair) -> bool:
     return pair.learner.needs_base and pair.learner.base_answers
 
 
+def threads_of_trial(sweep: Sweep) -> int:
+    """Return the threads of a trial that trains in its own process: the whole cores that it asks for, or one."""
+    return max(1, int(sweep.resources_per_trial.get("cpu", 1)))
+
+
 def trainable(kind: type[Trial], sweep: Sweep, places: TrialPlaces) -> Any:
     """Return what Tune runs, with its resources.
 
     Resources that are given to `tune.run` would be restored on resume: if the driver's node has another address then,
     trials would wait for the old one for ever.
     """
-    hosts, workers = places.hosts, places.workers
-    of_a_sweep = tune.with_parameters(kind, resolve=sweep.resolve, seed=sweep.seed, hosts=hosts, workers=workers)
+    hosts, workers, threads = places.hosts, places.workers, threads_of_trial(sweep)
+    of_a_sweep = tune.with_parameters(
+        kind, resolve=sweep.resolve, seed=sweep.seed, hosts=hosts, workers=workers, threads=threads
+    )
     return tune.with_resources(of_a_sweep, seat_resources() if hosts or workers else dict(sweep.resources_per_trial))

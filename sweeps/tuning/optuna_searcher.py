@@ -30,15 +30,16 @@ from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 
 from search_spaces.space import Space
-from sweeps.persistence.study import DIVERGED_ROUND, ENDED, ROUNDS, TUNE_ID, opened, taken
+from sweeps.persistence.study import DIVERGED_ROUND, ENDED, ROUNDS, TUNE_ID, StudyStorage, opened, taken, together
 from sweeps.results.pareto import OBJECTIVES, values
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import LEARNER, START, Observation, TrialParams
+from sweeps.spec.portfolio import portfolio
 from sweeps.spec.sweep import Sweep
-from sweeps.spec.validation import BadInput
 from sweeps.tracking.events import round_of
 from sweeps.tuning.earlier_trials import EarlierTrials
 from sweeps.tuning.sampler import SamplerName, sampler_of
+from trainables.bad_input import BadInput
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class SearchSettings:
             sweep.seed,
             sweep.rounds,
             sweep.search,
-            (*sweep.first, *defaults),
+            (*sweep.first, *defaults, *portfolio(sweep)),
             {name: value for own in flat for name, value in own.items() if name != LEARNER},
             sweep.observations,
             sweep.objectives,
@@ -119,6 +120,7 @@ class OptunaSearcher(Searcher):
         super().__init__(metric=settings.objectives[0], mode="max")
         self._settings, self._storage, self._may_start = settings, storage, may_start
         self._study: optuna.Study | None = None
+        self._opened: BaseStorage | None = None  # with it
         self._live: dict[str, _Live] = {}
 
     @property
@@ -142,8 +144,11 @@ class OptunaSearcher(Searcher):
         if trial_id not in self._live:
             if self._may_start and not (now := self._may_start()):
                 return None if now is None else Searcher.FINISHED
-            self._live[trial_id] = _Live(self._drawn())
-            self._live[trial_id].trial.set_user_attr(TUNE_ID, trial_id)
+            with together(self._opened):
+                trial, params = self._drawn()
+                trial.set_user_attr(TUNE_ID, trial_id)
+            self._live[trial_id] = _Live(trial)
+            return {"params": params}
         return {"params": self._suggested(self._live[trial_id].trial)}
 
     def _suggested(self, trial: Trial) -> TrialParams:
@@ -153,15 +158,16 @@ class OptunaSearcher(Searcher):
         start = trial.user_attrs.get(START)
         return replace(TrialParams.from_flat(axes, self._settings.pairs[0]), start=start)
 
-    def _drawn(self) -> Trial:
+    def _drawn(self) -> tuple[Trial, TrialParams]:
         """Draw until the learner accepts. Refused draws violate a constraint of the study, so that the sampler avoids
         the region: from a failure it would learn nothing, and might never leave."""
         while True:
             self._share_out()
             trial = self.study.ask()
             try:
-                self._settings.accept(self._suggested(trial))
-                return trial
+                params = self._suggested(trial)
+                self._settings.accept(params)
+                return trial, params
             except BadInput:
                 self._tell_violated("", _Live(trial), "refused")
 
@@ -184,12 +190,16 @@ class OptunaSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         live = self._find(trial_id)
         if live is not None:
-            self._report(live, result)
+            with together(self._opened):
+                self._report(live, result)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         live = self._find(trial_id)
-        if live is None:
-            return
+        if live is not None:
+            with together(self._opened):
+                self._end(trial_id, live, result, error)
+
+    def _end(self, trial_id: str, live: _Live, result: dict | None, error: bool) -> None:
         if result is not None:
             self._report(live, result)
         history = live.history
@@ -219,7 +229,9 @@ class OptunaSearcher(Searcher):
                 enqueue(self.study, self._decoded(frozen.params, frozen), self._settings.pairs)
 
     def save(self, checkpoint_path: str) -> None:
-        """Save the ids of the trials in Tune's snapshot; all else is in the database."""
+        """Save the ids of the trials in Tune's snapshot; all else is in the database, which is never behind it."""
+        if isinstance(self._opened, StudyStorage):
+            self._opened.secure()
         Path(checkpoint_path).write_text(json.dumps({"study_name": self._settings.name, "running": sorted(self._live)}))
 
     def restore(self, checkpoint_path: str) -> None:
@@ -228,14 +240,19 @@ class OptunaSearcher(Searcher):
         self._study = None
         self.settle(alive=snapshot["running"])
 
+    def close(self) -> None:
+        """Leave the study as one file."""
+        if isinstance(self._opened, StudyStorage):
+            self._opened.close()
+
     def __getstate__(self) -> dict[str, Any]:
         # Neither an open database nor the driver's count of costs can be pickled; the database is opened again.
-        return self.__dict__ | {"_study": None, "_live": {}, "_may_start": None}
+        return self.__dict__ | {"_study": None, "_opened": None, "_live": {}, "_may_start": None}
 
     def _open(self) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line per trial would break the progress block
+        self._opened = opened(self._storage)
         study = optuna.create_study(
-            storage=opened(self._storage),
+            storage=self._opened,
             study_name=self._settings.name,
             directions=[OBJECTIVES[name][0] for name in self._settings.objectives],
             load_if_exists=True,

@@ -130,7 +130,10 @@ class SampledLearner:
 
     def _timed(self, query: Complete | Read, items: Sequence[Any], places: list[int]) -> Queries:
         began, own = time.perf_counter(), [items[i] for i in places]
-        part = replace(query, prompts=own) if isinstance(query, Complete) else replace(query, rows=own)
+        if isinstance(query, Read):
+            part: Complete | Read = replace(query, rows=own)
+        else:
+            part = replace(query, prompts=own, draws=[query.draws[i] for i in places] if query.draws else ())
         answers = yield part
         return answers, time.perf_counter() - began
 

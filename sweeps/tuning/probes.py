@@ -17,10 +17,12 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+from sweeps.persistence.number_variables import OF_THREADS
 from sweeps.persistence.provenance import python_path
 from sweeps.spec.largest_config import largest_weights
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.tuning.probe import ProbeJob
+from trainables.bad_input import BadInput
 
 PROBE_TIMEOUT_S = 900
 PROBES_S = 24.0  # for the measurements of all learners; starting Python and loading a base come on top
@@ -69,7 +71,7 @@ def _run(sweep: Sweep, job: ProbeJob, threads: int, count: int) -> list[dict[str
         if process.returncode:
             names = ", ".join(repr(pair.name) for pair in job.pairs)
             why = errors.decode().strip().splitlines()[-1:] or [f"its process ended with status {process.returncode}"]
-            raise BadInput(f"the probe of {names} failed: {why[0]}")
+            raise BadInput(f"the probe of {names}", f"failed: {why[0]}")
     found = [json.loads(output.decode().splitlines()[-1]) for output, _ in said]
     return [_mean(of_pair) for of_pair in zip(*found, strict=True)]
 
@@ -85,4 +87,6 @@ def _mean(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _environment(sweep: Sweep, threads: int) -> dict[str, str]:
     """Return the environment of a trial's process: without a GPU in its resources it sees none."""
     unseen = {} if sweep.resources_per_trial.get("gpu") else {"CUDA_VISIBLE_DEVICES": ""}
-    return os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)} | unseen
+    plain = {name: value for name, value in os.environ.items() if name not in OF_THREADS}
+    own = {"PYTHONPATH": python_path(), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(threads)}
+    return plain | own | unseen

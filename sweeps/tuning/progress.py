@@ -1,4 +1,4 @@
-"""The progress display: a block that is redrawn on a terminal, or a line per event elsewhere."""
+"""The progress display: a block that is redrawn on a terminal, or a line per event elsewhere and where TERM=dumb."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TextIO
 
 from ray.tune import Callback
-from rich.console import Console, Group
+from rich.console import Console, Group, OverflowMethod
 from rich.live import Live
 from rich.text import Text
 
@@ -102,25 +103,26 @@ class SweepProgress:
         return f"{where}  {differences(best.params, axes)}".rstrip()
 
 
-def render(state: SweepProgress) -> Group:
+def render(state: SweepProgress, ascii_only: bool = False) -> Group:
     """Return the block. No line is wider than the console: long ones are folded, the last events are cut."""
     counts = Counter(trial.status for trial in state.snapshot())
     pending = max(0, state.total - len(state.trials))
     left = state.time_left()
     words = [f"{counts[name]} {name}" for name in STATES if counts[name] or name in ("running", "finished", "pruned")]
     clock = f"{minutes(state.elapsed)} elapsed" + (f", about {minutes(left)} left" if left is not None else "")
+    cut: OverflowMethod = "crop" if ascii_only else "ellipsis"
     return Group(
         Text(f"{state.ended()} of {state.total} trials, {clock}", style="bold"),
-        Text(bar(state.done() / max(state.total, 1))),
+        Text(bar(state.done() / max(state.total, 1), "#-" if ascii_only else "█░"), no_wrap=True, overflow="crop"),
         Text(", ".join([*words, f"{pending} pending"])),
         Text(printable(state.best_line()), style="green" if state.best else "", overflow="fold"),
-        *(Text(printable(event), style="dim", no_wrap=True, overflow="ellipsis") for event in list(state.events)),
+        *(Text(printable(event), style="dim", no_wrap=True, overflow=cut) for event in list(state.events)),
     )
 
 
-def bar(share: float, width: int = 40) -> str:
+def bar(share: float, marks: str, width: int = 40) -> str:
     full = round(width * min(1.0, share))
-    return "█" * full + "░" * (width - full)
+    return marks[0] * full + marks[1] * (width - full)
 
 
 def minutes(seconds: float) -> str:
@@ -151,10 +153,10 @@ class Progress(Callback):
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         self._start = time.monotonic()
-        if self._stream.isatty():
-            self._live = Live(
-                get_renderable=self._now, console=Console(file=self._stream), refresh_per_second=REDRAWS_PER_S
-            )
+        console = Console(file=self._stream)
+        if self._stream.isatty() and console.is_terminal and not console.is_dumb_terminal:  # it can be redrawn
+            draw = partial(self._draw, console.options.ascii_only)
+            self._live = Live(get_renderable=draw, console=console, refresh_per_second=REDRAWS_PER_S)
             self._live.start()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -232,6 +234,6 @@ class Progress(Callback):
         if self._live is None:
             print(line, file=self._stream, flush=True)
 
-    def _now(self) -> Group:
+    def _draw(self, ascii_only: bool) -> Group:
         self.state.elapsed = time.monotonic() - self._start
-        return render(self.state)
+        return render(self.state, ascii_only)

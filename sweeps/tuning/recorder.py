@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,23 @@ from typing import Any
 import yaml
 from ray.tune import Callback, Checkpoint
 
+from sweeps.persistence.interrupt import disk_fault
 from sweeps.results import pareto, rungs
 from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.confirmation import Confirmation, beside_answers
 from sweeps.results.finals import left_out, markdown
 from sweeps.results.leaderboard import write_all
 from sweeps.results.records import TrialRecord, by_score, clusters_of, how_ended, untouched_baseline, winner
-from sweeps.results.run_folder import BEST
+from sweeps.results.run_folder import BEST, earlier_looks
 from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
+from sweeps.results.terminal import print
 from sweeps.spec.sweep import Sweep
 from sweeps.tracking.events import round_of
 from sweeps.tuning.stopping import STOP_FOLDER
 from sweeps.tuning.surplus import Surplus, best_checkpoint
 from trainables.atomic import replace_file, replacing_folder, restore_folder
+from trainables.bad_input import reading
+from trainables.checks.rl_marks import rl_marks
 from trainables.checks.trial_warnings import best_round_warnings, first_round_warnings
 from trainables.core import Example
 from trainables.runtime.host_client import paused
@@ -48,11 +53,12 @@ class Recorder(Callback):
         keys = {pair.name: [one.key for one in pair.task.search()] for pair in sweep.pairs}
         self._clusters = {name: tuple(clusters_of(own)) for name, own in keys.items()}
         self._written = self._write_s = 0.0  # when it was written, and how long that took
-        self._is_stale = False  # a trial has ended since
+        self._is_stale = self._warned = False  # a trial has ended since; a write has failed
         self.surplus = Surplus(sweep.keep)
         self._best_ended: Any = None  # Tune's trial: the best of those that have ended
         self._begun = False  # Tune has made its first step
         self.confirmation = Confirmation()
+        self.earlier = earlier_looks(folder)  # at the test split
         restore_folder(folder / BEST)  # an earlier driver may have been killed while it replaced the folder
 
     def on_trial_start(self, iteration, trials, trial, **info) -> None:
@@ -112,7 +118,8 @@ class Recorder(Callback):
         self._set(trial.trial_id, status=how_ended(trial.last_result, self.rounds))
         if (self.folder / STOP_FOLDER / trial.trial_id).exists():
             self._note(trial.trial_id, "stopped by hand")
-        self.keep_best(trials)
+        with self._later():
+            self.keep_best(trials)
         self._take_end(trial, self.records[trial.trial_id].status in ENDED)
 
     def on_step_end(self, iteration, trials, **info) -> None:
@@ -120,7 +127,7 @@ class Recorder(Callback):
             if self.records[trial_id].status != "paused":
                 self._set(trial_id, status="paused")
         if self._is_stale:
-            self._write_if_due()
+            self._write_if_due(WRITE_EVERY_S if self._warned else 0.0)
 
     def on_trial_error(self, iteration, trials, trial, **info) -> None:
         self._begin(trial)
@@ -153,11 +160,19 @@ class Recorder(Callback):
 
     def keep_best(self, trials: list[Any]) -> None:
         """Copy the adapter in the best checkpoint of the best trial to `best/`."""
+        if self.confirmation.finals:  # of a search that went on: `best/` is theirs until others are confirmed
+            return
         best = self.best()
         trial = next((t for t in trials if best and t.trial_id == best.trial_id), None)
         checkpoint = best_checkpoint(trial) if trial else None
         if checkpoint and Path(checkpoint.path).is_dir():  # deleted if others were better when its trial ended
             self.keep_adapter(checkpoint)
+
+    def begin_look(self, trials: list[Any]) -> None:
+        """Let the finalists so far be those of an earlier look, which lie in a folder of their own by now."""
+        self.confirmation, self.earlier = Confirmation(), earlier_looks(self.folder)
+        self.keep_best(trials)
+        self.write()
 
     def keep_adapter(self, checkpoint: Checkpoint) -> None:
         """Copy a checkpoint's adapter to `best/`, which holds a complete one at every moment, old or new."""
@@ -165,11 +180,15 @@ class Recorder(Callback):
             shutil.copytree(Path(source) / ADAPTER_FOLDER, fresh)
 
     def judge(self) -> None:
-        """Add warnings to trials whose best round means little. Call it when all baselines are known."""
+        """Add warnings to trials whose best round means little, and to those that learned from rewards and went wrong.
+        Call it when all baselines are known."""
         for record in by_score(self.records.values()):
             if best := record.history.best:
                 for mark in best_round_warnings(best, baselines_of(record, self._baselines)):
                     self._note(record.trial_id, mark)
+        for record in [*self.records.values()]:
+            for mark in rl_marks(record.history, record.independent):
+                self._note(record.trial_id, mark)
 
     def conclusions(self) -> list[str]:
         """Conclude which finalists are missing, whether ASHA ended the best, and what is on the Pareto front."""
@@ -184,12 +203,26 @@ class Recorder(Callback):
     def _write_if_due(self, after_s: float = 0.0) -> None:
         """Write the leaderboard if the last time was `after_s` ago, and long enough ago for `WRITE_SHARE`."""
         if time.monotonic() - self._written > max(after_s, self._write_s / WRITE_SHARE):
-            self.write()
+            with self._later():
+                self.write()
+
+    @contextmanager
+    def _later(self) -> Iterator[None]:
+        """While trials run, what a disk does not take now is written later: at the latest at the end, which raises."""
+        try:
+            yield
+        except OSError as error:
+            if disk_fault(error) is None:
+                raise
+            self._written, self._is_stale = time.monotonic(), True
+            if not self._warned:
+                self._warned = True
+                print(f"warning: {self.folder} is not up to date: {error.strerror}; trying again", file=sys.stderr)
 
     def write(self) -> None:
         began = time.monotonic()
         records = list(self.records.values())
-        section = markdown(self.confirmation) if self.confirmation.finals else ""
+        section = markdown(self.confirmation, self.earlier) if self.confirmation.finals or self.earlier else ""
         write_all(
             self.folder,
             records,
@@ -199,7 +232,7 @@ class Recorder(Callback):
             remarks=[*self._remarks, *self.conclusions()],
             section=section,
         )
-        self._written, self._is_stale = time.monotonic(), False
+        self._written, self._is_stale, self._warned = time.monotonic(), False, False
         self._write_s = self._written - began
 
     def confirm(self, known: Confirmation, checkpoints: Mapping[str, Checkpoint], asked: Sequence[Example]) -> None:
@@ -261,4 +294,7 @@ def keep_hashes(folder: Path, checkpoints: Mapping[str, Checkpoint]) -> None:
 
 def hashes_of(folder: Path) -> dict[str, str]:
     """Read the hashes that `keep_hashes` wrote; empty without finalists."""
-    return yaml.safe_load((folder / HASHES).read_text()) if (folder / HASHES).is_file() else {}
+    if not (folder / HASHES).is_file():
+        return {}
+    with reading(folder / HASHES):
+        return dict(yaml.safe_load((folder / HASHES).read_text()))

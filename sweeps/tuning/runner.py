@@ -28,6 +28,7 @@ from sweeps.resources.placement import Placement, machine, place
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.finals import candidates, counted, most_telling
+from sweeps.results.leaderboard import span
 from sweeps.results.records import Candidate, Final, TrialRecord, untouched_baseline
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
@@ -37,18 +38,20 @@ from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.clock import Clock
 from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
-from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, trainable
+from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, threads_of_trial, trainable
 from sweeps.tuning.further_gain import EndOfSearch, FurtherGain
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import UNDER_WAY, Progress
 from sweeps.tuning.promotion import Limits, PromotingASHA
 from sweeps.tuning.recorder import Recorder, baselines_of
+from sweeps.tuning.second_look import begin_look
 from sweeps.tuning.stopping import SweepStopper, stopping_asha
 from sweeps.tuning.surplus import MIRROR_LAG_S, snapshot_every_s
 from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_actor import start_hosts
 from trainables.runtime.host_client import ANSWER_S, WAIT_FOR_HOST_S, FreeSeatsCallback
 from trainables.runtime.trial import Hosts, Trial
+from trainables.runtime.worker_group import threads_of
 
 MAX_FAILURES = 3  # restarts of a trial whose process or node died
 FEWEST_TRAININGS = 1.5  # of each finalist, on the average, for which there must be time
@@ -132,6 +135,8 @@ def prepare(context: RunContext, cleanup: ExitStack) -> Prepared:
     untouched = measure_bases(sweep, hosts, placement.workers)
     baselines = {"chance": task.chance, **sweep.pairs[0].baselines()}
     recorder = Recorder(context.folder, sweep, baselines, context.remarks)
+    if context.options.resume:
+        recorder.confirmation = Run.read(context.folder).confirmation
     costs = context.cost_limit
     seats = placement.seats * placement.hosts if hosts and sweep.several_bases else None
     settings = replace(SearchSettings.of_sweep(sweep), seats=seats)
@@ -175,7 +180,10 @@ def was_search_over(context: RunContext) -> bool:
     is: there would be time for more trials again."""
     if not context.options.resume or context.clock is None:
         return False
-    records = Run.read(context.folder).records
+    left = Run.read(context.folder)
+    records = left.records
+    if left.facts.get("more_trials") and len(records) < context.sweep.num_samples:
+        return False
     return bool(records) and all(one.status not in UNDER_WAY for one in records)
 
 
@@ -222,9 +230,9 @@ def trials_at_once(sweep: Sweep, placement: Placement, capacity: Capacity) -> in
 def threads_per_process(sweep: Sweep, placement: Placement, capacity: Capacity) -> int:
     """Return the threads of a process that trains: hosts share the cores, other trials have those that they ask for."""
     if placement.workers is not None:
-        return max(1, int(placement.workers.cpus))
+        return threads_of(placement.workers)
     if placement.shape is None:
-        return max(1, int(sweep.resources_per_trial.get("cpu", 1)))  # as Ray sets OMP_NUM_THREADS
+        return threads_of_trial(sweep)
     bases = len({pair.base for pair in sweep.pairs})
     return max(1, int(min(capacity.smallest, capacity.cores // (bases * placement.hosts))))
 
@@ -253,7 +261,12 @@ def search(context: RunContext, prepared: Prepared) -> SearchEnd:
     """Run all trials. Prints which budget ended the search, if one did."""
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
     with graceful_interrupt() as was_pressed, costs.enforced() if costs else nullcontext():
-        trials = _tune(context, prepared)
+        try:
+            trials = _tune(context, prepared)
+        finally:
+            prepared.searcher.close()
+    if prepared.stopper.disk_fault:
+        raise prepared.stopper.disk_fault
     if not context.options.mirror:  # which may still copy what an earlier snapshot names
         recorder.surplus.delete(math.inf)  # the last snapshot is on disk
     over_time, over_cost = prepared.stopper.over, bool(costs and costs.stopped)
@@ -294,7 +307,7 @@ def _tune(context: RunContext, prepared: Prepared) -> list[Any]:
     os.environ["TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE"] = "1"  # snapshots would name all metrics of each round
     lag_s = MIRROR_LAG_S if context.options.mirror else 0.0
     snapshot = Snapshot(folder / SNAPSHOT, lambda written: prepared.recorder.surplus.delete(written - lag_s))
-    restored = context.options.resume and snapshot.restore(folder / "tune")
+    restored = context.options.resume and snapshot.restore(folder / "tune", sweep.num_samples)
     if context.options.resume and not restored:  # the driver was killed before Tune's first snapshot
         prepared.searcher.settle()
     analysis = tune.run(
@@ -344,10 +357,7 @@ def record_search(context: RunContext, prepared: Prepared, end: SearchEnd) -> No
     for record in recorder.records.values():
         if record.notes:
             context.tracking.tag(record.trial_id, {"notes": "; ".join(record.notes)})
-    if context.options.resume:
-        recorder.confirmation = Run.read(context.folder).confirmation
-    if not recorder.confirmation.finals:
-        recorder.keep_best(end.trials)
+    recorder.keep_best(end.trials)
     recorder.write()
 
 
@@ -382,7 +392,8 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     result."""
     sweep, recorder, costs = context.sweep, prepared.recorder, context.cost_limit
     records = list(recorder.records.values())
-    chosen = due_finalists(sweep, records, end, recorder.confirmation.finals, timed=context.clock is not None)
+    earlier = () if Run.read(context.folder).is_look_due else recorder.confirmation.finals
+    chosen = due_finalists(sweep, records, end, earlier, timed=context.clock is not None)
     if not chosen:
         return True
     if context.clock:
@@ -393,6 +404,9 @@ def confirm_finalists(context: RunContext, prepared: Prepared, end: SearchEnd) -
     if costs and not costs.may_start_finalists((1 if sweep.independent else FEWEST_SEEDS) * len(chosen)):
         print(f"--max-cost {sweep.max_cost}: {costs.dollars:.2f} dollars are spent, too many for finalists")
         return False
+    sweep = begin_look(context.folder, sweep)
+    if recorder.confirmation.finals:
+        recorder.begin_look(end.trials)
     print(f"finalists: {counted(len(chosen), 'configuration')}, trained again with other seeds for the test split")
     finalists = Finalists(sweep, prepared.places, context.folder, {one.name: one for one in chosen})
     only_once = [one.name for one in chosen if is_trivial(recorder.records[one.trial_id], prepared.baselines)]
@@ -421,9 +435,13 @@ def record_finalists(tracking: MLflowTracking, recorder: Recorder, finalists: Fi
     left = {one.trial_id for one in known.finals}
     checkpoints = {trial_id: one for trial_id, one in finalists.checkpoints.items() if trial_id in left}
     recorder.confirm(known, checkpoints, asked)
+    later = ("look", str(known.look)) if known.look > 1 else ()
+    is_finalist, score, interval = ("_".join([name, *later]) for name in ("finalist", "test_score", "test_interval"))
+    bounds = known.bounds()
     for final in known.finals:
         if final.trial_id is not None:
-            tracking.tag(final.trial_id, {"finalist": True, "test_score": f"{final.score:.4f}"})
+            tags = {is_finalist: True, score: f"{final.score:.4f}", interval: span(bounds[final.name])}
+            tracking.tag(final.trial_id, tags)
 
 
 def _parameters(sweep: Sweep) -> dict[str, int]:

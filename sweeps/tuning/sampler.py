@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search_spaces import axis
 from sweeps.results.trial_params import LEARNER
@@ -52,6 +53,7 @@ class PairwiseTPE(BaseSampler):
         self._number = -1  # of the trial that is being drawn
         self._shadow: Trial | None = None  # its likeness in the study in memory
         self._around_default = False
+        self._likenesses: dict[int, Likeness] = {}  # of trials, by their numbers
 
     def reseed_rng(self) -> None:
         self._rng = np.random.default_rng()
@@ -68,13 +70,14 @@ class PairwiseTPE(BaseSampler):
         if param_name == LEARNER:
             return self._rng.choice(list(param_distribution.choices)).item()  # type: ignore[attr-defined]
         if trial.number != self._number:
-            seed = int(self._rng.integers(2**31))
-            shown = known(study, trial, tpe(seed))
-            count = len(shown.get_trials(deepcopy=False))
-            self._around_default = self._rng.random() < share_around_default(count)
+            sampler = tpe(int(self._rng.integers(2**31)))
+            shown = known(study, trial, self._likenesses)
+            self._around_default = self._rng.random() < share_around_default(len(shown))
             if self._earlier is not None:
-                add_earlier(shown, self._earlier, trial.params.get(LEARNER))
-            self._number, self._shadow = trial.number, shown.ask()
+                shown += beside(shown, self._earlier, trial.params.get(LEARNER))
+            storage = ShownTrials(shown)
+            likeness = optuna.create_study(storage=storage, directions=study.directions, sampler=sampler)
+            self._number, self._shadow = trial.number, likeness.ask()
         assert isinstance(self._shadow, Trial)
         order = ordered(param_distribution)
         if self._around_default and param_name in self._defaults:
@@ -93,8 +96,25 @@ def tpe(seed: int) -> TPESampler:
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
-def known(study: optuna.Study, trial: FrozenTrial, sampler: BaseSampler) -> optuna.Study:
-    """Return a study in memory with the other trials of a trial's pair, as a sampler should see them.
+class ShownTrials(InMemoryStorage):
+    """Trials that a sampler reads, before those that it asks for. Optuna's own storage would copy each of them, which
+    takes longer than all else in a suggestion."""
+
+    def __init__(self, shown: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._shown = shown
+        for place, one in enumerate(shown):
+            one.number = place - len(shown)  # the first one that is asked for is number 0
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        shown = [one for one in self._shown if states is None or one.state in states]
+        return [*shown, *super().get_all_trials(study_id, deepcopy, states)]
+
+
+def known(study: optuna.Study, trial: FrozenTrial, likenesses: dict[int, Likeness]) -> list[FrozenTrial]:
+    """Return the other trials of a trial's pair, as a sampler should see them. `likenesses` keeps what stays.
 
     Failed trials are left out. A trial that was pruned, is paused or still runs is complete, with its estimate, once it
     has a round; a sweep of several objectives reports none.
@@ -110,10 +130,9 @@ def known(study: optuna.Study, trial: FrozenTrial, sampler: BaseSampler) -> optu
             seen.append((one, TrialState.COMPLETE, [one.intermediate_values[last] + scores[last]]))
         elif one.state in (TrialState.COMPLETE, TrialState.RUNNING):
             seen.append((one, one.state, one.values))
-    shown = optuna.create_study(directions=study.directions, sampler=sampler)
-    for part in _telling(seen) if len(study.directions) == 1 else seen:
-        shown.add_trial(_shown(*part))
-    return shown
+    likenesses |= {one.number: Likeness.of(one) for one, *_ in seen if one.number not in likenesses}
+    told = _telling(seen) if len(study.directions) == 1 else seen
+    return [_shown(one, likenesses[one.number], state, values) for one, state, values in told]
 
 
 def _telling(
@@ -129,12 +148,11 @@ def _telling(
     return [seen[place] for place in sorted([*best, *latest])]
 
 
-def add_earlier(shown: optuna.Study, earlier: EarlierTrials, pair: str | None) -> None:
-    """Add the trials of an earlier sweep to those of `known`, which count more, the more there are."""
-    new = [one for one in shown.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
+def beside(shown: Sequence[FrozenTrial], earlier: EarlierTrials, pair: str | None) -> list[FrozenTrial]:
+    """Return the trials of an earlier sweep to show with those of `known`, which count more, the more there are."""
+    new = [one for one in shown if one.state == TrialState.COMPLETE]
     scores = [one.value for one in new if _is_feasible(one) and one.value is not None]
-    for one, score in earlier.beside(pair, scores):
-        shown.add_trial(_shown(one, TrialState.COMPLETE, [score]))
+    return [_shown(one, Likeness.of(one), TrialState.COMPLETE, [score]) for one, score in earlier.beside(pair, scores)]
 
 
 def estimates(histories: Sequence[Mapping[int, float]]) -> dict[int, float]:
@@ -164,22 +182,38 @@ def ordered(distribution: BaseDistribution) -> IntDistribution | None:
     return IntDistribution(0, len(numbers) - 1) if rises else None
 
 
-def _shown(trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
-    """Return the likeness of a trial, with places in the order for numbers of categorical axes."""
-    params, distributions = {}, {}
-    for name, distribution in trial.distributions.items():
-        if name == LEARNER:
-            continue
-        order = ordered(distribution)
-        distributions[name] = distribution if order is None else order
-        value = trial.params[name]
-        params[name] = value if order is None else distribution.choices.index(value)  # type: ignore[attr-defined]
-    return create_trial(
+class Likeness(NamedTuple):
+    """A trial's axes as TPE sees them: numbers of categorical axes are places in their order."""
+
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Likeness:
+        found = cls({}, {})
+        for name, distribution in trial.distributions.items():
+            if name == LEARNER:
+                continue
+            order, value = ordered(distribution), trial.params[name]
+            found.distributions[name] = distribution if order is None else order
+            found.params[name] = value if order is None else distribution.choices.index(value)  # type: ignore[attr-defined]
+        return found
+
+
+def _shown(trial: FrozenTrial, likeness: Likeness, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
+    return FrozenTrial(
+        number=-1,
+        trial_id=-1,
         state=state,
+        value=None,
         values=None if state == TrialState.RUNNING else values,
-        params=params,
-        distributions=distributions,
-        constraints=trial.constraints,
+        datetime_start=trial.datetime_start,
+        datetime_complete=trial.datetime_complete,
+        params=likeness.params,
+        distributions=likeness.distributions,
+        user_attrs={},
+        system_attrs=trial.system_attrs,  # its constraints among them
+        intermediate_values={},
     )
 
 

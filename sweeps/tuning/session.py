@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sweeps.persistence.interrupt import explain_resume
+from sweeps.persistence.interrupt import explain_resume, was_asked_to_end
 from sweeps.persistence.lock import driving
 from sweeps.persistence.mirror import Mirror, bring
-from sweeps.persistence.provenance import describe
+from sweeps.persistence.more_trials import MAY_CHANGE, asks_for_more
+from sweeps.persistence.more_trials import keep as keep_more
+from sweeps.persistence.provenance import describe, why_no_commit
 from sweeps.persistence.resume_check import check_readable, check_same
 from sweeps.persistence.secret_key import secret_key
 from sweeps.persistence.snapshot import KEY, check_resumable
+from sweeps.persistence.study import storage_of
 from sweeps.resources.base_dtype import choose_dtypes, in_words, with_dtypes
 from sweeps.resources.base_memory import check_bases_fit
 from sweeps.resources.placement import machine, unshareable_learner, with_devices
@@ -28,31 +32,32 @@ from sweeps.results.statistics import smallest_difference
 from sweeps.results.terminal import print
 from sweeps.spec.data_summary import data_of
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.exit_codes import Ended
-from sweeps.spec.fit_to_bases import check_conversations
+from sweeps.spec.earlier_looks import EarlierLooks
+from sweeps.spec.error_policy import Ended, SweepEnd
+from sweeps.spec.fit_to_bases import check_conversations, lengths_of
+from sweeps.spec.largest_config import largest_config
 from sweeps.spec.run_options import RunOptions
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput
 from trainables.checks.guards import inspect
 
 if TYPE_CHECKING:  # these import Ray, which takes seconds, and bad input is refused before
     from sweeps.resources.ray_cluster import Capacity
-    from sweeps.tuning.runner import RunContext
+    from sweeps.tuning.runner import Outcome, RunContext
 
 
-def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]) -> Ended:
-    """Check and run a sweep, print the result, and return how it ended. Raises BadInput before anything starts."""
+def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]) -> SweepEnd:
+    """Check and run a sweep, and print the result. Raises BadInput before anything starts."""
     began = time.monotonic()
     remarks = check(sweep, options.allow)
     folder, sweep, mirror = choose_folder(sweep, options)
     if options.resume:
         check_resumable(folder)
-        sweep = as_begun(sweep, folder)
+        left = Run.read(folder)
+        sweep = as_begun(sweep, left, getattr(options, "num_samples", None))
     facts = describe(sweep) | {"guards": remarks}
-    if options.resume:
-        check_same(folder, facts)
-        check_readable(folder)
-        check_states(rebuild(Run.read(folder).facts, remote_code=True), sweep)  # loads no base
+    more = options.resume and check_resumed(left, sweep, facts)
 
     from sweeps.resources.cost_limit import SPENT, cost_limit_of
     from sweeps.tracking.mlflow_callback import MLflowTracking
@@ -60,15 +65,18 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
     from sweeps.tuning.clock import Clock
     from sweeps.tuning.design import design_of, with_design
     from sweeps.tuning.fit_to_minutes import fit_to_minutes
-    from sweeps.tuning.runner import RunContext, run
+    from sweeps.tuning.runner import RunContext
     from sweeps.tuning.summary import resume_command, show
 
     secret_key(KEY)  # refuses a home in which no key can be kept, before a folder is made
     store_uri(Path.cwd())  # refuses a kind of store that MLflow does not have, before a folder is made
+    storage_of(folder)  # refuses a path that databases cannot have
 
     with contextlib.ExitStack() as cleanup:
         if options.resume:
             cleanup.enter_context(driving(folder))
+            if more:
+                keep_more(left, sweep, [str(script), *(one for one in argv if one != "--resume")])
         capacity = connect(sweep, options.address, cleanup, options.verbose)
         if not options.resume:
             sweep, facts = _with_chosen_dtypes(sweep, facts, capacity)
@@ -83,43 +91,67 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
             design = design_of(folder) or fit_to_minutes(sweep, capacity, end - time.monotonic(), argv)
             sweep, clock = with_design(sweep, design), Clock(design, end)
             facts |= describe(sweep) | {"design": dataclasses.asdict(design)}
+        facts |= {"command": [str(script), *argv]}
         if not options.resume:
-            create(folder, facts | {"command": [str(script), *argv]})
+            create(folder, facts)
             cleanup.enter_context(driving(folder))
         cleanup.enter_context(explain_resume(resume_command(sweep.name, script, argv), folder))
         if mirror:
             cleanup.enter_context(mirror.following())
         if costs and not options.resume:
             costs.keep_in(folder / SPENT)
-        tracking = MLflowTracking.for_sweep(sweep, facts, folder)
+        tracking = cleanup.enter_context(MLflowTracking.for_sweep(sweep, facts, folder).closing())
         context = RunContext(sweep, folder, capacity, tracking, costs, remarks, options, clock)
-        announce(context)
-        outcome = run(context, cleanup)
+        outcome = run_tracked(context, cleanup)
         show(outcome, sweep, folder, script, argv, options.report)
-        tracking.close()
-    return "failed" if outcome.cause else "interrupted" if outcome.interrupted else "finished"
+    return SweepEnd(how_ended(outcome, sweep, by_limit=bool(costs and costs.reached)), folder)
 
 
-def as_begun(sweep: Sweep, folder: Path) -> Sweep:
-    """Return a sweep that is resumed with what was chosen when it began: dtypes, and sizes that fit `--minutes`.
+def how_ended(outcome: Outcome, sweep: Sweep, by_limit: bool) -> Ended:
+    """Return how a sweep ended. A limit of costs (`by_limit`) ends its trials by a signal of its own."""
+    if outcome.cause:
+        return "failed"
+    if outcome.interrupted:
+        return "interrupted" if was_asked_to_end() and not by_limit else "stopped"
+    in_time = sweep.time_budget_s is None or outcome.recorder.best() is not None
+    return "finished" if in_time else "stopped"
 
-    Raises BadInput if it was not begun with a number of minutes, and has one now.
+
+def check_resumed(left: Run, sweep: Sweep, facts: dict[str, Any]) -> bool:
+    """Return whether a resumed sweep gets more trials. Raises BadInput if it is not the sweep that was begun."""
+    more = asks_for_more(sweep, left)
+    check_same(left.folder, facts, MAY_CHANGE if more else ())
+    check_readable(left.folder)
+    check_states(rebuild(left.facts, remote_code=True), sweep)  # loads no base
+    return more
+
+
+def as_begun(sweep: Sweep, left: Run, num_samples: int | None = None) -> Sweep:
+    """Return a sweep that is resumed with what was chosen when it began: dtypes, and sizes that fit `--minutes`; and
+    with what earlier looks at the test split have used up.
+
+    `num_samples`: what the command line says. Raises BadInput if the sweep was not begun with a number of minutes, and
+    has one now; and for no more trials than there are.
     """
     from sweeps.tuning.design import design_of, with_design
 
-    design, facts = design_of(folder), Run.read(folder).facts
+    design, folder, facts = design_of(left.folder), left.folder, left.facts
     if sweep.minutes is not None and design is None:
         raise BadInput(f"--minutes {sweep.minutes:g}: {folder} was begun without; leave it out, or use --time-budget-s")
-    if sweep.all_trials and not facts["sweep"].get("all_trials") and Run.read(folder).confirmation.finals:
-        raise BadInput(
-            f"--all-trials: the finalists of {folder} are trained already, without further trials among them; start a"
-            f" new sweep with --name NAME --like {folder}"
-        )
     sweep = with_dtypes(sweep, facts.get("dtypes", {}))
-    if design is None:
-        return sweep
-    minutes = facts["sweep"]["minutes"] if sweep.minutes is None else sweep.minutes
-    return with_design(dataclasses.replace(sweep, minutes=minutes), design)
+    if design is not None:
+        minutes = facts["sweep"]["minutes"] if sweep.minutes is None else sweep.minutes
+        design = dataclasses.replace(design, num_samples=num_samples or design.num_samples)
+        sweep = with_design(dataclasses.replace(sweep, minutes=minutes), design)
+    more = asks_for_more(sweep, left)
+    if sweep.all_trials and not (more or facts["sweep"].get("all_trials")) and left.confirmation.finals:
+        raise BadInput(
+            f"--all-trials: the finalists of {folder} are trained already, without further trials among them; add some"
+            f" with --num-samples N, the number in all, or start a new sweep with --name NAME --like {folder}"
+        )
+    if more or facts.get("more_trials"):  # they were asked for: the search does not end by itself before them
+        sweep = dataclasses.replace(sweep, all_trials=True)
+    return sweep.after_looks(EarlierLooks(**facts["sweep"].get("earlier", {})))
 
 
 def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
@@ -129,20 +161,12 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
     """
     try:
         sweep.validate()
-        if based := [pair for pair in sweep.pairs if pair.learner.needs_base]:
-            from trainables.models.learner_check import check_learner
-            from trainables.models.loading import check_base
-
-            for base in sweep.bases():  # may send a request to the Hugging Face hub
-                check_base(base)
-        for pair in based:
-            check_learner(pair.base, pair.learner)
+        _check_bases(sweep)
         check_conversations(sweep)
         unshareable_learner(sweep)  # refuses --seats for learners that cannot share a base
         worker_group_shape(sweep)  # refuses several processes for learners that train in one
-    except ValueError as error:  # tasks and bases cannot import BadInput; their messages are one line, too
-        drop = "; or drop it from --base" if sweep.several_bases and not isinstance(error, BadInput) else ""
-        raise BadInput(f"{error}{drop}") from error
+    except ValueError as error:  # of a task or a library; their messages are one line, too
+        raise BadInput(str(error)) from error
     remarks = []
     try:
         findings = [found for task in sweep.tasks() for found in inspect(task, smallest_difference)]
@@ -150,9 +174,27 @@ def check(sweep: Sweep, allow: Sequence[str] = ()) -> list[str]:
         raise BadInput(str(error)) from error
     for finding in findings:
         if finding.stops and finding.guard not in allow:
-            raise BadInput(f"guard {finding.guard}: {finding.what}, or pass --allow {finding.guard}")
+            raise BadInput(f"guard {finding.guard}:", f"{finding.what}, or pass --allow {finding.guard}")
         remarks.append(f"guard {finding.guard}{' (allowed)' if finding.stops else ''}: {finding.what}")
     return remarks
+
+
+def _check_bases(sweep: Sweep) -> None:
+    """Check that bases can be loaded, and that the learners on them can be trained there."""
+    based = [pair for pair in sweep.pairs if pair.learner.needs_base]
+    if not based:
+        return
+    from trainables.models.learner_check import check_learner
+    from trainables.models.loading import check_base
+
+    try:
+        for base in sweep.bases():  # may send a request to the Hugging Face hub
+            check_base(base)
+        for pair in based:
+            check_learner(pair.base, pair.learner)
+            largest_config(sweep, pair).check_task(pair.task, lengths_of(sweep, pair))
+    except ValueError as error:
+        raise BadInput(str(error), remedy="or drop it from --base" if sweep.several_bases else "") from error
 
 
 def check_memory(sweep: Sweep, capacity: Capacity) -> None:
@@ -172,6 +214,7 @@ def choose_folder(sweep: Sweep, options: RunOptions) -> tuple[Path, Sweep, Mirro
     --name must be free; without it, the first free name of NAME, NAME-2, NAME-3 is taken. --resume continues
     --name or the latest; a folder that is not on this machine is copied from the mirror. Raises BadInput.
     """
+    _check_path(options.storage_path / (options.name or sweep.name))
     if options.mirror and options.resume:
         bring(options.mirror, options.storage_path / (options.name or sweep.name))
     folder = options.storage_path / _choose_name(sweep.name, options)
@@ -179,10 +222,20 @@ def choose_folder(sweep: Sweep, options: RunOptions) -> tuple[Path, Sweep, Mirro
     if mirror and not options.resume:
         if mirror.exists():
             raise BadInput(
-                f"--mirror {options.mirror} has a {folder.name!r} already; give another --name, or add --resume"
+                f"--mirror {options.mirror}", f"has a {folder.name!r} already", "give another --name, or add --resume"
             )
         mirror.check_ours()
     return folder, dataclasses.replace(sweep, name=folder.name), mirror
+
+
+def _check_path(folder: Path) -> None:
+    """Raise BadInput for a path that no folder of this machine can have: it is too long, or has a zero byte."""
+    try:
+        os.stat(folder)
+    except (OSError, ValueError) as error:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            why = getattr(error, "strerror", None) or error
+            raise BadInput(f"{str(folder)[:80]!r}: {why}; choose another --name or --storage-path") from error
 
 
 def _choose_name(stem: str, options: RunOptions) -> str:
@@ -191,11 +244,11 @@ def _choose_name(stem: str, options: RunOptions) -> str:
         begun = [n for n in _names(stem) if (root / n / SWEEP_FILE).is_file()] if name is None else [name]
         latest = begun[-1] if begun else stem
         if not (root / latest / SWEEP_FILE).is_file():
-            raise BadInput(f"--resume: there is no sweep in {root / latest}; start it without --resume")
+            raise BadInput("--resume:", f"there is no sweep in {root / latest}", "start it without --resume")
         return latest
     if name:
         if (root / name).exists():
-            raise BadInput(f"--name {name}: {root / name} exists; choose another, or add --resume to continue it")
+            raise BadInput(f"--name {name}:", f"{root / name} exists", "choose another, or add --resume to continue it")
         return name
     return next(n for n in _names(stem) if not (root / n).exists())
 
@@ -211,9 +264,9 @@ def create(folder: Path, facts: dict[str, Any]) -> None:
         replace_file(folder / SWEEP_FILE, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True).encode())
     except FileExistsError as error:  # another sweep took the name while this one connected to Ray
         free = next(name for name in _names(folder.name) if not (folder.parent / name).exists())
-        raise BadInput(f"{folder} was begun meanwhile by another sweep; start again with --name {free}") from error
+        raise BadInput(folder, "was begun meanwhile by another sweep", f"start again with --name {free}") from error
     except OSError as error:
-        raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --storage-path") from error
+        raise BadInput(f"cannot write to {folder}:", f"{error.strerror}", "choose another --storage-path") from error
 
 
 def connect(sweep: Sweep, address: str | None, cleanup: contextlib.ExitStack, verbose: bool = False) -> Capacity:
@@ -243,11 +296,28 @@ def _with_chosen_dtypes(sweep: Sweep, facts: dict[str, Any], capacity: Capacity)
     return sweep, facts | {"sweep": sweep.to_dict(), "dtypes": dtypes}
 
 
+def run_tracked(context: RunContext, cleanup: contextlib.ExitStack) -> Outcome:
+    """Announce and run the sweep. Whatever ends it before its end, an error or a signal, ends its runs in MLflow."""
+    from sweeps.tuning.runner import run
+
+    try:
+        announce(context)
+        outcome = run(context, cleanup)
+    except BaseException:
+        context.tracking.end_interrupted()
+        raise
+    if outcome.interrupted:
+        context.tracking.end_interrupted()
+    return outcome
+
+
 def announce(context: RunContext) -> None:
     """Print what is about to run: trials, GPUs, data, and the guards' findings."""
     sweep, capacity = context.sweep, context.capacity
     trials = f"about {context.clock.design.trials}" if context.clock else f"{sweep.num_samples}"
     print(f"{sweep.name}: {trials} trials of up to {sweep.rounds} rounds in {context.folder}", flush=True)
+    if unknown := why_no_commit():
+        print(f"{unknown}; ESPALIER_COMMIT can name it", flush=True)
     if capacity.gpus:
         each = sweep.resources_per_trial.get("gpu", 0)
         print(f"GPUs: {capacity.gpus:g}; each trial or host gets {each:g} (--resources.gpu; 0: CPU only)")

@@ -14,10 +14,12 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
+from sweeps.persistence.interrupt import disk_fault, wait_for_disk
 from sweeps.spec.sweep import Sweep
 
 STOP_FOLDER = "stop"  # in a sweep's folder; `espalier stop` writes a file for a trial into it
 SAME = 3  # equal failures in a row, in more than one trial, that end the sweep
+AT_ONCE_S = 1.0  # a disk that takes a file within this was not full
 
 
 def stopping_asha(sweep: Sweep) -> AsyncHyperBandScheduler:
@@ -35,7 +37,8 @@ class SweepStopper(tune.Stopper, tune.Callback):
 
     `cause` is the failure that came `SAME` times in a row. A process or node that dies is not the trial's fault: such
     a trial counts only when it has used up its restarts. A failed set-up counts, although Ray calls it a dead actor.
-    With a cause, or when the time is `over`, the sweep ends as by Ctrl-C, so that `--resume` continues every trial.
+    `disk_fault` is the error of a trial that could not write its checkpoint, on a disk that stays full.
+    With one of these, or when the time is `over`, the sweep ends as by Ctrl-C, so that `--resume` continues all trials.
     Tune's own budget and `stop_all` would end all trials for good, also healthy ones.
     """
 
@@ -45,6 +48,7 @@ class SweepStopper(tune.Stopper, tune.Callback):
         self.over = False
         self._row: list[tuple[str, str]] = []  # failures since the last trial that ended well: trial id, cause
         self.cause: str | None = None
+        self.disk_fault: BaseException | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return result["training_iteration"] >= self._rounds or trial_id in self.stopped()
@@ -58,7 +62,7 @@ class SweepStopper(tune.Stopper, tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.over = time.monotonic() > self._end
-        if self.over or self.cause:
+        if self.over or self.cause or self.disk_fault:
             signal.raise_signal(signal.SIGUSR1)  # Tune handles it as Ctrl-C
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -73,7 +77,15 @@ class SweepStopper(tune.Stopper, tune.Callback):
         self._row.clear()
 
     def _failed(self, trial: Any) -> None:
-        cause = cause_of(error_of(trial))
+        error = error_of(trial)
+        if is_of_disk(error):
+            began = time.monotonic()
+            if not wait_for_disk(self._folder.parent):
+                self.disk_fault = error
+                return
+            if time.monotonic() - began > AT_ONCE_S:
+                return  # there was no room for a while; else it is another disk, or the trial's own fault
+        cause = cause_of(error)
         self._row.append((trial.trial_id, re.sub(r"\d+", "#", cause)))
         last = self._row[-SAME:]
         if len(last) == SAME and len({one for one, _ in last}) > 1 and len({alike for _, alike in last}) == 1:
@@ -86,6 +98,11 @@ def error_of(trial: Any) -> BaseException:
         return pickle.loads(Path(trial.pickled_error_file).read_bytes())
     except Exception as unreadable:  # if the error cannot be unpickled here, report that
         return unreadable
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Return whether a trial's error says that a disk took no more."""
+    return disk_fault(getattr(error, "cause", None) or error) is not None
 
 
 def cause_of(error: BaseException) -> str:

@@ -41,8 +41,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
     if outcome.interrupted:
         why = "" if outcome.cause else "interrupted; "
         print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep.name, script, argv)}")
-    if outcome.recorder.confirmation.finals:
-        print_finals(outcome.recorder.confirmation)
+    print_finals(outcome.recorder.confirmation, outcome.recorder.earlier)
     if best is None:
         print(f"no trial has a score yet; see {folder}")
     else:
@@ -53,6 +52,7 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
         keep_config(folder, sweep, best, command)
         outcome.tracking.log_winner(best.trial_id)
         print(f"train the winner again:\n  {command}")
+    outcome.tracking.log_leaderboard(records)
     page = make_report(folder) if report else None
     if page is not None:
         outcome.tracking.log_plots()

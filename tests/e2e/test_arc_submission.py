@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.commands.export import export
+from sweeps.commands.export import ExportOptions, export
 from sweeps.results.run_folder import Run
 from tests.support.arc_files import task
 from tests.support.driving import sweep_here
@@ -36,7 +36,7 @@ def test_tasks_without_test_outputs_are_all_answered(tmp_path, ray_session):
     with pytest.MonkeyPatch.context() as here:
         here.chdir(tmp_path)
         for trial in Run.read(Path("runs/arc")).records:
-            export(Path("runs/arc"), trial=str(trial.number), submission=tmp_path / "submission.json")
+            export(Path("runs/arc"), ExportOptions(trial=str(trial.number), submission=tmp_path / "submission.json"))
             said[trial.learner] = json.loads((tmp_path / "submission.json").read_text())
     assert said.keys() == {*LEARNERS}
     for learner, answers in said.items():

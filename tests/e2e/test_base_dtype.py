@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
-from sweeps.commands.export import export
+from sweeps.commands.export import ExportOptions, export
 from sweeps.commands.reproduce import reproduce
 from sweeps.resources import base_dtype
 from sweeps.results.run_folder import Run
@@ -89,7 +89,7 @@ def test_what_was_trained_is_trained_again_to_the_last_bit_and_is_not_float32s(r
 def test_adapters_are_float32_and_a_merged_model_is_bfloat16(resumed, tmp_path):
     folder, _ = resumed
     for name, merge, dtype in (("adapter", False, torch.float32), ("merged", True, torch.bfloat16)):
-        export(folder, to=tmp_path / name, merge=merge)
+        export(folder, ExportOptions(to=tmp_path / name, merge=merge))
         (weights,) = (tmp_path / name).glob("*.safetensors")
         with safe_open(weights, "pt") as file:
             assert {file.get_tensor(key).dtype for key in file.keys()} == {dtype}  # noqa: SIM118

@@ -43,6 +43,7 @@ def test_decoding_in_blocks_is_held_against_a_copy_for_every_row():
         (["adaptation.py", "--help"], 0, "an arena sweep's folder"),
         (["winners.py", "--help"], 0, "How often does a sweep's winner deserve its name?"),
         (["shared_prefix.py", "--help"], 0, "once for all rows of a batch"),
+        (["grpo.py", "--help"], 0, "completions per"),
         (["plan.py", "--help"], 0, "`ratio` is estimate / real"),
         (["search.py", "--help"], 0, "What is a searcher worth?"),
         (["search.py", "--curves", "nowhere"], 2, "nowhere has no recorded curves (*.parquet)"),

@@ -14,10 +14,10 @@ import yaml
 from sweeps.cli.chain_runner import merge_winner, phase_budget
 from sweeps.cli.flags import read
 from sweeps.results.run_folder import Run
-from sweeps.spec.sweep import BadInput
 from tests.support import chain_script
 from tests.support.chain_script import SWEEP, TASK
 from tests.support.driving import press_ctrl_c, sweep_here, wait_for
+from trainables.bad_input import BadInput
 from trainables.models.loading import load
 from trainables.packed.host import Host
 
@@ -116,7 +116,7 @@ def test_a_budget_is_the_chains(tmp_path, finished):
     shutil.copytree(finished[0] / "runs/mini/mini-one", tmp_path / "runs/mini/mini-one")
     (tmp_path / "runs/mini/mini-one/dollars.txt").write_text("5.0")
     done = sweep_here(tmp_path, *FLAGS, "--resume", "--max-cost", "5", script=SCRIPT, check=False)
-    assert done.returncode == 130
+    assert done.returncode == 3
     assert "budget is used up, and two has no score yet" in done.stdout
     assert not (tmp_path / "runs/mini/mini-two").exists()
 
@@ -124,7 +124,7 @@ def test_a_budget_is_the_chains(tmp_path, finished):
 def test_a_phase_that_the_budget_ended_before_any_score_is_gone_on_with(tmp_path, ray_session):
     alone = ["--phase", "one", "--name", "short"]
     done = sweep_here(tmp_path, *alone, "--time-budget-s", "2", script=SCRIPT, check=False)
-    assert done.returncode == 130
+    assert done.returncode == 3
     assert "budget is used up, and one has no score yet: go on with --resume" in done.stdout
     sweep_here(tmp_path, *alone, "--time-budget-s", "300", "--resume", script=SCRIPT)
     assert Run.read(tmp_path / "runs/short/short-one").trial("best").history

@@ -37,7 +37,7 @@ def priced(tmp_path, ray_session, monkeypatch):
     script, price = tmp_path / "priced.py", tmp_path / "price"
     script.write_text(PRICED)
 
-    def run(*more, after, becomes="0.001", ends=130):
+    def run(*more, after, becomes="0.001", ends=3):
         flags, log = slow(tmp_path, *more)
         price.write_text("0.001")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,14 +14,15 @@ import torch
 import transformers
 import yaml
 
-from sweeps.commands.export import export
+from sweeps.commands.export import ExportOptions, export
 from sweeps.commands.reproduce import reproduce
 from sweeps.commands.steering import status
 from sweeps.results.run_folder import Run
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.sweep import BadInput
 from tests.support.driving import MINIATURES, sweep_here
 from tests.support.miniature_kit import check_miniature
+from tests.support.mlflow_pages import needs_chromium, served, text_at
+from trainables.bad_input import BadInput
 from trainables.models.loading import BUILTIN, load, tokenizer
 from trainables.models.tokenization import encode_prompt
 
@@ -48,6 +50,27 @@ def test_the_status_of_a_sweep_that_is_over_is_what_it_ended_with(arena_sweep, c
     assert "gain " in ended
     status(folder / "runs/arena")
     assert capsys.readouterr().out.endswith(ended)
+
+
+@needs_chromium
+def test_mlflow_s_page_shows_the_sweep_at_the_address_that_it_ended_with(arena_sweep, tmp_path):
+    """The first screen, on a real server: scores with intervals, learners, what differs, and how trials ended."""
+    folder, out = arena_sweep
+    address = re.search(r"http://127.0.0.1:5000(/#/\S+viewStateShareKey=\w{8})$", out, re.MULTILINE)
+    run = Run.read(folder / "runs/arena")
+    with served(folder) as port:
+        page = text_at(f"http://127.0.0.1:{port}{address[1]}", tmp_path).splitlines()
+    start = page.index("Group: arena")
+    assert {"best_score", "interval", "test_score", "ended", "learner", "base", "differs"} <= set(page[:start])
+    shown = page[start:]
+    for one in run.records:
+        assert f"arena {one.learner} {one.number}" in shown
+        low, high = one.interval()
+        assert f"{100 * low:.1f}-{100 * high:.1f}" in shown
+        assert one.status in shown
+    assert "arena" in shown, "the sweep's own run is beside its trials"
+    assert shown.count("(the best)") == len({one.learner for one in run.records})
+    assert f"{run.finals[0].score:.4f}" in shown
 
 
 def test_a_folder_is_read_back(arena):
@@ -113,8 +136,8 @@ def test_a_merged_model_says_what_the_trial_said(arena):
     run = Run.read(arena / "runs/arena")
     final = next(one for one in run.finals if one.trial_id and run.trial(one.trial_id).learner == "lora")
     lora = run.trial(final.trial_id)
-    export(run.folder, to=arena / "merged", trial=str(lora.number), merge=True)
-    model = transformers.AutoModelForCausalLM.from_pretrained(arena / "merged")
+    export(run.folder, ExportOptions(to=arena / "merged", trial=str(lora.number), merge=True))
+    model = transformers.AutoModelForCausalLM.from_pretrained(arena / "merged", dtype=torch.float32)  # as the sweep did
     reader = transformers.AutoTokenizer.from_pretrained(arena / "merged")
     base = load("builtin:tiny")
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), base.model.parameters(), strict=True))
@@ -134,7 +157,7 @@ def test_the_cards_code_says_what_the_finalist_said(arena, tmp_path, monkeypatch
     run = Run.read(arena / "runs/arena")
     kind = "lora" if learner == "merged" else learner
     final = next(one for one in run.finals if one.trial_id and run.trial(one.trial_id).learner == kind)
-    export(run.folder, to=tmp_path / "taken", trial=final.trial_id, merge=learner == "merged")
+    export(run.folder, ExportOptions(to=tmp_path / "taken", trial=final.trial_id, merge=learner == "merged"))
     capsys.readouterr()
     code = (tmp_path / "taken/README.md").read_text().split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
@@ -160,7 +183,7 @@ def test_the_cards_prompt_is_that_of_training_on_any_day(arena, tmp_path, monkey
     for pair in facts["sweep"]["pairs"]:
         pair["base"] = str(tmp_path / "dated")
     (tmp_path / "run/sweep.yaml").write_text(yaml.safe_dump(facts))
-    export(tmp_path / "run", to=tmp_path / "taken")
+    export(tmp_path / "run", ExportOptions(to=tmp_path / "taken"))
     monkeypatch.chdir(tmp_path)
     known: dict = {}
     exec((tmp_path / "taken/README.md").read_text().split("```python\n")[1].split("```")[0], known)
@@ -171,7 +194,7 @@ def test_the_cards_prompt_is_that_of_training_on_any_day(arena, tmp_path, monkey
 
 def test_the_card_is_made_of_facts_and_a_registered_model_loads(arena, monkeypatch, capsys):
     monkeypatch.chdir(arena)  # where mlflow.db is
-    export(arena / "runs/arena", to=arena / "taken", register="arena-best")
+    export(arena / "runs/arena", ExportOptions(to=arena / "taken", register="arena-best"))
     assert "registered as arena-best, version 1" in capsys.readouterr().out
     assert not (arena / "taken/config.yaml").exists()
     head, card = (arena / "taken/README.md").read_text().split("---\n")[1:]
@@ -199,7 +222,7 @@ def test_what_cannot_be_taken_away_is_said_in_one_line(arena):
         ({"trial": "77", "to": arena / "no"}, "no trial '77'"),
     ):
         with pytest.raises(BadInput, match=said):
-            export(run.folder, **flags)
+            export(run.folder, ExportOptions(**flags))
         assert not (arena / "no").exists()
     with pytest.raises(BadInput, match="is not a sweep's folder"):
         reproduce(arena)

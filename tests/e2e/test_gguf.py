@@ -14,12 +14,12 @@ import yaml
 from search_spaces.models import fit
 from search_spaces.space import Space
 from sweeps.arena import SWEEP
-from sweeps.commands.export import export
+from sweeps.commands.export import ExportOptions, export
 from sweeps.commands.reproduce import reproduce
 from sweeps.results.run_folder import Run
-from sweeps.spec.sweep import BadInput
 from tests.support import gguf_kit
 from tests.support.driving import sweep, sweep_here
+from trainables.bad_input import BadInput
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models.hf_generate import generate_completions
 from trainables.models.loading import load
@@ -60,12 +60,13 @@ def test_the_sweep_records_the_files_content(ran):
 def test_the_cards_code_loads_what_was_trained(ran, tmp_path, monkeypatch, merge):
     folder, _ = ran
     run = Run.read(folder / "runs/arena")
-    export(run.folder, to=tmp_path / "taken", merge=merge)
+    export(run.folder, ExportOptions(to=tmp_path / "taken", merge=merge))
     card = (tmp_path / "taken/README.md").read_text()
     digest = hashlib.sha256((folder / "mini.gguf").read_bytes()).hexdigest()
-    assert f"GGUF file: `{folder}/mini.gguf:sha256={digest}`" in card
+    assert f"GGUF file: `mini.gguf:sha256={digest}`" in card
+    assert str(folder) not in card, "no path of this machine"
     assert merge == ("config.rope_parameters = " not in card)
-    assert merge == (f"from_pretrained('{folder}', gguf_file='mini.gguf'" not in card)
+    assert merge == ("from_pretrained('taken/base', gguf_file='mini.gguf'" not in card)
     monkeypatch.chdir(tmp_path)
     known: dict = {}
     exec(card.split("```python\n")[1].split("```")[0], known)

@@ -5,49 +5,26 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 
 from benchmarks.side_by_side import mps, side_by_side
+from tests.support.bare_python import bare_python
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "benchmarks/on_gpu.py")
 TINY = ("--shape", "builtin:tiny", "--trials", "1")
 
 
-def requirements(name: str, found: set[str]) -> set[str]:
-    """Add a distribution and all that it needs to `found`, extras left out."""
-    try:
-        needs = distribution(name).requires or []
-    except PackageNotFoundError:
-        return found  # for another platform
-    found.add(name)
-    for need in needs:
-        child = re.match(r"[\w.-]+", need)
-        if "extra ==" not in need and child and child.group().lower() not in {one.lower() for one in found}:
-            requirements(child.group(), found)
-    return found
-
-
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """Variables of a Python (with -S) that has torch, transformers, peft and what they need, and nothing else."""
-    folder = tmp_path / "bare"
-    folder.mkdir()
-    for name in {one for package in ("torch", "transformers", "peft") for one in requirements(package, set())}:
-        installed = distribution(name)
-        for top in {path.parts[0] for path in installed.files or [] if path.parts[0] not in ("..", "__pycache__")}:
-            if not (folder / top).exists():
-                (folder / top).symlink_to(Path(str(installed.locate_file(top))).resolve())
-    return os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return bare_python(tmp_path / "bare")
 
 
 def read(folder: Path) -> tuple[dict, list[str]]:

@@ -11,9 +11,9 @@ import pytest
 from sweeps.cli.main import console
 from sweeps.commands.reproduce import reproduce
 from sweeps.results.run_folder import Run
-from sweeps.spec.validation import BadInput
 from tests.support.driving import MINIATURES, sweep_here
 from tests.support.miniature_kit import check_miniature
+from trainables.bad_input import BadInput
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "sweeps/own.py"

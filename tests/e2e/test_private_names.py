@@ -25,7 +25,7 @@ from tests.support.same_searcher import Same
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("cluster", "search_spaces", "sweeps", "trainables")
-CAPPED = {"ray": "2.61", "optuna": "6", "torch": "3", "transformers": "6"}
+CAPPED = {"ray": "2.61", "mlflow": "3.18", "optuna": "6", "torch": "3", "transformers": "6"}
 
 # Where a private name is, by the word that the source has of it.
 NAMES = {
@@ -36,6 +36,12 @@ NAMES = {
     "_run_helper": "ray.autoscaler._private.command_runner:SSHCommandRunner._run_helper",
     "_ensure_ssh_control_path": "ray.autoscaler._private.command_runner:SSHCommandRunner._ensure_ssh_control_path",
     "_wait_for_ip": "ray.autoscaler._private.command_runner:SSHCommandRunner._wait_for_ip",
+    "utils": "ray._private:utils",
+    "set_sigterm_handler": "ray._private.utils:set_sigterm_handler",
+    "set_kill_on_parent_death_linux": "ray._private.utils:set_kill_on_parent_death_linux",
+    "worker": "ray._private:worker",
+    "_global_node": "ray._private.worker:_global_node",
+    "get_default_host_creds": "mlflow.tracking._tracking_service.utils:get_default_host_creds",
     "tree_map": "torch.utils._pytree:tree_map",
     "_no_split_modules": "transformers:PreTrainedModel._no_split_modules",
     "_attn_implementation": "transformers:PretrainedConfig._attn_implementation",
@@ -45,6 +51,7 @@ SET = {
     "_storage": "ray.tune:Trainable.__init__",
     "_iteration": "ray.tune:Trainable.__init__",
     "_trial_id": "optuna.trial:FrozenTrial.__init__",
+    "_tracking_client": "mlflow:MlflowClient.__init__",
     "_stopper": "ray.tune.execution.tune_controller:TuneController.__init__",
 } | {
     "health_check_failure": "ray.train.v2._internal.exceptions:WorkerHealthCheckFailedError.__init__",
@@ -65,6 +72,8 @@ WORDS = {
     "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "ray.train.constants",
     "TUNE_DISABLE_SIGINT_HANDLER": "ray.tune.tune",
     "SIGUSR1": "ray.tune.tune",
+    "utils.set_sigterm_handler(": "ray._private.node",
+    "utils.set_kill_on_parent_death_linux()": "ray._private.services",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "ray._private.accelerators.accelerator",
 }
 PUBLIC = {"_exit", "_asdict", "_replace"} | {"_multiplier", "_size"}  # documented all the same; endings of our names

@@ -42,7 +42,8 @@ def test_ended_in_the_middle_it_goes_on(tmp_path, server, ending):
     told = run.communicate()[1]
     if ending == signal.SIGINT:
         assert run.returncode == 130
-        assert told.splitlines() == [f"interrupted; the same command continues from the answers in {FILE}"]
+        said = f"-c: interrupted; the same command continues from the answers in {FILE}"
+        assert told.splitlines() == ["", said]
     server.wait_until_idle()
     assert not (tmp_path / "r.jsonl").exists()
     server.pause_s = 0.0

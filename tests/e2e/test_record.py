@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import pytest
 from benchmarks.curves import read
 from benchmarks.record import RECORDINGS, Part, Recording, configurations, record
 from search_spaces import percell
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from tests.support.arc_files import ids, recolour, write
 from tests.support.percell_kit import SHORT
+from trainables.bad_input import BadInput
 from trainables.core import Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.tasks.arc.task import ArcTask
@@ -76,7 +78,8 @@ def test_a_recording_is_read_as_curves(unbroken):
 def test_a_killed_recording_goes_on_to_the_same_numbers(unbroken, tmp_path):
     """Killed in the middle of a round's writing: configuration 0 has two rounds, configuration 1 only one."""
     parts = tmp_path / "parts"
-    done = subprocess.run([sys.executable, "-c", KILLS_ITSELF, str(parts)], cwd=ROOT, timeout=300)
+    where = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", KILLS_ITSELF, str(parts)], env=where, timeout=300, check=False)
     assert done.returncode == -signal.SIGKILL
     assert [Part.read(parts / f"0000{number}.part").rounds for number in (0, 1)] == [2, 1]
     assert record(RECORDING, parts, tmp_path / "small.parquet", hosts=1) == 0

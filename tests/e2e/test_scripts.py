@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import transformers
 
-from sweeps.commands.export import export
+from sweeps.commands.export import ExportOptions, export
 from sweeps.commands.judging.command import judge
 from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.run_folder import Run
-from sweeps.spec.validation import BadInput
 from sweeps.tuning.recorder import hashes_of
 from tests.support.driving import MINIATURES, sweep_here
 from tests.support.miniature_kit import check_miniature
+from trainables.bad_input import BadInput
 from trainables.tasks.arc.data import load_splits
 
 ROOT = Path(__file__).parents[2]
@@ -73,9 +73,22 @@ def test_strategyqa_in_miniature(tmp_path, ray_session):
     assert re.match(r"  strategyqa-cot less strategyqa-sft: [+-]\d+\.\d points \(p = ", told[3])
 
 
+def test_rl_in_miniature(tmp_path, ray_session):
+    sweep_here(tmp_path, *MINIATURES["rl"], script=ROOT / "sweeps/rl.py")
+    shown, rewarded = (Run.read(tmp_path / f"runs/rl/rl-{phase}") for phase in ("sft", "grpo"))
+    assert rewarded.facts["sweep"]["pairs"][0]["base"] == str((shown.folder / "merged").resolve())
+    table = pd.read_parquet(rewarded.folder / "trials.parquet")
+    assert {"reward", "frac_reward_zero_std", "entropy", "kl", "completions/mean_length"} <= {*table}
+    assert table.reward.between(0, 1).all()
+    assert table.kl.notna().all(), "also without beta"
+    assert {one.status for one in rewarded.records} <= {"finished", "pruned"}
+    export(rewarded.folder, ExportOptions(to=tmp_path / "exported"))
+    assert (tmp_path / "exported/adapter_config.json").is_file()
+
+
 def check_submission(run, file):
     """The official file, judged by the official rule from the official answers, scores what the finalist scored."""
-    export(run, submission=file)
+    export(run, ExportOptions(submission=file))
     left = Run.read(run)
     said = json.loads(file.read_text())
     tests = {key: [target.tolist() for _, target in pairs.tests] for key, pairs in load_splits("arc1")["test"].items()}
@@ -86,4 +99,4 @@ def check_submission(run, file):
         assert len(tries) == len(tests[row.key])
         assert row.score == all(right in pair for right, pair in zip(tests[row.key], tries, strict=True))
     with pytest.raises(BadInput, match="give --to FOLDER, or --submission FILE"):
-        export(run)
+        export(run, ExportOptions())

@@ -9,7 +9,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from sweeps.commands.export import export
+from sweeps.commands.export import ExportOptions, export
 from sweeps.commands.reproduce import reproduce
 from sweeps.results.run_folder import Run
 from tests.support.driving import MINIATURES, sweep_here
@@ -74,16 +74,18 @@ def test_a_trial_of_each_base_is_trained_again_and_exported(
     record = next(one for one in run.records if one.params.base == label and one.history.best)
     reproduce(run.folder, trial=str(record.number))
     assert "every answer scored the same" in capsys.readouterr().out
-    export(run.folder, to=folder / f"{label}-taken", trial=str(record.number))
+    export(run.folder, ExportOptions(to=folder / f"{label}-taken", trial=str(record.number)))
     config = json.loads((folder / f"{label}-taken/adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == base
+    assert config["base_model_name_or_path"] == f"./{label}-taken/base"
+    named, taken = (Path(one, "config.json").read_text() for one in (base, folder / f"{label}-taken/base"))
+    assert taken == named, "its own base is beside it"
     card = (folder / f"{label}-taken/README.md").read_text()
     before = run.confirmation.untouched_of(label)
     scored_on_test = "% on the test split" in card.split("- Score:")[1].splitlines()[0]
     assert before is not None
     untouched = before.score if scored_on_test else run.end["untouched"][record.pair]["score"]
     assert f"- Untouched base on the same questions: {100 * untouched:.1f} %." in card
-    assert f"base `{'builtin:tiny' if label == 'tiny' else base}`" in card
+    assert f"base `{'builtin:tiny' if label == 'tiny' else 'shallow'}`" in card
 
 
 def test_a_sweep_like_it_starts_each_base_from_its_own_best(two: tuple[Path, str]) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.commands.proposing import propose
 from sweeps.commands.steering import clone, status, stop
 from sweeps.persistence.lock import driver, driving
 from sweeps.results.finals import candidates
 from sweeps.results.run_folder import Run
-from sweeps.spec.validation import BadInput
 from tests.support.driving import SCRIPT, environment, study, sweep_here, wait_for
+from tests.support.json_kit import checked
+from trainables.bad_input import BadInput
 
 FLAGS = ["--num-samples", "4", "--rounds", "12", "--grace-period", "12", "--set", "seconds=2", "planted=nothing"]
 
@@ -40,7 +42,16 @@ def steered(tmp_path_factory):
         log.close()
 
 
-def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, capsys):
+def espalier(folder, *words):
+    """What a command prints from a process of its own, which says nothing on standard error."""
+    command = [sys.executable, "-c", "from sweeps.cli.main import console; console()", *words]
+    path = {"PYTHONPATH": str(SCRIPT.parents[2])}
+    done = subprocess.run(command, cwd=folder, env=environment() | path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_running_sweep_is_looked_at_stopped_cloned_and_given_a_proposal(steered, monkeypatch, capsys):
     folder, process = steered
     run = folder / "runs/toy"
     monkeypatch.chdir(folder)
@@ -53,6 +64,12 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
     stop("0")
     clone("1", ("quality=0.9",), run=run, trust=("tests.support.toys",))
     assert "goes on from trial 1 after round" in capsys.readouterr().out
+    trust = ("--trust", "tests.support.toys")
+    asked = checked(espalier(folder, "ask", "--json", *trust), "ask")
+    assert asked["params"].keys() >= {"quality"}
+    assert "is queued" in espalier(folder, "propose", "runs/toy", "quality=0.123", *trust)
+    with pytest.raises(BadInput, match=r"all 4 trials of .* are taken"):
+        propose(run, ("quality=0.5",), trust=trust[1:])
     for words, error in (
         (("1", ("quality=3",)), "outside"),
         (("1", ("speed=3",)), "axis of this trial: quality, planted, seconds"),
@@ -83,6 +100,8 @@ def test_a_running_sweep_is_looked_at_stopped_and_cloned(steered, monkeypatch, c
     ended = {t.user_attrs["tune_trial_id"]: t.user_attrs["ended"] for t in study(folder).trials}
     assert ended[stopped.trial_id] == "pruned"
     assert len(ended) == 4, "the clone took a place of the search's"
+    (proposed,) = [one for one in left.records if one.params.fields["quality"] == 0.123]
+    assert (proposed.status, proposed.params.fields["planted"]) == ("finished", "nothing")
     assert cloned.trial_id not in [one.trial_id for one in candidates(left.records, 4, [], 12)]
 
     status()

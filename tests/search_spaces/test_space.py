@@ -15,7 +15,21 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from search_spaces import cot, dpo, efe, hybrid, lora, lora_ttt, models, optimizer, phases, qlora, sft, soft_prompt
+from search_spaces import (
+    cot,
+    dpo,
+    efe,
+    grpo,
+    hybrid,
+    lora,
+    lora_ttt,
+    models,
+    optimizer,
+    phases,
+    qlora,
+    sft,
+    soft_prompt,
+)
 from search_spaces.axis import SpaceError
 from search_spaces.space import Space
 from trainables.learners.arc.percell.learner import PercellConfig
@@ -39,7 +53,7 @@ LEARNERS = Space({"learner": CategoricalDistribution(("lora", "soft_prompt"))})
 JOINED = LEARNERS | SMALL.when(learner="lora") | Space({"learning_rate": RATE}).when(learner="soft_prompt")
 SHIPPED = {"lora": lora.SPACE, "soft_prompt": soft_prompt.SPACE, "hybrid": hybrid.SPACE, "optimizer": optimizer.SPACE}
 SHIPPED |= {"lora_ttt": lora_ttt.SPACE, "efe": efe.SPACE, "qlora": qlora.SPACE, "sft": sft.SPACE}
-SHIPPED |= {"cot": cot.SPACE, "dpo": dpo.SPACE, "phases": phases.SPACE}
+SHIPPED |= {"cot": cot.SPACE, "dpo": dpo.SPACE, "phases": phases.SPACE, "grpo": grpo.SPACE}
 
 
 @pytest.mark.parametrize("space", SHIPPED.values(), ids=SHIPPED)

@@ -40,7 +40,7 @@ class Account:
         self.on_end = end or (lambda pod: None)
         self.lock = threading.RLock()
         self.server = ThreadingHTTPServer(("0.0.0.0", 0), type("Handler", (Handler,), {"account": self}))
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def port(self) -> int:

@@ -7,6 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainables.tasks.arc.data import SEARCH_SHARE, TEST_SHARE
 from trainables.tasks.files.splits import hash_fraction
 
@@ -35,6 +37,17 @@ def recolour() -> dict[str, Any]:
     ]
     pairs = [(rows, [[2 if cell == 1 else cell for cell in row] for row in rows]) for rows in inputs]
     return task(pairs[:3], pairs[3:])
+
+
+def becomes(first: int, second: int, seed: int) -> dict[str, Any]:
+    """Every cell of one colour becomes another. Each grid has all of colours 0 to 4, so none may be renamed."""
+    rng = np.random.default_rng(seed)
+    grids = [np.concatenate([np.arange(5), rng.integers(0, 5, 4)]) for _ in range(5)]
+    pairs = [
+        (g.tolist(), np.where(g == first, second, g).tolist())
+        for g in (rng.permutation(g).reshape(3, 3) for g in grids)
+    ]
+    return task(pairs[:4], pairs[4:])
 
 
 def write(folder: Path, tasks: dict[str, Any]) -> str:

@@ -32,8 +32,8 @@ PAIR = Pair(CotConfig(steps_per_round=1), TASK, "builtin:tiny")
 SWEEP = Sweep("run", (PAIR,), cot.SPACE, finalists=0)
 
 
-def write_tables(folder: Path, start: str | None) -> None:
-    params = TrialParams("cot", {**SWEEP.defaults()[0].fields, "steps_per_round": 1}, start)
+def write_tables(folder: Path, start: str | None, sweep: Sweep = SWEEP) -> None:
+    params = TrialParams(sweep.defaults()[0].pair, {**sweep.defaults()[0].fields, "steps_per_round": 1}, start)
     history = [{"round": 1, "score": 0.5, "loss": 1.0, "diverged": False, "time_s": 1.0, "seconds": 1.0, "at": 1.0}]
     record = TrialRecord("t0", 0, params, "finished", TrialHistory(tuple(history)), 4)
     write_all(folder, [record], baselines={}, rounds=1)
@@ -51,13 +51,13 @@ def change(run: Path, part: str | None, **values: Any) -> None:
     (run / SWEEP_FILE).write_text(yaml.safe_dump(facts))
 
 
-def make_run(folder: Path, adapter: Path) -> None:
-    """Write the folder of a finished sweep whose winner is `adapter`."""
+def make_run(folder: Path, adapter: Path, sweep: Sweep = SWEEP) -> None:
+    """Write the folder of a finished sweep on TASK whose winner is `adapter`."""
     shutil.copytree(adapter, folder / "best")
-    facts = describe(SWEEP) | {"guards": [], "command": ["script.py"]}
+    facts = describe(sweep) | {"guards": [], "command": ["script.py"]}
     (folder / SWEEP_FILE).write_text(yaml.safe_dump(facts, sort_keys=False))
-    OptunaSearcher(SearchSettings.of_sweep(SWEEP), storage_of(folder))
-    write_tables(folder, None)
+    OptunaSearcher(SearchSettings.of_sweep(sweep), storage_of(folder))
+    write_tables(folder, None, sweep)
 
 
 COMMANDS = {

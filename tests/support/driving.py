@@ -19,11 +19,12 @@ from pathlib import Path
 import optuna
 import pandas as pd
 
+from sweeps.persistence.study import storage_of
 from sweeps.resources.environment import quieten
-from sweeps.spec.exit_codes import BAD_INPUT_STATUS
+from sweeps.spec.error_policy import Status
 
 SCRIPT = Path(__file__).parent / "toy_sweep.py"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 MINIATURES = {
     "arena": ["--num-samples", "4", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
               "steps_per_round=4", "--task.train-size", "40", "--task.search-size", "30", "--task.test-size", "30"],
@@ -39,6 +40,9 @@ MINIATURES = {
             "steps_per_round=4", "--base", "builtin:tiny", "--data", str(SCRIPT.parents[1] / "golden/questions.csv")],
     "reasoning": ["--num-samples", "3", "--rounds", "1", "--finalists", "1", "--set", "steps_per_round=4", "--base",
                   "builtin:tiny", "--task.train-size", "60", "--task.search-size", "30", "--task.test-size", "30"],
+    "rl": ["--num-samples", "2", "--rounds", "2", "--grace-period", "1", "--finalists", "1", "--set",
+           "steps_per_round=2", "per_device_train_batch_size=8", "--task.train-size", "40", "--task.search-size", "30",
+           "--task.test-size", "30"],
 }  # fmt: skip
 
 
@@ -111,7 +115,7 @@ def _here(folder, argv, run, check, meanwhile=None):
         gc.collect()
     done = subprocess.CompletedProcess(argv, status, said.getvalue(), erred.getvalue())
     assert not check or done.returncode == 0, done.stdout + done.stderr
-    if free is not None and status != BAD_INPUT_STATUS:  # which comes before anything has started
+    if free is not None and status != Status.BAD_INPUT:  # which comes before anything has started
         wait_for(lambda: _free_cores() >= free, timeout_s=60)  # nothing stays behind
     return done
 
@@ -181,7 +185,7 @@ def study(folder, name="toy"):
 
 def study_in(run):
     """The study in a sweep's own folder, which has its name."""
-    return optuna.load_study(study_name=run.name, storage=f"sqlite:///{run}/optuna.db")
+    return optuna.load_study(study_name=run.name, storage=storage_of(run))
 
 
 def mlflow_runs(folder):

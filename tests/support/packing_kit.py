@@ -14,6 +14,7 @@ import torch
 from tests.support.miniatures import base
 from tests.support.toys import Letters
 from trainables.core import Evaluation
+from trainables.learners.lm.grpo import GrpoConfig
 from trainables.learners.lm.hybrid import HybridConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
@@ -34,6 +35,19 @@ CONFIGS = {
     "prompt": SoftPromptConfig(**QUICK, num_virtual_tokens=5, mode="online", replay_ratio=1),
     "both": HybridConfig(
         **QUICK, r=4, num_virtual_tokens=3, lr_scheduler_type="cosine", warmup_steps=2, schedule_rounds=3
+    ),
+    # Hardly any of its completions is right: the penalty makes rewards differ.
+    "grpo": GrpoConfig(
+        **QUICK,
+        r=4,
+        per_device_train_batch_size=6,
+        gradient_accumulation_steps=2,
+        num_generations=4,
+        num_iterations=2,
+        temperature=1.3,
+        top_p=0.95,
+        beta=0.1,
+        length_penalty=1.0,
     ),
 }
 WILD = {

@@ -50,14 +50,15 @@ class Letters(Task):
 
 @dataclass(frozen=True)
 class Digits(Task):
-    """Nothing to learn from; splits that do not overlap."""
+    """Nothing to learn from; splits that do not overlap. `spare` questions are left beyond the test split."""
 
+    spare: int = 0
     name: ClassVar[str] = "digits"
     max_new_tokens = 1
     chance = 0.1
 
-    def _examples(self, split):
-        return tuple(Example(f"{split} {i}?", str((7 * i + 3) % 10), "digit", f"{split}/{i}") for i in range(20))
+    def _examples(self, split, size=20):
+        return tuple(Example(f"{split} {i}?", str((7 * i + 3) % 10), "digit", f"{split}/{i}") for i in range(size))
 
     def train(self):
         return self._examples("train")
@@ -67,6 +68,9 @@ class Digits(Task):
 
     def test(self):
         return self._examples("test")
+
+    def test_up_to(self, count):
+        return self._examples("test", max(20, min(count, 20 + self.spare)))
 
     def baselines(self):
         return {"constant": 0.1, "constant.digit": 0.1}

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trainables.bad_input import BadInput
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
 HINTS = {  # how a file starts that is not what its name says -> what it is, and the remedy
     LFS_POINTER: "is a pointer of Git LFS, not the file itself; run `git lfs pull` in its folder",
@@ -16,7 +18,7 @@ HINTS = {  # how a file starts that is not what its name says -> what it is, and
 }
 
 
-class BaseFault(ValueError):
+class BaseFault(BadInput):
     """A base cannot be used; the message says why and what to do, without the base's name, in one line."""
 
 

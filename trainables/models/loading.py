@@ -27,6 +27,7 @@ import torch
 from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
+from trainables.bad_input import BadInput
 from trainables.models import gguf
 from trainables.models.architecture import check_architecture
 from trainables.models.base_check import check_files
@@ -54,7 +55,7 @@ USUAL_TARGETS = (  # attention's queries and values by usual names; the first wh
 EVERY_LINEAR = "all-linear"  # PEFT's word for all of them but the head
 
 
-class UnknownBase(ValueError):
+class UnknownBase(BadInput):
     """The base cannot be loaded; the message names it and what to do, in one line."""
 
 
@@ -174,10 +175,11 @@ class Base:
 
         A wrong token would otherwise fail the batch of all trials.
         """
+        vocabulary = self.vocabulary
         for tokens in texts:
-            if wrong := [token for token in tokens if not 0 <= token < self.vocabulary]:
+            if wrong := [token for token in tokens if not 0 <= token < vocabulary]:
                 raise ValueError(
-                    f"token {wrong[0]} is outside the vocabulary of {self.vocabulary}; use the tokenizer of the base"
+                    f"token {wrong[0]} is outside the vocabulary of {vocabulary}; use the tokenizer of the base"
                 )
             if len(tokens) + more > self.positions:
                 raise ValueError(

@@ -22,11 +22,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from trainables.core import Adapter
+from trainables.models.adapter_config import CONFIG_FILE, ordered
 from trainables.models.base_fault import first_line
 from trainables.models.loading import EVERY_LINEAR, Base
 
 LORA_FOLDER, PROMPT_FOLDER = "lora", "soft_prompt"
-CONFIG_FILE = "adapter_config.json"
 KINDS = ("LORA", "IA3", "PROMPT_TUNING")  # `peft_type` of what learners save
 # Settings of a LoRA whose effect a host does not compute.
 ONLY_PEFT = (
@@ -241,7 +241,7 @@ def remove_peft(model: Any) -> None:
 def _written(config: peft.PeftConfig) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
-        return (Path(folder) / "adapter_config.json").read_bytes()
+        return ordered((Path(folder) / CONFIG_FILE).read_bytes())
 
 
 def _peft_name(name: str) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
+from trainables.bad_input import BadInput
 from trainables.core import Completion
 from trainables.models.base_fault import first_line
 from trainables.models.hf_generate import generate_completions
@@ -32,8 +34,18 @@ def whole_model(folder: Path, device: torch.device) -> Any:
         return AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, device_map={"": device}
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"the model in {folder} cannot be loaded ({first_line(error)[:160]})") from error
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+        raise BadInput(f"the model in {folder} cannot be loaded ({first_line(error)[:160]})") from error
+
+
+def trained_model(base: str, folder: Path) -> Any:
+    """Return the model that a learner saved in `folder`, on its base: as PEFT loads its adapter (a hybrid's two), or
+    whole. Raise UnknownBase, and ValueError for a folder with neither or with another base's adapter."""
+    loaded = load(base)
+    load.cache_clear()  # PEFT changes the model that it adapts
+    if (folder / WHOLE_MODEL).is_file():
+        return whole_model(folder, loaded.device).eval()
+    return [load_adapter(loaded.model, part) for part in adapter_folders(folder)][-1].eval()
 
 
 class SideBySide:

@@ -33,6 +33,7 @@ class Lane:
     key: int = 0  # of dropout and noise
     starts: Sequence[int] = ()  # where further documents start
     noise: float = 0.0  # alpha of NEFTune's noise
+    temperature: float = 1.0  # logits are divided by it
 
 
 @dataclass
@@ -43,6 +44,7 @@ class ModelInputs:
     tokens: Tensor
     lanes: Tensor  # (R,) slots
     drop: BatchDropout | None
+    temperature: Tensor | None  # (R, 1, 1); None: 1 for all
 
 
 def padded_width(tokens: int) -> int:
@@ -100,7 +102,7 @@ def build_batch(
         inputs["inputs_embeds"] = embeddings
     else:
         inputs["input_ids"] = packed[0]
-    return ModelInputs(inputs, packed[0], slots, _drop(filled, base.device))
+    return ModelInputs(inputs, packed[0], slots, _drop(filled, base.device), _temperature(filled, base.device))
 
 
 def _with_noise(lanes: Sequence[Lane], embeddings: Tensor) -> Tensor:
@@ -126,3 +128,9 @@ def _drop(lanes: Sequence[Lane], device: torch.device) -> BatchDropout | None:
         return None
     rates = torch.tensor([lane.drop for lane in lanes], device=device)
     return BatchDropout(rates, torch.tensor([lane.key for lane in lanes], dtype=torch.int32, device=device))
+
+
+def _temperature(lanes: Sequence[Lane], device: torch.device) -> Tensor | None:
+    if all(lane.temperature == 1 for lane in lanes):
+        return None
+    return torch.tensor([lane.temperature for lane in lanes], device=device)[:, None, None]

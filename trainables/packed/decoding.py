@@ -1,4 +1,4 @@
-"""Greedy decoding for all trials of a host at once.
+"""Decoding for all trials of a host at once, greedy or by draws (`models/token_draws.py`).
 
 Rows are padded on the left, so that next tokens stand at the end of every row and logits are computed only there.
 If all prompts of a request begin alike (with virtual tokens, or a chat template's system turn), this shared prefix is
@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.core import Completion
+from trainables.core import Completion, Draw
+from trainables.models.token_draws import TokenDraws
 from trainables.packed.adapter_stack import AdapterStack
 from trainables.packed.batching import Lane, build_batch, padded_width
 from trainables.packed.determinism import MIN_LANES, single_token_attention
@@ -39,6 +40,7 @@ class Prompt:
     max_new_tokens: int
     block: int
     shared: SharedPrefix | None = None
+    draw: Draw | None = None  # None: greedy
 
     @property
     def room(self) -> int:
@@ -51,14 +53,24 @@ class Prompt:
         return padded_width(len(self.lane.tokens) - self.shared.tokens) if self.shared else self.padded_width
 
 
-def decode_prompts(slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int) -> list[Prompt]:
-    """Return the prompts (token ids) of one request of a slot, behind `virtual` virtual tokens."""
+def decode_prompts(
+    slot: int, rows: Sequence[Sequence[int]], virtual: int, max_new_tokens: int, draws: Sequence[Draw] = ()
+) -> list[Prompt]:
+    """Return the prompts (token ids) of one request of a slot, behind `virtual` virtual tokens. No draws: greedy."""
     widths = [padded_width(virtual + len(tokens)) for tokens in rows]
     block = MIN_LANES if len(rows) >= MIN_LANES else 1
     shared = shared_prefix(rows, virtual) if len(rows) >= MIN_LANES else None
     return [
-        Prompt(Lane(slot, tuple(tokens), virtual), own, max(widths), max_new_tokens, block, shared)
-        for tokens, own in zip(rows, widths, strict=True)
+        Prompt(
+            Lane(slot, tuple(tokens), virtual),
+            own,
+            max(widths),
+            max_new_tokens,
+            block,
+            shared,
+            draws[i] if draws else None,
+        )
+        for i, (tokens, own) in enumerate(zip(rows, widths, strict=True))
     ]
 
 
@@ -74,7 +86,7 @@ def generate(
     blocks: bool = True,
     spent: ReportWork = lambda work: None,
 ) -> list[Completion]:
-    """Complete prompts greedily, at most `lanes` (at least a block) at a time; return completions in order.
+    """Complete prompts, at most `lanes` (at least a block) at a time; return completions in order.
 
     `full`: batches always have `lanes` lanes, even when few rows are left, and share no prefix. `blocks`: rows of a
     trial may share a copy of its A and B. `spent` is called with the padded width of each prompt's own part after the
@@ -127,12 +139,14 @@ def _decode(
     work: dict[int, float] = {i: prompt.own_width for i, prompt in enumerate(prompts)}
     for count in range(max(p.max_new_tokens for p in prompts)):
         alive = []
-        tokens = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), strict=True)
+        tokens = zip(at.owners, at.next_R.tolist(), at.logprob_R.tolist(), at.entropy_R.tolist(), strict=True)
         spent({order[i]: amount for i, amount in work.items()})
-        for lane, (owner, token, logprob) in enumerate(tokens):
+        for lane, (owner, token, logprob, entropy) in enumerate(tokens):
             if owner is None or results[owner].ended or count >= prompts[owner].max_new_tokens:
                 continue
             results[owner].logprobs.append(logprob)
+            if prompts[owner].draw:
+                results[owner].entropies.append(entropy)
             if token == stack.base.eos:
                 results[owner].ended = True
                 continue
@@ -160,8 +174,11 @@ class _DecodeState:
     slots_G: Tensor
     mask: Tensor  # (R, T)
     position_R_1: Tensor  # of the last token
+    draws: TokenDraws
     next_R: Tensor
     logprob_R: Tensor  # of the next token, nats
+    entropy_R: Tensor  # of what it was drawn from, nats; 0 if greedy
+    place: int = 0  # of the next token in the completions
     cache: Any = None
 
     def step(self, stack: AdapterStack) -> None:
@@ -182,7 +199,8 @@ class _DecodeState:
                 use_cache=True,
             )
         self.cache = output.past_key_values
-        self.next_R, self.logprob_R = likeliest(output.logits[:, -1])
+        self.place += 1
+        self.next_R, self.logprob_R, self.entropy_R = self.draws.choose(output.logits[:, -1], self.owners, self.place)
 
     def compact(self, alive: Sequence[int]) -> None:
         """Keep only these lanes, grouped by trial, if that halves the batch."""
@@ -201,7 +219,9 @@ class _DecodeState:
         chosen = torch.tensor(lanes, device=self.mask.device)
         self.cache.batch_select_indices(chosen)
         self.mask, self.position_R_1 = self.mask[chosen], self.position_R_1[chosen]
-        self.next_R, self.logprob_R = self.next_R[chosen], self.logprob_R[chosen]
+        self.next_R, self.logprob_R, self.entropy_R = (
+            one[chosen] for one in (self.next_R, self.logprob_R, self.entropy_R)
+        )
         self.slots_G = self.slots_G[chosen[:: self.block] // self.block]
         self.owners = [None if lane is None else self.owners[lane] for lane in order]
 
@@ -234,8 +254,10 @@ def _prefill(
         ),
         mask=torch.zeros(lanes, room, dtype=torch.long, device=device),
         position_R_1=torch.zeros(lanes, 1, dtype=torch.long, device=device),
+        draws=TokenDraws([prompt.draw for prompt in prompts], max(p.max_new_tokens for p in prompts)),
         next_R=torch.zeros(lanes, dtype=torch.long, device=device),
         logprob_R=torch.zeros(lanes, device=device),
+        entropy_R=torch.zeros(lanes, device=device),
     )
     at.mask[:, -1] = 1  # an idle lane attends to one column of zeros
     together = JoinedCache(lanes, room, max(p.max_new_tokens for p in prompts)) if can_join_caches(stack.base) else None
@@ -247,27 +269,35 @@ def _prefill(
         return prompts[i].own_width, shared.columns if shared else 0
 
     for (tokens, columns), group in groupby(sorted(place, key=size_of), key=size_of):
-        own = [*group]
-        count, places = len(own), torch.tensor([place[i] for i in own], device=device)
-        lanes_now = fixed or _lanes_for(count)
+        members = [*group]
+        own, copied = _distinct(prompts, members) if together else (members, [*range(len(members))])
+        places, of = (torch.tensor(one, device=device) for one in ([place[i] for i in members], copied))
+        lanes_now = fixed or _lanes_for(len(own))
         if columns:
             rows = prefixes.continued([(p.lane, p.shared) for i in own if (p := prompts[i]).shared], lanes_now, tokens)
         else:
             rows = build_batch(stack, [prompts[i].lane for i in own], lanes_now, tokens)
         output = stack.run(rows.lanes, None, 1, **rows.inputs, use_cache=True)
-        at.mask[places, room - columns - tokens :] = rows.inputs["attention_mask"][:count]
-        at.position_R_1[places] = rows.inputs["position_ids"][:count, -1:]
-        at.next_R[places], at.logprob_R[places] = likeliest(output.logits[:count, -1])
+        at.mask[places, room - columns - tokens :] = rows.inputs["attention_mask"][of]
+        at.position_R_1[places] = rows.inputs["position_ids"][of, -1:]
+        chosen = at.draws.choose(output.logits[of, -1], members, 0)
+        at.next_R[places], at.logprob_R[places], at.entropy_R[places] = chosen
         if together:
-            together.put(places, output.past_key_values)
+            together.put(places, output.past_key_values, of)
     at.cache = together.cache() if together else output.past_key_values
     return at
 
 
-def likeliest(logits_R_V: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the likeliest token of each row, and its log-probability (nats, float32)."""
-    wide, next_R = logits_R_V.float(), logits_R_V.argmax(-1)
-    return next_R, wide.gather(-1, next_R[:, None])[:, 0] - wide.logsumexp(-1)
+def _distinct(prompts: Sequence[Prompt], members: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return a member for each distinct row, and for each member the place of its row among those.
+
+    So completions that are drawn from one prompt are continued from one reading of it.
+    """
+    first: dict[Lane, int] = {}
+    for i in members:
+        first.setdefault(prompts[i].lane, i)
+    number = {lane: place for place, lane in enumerate(first)}
+    return [*first.values()], [number[prompts[i].lane] for i in members]
 
 
 def _lanes_for(rows: int) -> int:

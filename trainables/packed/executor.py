@@ -42,9 +42,10 @@ def label_likelihoods(stack: AdapterStack, rows: ModelInputs, labels: int) -> Te
 
 
 def _label_logits(stack: AdapterStack, rows: ModelInputs, labels: int) -> Tensor:
-    """Return (R, L, V), in float32 or wider."""
+    """Return (R, L, V), in float32 or wider, divided by each row's temperature."""
     logits = stack.run(rows.lanes, rows.drop, labels + 1, **rows.inputs, use_cache=False).logits[:, :-1]
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return wide if rows.temperature is None else wide / rows.temperature
 
 
 MeasureLabels = Callable[[AdapterStack, ModelInputs, int], Tensor]
@@ -148,7 +149,12 @@ class BatchExecutor:
 
     @torch.no_grad()
     def logprobs(
-        self, slot: int, rows: Sequence[Row], prompt: int, measure: MeasureLabels = label_logprobs
+        self,
+        slot: int,
+        rows: Sequence[Row],
+        prompt: int,
+        measure: MeasureLabels = label_logprobs,
+        temperature: float = 1.0,
     ) -> list[Tensor]:
         """Return, per row, the log-probabilities of its labels under a slot's adapter, or what `measure` returns.
 
@@ -163,19 +169,20 @@ class BatchExecutor:
             for first in range(0, len(indices), self.lanes):
                 places = indices[first : first + self.lanes]
                 own = [rows[i] for i in places]
-                lanes = [Lane(slot, row.tokens, prompt, starts=row.starts) for row in own]
+                lanes = [Lane(slot, row.tokens, prompt, starts=row.starts, temperature=temperature) for row in own]
                 found |= zip(places, self._forward(lanes, own, *size, measure), strict=True)
         return [found[i] for i in range(len(rows))]
 
     def logprob_lists(self, requests: Sequence[LogprobRequest]) -> list[list[list[float]]]:
         """Return, per request and row, the log-probabilities of the labels as floats."""
         empty = self.stack.seats
-        untouched = _requests_by_item(
-            (i, row) for i, one in enumerate(requests) if one.slot == empty for row in one.rows
-        )
+        kept = [one.slot == empty and one.temperature == 1 and not one.once for one in requests]
+        untouched = _requests_by_item((i, row) for i, one in enumerate(requests) if kept[i] for row in one.rows)
 
-        def read(slot: int, rows: Sequence[Row], virtual: int, payers: Sequence[Sequence[int]]) -> list[list[float]]:
-            found = [row.tolist() for row in self.logprobs(slot, rows, virtual)]
+        def read(
+            slot: int, rows: Sequence[Row], virtual: int, payers: Sequence[Sequence[int]], temperature: float = 1.0
+        ) -> list[list[float]]:
+            found = [row.tolist() for row in self.logprobs(slot, rows, virtual, temperature=temperature)]
             sizes = [batch_size_of([row], virtual)[0] for row in rows]
             self.meter.charge(work_by_request(zip(sizes, payers, strict=True)))
             return found
@@ -183,8 +190,8 @@ class BatchExecutor:
         self._answer_once([*untouched], lambda rows: read(empty, rows, 0, [untouched[row] for row in rows]))
         return [
             [self._base_answers[row] for row in one.rows]
-            if one.slot == empty
-            else read(one.slot, one.rows, one.virtual, [[i]] * len(one.rows))
+            if kept[i]
+            else read(one.slot, one.rows, one.virtual, [[i]] * len(one.rows), one.temperature)
             for i, one in enumerate(requests)
         ]
 

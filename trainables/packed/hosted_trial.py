@@ -33,8 +33,8 @@ def to_request(
         slot, virtual = stack.seats, 0
     check_query(query, virtual, stack.base)
     if isinstance(query, Read):
-        return LogprobRequest(slot, query.rows, virtual)
-    return DecodeRequest(decode_prompts(slot, query.prompts, virtual, query.max_new_tokens))
+        return LogprobRequest(slot, query.rows, virtual, query.temperature, query.once)
+    return DecodeRequest(decode_prompts(slot, query.prompts, virtual, query.max_new_tokens, query.draws))
 
 
 class HostedTrial:
@@ -90,6 +90,7 @@ class HostedTrial:
 
     def _update(self, watched: dict[str, list[float]] | None) -> Requests:
         """Take an optimizer step, unless a number is not finite; return mean loss, norm before clipping, and rows."""
+        yield from self.learner.prepare_step()
         count, loss = self.learner.optimizer.gradient_accumulation_steps, 0.0
         batches = [self._checked(self.learner.next_rows()) for _ in range(count)]
         for micro, (own, share) in enumerate(zip(batches, shares(self.learner, batches), strict=True)):

@@ -56,13 +56,13 @@ class JoinedCache:
         self._lanes, self._columns, self._more = lanes, columns, more
         self._buffers: list[tuple[Tensor, Tensor]] = []
 
-    def put(self, places: Tensor, cache: Any) -> None:
-        """Copy the first rows of a cache into these lanes, padded with zeros on the left."""
+    def put(self, places: Tensor, cache: Any, rows: Tensor) -> None:
+        """Copy rows of a cache into these lanes, a row for each, padded with zeros on the left."""
         if not self._buffers:
             self._buffers = [(self._new_buffer(layer.keys), self._new_buffer(layer.values)) for layer in cache.layers]
         for layer, buffers in zip(cache.layers, self._buffers, strict=True):
             for buffer, states in zip(buffers, (layer.keys, layer.values), strict=True):
-                buffer[places, :, self._columns - states.shape[2] : self._columns] = states[: len(places)]
+                buffer[places, :, self._columns - states.shape[2] : self._columns] = states[rows]
 
     def cache(self) -> DynamicCache:
         """Return the joined cache; lanes into which nothing was put are zero."""

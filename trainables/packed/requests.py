@@ -35,7 +35,16 @@ class TrainRequest:
         place, is_random = (self.seed, self.step, self.micro), bool(adapter.lora_dropout or noise)
         keys = [lane_key(*place, i) if is_random else 0 for i in range(len(self.rows))]
         return [
-            Lane(self.slot, row.tokens, adapter.num_virtual_tokens, adapter.lora_dropout, key, row.starts, noise)
+            Lane(
+                self.slot,
+                row.tokens,
+                adapter.num_virtual_tokens,
+                adapter.lora_dropout,
+                key,
+                row.starts,
+                noise,
+                self.learner.temperature,
+            )
             for row, key in zip(self.rows, keys, strict=True)
         ]
 
@@ -54,7 +63,7 @@ class StepRequest:
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """Complete prompts greedily. The answer is one `Completion` for each prompt."""
+    """Complete prompts. The answer is one `Completion` for each prompt."""
 
     prompts: Sequence[Prompt]
 
@@ -63,12 +72,15 @@ class DecodeRequest:
 class LogprobRequest:
     """Compute the log-probabilities of each row's labels, behind `virtual` virtual tokens. The answer is floats.
 
-    Answers of the empty slot are those of the untouched base. They are cached, as all trials may request the same.
+    Answers of the empty slot are those of the untouched base. Those at temperature 1 are cached, as all trials may
+    request the same, unless `once`. Logits are divided by `temperature`.
     """
 
     slot: int
     rows: Sequence[Row]
     virtual: int
+    temperature: float = 1.0
+    once: bool = False
 
 
 Request = TrainRequest | StepRequest | DecodeRequest | LogprobRequest

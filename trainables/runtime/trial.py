@@ -6,7 +6,9 @@ No torch at module level, so that a trial whose work is done in a host takes lit
 from __future__ import annotations
 
 import math
+import os
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +27,13 @@ STATE_FILE, ROUND_FILE, SECONDS_FILE, ADAPTER_FOLDER = "state.pt", "round.txt", 
 CLONES = "clones"  # in a sweep's folder: the states from which clones start
 CLONE = re.compile(rf"{CLONES}/trial-[0-9]+-round-([0-9]+)\.pt")
 WORST_SCORE = 0.0
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads in this process, whether torch is imported already or will be."""
+    os.environ |= {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
 
 
 def open_learner(
@@ -107,8 +116,9 @@ class Trial(tune.Trainable):
 
     `config["params"]` are the trial's parameters, which `resolve` turns into a pair; their `start` is None or, for a
     clone, the file in the sweep's folder with the state that it continues. `seed` is the sweep's, so that trials differ
-    only in what is searched; `hosts` maps bases to their host actors; `workers` are for trials on several devices. A
-    loss that is not finite ends the trial at once with the worst score and `diverged` set.
+    only in what is searched; `hosts` maps bases to their host actors; `workers` are for trials on several devices; a
+    trial that trains in this process does so with `threads`, whatever OMP_NUM_THREADS says. A loss that is not finite
+    ends the trial at once with the worst score and `diverged` set.
     """
 
     _learner: Any = None
@@ -120,9 +130,12 @@ class Trial(tune.Trainable):
         seed: int = 0,
         hosts: Hosts | None = None,
         workers: WorkerGroupShape | None = None,
+        threads: int = 1,
     ) -> None:
         assert resolve is not None, "start it with tune.with_parameters(Trial, resolve=..., seed=...)"
         self._resolve, self._seed, self._hosts, self._workers = resolve, seed, hosts, workers
+        if not hosts and workers is None:
+            use_threads(threads)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -51,7 +51,9 @@ class SingleWorker:
     def __init__(self, shape: WorkerGroupShape) -> None:
         self.alive = True
         anywhere = {"scheduling_strategy": "DEFAULT"}  # not in the trial's placement group, which has no resources
-        self._worker: Any = ray.remote(Worker).options(num_cpus=shape.cpus, num_gpus=shape.gpus, **anywhere).remote()
+        self._worker: Any = (
+            ray.remote(Worker).options(num_cpus=shape.cpus, num_gpus=shape.gpus, **anywhere).remote(threads_of(shape))
+        )
 
     def execute(self, *command: Any) -> Any:
         """Execute a command. Raise the process's exception, or RayActorError if it died."""
@@ -119,18 +121,23 @@ class RayTrainWorkers:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             trainer = TorchTrainer(
                 worker_loop,
-                train_loop_config={"broker": self._broker},
+                train_loop_config={"broker": self._broker, "threads": threads_of(shape)},
                 scaling_config=scaling,
                 run_config=RunConfig(name="worker_group", storage_path=folder, failure_config=no_retries),
             )
             trainer.fit()
 
 
+def threads_of(shape: WorkerGroupShape) -> int:
+    """Return the threads of each process of a group: its whole cores, and at least one."""
+    return max(1, int(shape.cpus))
+
+
 class Worker:
     """Opens a pair's learner in this process (on `device`, as one of several) and calls its methods."""
 
-    def __init__(self, device: Any = None) -> None:
-        self._device, self._learner = device, None  # type: Any, Any
+    def __init__(self, threads: int, device: Any = None) -> None:
+        self._threads, self._device, self._learner = threads, device, None  # type: int, Any, Any
 
     def do(self, name: str, *arguments: Any) -> Any:
         if name == "open":
@@ -151,6 +158,9 @@ class Worker:
             raise
 
     def _opened(self, pair: Pair, seed: int, strategy: Any, halvings: int) -> Any:
+        import torch
+
+        torch.set_num_threads(self._threads)
         if pair.learner.needs_base:
             from trainables.runtime.base_transfer import fetch_base
 
@@ -167,7 +177,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    broker, rank, worker = config["broker"], get_context().get_world_rank(), Worker(get_device())
+    broker, rank, worker = config["broker"], get_context().get_world_rank(), Worker(config["threads"], get_device())
     while True:
         name, *arguments = ray.get(broker.next.remote(rank))
         if name == "end":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from trainables.core import Pair, RoundResult, Row
+from trainables.models.adapter_config import order_configs
 from trainables.models.loading import BaseName, load
 from trainables.models.peft_adapters import lora_config
 from trainables.training.standalone import StandaloneLearner, with_peft
@@ -82,6 +84,7 @@ class DistributedLearner(StandaloneLearner):
         weights = {name: self._whole(value).cpu() for name, value in named.items()}
         if self._rank == 0:
             self.model.save_pretrained(folder, state_dict=weights)
+            order_configs(Path(folder))
 
     def load(self, state: bytes) -> None:
         if self.strategy == "fsdp":

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_map  # private: tests/e2e/test_private_name
 
 from trainables.checks.trial_warnings import modules_without_gradient
 from trainables.core import Evaluation, LanguageLearner, RoundResult, Row, Split
+from trainables.models.adapter_config import order_configs
 from trainables.models.loading import Base
 from trainables.states import pack, unpack
 from trainables.training.dialogue import run_queries
@@ -62,7 +64,6 @@ class StandaloneLearner(StandaloneAnswers):
         start = time.perf_counter()
         run_queries(self.learner.prepare(), self._answer)
         collected, first = RoundMetrics(), self._steps == 0
-        self.model.train()
         for _ in range(self.learner.steps_per_round):
             if not collected.add(*self._update()):
                 break
@@ -103,6 +104,7 @@ class StandaloneLearner(StandaloneAnswers):
     def save(self, folder: str) -> None:
         """Write the model in transformers' format, or the adapter in PEFT's."""
         self.model.save_pretrained(folder)
+        order_configs(Path(folder))
 
     def close(self) -> None:
         if self.on_close:
@@ -110,6 +112,8 @@ class StandaloneLearner(StandaloneAnswers):
 
     def _update(self) -> tuple[float, float, int]:
         """Take an optimizer step if loss and norm are finite; return mean loss, norm before clipping, and tokens."""
+        run_queries(self.learner.prepare_step(), self._answer)
+        self.model.train()
         settings, leaves = self.learner.optimizer, list(self.parameters.values())
         self.optimizer.zero_grad()
         batches = [self.learner.next_rows() for _ in range(settings.gradient_accumulation_steps)]
@@ -161,7 +165,7 @@ class StandaloneLearner(StandaloneAnswers):
         key_R = torch.tensor(keys, dtype=torch.int32, device=self.device)
         seeded = _seeded(hash((self.seed, steps, micro)))
         with seeded, RowDropout(key_R), noisy(self.model, rows, key_R, alpha):
-            return self.logprobs(rows)
+            return self.logprobs(rows, self.learner.temperature)
 
     def _halving_metrics(self) -> dict[str, int]:
         return {"memory_halvings": self.halvings} if self.halvings else {}

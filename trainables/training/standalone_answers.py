@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.core import Complete, Completion, Read, Row
+from trainables.core import Complete, Completion, Draw, Read, Row
 from trainables.models.hf_generate import generate_completions
 from trainables.models.loading import Base
 from trainables.training.dialogue import check_query
@@ -34,23 +34,26 @@ class StandaloneAnswers:
         check_query(query, 0, self.base)
         self.model.eval()
         with self.model.disable_adapter() if query.untouched else nullcontext():
-            return self._read(query.rows) if isinstance(query, Read) else self._complete(query)
+            return self._read(query) if isinstance(query, Read) else self._complete(query)
 
     def _complete(self, query: Complete) -> list[Completion]:
-        prompts = query.prompts
+        items = [(prompt, query.draws[i] if query.draws else None) for i, prompt in enumerate(query.prompts)]
 
-        def some(own: Sequence[Sequence[int]]) -> list[Completion]:
-            return generate_completions(self.model, own, self.base.eos, query.max_new_tokens, synced_gpus=self._in_step)
+        def some(own: Sequence[tuple[Sequence[int], Draw | None]]) -> list[Completion]:
+            prompts, draws = [prompt for prompt, _ in own], [draw for _, draw in own if draw is not None]
+            count, in_step = query.max_new_tokens, self._in_step
+            return generate_completions(self.model, prompts, self.base.eos, count, draws=draws, synced_gpus=in_step)
 
-        made = self._in_parts(some, prompts, sorted(range(len(prompts)), key=lambda i: len(prompts[i])))
-        return [made[i] for i in range(len(prompts))]
+        made = self._in_parts(some, items, sorted(range(len(items)), key=lambda i: len(items[i][0])))
+        return [made[i] for i in range(len(items))]
 
-    def _read(self, rows: Sequence[Row]) -> list[list[float]]:
+    def _read(self, query: Read) -> list[list[float]]:
         """Return, per row, the log-probability of each label."""
+        rows = query.rows
 
         @torch.no_grad()
         def some(own: Sequence[Row]) -> list[list[float]]:
-            return [row.tolist() for row in self.logprobs(own)]
+            return [row.tolist() for row in self.logprobs(own, query.temperature)]
 
         found = self._in_parts(some, rows, sorted(range(len(rows)), key=lambda i: len(rows[i].tokens)))
         return [found[i] for i in range(len(rows))]
@@ -77,13 +80,17 @@ class StandaloneAnswers:
                     raise
                 self.halvings += 1
 
-    def logprobs(self, rows: Sequence[Row]) -> list[Tensor]:
-        """Return, per row, the log-probability (nats) of each label; rows are padded on the right."""
+    def logprobs(self, rows: Sequence[Row], temperature: float = 1.0) -> list[Tensor]:
+        """Return, per row, the log-probability (nats) of each label; rows are padded on the right.
+
+        Logits are divided by `temperature`.
+        """
         inputs = padded_right(rows, self.base.eos, self.model, self.device)
         places = [[i for i, label in enumerate(row.labels) if label] for row in rows]
         lanes = torch.tensor([lane for lane, own in enumerate(places) for _ in own], device=self.device)
         ends = torch.tensor([i for own in places for i in own], device=self.device)
         logits = self._forward(**inputs, use_cache=False).logits[lanes, ends - 1]
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        wide = (wide if temperature == 1 else wide / temperature).log_softmax(-1)
         tokens = inputs["input_ids"][lanes, ends]
         return list(wide.gather(1, tokens[:, None])[:, 0].split([len(own) for own in places]))

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from sweeps.commands.endpoint.answer_cache import AnswerCache, Reply, hash_of
 from sweeps.commands.endpoint.errors import GO_ON, EndpointError, OverBudget, explain
-from sweeps.spec.addresses import in_clear
+from sweeps.spec.addresses import in_clear, read_address
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 
@@ -76,25 +76,26 @@ class Endpoint:
     _reached: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
+        parts = read_address(repr(self.url), self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
             shown = self.url.partition("?")[0].rpartition("@")[2]
             raise EndpointError(
-                f"{shown!r} must be an address such as http://localhost:8000/v1, without a password or ?"
+                f"{shown!r}", "must be an address such as http://localhost:8000/v1, without a password or ?"
             )
         if self.key_variable is None and parts.scheme == "https" and parts.hostname == OPENAI:
             self.key_variable = OPENAI_KEY
         if self._key != NO_KEY and in_clear(self.url):
             raise EndpointError(
-                f"{self.url} is another machine, and plain http would show the key in {self.key_variable} to the"
-                " network; give an https:// address, or tunnel the server here: ssh -L 8000:localhost:8000 HOST"
+                self.url,
+                f"is another machine, and plain http would show the key in {self.key_variable} to the network",
+                "give an https:// address, or tunnel the server here: ssh -L 8000:localhost:8000 HOST",
             )
         for what in ("price_in", "price_out", "max_cost"):
             amount = getattr(self, what)
             if amount is not None and not 0 <= amount < math.inf:
-                raise EndpointError(f"{what} is {amount}; give dollars of at least 0, or leave it out")
+                raise EndpointError(what, f"is {amount}", "give dollars of at least 0, or leave it out")
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
-            raise EndpointError("a bound on the cost needs both prices, in dollars per million tokens")
+            raise EndpointError("a bound on the cost", "needs both prices, in dollars per million tokens")
         self.url = self.url.rstrip("/")
         self._cache = AnswerCache(self.folder)
         self._source = f"{self.model} at {self.url}"
@@ -194,8 +195,10 @@ class Endpoint:
             while self.max_cost is not None and (self.spent() or 0) + sum(self._reserved) + most > self.max_cost:
                 if not self._reserved:
                     raise OverBudget(
-                        f"${self.spent():.4f} is spent on {self.model}, and one more answer could cost ${most:.4f},"
-                        f" which exceeds the bound of ${self.max_cost:.4f}; raise it: {GO_ON}"
+                        f"${self.spent():.4f}",
+                        f"is spent on {self.model}, and one more answer could cost ${most:.4f}, which"
+                        f" exceeds the bound of ${self.max_cost:.4f}",
+                        f"raise it: {GO_ON}",
                     )
                 self._budget.wait()
             self._reserved.append(most)
@@ -232,7 +235,7 @@ class Endpoint:
             raise self._explained(error) from None
         except (AttributeError, IndexError, TypeError):  # a web page, or an answer without choices
             raise EndpointError(
-                f"{self.url} answers, but not as an OpenAI-compatible chat endpoint; most addresses end in /v1"
+                self.url, "answers, but not as an OpenAI-compatible chat endpoint", "most addresses end in /v1"
             ) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from sweeps.spec.sweep import BadInput
+from trainables.bad_input import BadInput
 
 GO_ON = "answers are kept, and the same command continues from there"
 
@@ -30,21 +30,21 @@ def explain(
     message = " ".join(message.split())[:200]
     if isinstance(error, openai.APIConnectionError):
         cause = type(error.__cause__ or error).__name__
-        return EndpointError(f"no answer from {url} ({cause}): is a server running there? {GO_ON}")
+        return EndpointError(f"no answer from {url} ({cause}):", f"is a server running there? {GO_ON}")
     if status in (401, 403):
         if key_variable is None:
             return EndpointError(
-                f"{url} answered {status}: the server requires a key; name its environment variable by --key-variable"
+                url, f"answered {status}: the server requires a key", "name its environment variable by --key-variable"
             )
         state = "is refused" if key else "is not set, and the server requires a key"
-        return EndpointError(f"{url} answered {status}: {key_variable} {state}; set it to a valid key")
+        return EndpointError(url, f"answered {status}: {key_variable} {state}", "set it to a valid key")
     if status in (400, 404) and (served := models()) is not None and model not in served:
-        return EndpointError(f"{url} has no model {model!r}; it has {', '.join(served) or 'none'}")
+        return EndpointError(url, f"has no model {model!r}", f"it has {', '.join(served) or 'none'}")
     if status == 429:
-        return EndpointError(f"{url} limits the rate (429: {message}); use fewer workers, or wait: {GO_ON}")
+        return EndpointError(url, f"limits the rate (429: {message})", f"use fewer workers, or wait: {GO_ON}")
     if status == 404:
-        return EndpointError(f"{url} answered 404: {message}; most addresses end in /v1")
-    return EndpointError(f"{url} failed ({status or type(error).__name__}: {message}); {GO_ON}")
+        return EndpointError(url, f"answered 404: {message}", "most addresses end in /v1")
+    return EndpointError(url, f"failed ({status or type(error).__name__}: {message})", GO_ON)
 
 
 def _message(error: Exception) -> str:

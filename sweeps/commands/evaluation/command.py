@@ -15,9 +15,9 @@ import tyro
 from sweeps.commands.evaluation.differences import Difference, compare, values_of
 from sweeps.commands.winner import Winner, open_winner
 from sweeps.results.terminal import print
-from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import apply_trust
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput
 
 if TYPE_CHECKING:
     from sweeps.commands.evaluation.tasks import Tasks
@@ -72,13 +72,13 @@ def _names(options: EvaluateOptions) -> list[str]:
 
 def _check(options: EvaluateOptions) -> None:
     if not _names(options):
-        raise BadInput("--tasks names no task; give one or more, as in --tasks arc_easy,piqa")
+        raise BadInput("--tasks", "names no task", "give one or more, as in --tasks arc_easy,piqa")
     if options.limit is not None and options.limit < 1:
-        raise BadInput(f"--limit {options.limit}: give 1 or more")
+        raise BadInput(f"--limit {options.limit}:", "give 1 or more")
     if options.num_fewshot is not None and options.num_fewshot < 0:
-        raise BadInput(f"--num-fewshot {options.num_fewshot}: give 0 or more")
+        raise BadInput(f"--num-fewshot {options.num_fewshot}:", "give 0 or more")
     if options.output is not None and (options.output.exists() or not options.output.parent.is_dir()):
-        raise BadInput(f"--output {options.output}: give a new file in a folder that exists")
+        raise BadInput(f"--output {options.output}:", "give a new file in a folder that exists")
 
 
 def _asked(winner: Winner, tasks: Tasks, options: EvaluateOptions) -> tuple[Results, Results]:
@@ -95,10 +95,10 @@ def _asked(winner: Winner, tasks: Tasks, options: EvaluateOptions) -> tuple[Resu
         base = load(winner.base)
         load.cache_clear()  # the base is changed by some adapters
         trained = open_trained(base, winner.folder)
-    except ValueError as error:  # of a base or an adapter; they cannot import BadInput
+    except ValueError as error:  # of a base or an adapter
         raise BadInput(str(error)) from error
     if options.apply_chat_template and not base.tokenizer.chat_template:
-        raise BadInput(f"--apply-chat-template: base {winner.base!r} has no chat template; leave it out")
+        raise BadInput("--apply-chat-template:", f"base {winner.base!r} has no chat template", "leave it out")
     if base.tokenizer.chat_template and not options.apply_chat_template:
         print("the base has a chat template, in which the winner was trained; --apply-chat-template asks in it")
     virtual = trained.num_virtual_tokens

@@ -18,7 +18,7 @@ from lm_eval.tasks import TaskManager
 
 from sweeps.commands.evaluation.host_lm import HostLM, check_greedy
 from sweeps.results.terminal import print
-from sweeps.spec.sweep import BadInput
+from trainables.bad_input import BadInput
 from trainables.models.base_fault import first_line
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # what it warns of is told here, or is how it always works
@@ -83,7 +83,7 @@ def _find(names: Sequence[str], include_path: Path | None) -> tuple[TaskManager,
     """Return the index of tasks and the names in it. The index of lm-eval's own tasks, some 15,000 files, is only made
     if `include_path` does not have them all."""
     if include_path is not None and not include_path.is_dir():
-        raise BadInput(f"--include-path {include_path} is no folder; give one with tasks as YAML files")
+        raise BadInput(f"--include-path {include_path}", "is no folder", "give one with tasks as YAML files")
     own = TaskManager(include_path=str(include_path), include_defaults=False) if include_path else None
     if own and all(own.match_tasks([name]) for name in names):
         return own, _matching(own, names)
@@ -93,8 +93,9 @@ def _find(names: Sequence[str], include_path: Path | None) -> tuple[TaskManager,
         if not manager.match_tasks([name]):
             near = difflib.get_close_matches(name, manager.all_tasks, 3) or ["(none has a similar name)"]
             raise BadInput(
-                f"--tasks {name}: lm-eval has no such task; the nearest names: {', '.join(near)}; --include-path DIR"
-                " adds tasks of your own"
+                f"--tasks {name}:",
+                "lm-eval has no such task",
+                f"the nearest names: {', '.join(near)}; --include-path DIR adds tasks of your own",
             )
     return manager, _matching(manager, names)
 
@@ -116,15 +117,17 @@ def _not_loaded(manager: TaskManager, name: str, error: Exception) -> str:
 def _check(name: str, task: Any) -> None:
     """Raise BadInput for a task that runs generated code, shows pictures, or samples."""
     if getattr(task, "UNSAFE_CODE", False):
-        raise BadInput(f"--tasks {name}: it runs code that the model writes, which this command does not; leave it out")
+        raise BadInput(
+            f"--tasks {name}:", "it runs code that the model writes, which this command does not", "leave it out"
+        )
     if getattr(task, "MULTIMODAL", False):
-        raise BadInput(f"--tasks {name}: it asks about pictures or sound, and the models read text; leave it out")
+        raise BadInput(f"--tasks {name}:", "it asks about pictures or sound, and the models read text", "leave it out")
     if task.OUTPUT_TYPE != "generate_until":
         return
     try:
         check_greedy(task.config.generation_kwargs or {})
     except ValueError as error:
-        raise BadInput(f"--tasks {name}: {error}; leave it out") from error
+        raise BadInput(f"--tasks {name}:", str(error), "leave it out") from error
 
 
 def _set_examples(name: str, task: Any, num_fewshot: int | None) -> None:
@@ -147,4 +150,4 @@ def _check_enough(name: str, task: Any, wanted: int) -> None:
     shown = splits.fewshot_split or splits.training_split or splits.validation_split or asked
     most = len(list(task.fewshot_docs())) - (shown == asked) if wanted else 0
     if wanted > most:
-        raise BadInput(f"--num-fewshot {wanted}: {name} has {most} examples to show; give fewer")
+        raise BadInput(f"--num-fewshot {wanted}:", f"{name} has {most} examples to show", "give fewer")

@@ -26,10 +26,10 @@ from sweeps.results.records import untouched_name
 from sweeps.results.run_folder import Run
 from sweeps.results.terminal import print
 from sweeps.spec.open_run import check_no_links, open_run, trial_of
-from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import apply_trust, refuse_remote_code
 from sweeps.tuning.recorder import hashes_of
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput, check_least
 
 VERDICTS, REPORT = "verdicts.jsonl", "judged.md"
 LIKELIHOOD = "likelihood"
@@ -71,6 +71,7 @@ def judge(run: Path, /, options: Annotated[JudgeOptions, tyro.conf.arg(name="")]
         run: the sweep's folder
     """
     apply_trust(options.trust)
+    check_least(options, {"margin": 0, "temperature": 0, "max_tokens": 1})
     found = open_run(run)
     check_no_links(found.folder)
     compared = _compared_replies(found, options)
@@ -104,7 +105,9 @@ def _compared_replies(run: Run, options: JudgeOptions) -> list[Replies]:
     unique = list({one.checkpoint: one for one in named}.values())
     if len(unique) < 2:
         raise BadInput(
-            f"--trials {' '.join(options.trials)}: one checkpoint has nothing to be compared with; name two or more"
+            f"--trials {' '.join(options.trials)}:",
+            "one checkpoint has nothing to be compared with",
+            "name two or more",
         )
     return unique
 
@@ -116,16 +119,16 @@ def read_replies(run: Run, which: str) -> Replies:
     """
     answers = run.answers
     if answers.empty:
-        raise BadInput(f"{run.folder} has no answers to the test split; run the sweep with --finalists 1 or more")
+        raise BadInput(run.folder, "has no answers to the test split", "run the sweep with --finalists 1 or more")
     trial = None if which == "untouched" else trial_of(run, which)
     base = _best_base(run)
     own = answers.name == untouched_name(base) if trial is None else answers.trial_id == trial.trial_id
     rows = answers[own & (answers.seed == 0)].sort_values("item")
     if rows.empty:
         names = [one.name for one in run.finals]
-        raise BadInput(f"--trials {which}: it did not answer the test split; these did: {', '.join(names)}")
+        raise BadInput(f"--trials {which}:", "it did not answer the test split", f"these did: {', '.join(names)}")
     if rows.completion.isna().any():
-        raise BadInput(f"--trials {which}: its answers are not text, so they cannot be judged")
+        raise BadInput(f"--trials {which}:", "its answers are not text, so they cannot be judged")
     if trial is None:
         return Replies(base_of_best(run), untouched_name(base), rows)
     name = f"trial {trial.number}"
@@ -151,7 +154,7 @@ def _weights_hash(run: Run, trial_id: str, name: str) -> str:
         return checkpoint_hash(run.best)
     known = hashes_of(run.folder).get(trial_id)
     if known is None:
-        raise BadInput(f"{name}: the hash of its weights is not in {run.folder}; judge best and untouched")
+        raise BadInput(f"{name}:", f"the hash of its weights is not in {run.folder}", "judge best and untouched")
     return known
 
 
@@ -159,7 +162,7 @@ def prompts_by_item(compared: Sequence[Replies]) -> Mapping[str, str]:
     """Return item -> prompt. Raise BadInput if the checkpoints answered different questions."""
     prompts = [dict(zip(_item_names(one.items), one.items.prompt, strict=True)) for one in compared]
     if any(other != prompts[0] for other in prompts):
-        raise BadInput(f"{compared[0].name} and others answered different questions; judge trials of one task")
+        raise BadInput(f"{compared[0].name} and others", "answered different questions", "judge trials of one task")
     return prompts[0]
 
 
@@ -177,13 +180,15 @@ def open_judges(options: JudgeOptions, own_base: str, folder: Path) -> Iterator[
     addresses = [name for name in options.judge if name != LIKELIHOOD]
     if len(addresses) != len(options.model):
         raise BadInput(
-            f"--judge names {len(addresses)} endpoints and --model {len(options.model)} models; give an address such as"
-            " http://localhost:8000/v1 and a model for each, or --judge likelihood alone"
+            "--judge",
+            f"names {len(addresses)} endpoints and --model {len(options.model)} models",
+            "give an address such as http://localhost:8000/v1 and a model for each, or --judge likelihood alone",
         )
     if options.key_variable and len(options.key_variable) != len(addresses):
         raise BadInput(
-            f"--key-variable names {len(options.key_variable)} variables for {len(addresses)} endpoints; name one for"
-            " each endpoint, because a key goes to its own endpoint only"
+            "--key-variable",
+            f"names {len(options.key_variable)} variables for {len(addresses)} endpoints",
+            "name one for each endpoint, because a key goes to its own endpoint only",
         )
     endpoints = zip(options.model, options.key_variable or [None] * len(addresses), strict=True)
     with ExitStack() as opened:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.commands.endpoint.answer_cache import AnswerCache, Reply, hash_of
-from sweeps.spec.sweep import BadInput
+from trainables.bad_input import BadInput
 from trainables.models.loading import BaseName, origin
 
 

@@ -8,7 +8,6 @@ and what the weights are for.
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from sweeps.commands.endpoint.client import Endpoint
 from sweeps.commands.rationales.base_sampler import BaseSampler
 from sweeps.commands.rationales.filtering import RationaleFilter
 from sweeps.results.terminal import print
-from sweeps.spec.exit_codes import EXIT_STATUS
-from sweeps.spec.sweep import BadInput
+from sweeps.spec.validation import check_splits
 from trainables.atomic import replace_file
+from trainables.bad_input import BadInput, check_least
 from trainables.tasks.strategyqa.task import StrategyQaTask, parse_answer
 
 BLOCK = 64  # questions between two lines about the progress
@@ -54,15 +53,19 @@ class RationaleOptions:
     pairs: Path | None = None  # a file for pairs of a right and a wrong answer to one question, as preferences
 
     def check(self) -> None:
-        """Raise BadInput for flags that contradict each other."""
+        """Raise BadInput for numbers below their bounds, and for flags that contradict each other."""
+        check_least(
+            self, {"workers": 1, "batch_size": 1, "samples": 1, "temperature": 0, "max_tokens": 1, "sentences": 1}
+        )
         if (self.teacher is None) == (self.base is None):
             raise BadInput("give either --teacher URL and --model NAME, or --base NAME")
         if (self.teacher is None) != (self.model is None):
             raise BadInput("--teacher URL and --model NAME go together")
-        if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
+        if self.samples > 1 and self.temperature == 0:
             raise BadInput(
-                f"--samples {self.samples} at --temperature {self.temperature}: every sample would be the same;"
-                " raise the temperature, or give --samples 1"
+                f"--samples {self.samples} at --temperature {self.temperature}:",
+                "every sample would be the same",
+                "raise the temperature, or give --samples 1",
             )
 
     @property
@@ -108,6 +111,7 @@ def rationales(
     """
     options.check()
     _check_source_of_existing(to, options.source)
+    check_splits(task)
     sampler = _open_sampler(options, to.parent)
     kept = RationaleFilter(task.train(), parse_answer)
     try:
@@ -115,8 +119,7 @@ def rationales(
         if (dollars := _dollars_spent(sampler)) is not None:
             print(f"spent on {options.model}: ${dollars:.4f}")
     except KeyboardInterrupt:
-        print(f"interrupted; the same command continues from the answers in {to.parent / FILE}", file=sys.stderr)
-        sys.exit(EXIT_STATUS["interrupted"])
+        raise KeyboardInterrupt(f"the same command continues from the answers in {to.parent / FILE}") from None
     finally:
         sampler.close()
     write(kept, to, options.source, options.pairs, truncated)
@@ -211,7 +214,7 @@ def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
     except OSError as error:
-        raise BadInput(f"{file} cannot be written: {error.strerror}") from error
+        raise BadInput(file, f"cannot be written: {error.strerror}") from error
 
 
 def _check_source_of_existing(file: Path, source: str) -> None:
@@ -224,4 +227,4 @@ def _check_source_of_existing(file: Path, source: str) -> None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         others = ["another kind"]
     if others:
-        raise BadInput(f"{file} holds rationales of {others[0]}; give a new file")
+        raise BadInput(file, f"holds rationales of {others[0]}", "give a new file")

@@ -15,7 +15,7 @@ import pytest
 from sweeps.cli.main import console
 from sweeps import arc, arena, strategyqa, style
 from sweeps.cli.flags import read
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 
 ROOT = Path(__file__).parents[3]
 VERBS = ("status", "stop", "clone", "report", "doctor", "reproduce", "export", "rationales", "ui", "attribute", "judge")
@@ -94,7 +94,7 @@ def test_every_command_explains_its_arguments(verb, capsys, monkeypatch):
         (["status", "--clust"], "--clust; Perhaps you meant: --cluster PATH; see espalier --help"),
         (
             ["ui", "--port", "many"],
-            "Error parsing --port: invalid literal for int() with base 10: 'many'; see espalier",
+            "Error parsing --port: 'many' is no INT; see espalier",
         ),
         (["stop", "3", "--run", "nowhere"], "nowhere is not a sweep's folder"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 from importlib.metadata import version
@@ -11,7 +12,9 @@ import pytest
 
 from sweeps.cli import doctor
 from sweeps.cli.doctor import CHECKS, CheckResult, disk, examine, judge, machine, packages, python, versions
+from sweeps.persistence.number_variables import OF_THREADS
 from sweeps.persistence.secret_key import secret_key
+from sweeps.resources.home import private_folder
 from tests.support import gguf_kit
 from trainables.models.loading import check_base
 
@@ -143,9 +146,46 @@ def test_a_check_that_hangs_or_crashes_takes_no_other_with_it(tmp_path, monkeypa
     crash = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
     (tmp_path / "huggingface_hub.py").write_text(crash)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)  # other folders come last
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         found = list(examine(["hub", "mlflow", "python"], limit_s=2))
     line(found[0], "wrong", "Python itself crashed", "set HF_HOME")
     line(found[1], "wrong", "no answer within 2 s", "start that server")
     line(found[2], "ok")
+
+
+def test_a_home_that_was_replaced(monkeypatch):
+    line(judge("home"), "ok", str(Path.home()))
+    monkeypatch.setenv("HOME", str(private_folder() / "home"))
+    line(judge("home"), "warn", "HOME cannot be written to", f"{private_folder()} is used", "set HOME to a folder")
+
+
+def test_no_git(tmp_path, monkeypatch):
+    monkeypatch.delenv("ESPALIER_COMMIT", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    line(judge("git"), "warn", "unknown (there is no git here)", "install git")
+
+
+def test_modules_that_hide_others(tmp_path, monkeypatch):
+    line(judge("modules"), "ok")
+    (tmp_path / "statistics.py").touch()
+    (tmp_path / "peft").mkdir()
+    (tmp_path / "peft/__init__.py").touch()
+    (tmp_path / "my_own.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    line(judge("modules"), "warn", f"{tmp_path}/statistics.py, {tmp_path}/peft: imported in place", "rename it")
+
+
+def test_what_others_set_about_numbers(monkeypatch):
+    for name in ("ATEN_CPU_CAPABILITY", *OF_THREADS):
+        monkeypatch.delenv(name, raising=False)
+    line(judge("variables"), "ok", "none changes")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    line(judge("variables"), "ok", "ATEN_CPU_CAPABILITY=default: changes last bits", "OMP_NUM_THREADS: not used")
+
+
+def test_a_terminal_with_few_characters(monkeypatch):
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    line(judge("terminal"), "warn", "printed in ascii", "LC_ALL=C.UTF-8")

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import arc, arena, own, reasoning, strategyqa, style
+from sweeps import arc, arena, own, reasoning, rl, strategyqa, style
 from sweeps.cli.chain_runner import phase_sweeps
 from sweeps.cli.flags import parse, read
 from sweeps.spec.chain import Chain
 from sweeps.spec.sweep import Sweep
-from sweeps.spec.validation import BadInput
 from tests.support.arc_files import recolour, write_all_splits
 from tests.support.driving import environment
+from trainables.bad_input import BadInput
 from trainables.tasks.reasoning.task import ReasoningTask
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = ROOT / "tests/golden/questions.csv"
-SCRIPTS = [arena, arc, own, reasoning, strategyqa, style]
+SCRIPTS = [arena, arc, own, reasoning, rl, strategyqa, style]
 
 
 @pytest.mark.parametrize("module", SCRIPTS, ids=lambda module: module.__name__)

@@ -17,9 +17,9 @@ from sweeps.commands.attribute import attribute as attribute_run
 from sweeps.commands.attribute import drafted
 from sweeps.results.run_folder import Run
 from sweeps.results.tables import FINALISTS
-from sweeps.spec.sweep import BadInput
 from tests.support import miniatures
 from tests.support.finished_sweep import write_finished_sweep
+from trainables.bad_input import BadInput
 from trainables.core import Example
 from trainables.learners.lm.attribution import Parts, attribute, parts
 from trainables.learners.lm.cot import CotConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 
 from sweeps.commands import export as exporting
 from sweeps.commands.attribute import TABLE, attribute
-from sweeps.commands.export import export
+from sweeps.commands.export import ExportOptions, export
 from sweeps.commands.judging.command import REPORT, VERDICTS, judge
 from sweeps.commands.reproduce import reproduce
 from sweeps.spec.open_run import open_run
-from sweeps.spec.sweep import BadInput
 from tests.support.finished_sweep import write_finished_sweep
+from trainables.bad_input import BadInput
 from trainables.learners.lm.cot import CotConfig
 from trainables.tasks.strategyqa.task import StrategyQaTask
 
@@ -49,13 +50,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def check_taken(export: Path, best: Path) -> None:
+    """All files of `best/` are in the export, unchanged but for the name of the base."""
+    wanted, taken = contents(best), contents(export)
+    assert taken["README.md"]
+    configs = [json.loads(files.pop("adapter_config.json")) for files in (wanted, taken)]
+    assert configs[1] == configs[0] | {"base_model_name_or_path": "./taken/base"}
+    assert wanted.items() <= taken.items()
+
+
 def test_an_export_leaves_the_winner_where_it_is(name: Path, chain: Path, left: Path, tmp_path: Path) -> None:
     before = contents(chain)
-    export(name, to=tmp_path / "out/taken")
+    export(name, ExportOptions(to=tmp_path / "out/taken"))
     assert contents(chain) == before
-    taken = contents(tmp_path / "out/taken")
-    assert taken.pop("README.md")
-    assert taken == contents(left / "best")
+    check_taken(tmp_path / "out/taken", left / "best")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["taken"], "nothing is left beside it"
 
 
@@ -70,7 +78,7 @@ def test_an_export_that_fails_leaves_nothing_new_and_takes_nothing(
     monkeypatch.setattr(exporting, "card", unwritten)
     for merge in (False, True):
         with pytest.raises(OSError, match="no space left"):
-            export(chain, to=tmp_path / "out/taken", merge=merge)
+            export(chain, ExportOptions(to=tmp_path / "out/taken", merge=merge))
     assert [*(tmp_path / "out").iterdir()] == []
     assert contents(chain) == before
 
@@ -103,8 +111,8 @@ def test_a_chain_is_found_whatever_it_is_called(name: Path, chain: Path) -> None
 
 def test_a_winner_whose_writer_was_killed_is_exported(chain: Path, left: Path, tmp_path: Path) -> None:
     (chain / "chain-one/best").rename(chain / "chain-one/.best.old")
-    export(chain, to=tmp_path / "taken")
-    assert contents(left / "best").items() <= contents(tmp_path / "taken").items()
+    export(chain, ExportOptions(to=tmp_path / "taken"))
+    check_taken(tmp_path / "taken", left / "best")
     assert (chain / "chain-one/.best.old").is_dir(), "who reads moves nothing"
 
 

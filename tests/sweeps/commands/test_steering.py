@@ -1,56 +1,27 @@
-"""A sweep that fails again and again ends until it is mended; and which sweep is the latest."""
+"""Which failures count as the same; and which sweep is the latest."""
 
 from __future__ import annotations
 
 import os
-import pickle
 import time
 
-import pandas as pd
 import pytest
-import ray
 import yaml
 from ray.exceptions import ActorDiedError
 
-from sweeps.commands.steering import latest
+from sweeps.commands.which_sweep import latest
 from sweeps.spec.open_run import open_run
-from sweeps.spec.validation import BadInput
 from sweeps.tuning.stopping import SweepStopper, cause_of
-from tests.support.driving import study, sweep_here
 from tests.support.facts_kit import least_facts
-
-
-def test_the_same_failure_three_times_ends_the_sweep_until_it_is_mended(tmp_path, ray_session):
-    log = tmp_path / "rounds.log"
-    log.mkdir()  # nobody can write there
-    flags = ["--name", "toy", "--num-samples", "6", "--grace-period", "4", "--set", f"log={log}", "planted=nothing"]
-    done = sweep_here(tmp_path, *flags, check=False)
-    assert done.returncode == 1
-    assert "stopped: the same failure 3 times in a row, IsADirectoryError: " in done.stdout
-    assert len(pd.read_csv(tmp_path / "runs/toy/leaderboard.csv")) <= 3, "the budget is not burnt"
-    assert list((tmp_path / "runs/toy/tune").glob("*/error.txt"))
-    assert "--resume" in done.stdout
-
-    log.rmdir()
-    sweep_here(tmp_path, *flags, "--resume")
-    left = pd.read_csv(tmp_path / "runs/toy/leaderboard.csv").status.to_list()
-    assert left.count("finished") >= 5, "but for one that may have used up its restarts"
-    assert {t.state.name for t in study(tmp_path).trials} <= {"COMPLETE", "FAIL"}
-
-
-class Failed:
-    """The attributes of a Tune trial that the callback reads."""
-
-    def __init__(self, folder, trial_id, error):
-        self.trial_id, self.pickled_error_file = trial_id, folder / f"{trial_id}.pkl"
-        self.pickled_error_file.write_bytes(pickle.dumps(error))
+from tests.support.failed_trial import FailedTrial
+from trainables.bad_input import BadInput
 
 
 def test_only_failures_of_their_own_count_and_only_in_a_row(tmp_path):
     def cause(*failures, well_after=None):
         stops = SweepStopper(tmp_path, 4)
         for number, (trial_id, error) in enumerate(failures):
-            stops.on_trial_recover(0, [], Failed(tmp_path, trial_id, error))
+            stops.on_trial_recover(0, [], FailedTrial(tmp_path, trial_id, error))
             if number == well_after:
                 stops.on_trial_complete(0, [], None)
         return stops.cause
@@ -64,25 +35,8 @@ def test_only_failures_of_their_own_count_and_only_in_a_row(tmp_path):
     assert cause(*[(name, ActorDiedError()) for name in "abcd"]) is None, "a node that dies takes all its trials along"
 
 
-def test_a_set_up_that_fails_is_a_failure_of_its_own(tmp_path, ray_session):
-    @ray.remote(num_cpus=0)
-    class Unborn:
-        def __init__(self):
-            raise ValueError("no base 'tiny'; give a folder or a name of the hub")
-
-        def pid(self):
-            return 0
-
-    stops = SweepStopper(tmp_path, 4)
-    for name in ("a", "b", "a"):
-        with pytest.raises(ActorDiedError) as died:
-            ray.get(Unborn.remote().pid.remote())
-        stops.on_trial_recover(0, [], Failed(tmp_path, name, died.value))
-    assert stops.cause == "ValueError: no base 'tiny'; give a folder or a name of the hub"
-
-
 def test_the_latest_sweep_is_found(tmp_path):
-    with pytest.raises(BadInput, match="there is no sweep"):
+    with pytest.raises(BadInput, match="has no sweep; start one"):
         latest(tmp_path)
     for age, name in ((20, "b"), (10, "c"), (30, "a")):
         (tmp_path / name).mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.persistence.lock import LOCK_FILE, driver, driving
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 
 TIMES = 400
 

@@ -14,9 +14,9 @@ from sweeps.persistence.lock import LOCK_FILE
 from sweeps.persistence.mirror import Mirror, bring
 from sweeps.persistence.snapshot import SNAPSHOT
 from sweeps.results.run_folder import DATABASE, SWEEP_FILE
-from sweeps.spec.validation import BadInput
 from tests.support.driving import contents, sweep_here, wait_for
 from tests.support.s3_kit import S3
+from trainables.bad_input import BadInput
 
 
 @pytest.fixture
@@ -64,6 +64,24 @@ def test_a_database_is_copied_as_of_one_moment(folder, tmp_path):
     database.close()
     with sqlite3.connect(tmp_path / "there/toy" / DATABASE) as copy:
         assert copy.execute("select count(*) from trials").fetchone() == (10,)
+
+
+def test_what_waits_in_a_database_s_log_is_copied_too(folder, tmp_path):
+    with sqlite3.connect(folder / DATABASE) as database:
+        database.execute("pragma journal_mode = wal")
+        database.execute("create table trials (number)")
+    mirror, there = Mirror(f"file://{tmp_path}/there", folder), tmp_path / "there/toy"
+    mirror.copy()
+    before = (folder / DATABASE).stat()
+    database.execute("insert into trials values (1)")
+    database.commit()
+    after = (folder / DATABASE).stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns), "it waits in the log"
+    mirror.copy()
+    assert [one for one in contents(there) if one.startswith(DATABASE)] == [DATABASE]
+    with sqlite3.connect(there / DATABASE) as copy:
+        assert copy.execute("select number from trials").fetchall() == [(1,)]
+    database.close()
 
 
 def test_a_snapshot_never_names_what_is_not_there(folder, tmp_path, monkeypatch):

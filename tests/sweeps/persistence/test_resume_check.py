@@ -11,9 +11,9 @@ from sweeps.cli.flags import parse
 from sweeps.persistence.provenance import describe
 from sweeps.persistence.resume_check import changes, check_same
 from sweeps.results.run_folder import Run
-from sweeps.spec.validation import BadInput
 from sweeps.tuning.session import create
 from tests.support import gguf_kit
+from trainables.bad_input import BadInput
 
 
 def facts_of(*flags, script=arena.SWEEP):

@@ -17,9 +17,9 @@ from cluster.user_config import config_folder
 from sweeps.persistence.secret_key import secret_key
 from sweeps.persistence.snapshot import KEY, SNAPSHOT, Snapshot, check_resumable
 from sweeps.spec.trust import apply_trust
-from sweeps.spec.validation import BadInput
 from tests.support.planted import Planted
 from tests.support.same_searcher import Same
+from trainables.bad_input import BadInput
 from trainables.runtime.trial import Trial
 
 

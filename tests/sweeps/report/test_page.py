@@ -35,6 +35,7 @@ from tests.support.report_kit import (
     several,
     trial,
 )
+from trainables.bad_input import BadInput
 from trainables.core import Example
 
 
@@ -108,7 +109,7 @@ def test_panels_without_data_are_left_out(tmp_path):
     assert "No trial has a score yet." in begun
     assert sections(begun) == ["guards", "made"]
     assert "Nothing was found." in section(begun, "guards")
-    with pytest.raises(FileNotFoundError, match="is not a sweep's folder"):
+    with pytest.raises(BadInput, match="is not a sweep's folder"):
         write_report(tmp_path)
 
 

@@ -18,10 +18,11 @@ from sweeps.resources import ray_job
 from sweeps.resources.cost_limit import CostLimit, cost_limit_of
 from sweeps.resources.ray_job import hourly
 from sweeps.results.run_folder import Run
-from sweeps.spec.sweep import BadInput
+from sweeps.tuning.estimate import Estimate
 from tests.support.api_server import KEY, Account
 from tests.support.report_kit import folder, several
 from tests.support.toy_sweep import SWEEP
+from trainables.bad_input import BadInput
 
 HOUR = 3600.0
 ROOT = Path(__file__).resolve().parents[3]
@@ -231,7 +232,7 @@ def test_plan_says_what_a_cluster_costs_an_hour(tmp_path, monkeypatch, capsys):
     def planned(file):
         def two_hours(sweep, argv, mirrored):
             print("probing")
-            return 2.0
+            return Estimate(sweep.name, 2.0, 1, 1, None, None, {})
 
         monkeypatch.setattr("sweeps.tuning.estimate.plan", two_hours)
         main(SWEEP, ["--plan", "--cluster", str(file)])

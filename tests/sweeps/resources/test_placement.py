@@ -12,7 +12,7 @@ from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.resources.placement import Machine, machine, place, with_devices
 from sweeps.resources.worker_groups import worker_group_shape
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 from trainables.models.loading import base_sizes
 from trainables.packed.specs import Shape
 

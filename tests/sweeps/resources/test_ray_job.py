@@ -10,7 +10,7 @@ from ray.job_submission import JobDetails, JobStatus, JobType
 
 from sweeps.commands.steering import status
 from sweeps.resources import ray_job
-from sweeps.spec.sweep import BadInput
+from trainables.bad_input import BadInput
 
 FILE = Path("cluster.yaml")
 

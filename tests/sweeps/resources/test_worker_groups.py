@@ -11,9 +11,9 @@ from sweeps.arena import SWEEP as ARENA
 from sweeps.resources.placement import Machine, place
 from sweeps.resources.ray_cluster import Capacity
 from sweeps.resources.worker_groups import worker_group_shape
-from sweeps.spec.validation import BadInput
 from sweeps.strategyqa import SWEEP as STRATEGYQA
 from sweeps.style import SWEEP as STYLE
+from trainables.bad_input import BadInput
 from trainables.packed.specs import WorkerGroupShape
 
 

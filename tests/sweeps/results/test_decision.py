@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -187,3 +188,15 @@ def test_what_looks_likely_already_still_needs_a_further_look():
     sizes, seconds = needed(now, COSTS)
     assert sizes != sizes_of(scores)
     assert seconds > 0
+
+
+def test_a_sweep_without_minutes_spends_its_error_rate_evenly_and_one_with_minutes_at_the_end():
+    """At 30 % of the budget: 0.05 log(1 + 0.3 (e - 1)), of Pocock's shape; and what O'Brien and Fleming's allows."""
+    scores = {"a": answers(0.7), "b": answers(0.6, seed=1)}
+    now = Progress(scores, seconds=300.0)
+    even, late = now.look(Budget(1000.0, early=True)), now.look(Budget(1000.0))
+    assert even.rate == pytest.approx(0.02078, abs=1e-5)
+    assert late.rate == pytest.approx(4 * stats.norm.sf(stats.norm.isf(0.0125) / math.sqrt(0.3)), abs=1e-9)
+    assert late.rate < 0.0002
+    assert even.base_rate == late.base_rate == even.rate
+    assert Progress(scores, seconds=1000.0).look(Budget(1000.0, early=True)).rate == pytest.approx(0.05)

@@ -17,7 +17,7 @@ from sweeps.results.decision import Budget, Progress, next_stage
 from sweeps.results.finals import to_decide, verdict
 from sweeps.results.power import best_plan, smallest_shown
 from sweeps.results.records import Final
-from sweeps.spec.validation import BadInput
+from trainables.bad_input import BadInput
 
 N = 160
 BEFORE = "untrained ensemble (programs and lenses alone)"

@@ -163,6 +163,38 @@ def test_the_table_fits_80_columns_and_keeps_every_value():
     assert "and 2 more in leaderboard.md" in lines
 
 
+def test_a_narrow_table_keeps_the_score_and_what_differs():
+    """With 40 columns there was no room for them beside ranks, intervals and rounds."""
+    console = Console(record=True, width=40, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_table([record(i, i / 20, r=2**i, learning_rate=1e-4 * i) for i in range(12)], BASELINES, console=console)
+    lines = console.export_text().splitlines()
+    assert lines[0].split() == ["trial", "score", "%", "what", "differs"]
+    assert lines[1].split()[:2] == ["11", "55.0"]
+    assert "r=2048" in "".join("".join(lines).split())
+    assert max(map(len, lines)) <= 40
+
+
+@pytest.mark.parametrize("width", [40, 64, 80, 120])
+def test_a_trial_is_one_line_with_what_differs_from_the_best_of_its_learner(width):
+    same = {"weight_decay": 0.01, "lr_scheduler_type": "cosine", "target_modules": "all-linear"}
+    trials = [record(i, 0.9 - i / 20, r=2 ** (i % 3), learning_rate=1e-4 * (i // 3 + 1), **same) for i in range(6)]
+    trials += [record(6 + i, 0.3 - i / 20, learner="soft_prompt", num_virtual_tokens=10 + i) for i in range(2)]
+    console = Console(record=True, width=width, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_table(trials, BASELINES, console=console)
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    assert max(map(len, lines)) <= width
+    place = lines[0].index("what differs")
+    ends = ["lora (the best)", "lora r=2", "lora r=4", "lora learning_rate=0.0002"]
+    ends += ["lora learning_rate=0.0002 r=2", "lora learning_rate=0.0002 r=4"]
+    ends += ["soft_prompt (the best)", "soft_prompt num_virtual_tokens=11"]
+    for line, end in zip(lines[1:9], ends, strict=True):
+        shown = line[place:]
+        assert shown == end or (shown.endswith("…") and end.startswith(shown[:-1] + " ")), "cut between fields"
+        assert shown == end or width < 80, "nothing is cut where there is room"
+    text = " ".join(lines[9:])
+    assert text.startswith("trial 0, the best of lora: r=1 learning_rate=0.0001 trial 6, the best of soft_prompt: ")
+
+
 def test_markdown_survives_a_bar_in_a_value(tmp_path):
     write_all(tmp_path, [record(0, 0.5, r="a|b"), record(1, 0.4, r="c")], baselines={}, rounds=4)
     assert "r=a\\|b |" in (tmp_path / "leaderboard.md").read_text()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sweeps.spec.addresses import check_command_line, check_hub_address, in_clear
-from sweeps.spec.validation import BadInput
 from tests.support.driving import sweep_here
+from trainables.bad_input import BadInput
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCY"
 

@@ -18,9 +18,9 @@ from sweeps.arena import SWEEP as ARENA
 from sweeps.persistence.provenance import describe
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.sweep import BadInput
 from sweeps.spec.trust import apply_trust, trust_flags
 from tests.support.toy_sweep import SWEEP as TOY
+from trainables.bad_input import BadInput
 from trainables.core import LearnerConfig, Pair, Task
 
 ROOT = Path(__file__).parents[3]

@@ -23,9 +23,10 @@ from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.spec.warm_start import in_words, like
 from sweeps.tuning.session import check
+from trainables.bad_input import BadInput
 from trainables.core import Pair
 
 TWO = ["--base", "builtin:tiny", "builtin:tiny:float32"]

@@ -18,10 +18,11 @@ from sweeps.arena import SWEEP as ARENA
 from sweeps.persistence.provenance import describe
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.sweep import BadInput, data_fingerprint
+from sweeps.spec.sweep import data_fingerprint
 from sweeps.strategyqa import SWEEP as STRATEGYQA
 from tests.support.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.support.toys import Letters
+from trainables.bad_input import BadInput
 from trainables.core import Pair
 from trainables.learners.arc.efe.learner import EfeConfig
 from trainables.tasks.strategyqa.rationale_files import load_rationales
@@ -251,7 +252,7 @@ def test_what_leaves_nothing_of_an_axis_is_bad_input_and_a_fixed_value_is_not() 
     assert fixed.space_of(fixed.pairs[0]).axes["learning_rate"].choices == (5e-3,)
     with pytest.raises(BadInput, match=r"^--set r=\{: '\{' is no value of an axis; give a number") as error:
         parse(sweep, ["--set", "r={"])
-    with pytest.raises(BadInput, match=r"^learning_rate is nan; give a number$"):
+    with pytest.raises(BadInput, match=r"^learning_rate is nan; give a finite number$"):
         parse(sweep, ["--set", "learning_rate=nan"])
     assert "\n" not in str(error.value)
 

@@ -20,8 +20,8 @@ LONGEST = 12  # lines; what every script needs is shorter
 def test_every_learner_has_the_task_the_base_and_a_space_that_the_sweep_accepts() -> None:
     made = Sweep("letters", **text_learners(Letters(), "some/base"), num_samples=4, rounds=2)
     assert made.pair_names == ["lora", "soft_prompt", "hybrid"]
-    _, every = parse(made, ["--learner", *made.pair_names, "dora", "ia3", "full"])
-    assert every.pair_names == ["lora", "soft_prompt", "hybrid", "dora", "ia3", "full"]
+    _, every = parse(made, ["--learner", *made.pair_names, "dora", "ia3", "full", "grpo"])
+    assert every.pair_names == ["lora", "soft_prompt", "hybrid", "dora", "ia3", "full", "grpo"]
     assert {(pair.task, pair.base) for pair in every.pairs} == {(Letters(), "some/base")}
     every.validate()
 

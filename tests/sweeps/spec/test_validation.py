@@ -15,11 +15,12 @@ from sweeps.arc import SWEEP as ARC
 from sweeps.arena import SWEEP as ARENA
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.config_fields import drawn
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.strategyqa import SWEEP as STRATEGYQA
 from sweeps.style import SWEEP as STYLE
 from tests.support.knobs import ONE, RATE, TWO, Dial, Knob
 from tests.support.toys import Letters
+from trainables.bad_input import BadInput
 from trainables.core import Adapter, Pair
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.lm.hybrid import HybridConfig

@@ -23,9 +23,10 @@ from sweeps.results.tables import FINALISTS, finalists_parquet
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
 from sweeps.spec.deserialize import rebuild
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.spec.warm_start import NarrowedAxis, in_words, like
 from tests.support.toys import Digits, Letters
+from trainables.bad_input import BadInput
 from trainables.core import Example, Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.soft_prompt import SoftPromptConfig

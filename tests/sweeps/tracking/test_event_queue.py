@@ -6,11 +6,13 @@ import json
 import os
 import resource
 import shutil
+import sqlite3
 import threading
 
 import pytest
 
 from sweeps.tracking.event_queue import EventQueue
+from tests.support.driving import wait_for
 from tests.support.tracking_kit import FakeTrial, report, runs_of, shared_database, steps, track
 
 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "300"  # seconds; a busy machine's server is slow, not away
@@ -156,3 +158,99 @@ def test_the_queue_is_lines_of_json_that_a_person_can_read(database, tmp_path):
     assert "MLflow at http://127.0.0.1:9 cannot be reached (API request to http://127.0.0.1:9/api" in warnings[0]
     kept = [file.read_text() for file in (tmp_path / "queue").iterdir()]
     assert "s3cret" not in " ".join([*warnings, *kept])
+
+
+def test_events_that_the_disk_does_not_take_wait_in_memory(database, tmp_path):
+    tracking, trial = track(database, "waits", tmp_path, warnings := []), FakeTrial("a")
+    size, limits = (tmp_path / "queue/events.jsonl").stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
+    try:
+        tracking.on_trial_start(0, [], trial)
+        report(tracking, trial, 1, 0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    report(tracking, trial, 2, 0.6)
+    assert tracking.close()
+    _, runs = runs_of(database, "waits")
+    assert steps(database, runs["a"]) == [(1, 0.5), (2, 0.6)]
+    assert runs["a"].data.params == {"learning_rate": "0.1"}
+    assert len(warnings) == 1
+
+
+def test_what_is_for_a_deleted_experiment_is_kept_until_it_is_restored(database, tmp_path):
+    from mlflow import MlflowClient
+
+    tracking, trial = track(database, "deleted", tmp_path, warnings := []), FakeTrial("a")
+    tracking.on_trial_start(0, [], trial)
+    assert tracking.flush()
+    client = MlflowClient(database)
+    experiment = client.get_experiment_by_name("deleted").experiment_id
+    client.delete_experiment(experiment)
+    report(tracking, trial, 1, 0.5, done=True)
+    tracking.on_trial_complete(0, [], trial)
+    assert not tracking.flush()
+    assert len(warnings) == 1
+    assert "its experiment 'deleted' was deleted" in warnings[0]
+    client.restore_experiment(experiment)
+    assert tracking.close()
+    _, runs = runs_of(database, "deleted")
+    assert steps(database, runs["a"]) == [(1, 0.5)]
+    assert runs["a"].info.status == "KILLED"
+
+
+def test_a_run_that_somebody_deleted_holds_back_nothing(database, tmp_path):
+    from mlflow import MlflowClient
+
+    tracking, trials = track(database, "one-run", tmp_path, warnings := []), [FakeTrial("a"), FakeTrial("b")]
+    for trial in trials:
+        tracking.on_trial_start(0, [], trial)
+    assert tracking.flush()
+    _, runs = runs_of(database, "one-run")
+    MlflowClient(database).delete_run(runs["a"].info.run_id)
+    for trial in trials:
+        report(tracking, trial, 1, 0.5, done=True)
+        tracking.on_trial_complete(0, [], trial)
+    assert tracking.close()
+    _, left = runs_of(database, "one-run")
+    assert left.keys() == {"b"}, "it is not made again"
+    assert left["b"].info.status == "KILLED"
+    assert len(warnings) == 1
+
+
+def test_a_store_that_lost_the_sweep_gets_everything_again(database, tmp_path):
+    """Its runs were deleted for good, as by `mlflow gc`, or its database was replaced."""
+    trial = FakeTrial("a")
+    for round_ in (1, 2):
+        tracking = track(database, "lost", tmp_path)
+        tracking.on_trial_start(0, [], trial)
+        report(tracking, trial, round_, 0.5)
+        assert tracking.close()
+        if round_ == 1:
+            forget(database, "lost")
+    _, runs = runs_of(database, "lost")
+    assert steps(database, runs["a"]) == [(1, 0.5), (2, 0.5)]
+
+
+def test_a_database_that_is_deleted_under_a_sweep_is_made_again_with_everything(tmp_path):
+    """SQLite goes on reading from the deleted file, and refuses to write to it."""
+    file = tmp_path / "own.db"
+    tracking, trial = track(f"sqlite:///{file}", "gone", tmp_path, warnings := []), FakeTrial("a")
+    tracking.on_trial_start(0, [], trial)
+    report(tracking, trial, 1, 0.5)
+    assert tracking.flush()
+    file.unlink()
+    report(tracking, trial, 2, 0.6, done=True)
+    tracking.on_trial_complete(0, [], trial)
+    wait_for(tracking.flush)
+    assert tracking.close()
+    _, runs = runs_of(f"sqlite:///{file}", "gone")
+    assert steps(f"sqlite:///{file}", runs["a"]) == [(1, 0.5), (2, 0.6)]
+    assert len(warnings) == 1
+
+
+def forget(database: str, experiment: str) -> None:
+    """Delete the runs of an experiment from MLflow's tables."""
+    own = "(select run_uuid from runs join experiments using (experiment_id) where experiments.name = ?)"
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as tables:
+        for table in ("latest_metrics", "metrics", "params", "tags", "runs"):
+            tables.execute(f"delete from {table} where run_uuid in {own}", [experiment])

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import pytest
-from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from sweeps.results.trial_params import TrialParams
+from sweeps.results.records import TrialRecord
+from sweeps.results.trial_history import TrialHistory
+from sweeps.tracking import shared_view
 from sweeps.tracking.events import merge, metrics_of
-from sweeps.tracking.mlflow_callback import MLflowTracking
+from sweeps.tracking.mlflow_callback import MLflowTracking, TrackedSweep, data_of_facts, source_tags
 from tests.support.tracking_kit import (
     ROUNDS,
     FakeTrial,
@@ -78,15 +78,97 @@ def test_every_end_of_a_trial_is_a_status_and_a_tag(database, tmp_path):
     artifacts = Path(full.info.artifact_uri.removeprefix("file://"))
     assert (artifacts / "best" / "adapter_config.json").is_file()
     assert artifacts.parents[1] == Path(database.removeprefix("sqlite:///")).parent / "mlartifacts"
-    page, _, query = tracking.address(5001).rpartition("?")
-    assert page.endswith(f"http://127.0.0.1:5001/#/experiments/{full.info.experiment_id}/runs")
-    order = {"orderByKey": ["metrics.`best_score`"], "orderByAsc": ["false"]}
+
+
+def finished(database, experiment, folder, learners=("lora", "hybrid", "lora"), **more):
+    """The tracking of a sweep, named after its folder, whose trials, one for each learner, have ended."""
+    sweep, records = TrackedSweep(folder.name, ROUNDS, **more), []
+    tracking = MLflowTracking(sweep, database, experiment, folder / "queue")
+    for number, learner in enumerate(learners):
+        own = {"learning_rate": 0.1 * (number + 1), "batch": 8} | ({"alpha": 2} if learner == "lora" else {})
+        trial = FakeTrial(f"t{number}", own, learner=learner)
+        tracking.on_trial_start(0, [], trial)
+        report(tracking, trial, 1, 0.8 - number / 10, done=True)
+        tracking.on_trial_complete(0, [], trial)
+        history = TrialHistory(({"round": 1, "score": 0.8 - number / 10, "loss": 1.0, "diverged": False},))
+        records.append(TrialRecord(f"t{number}", number, trial.config["params"], "finished", history, 60))
+    tracking.on_experiment_end([])
+    tracking.log_leaderboard(records)
+    assert tracking.close()
+    return tracking
+
+
+def test_the_address_opens_a_view_of_the_sweep_with_what_its_columns_show(database, tmp_path):
     from mlflow import MlflowClient
 
+    finished(database, "views", tmp_path / "before" / "x")  # another one in the experiment, of the same name
+    tracking = finished(database, "views", tmp_path / "x")
+    lines = tracking.address(5001).splitlines()
+    assert max(map(len, lines)) < 80
+    page, _, key = lines[-1].rpartition("?viewStateShareKey=")
+    client = MlflowClient(database)
+    experiment = client.get_experiment_by_name("views")
+    assert page == f"  http://127.0.0.1:5001/#/experiments/{experiment.experiment_id}/runs"
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+    found = client.search_runs(
+        [experiment.experiment_id], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"]
+    )
+    assert [run.info.run_name for run in found][-1] == "x lora 2", "the best first"
+    assert {run.info.run_name for run in found} == {"x", "x lora 0", "x hybrid 1", "x lora 2"}
+    assert len(found) == 4, "its own, with its parent"
+    parent = next(run for run in found if run.info.run_name == "x")
+    runs = {run.data.tags["espalier.trial_id"]: run for run in found if run is not parent}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    (group,) = view["groupBy"]["groupByKeys"]
+    assert {run.data.tags[group["groupByData"]] for run in found} == {"x"}
+    assert parent.data.metrics["best_score"] == 0.8
+    shown = {name: [run.data.tags[name] for run in runs.values()] for name in ("interval", "differs", "ended")}
+    assert set(shown["differs"]) == {"(the best)", "learning_rate=0.3"}
+    assert runs["t0"].data.tags["interval"] == "68.2-88.2", "Wilson's, 48 of 60"
+    assert {f"tags.`{name}`" for name in shown} | {"metrics.`best_score`"} <= set(view["selectedColumns"])
+    curves, parallel = view["compareRunCharts"]
+    assert curves["selectedMetricKeys"] == ["score"]
+    assert parallel["selectedParams"] == ["learning_rate"], "alpha is not one of hybrid's, and batch is the same in all"
+
+
+def test_a_version_whose_pages_are_not_known_gets_a_plain_address(database, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.setattr(shared_view, "KNOWN", ("2.",))
+    tracking = finished(database, "plain", tmp_path)
+    parent, runs = runs_of(database, "plain")
+    page, _, query = tracking.address(5001).rpartition("?")
+    assert page.endswith(f"http://127.0.0.1:5001/#/experiments/{parent.info.experiment_id}/runs")
+    order = {"orderByKey": ["metrics.`best_score`"], "orderByAsc": ["false"]}
     where = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     assert parse_qs(query) == order | {"searchFilter": [where]}, "of this sweep alone, as others are beside it"
-    found = MlflowClient(database).search_runs([full.info.experiment_id], where)
+    found = MlflowClient(database).search_runs([parent.info.experiment_id], where)
     assert {one.info.run_id for one in found} == {one.info.run_id for one in runs.values()}
+    assert not any(
+        name.startswith("mlflow.shared") for name in MlflowClient(database).get_experiment_by_name("plain").tags
+    )
+
+
+def test_runs_carry_their_data_their_script_and_their_commit(database, tmp_path):
+    facts = {
+        "sweep": {"pairs": [{"task": {"name": "arena", "class": "a.B", "train_size": 40}}]},
+        "data_fingerprints": {"arena": "f00d"},
+        "command": ["sweeps/arena.py", "--seed", "1"],
+        "commit": "abc",
+    }
+    data = {"arena": ("f00d", json.dumps(facts["sweep"]["pairs"][0]["task"]))}
+    assert data_of_facts(facts) == data
+    tags = {"task": "arena"} | source_tags(facts)
+    for _ in range(2):  # sent twice, it is there once
+        finished(database, "inputs", tmp_path, tags=tags, data=data)
+        (tmp_path / "queue/delivered").unlink()
+    parent, runs = runs_of(database, "inputs")
+    for run in (parent, *runs.values()):
+        (one,) = run.inputs.dataset_inputs
+        assert (one.dataset.name, one.dataset.digest) == ("arena", "f00d")
+        assert json.loads(one.dataset.source)["train_size"] == 40
+        source = {name: run.data.tags[f"mlflow.source.{name}"] for name in ("name", "type", "git.commit")}
+        assert source == {"name": "sweeps/arena.py", "type": "LOCAL", "git.commit": "abc"}
 
 
 def test_what_mlflow_refuses_does_not_hold_back_the_rest(database, tmp_path):
@@ -122,40 +204,6 @@ def test_only_folders_of_the_sweep_are_uploaded(database, tmp_path):
     assert [one.relative_to(artifacts).as_posix() for one in artifacts.rglob("*.txt")] == ["best/notes.txt"]
     assert not (artifacts.parents[2] / "above").exists()
     assert warnings == [f"{str(mine)!r} is not a folder of the sweep, and is not uploaded to MLflow"], "warned once"
-
-
-def toy(config):
-    for round_ in range(1, ROUNDS + 1):
-        tune.report(
-            {"score": config["params"].fields["x"] * round_ / 10, "loss": 1.0, "diverged": False, "seconds": 0.1}
-        )
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_a_real_tune_run(database, tmp_path):
-    tracking = track(database, "real", tmp_path)
-    analysis = tune.run(
-        toy,
-        config={"params": tune.grid_search([TrialParams("", {"x": x}) for x in (3, 2, 1)])},
-        metric="score",
-        mode="max",
-        scheduler=AsyncHyperBandScheduler(time_attr="training_iteration", max_t=ROUNDS, grace_period=1),
-        storage_path=str(tmp_path / "ray"),
-        stop={"training_iteration": ROUNDS},
-        max_concurrent_trials=1,
-        callbacks=[tracking],
-        verbose=0,
-    )
-    assert tracking.close()
-    parent, runs = runs_of(database, "real")
-    assert parent.info.status == "FINISHED"
-    assert set(runs) == {trial.trial_id for trial in analysis.trials}
-    ended = {run.data.params["x"]: (run.data.tags["ended"], run.info.status) for run in runs.values()}
-    assert ended["3"] == ("finished", "FINISHED")
-    assert ended["1"] == ("pruned", "KILLED")  # below the best half at the first rung
-    first = next(run for run in runs.values() if run.data.params["x"] == "3")
-    assert steps(database, first) == [(1, 0.3), (2, 0.6), (3, pytest.approx(0.9))]
-    assert set(first.data.metrics) == {"score", "best_score", "loss", "seconds"}
 
 
 def test_for_a_sweep_tags_say_what_ran_and_parameters_carry_their_own_names(database, tmp_path):

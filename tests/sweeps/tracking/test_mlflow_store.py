@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+from contextlib import closing
 
 import pytest
 
-from sweeps.spec.validation import BadInput
-from sweeps.tracking.mlflow_store import check_port, public, serve_ui, store_uri, ui_command
+from sweeps.tracking.mlflow_store import (
+    check_port,
+    make_database,
+    public,
+    serve_ui,
+    set_environment,
+    store_uri,
+    ui_command,
+)
 from tests.support.tracking_kit import changed_environment
+from trainables.bad_input import BadInput
 
 
 def test_addresses(tmp_path):
@@ -21,6 +31,22 @@ def test_addresses(tmp_path):
     assert command[1:] == ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", "5001", "--workers", "1"]
     with pytest.raises(BadInput, match="http://host is a server already"):
         ui_command("http://me:secret@host", 5000)
+
+
+def test_a_database_of_another_version_is_refused_before_a_sweep_starts_with_what_mends_it(tmp_path):
+    file = tmp_path / "mlflow.db"
+    with changed_environment({"MLFLOW_TRACKING_URI": ""}):
+        set_environment()
+        make_database(f"sqlite:///{file}")
+        assert store_uri(tmp_path) == f"sqlite:///{file}", "of this version"
+        with closing(sqlite3.connect(file)) as tables, tables:
+            tables.execute("update alembic_version set version_num = '451aebb31d03'")  # the first that MLflow had
+        with pytest.raises(BadInput, match=f"is older than MLflow .*mlflow db upgrade sqlite:///{file}$"):
+            store_uri(tmp_path)
+        with closing(sqlite3.connect(file)) as tables, tables:
+            tables.execute("update alembic_version set version_num = 'of tomorrow'")
+        with pytest.raises(BadInput, match="is newer than MLflow"):
+            store_uri(tmp_path)
 
 
 @pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"])

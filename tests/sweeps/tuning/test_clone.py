@@ -13,9 +13,9 @@ from sweeps.results.run_folder import SWEEP_FILE
 from sweeps.results.tables import TRIALS, trials_parquet
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
-from sweeps.spec.validation import BadInput
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings, enqueue
 from tests.support.toy_sweep import SWEEP as TOY
+from trainables.bad_input import BadInput
 from trainables.runtime.trial import ROUND_FILE, STATE_FILE
 
 

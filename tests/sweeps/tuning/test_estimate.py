@@ -45,7 +45,7 @@ def test_with_minutes_the_plan_is_a_design(monkeypatch, capsys):
     monkeypatch.setattr(estimate, "probe", lambda sweep, threads, lanes: [COST])
     pair = Pair(LookingConfig(), Digits(), "")
     sweep = Sweep("looks", (pair,), Space({}), num_samples=3, rounds=4, minutes=30.0)
-    assert plan(sweep, ["--num-samples", "3"]) == pytest.approx(0.5)
+    assert plan(sweep, ["--num-samples", "3"]).hours == pytest.approx(0.5)
     out = capsys.readouterr().out
     assert "design for 30 minutes" in out
     assert "about 3 trials of up to 4 rounds" in out, "given"

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from sweeps.report.headline import headline
 from sweeps.results.confirmation import Confirmation
 from sweeps.results.decision import Budget
 from sweeps.results.records import UNTOUCHED, Candidate, Final
 from sweeps.results.run_folder import Run
-from sweeps.results.tables import FINALISTS
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning.confirmation import Finalists, confirm, go_on
+from sweeps.tuning.confirmation import Finalists, go_on
 from sweeps.tuning.finalists import Answers, TrialPlaces
 from sweeps.tuning.recorder import Recorder
-from tests.support.report_kit import final, folder, page, questions, several
+from tests.support.report_kit import final, folder, questions, several
 from tests.support.toy_sweep import SWEEP as TOY
 from trainables.runtime.trial import FinalistJob
 
@@ -27,35 +23,6 @@ BASE = Final(UNTOUCHED, None, np.ones((1, len(ASKED))))
 
 def candidate(number, planted):
     return Candidate(f"t{number}", f"trial {number}", TrialParams("toy", {"quality": 0.5, "planted": planted}), 2, 0.5)
-
-
-@pytest.fixture(scope="module")
-def confirmed(ray_session, tmp_path_factory):
-    """Trains two finalists again, of which one fails and one diverges."""
-    chosen = {one.name: one for one in (candidate(0, "error"), candidate(1, "nan"))}
-    folder = tmp_path_factory.mktemp("confirmed")
-    return confirm(Finalists(replace(TOY, rounds=2), TrialPlaces({}, None, 2), folder, chosen), [], print)
-
-
-def test_where_no_finalist_finishes_it_is_said_and_the_base_is_none(confirmed, tmp_path):
-    lost = confirmed.lost
-    assert confirmed.finals == []
-    assert sorted(lost) == ["trial 0", "trial 1"]
-    assert lost["trial 0"].startswith("failed (RuntimeError: planted) with seed ")
-    assert lost["trial 1"].startswith("diverged with seed ")
-
-    recorder = Recorder(folder(tmp_path / "run", several()), TOY, {})
-    recorder.records = {one.trial_id: one for one in several()}
-    recorder.confirm(Confirmation([BASE], lost=lost, trivial={"chance": 0.1}), {}, ASKED)
-    assert not (tmp_path / "run" / FINALISTS).exists(), "where it lies, --resume takes the rest for done"
-    told = f"No finalist finished, so nothing is confirmed: trial 0 {lost['trial 0']}; trial 1 {lost['trial 1']}"
-    board = (tmp_path / "run/leaderboard.md").read_text()
-    assert told in board
-    said = headline(Run.read(tmp_path / "run"))
-    assert "has the best search score" in said
-    assert said.endswith(f"{told}. --resume trains them again.")
-    assert "RuntimeError: planted" in page(tmp_path / "run")
-    assert UNTOUCHED not in board.lower()
 
 
 def test_one_that_is_missing_is_named_beside_those_that_are_not(tmp_path):

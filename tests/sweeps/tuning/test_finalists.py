@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import ray
 
 from sweeps.results.records import Candidate
 from sweeps.results.tables import finalists_parquet
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning import confirmation
-from sweeps.tuning.confirmation import Finalists, confirm
-from sweeps.tuning.finalists import TrialPlaces, answers_of, measure_bases, measured
-from tests.support.device_kit import Asked
+from sweeps.tuning.confirmation import Finalists
+from sweeps.tuning.finalists import TrialPlaces, answers_of
 from tests.support.knobs import ONE
-from tests.support.toy_sweep import SWEEP as TOY
-from tests.support.toys import Letters
-from trainables.core import Example, Pair
-from trainables.runtime.trial import ADAPTER_FOLDER, STATE_FILE, FinalistJob
+from trainables.core import Example
+from trainables.runtime.trial import FinalistJob
 
 EXAMPLES = [Example("1 + 1 =", "2", "sum", "a"), Example("1 + 2 =", "3", "sum", "b")]
 
@@ -81,44 +74,3 @@ def test_fewer_questions_than_the_split_has_are_the_first_ones(tmp_path):
     every = ONE.pairs[0].task.test()
     assert found.questions(3) == every[:3]
     assert found.questions(10**6) == every
-
-
-def test_a_device_that_does_not_come_is_not_waited_for_without_end(ray_session, capsys):
-    sweep = replace(ONE, pairs=(Pair(Asked(), Letters(), "builtin:tiny"),), resources_per_trial={"gpu": 99.0})
-    waiting = measure_bases(sweep, {}, None)["knob"]
-    assert measured(waiting, 0.5) == {}
-    assert "not measured within 0.5 s: `ray status`" in capsys.readouterr().out
-    ray.cancel(waiting)
-
-
-def test_what_finalists_leave_is_what_can_be_wanted(ray_session, tmp_path, monkeypatch):
-    """Two seeds of a megabyte are trained, and one is asked further; what a killed driver left goes. Of large states
-    only the first seed's adapter stays."""
-    left = tmp_path / "finalists/killed/checkpoint_000000"
-    left.mkdir(parents=True)
-    toy = Candidate("t0", "trial 0", TrialParams("toy", {"quality": 0.5, "bytes": 10**6}), 1, 0.5)
-
-    def trained():
-        return Finalists(replace(TOY, rounds=1), TrialPlaces({}, None, 2), tmp_path, {"trial 0": toy})
-
-    def sizes():
-        found = (folder / STATE_FILE for folder in tmp_path.glob("finalists/*/checkpoint_*"))
-        return sorted(file.stat().st_size for file in found if file.is_file())
-
-    monkeypatch.setattr(confirmation, "go_on", lambda finalists, *_: finalists)
-    finalists = confirm(trained(), [], print)
-    assert not left.exists()
-    assert finalists.extend({"trial 0": (2, 20)})
-    assert sizes() == [10**6, 10**6]
-    finalists.answers["trial 0"][0] = replace(finalists.answers["trial 0"][0], items=(1.0,) * 10)
-    assert finalists.extend({"trial 0": (1, 20)})
-    assert len(finalists.answers["trial 0"][0].items) == 20
-    assert sizes() == [0, 10**6, 10**6], "asking writes no state again"
-
-    monkeypatch.setattr("sweeps.tuning.finalists.LARGEST_STATE", 1000)
-    large = confirm(trained(), [], print)
-    assert large.extend({"trial 0": (2, 20)})
-    assert [one.state for one in large.answers["trial 0"]] == ["", ""]
-    assert sizes() == []
-    (adapter,) = tmp_path.glob(f"finalists/*/checkpoint_*/{ADAPTER_FOLDER}")
-    assert adapter.parent == Path(large.checkpoints["t0"].path), "the first seed's"

@@ -17,10 +17,9 @@ from sweeps.results.pareto import costs, front, in_words
 from sweeps.results.records import TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
-from sweeps.spec.validation import BadInput
 from sweeps.style import SWEEP as STYLE
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
-from tests.support.driving import study, sweep_here
+from trainables.bad_input import BadInput
 
 BOTH = ("score", "trainable_parameters")
 SIZE = Space({"size": FloatDistribution(0.0, 1.0)})
@@ -128,16 +127,6 @@ def test_a_trial_that_diverged_has_the_worst_loss(tmp_path, sampler):
         search.suggest(f"t{number}")
         search.on_trial_complete(f"t{number}", result | {"diverged": lost})
     assert [t.values for t in search.study.trials[:4]] == [[0.5, 1.0]] * 3 + [[0.0, float("inf")]]
-
-
-def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path, ray_session):
-    small = ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--set", "planted=nothing"]
-    out = sweep_here(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", *small).stdout
-    assert "Pareto front of score and seconds: trial" in out
-    assert "Pareto front" in (tmp_path / "runs/toy/leaderboard.md").read_text()
-    trials = study(tmp_path).trials
-    assert {t.user_attrs["ended"] for t in trials} == {"finished"}, "ASHA is off"
-    assert all(len(t.values) == 2 and t.values[1] >= 0 for t in trials)
 
 
 def test_flags_and_refusals():

@@ -17,6 +17,7 @@ from trainables.core import Complete, Completion, Pair, Read, Row
 from trainables.learners.lm.cot import CotConfig
 from trainables.learners.lm.dora import DoraConfig
 from trainables.learners.lm.dpo import DpoConfig
+from trainables.learners.lm.grpo import GrpoConfig
 from trainables.learners.lm.lora import LoraConfig
 from trainables.tasks.arc.task import ArcTask
 from trainables.tasks.arena.task import ArenaTask
@@ -84,6 +85,7 @@ def test_a_part_of_a_round_is_compared_with_a_whole_one():
     [
         (Pair(CotConfig(), StrategyQaTask(), "builtin:tiny"), "2 of 20 steps"),
         (Pair(DpoConfig(), StrategyQaTask(), "builtin:tiny"), "2 of 20 steps"),
+        (Pair(GrpoConfig(), ArenaTask(), "builtin:tiny"), "2 of 8 steps"),
         (Pair(ToyConfig(), Digits(), ""), "a whole round and evaluation"),
     ],
 )

@@ -186,6 +186,39 @@ def test_on_a_terminal_the_block_is_redrawn_and_left_standing(tmp_path):
     assert "3 pending" in last
 
 
+def test_a_dumb_terminal_gets_a_line_per_event(tmp_path, monkeypatch):
+    """It cannot go back to redraw a block."""
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    progress = Progress(total=8, rounds=4, chance=0.25, stream=stream)
+    progress.on_experiment_end(play(progress, tmp_path))
+    assert "trial 0 finished, 40.0 %\n" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_an_encoding_without_blocks_gets_a_bar_of_other_characters(tmp_path):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, "ascii")
+    stream.isatty = lambda: True
+    progress = Progress(total=8, rounds=4, chance=0.25, stream=stream)
+    progress.on_experiment_end(play(progress, tmp_path))
+    stream.flush()
+    assert 22 * b"#" + 18 * b"-" in raw.getvalue()  # 4.5 of 8 trials
+
+
+def test_a_narrow_block_keeps_the_score_and_what_differs():
+    state = SweepProgress(total=10, rounds=4, chance=0.25)
+    for i in range(2):
+        params = TrialParams("toy", {"lr": 0.1 + i, "r": i})
+        state.trials[str(i)] = TrialProgress(i, params, "finished", reached(4, 0.5 + i / 10, 3))
+    console = Console(width=40, file=io.StringIO())
+    console.print(render(state))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "best 60.0 %" in " ".join(lines)
+    assert "lr=1.1 r=1" in " ".join(lines)
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75.9, "1:15"), (3700, "1:01:40")])
 def test_minutes(seconds, text):
     assert minutes(seconds) == text

@@ -6,19 +6,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import optuna
-import pytest
-from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState
-from ray import tune
 from ray.tune.experiment import Trial
 
-from search_spaces.space import Space
-from sweeps.persistence.study import storage_of
 from sweeps.results.records import Status, TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
-from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.promotion import Limits, PromotingASHA
 
 ROUNDS, RUNGS = 9, [1, 3, 9]
@@ -109,86 +101,3 @@ def test_no_trial_starts_that_the_budget_does_not_cover() -> None:
     add(1, pair="b")
     assert budgeted.is_budget_used()
     assert not PromotingASHA(RUNGS, 3, lambda: records, Limits(99)).is_budget_used()
-
-
-class Watch(tune.Callback):
-    """Keeps the records that the scheduler reads, as the recorder does, and how many trials ran at the same time."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, TrialRecord] = {}
-        self.most = 0
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        new = TrialRecord(trial.trial_id, len(self.records), trial.config["params"], "running")
-        self.records.setdefault(trial.trial_id, new)
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-        old = self.records[trial.trial_id]
-        row = {"round": result["training_iteration"], "score": result["score"], "diverged": False}
-        self.records[trial.trial_id] = TrialRecord(
-            trial.trial_id, old.number, old.params, "running", old.history.with_round(row)
-        )
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self.most = max(self.most, sum(trial.status == Trial.RUNNING for trial in trials))
-
-
-class Curve(tune.Trainable):
-    """Its score is its `level`, in every round; its state is how many rounds it has run."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self.ran = 0
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.ran = 0
-        return True
-
-    def step(self) -> dict[str, Any]:
-        self.ran += 1
-        return {"score": self.config["params"].fields["level"], "ran": self.ran}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        return {"ran": self.ran}
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        self.ran = checkpoint["ran"]
-
-
-MANY = {0.9: 9, 0.8: 3, 0.7: 3} | dict.fromkeys((0.6, 0.5, 0.4, 0.3, 0.2, 0.1), 1)  # level -> rounds
-FEW = {0.2: 1, 0.8: 9}  # too few for a third of them: the best goes on when no other can come
-
-
-@pytest.mark.parametrize("expected", [MANY, FEW], ids=["many", "few"])
-def test_in_tune_the_best_of_each_rung_go_on(expected: dict[float, int], tmp_path, ray_session) -> None:
-    """The first to arrive pause, and go on when enough others have come; each goes on from its own checkpoint."""
-    watch = Watch()
-    scheduler = PromotingASHA(RUNGS, 3, lambda: watch.records, Limits(len(expected), at_once=2))
-    settings = SearchSettings(
-        Space({"level": FloatDistribution(0, 1)}),
-        "s",
-        seed=0,
-        rounds=ROUNDS,
-        first=[TrialParams("", {"level": level}) for level in expected],
-    )
-    ended = tune.run(
-        tune.with_resources(Curve, {"cpu": 0.01}),
-        metric="score",
-        mode="max",
-        num_samples=len(expected),
-        stop={"training_iteration": ROUNDS},
-        search_alg=OptunaSearcher(settings, storage_of(tmp_path), scheduler.may_start),
-        scheduler=scheduler,
-        reuse_actors=True,
-        storage_path=str(tmp_path),
-        callbacks=[watch],
-        verbose=0,
-    )
-    last = {trial.config["params"].fields["level"]: trial.last_result for trial in ended.trials}
-    rounds = {level: result["training_iteration"] for level, result in last.items()}
-    assert rounds == expected
-    assert all(result["ran"] == result["training_iteration"] and result["done"] for result in last.values())
-    assert watch.most <= 2
-    study = optuna.load_study(study_name="s", storage=storage_of(tmp_path))
-    states = {trial.params["level"]: trial.state for trial in study.trials}
-    complete = {level for level, ran in expected.items() if ran == ROUNDS}
-    assert states == {one: TrialState.COMPLETE if one in complete else TrialState.PRUNED for one in expected}

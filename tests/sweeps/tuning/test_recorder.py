@@ -156,3 +156,18 @@ def test_when_the_leader_is_lost_the_best_that_has_ended_is_the_best_again(tmp_p
     trials["t1"].last_result["diverged"] = True
     recorder.on_trial_complete(0, [*trials.values()], trials["t1"])
     assert (tmp_path / "best/weights").read_text() == "t0"
+
+
+def test_what_went_wrong_in_learning_from_rewards_stands_beside_the_trial(tmp_path):
+    """That of a trial that diverged later, too; not beside one that went well."""
+    recorder = Recorder(tmp_path, ONE, {})
+    for number, (entropy, status) in enumerate([(0.5, "finished"), (0.1, "finished"), (0.1, "diverged")]):
+        rows = [{"round": i, "score": 0.3, "reward": 0.4, "entropy": entropy**i} for i in range(1, 4)]
+        last = [{"round": 4, "score": 0.0, "reward": 0.4, "diverged": True}] * (status == "diverged")
+        history = TrialHistory((*rows, *last))
+        recorder.records[f"t{number}"] = TrialRecord(f"t{number}", number, TrialParams("knob", {}), status, history, 50)
+    recorder.judge()
+    recorder.write()
+    said = "entropy collapsed from 0.1 to 0.001 nats per token"
+    assert [one.notes for one in recorder.records.values()] == [(), (said,), (said,)]
+    assert (tmp_path / "leaderboard.md").read_text().count(said) == 2

@@ -14,8 +14,8 @@ from search_spaces.space import Space
 from sweeps.arc import SWEEP as ARC
 from sweeps.persistence.study import storage_of, taken
 from sweeps.results.trial_params import TrialParams
-from sweeps.spec.validation import BadInput
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
+from trainables.bad_input import BadInput
 
 X = FloatDistribution(0, 1)
 LEARNERS = ["a", "b"]

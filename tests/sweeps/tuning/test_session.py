@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from sweeps.results.run_folder import Run
-from sweeps.spec.validation import BadInput
-from sweeps.tuning.session import create
+from sweeps.spec.run_options import RunOptions
+from sweeps.tuning.session import choose_folder, create
 from tests.support.facts_kit import least_facts
+from tests.support.toy_sweep import SWEEP as TOY
+from trainables.bad_input import BadInput
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,3 +43,11 @@ def test_an_end_that_a_full_disk_left_empty_is_no_end(tmp_path):
     create(tmp_path / "arc", least_facts("arc"))
     (tmp_path / "arc/end.yaml").touch()
     assert Run.read(tmp_path / "arc").end == {}
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "a\0b"])
+def test_a_name_that_no_folder_can_have_is_one_line(tmp_path, path):
+    for options in (RunOptions(name=path, storage_path=tmp_path), RunOptions(storage_path=tmp_path / path)):
+        with pytest.raises(BadInput, match="choose another --name or --storage-path") as refused:
+            choose_folder(TOY, options)
+        assert "\n" not in str(refused.value)

@@ -11,10 +11,11 @@ from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
 from sweeps.results.leaderboard import markdown
 from sweeps.results.statistics import smallest_difference
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.tuning.session import check
 from tests.support.towns import TOWNS, Towns, town
 from tests.support.toys import ToyConfig
+from trainables.bad_input import BadInput
 from trainables.checks.guards import inspect
 from trainables.core import Example, Pair
 from trainables.tasks.arc.task import ArcTask

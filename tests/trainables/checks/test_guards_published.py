@@ -8,10 +8,11 @@ import pytest
 
 from search_spaces.space import Space
 from sweeps.results.statistics import smallest_difference
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from sweeps.tuning.session import check
 from tests.support.arc_files import ids, recolour, task, write, write_all_splits
 from tests.support.toys import ToyConfig
+from trainables.bad_input import BadInput
 from trainables.checks.guards import inspect
 from trainables.core import Pair
 from trainables.tasks.arc.data import TWICE, load_splits

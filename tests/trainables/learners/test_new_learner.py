@@ -21,8 +21,9 @@ from sweeps.results.leaderboard import write_all
 from sweeps.results.records import TrialRecord
 from sweeps.results.trial_history import TrialHistory
 from sweeps.results.trial_params import TrialParams
-from sweeps.spec.sweep import BadInput, Sweep
+from sweeps.spec.sweep import Sweep
 from tests.support.toys import Letters
+from trainables.bad_input import BadInput
 from trainables.core import Adapter, Pair
 from trainables.learners.lm.lora import LoraConfig
 from trainables.models.loading import load

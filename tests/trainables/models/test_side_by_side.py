@@ -11,8 +11,8 @@ from trainables.learners.lm.hybrid import HybridConfig
 from trainables.learners.lm.ia3 import Ia3Config
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
+from trainables.models.adapter_config import CONFIG_FILE
 from trainables.models.loading import load
-from trainables.models.peft_adapters import CONFIG_FILE
 from trainables.models.side_by_side import SideBySide
 from trainables.packed.solo import Solo
 from trainables.tasks.arena.task import ArenaTask

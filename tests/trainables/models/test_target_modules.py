@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,10 +30,10 @@ from transformers import (
 from search_spaces.space import Space
 from sweeps.arena import SWEEP as ARENA
 from sweeps.spec.data_summary import data_of
-from sweeps.spec.validation import BadInput
 from sweeps.tuning.session import check
 from tests.support.miniatures import COMMON, CONFIGS, DECODER, base, tokenizer
 from tests.support.toys import Letters
+from trainables.bad_input import BadInput
 from trainables.core import Adapter, Pair
 from trainables.learners.lm.dora import DoraConfig
 from trainables.learners.lm.full import FullConfig
@@ -49,7 +46,6 @@ from trainables.models.loading import base_sizes, load
 from trainables.models.peft_adapters import initial_adapter
 from trainables.packed.solo import Solo
 
-ROOT = Path(__file__).parents[3]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
 
 
@@ -113,21 +109,18 @@ def made(family, *targets):
     return set(initial_adapter(base(family), Adapter(r=2, lora_alpha=2, target_modules=targets), 0).modules)
 
 
-def test_a_base_with_code_of_its_own_is_outlined_by_that_code(tmp_path):
-    """In a process that keeps its copy of the code elsewhere than in the user's cache."""
+def test_a_base_with_code_of_its_own_is_outlined_by_that_code(tmp_path, monkeypatch):
+    """A copy of the code is kept elsewhere than in the user's cache."""
     config = 'class Own(LlamaConfig):\n    model_type = "own"\n'
     model = "class OwnForCausalLM(LlamaForCausalLM):\n    config_class = Own\n"
     (tmp_path / "own.py").write_text(f"from transformers import LlamaConfig, LlamaForCausalLM\n{config}{model}")
     where = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.OwnForCausalLM"}
     facts = {"model_type": "own", "vocab_size": 64, "auto_map": where}
     (tmp_path / "config.json").write_text(json.dumps(facts | SHAPE))
-    call = (
-        "import sys; from trainables.models.loading import base_sizes; print(base_sizes(sys.argv[1], ('q_proj',))[1])"
-    )
-    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")}
-    command = [sys.executable, "-c", call, f"{tmp_path}:remote-code"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == str(32 + 32)
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert base_sizes(f"{tmp_path}:remote-code", ("q_proj",))[1] == 32 + 32
+    assert [*(tmp_path / "modules").rglob("own.py")]
 
 
 EXPERTS = {"num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}

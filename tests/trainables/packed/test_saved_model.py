@@ -15,8 +15,9 @@ from trainables.learners.lm.hybrid import HybridConfig
 from trainables.learners.lm.ia3 import Ia3Config
 from trainables.learners.lm.lora import LoraConfig
 from trainables.learners.lm.soft_prompt import SoftPromptConfig
+from trainables.models.adapter_config import CONFIG_FILE
 from trainables.models.loading import load
-from trainables.models.peft_adapters import CONFIG_FILE, fits_a_host, saved_adapter
+from trainables.models.peft_adapters import fits_a_host, saved_adapter
 from trainables.models.tokenization import decode, encode_prompt, encode_row
 from trainables.packed.host import Host
 from trainables.packed.saved_model import open_trained, open_untouched

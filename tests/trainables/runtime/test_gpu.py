@@ -12,13 +12,18 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import torch
 
+from tests.support.arc_files import becomes, ids
 from tests.support.grids_kit import QUICK, arc, grid_base
+from tests.support.joint_kit import filed
 from tests.support.miniatures import base
 from tests.support.packing_kit import BASE, CONFIGS, SHAPE, TASK, alone
 from tests.support.pretended_gpu import pretended_gpu
 from tests.support.toys import Letters
 from trainables.core import Learner
 from trainables.learners.arc.efe.learner import EfeConfig
+from trainables.learners.arc.joint.rows import read
+from trainables.learners.arc.joint.transformer import TransformerShape
+from trainables.learners.arc.joint.transformer_training import JointTransformer, TransformerTraining
 from trainables.learners.arc.percell.learner import PercellConfig
 from trainables.learners.lm.attribution import Parts, attribute
 from trainables.learners.lm.dora import DoraConfig
@@ -160,6 +165,26 @@ def test_learners_of_grids_do_as_on_the_cpu(name, without, request, tmp_path):
     again = ran(config, task, there, tmp_path / "there")
     assert again[0] == pytest.approx(losses, rel=1e-3)
     assert again[1] == items
+
+
+def test_the_transformer_of_joint_does_as_on_the_cpu(without, request, tmp_path):
+    """In bfloat16 on a GPU that has it: rules that are learned to the end are still the same."""
+    keys = [*ids("train", 2), *ids("search", 1), *ids("test", 1)]
+    tasks, _ = read(filed(tmp_path / "rules", {key: becomes(1 + i, (3 + i) % 5, i) for i, key in enumerate(keys)}))
+    shape = TransformerShape(hidden_size=32, layers=1, heads=2, dropout=0.0)
+
+    def told():
+        model = JointTransformer(tasks, TransformerTraining(shape, learning_rate=1e-2, cells=256), transductive=True)
+        losses = [float(model.step(step / 150)) for step in range(150)]
+        return losses, {key: own[0].first.tolist() for key, own in model.votes(tasks, 10, lambda: True).items()}
+
+    with without():
+        losses, answers = told()
+    request.getfixturevalue("gpu")
+    again = told()
+    assert again[0][:5] == pytest.approx(losses[:5], rel=0.05)
+    assert again[1] == answers
+    assert answers.keys() == {*keys}
 
 
 def test_an_answer_is_attributed_as_on_the_cpu(request):

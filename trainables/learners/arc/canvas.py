@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from trainables.learners.arc.lenses import Lens, candidates
 from trainables.tasks.arc.grids import COLOURS, MAX_SIDE, Grid
-from trainables.tasks.arc.programs.search import Program
 from trainables.tasks.arc.task import Puzzle
 from trainables.tasks.arc.views import varying_colours
+
+if TYPE_CHECKING:  # it imports scipy, without which canvases can be read from a file
+    from trainables.tasks.arc.programs.search import Program
 
 OUTSIDE = COLOURS  # the value of cells beyond a grid's edge, and of planes that a task does not use
 PLANES = 6  # at most; 99 % of further lenses agree less

@@ -1,7 +1,8 @@
 """Functions of one grid, from which lenses are built: parts, boxes, objects, blocks, tiles and enlargements.
 
 They return None if the grid has no such part. `empty` is the background's colour. Except for ties, no result depends on
-a colour's number or on which side comes first.
+a colour's number or on which side comes first. scipy is imported where it is used: who reads canvases from a file needs
+none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage
 
 from trainables.tasks.arc.grids import COLOURS, MAX_SIDE, Grid
 
@@ -133,9 +133,16 @@ RANKS: dict[str, Rank] = {
     "least symmetric": lambda grid, mask, _: -max(np.mean(mask == mask[:, ::-1]), np.mean(mask == mask[::-1])),
     "rarest shape": lambda grid, mask, shared: -shared,
     "commonest shape": lambda grid, mask, shared: shared,
-    "most holes": lambda grid, mask, _: (ndimage.binary_fill_holes(mask) & ~mask).sum(),
+    "most holes": lambda grid, mask, _: holes(mask),
     "rarest colours": lambda grid, mask, _: np.mean(grid[mask] == rarest(grid)),
 }
+
+
+def holes(mask: np.ndarray) -> int:
+    """Count the cells outside a mask that it encloses."""
+    from scipy import ndimage
+
+    return int((ndimage.binary_fill_holes(mask) & ~mask).sum())
 
 
 def chosen_object(grid: Grid, empty: int, alike: bool, rank: Rank) -> Grid | None:
@@ -161,6 +168,8 @@ def _objects(
     cells: bytes, shape: tuple[int, ...], dtype: str, empty: int, alike: bool
 ) -> list[tuple[Grid, np.ndarray, int]]:
     """Return the arguments of a `Rank` for each object of a grid."""
+    from scipy import ndimage
+
     grid = np.frombuffer(cells, dtype).reshape(shape)
     colours = [c for c in np.unique(grid) if c != empty] if alike else [None]
     boxes, masks = [], []

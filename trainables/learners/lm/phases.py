@@ -75,7 +75,7 @@ class PhasesConfig(LoraConfig):
 class PhasesLearner:
     """A `LanguageLearner` that delegates to the learner of the present phase."""
 
-    watch_updates = False
+    watch_updates, temperature = False, 1.0
 
     def __init__(self, config: PhasesConfig, base: Any, task: Task, seed: int) -> None:
         self.adapter = config.adapter()
@@ -108,6 +108,9 @@ class PhasesLearner:
     def prepare(self) -> Queries:
         self._rounds += 1
         yield from self._now.prepare()
+
+    def prepare_step(self) -> Queries:
+        yield from self._now.prepare_step()
 
     def next_rows(self) -> list[Row]:
         return self._now.next_rows()

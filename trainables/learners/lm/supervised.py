@@ -99,6 +99,8 @@ class AloneConfig(LanguageConfig):
 class SupervisedLearner:
     """A `LanguageLearner` with cross-entropy on the answer tokens of a task's training split."""
 
+    temperature = 1.0
+
     def __init__(
         self, config: LanguageConfig, adapter: Adapter, optimizer: Optimizer, base: Any, task: Task, seed: int
     ) -> None:
@@ -122,6 +124,9 @@ class SupervisedLearner:
         taken = self._draws // self.config.gradient_accumulation_steps
         rounds = taken // self.steps_of_round
         self.steps_per_round = math.ceil((rounds + 1) * self.steps_of_round) - taken
+        yield from ()
+
+    def prepare_step(self) -> Queries:
         yield from ()
 
     def next_rows(self) -> list[Row]:

@@ -6,11 +6,11 @@ Official evaluation tasks are recognised by their grids, whatever file they come
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trainables.home import expanded
 from trainables.tasks.arc.files import ArcPairs, load_files
 from trainables.tasks.arc.grids import Grid
 from trainables.tasks.files.splits import hash_fraction
@@ -43,12 +43,12 @@ def with_whole_paths(data: str) -> str:
     """Make paths absolute, because each trial has its own working directory."""
     return "+".join(
         str(path.absolute()) if source and source not in OFFICIAL and path.exists() else source
-        for source, path in ((source, Path(source).expanduser()) for source in _sources(data))
+        for source, path in ((source, expanded(source)) for source in _sources(data))
     )
 
 
 def _sources(data: str) -> list[str]:
-    return [data] if Path(data).expanduser().exists() else data.split("+")
+    return [data] if expanded(data).exists() else data.split("+")
 
 
 def published(key: str, pairs: ArcPairs) -> str | None:

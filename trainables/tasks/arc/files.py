@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainables.home import expanded
 from trainables.tasks.arc.grids import Grid, as_grid
 from trainables.tasks.files.marks import unread
 from trainables.tasks.files.records import read_text
@@ -69,7 +70,7 @@ class TaskFile(NamedTuple):
 
 def load_files(data: str) -> FoundTasks:
     """Return the tasks of a file or folder. Raise ValueError in one line."""
-    path = Path(data).expanduser()
+    path = expanded(data)
     if data and path.is_dir():  # an empty text, as after the "+" of "arc1+", would mean the current folder
         root, files, lines = _files_of(data, path)
     elif path.is_file():

@@ -9,7 +9,7 @@ Splits are by task: an official set trains and searches on its own training task
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -89,6 +89,9 @@ class ArcTask(Task):
 
     def test(self) -> Sequence[Example]:
         return self._split("test")
+
+    def test_up_to(self, count: int) -> Sequence[Example]:
+        return self.test() if self.limit_test is None else replace(self, limit_test=max(self.limit_test, count)).test()
 
     def unanswered(self) -> Sequence[Example]:
         """Return all tasks without test outputs, whatever the filters. They are answered in a submission, and not used

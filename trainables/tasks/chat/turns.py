@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.bad_input import BadInput
 from trainables.core import Message
 from trainables.tasks.files.marks import MASKED, OF_TURNS, PARTS, filled, is_learned, lower_case, not_read, unread
 
@@ -29,7 +30,7 @@ KEYS = (*ROLE_KEYS, *TEXT_KEYS, *OF_TURNS, *MASKED, *PARTS, *TOOL_KEYS["assistan
 TEXT_PARTS = ("text", "input_text", "output_text")  # types of the parts of a text
 
 
-class BrokenRow(ValueError):
+class BrokenRow(BadInput):
     """A row is no valid conversation; the message is one line, without the row's place."""
 
 

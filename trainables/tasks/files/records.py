@@ -23,6 +23,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from trainables.bad_input import BadInput
+from trainables.home import expanded
+
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 DELIMITERS = ",;\t"  # between the cells of a .csv file; the one that its first line has most of
 STATED_DELIMITER = re.compile(r"sep=(.)\r?\n")  # the first line of some tables, for Excel
@@ -35,13 +38,13 @@ DEEPEST = 100  # brackets within brackets; what goes through all rows would fail
 Rows = Iterable[tuple[str, Any]]  # each row's place ("line 17") and value
 
 
-class BadLine(ValueError):
+class BadLine(BadInput):
     """The value of a row that cannot be read; the caller may raise it or count it."""
 
 
 def from_anywhere(source: str) -> str:
     """Make the path of an existing file or folder absolute, because each trial has its own working directory."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     return str(path.absolute()) if source and path.exists() else source
 
 

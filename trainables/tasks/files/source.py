@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainables.home import expanded
 from trainables.tasks.files.records import HUB, SUFFIXES, from_disk, from_hub, read
 from trainables.tasks.files.splits import RENAME, Official, splits_of
 
@@ -42,7 +43,7 @@ def parts_of(data: str, within: str = "", besides: str = "") -> Found:
 
     `besides`: what else the caller takes, for its message. Raise ValueError in one line.
     """
-    path = Path(data).expanduser()
+    path = expanded(data)
     if data.startswith(HUB):
         return _of_data_set(data, from_hub(data))
     if data and path.is_dir():

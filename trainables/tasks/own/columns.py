@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.bad_input import BadInput
 from trainables.tasks.files.marks import preferences
 
 PROMPTS = ("question", "prompt", "instruction", "input", "query", "problem", "request", "text", "sentence", "inputs")
@@ -40,7 +41,7 @@ LISTING = "choices"  # the place of the choices in a template
 ESCAPES = {r"\n": "\n", r"\t": "\t"}  # as a shell passes them on
 
 
-class BadRow(ValueError):
+class BadRow(BadInput):
     """A row is no question with an answer; the message is one line, without the row's place."""
 
 

@@ -21,6 +21,7 @@ class TooLong(BaseException):  # not an Exception, which a user's code may catch
 
 
 def main(channel: Connection) -> None:
+    _outlive_signals()
     file, name, source, seconds = channel.recv()
     os.dup2(2, 1)
     signal.signal(signal.SIGALRM, _interrupt)
@@ -39,6 +40,16 @@ def main(channel: Connection) -> None:
             channel.send(_valid(_attempt(lambda: function(row, completion), file, seconds), name))  # noqa: B023
         except ValueError as error:
             channel.send(error.args[0])
+
+
+def _outlive_signals() -> None:
+    """Go on after a signal that is sent to all processes of a sweep: it is for the driver, which ends this one in time.
+
+    The mask is that of a process of Ray; programs that the function starts obey SIGTERM again.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -19,12 +19,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainables.bad_input import BadInput
+from trainables.home import expanded
+
 CALL = re.compile(r"(.+\.py):(\w+)")
 ANSWERS_LATE_S = 5.0  # a function in compiled code is not interrupted, and its process is ended so much later
 _trusted: dict[str, str] = {}  # file -> the source that may run
 
 
-class ScoreError(ValueError):
+class ScoreError(BadInput):
     """A user's function failed; the message is one line with its file, its line and the row."""
 
 
@@ -80,7 +83,7 @@ def call(name: FunctionName, seconds: float, row: Mapping[str, Any], completion:
 
 
 def _path(file: str | Path) -> str:
-    return str(Path(file).expanduser().resolve())
+    return str(expanded(file).resolve())
 
 
 def _read(file: str) -> str:

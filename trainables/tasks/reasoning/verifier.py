@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from trainables.bad_input import BadInput
+
 NONSENSE = "xyzzy ?!"
 MOST_FOR_NONSENSE = 0.5  # some verifiers give a hundredth for any answer, or a letter's share
 CONSTANTS = ("0", "1", "")  # answers that say nothing about the question
@@ -21,7 +23,7 @@ HUGE = re.compile(r"\d[eE][+-]?\d{4,}")  # as a number, it takes minutes and gig
 _guarded = threading.local()
 
 
-class VerifierFault(ValueError):
+class VerifierFault(BadInput):
     """A verifier cannot be used; one line without the generator's name."""
 
 

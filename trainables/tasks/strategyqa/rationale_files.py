@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from trainables.home import expanded
 from trainables.tasks.files.records import BadLine, read
 
 
@@ -49,7 +49,7 @@ def load_pairs(path: str) -> Mapping[str, tuple[str, str]]:
 
 def _keyed(path: str, field: str, *needs: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the place, key and row of a JSONL file that a task's field names. Raise ValueError for a missing text."""
-    file, keys = Path(path).expanduser(), set[str]()
+    file, keys = expanded(path), set[str]()
     if not file.is_file():
         raise ValueError(f"{field}='{path}' is no file; give JSONL rows of key, {', '.join(needs)}, or leave it empty")
     for place, row in read(file):

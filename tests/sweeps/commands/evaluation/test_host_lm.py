@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tokenizers.processors import TemplateProcessing
 
 from tests.support.lm_eval_kit import COUNT, write_tasks
@@ -67,7 +68,7 @@ def test_a_winner_answers_as_the_merged_model_does_in_lm_eval(folder: Path, tmp_
     (tmp_path / "adapter").mkdir()
     learner.save(str(tmp_path / "adapter"))
     learner.close()
-    merge("builtin:tiny", tmp_path / "adapter", tmp_path / "merged")
+    merge("builtin:tiny", tmp_path / "adapter", tmp_path / "merged", torch.float32)  # whose base has bfloat16
     tasks = Tasks(["own_*"], folder, None)
     merged = HFLM(str(tmp_path / "merged"), device="cpu", dtype="float32", batch_size=8)
     expected = tasks.ask(merged, None, False)

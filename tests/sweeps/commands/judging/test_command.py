@@ -11,11 +11,11 @@ from sweeps.commands.judging.command import REPORT, VERDICTS, JudgeOptions, judg
 from sweeps.commands.judging.verdicts import read_verdicts
 from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.run_folder import Run
-from sweeps.spec.sweep import BadInput
 from sweeps.tuning.recorder import HASHES
 from tests.support.judging_kit import chat_server
 from tests.support.report_kit import confirmed, several
 from tests.support.report_kit import folder as left_folder
+from trainables.bad_input import BadInput
 from trainables.models.loading import BUILTIN
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from sweeps.commands.endpoint.answer_cache import FILE
 from sweeps.commands.rationales.command import RationaleOptions, instructions, rationales
-from sweeps.spec.sweep import BadInput
 from tests.support.endpoint_kit import Server, reasoner, save_base
 from tests.support.rationales_kit import TASK, knows, lines
+from trainables.bad_input import BadInput
 from trainables.tasks.strategyqa.task import StrategyQaTask, parse_answer
 
 WRONG = {"Yes": "No", "No": "Yes"}

@@ -29,7 +29,7 @@ class TaskLearner:
     puzzles; such a learner only trains and is never evaluated.
     """
 
-    watch_updates = False
+    watch_updates, temperature = False, 1.0
 
     def __init__(
         self, config: LoraTttHyperparameters, tokenizer: GridTokenizer, puzzles: Sequence[Puzzle], seed: int, steps: int
@@ -49,6 +49,9 @@ class TaskLearner:
         return max(sum(grid.size for pair in own.demonstrations for grid in pair) for own in self.puzzles)
 
     def prepare(self) -> Queries:
+        yield from ()
+
+    def prepare_step(self) -> Queries:
         yield from ()
 
     def next_rows(self) -> list[Row]:

@@ -41,6 +41,26 @@ class Votes(NamedTuple):
     agreement: float
     source: str = ""
 
+    def after(self, exact: Grid) -> Votes:
+        """Return the votes behind a grid that takes the first place: that of a lens which gives every
+        demonstration."""
+        return Votes(exact, self.second if np.array_equal(exact, self.first) else self.first, 1.0)
+
+    def sharing(self, other: Votes) -> Votes:
+        """Return these votes, of which another source takes the second attempt, if its first answer is another one."""
+        same = np.array_equal(self.first, other.first)
+        return self._replace(
+            second=self.second if same else other.first, source="_".join([self.source, "and", "networks"])
+        )
+
+
+def elected(first: Grid, ballots: Sequence[Grid]) -> Votes:
+    """Return `first`, and as the second the commonest other grid of the ballots, which are as large."""
+    cast = [ballot.tobytes() for ballot in ballots]
+    others = Counter(one for one in cast if one != first.tobytes()).most_common(1)
+    second = np.frombuffer(others[0][0], dtype=np.int8).reshape(first.shape) if others else first
+    return Votes(first, second, cast.count(first.tobytes()) / len(cast))
+
 
 class NetworkBatch:
     """Networks whose grids have one side length. Networks of the same canvas answer together.
@@ -146,9 +166,7 @@ class NetworkBatch:
 
     def _two(self, task: int, planes: np.ndarray) -> Votes:
         voted = self._voted(task, planes)
-        if not self.canvases[task].exact:
-            return voted
-        return Votes(planes[0], voted.second if np.array_equal(planes[0], voted.first) else voted.first, 1.0)
+        return voted.after(planes[0]) if self.canvases[task].exact else voted
 
     def _voted(self, task: int, planes: np.ndarray) -> Votes:
         last = {name: value.detach() for name, value in self.nets.named_parameters()}
@@ -160,11 +178,8 @@ class NetworkBatch:
         if not np.isfinite(votes).all():  # argmax turns NaN into a black grid
             return Votes(NO_ANSWER, NO_ANSWER, 0.0)
         first = votes[0].mean(0).argmax(0).astype(np.int8)  # (height, width)
-        ballots = [grid.tobytes() for grid in np.concatenate(votes).argmax(1).astype(np.int8)]
-        ballots.append(votes[1].mean(0).argmax(0).astype(np.int8).tobytes())
-        others = Counter(ballot for ballot in ballots if ballot != first.tobytes()).most_common(1)
-        second = np.frombuffer(others[0][0], dtype=np.int8).reshape(first.shape) if others else first
-        return Votes(first, second, ballots.count(first.tobytes()) / len(ballots))
+        ballots = [*np.concatenate(votes).argmax(1).astype(np.int8), votes[1].mean(0).argmax(0).astype(np.int8)]
+        return elected(first, ballots)
 
     @torch.no_grad()
     def log_probabilities(self, network: int, planes: np.ndarray, weights: dict[str, Tensor]) -> np.ndarray:

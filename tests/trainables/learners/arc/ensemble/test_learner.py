@@ -14,8 +14,10 @@ from sweeps.results.records import reference_name
 from tests.support.arc_files import ids, recolour, task, write
 from tests.support.percell_kit import QUICK
 from trainables.learners.arc.canvas import OUTSIDE, canvas
-from trainables.learners.arc.ensemble.learner import EnsembleConfig
+from trainables.learners.arc.ensemble.learner import EnsembleConfig, held_out, misses_half
 from trainables.learners.arc.percell.learner import PercellConfig
+from trainables.learners.arc.program_answers import solved
+from trainables.tasks.arc.data import load_splits
 from trainables.tasks.arc.programs.search import Program
 from trainables.tasks.arc.task import ArcTask, Puzzle, puzzle
 
@@ -52,6 +54,43 @@ def test_networks_are_trained_only_where_no_program_answers(mixed: ArcTask) -> N
     assert after[easy] == said[easy]
     assert np.shape(json.loads(after[hard])[0]["attempt_1"]) == (3, 3)
     assert learner.evaluate("test").score == 1.0
+
+
+def test_networks_take_the_second_attempt_where_programs_miss_what_is_left_out(tmp_path: Path) -> None:
+    """Programs explain two tasks of ARC-AGI-1: one with each demonstration left out, too, the other with none."""
+    known = load_splits("arc1")
+    steady, shaky = known["search"]["67a3c6ac"], known["search"]["f76d97a5"]
+    keys = dict(zip(ids("search", 2), (steady, shaky), strict=True))
+    files = {key: recolour() for key in (*ids("train", 1), *ids("test", 1))}
+    for key, own in keys.items():
+        files[key] = task(*([(a.tolist(), b.tolist()) for a, b in part] for part in (own.demonstrations, own.tests)))
+    arc = ArcTask(data=write(tmp_path / "tasks", files), same_size=False, max_side=30)
+    judged, plain = (replace(CONFIG, held_out=own).build(None, arc, 0) for own in (True, False))
+    easy, hard = keys
+    assert [misses_half(Puzzle(own.demonstrations, own.test_inputs)) for own in keys.values()] == [False, True]
+    assert [key for one in (judged, plain) for own in one.batches for key in own] == [hard]
+    judged.round()
+    [votes] = judged.votes()[hard]
+    [programs] = plain.votes()[hard]
+    [[network]] = [batch.votes()[0] for batch in judged.batches.values()]
+    assert np.array_equal(votes.first, programs.first)
+    assert np.array_equal(votes.second, network.first)
+    assert not np.array_equal(votes.second, programs.second)
+    assert judged.votes()[easy][0].source == "programs"
+    shares = judged.evaluate().metrics
+    assert (shares["share.programs"], shares["share.programs_and_networks"]) == (0.5, 0.5)
+
+
+def test_a_demonstration_that_is_left_out_is_the_first_test() -> None:
+    grids = [np.full((1, 1), i, np.int8) for i in range(7)]
+    own = Puzzle(((grids[0], grids[1]), (grids[2], grids[3]), (grids[4], grids[5])), (grids[6],))
+    second = held_out(own)[1]
+    assert [int(b[0, 0]) for _, b in second.demonstrations] == [1, 5]
+    assert [int(one[0, 0]) for one in second.test_inputs] == [2, 6]
+    two = Puzzle(own.demonstrations[:2], own.test_inputs)
+    assert not misses_half(two), "of two demonstrations, one alone explains little"
+    assert not solved(own).attempts
+    assert not misses_half(own), "programs that explain nothing are not judged"
 
 
 def test_it_resumes_to_the_same_answers(mixed: ArcTask) -> None:

@@ -16,10 +16,10 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeps.resources.ray_cluster import cluster
-from sweeps.spec.sweep import BadInput
 from tests.support.driving import environment, mlflow_runs, study, sweep_here
+from trainables.bad_input import BadInput
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 FAILS_EARLY = f"""
 import dataclasses, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -186,3 +186,22 @@ def test_a_taken_name_leaves_the_first_sweep_alone(finished):
     assert done.returncode == 2
     assert "--resume" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in (folder / "runs/toy").iterdir()} == before
+
+
+def test_a_sweep_with_two_objectives_stops_nobody_and_names_the_front(tmp_path, ray_session):
+    small = ["--num-samples", "3", "--rounds", "2", "--grace-period", "1", "--set", "planted=nothing"]
+    out = sweep_here(tmp_path, "--objectives", "score,seconds", "--search", "nsga2", *small).stdout
+    assert "Pareto front of score and seconds: trial" in out
+    assert "Pareto front" in (tmp_path / "runs/toy/leaderboard.md").read_text()
+    trials = study(tmp_path).trials
+    assert {t.user_attrs["ended"] for t in trials} == {"finished"}, "ASHA is off"
+    assert all(len(t.values) == 2 and t.values[1] >= 0 for t in trials)
+
+
+def test_a_folder_that_nobody_can_make_is_one_line(tmp_path, ray_session):
+    done = sweep_here(tmp_path, "--storage-path", "/proc/nowhere", check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "--storage-path" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
