@@ -44,6 +44,7 @@ class Update:
     status: str | None = None
     ended: int = 0
     folders: list[str] = field(default_factory=list)  # to upload, by their names in the sweep's folder
+    models: list[dict[str, Any]] = field(default_factory=list)  # finalists: folder, metrics and time
     datasets: list[tuple[str, str, str]] = field(default_factory=list)  # name, digest, source
     view: tuple[str, dict[str, Any]] | None = None  # its key, and what it shows
 
@@ -60,6 +61,8 @@ def merge(events: Iterable[Mapping[str, Any]]) -> list[Update]:
             update.status, update.ended = event["status"], event["at"]
         if "folder" in event:
             update.folders.append(event["folder"])
+        if "model" in event:
+            update.models.append(event["model"] | {"at": event["at"]})
         update.datasets += [(name, digest, source) for name, digest, source in event.get("datasets", ())]
         if "view" in event:
             key, state = event["view"]

@@ -269,6 +269,15 @@ class MLflowTracking(Callback):
         self._append(None, tags=best)
 
     @_never_raises
+    def log_finalist(self, trial_id: str, tags: Mapping[str, Any], score: float, folder: str | None) -> None:
+        """Tag a finalist's run, and keep its first seed's files as a logged model with its score on the test split.
+
+        `folder`: the files, by a name below the sweep's folder; None if they are not kept.
+        """
+        model = {"model": {"folder": folder, "metrics": {"test_score": score}}} if folder else {}
+        self._append(trial_id, tags=dict(tags), **model)
+
+    @_never_raises
     def log_leaderboard(self, records: Sequence[TrialRecord]) -> None:
         """Tag trials with the interval of their score and what differs from the best, for the sweep's view."""
         rows = rank(records)

@@ -6,12 +6,13 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,8 @@ class Store:
             self._share(*update.view)
         for name in update.folders:
             self._upload(run, name)
+        for model in update.models:
+            self._keep_model(run, model)
         if update.status:
             self._set_status(run, update.status, update.ended)
 
@@ -225,17 +228,55 @@ class Store:
         self._refused(f"MLflow refused {what}: {error_line(error, self.uri)}")
 
     def _upload(self, run: str, name: str) -> None:
-        """Upload a folder of the sweep as an artifact of its name. If only the artifact store fails, warn: a retry
-        would not help.
+        """Upload a folder of the sweep as an artifact of its name."""
+        folder = self._folder_of(name)
+        if folder is None:
+            return
+        with self._if_only_files_fail(run, folder):
+            self._client.log_artifacts(run, str(folder), name)
+
+    def _keep_model(self, run: str, model: Mapping[str, Any]) -> None:
+        """Keep a finalist as a logged model of its trial's run, with its files, and a score of its own and its run's.
+
+        Its files are uploaded once: those of the finalist's first seed stay as they are.
+        """
+        folder = self._folder_of(model["folder"])
+        if folder is None:
+            return
+        with self._if_only_files_fail(run, folder):
+            made = self._logged_model(run)
+            if made.status != "READY":
+                self._client.log_model_artifacts(made.model_id, str(folder))
+                self._client.finalize_logged_model(made.model_id, "READY")
+            for name, value in model["metrics"].items():
+                self._client.log_metric(run, name, value, model["at"], 0, model_id=made.model_id)
+
+    def _logged_model(self, run: str) -> Any:
+        """Return the logged model of a run, which is made if there is none."""
+        found = self._client.search_logged_models([self.experiment_id], f"source_run_id = '{run}'", max_results=1)
+        if found:
+            return found[0]
+        known = self._client.get_run(run)
+        name = re.sub(r"[/:.%\"']", "_", known.info.run_name)  # MLflow refuses these
+        return self._client.create_logged_model(self.experiment_id, name, run, params=known.data.params)
+
+    def _folder_of(self, name: str) -> Path | None:
+        """Return a folder below the sweep's; None, with a warning, for any other, and for a link.
 
         The name comes from a file, which somebody else may have written: no other folder of this machine is uploaded.
         """
-        folder = self._folder / name if self._folder and name and name == Path(name).name else None
-        if folder is None or folder.resolve() != folder:  # also a link
-            self._refused(f"{name!r} is not a folder of the sweep, and is not uploaded to MLflow")
-            return
+        own = self._folder
+        folder = own / name if own and name else None
+        if own and folder and own in folder.parents and folder.resolve() == folder:
+            return folder
+        self._refused(f"{name!r} is not a folder of the sweep, and is not uploaded to MLflow")
+        return None
+
+    @contextlib.contextmanager
+    def _if_only_files_fail(self, run: str, folder: Path) -> Iterator[None]:
+        """Warn if only the place for files fails: a retry would not help. Raise if MLflow cannot be reached."""
         try:
-            self._client.log_artifacts(run, str(folder), name)
+            yield
         except Exception as error:
             self._client.get_run(run)
             self._check_active(self._client.get_experiment(self.experiment_id))

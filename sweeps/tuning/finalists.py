@@ -22,6 +22,7 @@ from trainables.packed.specs import WorkerGroupShape
 from trainables.runtime.host_client import FreeSeatsCallback
 from trainables.runtime.trial import ADAPTER_FOLDER, STATE_FILE, Finalist, FinalistJob, Hosts, Trial, untouched_scores
 
+LARGEST_MODEL = 64 * 2**20  # bytes of a finalist's files, of which MLflow keeps a copy
 LARGEST_STATE = 256 * 2**20  # bytes; larger states are not kept, so that their finalists are asked nothing further
 
 
@@ -102,6 +103,15 @@ def answers_of(trial: Any) -> Answers:
         return Answers(fault="diverged")
     seconds = (result["train_seconds"], result["evaluation_seconds"])
     return Answers(tuple(result["items"]), tuple(result.get("completions") or ()), *seconds, trial.checkpoint)
+
+
+def model_folder(checkpoint: tune.Checkpoint, folder: Path) -> str | None:
+    """Return where a finalist's adapter lies below the sweep's `folder`; None if it is too large for a copy."""
+    saved = Path(checkpoint.path) / ADAPTER_FOLDER
+    files = [one for one in saved.rglob("*") if one.is_file()]
+    if not files or sum(one.stat().st_size for one in files) > LARGEST_MODEL:
+        return None
+    return saved.relative_to(folder.resolve()).as_posix()
 
 
 class LargeStates(tune.Callback):

@@ -38,7 +38,7 @@ from sweeps.spec.sweep import Sweep
 from sweeps.tracking.mlflow_callback import MLflowTracking
 from sweeps.tuning.clock import Clock
 from sweeps.tuning.confirmation import FEWEST_SEEDS, Finalists, confirm
-from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, threads_of_trial, trainable
+from sweeps.tuning.finalists import TrialPlaces, measure_bases, measured, model_folder, threads_of_trial, trainable
 from sweeps.tuning.further_gain import EndOfSearch, FurtherGain
 from sweeps.tuning.optuna_searcher import OptunaSearcher, SearchSettings
 from sweeps.tuning.progress import UNDER_WAY, Progress
@@ -441,7 +441,8 @@ def record_finalists(tracking: MLflowTracking, recorder: Recorder, finalists: Fi
     for final in known.finals:
         if final.trial_id is not None:
             tags = {is_finalist: True, score: f"{final.score:.4f}", interval: span(bounds[final.name])}
-            tracking.tag(final.trial_id, tags)
+            made = checkpoints.get(final.trial_id)
+            tracking.log_finalist(final.trial_id, tags, final.score, made and model_folder(made, recorder.folder))
 
 
 def _parameters(sweep: Sweep) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs
@@ -197,6 +198,8 @@ def test_only_folders_of_the_sweep_are_uploaded(database, tmp_path):
     with (run / "queue/events.jsonl").open("a") as queue:
         for name in (str(mine), "../mine", "linked", "..", ".", "", "queue/../../mine", "best"):
             queue.write(json.dumps({"trial": "a", "at": 1, "folder": name, "artifact": "../../../above"}) + "\n")
+            if name != "best":
+                queue.write(json.dumps({"trial": "a", "at": 1, "model": {"folder": name, "metrics": {}}}) + "\n")
 
     assert track(database, "uploads", run, warnings).close()
     _, runs = runs_of(database, "uploads")
@@ -204,6 +207,38 @@ def test_only_folders_of_the_sweep_are_uploaded(database, tmp_path):
     assert [one.relative_to(artifacts).as_posix() for one in artifacts.rglob("*.txt")] == ["best/notes.txt"]
     assert not (artifacts.parents[2] / "above").exists()
     assert warnings == [f"{str(mine)!r} is not a folder of the sweep, and is not uploaded to MLflow"], "warned once"
+
+
+def test_a_finalist_is_a_logged_model_with_its_files_and_its_latest_score(database, tmp_path):
+    from mlflow import MlflowClient
+
+    run = tmp_path / "run"
+    for trial, text in (("a", "weights of a"), ("b", "weights of b")):
+        (run / "finalists" / trial / "adapter").mkdir(parents=True)
+        (run / "finalists" / trial / "adapter" / "adapter_config.json").write_text(text)
+    first = track(database, "models", run)
+    for trial in ("a", "b"):
+        first.on_trial_start(0, [], FakeTrial(trial))
+        first.log_finalist(trial, {"finalist": True}, 0.5, f"finalists/{trial}/adapter")
+    time.sleep(0.002)  # MLflow keeps one value a millisecond
+    first.log_finalist("a", {}, 0.7, "finalists/a/adapter")  # after further seeds
+    first.log_finalist("b", {}, 0.6, None)  # its files are not at hand any more
+    assert first.close()
+    again = track(database, "models", run)  # an answer that was lost: everything is sent twice
+    again._queue.append({"trial": "a", "at": 1, "model": {"folder": "finalists/a/adapter", "metrics": {}}})
+    assert again.close()
+
+    _, runs = runs_of(database, "models")
+    found = MlflowClient(database).search_logged_models([runs["a"].info.experiment_id])
+    models = {one.source_run_id: one for one in found}
+    assert [one.status for one in found] == ["READY", "READY"]
+    for trial, scores in (("a", {0.5, 0.7}), ("b", {0.5})):
+        model = models[runs[trial].info.run_id]
+        assert (model.name, model.params) == (runs[trial].info.run_name, {"learning_rate": "0.1"})
+        assert {one.value for one in model.metrics} == scores
+        saved = Path(model.artifact_location.removeprefix("file://"))
+        assert (saved / "adapter_config.json").read_text() == f"weights of {trial}"
+    assert runs["a"].data.metrics["test_score"] == 0.7
 
 
 def test_for_a_sweep_tags_say_what_ran_and_parameters_carry_their_own_names(database, tmp_path):
