@@ -28,7 +28,7 @@ from sweeps.results.run_folder import BEST, SWEEP_FILE, Run
 from sweeps.results.terminal import print
 from sweeps.spec.chain import Chain
 from sweeps.spec.config_fields import fields_of
-from sweeps.spec.error_policy import Ended
+from sweeps.spec.error_policy import Ended, SweepEnd
 from sweeps.spec.open_run import job_of, open_run
 from sweeps.spec.run_options import has_name
 from sweeps.spec.sweep import Sweep
@@ -54,8 +54,8 @@ def phase_sweeps(chain: Chain, flags: Flags, task: Any) -> list[Sweep]:
     return [apply(sweep, _flags_for(sweep, flags, selected), task) for sweep in selected.values()]
 
 
-def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path, argv: list[str]) -> Ended:
-    """Run the selected phases' `sweeps`, from `phase_sweeps`, and return how the last of them ended.
+def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path, argv: list[str]) -> SweepEnd:
+    """Run the selected phases' `sweeps`, from `phase_sweeps`, and return how the last of them that began has ended.
 
     Raises BadInput before anything starts.
     """
@@ -79,18 +79,18 @@ def run_chain(chain: Chain, sweeps: Sequence[Sweep], flags: Flags, script: Path,
                 named = dataclasses.replace(sweep, name=folder.name, **budget)
                 ended = session(on_base(named, chain.from_base, base), _options_for(folder, flags), script, argv).ended
                 if ended not in ("finished", "stopped"):
-                    return ended
+                    return SweepEnd(ended, folder)
             if budget and not _has_ended(folder):
                 phase = folder.name.removeprefix(f"{name}-")
                 lacks = "not ended" if _has_score(folder) else "no score yet"
                 print(f"the budget is used up, and {phase} has {lacks}: go on with --resume and a larger one")
-                return "stopped"
+                return SweepEnd("stopped", folder)
             if ended == "stopped":
-                return ended
+                return SweepEnd(ended, folder)
         if folder != folders[-1]:
             base = merge_winner(folder)
     print("\n".join(summary(folders)), flush=True)
-    return ended
+    return SweepEnd(ended, folders[-1])
 
 
 def phase_budget(flags: Flags, seconds: float, before: Sequence[Path], left: int) -> dict[str, Any]:

@@ -49,8 +49,9 @@ def main(sweep: Sweep | Chain, argv: list[str] | None = None) -> None:
         end(_main(sweep, argv, Path(sys.argv[0])).ended)
 
 
-def run(sweep: Sweep, **flags: Any) -> Result:
-    """Run a sweep from Python as its script would, and return its result. Raises BadInput.
+def run(sweep: Sweep | Chain, **flags: Any) -> Result:
+    """Run a sweep from Python as its script would, and return its result; of a chain that of its last phase. Raises
+    BadInput.
 
     `flags` are a script's, with `_` for `-`: `num_samples=4, set=["r=8"], report=False`.
     """
@@ -98,7 +99,7 @@ def _main(given: Sweep | Chain, argv: list[str], script: Path) -> SweepEnd:
     if isinstance(given, Chain):
         from sweeps.cli.chain_runner import run_chain
 
-        return SweepEnd(run_chain(given, sweeps, flags, script, argv))
+        return run_chain(given, sweeps, flags, script, argv)
     from sweeps.tuning.session import session
 
     return session(sweeps[0], flags, script, argv)

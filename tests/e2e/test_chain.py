@@ -16,7 +16,7 @@ from sweeps.cli.flags import read
 from sweeps.results.run_folder import Run
 from tests.support import chain_script
 from tests.support.chain_script import SWEEP, TASK
-from tests.support.driving import press_ctrl_c, sweep_here, wait_for
+from tests.support.driving import press_ctrl_c, script_here, sweep_here, wait_for
 from trainables.bad_input import BadInput
 from trainables.models.loading import load
 from trainables.packed.host import Host
@@ -91,6 +91,23 @@ def test_resuming_leaves_the_finished_phase_alone(finished):
     assert "mini-one: 1 trials" not in second
     assert "mini-two: 1 trials" in second
     assert not yaml.safe_load((folder / "runs/mini/mini-two/end.yaml").read_text())["interrupted"]
+
+
+PROGRAM = """
+from sweeps.cli.main import run
+from tests.support.chain_script import SWEEP
+
+result = run(SWEEP, name="mini", resume=True, set=["beta=0.2"], learner=["dpo"], mirror={mirror!r})
+print("RESULT", result.folder, result.ended, len(result.trials))
+"""
+
+
+def test_from_python_a_chain_gives_the_result_of_its_last_phase(finished):
+    folder, *_, before = finished
+    (folder / "program.py").write_text(PROGRAM.format(mirror=f"file://{folder}/mirror"))
+    told = script_here(folder, folder / "program.py").stdout
+    assert "RESULT runs/mini/mini-two finished 1" in told
+    assert times(folder) == before, "nothing was trained again"
 
 
 def test_another_machine_goes_on_from_the_mirror(finished, tmp_path):
