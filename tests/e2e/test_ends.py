@@ -9,13 +9,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sweeps.results.run_folder import Run
+from sweeps.tracking.mlflow_store import ENVIRONMENT
 from tests.support.driving import SCRIPT, command_here, environment, mlflow_runs, rays_of, rounds_in, wait_for
+from tests.support.ports import answers, free_port
 
 TRIALS, ROUNDS = 2, 4
 FLAGS = ["--num-samples", f"{TRIALS}", "--grace-period", f"{ROUNDS}", "--finalists", "1", "--name", "toy"]
@@ -25,13 +29,13 @@ PHASES = ["before the first trial", "search", "between", "finalists", "report"]
 class Driver:
     """A driver in a session of its own, with what it has said. `reaches` waits for a phase of it."""
 
-    def __init__(self, folder: Path, *more: str, **streams: int) -> None:
+    def __init__(self, folder: Path, *more: str, **popen: Any) -> None:
         self.log, self._out = folder / "rounds.log", folder / f"out-{len([*folder.glob('out-*')])}"
         self._rounds, fixed = rounds_in(self.log), ["planted=nothing", "quality=0.9", "seconds=0.3", f"log={self.log}"]
         with self._out.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), *FLAGS, "--set", *fixed, *more], cwd=folder, env=environment(),
-                start_new_session=True, **{"stdout": out, "stderr": subprocess.STDOUT} | streams,
+                [sys.executable, str(SCRIPT), *FLAGS, "--set", *fixed, *more], cwd=folder, start_new_session=True,
+                **{"env": environment(), "stdout": out, "stderr": subprocess.STDOUT} | popen,
             )  # fmt: skip
 
     def said(self) -> str:
@@ -59,6 +63,23 @@ class Driver:
 
     def ends(self) -> int:
         return self.process.wait(timeout=300)
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[str]:
+    """A real server of MLflow on the folder's database, killed at the end; its address."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", f"{port}", "--workers", "1"]
+    with (folder / "server.log").open("a") as log:
+        server = subprocess.Popen(
+            [*command, "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"],
+            cwd=folder, env=environment() | ENVIRONMENT, start_new_session=True, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: answers(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(60)
 
 
 def open_runs(folder: Path) -> list[str]:
@@ -110,6 +131,28 @@ def test_a_driver_that_is_killed_or_ended_in_every_phase(tmp_path, ray_session):
     check_whole(tmp_path)
     for driver in [*drivers, last]:
         wait_for(lambda own=driver: not rays_of(own.process.pid))
+
+
+def test_a_driver_whose_mlflow_server_vanishes_and_whose_experiment_is_deleted(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    port = free_port()
+    with mlflow_server(tmp_path, port) as uri:
+        driver = Driver(tmp_path, "--no-report", env=environment() | {"MLFLOW_TRACKING_URI": uri})
+        driver.reaches("search")
+        wait_for(lambda: open_runs(tmp_path))
+    driver.reaches("finalists")
+    with mlflow_server(tmp_path, port):
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("espalier").experiment_id
+        client.delete_experiment(experiment)
+        assert driver.ends() == 0, driver.said()
+        assert "cannot be reached" in driver.said()
+        assert "Traceback" not in driver.said()
+        client.restore_experiment(experiment)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        command_here(tmp_path, "status")
+    check_whole(tmp_path)
 
 
 def test_a_driver_whose_reader_goes_away(tmp_path):
