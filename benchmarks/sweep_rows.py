@@ -72,9 +72,8 @@ def spent(run: Path) -> tuple[int, int, float]:
     trials = [one for one in pq.read_table(run / "trials.parquet").to_pylist() if one["round"]]
     of_round: dict[str, float] = {}  # rows of a round, by trial
     for one in trials:
-        params = json.loads(one["params"])
-        per_step = params["batch_size"] * params.get("gradient_accumulation_steps", 1)
-        of_round[one["trial_id"]] = one["steps"] * per_step / one["round"]
+        params = {name.rpartition(".")[2]: value for name, value in json.loads(one["params"]).items()}
+        of_round[one["trial_id"]] = one["steps"] * params["per_device_train_batch_size"] / one["round"]
     columns = ["trial_id", "seed", "rounds"]
     finalists = pq.read_table(run / "finalists.parquet", columns=columns).group_by(columns).aggregate([]).to_pylist()
     trained = [one for one in finalists if one["trial_id"] in of_round]
