@@ -147,7 +147,7 @@ def report(run: Path | None = None, /, as_json: Json = False) -> None:
         as_json: print one line of JSON, as docs/reference/json.md describes it
     """
     from sweeps.report.headline import headline
-    from sweeps.report.page import write_report  # matplotlib takes a second to import
+    from sweeps.report.page import write_report  # altair takes a second to import
 
     left = open_run(meant(run))
     page = write_report(left.folder)
