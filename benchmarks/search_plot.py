@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.replay import GRID
-from sweeps.report.chart_style import GREY, HUES, INK, SMALL, STYLE, render
 
+INK, SOFT, GREY, PALE = "#22282e", "#5c656e", "#a9b0b7", "#e4e7ea"
+HUES = ("#1f6f54", "#4467a8", "#b9791f", "#83508c", "#a34a3f", "#3f8fa3")  # colours of methods
+SMALL = 10  # points
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere
+    "font.size": 11.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a label may contain a dollar sign
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "legend.frameon": False,
+}
 PANEL = 2.5  # inches: the side of a panel
 COLUMNS = 3
 LOWEST, HIGHEST = -12, 4  # points
@@ -41,7 +62,8 @@ def draw(results: Sequence[Any], methods: Sequence[str], reference: str, file: P
         figure.supylabel("points above what it picks", fontsize=SMALL)
         handles, names = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=COLUMNS, fontsize=SMALL)
-    file.write_bytes(render(figure, "png"))
+        figure.savefig(buffer := io.BytesIO(), format="png", dpi=190)
+    file.write_bytes(buffer.getvalue())
 
 
 def _panel(axes: Axes, title: str, results: Sequence[Any], methods: Sequence[str]) -> None:

@@ -89,7 +89,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "statsmodels": ("sweeps/results/",),
     "choix": ("sweeps/commands/judging/",),
     "jinja2": ("sweeps/report/", "sweeps/commands/evaluation/host_lm.py"),  # the errors of chat templates
-    "matplotlib": ("sweeps/report/",),
+    "altair": ("sweeps/report/",),
+    "vl_convert": ("sweeps/report/",),
     "pyarrow": (
         "sweeps/results/",
         "sweeps/persistence/mirror.py",

@@ -200,7 +200,7 @@ def commands() -> dict[str, Callable[..., Ended | None]]:
     from sweeps.commands.rationales.command import rationales
     from sweeps.commands.reproduce import reproduce
     from sweeps.commands.steering import clone, leaderboard, report, status, stop
-    from sweeps.tracking.mlflow_store import serve_ui
+    from sweeps.commands.ui.command import ui
 
     steer: dict[str, Any] = {"status": status, "stop": stop, "clone": clone, "report": report, "doctor": doctor}
     verbs = steer | {
@@ -208,7 +208,7 @@ def commands() -> dict[str, Callable[..., Ended | None]]:
         "reproduce": reproduce,
         "export": export,
         "rationales": rationales,
-        "ui": serve_ui,
+        "ui": ui,
     }
     verbs |= {"attribute": attribute, "judge": judge, "decide": decide, "chat": chat, "evaluate": evaluate}
     return verbs | {"propose": propose, "ask": ask, "compare": compare, "clean": clean, "version": _version}

@@ -61,7 +61,7 @@ def status(run: Path | None = None, /, cluster: Path | None = None, as_json: Jso
     return None
 
 
-def _state(left: Run, process: int | None) -> str:
+def state_of(left: Run, process: int | None) -> str:
     """Return `running`, `interrupted`, `ended`, or `stopped`: it does not run, and is not at its end."""
     if process:
         return "running"
@@ -70,7 +70,7 @@ def _state(left: Run, process: int | None) -> str:
     return "interrupted" if left.end.get("interrupted") else "ended"
 
 
-def _expected(left: Run) -> int:
+def expected_trials(left: Run) -> int:
     design = left.facts.get("design")  # with --minutes, where more trials may start than are expected
     return int(design["trials"] if design else left.facts["sweep"]["num_samples"])
 
@@ -90,9 +90,9 @@ def _standing(left: Run) -> dict[str, Any]:
     best = winner(left.records, left.finals)
     return {
         "folder": str(left.folder),
-        "state": _state(left, process),
+        "state": state_of(left, process),
         "process": process,
-        "expected_trials": _expected(left),
+        "expected_trials": expected_trials(left),
         "counts": plain.counts(left.records),
         "best": next((one for one in board["trials"] if best and one["trial_id"] == best.trial_id), None),
         "finalists": plain.finalists(known),
@@ -105,9 +105,9 @@ def _print_status(left: Run) -> None:
     sweep, records = left.facts["sweep"], left.records  # no class of it is needed
     process = driver(left.folder)
     states = {"running": f"running (process {process})", "stopped": "not running, and not at its end"}
-    state = states.get(name := _state(left, process), name)
+    state = states.get(name := state_of(left, process), name)
     said = ", ".join(f"{count} {name}" for name, count in plain.counts(records).items())
-    total = f"{'about ' if left.facts.get('design') else ''}{_expected(left)}"
+    total = f"{'about ' if left.facts.get('design') else ''}{expected_trials(left)}"
     said = said or "no trial has ended a round yet"
     print(f"{left.folder}: {state}; {len(records)} of {total} trials: {said}")
     for one in records:
@@ -147,7 +147,7 @@ def report(run: Path | None = None, /, as_json: Json = False) -> None:
         as_json: print one line of JSON, as docs/reference/json.md describes it
     """
     from sweeps.report.headline import headline
-    from sweeps.report.page import write_report  # matplotlib takes a second to import
+    from sweeps.report.page import write_report  # altair takes a second to import
 
     left = open_run(meant(run))
     page = write_report(left.folder)
@@ -165,14 +165,19 @@ def stop(trial: str, /, run: Path | None = None) -> None:
         trial: its number, as `espalier status` has it, or its id
         run: the sweep's folder; none: the one that runs, or else the latest in runs/
     """
-    left = _running(run)
+    print(stop_trial(trial, meant(run)))
+
+
+def stop_trial(trial: str, folder: Path) -> str:
+    """End a trial of the running sweep in a folder, and return a line that says so. Raises BadInput."""
+    left = _running(folder)
     record = trial_of(left, trial)
     if record.status not in ("running", "paused"):
         raise BadInput(f"trial {record.number} {record.status}:", "only a running or paused trial can be stopped")
     (left.folder / STOP_FOLDER).mkdir(exist_ok=True)
     (left.folder / STOP_FOLDER / record.trial_id).touch()
     when = " after the round it is in" if record.status == "running" else ""
-    print(f"{left.folder}: trial {record.number} stops{when}")
+    return f"{left.folder}: trial {record.number} stops{when}"
 
 
 def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, trust: tuple[str, ...] = ()) -> None:
@@ -187,7 +192,12 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, 
         trust: files or modules with the learners and tasks that are not Espalier's
     """
     apply_trust(trust)
-    left = _running(run)
+    print(clone_trial(trial, values, meant(run)))
+
+
+def clone_trial(trial: str, values: tuple[str, ...], folder: Path) -> str:
+    """Start a variant of a trial of the running sweep in a folder, and return a line that says so. Raises BadInput."""
+    left = _running(folder)
     record, sweep = trial_of(left, trial), rebuild(left.facts, remote_code=True)  # loads no base
     fields = _changed(sweep, record.params, values)
     with reading(left.folder / DATABASE):
@@ -204,7 +214,7 @@ def clone(trial: str, values: tuple[str, ...] = (), /, run: Path | None = None, 
         raise BadInput(f"trial {record.number}", f"has run all {sweep.rounds} rounds", "clone one that has rounds left")
     enqueue(study, TrialParams(record.pair, fields, kept), sweep.pair_names)
     start = f"trial {record.number} after round {round_}"
-    print(f"{left.folder}: the next trial goes on from {start} with {', '.join(values)}")
+    return f"{left.folder}: the next trial goes on from {start} with {', '.join(values)}"
 
 
 def _kept_state(left: Run, record: TrialRecord) -> tuple[str, int]:
@@ -242,8 +252,8 @@ def _round_of(checkpoint: Path) -> int | None:
         return None
 
 
-def _running(run: Path | None) -> Run:
-    left = open_run(meant(run))
+def _running(folder: Path) -> Run:
+    left = open_run(folder)
     if driver(left.folder) is None:
         over = left.end and not left.end.get("interrupted")
         remedy = "has ended; start another" if over else "is not running; start it again with --resume"

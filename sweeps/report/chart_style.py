@@ -1,121 +1,132 @@
-"""The style of all figures: one width and palette, legible on paper and on a phone, and no overlapping text."""
+"""The style of all charts: one palette for light and dark pages, and text that fits a wide screen and a phone."""
 
 from __future__ import annotations
 
-import io
-import itertools
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import altair as alt
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
+import vl_convert
 
-WIDTH = 6.6  # inches; the page shows a figure about 650 px wide, and 350 px on a phone
-INK, SOFT, GREY, PALE, ACCENT = "#22282e", "#5c656e", "#a9b0b7", "#e4e7ea", "#1f6f54"
-HUES = (ACCENT, "#4467a8", "#b9791f", "#83508c", "#a34a3f", "#3f8fa3")  # colours of learners, in the sweep's order
-LOST = "#a34a3f"  # trials that diverged or failed
-MARKS = "os^Dvp"
-SMALL = 10  # points, for figures with many labels
+from sweeps.results.records import UNRANKED, TrialRecord
 
-STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere
-    "font.size": 11.5,
-    "text.color": INK,
-    "text.parse_math": False,  # a label may contain a dollar sign
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": SOFT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": PALE,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": SOFT,
-    "ytick.labelcolor": SOFT,
-    "legend.frameon": False,
-    "svg.hashsalt": "espalier",
+# The page has a CSS variable for each colour, so that its charts follow it into the dark.
+LIGHT = {
+    "ink": "#22282e", "soft": "#5c656e", "grey": "#a9b0b7", "pale": "#e4e7ea", "paper": "#ffffff", "lost": "#a34a3f",
+    "picked": "#d4570b", "hue1": "#1f6f54", "hue2": "#4467a8", "hue3": "#b9791f", "hue4": "#83508c", "hue5": "#3f8fa3",
+}  # fmt: skip
+DARK = {
+    "ink": "#e6e9ec", "soft": "#a7b0b8", "grey": "#6f7982", "pale": "#353c43", "paper": "#181c20", "lost": "#e0877b",
+    "picked": "#ff9a4d", "hue1": "#5fc49d", "hue2": "#8fb0ef", "hue3": "#e0ad5b", "hue4": "#cd9ad6", "hue5": "#7fc6d9",
+}  # fmt: skip
+INK, SOFT, GREY, PALE, LOST, PICKED = (f"var(--{name})" for name in ("ink", "soft", "grey", "pale", "lost", "picked"))
+HUES = tuple(f"var(--hue{number})" for number in range(1, 6))  # colours of learners
+ACCENT = HUES[0]
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down")
+TEXT = {"labelColor": SOFT, "titleColor": SOFT, "titleFontWeight": "normal", "labelFontSize": 12, "titleFontSize": 12}
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "font": "'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif",
+    "view": {"stroke": None},
+    "axis": TEXT | {"gridColor": PALE, "domainColor": GREY, "tickColor": GREY, "labelLimit": 140},
+    "axisQuantitative": {"labelOverlap": "greedy", "labelSeparation": 6},
+    "legend": TEXT | {"orient": "top", "labelLimit": 320, "symbolSize": 60, "symbolStrokeWidth": 2},
 }
+HEIGHT, SMALL_HEIGHT = 280, 150  # pixels, of a plot alone and of one among several
+LEGEND_COLUMN = 20  # characters in one of two columns of a legend on a phone
+SELECTED = "isValid(selected) && datum.trial === selected"  # `selected` is a parameter that the page's script sets
+PICTURE = (620, 190)  # pixels: the width of a plot in a PNG file, alone and among several
+Label = tuple[str, str, str]  # of a legend: text, colour, shape
 
 
-def new_figure(height: float, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure of `height` inches, and its axes in reading order."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, **grid).flat)
+def in_percent(score: float) -> float:
+    """Return a score in [0, 1] in per cent, with as many digits as can be seen."""
+    return round(100 * score, 2)
 
 
-def render(figure: Figure, form: Literal["png", "svg"]) -> bytes:
-    """Return the figure as a file: equal figures give equal bytes. A PNG has twice the width that the page shows."""
-    buffer = io.BytesIO()
-    with rc_context(STYLE):
-        figure.savefig(buffer, format=form, dpi=190, metadata={"Date": None} if form == "svg" else None)
-    return buffer.getvalue()
+def score_axis(title: str = "score on the search split, %", field: str = "score", **scale: Any) -> Any:
+    """Return a y axis of scores in per cent."""
+    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(**({"zero": False} | scale)))
 
 
-def finish_layout(figure: Figure) -> Figure:
-    """Lay the figure out and remove text that would overlap: tick labels in steps, and later annotations."""
-    FigureCanvasAgg(figure).draw()
-    figure.set_layout_engine("none")  # a second layout would take longer than drawing
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            _thin(axis)
-        kept: list[Bbox] = []
-        for text in list(axes.texts):
-            box = text.get_window_extent()
-            if any(box.overlaps(other) for other in kept):
-                text.remove()
-            else:
-                kept.append(box)
-    return figure
+def rows_axis(names: Sequence[str], room: int = 18, **scale: Any) -> Any:
+    """Return a y axis with a row for each name of the field `name`; long ones have several lines."""
+    lines = {name: wrapped(name, room).split("\n") for name in names}
+    shown = f"{json.dumps(lines)}[datum.value]"
+    axis = alt.Axis(labelExpr=shown, labelColor=INK, labelLimit=170, grid=False, domain=False, ticks=False)
+    return alt.Y("name:N", sort=list(names), title=None, axis=axis, scale=alt.Scale(**scale))
 
 
-def _thin(axis: Axis) -> None:
-    low, high = sorted(axis.get_view_interval())
-    slack = 1e-9 * (high - low)
-    ticks = [
-        (tick.get_loc(), tick.label1.get_text(), tick.label1.get_window_extent().padded(2))
-        for tick in sorted(axis.get_major_ticks(), key=lambda tick: tick.get_loc())
-        if tick.label1.get_visible() and tick.label1.get_text() and low - slack <= tick.get_loc() <= high + slack
+def label_of(record: TrialRecord) -> str:
+    """Return what a trial is called in a legend: by its end if that was early, else by its pair."""
+    if record.status in UNRANKED:
+        return "diverged or failed"
+    return "pruned" if record.status == "pruned" else record.pair
+
+
+def labels(records: Sequence[TrialRecord], first: str = "") -> list[Label]:
+    """Return the entries of a legend for these trials, the pair `first` first, and early ends last."""
+    pairs = sorted(dict.fromkeys(one.pair for one in records), key=lambda pair: pair != first)
+    known = [(pair, HUES[i % len(HUES)], SHAPES[i % len(SHAPES)]) for i, pair in enumerate(pairs)]
+    known += [("pruned", GREY, "circle"), ("diverged or failed", LOST, "cross")]
+    used = {label_of(one) for one in records}
+    return [one for one in known if one[0] in used]
+
+
+def colours(entries: Sequence[Label], channel: Any = alt.Color, legend: bool = True) -> Any:
+    """Return the colour of the field `group`, with a legend if there are several entries."""
+    names = [name for name, _, _ in entries]
+    scale = alt.Scale(domain=names, range=[colour for _, colour, _ in entries])
+    return channel("group:N", title=None, scale=scale, legend=_legend(names) if legend else None)
+
+
+def shapes(entries: Sequence[Label]) -> Any:
+    """Return the shape of the field `group`, which joins the legend of its colour."""
+    names = [name for name, _, _ in entries]
+    scale = alt.Scale(domain=names, range=[shape for *_, shape in entries])
+    return alt.Shape("group:N", title=None, scale=scale, legend=_legend(names))
+
+
+def _legend(names: Sequence[str]) -> Any:
+    return alt.Legend(columns=2 if max(map(len, names)) <= LEGEND_COLUMN else 1) if len(names) > 1 else None
+
+
+def rows(values: Sequence[dict[str, Any]]) -> Any:
+    """Return a chart's data, a dictionary per row."""
+    return alt.InlineData(values=list(values))
+
+
+def panel_spec(chart: Any, height: int) -> dict[str, Any]:
+    """Return a chart as Vega-Lite with its data. Its width is that of its place on the page."""
+    spec: dict[str, Any] = chart.to_dict(validate=False)
+    own = spec.pop("datasets", {})
+    size = {"width": "container", "height": spec.get("height", height)}
+    return {name: value for name, value in spec.items() if name != "config"} | size | {"datasets": own}
+
+
+def whole_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a specification with the style, and with the parameter that says which trial is selected."""
+    fit = {"type": "fit-x", "contains": "padding"}
+    return spec | {"config": CONFIG, "autosize": fit, "params": [{"name": "selected", "value": None}]}
+
+
+def picture(panels: Sequence[tuple[str, dict[str, Any]]]) -> bytes:
+    """Return charts, each with its title, as one PNG file on white."""
+    width, columns = PICTURE[len(panels) > 1], min(3, len(panels))
+    datasets = {name: values for _, spec in panels for name, values in spec["datasets"].items()}
+    shown = [
+        {name: value for name, value in spec.items() if name not in ("datasets", "$schema")}
+        | {"width": width, "title": title}
+        for title, spec in panels
     ]
-    step = next(
-        (step for step in range(1, len(ticks)) if not _touching([box for *_, box in ticks[::step]])), len(ticks)
-    )
-    if step > 1:
-        axis.set_ticks([place for place, *_ in ticks[::step]], labels=[text for _, text, _ in ticks[::step]])
-
-
-def _touching(boxes: Sequence[Bbox]) -> bool:
-    return any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
-
-
-def score_axis(axis: Axis, split: str = "search") -> None:
-    """Label an axis of scores in [0, 1] in per cent."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
-    axis.set_label_text(f"score on the {split} split, %")
-
-
-def integer_axis(axis: Axis, label: str) -> None:
-    """Label an axis of counts, with ticks at whole numbers only."""
-    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axis.set_label_text(label)
-
-
-def log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Set at most five ticks: powers of ten, else 1, 2 and 5 times these, else both ends. `low` must be above 0."""
-    powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    series = powers, [step * power for power in powers for step in (1, 2, 5)]
-    within = [[tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)] for ticks in series]
-    ticks = next((ticks for ticks in within if len(ticks) > 1), [low, high])
-    ticks = ticks[:: -(-len(ticks) // 5)]
-    axis.set_minor_locator(NullLocator())
-    axis.set_ticks(ticks, labels=[short(value) for value in ticks])
+    spec = whole_spec({"concat": shown, "columns": columns, "datasets": datasets})
+    text = json.dumps({name: value for name, value in spec.items() if name != "autosize"})
+    for name, colour in LIGHT.items():
+        text = text.replace(f"var(--{name})", colour)
+    return vl_convert.vegalite_to_png(json.loads(text) | {"background": LIGHT["paper"]}, scale=2)
 
 
 def short(value: Any) -> str:
@@ -133,33 +144,13 @@ def truncated(text: str, room: int) -> str:
 
 
 def wrapped(name: str, room: int) -> str:
-    """Break a name into lines of at most `room` characters, after underscores if possible."""
+    """Break a name into lines of at most `room` characters, after underscores and spaces if possible."""
     lines = [""]
-    for part in name.replace("_", "_\0").split("\0"):
-        if lines[-1] and len(lines[-1] + part) > room:
+    for part in name.replace("_", "_\0").replace(" ", " \0").split("\0"):
+        if lines[-1] and len((lines[-1] + part).rstrip()) > room:
             lines.append("")
         lines[-1] += part
-    return "\n".join(truncated(line, room) for line in lines)
-
-
-LEGEND_ROOM = 84  # characters in a line of a legend
-LAST_IN_LEGEND = ("pruned", "diverged or failed", "best so far", "Pareto front")
-
-
-def legend_above(figure: Figure, axes: Axes) -> None:
-    """Put a legend above the axes with each label once. No legend for a single label."""
-    unique = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    labels = sorted(unique, key=lambda label: LAST_IN_LEGEND.index(label) if label in LAST_IN_LEGEND else -1)
-    if len(labels) > 1:
-        figure.legend(
-            [unique[label] for label in labels],
-            [truncated(label, LEGEND_ROOM - 24) for label in labels],
-            loc="outside upper left",
-            ncols=max(1, min(3, LEGEND_ROOM // (max(map(len, labels)) + 4))),  # 4: the handle and the space between
-            fontsize=SMALL,
-            handletextpad=0.4,
-            columnspacing=1.2,
-        )
+    return "\n".join(truncated(line.rstrip(), room) for line in lines)
 
 
 def jitter(number: int, width: float = 0.3) -> float:
@@ -170,3 +161,16 @@ def jitter(number: int, width: float = 0.3) -> float:
 def finite(values: Sequence[Any]) -> list[float]:
     """Return the finite numbers among the values."""
     return [float(v) for v in values if isinstance(v, int | float | np.number) and math.isfinite(v)]
+
+
+Form = Literal["line", "point", "bar"]
+
+
+def picked(chart: Any, form: Form) -> Any:
+    """Return a layer that shows the selected trial of a chart with the fields `trial`, on top of the others."""
+    own = chart.transform_filter(SELECTED)
+    if form == "line":
+        return own.mark_line(strokeWidth=4, stroke=PICKED)
+    if form == "bar":
+        return own.mark_rect(fill=PICKED)
+    return own.mark_point(size=220, stroke=PICKED, strokeWidth=2.5, fillOpacity=0, shape="circle")

@@ -1,4 +1,4 @@
-"""The figure of hyperparameter importance, beside the importance that chance alone would show.
+"""The chart of hyperparameter importance, beside the importance that chance alone would show.
 
 It uses all trials with a score, and the best score of pruned ones. Without pruned trials, only good ones are compared.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import warnings
 
+import altair as alt
 import numpy as np
 import optuna
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from sweeps.report.chart_style import ACCENT, INK, PALE, legend_above, new_figure, truncated
+from sweeps.report.chart_style import ACCENT, PALE, colours, rows, rows_axis
+from sweeps.report.plots_trials import Panels
 from sweeps.report.searched_axes import AxisGroup
 
 ENOUGH = 8  # trials; with fewer, importance is noise
@@ -21,37 +21,40 @@ TOP = 0.25  # share of the trials that count as good
 SHUFFLES = 40
 
 
-def importance(group: AxisGroup) -> Figure | None:
+def importance(group: AxisGroup) -> Panels:
     """Draw how much each axis decides whether a trial is in the top quarter (PED-ANOVA: Watanabe et al. 2023).
 
     The grey bar is the 95 % quantile of an axis' importance with the same configurations and shuffled scores. A shorter
     green bar is no evidence. Both are divided by the total importance of this sweep's axes. Dividing shuffled
-    importances by their own, much smaller total would make them look large. None for a single axis, for fewer than
+    importances by their own, much smaller total would make them look large. Nothing for a single axis, for fewer than
     `ENOUGH` trials, or if all importances are 0.
     """
     scores = np.array([one.score for one in group.trials])
     if len(scores) < ENOUGH or len(group.axes) < 2 or np.ptp(scores) == 0:
-        return None
+        return {}
     rng = np.random.default_rng(0)
     study = _study(group)
     found = _ped_anova(study, scores)
     total = sum(found.values())
     if total == 0:
-        return None
+        return {}
     by_chance = [_ped_anova(study, rng.permutation(scores)) for _ in range(SHUFFLES)]
-    names = sorted(found, key=lambda name: found[name])
-    bars = [found[name] / total for name in names]
-    chance = [float(np.quantile([one.get(name, 0.0) for one in by_chance], 0.95)) / total for name in names]
-    figure, (axes,) = new_figure(1.3 + 0.36 * len(names))
-    axes.barh(names, chance, height=0.72, color=PALE, label="chance (95 % quantile)")
-    axes.barh(names, bars, height=0.34, color=ACCENT, label="this sweep")
-    axes.set_yticks(range(len(names)), [truncated(name, 30) for name in names], color=INK)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-    axes.set_xlabel(f"importance, % of the total ({len(scores)} trials)")
-    axes.set_ylabel("hyperparameter")
-    axes.grid(axis="y", visible=False)
-    legend_above(figure, axes)
-    return figure
+    names = sorted(found, key=lambda name: -found[name])
+    own, luck = "this sweep", "chance (95 % quantile)"
+    bars = [{"name": name, "share": round(100 * found[name] / total, 2), "group": own} for name in names]
+    for name in names:
+        chance = float(np.quantile([one.get(name, 0.0) for one in by_chance], 0.95)) / total
+        bars.append({"name": name, "share": round(100 * chance, 2), "group": luck})
+    colour = colours([(luck, PALE, ""), (own, ACCENT, "")])
+    base = alt.Chart().encode(alt.X("share:Q", title=f"importance, % of the total ({len(scores)} trials)"))
+    base = base.encode(
+        rows_axis(names), colour, tooltip=["name:N", alt.Tooltip("share:Q", title="importance, %"), "group:N"]
+    )
+    wide, thin = (
+        base.transform_filter(f"datum.group === '{group}'").mark_bar(height=height)
+        for group, height in ((luck, 22), (own, 11))
+    )
+    return {"": alt.layer(wide, thin, data=rows(bars)).properties(height=60 + 32 * len(names))}
 
 
 def _study(group: AxisGroup) -> optuna.Study:

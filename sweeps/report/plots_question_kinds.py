@@ -1,10 +1,13 @@
-"""The figure of scores by kind of question: of the finalists, or without them, of the search's best trial."""
+"""The chart of scores by kind of question: of the finalists, or without them, of the search's best trial."""
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
+from typing import Any
 
-from sweeps.report.chart_style import GREY, HUES, INK, legend_above, new_figure, score_axis, wrapped
+import altair as alt
+
+from sweeps.report.chart_style import GREY, HUES, INK, colours, in_percent, rows, rows_axis
+from sweeps.report.plots_trials import Panels
 from sweeps.results.records import UNTOUCHED, clusters_of, is_untouched, winner
 from sweeps.results.run_folder import Run
 from sweeps.results.statistics import Interval
@@ -14,32 +17,33 @@ MAX_FINALISTS = 4  # beside the untouched base; more would be hard to tell apart
 Scores = dict[str, dict[str, tuple[float, Interval | None]]]  # name -> kind -> score and interval
 
 
-def kinds(run: Run) -> Figure | None:
-    """Draw a row per kind of question. None if there is only one kind."""
+def kinds(run: Run) -> Panels:
+    """Draw a row per kind of question. Nothing if there is only one kind."""
     by_name = _finalists(run) if run.finals else _searched(run)
     names = sorted({kind for scores in by_name.values() for kind in scores})
     if len(names) < 2:
-        return None
-    figure, (axes,) = new_figure(1.3 + len(names) * (0.3 + 0.13 * len(by_name)))
-    for i, (name, scores) in enumerate(by_name.items()):
-        colour = GREY if is_untouched(name) else (INK, *HUES)[i]
-        place = 0.62 * (i - (len(by_name) - 1) / 2) / max(len(by_name), 1)
-        rows = [names.index(kind) + place for kind in scores]
-        values = [value for value, _ in scores.values()]
-        for row, (_, bounds) in zip(rows, scores.values(), strict=True):
-            if bounds:
-                axes.plot(bounds, (row, row), color=colour, linewidth=1.6, solid_capstyle="butt")
-        axes.plot(values, rows, "o", color=colour, markersize=5.5, label=name)
-    axes.set_yticks(range(len(names)), [wrapped(name, 18) for name in names], color=INK)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(-0.02, 1.02)
-    axes.grid(axis="y", visible=False)
-    for edge in range(1, len(names)):
-        axes.axhline(edge - 0.5, color=GREY, linewidth=0.5)
-    axes.set_ylabel("kind of question")
-    score_axis(axes.xaxis, "test" if run.finals else "search")
-    legend_above(figure, axes)
-    return figure
+        return {}
+    numbers = {one.trial_id: one.number for one in run.records}
+    trials = {one.name: numbers.get(one.trial_id or "") for one in run.finals}
+    values: list[dict[str, Any]] = [
+        {"name": kind, "group": name, "score": in_percent(score), "trial": trials.get(name)}
+        | ({"low": in_percent(bounds[0]), "high": in_percent(bounds[1])} if bounds else {})
+        for name, scores in by_name.items()
+        for kind, (score, bounds) in scores.items()
+    ]
+    entries = [(name, GREY if is_untouched(name) else (INK, *HUES)[i], "circle") for i, name in enumerate(by_name)]
+    title = f"score on the {'test' if run.finals else 'search'} split, %"
+    own = alt.YOffset("group:N", sort=list(by_name))
+    shown = ["name:N", "group:N", alt.Tooltip("score:Q", title="score, %")]
+    base = alt.Chart().encode(rows_axis(names, paddingInner=0.35), own, colours(entries))
+    scale = alt.Scale(domain=[0, 100], nice=False)
+    lines = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.8)
+    lines = lines.encode(alt.X("low:Q", title=title, scale=scale), alt.X2("high:Q"))
+    dots = base.mark_point(size=60, filled=True, opacity=1).encode(
+        alt.X("score:Q", title=title, scale=scale), tooltip=shown
+    )
+    height = len(names) * (26 + 12 * len(by_name))
+    return {"": alt.layer(lines, dots, data=rows(values)).properties(height=height)}
 
 
 def _finalists(run: Run) -> Scores:

@@ -1,169 +1,158 @@
-"""Figures of the search space, one per learner: the score against each hyperparameter, and parallel coordinates."""
+"""Charts of the search space, one per learner: the score against each hyperparameter, and parallel coordinates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+import altair as alt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeps.report.chart_style import (
     ACCENT,
-    GREY,
     INK,
     LOST,
-    SMALL,
+    SMALL_HEIGHT,
     SOFT,
+    in_percent,
     jitter,
-    log_ticks,
-    new_figure,
+    picked,
+    rows,
+    rows_axis,
     score_axis,
     short,
-    truncated,
-    wrapped,
 )
+from sweeps.report.plots_trials import MANY, Panels
 from sweeps.report.searched_axes import AxisGroup
 from sweeps.results.records import TrialRecord
 
+FEW_CHOICES = 5  # all of them have room in a row of the parallel coordinates on a phone
+SHORT = 18  # characters: the choices of an axis with less have room beside each other
+ROW = 46  # pixels between two rows of the parallel coordinates
 
-def slices(group: AxisGroup) -> Figure | None:
+
+def slices(group: AxisGroup) -> Panels:
     """Draw the score against each hyperparameter, over its whole range, on the scale that it was searched on."""
-    columns = min(3, len(group.axes))
-    rows = -(-len(group.axes) // columns)
-    figure, panes = new_figure(0.4 + (2.1 if columns > 1 else 2.6) * rows, columns, rows, sharey=True)
-    for pane in panes[len(group.axes) :]:
-        pane.remove()
-    for number, (pane, (axis, distribution)) in enumerate(zip(panes, group.axes.items(), strict=False)):
-        _set_range(pane, distribution, columns)
-        _scatter_axis(pane, group, axis)
-        pane.set_xlabel(wrapped(axis, 20 if columns > 1 else 60), fontsize=SMALL)
-        pane.tick_params(labelsize=SMALL)
-        pane.margins(y=0.1)
-        if number % columns == 0:
-            score_axis(pane.yaxis)
-            pane.set_ylabel("score, %", fontsize=SMALL)
-    return figure
+    scores = [one.score or 0.0 for one in group.trials]
+    low, high = in_percent(min(scores)), in_percent(max(scores))
+    margin = 0.08 * (high - low) or 1.0
+    ends = [round(low - 2 * margin, 2), round(high + margin, 2)]  # failed trials are at the foot
+    return {axis: _slice(group, axis, ends) for axis in group.axes}
 
 
-def _scatter_axis(pane: Axes, group: AxisGroup, axis: str) -> None:
-    """Draw a dot per trial: the best with a ring, pruned ones hollow. Failed trials are crosses at the foot."""
-    size, best = 12 if len(group.trials) > 60 else 24, group.trials[0]
-    pruned = [one for one in group.trials[1:] if one.status == "pruned"]
-    kept = [one for one in group.trials[1:] if one.status != "pruned"]
-    forms: list[tuple[list[TrialRecord], dict[str, Any]]] = [
-        (pruned, {"s": size, "facecolor": "white", "edgecolor": GREY, "zorder": 2}),
-        (kept, {"s": size, "color": ACCENT, "alpha": 0.8, "linewidth": 0, "zorder": 3}),
-        ([best], {"s": 2 * size, "color": ACCENT, "edgecolor": INK, "linewidth": 1.6, "zorder": 4}),
+def _slice(group: AxisGroup, axis: str, ends: list[float]) -> Any:
+    values = [
+        {"trial": one.number, "value": _shown(group.axes[axis], group.values[one.trial_id][axis])}
+        | {"score": in_percent(one.score or 0.0) if one in group.trials else ends[0], "jitter": jitter(one.number, 1)}
+        | {"form": "lost" if one in group.lost else "pruned" if one.status == "pruned" else "kept"}
+        for one in (*reversed(group.trials), *group.lost)
+        if axis in group.values[one.trial_id]
     ]
-    for trials, form in forms:
-        places = _points_of(group, trials, axis)
-        pane.scatter([x for x, _ in places], [y for _, y in places], **form)
-    lost, foot = [x for x, _ in _points_of(group, group.lost, axis)], pane.get_xaxis_transform()
-    pane.scatter(lost, [0.03] * len(lost), s=size, color=LOST, marker="x", transform=foot, clip_on=False)
+    kind = "N" if isinstance(group.axes[axis], CategoricalDistribution) else "Q"
+    shown = alt.Tooltip(f"value:{kind}", title=axis)
+    base = alt.Chart().encode(
+        *_value_axis(group.axes[axis]), score_axis("score, %", domain=ends, nice=False), tooltip=shown
+    )
+    size, best = 22 if len(group.trials) > MANY else 45, group.trials[0].number
+    lost = alt.condition("datum.form === 'lost'", alt.value(LOST), alt.value(ACCENT))
+    cross = alt.condition("datum.form === 'lost'", alt.value("cross"), alt.value("circle"))
+    filled = alt.condition("datum.form === 'pruned'", alt.value(0), alt.value(0.75))
+    dots = base.mark_point(size=size, strokeWidth=1.2).encode(stroke=lost, fill=lost, shape=cross, fillOpacity=filled)
+    ring = base.transform_filter(f"datum.trial === {best}").mark_point(size=90, stroke=INK, strokeWidth=2)
+    return alt.layer(dots, ring, picked(base, "point"), data=rows(values)).properties(height=SMALL_HEIGHT)
 
 
-def _points_of(group: AxisGroup, trials: Sequence[TrialRecord], axis: str) -> list[tuple[float, float]]:
-    """Return value and score of each trial. Choices get a jitter, so that equal ones do not hide each other."""
-    distribution, found = group.axes[axis], []
-    for one in trials:
-        values = group.values[one.trial_id]
-        if axis in values:
-            value = values[axis]
-            if isinstance(distribution, CategoricalDistribution):
-                value = distribution.choices.index(value) + jitter(one.number)
-            found.append((float(value), one.score or 0.0))
-    return found
+def _shown(distribution: BaseDistribution, value: Any) -> Any:
+    """Return a value as the charts have it: a choice is a text."""
+    return short(value) if isinstance(distribution, CategoricalDistribution) else value
 
 
-def _set_range(pane: Axes, distribution: BaseDistribution, columns: int) -> None:
-    """Show the whole range of a hyperparameter with a small margin."""
+def _value_axis(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """Return the x axis of the whole range of a hyperparameter. Points of choices get a jitter beside each other."""
     if isinstance(distribution, CategoricalDistribution):
-        count = len(distribution.choices)
-        room = max(4, (20 if columns > 1 else 60) // count)
-        pane.set_xlim(-0.5, count - 0.5)
-        pane.set_xticks(range(count), [truncated(short(choice), room) for choice in distribution.choices])
-        pane.grid(axis="x", visible=False)
-        return
+        names = [short(choice) for choice in distribution.choices]
+        form: dict[str, Any] = {"labelAngle": 0}
+        if sum(map(len, names)) > SHORT:
+            form = {"labelAngle": -35, "labelAlign": "right"}
+        overlap: Any = False if len(names) <= 2 * FEW_CHOICES else "greedy"
+        axis = alt.Axis(**form, labelLimit=150, labelOverlap=overlap, grid=False)
+        choice = alt.X("value:N", title=None, sort=names, scale=alt.Scale(domain=names), axis=axis)
+        return choice, alt.XOffset("jitter:Q", scale=alt.Scale(domain=[-1, 1]))
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = float(distribution.low), float(distribution.high)
-    if distribution.log:
-        pane.set_xscale("log")
-        margin = (high / low) ** 0.05
-        pane.set_xlim(low / margin, high * margin)
-        log_ticks(pane.xaxis, low, high)
-    else:
-        margin = 0.05 * (high - low)
-        pane.set_xlim(low - margin, high + margin)
-        pane.xaxis.set_major_locator(MaxNLocator(4, integer=isinstance(distribution, IntDistribution)))
-        pane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(float(value))))
+    domain = [float(distribution.low), float(distribution.high)]
+    scale = alt.Scale(type="log" if distribution.log else "linear", domain=domain, nice=False, padding=6)
+    whole: dict[str, Any] = {"tickMinStep": 1} if isinstance(distribution, IntDistribution) else {}
+    axis = alt.Axis(format="~s" if domain[1] >= 1e4 else "~g", tickCount=4, labelSeparation=4, grid=False, **whole)
+    return (alt.X("value:Q", title=None, scale=scale, axis=axis),)
 
 
-def parallel(group: AxisGroup) -> Figure | None:
+def parallel(group: AxisGroup) -> Panels:
     """Draw parallel coordinates: a row per hyperparameter, and a line per trial down to its score.
 
-    The rows are horizontal so that long names fit. None for a single hyperparameter or a single trial.
+    The rows are horizontal so that long names fit. Nothing for a single hyperparameter or a single trial.
     """
     if len(group.axes) < 2 or len(group.trials) < 2:
-        return None
-    names, scores = [*group.axes, "score"], [one.score or 0.0 for one in group.trials]
+        return {}
+    names, best = [*group.axes, "score"], group.trials[0].number
+    scores = [one.score or 0.0 for one in group.trials]
     low, high = min(scores), max(scores)
-    wide = (high - low) or 1.0
-    figure, (axes,) = new_figure(1.0 + 0.56 * len(names))
-    colours = LinearSegmentedColormap.from_list("scores", ["#d9dde1", "#8fb5a6", ACCENT])
-    many = len(group.trials) > 60
-    for one in reversed(group.trials):
-        share, best = ((one.score or 0.0) - low) / wide, one is group.trials[0]
-        values = group.values[one.trial_id]
-        places = [
-            _relative_place(kind, values[axis]) if axis in values else math.nan for axis, kind in group.axes.items()
-        ]
-        style: dict[str, Any] = {"color": colours(share**2), "linewidth": 1.2, "alpha": 0.55 if many else 0.9}
-        if best:
-            style = {"color": INK, "linewidth": 2.4, "zorder": 3}
-        axes.plot([*places, share], range(len(names)), **style)
-    for row, distribution in enumerate(group.axes.values()):
-        _write_labels(axes, row, _labels(distribution))
-    _write_labels(
-        axes, len(names) - 1, [(0.0, f"{100 * low:.1f} %"), (1.0, f"{100 * high:.1f} %")] if high > low else []
-    )
-    axes.set_yticks(range(len(names)), [wrapped(name, 20) for name in names], color=INK, fontsize=SMALL)
-    axes.set_ylim(len(names) - 0.4, -0.5)
-    axes.set_xlim(-0.08, 1.08)
-    axes.xaxis.set_ticks([])
-    axes.grid(axis="y", color=GREY)
-    axes.set_xlabel("black: the best trial; darker green: higher score (%)")
-    axes.set_ylabel("hyperparameter, from its lowest to its highest value")
-    for side in axes.spines.values():
-        side.set_visible(False)
-    return figure
+    values = [row for one in reversed(group.trials) for row in _line(group, one, low, (high - low) or 1.0)]
+    ends = [(0.0, f"{100 * low:.1f} %"), (1.0, f"{100 * high:.1f} %")] if high > low else []
+    texts = [
+        {
+            "name": name,
+            "place": place,
+            "text": text,
+            "side": "left" if place < 0.02 else "right" if place > 0.98 else "center",
+        }
+        for name, labels in [*((axis, _labels(kind)) for axis, kind in group.axes.items()), ("score", ends)]
+        for place, text in labels
+    ]
+    across = alt.X("place:Q", axis=None, scale=alt.Scale(domain=[-0.02, 1.02], nice=False))
+    base = alt.Chart().encode(across, rows_axis(names), detail="trial:O", order="row:O")
+    strength = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.12, 0.9]), legend=None)
+    thin = base.mark_line(stroke=ACCENT, strokeWidth=1 if len(group.trials) > MANY else 1.5).encode(opacity=strength)
+    top = base.transform_filter(f"datum.trial === {best}").mark_line(stroke=INK, strokeWidth=3)
+    wide = base.mark_line(strokeWidth=12, opacity=0).encode(tooltip="trial:N")
+    rules = alt.Chart(rows([{"name": name} for name in names])).mark_rule(stroke="var(--grey)").encode(rows_axis(names))
+    written = [
+        alt.Chart(rows([row for row in texts if row["side"] == side]))
+        .mark_text(align=side, dy=15, fontSize=11, color=SOFT, limit=64 if side == "center" else 110)
+        .encode(across, rows_axis(names), text="text:N")
+        for side in ("left", "center", "right")
+    ]
+    lines = [one.properties(data=rows(values)) for one in (thin, top, picked(base, "line"), wide)]
+    return {"": alt.layer(rules, *lines, *written).properties(height=ROW * len(names))}
 
 
-def _relative_place(distribution: BaseDistribution, value: Any) -> float:
+def _line(group: AxisGroup, one: TrialRecord, low: float, wide: float) -> list[dict[str, Any]]:
+    """Return the points of a trial's line: at null where an axis was not active in the trial."""
+    known, share = group.values[one.trial_id], ((one.score or 0.0) - low) / wide
+    places = [_place(kind, known[axis]) if axis in known else None for axis, kind in group.axes.items()]
+    return [
+        {"trial": one.number, "name": name, "row": row, "place": place, "share": round(share**2, 3)}
+        for row, (name, place) in enumerate(zip([*group.axes, "score"], [*places, round(share, 4)], strict=True))
+    ]
+
+
+def _place(distribution: BaseDistribution, value: Any) -> float:
     """Return where a value lies in its range, from 0 to 1."""
     if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices.index(value) / (len(distribution.choices) - 1)
+        return round(distribution.choices.index(value) / (len(distribution.choices) - 1), 4)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = distribution.low, distribution.high
-    return math.log(value / low) / math.log(high / low) if distribution.log else (value - low) / (high - low)
+    place = math.log(value / low) / math.log(high / low) if distribution.log else (value - low) / (high - low)
+    return round(place, 4)
 
 
 def _labels(distribution: BaseDistribution) -> list[tuple[float, str]]:
-    """Return place and text of the labels: both ends of a range, or every choice."""
+    """Return place and text of the labels: both ends of a range, or every choice if there is room."""
     if isinstance(distribution, CategoricalDistribution):
-        room = max(4, 60 // len(distribution.choices))
-        return [(_relative_place(distribution, one), truncated(short(one), room)) for one in distribution.choices]
+        choices = (
+            distribution.choices
+            if len(distribution.choices) <= FEW_CHOICES
+            else distribution.choices[:: len(distribution.choices) - 1]
+        )
+        return [(_place(distribution, one), short(one)) for one in choices]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     return [(0.0, short(distribution.low)), (1.0, short(distribution.high))]
-
-
-def _write_labels(axes: Axes, row: int, labels: Sequence[tuple[float, str]]) -> None:
-    for place, text in labels:
-        axes.annotate(
-            text, (place, row), (0, -4), textcoords="offset points", ha="center", va="top", color=SOFT,
-            fontsize=SMALL, zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
-        )  # fmt: skip

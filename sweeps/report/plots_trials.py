@@ -1,141 +1,130 @@
-"""Figures of the trials: learning curves, search history, timeline, and score against cost."""
+"""Charts of the trials: learning curves, search history, timeline, and score against cost."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+import altair as alt
 
 from sweeps.report.chart_style import (
-    GREY,
-    HUES,
     INK,
-    LOST,
-    MARKS,
-    SMALL,
+    colours,
     finite,
-    integer_axis,
-    legend_above,
-    log_ticks,
-    new_figure,
+    in_percent,
+    label_of,
+    labels,
+    picked,
+    rows,
     score_axis,
-    short,
+    shapes,
 )
 from sweeps.results.pareto import costs, front
 from sweeps.results.records import UNRANKED, TrialRecord, by_score, winner
 from sweeps.results.run_folder import Run
 
-Styles = Mapping[str, tuple[str, str]]  # pair -> colour, marker
+MANY = 60  # trials; with more, marks are smaller
+Panels = Mapping[str, Any]  # a title, which is empty for a chart alone -> an altair chart
 
 
-def pair_styles(records: Sequence[TrialRecord]) -> Styles:
-    """Return a colour and a marker for each pair, in order of first appearance."""
-    pairs = list(dict.fromkeys(one.pair for one in records))
-    return {name: (HUES[i % len(HUES)], MARKS[i % len(MARKS)]) for i, name in enumerate(pairs)}
+def _entries(run: Run, shown: Sequence[TrialRecord]) -> list[tuple[str, str, str]]:
+    """Return the legend of these trials, the winner's learner first."""
+    best = winner(run.records, run.finals)
+    return labels(shown, best.pair if best else "")
 
 
-def curves(run: Run) -> Figure | None:
-    """Draw the score after each round, a line per trial. None if no trial has two rounds."""
-    lines = {one.trial_id: _score_per_round(one) for one in run.records}
+def curves(run: Run) -> Panels:
+    """Draw the score after each round, a line per trial. Nothing if no trial has two rounds."""
+    lines = {one.number: _score_per_round(one) for one in run.records}
     if max(map(len, lines.values()), default=0) < 2:
-        return None
-    figure, (axes,) = new_figure(4.6)
-    styles, best, many = pair_styles(run.records), winner(run.records, run.finals), len(run.records) > 60
-    for one in sorted(run.records, key=lambda one: (one is best, one.status != "pruned")):
-        if not lines[one.trial_id]:
-            continue
-        rounds, scores = zip(*lines[one.trial_id], strict=True)
-        colour, wide = styles[one.pair][0], 0.8 if many else 1.3
-        if one is best:
-            axes.plot(
-                rounds,
-                scores,
-                color=INK,
-                linewidth=2.6,
-                marker="o",
-                markersize=5,
-                label=f"trial {one.number}, the best",
-            )
-        elif one.status == "pruned":
-            axes.plot(rounds, scores, color=GREY, linewidth=wide, alpha=0.5 if many else 0.9, label="pruned")
-            axes.plot(rounds[-1:], scores[-1:], color=GREY, marker="o", markersize=3)
-        else:
-            axes.plot(rounds, scores, color=colour, linewidth=wide, alpha=0.6 if many else 0.9, label=one.pair)
-            if one.status in UNRANKED:
-                axes.plot(rounds[-1:], scores[-1:], color=colour, marker="x")
-    integer_axis(axes.xaxis, "round")
-    score_axis(axes.yaxis)
-    legend_above(figure, axes)
-    return figure
+        return {}
+    shown = [one for one in run.records if lines[one.number]]
+    best, entries = winner(run.records, run.finals), _entries(run, shown)
+    values = [
+        {"trial": one.number, "group": label_of(one), "round": round_, "score": in_percent(score)}
+        for one in sorted(shown, key=lambda one: (one is best, one.status != "pruned"))
+        for round_, score in lines[one.number]
+    ]
+    axis = alt.X("round:Q", axis=alt.Axis(tickMinStep=1, format="d", grid=False), scale=alt.Scale(zero=False))
+    base = alt.Chart().encode(axis, score_axis(), detail="trial:O")
+    thin = base.mark_line(strokeWidth=1 if len(shown) > MANY else 1.6, opacity=0.75).encode(colours(entries))
+    top = base.transform_filter(f"datum.trial === {best.number if best else -1}").mark_line(strokeWidth=3, stroke=INK)
+    wide = base.mark_line(strokeWidth=12, opacity=0).encode(tooltip="trial:N")
+    dots = base.mark_point(size=90, opacity=0, fill="white").encode(
+        tooltip=["round:Q", alt.Tooltip("score:Q", title="score, %")]
+    )
+    ends = base.mark_point(size=14, filled=True, opacity=1).encode(colours(entries))
+    return {"": alt.layer(thin, ends, top, picked(base, "line"), wide, dots, data=rows(values))}
 
 
 def _score_per_round(record: TrialRecord) -> list[tuple[int, float]]:
     """Return round and score of each round that has a score."""
-    rows = [row for row in record.history if not row.get("diverged")]
-    return [(row["round"], row["score"]) for row in rows if finite([row.get("score")])]
+    scored = [row for row in record.history if not row.get("diverged")]
+    return [(row["round"], row["score"]) for row in scored if finite([row.get("score")])]
 
 
-def history(run: Run) -> Figure | None:
-    """Draw the score by trial number, and the best so far. None for a single trial."""
+def history(run: Run) -> Panels:
+    """Draw the score by trial number, and the best so far. Nothing for a single trial."""
     shown = [one for one in run.records if one.score is not None and math.isfinite(one.score)]
     if len(shown) < 2:
-        return None
-    figure, (axes,) = new_figure(4.6)
-    _scatter(axes, shown, [one.number for one in shown], pair_styles(run.records))
-    usable = [one for one in shown if one.status not in UNRANKED]
-    if usable:
-        best = np.maximum.accumulate([one.score or 0.0 for one in usable])
-        axes.step([one.number for one in usable], best, where="post", color=INK, linewidth=1.4, label="best so far")
-    integer_axis(axes.xaxis, "trial number, in order of start")
-    score_axis(axes.yaxis)
-    legend_above(figure, axes)
-    return figure
+        return {}
+    highest, values = 0.0, []
+    for one in shown:
+        if one.status not in UNRANKED:
+            highest = max(highest, one.score or 0.0)
+        values.append(_point(one, one.number) | {"best": in_percent(highest)})
+    title = "trial number, in order of start"
+    scale = alt.Scale(nice=False, padding=8)
+    axis = alt.X("place:Q", title=title, scale=scale, axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    stairs = alt.Chart().mark_line(interpolate="step-after", stroke=INK, strokeWidth=1.4)
+    so_far = stairs.encode(axis, score_axis(field="best"))
+    return {"": alt.layer(so_far, *_dots(axis, _entries(run, shown), len(shown)), data=rows(values))}
 
 
-def _scatter(axes: Axes, records: Sequence[TrialRecord], places: Sequence[float], styles: Styles) -> None:
-    """Draw a marker per trial: filled if it finished, hollow grey if it was pruned, a cross if it failed."""
-    size = 22 if len(records) > 60 else 42
-    alike: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for one, place in zip(records, places, strict=True):
-        kind = "lost" if one.status in UNRANKED else "pruned" if one.status == "pruned" else "kept"
-        alike.setdefault((kind, one.pair), []).append((place, one.score or 0.0))
-    for (kind, pair), points in alike.items():
-        (colour, mark), (x, y) = styles[pair], zip(*points, strict=True)
-        if kind == "lost":
-            axes.scatter(x, y, s=size, color=LOST, marker="x", label="diverged or failed", zorder=3)
-        elif kind == "pruned":
-            axes.scatter(x, y, s=size * 0.7, facecolor="white", edgecolor=GREY, marker=mark, label="pruned")
-        else:
-            axes.scatter(x, y, s=size, color=colour, marker=mark, linewidth=0, label=pair, zorder=3)
+def _point(record: TrialRecord, place: float) -> dict[str, Any]:
+    """Return a row of a chart with a point per trial."""
+    score = in_percent(record.score or 0.0)
+    return {"trial": record.number, "group": label_of(record), "place": place, "score": score}
 
 
-def timeline(run: Run) -> Figure | None:
-    """Draw when each trial ran, a bar per round. None for a single trial, or without recorded times."""
+def _dots(axis: Any, entries: Sequence[tuple[str, str, str]], count: int) -> list[Any]:
+    """Return the layers of a chart with a point per trial: hollow if it was pruned, a cross if it failed."""
+    base = alt.Chart().encode(axis, score_axis(), tooltip="trial:N")
+    size, kept = (28, 0.9) if count > MANY else (60, 1.0)
+    filled = alt.condition("datum.group === 'pruned'", alt.value(0), alt.value(kept))
+    stroke, fill = colours(entries, alt.Stroke), colours(entries, alt.Fill, legend=False)
+    dots = base.mark_point(size=size, strokeWidth=1.4).encode(stroke, fill, shapes(entries), fillOpacity=filled)
+    return [dots, picked(base, "point")]
+
+
+def timeline(run: Run) -> Panels:
+    """Draw when each trial ran, a bar per round. Nothing for a single trial, or without recorded times."""
     bars = {one.number: round_spans(one) for one in run.records}
-    bars = {number: spans for number, spans in bars.items() if spans}
-    if len(bars) < 2:
-        return None
+    if len([spans for spans in bars.values() if spans]) < 2:
+        return {}
     zero = min(start for spans in bars.values() for start, _ in spans)
     length = max(start + wide for spans in bars.values() for start, wide in spans) - zero
     unit, name = (60.0, "minutes") if length > 180 else (1.0, "seconds")
-    figure, (axes,) = new_figure(min(6.5, 2.2 + 0.13 * len(run.records)))
-    styles, best = pair_styles(run.records), winner(run.records, run.finals)
-    for one in run.records:
-        if spans := bars.get(one.number):
-            colour = INK if one is best else GREY if one.status == "pruned" else styles[one.pair][0]
-            label = f"trial {one.number}, the best" if one is best else "pruned" if one.status == "pruned" else one.pair
-            places = [((start - zero) / unit, wide / unit) for start, wide in spans]
-            edge = {"edgecolor": "white", "linewidth": 0.6} if len(bars) <= 60 else {"linewidth": 0}
-            axes.broken_barh(places, (one.number - 0.4, 0.8), facecolor=colour, label=label, **edge)
-    axes.set_ylim(max(bars) + 0.8, min(bars) - 0.8)
-    axes.set_xlabel(f"{name} since the start of the first trial")
-    integer_axis(axes.yaxis, "trial")
-    legend_above(figure, axes)
-    return figure
+    shown = [one for one in run.records if bars[one.number]]
+    values = [
+        {"trial": one.number, "group": label_of(one), "low": one.number - 0.4, "high": one.number + 0.4}
+        | {"start": round((start - zero) / unit, 3), "end": round((start + wide - zero) / unit, 3)}
+        for one in shown
+        for start, wide in bars[one.number]
+    ]
+    wide = alt.Scale(nice=False)
+    across = alt.X("start:Q", title=f"{name} since the start of the first trial", scale=wide), alt.X2("end:Q")
+    axis = alt.Axis(tickMinStep=1, format="d", grid=False)
+    down = (
+        alt.Y("low:Q", title="trial", axis=axis, scale=alt.Scale(reverse=True, nice=False, zero=False)),
+        alt.Y2("high:Q"),
+    )
+    base = alt.Chart().encode(*across, *down, tooltip="trial:N")
+    edge: dict[str, Any] = {"stroke": "var(--paper)", "strokeWidth": 0.6} if len(shown) <= MANY else {}
+    drawn = base.mark_rect(**edge).encode(colours(_entries(run, shown)))
+    height = min(520, 90 + 13 * len(shown))
+    return {"": alt.layer(drawn, picked(base, "bar"), data=rows(values)).properties(height=height)}
 
 
 def round_spans(record: TrialRecord) -> list[tuple[float, float]]:
@@ -149,39 +138,27 @@ def round_spans(record: TrialRecord) -> list[tuple[float, float]]:
 COSTS = {"trainable_parameters": "trainable parameters", "seconds": "seconds up to the best round"}
 
 
-def pareto(run: Run) -> Figure | None:
-    """Draw the score against each cost, with the Pareto front. None if all trials cost the same."""
-    costing = {
-        (key, label): {
-            one.trial_id: cost for one in by_score(run.records) if 0 < (cost := costs(one, [key])[0]) < math.inf
-        }
-        for key, label in COSTS.items()
-    }
-    costing = {one: by_id for one, by_id in costing.items() if len({round(v, 3) for v in by_id.values()}) > 1}
-    if not costing:
-        return None
-    figure, panes = new_figure(4.2, columns=len(costing), sharey=True)
-    for axes, ((key, label), by_id) in zip(panes, costing.items(), strict=True):
-        trials = sorted(
-            (one for one in by_score(run.records) if one.trial_id in by_id), key=lambda o: by_id[o.trial_id]
-        )
-        places = [by_id[one.trial_id] for one in trials]
-        _scatter(axes, trials, places, pair_styles(run.records))
-        best = sorted(front(trials, ["score", key]), key=lambda one: by_id[one.trial_id])
-        spots = [(by_id[one.trial_id], one.score or 0.0) for one in best]
-        axes.step(*zip(*spots, strict=True), where="post", color=INK, linewidth=1.2, label="Pareto front")
-        for one, spot in list(zip(best, spots, strict=True))[
-            ::-1
-        ]:  # the best first: a later label that overlaps is removed
-            axes.annotate(f"{one.number}", spot, (0, 7), textcoords="offset points", ha="center", fontsize=SMALL)
-        axes.margins(x=0.08, y=0.12)
-        if max(places) > 8 * min(places):
-            axes.set_xscale("log")
-            log_ticks(axes.xaxis, *axes.get_xlim())
-        else:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(float(value))))
-        axes.set_xlabel(label)
-        score_axis(axes.yaxis)
-        axes.label_outer()
-    legend_above(figure, panes[0])
-    return figure
+def pareto(run: Run) -> Panels:
+    """Draw the score against each cost, with the Pareto front. Nothing if all trials cost the same."""
+    panels = {}
+    for key, label in COSTS.items():
+        known = [(one, costs(one, [key])[0]) for one in by_score(run.records)]
+        known = [(one, cost) for one, cost in known if 0 < cost < math.inf]
+        if len({round(cost, 3) for _, cost in known}) > 1:
+            panels[label] = _against_cost(run, key, label, known)
+    return panels if len(panels) > 1 else dict(zip([""], panels.values(), strict=False))
+
+
+def _against_cost(run: Run, key: str, label: str, known: Sequence[tuple[TrialRecord, float]]) -> Any:
+    places = {one.trial_id: cost for one, cost in known}
+    best = front([one for one, _ in known], ["score", key])
+    scale: Any = "log" if max(places.values()) > 8 * min(places.values()) else "linear"
+    shown = alt.Scale(type=scale, zero=False, nice=False, padding=12)
+    axis = alt.X("place:Q", title=label, scale=shown, axis=alt.Axis(format="~s", tickCount=4, grid=False))
+    stairs = sorted((_point(one, places[one.trial_id]) for one in best), key=lambda row: row["place"])
+    line = alt.Chart(rows(stairs)).mark_line(interpolate="step-after", stroke=INK, strokeWidth=1.4)
+    dots = _dots(axis, _entries(run, [one for one, _ in known]), len(known))
+    values = rows([_point(one, cost) for one, cost in known])
+    return alt.layer(line.encode(axis, score_axis()), *(one.properties(data=values) for one in dots)).properties(
+        height=240
+    )

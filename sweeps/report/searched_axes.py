@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from search_spaces.axis import inside, same
 from search_spaces.space import Space
-from sweeps.results.records import UNRANKED, TrialRecord, by_score
+from sweeps.results.records import UNRANKED, TrialRecord, by_score, winner
 from sweeps.results.run_folder import SWEEP_FILE, Run
 from sweeps.results.run_schema import reading
 from sweeps.results.trial_params import LEARNER
@@ -33,7 +33,7 @@ class AxisGroup:
 
 
 def axis_groups(run: Run) -> list[AxisGroup]:
-    """Return the searched axes by pair; empty without a space or without trials that have a score."""
+    """Return the searched axes by pair, the winner's first; empty without a space or without scores."""
     entry = run.facts.get("sweep", {}).get("space")
     if not entry:
         return []
@@ -52,7 +52,8 @@ def axis_groups(run: Run) -> list[AxisGroup]:
         values = {one.trial_id: _axis_values(one, axes) for one in members}
         if axes and trials:
             found.append(AxisGroup(pair, axes, trials, lost, values))
-    return found
+    best = winner(run.records, run.finals)
+    return sorted(found, key=lambda group: group.pair not in ("", best and best.pair))
 
 
 def _axis_values(one: TrialRecord, axes: Axes) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,9 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sweeps.results.terminal import print
 from sweeps.spec.addresses import in_clear, read_address
-from sweeps.spec.error_policy import Ended
 from sweeps.spec.sqlite_address import sqlite_address, sqlite_file
 from sweeps.tracking.database_version import check_version
 from sweeps.tracking.event_queue import Event, Forgotten
@@ -393,36 +390,14 @@ def ui_command(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", "mlflow", "server", *where], variables
 
 
-def check_port(port: int) -> None:
-    """BadInput if the port of this machine is taken or cannot be."""
-    if not 1 <= port <= 65535:
-        raise BadInput(f"--port {port}: ports are 1 to 65535")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was closed a moment ago is free
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            why = "is in use" if error.errno in (48, 98) else f"cannot be opened ({error.strerror})"
-            raise BadInput(f"port {port} {why}; choose another with --port") from error
-
-
-def serve_ui(port: int = 5000) -> Ended:
-    """Open MLflow on what the sweeps started in this folder wrote: http://127.0.0.1:PORT.
-
-    Args:
-        port: of this machine
-    """
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (Path.cwd() / DATABASE).is_file():  # MLflow would make one
-        raise BadInput(f"no sweep has written to {Path.cwd()}; go to the folder that one was started in")
-    command, variables = ui_command(store_uri(Path.cwd()), port)
-    check_port(port)
-    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+@contextlib.contextmanager
+def serving(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve a database with MLflow at 127.0.0.1:`port` until the end of the block. Raises BadInput for a server."""
+    command, variables = ui_command(uri, port)
     set_environment()
     server = subprocess.Popen(command, start_new_session=True, env=os.environ | variables)
     try:
-        return "failed" if server.wait() else "finished"
-    except KeyboardInterrupt:
-        return "left"
+        yield server
     finally:  # MLflow starts processes of its own, which would keep the port
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)

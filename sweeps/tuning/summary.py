@@ -104,7 +104,7 @@ def keep_config(folder: Path, sweep: Sweep, best: TrialRecord, command: str) -> 
 
 def make_report(folder: Path) -> Path | None:
     """Write `report.html` and its plots. An error is printed, so that it does not hide the sweep's results."""
-    from sweeps.report.page import write_report  # matplotlib takes a second to import
+    from sweeps.report.page import write_report  # altair takes a second to import
 
     try:
         return write_report(folder)

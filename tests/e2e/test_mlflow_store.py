@@ -23,7 +23,7 @@ def status(port: int, host: str) -> int:
 def test_the_page_answers_this_machine_s_names_alone_and_no_process_list_has_the_store_s_address(tmp_path):
     """A site whose name looks like a private address, and then leads to this machine, reads nothing."""
     port, store = free_port(), f"sqlite:///{tmp_path}/planted-secret.db"
-    command = [sys.executable, "-c", "from sweeps.cli.main import console; console()", "ui", "--port", f"{port}"]
+    command = [sys.executable, "-c", "from sweeps.cli.main import console; console()", "ui", "--mlflow-port", f"{port}"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "MLFLOW_TRACKING_URI": store}
     page = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
@@ -43,7 +43,7 @@ def test_the_page_answers_this_machine_s_names_alone_and_no_process_list_has_the
 def test_the_page_s_server_ends_with_the_command(tmp_path):
     """A real `espalier ui`, ended as `kill` ends it: nothing keeps the port."""
     port = free_port()
-    command = [sys.executable, "-c", "from sweeps.cli.main import console; console()", "ui", "--port", f"{port}"]
+    command = [sys.executable, "-c", "from sweeps.cli.main import console; console()", "ui", "--mlflow-port", f"{port}"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # as a cluster's head, before any sweep
     page = subprocess.Popen(

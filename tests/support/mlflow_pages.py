@@ -25,7 +25,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def served(folder: Path) -> Iterator[int]:
     """`espalier ui` in a folder with MLflow's database; its port, on which it answers."""
     port = free_port()
-    command = [sys.executable, "-c", "from sweeps.cli.main import console; console()", "ui", "--port", f"{port}"]
+    command = [sys.executable, "-c", "from sweeps.cli.main import console; console()", "ui", "--mlflow-port", f"{port}"]
     variables = environment() | {"PYTHONPATH": str(Path(__file__).parents[2])}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     page = subprocess.Popen(command, cwd=folder, env=variables, **quiet)

@@ -1,27 +1,28 @@
-"""The figures of a sweep's page: units on every axis, nothing on top of anything, whatever the sweep."""
+"""The plots of a sweep's page, as Vega-Lite: what is drawn where, and units on every axis.
+
+What a browser makes of them is tested in `tests/e2e/test_report_page.py`.
+"""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces.space import Space
-from sweeps.report.chart_style import legend_above, new_figure, short, wrapped
+from sweeps.report.chart_style import short, wrapped
 from sweeps.report.page import PLOTS, write_report
-from sweeps.report.plots import figures
+from sweeps.report.plots import plots
 from sweeps.report.plots_importance import importance
-from sweeps.report.plots_search_space import parallel, slices
-from sweeps.report.plots_trials import pareto, round_spans
+from sweeps.report.plots_trials import round_spans
 from sweeps.report.searched_axes import AxisGroup, axis_groups
 from sweeps.results.run_folder import Run
 from sweeps.results.trial_params import TrialParams
 from tests.support.report_kit import (
     SPACE,
+    confirmed,
     folder,
     pair,
     several,
@@ -41,24 +42,19 @@ def two_learners(n):
     return records, space, [pair("lora"), pair("soft_prompt")]
 
 
-def overlaps(figure):
-    """Pairs of tick labels, and texts on the axes, that touch; and labels that the figure's edge cuts."""
-    FigureCanvasAgg(figure).draw()
-    renderer = figure.canvas.get_renderer()
-    texts = []
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            texts += [tick.label1 for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
-            texts += [axis.label] if axis.label.get_text() else []
-        texts += axes.texts
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
-    cut = [
-        name for name, box in boxes
-        if box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
-    ]  # fmt: skip
-    return [(a, b) for (a, one), (b, other) in itertools.combinations(boxes, 2) if one.overlaps(other)], cut
+def shown_in(run, name):
+    """The charts of a plot, by their titles."""
+    return dict(next(plot for plot in plots(run) if plot.name == name).panels)
+
+
+def layers(chart):
+    """The layers of a chart, each with the rows of its data."""
+    known = chart["datasets"]
+    return [(one, known[(one.get("data") or chart["data"])["name"]]) for one in chart["layer"]]
+
+
+def channel(layer, name):
+    return layer["encoding"].get(name, {})
 
 
 def test_a_bar_is_as_long_as_its_round_took_with_those_of_its_neighbours():
@@ -68,35 +64,35 @@ def test_a_bar_is_as_long_as_its_round_took_with_those_of_its_neighbours():
     assert round_spans(replace(one, history=rows)) == [(100.0, 10.0), (110.0, 10.0)]
 
 
-def test_figures_of_200_trials_have_units_and_nothing_on_top_of_anything(tmp_path):
+def test_plots_of_200_trials_have_units(tmp_path):
     records, space, pairs = two_learners(200)
     run = Run.read(folder(tmp_path / "sweep", records, space=space, pairs=pairs))
-    shown = {plot.name: plot.figure for plot in figures(run)}
+    drawn = {plot.name: plot for plot in plots(run)}
     assert {"curves", "history", "pareto", "timeline", "kinds", "slices", "slices-lora", "parallel-soft_prompt"} <= set(
-        shown
+        drawn
     )
-    assert {"importance-lora", "importance-soft_prompt"} <= set(shown)
-    for name, figure in shown.items():
-        assert overlaps(figure) == ([], []), name
-        for axes in figure.axes:
-            assert axes.get_xlabel(), name
-            outer = axes.get_subplotspec().is_first_col()
-            assert axes.get_ylabel() or not outer, name
-    scales = {axes.get_xlabel(): axes.get_xscale() for axes in shown["slices-lora"].axes}
-    assert scales["learning_rate"] == "log"
-    assert scales["weight_decay"] == "linear"
+    assert {"importance-lora", "importance-soft_prompt"} <= set(drawn)
+    for name, plot in drawn.items():
+        for title, chart in plot.panels:
+            axes = [channel(layer, side) for layer in chart["layer"] for side in ("x", "y")]
+            unnamed = [one for one in axes if one and one["type"] == "quantitative" and one.get("axis", 1)]
+            assert all(one.get("title", one["field"]) or title for one in unnamed), name
+    scales = {title: chart["layer"][0]["encoding"]["x"]["scale"] for title, chart in drawn["slices-lora"].panels}
+    assert scales["learning_rate"]["type"] == "log"
+    assert scales["weight_decay"]["type"] == "linear"
+    assert scales["weight_decay"]["domain"] == [0.0, 0.1], "the whole range that was searched"
 
 
-@pytest.mark.parametrize("longest", [8, 26, 40, 80])
-def test_a_legend_of_long_names_stays_inside_its_figure(longest):
-    figure, (axes,) = new_figure(4.0)
-    for number in range(5):
-        axes.plot([0, 1], [0, number], label=f"{number}".ljust(longest, "m" if longest == 8 else "e"))
-    legend_above(figure, axes)
-    FigureCanvasAgg(figure).draw()
-    box = figure.legends[0].get_window_extent(figure.canvas.get_renderer())
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.x1
+def test_the_winner_s_learner_comes_first(tmp_path):
+    """Trial 1, of the second learner, is the best."""
+    records, space, pairs = two_learners(12)
+    records[1] = replace(trial(1, 0.99), params=replace(records[1].params, pair="soft_prompt"))
+    run = Run.read(folder(tmp_path / "sweep", records, space=space, pairs=pairs))
+    assert [group.pair for group in axis_groups(run)] == ["", "soft_prompt", "lora"]
+    names = [plot.name for plot in plots(run) if plot.name.startswith("slices")]
+    assert names == ["slices", "slices-soft_prompt", "slices-lora"]
+    legend = channel(shown_in(run, "history")[""]["layer"][1], "shape")["scale"]["domain"]
+    assert legend == ["soft_prompt", "lora", "pruned"]
 
 
 def test_axes_of_a_learner_that_has_no_trial_yet_are_not_those_of_all(tmp_path):
@@ -111,16 +107,37 @@ def test_a_value_s_place_is_that_of_its_scale(tmp_path):
     records = [
         replace(trial(n, 0.5 + n / 10), params=TrialParams("lora", {"rate": 1e-3, "decay": 0.025})) for n in range(2)
     ]
-    figure = parallel(axis_groups(Run.read(folder(tmp_path / "sweep", records, space=space)))[0])
-    assert figure.axes[0].lines[-1].get_xdata() == pytest.approx([0.5, 0.25, 1.0])
+    run = Run.read(folder(tmp_path / "sweep", records, space=space))
+    lines = layers(shown_in(run, "parallel")[""])[1][1]
+    places = [row["place"] for row in lines if row["trial"] == 1]
+    assert places == pytest.approx([0.5, 0.25, 1.0])
 
 
 def test_the_front_goes_through_what_is_better_or_costs_less(tmp_path):
     records = [trial(0, 0.4), trial(1, 0.6), trial(2, 0.5)]  # of 1,000, 2,000 and 3,000 parameters
-    axes = pareto(Run.read(folder(tmp_path / "sweep", records))).axes[0]
-    assert {text.get_text() for text in axes.texts} == {"0", "1"}
-    (front,) = [line for line in axes.lines if line.get_label() == "Pareto front"]
-    assert front.get_xydata().tolist() == [[1000, 0.4], [2000, 0.6]]
+    chart = shown_in(Run.read(folder(tmp_path / "sweep", records)), "pareto")[""]
+    (line, front), (dots, all_) = layers(chart)[:2]
+    assert (line["mark"]["type"], dots["mark"]["type"]) == ("line", "point")
+    assert [(row["place"], row["score"]) for row in front] == [(1000, 40), (2000, 60)]
+    assert sorted((row["trial"], row["place"], row["score"]) for row in all_) == [
+        (0, 1000, 40),
+        (1, 2000, 60),
+        (2, 3000, 50),
+    ]
+
+
+def test_a_finalist_has_its_interval_and_its_seeds(tmp_path):
+    run = Run.read(confirmed(tmp_path / "sweep"))
+    (_, rows), (_, seeds) = layers(shown_in(run, "intervals")[""])[:2]
+    bounds = run.confirmation.bounds()
+    assert [row["trial"] for row in rows] == [0, 3, None]
+    for row, one in zip(rows, run.finals, strict=True):
+        low, high = bounds[one.name]
+        assert (row["low"], row["score"], row["high"]) == pytest.approx(
+            (100 * low, 100 * one.score, 100 * high), abs=0.01
+        )
+    best = [row["seed"] for row in seeds if row["trial"] == 0]
+    assert best == pytest.approx(100 * run.finals[0].scores.mean(1), abs=0.01)
 
 
 def test_a_lesser_axis_is_not_called_luck_beside_a_great_one():
@@ -133,10 +150,11 @@ def test_a_lesser_axis_is_not_called_luck_beside_a_great_one():
         trials = [trial(i, float(score)) for i, score in enumerate(scores)]
         values = {f"t{i}": dict(zip("ABCDE", row.tolist(), strict=True)) for i, row in enumerate(placed)}
         found = importance(AxisGroup("", dict.fromkeys("ABCDE", FloatDistribution(0.0, 1.0)), trials, [], values))
-        luck, bars = found.axes[0].containers
-        names = [label.get_text() for label in found.axes[0].get_yticklabels()]
-        above = {name: bar.get_width() > by.get_width() for name, bar, by in zip(names, bars, luck, strict=True)}
-        assert sum(bar.get_width() for bar in bars) == pytest.approx(1)
+        rows = found[""].to_dict()["datasets"].popitem()[1]
+        luck = {row["name"]: row["share"] for row in rows if row["group"] != "this sweep"}
+        bars = {row["name"]: row["share"] for row in rows if row["group"] == "this sweep"}
+        above = {name: bars[name] > luck[name] for name in bars}
+        assert sum(bars.values()) == pytest.approx(100, abs=0.1)
         assert above["A"]
         real += above["B"]
         nothing += above["C"] + above["D"] + above["E"]
@@ -155,9 +173,10 @@ def test_axes_without_numbers_are_drawn(tmp_path):
     page = write_report(run.folder)
     made = {path.stem: path.read_bytes() for path in page.with_name(PLOTS).iterdir()}
     assert {"slices", "parallel", "history"} <= set(made)
-    pane = slices(axis_groups(run)[0]).axes[0]
-    drawn_at = np.concatenate([dots.get_offsets()[:, 0] for dots in pane.collections])
-    assert sorted(np.rint(drawn_at).tolist()) == [0, 0, 1, 2], "None is a choice like any other"
+    chart = shown_in(run, "slices")["mode"]
+    dots, rows = layers(chart)[0]
+    assert channel(dots, "x")["scale"]["domain"] == ["a", "b$c$d", "None"]
+    assert sorted(row["value"] for row in rows) == ["None", "a", "a", "b$c$d"], "None is a choice like any other"
     assert all(picture.startswith(b"\x89PNG") for picture in made.values())
 
 

@@ -1,18 +1,15 @@
-"""Where MLflow's store and its pages are: addresses, ports, and the command that shows them."""
+"""Where MLflow's store and its pages are: addresses, and the command that shows them."""
 
 from __future__ import annotations
 
-import socket
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from sweeps.tracking.mlflow_store import (
-    check_port,
     make_database,
     public,
-    serve_ui,
     set_environment,
     store_uri,
     ui_command,
@@ -62,25 +59,3 @@ def test_a_password_does_not_travel_in_clear_text(tmp_path, variable):
     for uri in ("https://me:secret@box", "http://me:secret@127.0.0.1:5000", "postgresql://me:secret@box/db"):
         with changed_environment({"MLFLOW_TRACKING_URI": uri, variable: "secret"}):
             assert store_uri(tmp_path) == uri
-
-
-def test_a_taken_port_is_one_line_with_the_remedy():
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with pytest.raises(BadInput, match=f"^port {port} is in use; choose another with --port$"):
-            check_port(port)
-    check_port(port)
-    with pytest.raises(BadInput, match="--port 70000: ports are 1 to 65535"):
-        check_port(70000)
-
-
-def test_a_folder_without_sweeps_is_said_and_left_alone(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with (
-        changed_environment({"MLFLOW_TRACKING_URI": ""}),
-        pytest.raises(BadInput, match=f"written to {tmp_path}; go to"),
-    ):
-        serve_ui()
-    assert list(tmp_path.iterdir()) == []
