@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sweeps.report.before_after import before_after
 from sweeps.report.chart_style import render
 from sweeps.report.examples import examples
 from sweeps.report.headline import headline, state, trial_title
@@ -94,6 +95,7 @@ def write_report(folder: Path) -> Path:
         kinds=(question_kinds.HEAD, question_kinds.table(run)),
         drawings=drawings,
         examples=examples(run),
+        sampled=before_after(run),
         guards=run.facts.get("guards"),
         notes=[(one.number, "; ".join(one.notes)) for one in run.records if one.notes],
         cost=cost(run),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sweeps.report.chart_style import STYLE, finish_layout
 from sweeps.report.plots_importance import importance
 from sweeps.report.plots_question_kinds import kinds
+from sweeps.report.plots_rl import rewards
 from sweeps.report.plots_search_space import parallel, slices
 from sweeps.report.plots_trials import curves, history, pareto, timeline
 from sweeps.report.searched_axes import AxisGroup, axis_groups
@@ -37,6 +38,12 @@ TRIAL_FIGURES: dict[str, tuple[Callable[[Run], Figure | None], str, str]] = {
         curves,
         "Learning curves",
         "Each line is a trial. Grey lines are pruned trials, which were stopped early.",
+    ),
+    "rewards": (
+        rewards,
+        "Learning from rewards",
+        "The best trials that learn from rewards, round by round. The reward is that of sampled completions, the score"
+        " that of held-out questions: a reward that rises alone is won without right answers.",
     ),
     "history": (
         history,

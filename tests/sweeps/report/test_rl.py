@@ -1,0 +1,95 @@
+"""What the page shows of trials that learn from rewards: their rounds, and completions before and after."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import replace
+
+import pytest
+
+from sweeps.report.before_after import before_after
+from sweeps.report.plots_rl import rewarded, rewards
+from sweeps.results.records import UNTOUCHED
+from sweeps.results.run_folder import Run
+from sweeps.results.trial_history import TrialHistory
+from tests.support.report_kit import WORDS, confirmed, final, folder, page, questions, section, sections, trial
+
+PLAIN = {"reward": 0.2, "entropy": 1.5, "completions/mean_length": 7.0, "frac_reward_zero_std": 0.25}
+
+
+def learning(number, score, metrics=PLAIN, **more):
+    """A trial whose metrics grow by a hundredth in each round; `kl` is known of the last round alone."""
+    own = trial(number, score, **more)
+    rows = [row | {name: value + 0.01 * row["round"] for name, value in metrics.items()} for row in own.history]
+    return replace(own, history=TrialHistory((*rows[:-1], rows[-1] | {"kl": 0.5})))
+
+
+def drawn(run):
+    figure = rewards(run)
+    return {axes.get_ylabel().replace("\n", " "): axes for axes in figure.axes}
+
+
+def test_a_panel_for_each_metric_has_a_line_for_each_trial_and_the_winner_in_front(tmp_path):
+    asked = questions()
+    finals = [final("trial 1", 0.9, "t1", asked), final("trial 0", 0.5, "t0", asked)]
+    records = [learning(0, 0.9), learning(1, 0.8), trial(2, 0.95, learner="lora")]
+    panels = drawn(Run.read(folder(tmp_path / "s", records, finals=finals, asked=asked)))
+    assert [*panels] == [
+        "mean reward",
+        "score on the search split, %",
+        "entropy, nats per token",
+        "length, tokens",
+        "share of groups of equal rewards",
+    ], "one value of kl is no line"
+    for axes in panels.values():
+        assert [line.get_label() for line in axes.lines] == ["trial 0", "trial 1, the best"]
+        assert axes.lines[-1].get_linewidth() > 2 * axes.lines[0].get_linewidth()
+    line = panels["mean reward"].lines[-1]
+    assert line.get_xdata().tolist() == [1, 2, 3, 4]
+    assert line.get_ydata().tolist() == pytest.approx([0.21, 0.22, 0.23, 0.24])
+    assert panels["score on the search split, %"].lines[-1].get_ydata().tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
+
+
+def test_six_of_many_trials_are_drawn_and_none_that_learned_nothing_from_rewards(tmp_path):
+    records = [learning(i, 0.3 + 0.05 * i) for i in range(9)]
+    axes = drawn(Run.read(folder(tmp_path / "many", records)))["mean reward"]
+    assert [line.get_label() for line in axes.lines] == [*(f"trial {i}" for i in range(3, 8)), "trial 8, the best"]
+    assert rewards(Run.read(folder(tmp_path / "none", [trial(0, 0.5), trial(1, 0.4)]))) is None
+    assert rewards(Run.read(folder(tmp_path / "short", [learning(0, 0.5, rounds=1)]))) is None
+    lost = Run.read(folder(tmp_path / "lost", [learning(0, 0.5, status="diverged")]))
+    assert rewarded(lost) == []
+    assert rewards(lost) is None
+
+
+def test_completions_before_and_after_are_of_the_first_prompts_of_each_kind(tmp_path):
+    """Not of those that training changed most: a reader would take them for typical."""
+    asked = questions()
+    after = final("trial 1", 0.9, "t1", asked, wrong="<b>42</b>")
+    before = final(UNTOUCHED, 0.1, None, asked, None, seeds=1, wrong="I think not")
+    lora = final("trial 0", 0.95, "t0", asked)
+    records = [trial(0, 0.5, learner="lora"), learning(1, 0.5)]
+    path = folder(tmp_path / "s", records, finals=[lora, after, before], asked=asked)
+    found = before_after(Run.read(path))
+    assert (found.name, found.start) == ("trial 1", "untouched base"), "the best that learned from rewards"
+    assert [one.prompt for one in found.prompts] == [f"What is {i}?" for i in range(6)]
+    assert [one.kind for one in found.prompts] == [*WORDS, *WORDS]
+    for place, one in enumerate(found.prompts):
+        assert (one.before.completion, one.before.score) == (before.completions[0][place], before.scores[0, place])
+        assert (one.after.completion, one.after.score) == (after.completions[0][place], after.scores[0, place])
+    text = page(path)
+    shown = section(text, "before-after")
+    rows = [re.findall(r"<pre>(.*?)</pre>", row) for row in re.findall(r"(?s)<tr>(.*?)</tr>", shown)][1:]
+    assert [[html.unescape(cell) for cell in row] for row in rows] == [
+        [one.prompt, one.answer, one.before.completion, one.after.completion] for one in found.prompts
+    ]
+    assert "<b>" not in shown
+    assert "rewards" in sections(text)
+
+
+def test_without_rewards_or_finalists_there_is_no_such_table(tmp_path):
+    assert {"before-after", "rewards"}.isdisjoint(sections(page(confirmed(tmp_path / "supervised"))))
+    assert before_after(Run.read(folder(tmp_path / "searched", [learning(0, 0.5)]))) is None
+    asked = questions()
+    alone = folder(tmp_path / "alone", [learning(0, 0.5)], finals=[final("trial 0", 0.5, "t0", asked)], asked=asked)
+    assert before_after(Run.read(alone)) is None, "its base was not asked"
