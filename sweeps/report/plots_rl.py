@@ -5,14 +5,11 @@ It is drawn for every learner that reports these metrics, whatever its name (doc
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sweeps.report.chart_style import HUES, INK, finite, integer_axis, legend_above, new_figure, score_axis, short
+from sweeps.report.chart_style import HUES, INK, SMALL, SOFT, finite, integer_axis, legend_above, new_figure, short
 from sweeps.results.records import TrialRecord, by_score, winner
 from sweeps.results.run_folder import Run
 
@@ -20,36 +17,29 @@ MOST = 6  # trials; more lines would be hard to tell apart
 REWARD = "reward"  # the metric that says that a trial learns from rewards
 
 
-def _plain(label: str) -> Callable[[Axis], None]:
-    def format_axis(axis: Axis) -> None:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(float(value))))
-        axis.set_label_text(label)
-
-    return format_axis
-
-
-PANELS: dict[str, Callable[[Axis], None]] = {
-    REWARD: _plain("mean reward"),
-    "score": score_axis,
-    "entropy": _plain("entropy, nats per token"),
-    "kl": _plain("KL from the start, nats per token"),
-    "completions/mean_length": _plain("length, tokens"),
-    "frac_reward_zero_std": _plain("share of groups\nof equal rewards"),
+PANELS = {  # metric -> title
+    REWARD: "mean reward",
+    "score": "score on the search split",
+    "entropy": "entropy, nats per token",
+    "kl": "KL from the start, nats per token",
+    "completions/mean_length": "length, tokens",
+    "frac_reward_zero_std": "share of groups of equal rewards",
 }
 
 
 def rewards(run: Run) -> Figure | None:
     """Draw a panel for each metric, a line per trial. None if no trial has two rounds with a reward."""
     shown = rewarded(run)[:MOST]
-    panels = {name: style for name, style in PANELS.items() if any(len(_line(one, name)[0]) > 1 for one in shown)}
+    panels = [name for name in PANELS if any(len(_line(one, name)[0]) > 1 for one in shown)]
     if REWARD not in panels:
         return None
     rows = -(-len(panels) // 2)
-    figure, panes = new_figure(0.6 + 2.0 * rows, columns=2, rows=rows, sharex=True)
-    for axes, (name, style) in zip(panes, panels.items(), strict=False):
+    figure, panes = new_figure(0.6 + 1.9 * rows, columns=2, rows=rows, sharex=True)
+    for axes, name in zip(panes, panels, strict=False):
         _draw(axes, shown, name)
-        style(axes.yaxis)
+        axes.set_title(PANELS[name], loc="left", fontsize=SMALL, color=SOFT)
         axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(float(value))))
         integer_axis(axes.xaxis, "round")
     for axes in panes[len(panels) :]:
         axes.remove()
@@ -67,11 +57,11 @@ def rewarded(run: Run) -> list[TrialRecord]:
 
 
 def _draw(axes: Axes, shown: list[TrialRecord], name: str) -> None:
-    """Draw the lines of a metric, the first trial's last and thickest."""
-    for place, one in reversed([*enumerate(shown)]):
-        best = {"color": INK, "linewidth": 2.6, "marker": "o", "markersize": 4, "label": f"trial {one.number}, the best"}
-        other = {"color": HUES[place % len(HUES)], "linewidth": 1.1, "alpha": 0.85, "label": f"trial {one.number}"}
-        axes.plot(*_line(one, name), **(other if place else best))
+    """Draw the lines of a metric, the first trial's thickest and in front. A single round is a dot."""
+    for place, one in enumerate(shown):
+        best = {"color": INK, "linewidth": 2.6, "markersize": 5, "zorder": 3, "label": f"trial {one.number}, the best"}
+        other = {"color": HUES[place % len(HUES)], "linewidth": 1.2, "markersize": 3, "label": f"trial {one.number}"}
+        axes.plot(*_line(one, name), marker="o", **(other if place else best))
 
 
 def _line(record: TrialRecord, name: str) -> tuple[list[int], list[float]]:

@@ -27,7 +27,7 @@ def learning(number, score, metrics=PLAIN, **more):
 
 def drawn(run):
     figure = rewards(run)
-    return {axes.get_ylabel().replace("\n", " "): axes for axes in figure.axes}
+    return {axes.get_title(loc="left"): axes for axes in figure.axes}
 
 
 def test_a_panel_for_each_metric_has_a_line_for_each_trial_and_the_winner_in_front(tmp_path):
@@ -37,24 +37,25 @@ def test_a_panel_for_each_metric_has_a_line_for_each_trial_and_the_winner_in_fro
     panels = drawn(Run.read(folder(tmp_path / "s", records, finals=finals, asked=asked)))
     assert [*panels] == [
         "mean reward",
-        "score on the search split, %",
+        "score on the search split",
         "entropy, nats per token",
         "length, tokens",
         "share of groups of equal rewards",
     ], "one value of kl is no line"
     for axes in panels.values():
-        assert [line.get_label() for line in axes.lines] == ["trial 0", "trial 1, the best"]
-        assert axes.lines[-1].get_linewidth() > 2 * axes.lines[0].get_linewidth()
-    line = panels["mean reward"].lines[-1]
+        assert [line.get_label() for line in axes.lines] == ["trial 1, the best", "trial 0"]
+        assert axes.lines[0].get_linewidth() > 2 * axes.lines[1].get_linewidth()
+        assert axes.lines[0].get_zorder() > axes.lines[1].get_zorder()
+    line = panels["mean reward"].lines[0]
     assert line.get_xdata().tolist() == [1, 2, 3, 4]
     assert line.get_ydata().tolist() == pytest.approx([0.21, 0.22, 0.23, 0.24])
-    assert panels["score on the search split, %"].lines[-1].get_ydata().tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert panels["score on the search split"].lines[0].get_ydata().tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
 
 
 def test_six_of_many_trials_are_drawn_and_none_that_learned_nothing_from_rewards(tmp_path):
     records = [learning(i, 0.3 + 0.05 * i) for i in range(9)]
     axes = drawn(Run.read(folder(tmp_path / "many", records)))["mean reward"]
-    assert [line.get_label() for line in axes.lines] == [*(f"trial {i}" for i in range(3, 8)), "trial 8, the best"]
+    assert [line.get_label() for line in axes.lines] == ["trial 8, the best", *(f"trial {i}" for i in range(7, 2, -1))]
     assert rewards(Run.read(folder(tmp_path / "none", [trial(0, 0.5), trial(1, 0.4)]))) is None
     assert rewards(Run.read(folder(tmp_path / "short", [learning(0, 0.5, rounds=1)]))) is None
     lost = Run.read(folder(tmp_path / "lost", [learning(0, 0.5, status="diverged")]))
