@@ -13,6 +13,7 @@ from typing import Any
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sweeps.report.before_after import before_after
 from sweeps.report.chart_style import DARK, LIGHT, picture, whole_spec
 from sweeps.report.examples import examples
 from sweeps.report.headline import headline, state, trial_title
@@ -122,6 +123,7 @@ def page(run: Run, shown: Sequence[Plot], live: Live | None = None) -> str:
             kinds=(question_kinds.HEAD, question_kinds.table(run)),
             drawings=shown,
             examples=examples(run),
+            sampled=before_after(run),
             guards=run.facts.get("guards"),
             notes=[(one.number, "; ".join(one.notes)) for one in run.records if one.notes],
             cost=cost(run),

@@ -13,6 +13,7 @@ from sweeps.report.chart_style import HEIGHT, panel_spec
 from sweeps.report.plots_finalists import finalists
 from sweeps.report.plots_importance import importance
 from sweeps.report.plots_question_kinds import kinds
+from sweeps.report.plots_rl import rewards
 from sweeps.report.plots_search_space import parallel, slices
 from sweeps.report.plots_trials import Panels, curves, history, pareto, timeline
 from sweeps.report.searched_axes import AxisGroup, axis_groups
@@ -47,6 +48,12 @@ TRIAL_PLOTS: dict[str, tuple[Callable[[Run], Panels], str, str]] = {
         curves,
         "Learning curves",
         "Each line is a trial, the thick one the best. Grey lines are pruned trials, which were stopped early.",
+    ),
+    "rewards": (
+        rewards,
+        "Learning from rewards",
+        "The best trials that learn from rewards, round by round. The reward is that of sampled completions, the score"
+        " that of held-out questions: a reward that rises alone is won without right answers.",
     ),
     "history": (
         history,

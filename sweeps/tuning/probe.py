@@ -2,8 +2,9 @@
 
 Reads a pickled `ProbeJob` from standard input, and writes one JSON line with a list of costs, one for each pair.
 
-A language learner takes a few optimizer steps, which are scaled up by their tokens, padding included. Of the prompts
-and rows that its evaluation asks for, ever larger samples, even by length, are answered while there is time; the line
+A language learner takes a few optimizer steps, which are scaled up by their tokens, padding included. What it asks
+before a step, such as samples to learn from, is measured apart and scaled up by how often a round does so. Of the
+prompts and rows that its evaluation asks for, ever larger samples, even by length, are answered while there is time; the line
 through the last two, over tokens, is extended to all. What fits into the time is measured as a whole. A learner
 that has a model for each question trains and evaluates a round of a few of them, also of the test split. Other learners
 train and evaluate a whole round.
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ class SampledLearner:
 
     `query_s` are the seconds that the whole queries would take; `asked` and `answered` count their prompts and rows.
     `budget_s`: the seconds for a query. A prompt or row that is left out gets the answer of one of similar length.
-    `step_began` is when the last round had been prepared, `whole_round` the steps of a round.
+    `step_began` is when the last round had been prepared, `whole_round` the steps of a round, `asking_s` the seconds
+    that each step's own queries took: 0 for a step without any.
     """
 
     steps_per_round = 1
@@ -58,6 +61,7 @@ class SampledLearner:
         self._learner, self._budget_s = learner, budget_s
         self._prepared, self._tokens = False, list[int]()  # the latter of each micro-batch, padding included
         self.query_s, self.step_began, self.asked, self.answered = 0.0, 0.0, 0, 0
+        self.asking_s: list[float] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._learner, name)
@@ -82,6 +86,15 @@ class SampledLearner:
         if not self._prepared:  # each step is a round here, and a round is prepared once
             yield from self._sampled(self._learner.prepare())
         self._prepared, self.step_began = True, time.perf_counter()
+
+    def prepare_step(self) -> Queries:
+        queries, reply, began, asked = self._learner.prepare_step(), None, time.perf_counter(), False
+        with suppress(StopIteration):
+            while True:
+                query = queries.send(reply)
+                asked = True
+                reply = yield query
+        self.asking_s.append(time.perf_counter() - began if asked else 0.0)
 
     def evaluate(self, split: Split) -> Queries:
         return (yield from self._sampled(self._learner.evaluate(split)))
@@ -258,15 +271,17 @@ def _whole_round(learner: Learner) -> dict[str, Any]:
 def _sampled_round(learner: Learner, sampled: SampledLearner, seconds: float) -> dict[str, Any]:
     """Train until the time is up, scale up by tokens, and evaluate.
 
-    The first step allocates memory. It does not count if a round has others, so at least two are taken.
+    The first step allocates memory. It does not count if a round has others, so at least two are taken. If the first
+    asks something, steps are taken until another does.
     """
     until, steps_s = time.perf_counter() + seconds, list[float]()
-    while not steps_s or (len(steps_s) < sampled.whole_round and (len(steps_s) == 1 or time.perf_counter() < until)):
+    while not steps_s or (len(steps_s) < sampled.whole_round and _more(sampled.asking_s, until)):
         trained = learner.round()
-        steps_s.append(time.perf_counter() - sampled.step_began)
+        steps_s.append(time.perf_counter() - sampled.step_began - sampled.asking_s[-1])
     steps, counted = len(steps_s), steps_s[1:] or steps_s
     own = sampled.tokens_of_steps(max(steps, sampled.whole_round))
     train_s = sum(counted) * sum(own[: sampled.whole_round]) / sum(own[steps - len(counted) : steps])
+    train_s += _asking(sampled.asking_s, sampled.whole_round)
     prepare_s, sampled.query_s = sampled.query_s, 0.0
     sampled.asked = sampled.answered = 0
     learner.evaluate()
@@ -277,6 +292,25 @@ def _sampled_round(learner: Learner, sampled: SampledLearner, seconds: float) ->
         "trainable_parameters": trained.trainable_parameters,
         "measured": f"{steps} of {sampled.whole_round} steps, {answered}",
     }
+
+
+def _more(asking_s: Sequence[float], until: float) -> bool:
+    """Whether another step is to be measured: the second, one before whose end there is time, or one on the way from
+    the first step that asked something to the next."""
+    return len(asking_s) == 1 or time.perf_counter() < until or sum(one > 0 for one in asking_s) == 1
+
+
+def _asking(asking_s: Sequence[float], whole_round: int) -> float:
+    """Return the seconds that the queries before the steps of a round take: every so many steps ask as much.
+
+    As of steps, the first does not count if there are others.
+    """
+    places = [place for place, one in enumerate(asking_s) if one]
+    if not places:
+        return 0.0
+    every = places[1] - places[0] if len(places) > 1 else whole_round
+    counted = places[1:] or places
+    return sum(asking_s[place] for place in counted) / len(counted) * whole_round / every
 
 
 if __name__ == "__main__":

@@ -59,3 +59,12 @@ def test_a_benchmark_explains_itself_before_it_works(tmp_path, command, code, to
     assert done.returncode == code, done.stderr
     assert told in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_round_of_grpo_takes_at_most_twice_the_memory_of_lora_on_its_rows():
+    table = run("round_memory.py", "--way", "grpo, beta 0.04").splitlines()
+    (_, rewarded) = ([float(cell) for cell in line.split("|")[2:-1]] for line in table[2:])
+    own, ratio, _, ratio_in_all = rewarded
+    assert own > 10, "MiB: more than nothing was measured"
+    assert ratio < 2
+    assert ratio_in_all < 2

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.plan import compared
-from sweeps.tuning.probe import FEW, SampledLearner, checkpoint_bytes, measure
+from sweeps.tuning.probe import FEW, SampledLearner, _sampled_round, checkpoint_bytes, measure
 from tests.support.arc_files import ids, recolour, write
 from tests.support.percell_kit import SHORT as PERCELL
 from tests.support.toys import Digits, Letters, ToyConfig
-from trainables.core import Complete, Completion, Pair, Read, Row
+from trainables.core import Complete, Completion, Pair, Read, RoundResult, Row
 from trainables.learners.lm.cot import CotConfig
 from trainables.learners.lm.dora import DoraConfig
 from trainables.learners.lm.dpo import DpoConfig
@@ -22,6 +23,7 @@ from trainables.learners.lm.lora import LoraConfig
 from trainables.tasks.arc.task import ArcTask
 from trainables.tasks.arena.task import ArenaTask
 from trainables.tasks.strategyqa.task import StrategyQaTask
+from trainables.training.dialogue import run_queries
 
 LENGTHS = [10, 30, 20, 40] * 16
 ROW = Row((1, 2, 3), (False, True, True))
@@ -73,6 +75,56 @@ def test_a_query_is_sampled_by_length_and_scaled_up_by_tokens(monkeypatch, budge
     assert inner.read == [[-1.0, -3.0]] * 3
 
 
+class Sampling:
+    """Samples before every fourth of its eight steps. On its clock a request takes 100 s, as above, and a step 1 s."""
+
+    steps_per_round, optimizer = 8, SimpleNamespace(gradient_accumulation_steps=1)
+
+    def __init__(self, clock):
+        self.clock, self.steps = clock, 0
+
+    def prepare(self):
+        yield from ()
+
+    def prepare_step(self):
+        if self.steps % 4 == 0:
+            yield Complete([[0] * 50], 4)
+        self.steps += 1
+
+    def next_rows(self):
+        return [ROW] * 2
+
+    def evaluate(self, split):
+        yield from ()
+
+
+class Driven:
+    """Takes a learner's steps as a host does, on a clock of its own."""
+
+    def __init__(self, learner, clock):
+        self.learner, self.clock = learner, clock
+
+    def round(self):
+        for queries in (self.learner.prepare(), self.learner.prepare_step()):
+            run_queries(queries, self.clock.answer)
+        self.learner.next_rows()
+        self.clock.now += 1
+        return RoundResult(0.0, 1)
+
+    def evaluate(self):
+        run_queries(self.learner.evaluate("search"), self.clock.answer)
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0, 5), (10_000, 8)])
+def test_what_is_sampled_before_some_steps_counts_as_often_as_a_round_samples(monkeypatch, seconds, steps):
+    clock = TokenClock()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    sampled = SampledLearner(Sampling(clock), 1)
+    costs = _sampled_round(Driven(sampled, clock), sampled, seconds)
+    assert costs["measured"].startswith(f"{steps} of 8 steps")
+    assert costs["round_s"] == pytest.approx(2 * 150 + 8 * 1)
+
+
 def test_a_part_of_a_round_is_compared_with_a_whole_one():
     measured, estimate, real = compared(Pair(LoraConfig(), ArenaTask(), "builtin:tiny"), 0.5)
     assert "of 20 steps" in measured
@@ -86,6 +138,7 @@ def test_a_part_of_a_round_is_compared_with_a_whole_one():
         (Pair(CotConfig(), StrategyQaTask(), "builtin:tiny"), "2 of 20 steps"),
         (Pair(DpoConfig(), StrategyQaTask(), "builtin:tiny"), "2 of 20 steps"),
         (Pair(GrpoConfig(), ArenaTask(), "builtin:tiny"), "2 of 8 steps"),
+        (Pair(GrpoConfig(num_iterations=3), ArenaTask(), "builtin:tiny"), "4 of 24 steps"),
         (Pair(ToyConfig(), Digits(), ""), "a whole round and evaluation"),
     ],
 )
