@@ -335,11 +335,21 @@ class Row:
 
     `starts`: the rising places (above 0) where further documents begin. A document does not attend to those before it,
     its positions count from 0 again, and its first token is never a label. See `training/sequence_packing.py`.
+
+    `branches`: the rising places where branches begin, behind a trunk. A branch attends to the trunk and to itself, its
+    positions go on where the trunk ends, and neither the trunk nor a branch's first token is a label. With one branch
+    the row is as any other, but a host may join rows with equal trunks (`training/groups.py`). A row has no `starts`
+    then.
+
+    `left_out`: the loss does not depend on the row's log-probabilities, so a host need not read the row, and may give
+    zeros in their place.
     """
 
     tokens: tuple[int, ...]
     labels: tuple[bool, ...]
     starts: tuple[int, ...] = ()
+    branches: tuple[int, ...] = ()
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
