@@ -264,6 +264,7 @@ class LearnerConfig(ABC):
     only_task: ClassVar[str | None] = None  # the one task that it can learn, if it reads more of a task than text
     base_answers: ClassVar[bool] = True  # False: its answers are not its base's, so the untouched base is no reference
     per_example: ClassVar[bool] = False  # True: it trains a model for every example, rather than one for all
+    together: ClassVar[tuple[str, ...]] = ()  # fields of which a space may give no values that are refused together
     independent: ClassVar[bool] = False  # True: these models have nothing in common, so each example has its own luck
 
     @abstractmethod

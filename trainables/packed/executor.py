@@ -203,9 +203,7 @@ class BatchExecutor:
 
         self._answer_once([*untouched], lambda rows: read(empty, rows, 0, [untouched[row] for row in rows]))
         return [
-            [self._base_answers[row] for row in one.rows]
-            if kept[i]
-            else read_joined(i, one)
+            [self._base_answers[row] for row in one.rows] if kept[i] else read_joined(i, one)
             for i, one in enumerate(requests)
         ]
 

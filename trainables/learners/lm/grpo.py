@@ -45,6 +45,12 @@ class GrpoConfig(LoraConfig, GrpoSettings):
     """Rows are completions here. The optimizer's fields are LoRA's, the loss's those of `GrpoSettings`."""
 
     name: ClassVar[str] = "grpo"
+    together: ClassVar[tuple[str, ...]] = (
+        "num_generations",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "steps_per_generation",
+    )
 
     learning_rate: float = option(2e-3, limit="learning_rate")  # below supervised rates: rewards are noisy
     r: int = option(4, limit="hidden_size", reserve=True, shapes_weights=True)  # a reward carries few bits
@@ -138,8 +144,8 @@ class SampledRow(Row):
     """A prompt and its sampled completion, whose tokens are the labels.
 
     Its only branch begins with the prompt's last token, after which the completion is read. `left_out`: it has no
-    gradient. `old` and `reference` are the labels' log-probabilities (nats) under the policy that sampled and under the untouched
-    base; empty: not needed.
+    gradient. `old` and `reference` are the labels' log-probabilities (nats) under the policy that sampled and under the
+    untouched base; empty: not needed.
     """
 
     advantage: float = 0.0
