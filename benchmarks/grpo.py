@@ -2,6 +2,7 @@
 
     python benchmarks/grpo.py                    # both cores, builtin:tiny on the arena
     python benchmarks/grpo.py --seats 4 8        # other numbers of trials on one base
+    python benchmarks/grpo.py --hosts 2          # these trials in two hosts, with half of the threads each
 
 Every way samples and trains the same completions a step (8 of each of 8 questions) with the same settings, a LoRA of
 rank 4 and the same scores. Each runs in processes of its own, `--processes` side by side with a thread each, or one
@@ -59,19 +60,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2, help="side by side, for TRL and for ours")
     parser.add_argument("--seats", type=int, nargs="+", default=[4, 8, 16], help="trials on one base")
+    parser.add_argument("--hosts", type=int, default=1, help="that share the trials and the threads")
     parser.add_argument("--steps", type=int, default=8, help="optimizer steps of each trial that are measured")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.one:
         print(json.dumps(asdict(measured(Job(**json.loads(flags.one))))))
         return
-    many, steps = flags.processes, flags.steps
+    many, hosts, steps = flags.processes, flags.hosts, flags.steps
     ways = {
         f"TRL, {many} processes": [Job(0, 1, steps)] * many,
         "ours, one trial": [Job(1, many, steps)],
         f"ours, {many} processes": [Job(1, 1, steps)] * many,
     }
-    ways |= {f"ours, {seats} trials on one base": [Job(seats, many, steps)] for seats in flags.seats}
+    where = "one base" if hosts == 1 else f"{hosts} hosts"
+    ways |= {
+        f"ours, {seats} trials on {where}": [Job(seats // hosts, max(1, many // hosts), steps)] * hosts
+        for seats in flags.seats
+    }
     print("| way | completions/s | to TRL | completions per CPU second | to TRL | reward at the end |")
     print("|---|---:|---:|---:|---:|---:|")
     first: tuple[float, float] | None = None

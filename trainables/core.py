@@ -264,6 +264,7 @@ class LearnerConfig(ABC):
     only_task: ClassVar[str | None] = None  # the one task that it can learn, if it reads more of a task than text
     base_answers: ClassVar[bool] = True  # False: its answers are not its base's, so the untouched base is no reference
     per_example: ClassVar[bool] = False  # True: it trains a model for every example, rather than one for all
+    together: ClassVar[tuple[str, ...]] = ()  # fields of which a space may give no values that are refused together
     independent: ClassVar[bool] = False  # True: these models have nothing in common, so each example has its own luck
 
     @abstractmethod
@@ -335,11 +336,21 @@ class Row:
 
     `starts`: the rising places (above 0) where further documents begin. A document does not attend to those before it,
     its positions count from 0 again, and its first token is never a label. See `training/sequence_packing.py`.
+
+    `branches`: the rising places where branches begin, behind a trunk. A branch attends to the trunk and to itself, its
+    positions go on where the trunk ends, and neither the trunk nor a branch's first token is a label. With one branch
+    the row is as any other, but a host may join rows with equal trunks (`training/groups.py`). A row has no `starts`
+    then.
+
+    `left_out`: the loss does not depend on the row's log-probabilities, so a host need not read the row, and may give
+    zeros in their place.
     """
 
     tokens: tuple[int, ...]
     labels: tuple[bool, ...]
     starts: tuple[int, ...] = ()
+    branches: tuple[int, ...] = ()
+    left_out: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import itertools
 import math
 import types
 import typing
@@ -61,6 +62,17 @@ def check_axes(learner: Any, space: Space) -> None:
                 raise BadInput(
                     f"axis {name!r} in {describe(distribution)}", f"reaches {value!r}: {one_line(fault)}"
                 ) from fault
+
+
+def check_together(learner: Any, space: Space) -> None:
+    """Check that the learner accepts all values together that axes give its fields of `LearnerConfig.together`."""
+    names = [name for name in learner.together if name in space.axes]
+    for values in itertools.product(*(_every(space.axes[name]) for name in names)):
+        try:
+            dataclasses.replace(learner, **dict(zip(names, values, strict=True)))
+        except ValueError as fault:
+            given = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+            raise BadInput(f"the space of {learner.name!r}", f"gives {given}: {one_line(fault)}") from fault
 
 
 def check_draws(learner: Any, space: Space) -> None:
@@ -169,6 +181,13 @@ def _ends(distribution: BaseDistribution) -> list[Any]:
         return list(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     return [distribution.low, distribution.high]
+
+
+def _every(distribution: BaseDistribution) -> Iterable[Any]:
+    """Return all values of an axis of a few values or of whole numbers."""
+    if isinstance(distribution, IntDistribution):
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    return _ends(distribution)
 
 
 def _kinds(hint: Any) -> Iterable[Any]:

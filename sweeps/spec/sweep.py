@@ -18,7 +18,7 @@ from sweeps.results.pareto import OBJECTIVES
 from sweeps.results.rungs import MEAN_OF, decided_at, first_rung
 from sweeps.results.trial_params import LEARNER, Observation, TrialParams
 from sweeps.spec import validation
-from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, fields_of, with_fields
+from sweeps.spec.config_fields import cast, check_axes, check_draws, check_fixed, check_together, fields_of, with_fields
 from sweeps.spec.earlier_looks import EarlierLooks
 from trainables.bad_input import BadInput
 from trainables.core import Pair, Split, Task
@@ -71,6 +71,7 @@ class Sweep:
         validation.check_space_names(self.space, self.pairs, self.optional)
         for pair in self.pairs:
             check_axes(pair.learner, self.space_of(pair))
+            check_together(pair.learner, self.space_of(pair))
             check_draws(pair.learner, self.space_of(pair))
             if "out_of_domain" in self.objectives and not pair.learner.reports_forgetting:
                 raise BadInput(

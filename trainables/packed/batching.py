@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class Lane:
     drop: float = 0.0  # dropout rate
     key: int = 0  # of dropout and noise
     starts: Sequence[int] = ()  # where further documents start
+    branches: Sequence[int] = ()  # where branches start, behind a trunk
     noise: float = 0.0  # alpha of NEFTune's noise
     temperature: float = 1.0  # logits are divided by it
 
@@ -59,16 +61,25 @@ def padded_width(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def batch_size_of(rows: Sequence[Row], prompt: int) -> tuple[int, int, bool]:
-    """Return the size of a batch of these rows: (padded tokens, label positions, whether rows hold several documents).
+class BatchSize(NamedTuple):
+    """The size of a batch of rows; batches of one size can be one batch."""
+
+    tokens: int  # padded
+    labels: int  # label positions
+    several: Literal["", "documents", "branches"]  # what rows hold several of
+
+
+def batch_size_of(rows: Sequence[Row], prompt: int) -> BatchSize:
+    """Return the size of a batch of these rows.
 
     Label positions reach from the first label of any row to the end, rounded up to a power of two of at least 8.
-    Batches of several documents have a size of their own, as attention then takes another path.
+    Batches of several documents or branches have a size of their own, as attention then takes another path.
     """
     whole = padded_width(prompt + max(len(row.tokens) for row in rows))
     longest = max(len(row.tokens) - row.labels.index(True) for row in rows)
     labels = min(max(8, 1 << (longest - 1).bit_length()), whole - 1)
-    return whole, labels, any(row.starts for row in rows)
+    branches, documents = any(len(row.branches) > 1 for row in rows), any(row.starts for row in rows)
+    return BatchSize(whole, labels, "branches" if branches else "documents" if documents else "")
 
 
 def build_batch(
@@ -76,13 +87,16 @@ def build_batch(
 ) -> ModelInputs:
     """Put rows into `lanes` lanes of `tokens` tokens. Tensors are made on the CPU and copied to the device once.
 
-    `several`: attend by document, which lanes with `starts` need.
+    `several`: attend by document, which lanes with `starts` or several branches need.
     """
     base, empty = stack.base, stack.seats
     filled = [*rows, *[Lane(empty, (base.eos,))] * (lanes - len(rows))]
     padding = [tokens - lane.prompt - len(lane.tokens) for lane in filled]
     ids = [[base.eos] * (pad + lane.prompt) + list(lane.tokens) for lane, pad in zip(filled, padding, strict=True)]
-    outlines = [document_outline(pad, tokens - pad, lane.starts) for lane, pad in zip(filled, padding, strict=True)]
+    outlines = [
+        document_outline(pad, tokens - pad, lane.starts, lane.branches)
+        for lane, pad in zip(filled, padding, strict=True)
+    ]
     mask, place = ([own[part] for own in outlines] for part in range(2))
     packed = torch.tensor([ids, mask, place], device=base.device)
     slots = torch.tensor([lane.slot for lane in filled], device=base.device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from trainables.core import Completion, Row
 from trainables.packed.adapter_stack import AdapterStack
-from trainables.packed.batching import Lane, ModelInputs, batch_size_of, build_batch
+from trainables.packed.batching import BatchSize, Lane, ModelInputs, batch_size_of, build_batch
 from trainables.packed.decoding import Prompt, generate
 from trainables.packed.determinism import blocks_are_independent, rows_are_independent
 from trainables.packed.requests import DecodeRequest, LogprobRequest, StepRequest, TrainRequest
 from trainables.packed.stacked_adamw import StackedAdamW
 from trainables.packed.time_meter import TimeMeter, work_by_request
+from trainables.training.groups import grouped, of_members
 from trainables.training.oom import MAX_HALVINGS, gradients, is_out_of_memory
 from trainables.training.sequence_packing import check_packed_rows
 
@@ -48,6 +50,7 @@ def _label_logits(stack: AdapterStack, rows: ModelInputs, labels: int) -> Tensor
     return wide if rows.temperature is None else wide / rows.temperature
 
 
+BRANCHES = 4  # where batches are filled up, those of rows with branches have so many times fewer lanes
 MeasureLabels = Callable[[AdapterStack, ModelInputs, int], Tensor]
 
 
@@ -81,9 +84,9 @@ class BatchExecutor:
         chosen: dict[str, TrainRequest] = {}
         size, used = next(iter(requests.values())).size, 0
         for trial_id, request in requests.items():
-            if request.size == size and (not chosen or used + len(request.rows) <= self.lanes):
+            if request.size == size and (not chosen or used + len(request.groups) <= self._lanes(size)):
                 chosen[trial_id] = request
-                used += len(request.rows)
+                used += len(request.groups)
         return chosen
 
     def halve(self, decoding: bool) -> bool:
@@ -110,24 +113,24 @@ class BatchExecutor:
         A learner whose loss raises gets the exception as its answer.
         """
         lanes = [lane for request in requests for lane in request.lanes()]
-        rows = [row for request in requests for row in request.rows]
+        rows, size = [own.row for request in requests for own in request.groups], requests[0].size
         losses: list[Any] = []
 
         def total(logprobs: list[Tensor]) -> Tensor | None:
             first = 0
             for request in requests:
-                losses.append(self._loss(request, logprobs[first : first + len(request.rows)]))
-                first += len(request.rows)
+                losses.append(self._loss(request, logprobs[first : first + len(request.groups)]))
+                first += len(request.groups)
             shares = [
                 loss * request.share for request, loss in zip(requests, losses, strict=True) if isinstance(loss, Tensor)
             ]
             return sum(shares[1:], shares[0]) if shares else None
 
         def forward(first: int, last: int) -> list[Tensor]:
-            return self._forward(lanes[first:last], rows[first:last], *requests[0].size)
+            return self._forward(lanes[first:last], rows[first:last], size)
 
         leaves = self.stack.leaves
-        found = gradients(forward, total, list(leaves.values()), len(rows), self.lanes)
+        found = gradients(forward, total, list(leaves.values()), len(rows), self._lanes(size))
         good = [i for i, loss in enumerate(losses) if isinstance(loss, Tensor)]
         if good:
             for i, value in zip(good, torch.stack([losses[i].detach() for i in good]).tolist(), strict=True):
@@ -135,13 +138,18 @@ class BatchExecutor:
         # Accumulate last: if memory ran out after it, the whole batch would be repeated and be added twice.
         self.optimizer.accumulate({name: g for name, g in zip(leaves, found, strict=True) if g is not None})
         self.meter.charge(
-            work_by_request((len(request.rows) * request.size[0], [i]) for i, request in enumerate(requests))
+            work_by_request((len(request.groups) * size.tokens, [i]) for i, request in enumerate(requests))
         )
         return losses
 
+    def _lanes(self, size: BatchSize) -> int:
+        """Return the most rows of a batch of this size."""
+        return -(-self.lanes // BRANCHES) if self.full and size.several == "branches" else self.lanes
+
     def _loss(self, request: TrainRequest, logprobs: list[Tensor]) -> Any:
+        own = of_members(logprobs, request.groups, request.rows)
         try:
-            return request.learner.loss(logprobs, request.rows)
+            return request.learner.loss(own, request.rows)
         except Exception as fault:
             if is_out_of_memory(fault) and self._may_halve:  # not the learner's fault: the batch is repeated
                 raise
@@ -161,16 +169,17 @@ class BatchExecutor:
         Only rows of one size share a batch, so that a row's bits do not depend on the other rows.
         """
         check_packed_rows(rows, prompt, self.stack.base)
-        groups: dict[tuple[int, int, bool], list[int]] = {}
+        groups: dict[BatchSize, list[int]] = {}
         for index, row in enumerate(rows):
             groups.setdefault(batch_size_of([row], prompt), []).append(index)
         found: dict[int, Tensor] = {}
         for size, indices in groups.items():
-            for first in range(0, len(indices), self.lanes):
-                places = indices[first : first + self.lanes]
+            for first in range(0, len(indices), self._lanes(size)):
+                places = indices[first : first + self._lanes(size)]
                 own = [rows[i] for i in places]
-                lanes = [Lane(slot, row.tokens, prompt, starts=row.starts, temperature=temperature) for row in own]
-                found |= zip(places, self._forward(lanes, own, *size, measure), strict=True)
+                plain = Lane(slot, (), prompt, temperature=temperature)
+                lanes = [replace(plain, tokens=row.tokens, starts=row.starts, branches=row.branches) for row in own]
+                found |= zip(places, self._forward(lanes, own, size, measure), strict=True)
         return [found[i] for i in range(len(rows))]
 
     def logprob_lists(self, requests: Sequence[LogprobRequest]) -> list[list[list[float]]]:
@@ -183,15 +192,18 @@ class BatchExecutor:
             slot: int, rows: Sequence[Row], virtual: int, payers: Sequence[Sequence[int]], temperature: float = 1.0
         ) -> list[list[float]]:
             found = [row.tolist() for row in self.logprobs(slot, rows, virtual, temperature=temperature)]
-            sizes = [batch_size_of([row], virtual)[0] for row in rows]
+            sizes = [batch_size_of([row], virtual).tokens for row in rows]
             self.meter.charge(work_by_request(zip(sizes, payers, strict=True)))
             return found
 
+        def read_joined(number: int, one: LogprobRequest) -> list[list[float]]:
+            groups = grouped(one.rows, range(len(one.rows)), self.stack.base, one.virtual)
+            joined, payers = [own.row for own in groups], [[number]] * len(groups)
+            return of_members(read(one.slot, joined, one.virtual, payers, one.temperature), groups, one.rows)
+
         self._answer_once([*untouched], lambda rows: read(empty, rows, 0, [untouched[row] for row in rows]))
         return [
-            [self._base_answers[row] for row in one.rows]
-            if kept[i]
-            else read(one.slot, one.rows, one.virtual, [[i]] * len(one.rows), one.temperature)
+            [self._base_answers[row] for row in one.rows] if kept[i] else read_joined(i, one)
             for i, one in enumerate(requests)
         ]
 
@@ -204,14 +216,13 @@ class BatchExecutor:
         self,
         lanes: Sequence[Lane],
         rows: Sequence[Row],
-        tokens: int,
-        labels: int,
-        several: bool,
+        size: BatchSize,
         measure: MeasureLabels = label_logprobs,
     ) -> list[Tensor]:
         """Measure the labels of rows in lanes, in one forward pass: their log-probabilities, or what else is asked."""
-        filled = build_batch(self.stack, lanes, self.lanes if self.full else len(lanes), tokens, several)
-        return _select_labels(measure(self.stack, filled, labels)[: len(lanes)], rows)
+        count = self._lanes(size) if self.full else len(lanes)
+        filled = build_batch(self.stack, lanes, count, size.tokens, bool(size.several))
+        return _select_labels(measure(self.stack, filled, size.labels)[: len(lanes)], rows)
 
     def step(self, requests: Sequence[StepRequest]) -> list[float]:
         """Step the optimizer of each request's slot if its gradient is finite; return the norms before clipping."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainables.checks.trial_warnings import modules_without_gradient
@@ -16,6 +17,7 @@ from trainables.packed.decoding import decode_prompts
 from trainables.packed.requests import DecodeRequest, LogprobRequest, Request, StepRequest, TrainRequest
 from trainables.packed.stacked_adamw import StackedAdamW
 from trainables.training.dialogue import check_query
+from trainables.training.groups import grouped
 from trainables.training.round_metrics import RoundMetrics, shares
 from trainables.training.sequence_packing import check_packed_rows
 
@@ -94,7 +96,7 @@ class HostedTrial:
         count, loss = self.learner.optimizer.gradient_accumulation_steps, 0.0
         batches = [self._checked(self.learner.next_rows()) for _ in range(count)]
         for micro, (own, share) in enumerate(zip(batches, shares(self.learner, batches), strict=True)):
-            loss += share * (yield TrainRequest(self.slot, self.learner, own, self.seed, self.step, micro, share))
+            loss += share * (yield from self._gradient(own, micro, share))
         rows = [row for own in batches for row in own]
         if watched is not None:
             watched["correct_before_update"].append((yield from self._correct(rows)))
@@ -102,6 +104,14 @@ class HostedTrial:
         if watched is not None:
             watched["correct_after_update"].append((yield from self._correct(rows)))
         return loss, norm, rows
+
+    def _gradient(self, rows: Sequence[Row], micro: int, share: float) -> Requests:
+        """Add the gradient of a micro-batch, and return its loss. No gradient is added if all rows may be left out."""
+        read = [place for place, row in enumerate(rows) if not row.left_out]
+        if not read:
+            return float(self.learner.loss([torch.zeros(sum(row.labels)) for row in rows], rows))
+        groups = grouped(rows, read, self._stack.base, self.made.num_virtual_tokens)
+        return (yield TrainRequest(self.slot, self.learner, rows, self.seed, self.step, micro, share, groups))
 
     def _checked(self, rows: list[Row]) -> list[Row]:
         """Return the rows. Raise ValueError for one that cannot be trained on."""

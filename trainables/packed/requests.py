@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from trainables.core import LanguageLearner, Optimizer, Row
-from trainables.packed.batching import Lane, batch_size_of
+from trainables.packed.batching import BatchSize, Lane, batch_size_of
 from trainables.packed.decoding import Prompt
+from trainables.training.groups import Group
 from trainables.training.hash_dropout import lane_key
 
 
@@ -23,29 +24,35 @@ class TrainRequest:
     step: int
     micro: int
     share: float  # weight of this loss in the loss of the optimizer step
+    groups: Sequence[Group] = ()  # which rows are read as one; none: each by itself
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            object.__setattr__(self, "groups", [Group([i], row) for i, row in enumerate(self.rows)])
 
     @cached_property
-    def size(self) -> tuple[int, int, bool]:
+    def size(self) -> BatchSize:
         """The size of its lanes (`batch_size_of`). Requests of one size can share a batch."""
-        return batch_size_of(self.rows, self.learner.adapter.num_virtual_tokens)
+        return batch_size_of([own.row for own in self.groups], self.learner.adapter.num_virtual_tokens)
 
     def lanes(self) -> list[Lane]:
-        """Return the rows as lanes, each with its own key for dropout and noise."""
+        """Return the groups as lanes, each with its own key for dropout and noise."""
         adapter, noise = self.learner.adapter, self.learner.optimizer.neftune_noise_alpha
         place, is_random = (self.seed, self.step, self.micro), bool(adapter.lora_dropout or noise)
-        keys = [lane_key(*place, i) if is_random else 0 for i in range(len(self.rows))]
+        keys = [lane_key(*place, i) if is_random else 0 for i in range(len(self.groups))]
         return [
             Lane(
                 self.slot,
-                row.tokens,
+                own.row.tokens,
                 adapter.num_virtual_tokens,
                 adapter.lora_dropout,
                 key,
-                row.starts,
+                own.row.starts,
+                own.row.branches,
                 noise,
                 self.learner.temperature,
             )
-            for row, key in zip(self.rows, keys, strict=True)
+            for own, key in zip(self.groups, keys, strict=True)
         ]
 
 

@@ -23,10 +23,11 @@ def shares(learner: LanguageLearner, batches: Sequence[Sequence[Row]]) -> list[f
     """Return the weight of each micro-batch's loss in its step, so that accumulation equals one large batch.
 
     With equal weights, a token of a micro-batch of short answers would weigh more. They sum to 1; a single one is
-    exactly 1.
+    exactly 1. If none of the micro-batches has any weight, all count the same.
     """
     weights = [learner.weight(rows) for rows in batches]
-    return [weight / sum(weights) for weight in weights]
+    whole = sum(weights)
+    return [weight / whole if whole else 1 / len(weights) for weight in weights]
 
 
 class RoundMetrics:

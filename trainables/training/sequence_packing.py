@@ -1,6 +1,8 @@
-"""Several documents in one row, which saves padding. No document attends to another.
+"""Several documents in one row, which saves padding: no document attends to another. Or several branches of one trunk:
+each attends to the trunk and to itself.
 
-A packed row has an attention mask by document, and positions that restart with each document; transformers takes both.
+A packed row has an attention mask by document, and positions that restart with each document, or go on from the trunk
+with each branch; transformers takes both.
 Not every model keeps to the mask: a convolution or a recurrence carries its state from one document to the next. So a
 base is tested before its first packed row.
 
@@ -22,27 +24,35 @@ from trainables.core import Row
 from trainables.models.loading import Base
 from trainables.training.packing_plan import window_of
 
+TRUNK = -1  # the document of a trunk's tokens, which its branches see
+
 _TRIED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # model -> whether it keeps documents apart
 
 
-def document_outline(padding: int, tokens: int, starts: Sequence[int]) -> tuple[list[int], list[int]]:
+def document_outline(
+    padding: int, tokens: int, starts: Sequence[int], branches: Sequence[int] = ()
+) -> tuple[list[int], list[int]]:
     """Return the document of each token, counted from 1, and the token's position in it, for a row behind padding.
 
-    Padding is document 0.
+    Padding is document 0. Branches are documents, too; the trunk before them is document `TRUNK`.
     """
-    documents, places = [0] * padding, [0] * padding
-    for number, (first, last) in enumerate(itertools.pairwise([0, *starts, tokens]), start=1):
+    trunk = branches[0] if len(branches) > 1 else 0  # a single branch only continues its trunk
+    documents, places = [0] * padding + [TRUNK] * trunk, [0] * padding + [*range(trunk)]
+    bounds = [*branches, tokens] if trunk else [0, *starts, tokens]
+    for number, (first, last) in enumerate(itertools.pairwise(bounds), start=1):
         documents += [number] * (last - first)
-        places += range(last - first)
+        places += range(trunk, trunk + last - first)
     return documents, places
 
 
 def document_attention(documents_R_T: Tensor, model: Any) -> Tensor:
-    """Return the mask (R, 1, T, T): each token attends to itself and to earlier tokens of its document.
+    """Return the mask (R, 1, T, T): each token attends to itself and to earlier tokens of its document, and those of a
+    branch to the trunk.
 
     It is boolean for `sdpa`, and is added to scores for `eager`.
     """
-    same = documents_R_T[:, None, :, None] == documents_R_T[:, None, None, :]
+    own, others = documents_R_T[:, None, :, None], documents_R_T[:, None, None, :]
+    same = (own == others) | ((own > 0) & (others == TRUNK))
     seen = same & torch.ones_like(same[:1, :1]).tril()
     if _attends_by(model) == "sdpa":
         return seen
@@ -90,13 +100,18 @@ def check_packed_rows(rows: Sequence[Row], virtual: int, base: Base) -> None:
                 f"a document of {longest} tokens is longer than the window of {window} tokens that {base.name!r}"
                 " attends to; give it a row of its own"
             )
-    if base.model not in _TRIED:
-        _TRIED[base.model] = _keeps_apart(base.model)
-    if not _TRIED[base.model]:
+    if not keeps_apart(base):
         raise ValueError(
             f"base {base.name!r} carries one document of a row into the next (a convolution or a recurrence does, and"
             " so does an attention without masks, or with places of its own); pack no rows for it: packing=false"
         )
+
+
+def keeps_apart(base: Base) -> bool:
+    """Return whether documents and branches of a row do not see each other on this base."""
+    if base.model not in _TRIED:
+        _TRIED[base.model] = _keeps_apart(base.model)
+    return _TRIED[base.model]
 
 
 def _attends_by(model: Any) -> str:

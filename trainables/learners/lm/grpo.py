@@ -45,6 +45,12 @@ class GrpoConfig(LoraConfig, GrpoSettings):
     """Rows are completions here. The optimizer's fields are LoRA's, the loss's those of `GrpoSettings`."""
 
     name: ClassVar[str] = "grpo"
+    together: ClassVar[tuple[str, ...]] = (
+        "num_generations",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "steps_per_generation",
+    )
 
     learning_rate: float = option(2e-3, limit="learning_rate")  # below supervised rates: rewards are noisy
     r: int = option(4, limit="hidden_size", reserve=True, shapes_weights=True)  # a reward carries few bits
@@ -137,8 +143,9 @@ class GrpoConfig(LoraConfig, GrpoSettings):
 class SampledRow(Row):
     """A prompt and its sampled completion, whose tokens are the labels.
 
-    `old` and `reference` are the labels' log-probabilities (nats) under the policy that sampled and under the untouched
-    base; empty: not needed.
+    Its only branch begins with the prompt's last token, after which the completion is read. `left_out`: it has no
+    gradient. `old` and `reference` are the labels' log-probabilities (nats) under the policy that sampled and under the
+    untouched base; empty: not needed.
     """
 
     advantage: float = 0.0
@@ -192,13 +199,20 @@ class GrpoLearner(SupervisedLearner):
         return super().weight(rows) if self._settings.loss_type == "dapo" else len(rows)
 
     def loss(self, logprobs: list[Any], rows: Sequence[Any]) -> Any:
-        """Return the loss of a micro-batch; without `old`, the policy is the one that sampled."""
+        """Return the loss of a micro-batch; without `old`, the policy is the one that sampled.
+
+        A completion that is left out counts as the others do, with the log-probabilities that it was sampled with.
+        """
         import torch  # which a trial's own process does not need
         from torch.nn.utils.rnn import pad_sequence
 
         from trainables.training.grpo_loss import grpo_loss
 
-        now = pad_sequence(logprobs, batch_first=True)
+        own = [
+            one.new_tensor(row.old) if row.left_out and row.old else one
+            for one, row in zip(logprobs, rows, strict=True)
+        ]
+        now = pad_sequence(own, batch_first=True)
         mask = pad_sequence([torch.ones_like(own) for own in logprobs], batch_first=True)
 
         def padded(values: list[tuple[float, ...]]) -> Any:
@@ -238,7 +252,7 @@ class GrpoLearner(SupervisedLearner):
         completions: Sequence[Completion],
         measure_kl: bool,
     ) -> Queries:
-        """Return the rows of a generation in random order, with what the loss needs, and keep its figures.
+        """Return the rows of a generation in the order of training, with what the loss needs, and keep its figures.
 
         Without beta the reference is read only for the figure `kl`, if `measure_kl`.
         """
@@ -258,15 +272,32 @@ class GrpoLearner(SupervisedLearner):
         self.figures.append(reward_figures(rewards) | self._sampling_figures(completions, reference))
         kept = reference if self._settings.beta else [[]] * len(rows)
         rated = [
-            SampledRow(row.tokens, row.labels, (), advantage, tuple(before), tuple(base))
+            SampledRow(
+                row.tokens,
+                row.labels,
+                branches=row.branches,
+                left_out=not (advantage or self._settings.beta),
+                advantage=advantage,
+                old=tuple(before),
+                reference=tuple(base),
+            )
             for row, advantage, before, base in zip(rows, own, old, kept, strict=True)
         ]
-        random.Random(f"mixed {self.seed} {self._generation}").shuffle(rated)
-        return rated
+        return self._in_order(rated)
+
+    def _in_order(self, rows: Sequence[SampledRow]) -> list[SampledRow]:
+        """Return the rows in the order in which they are trained on: groups in random order, and in each step those
+        first that are read, so that they fill the fewest micro-batches."""
+        groups = [rows[first : first + self._group] for first in range(0, len(rows), self._group)]
+        random.Random(f"mixed {self.seed} {self._generation}").shuffle(groups)
+        mixed, size = [row for own in groups for row in own], len(rows) // self._grpo.steps_per_generation
+        steps = [mixed[first : first + size] for first in range(0, len(rows), size)]
+        return [row for step in steps for row in sorted(step, key=lambda row: row.left_out)]
 
     def _row(self, prompt: Sequence[int], completion: Completion) -> Row:
         said = [*completion.tokens, *[self._eos] * completion.ended]
-        return Row((*prompt, *said), (False,) * len(prompt) + (True,) * len(said))
+        labels = (False,) * len(prompt) + (True,) * len(said)
+        return Row((*prompt, *said), labels, branches=(len(prompt) - 1,))
 
     def _reward(self, example: Example, completion: Completion) -> float:
         """Return the task's score, 0 for a truncated completion, plus the weighted format and minus the penalty."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from optuna.distributions import CategoricalDistribution
 
+from search_spaces.space import Space
 from sweeps import arena
 from sweeps.cli.flags import parse
 from sweeps.spec.fit_to_bases import TokenLengths
@@ -259,6 +261,53 @@ def test_a_sweep_refuses_it_in_one_line_before_anything_starts(flags: list[str],
     with pytest.raises(BadInput, match=message) as told:
         check(parse(arena.SWEEP, ["--learner", "grpo", "--set", *flags])[1])
     assert "\n" not in str(told.value)
+
+
+def test_a_space_is_refused_if_some_of_its_groups_do_not_divide_a_generation() -> None:
+    """Each value alone divides the default of the other; a batch of 12 and groups of 16 do not go together."""
+    sizes = {
+        "per_device_train_batch_size": CategoricalDistribution((12, 32)),
+        "num_generations": CategoricalDistribution((8, 16)),
+    }
+    sweep = parse(arena.SWEEP, ["--learner", "grpo"])[1]
+    (space,) = (sweep.space_of(pair) for pair in sweep.pairs)
+    with pytest.raises(BadInput, match="num_generations=16 per_device_train_batch_size=12: ") as told:
+        replace(sweep, space=Space({**space.axes, **sizes}, space.conditions)).validate()
+    assert "a generation has 24 completions" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_micro_batches_without_any_weight_count_the_same() -> None:
+    learner = built(loss_type="dapo")
+    assert shares(learner, [[], []]) == [0.5, 0.5]
+
+
+def test_completions_without_a_gradient_are_left_out_unless_beta_gives_them_one() -> None:
+    for beta, left_out in ((0.0, [False, False, True, True]), (0.1, [False] * 4)):
+        learner = built(beta=beta)
+        sampled(learner, right_and_wrong(learner))
+        rows = [*learner.next_rows(), *learner.next_rows()]
+        assert [row.left_out for row in rows] == left_out, "in a step, those that are read come first"
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one pass", "two passes"])
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "gspo"])
+def test_what_is_left_out_counts_in_the_loss_as_if_it_had_been_read(loss_type: Any, several: bool) -> None:
+    """With the zeros that a host gives, loss and gradient are those of a model that reads all completions."""
+    sizes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "rows_per_round": 8}
+    learner = built(loss_type=loss_type, num_iterations=1 + several, **sizes)
+    sampled(learner, [*right_and_wrong(learner)[:2], said("? ? ?"), said("? ? ?")])
+    rows: list[Any] = learner.next_rows()
+    assert [row.left_out for row in rows] == [False, False, True, True]
+    drawn = torch.Generator().manual_seed(0)
+    read = [-torch.rand(sum(row.labels), generator=drawn).requires_grad_() for row in rows]
+    given = [torch.zeros_like(own) if row.left_out else own for own, row in zip(read, rows, strict=True)]
+    whole, part = learner.loss([*read], rows), learner.loss(given, rows)
+    assert float(part) == float(whole)
+    wanted = torch.autograd.grad(whole, read, allow_unused=True, materialize_grads=True)
+    found = torch.autograd.grad(part, read, allow_unused=True, materialize_grads=True)
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert all(bool(slope.any()) != row.left_out for slope, row in zip(wanted, rows, strict=True))
 
 
 def test_a_score_that_no_completion_has_is_refused() -> None:
