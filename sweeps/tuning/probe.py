@@ -5,9 +5,9 @@ Reads a pickled `ProbeJob` from standard input, and writes one JSON line with a 
 A language learner takes a few optimizer steps, which are scaled up by their tokens, padding included. What it asks
 before a step, such as samples to learn from, is measured apart and scaled up by how often a round does so. Of the
 prompts and rows that its evaluation asks for, ever larger samples, even by length, are answered while there is time;
-the line through the last two, over tokens, is extended to all. What fits into the time is measured as a whole. A learner
-that has a model for each question trains and evaluates a round of a few of them, also of the test split. Other learners
-train and evaluate a whole round.
+the line through the last two, over tokens, is extended to all. What fits into the time is measured as a whole. A
+learner that has a model for each question trains and evaluates a round of a few of them, also of the test split. Other
+learners train and evaluate a whole round.
 """
 
 from __future__ import annotations
