@@ -63,6 +63,16 @@ class Result:
         return Verdict(found["winner"], tuple(found["tied"]), tuple(found["sentences"]))
 
     @cached_property
+    def plots(self) -> dict[str, Any]:
+        """The report's plots as altair charts, by the names of their files in `plots/`: `curves`, `intervals` ..."""
+        import altair as alt
+
+        from sweeps.report.chart_style import standalone
+        from sweeps.report.plots import plots
+
+        return {plot.name: alt.Chart.from_dict(standalone(plot.panels)) for plot in plots(self.run)}
+
+    @cached_property
     def best(self) -> Any:
         """The winner as a PEFT model on its base, or as a model of transformers if its learner trains all weights.
 

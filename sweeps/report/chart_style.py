@@ -113,8 +113,8 @@ def whole_spec(spec: dict[str, Any]) -> dict[str, Any]:
     return spec | {"config": CONFIG, "autosize": fit, "params": [{"name": "selected", "value": None}]}
 
 
-def picture(panels: Sequence[tuple[str, dict[str, Any]]]) -> bytes:
-    """Return charts, each with its title, as one PNG file on white."""
+def standalone(panels: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Return charts, each with its title, as one specification of Vega-Lite on white, which needs no page."""
     width, columns = PICTURE[len(panels) > 1], min(3, len(panels))
     datasets = {name: values for _, spec in panels for name, values in spec["datasets"].items()}
     shown = [
@@ -126,7 +126,12 @@ def picture(panels: Sequence[tuple[str, dict[str, Any]]]) -> bytes:
     text = json.dumps({name: value for name, value in spec.items() if name != "autosize"})
     for name, colour in LIGHT.items():
         text = text.replace(f"var(--{name})", colour)
-    return vl_convert.vegalite_to_png(json.loads(text) | {"background": LIGHT["paper"]}, scale=2)
+    return json.loads(text) | {"background": LIGHT["paper"]}
+
+
+def picture(panels: Sequence[tuple[str, dict[str, Any]]]) -> bytes:
+    """Return charts, each with its title, as one PNG file on white."""
+    return vl_convert.vegalite_to_png(standalone(panels), scale=2)
 
 
 def short(value: Any) -> str:

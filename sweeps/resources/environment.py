@@ -60,6 +60,7 @@ def quieten() -> None:
     _let_libraries_warn()
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which PEFT 0.21 asks for
     warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)  # `merge.untie` handles it
+    warnings.filterwarnings("ignore", "IProgress not found")  # in notebooks, of progress bars that nobody sees
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on some CPUs it misses a package without need
     os.environ["MPLBACKEND"] = "agg"  # figures are only written to files, and matplotlib fails for unknown names
     sys.excepthook = _print_error
