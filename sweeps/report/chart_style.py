@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ CONFIG: dict[str, Any] = {
     "legend": TEXT | {"orient": "top", "labelLimit": 320, "symbolSize": 60, "symbolStrokeWidth": 2},
 }
 HEIGHT, SMALL_HEIGHT = 280, 150  # pixels, of a plot alone and of one among several
-LEGEND_COLUMN = 20  # characters in one of two columns of a legend on a phone
+LEGEND_COLUMN, LEGEND_LINE = 20, 38  # characters in one of two columns of a legend on a phone, and in its only one
 SELECTED = "isValid(selected) && datum.trial === selected"  # `selected` is a parameter that the page's script sets
 PICTURE = (620, 190)  # pixels: the width of a plot in a PNG file, alone and among several
 Label = tuple[str, str, str]  # of a legend: text, colour, shape
@@ -54,10 +55,14 @@ def score_axis(title: str = "score on the search split, %", field: str = "score"
 
 def rows_axis(names: Sequence[str], room: int = 18, **scale: Any) -> Any:
     """Return a y axis with a row for each name of the field `name`; long ones have several lines."""
-    lines = {name: wrapped(name, room).split("\n") for name in names}
-    shown = f"{json.dumps(lines)}[datum.value]"
+    shown = in_lines(names, room)
     axis = alt.Axis(labelExpr=shown, labelColor=INK, labelLimit=170, grid=False, domain=False, ticks=False)
     return alt.Y("name:N", sort=list(names), title=None, axis=axis, scale=alt.Scale(**scale))
+
+
+def rows_height(names: Sequence[str], least: int, room: int = 18) -> int:
+    """Return the height of a chart with these rows in pixels: at least `least` for each, and enough for its lines."""
+    return len(names) * max(least, 15 * max(wrapped(name, room).count("\n") + 1 for name in names) + 4)
 
 
 def label_of(record: TrialRecord) -> str:
@@ -91,7 +96,8 @@ def shapes(entries: Sequence[Label]) -> Any:
 
 
 def _legend(names: Sequence[str]) -> Any:
-    return alt.Legend(columns=2 if max(map(len, names)) <= LEGEND_COLUMN else 1) if len(names) > 1 else None
+    columns = 2 if max(map(len, names), default=0) <= LEGEND_COLUMN else 1
+    return alt.Legend(columns=columns, labelExpr=in_lines(names, LEGEND_LINE)) if len(names) > 1 else None
 
 
 def rows(values: Sequence[dict[str, Any]]) -> Any:
@@ -149,13 +155,18 @@ def truncated(text: str, room: int) -> str:
 
 
 def wrapped(name: str, room: int) -> str:
-    """Break a name into lines of at most `room` characters, after underscores and spaces if possible."""
+    """Break a name into lines of at most `room` characters, after punctuation and spaces if possible."""
     lines = [""]
-    for part in name.replace("_", "_\0").replace(" ", " \0").split("\0"):
+    for part in re.findall(r"[^_ @/.-]*[_ @/.-]|.+", name):
         if lines[-1] and len((lines[-1] + part).rstrip()) > room:
             lines.append("")
         lines[-1] += part
     return "\n".join(truncated(line.rstrip(), room) for line in lines)
+
+
+def in_lines(names: Sequence[str], room: int) -> str:
+    """Return the Vega expression that shows these labels of an axis or a legend in lines of `room` characters."""
+    return f"{json.dumps({name: wrapped(name, room).split(chr(10)) for name in names})}[datum.value]"
 
 
 def jitter(number: int, width: float = 0.3) -> float:

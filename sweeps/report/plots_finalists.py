@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
-from sweeps.report.chart_style import ACCENT, GREY, HUES, PICKED, SELECTED, in_percent, rows, rows_axis
+from sweeps.report.chart_style import ACCENT, GREY, HUES, PICKED, SELECTED, in_percent, rows, rows_axis, rows_height
 from sweeps.report.headline import trial_title
 from sweeps.report.plots_trials import Panels
 from sweeps.results.run_folder import Run
@@ -43,4 +43,4 @@ def finalists(run: Run) -> Panels:
         )
     )
     ring = base.transform_filter(SELECTED).mark_point(size=300, stroke=PICKED, strokeWidth=2.5).encode(score)
-    return {"": alt.layer(lines, ticks, dots, ring).properties(height=46 + 40 * len(names))}
+    return {"": alt.layer(lines, ticks, dots, ring).properties(height=rows_height(names, 40))}

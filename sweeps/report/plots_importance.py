@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from sweeps.report.chart_style import ACCENT, PALE, colours, rows, rows_axis
+from sweeps.report.chart_style import ACCENT, PALE, colours, rows, rows_axis, rows_height
 from sweeps.report.plots_trials import Panels
 from sweeps.report.searched_axes import AxisGroup
 
@@ -54,7 +54,7 @@ def importance(group: AxisGroup) -> Panels:
         base.transform_filter(f"datum.group === '{group}'").mark_bar(height=height)
         for group, height in ((luck, 22), (own, 11))
     )
-    return {"": alt.layer(wide, thin, data=rows(bars)).properties(height=60 + 32 * len(names))}
+    return {"": alt.layer(wide, thin, data=rows(bars)).properties(height=rows_height(names, 32))}
 
 
 def _study(group: AxisGroup) -> optuna.Study:

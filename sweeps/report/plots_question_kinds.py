@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from sweeps.report.chart_style import GREY, HUES, INK, colours, in_percent, rows, rows_axis
+from sweeps.report.chart_style import GREY, HUES, INK, colours, in_percent, rows, rows_axis, rows_height
 from sweeps.report.plots_trials import Panels
 from sweeps.results.records import UNTOUCHED, clusters_of, is_untouched, winner
 from sweeps.results.run_folder import Run
@@ -19,12 +19,13 @@ Scores = dict[str, dict[str, tuple[float, Interval | None]]]  # name -> kind -> 
 
 def kinds(run: Run) -> Panels:
     """Draw a row per kind of question. Nothing if there is only one kind."""
-    by_name = _finalists(run) if run.finals else _searched(run)
+    found = _finalists(run) if run.finals else _searched(run)
+    by_name = {name.partition(" (")[0]: scores for name, scores in found.items()}
     names = sorted({kind for scores in by_name.values() for kind in scores})
     if len(names) < 2:
         return {}
     numbers = {one.trial_id: one.number for one in run.records}
-    trials = {one.name: numbers.get(one.trial_id or "") for one in run.finals}
+    trials = {one.name.partition(" (")[0]: numbers.get(one.trial_id or "") for one in run.finals}
     values: list[dict[str, Any]] = [
         {"name": kind, "group": name, "score": in_percent(score), "trial": trials.get(name)}
         | ({"low": in_percent(bounds[0]), "high": in_percent(bounds[1])} if bounds else {})
@@ -42,7 +43,7 @@ def kinds(run: Run) -> Panels:
     dots = base.mark_point(size=60, filled=True, opacity=1).encode(
         alt.X("score:Q", title=title, scale=scale), tooltip=shown
     )
-    height = len(names) * (26 + 12 * len(by_name))
+    height = rows_height(names, 26 + 12 * len(by_name))
     return {"": alt.layer(lines, dots, data=rows(values)).properties(height=height)}
 
 

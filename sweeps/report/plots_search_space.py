@@ -14,20 +14,23 @@ from sweeps.report.chart_style import (
     LOST,
     SMALL_HEIGHT,
     SOFT,
+    in_lines,
     in_percent,
     jitter,
     picked,
     rows,
     rows_axis,
+    rows_height,
     score_axis,
     short,
+    wrapped,
 )
 from sweeps.report.plots_trials import MANY, Panels
 from sweeps.report.searched_axes import AxisGroup
 from sweeps.results.records import TrialRecord
 
-FEW_CHOICES = 5  # all of them have room in a row of the parallel coordinates on a phone
-SHORT = 18  # characters: the choices of an axis with less have room beside each other
+MOST_LABELS = 10  # choices that have room on an axis
+SHORT = 18  # characters: of a line, and of all choices of an axis that have room beside each other
 ROW = 46  # pixels between two rows of the parallel coordinates
 
 
@@ -74,8 +77,8 @@ def _value_axis(distribution: BaseDistribution) -> tuple[Any, ...]:
         form: dict[str, Any] = {"labelAngle": 0}
         if sum(map(len, names)) > SHORT:
             form = {"labelAngle": -35, "labelAlign": "right"}
-        overlap: Any = False if len(names) <= 2 * FEW_CHOICES else "greedy"
-        axis = alt.Axis(**form, labelLimit=150, labelOverlap=overlap, grid=False)
+        overlap: Any = False if len(names) <= MOST_LABELS else "greedy"
+        axis = alt.Axis(**form, labelExpr=in_lines(names, SHORT), labelOverlap=overlap, grid=False)
         choice = alt.X("value:N", title=None, sort=names, scale=alt.Scale(domain=names), axis=axis)
         return choice, alt.XOffset("jitter:Q", scale=alt.Scale(domain=[-1, 1]))
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -117,12 +120,12 @@ def parallel(group: AxisGroup) -> Panels:
     rules = alt.Chart(rows([{"name": name} for name in names])).mark_rule(stroke="var(--grey)").encode(rows_axis(names))
     written = [
         alt.Chart(rows([row for row in texts if row["side"] == side]))
-        .mark_text(align=side, dy=15, fontSize=11, color=SOFT, limit=64 if side == "center" else 110)
+        .mark_text(align=side, dy=15, fontSize=11, color=SOFT, lineBreak="\n")
         .encode(across, rows_axis(names), text="text:N")
         for side in ("left", "center", "right")
     ]
     lines = [one.properties(data=rows(values)) for one in (thin, top, picked(base, "line"), wide)]
-    return {"": alt.layer(rules, *lines, *written).properties(height=ROW * len(names))}
+    return {"": alt.layer(rules, *lines, *written).properties(height=rows_height(names, ROW))}
 
 
 def _line(group: AxisGroup, one: TrialRecord, low: float, wide: float) -> list[dict[str, Any]]:
@@ -148,11 +151,7 @@ def _place(distribution: BaseDistribution, value: Any) -> float:
 def _labels(distribution: BaseDistribution) -> list[tuple[float, str]]:
     """Return place and text of the labels: both ends of a range, or every choice if there is room."""
     if isinstance(distribution, CategoricalDistribution):
-        choices = (
-            distribution.choices
-            if len(distribution.choices) <= FEW_CHOICES
-            else distribution.choices[:: len(distribution.choices) - 1]
-        )
-        return [(_place(distribution, one), short(one)) for one in choices]
+        choices = [(_place(distribution, one), wrapped(short(one), SHORT)) for one in distribution.choices]
+        return choices if sum(len(text) for _, text in choices) <= 2 * SHORT else [choices[0], choices[-1]]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     return [(0.0, short(distribution.low)), (1.0, short(distribution.high))]

@@ -20,6 +20,7 @@ from tests.support.driving import wait_for
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]
+MEASURES = Path(__file__).with_name("measure_page.js")
 WAIT_S = 120  # for an answer of the browser
 
 
@@ -77,7 +78,12 @@ class Page:
     def open(self, address: str) -> None:
         """Open a page of a sweep, and wait until its plots are drawn."""
         self.call("Page.navigate", url=address)
-        wait_for(lambda: self.value("document.body?.dataset.drawn !== undefined"))
+        self.wait("document.body?.dataset.drawn !== undefined")
+        self.value(MEASURES.read_text())
+
+    def wait(self, script: str) -> None:
+        """Wait until a JavaScript expression is true."""
+        wait_for(lambda: self.value(f"Boolean({script})"))
 
     def value(self, script: str) -> Any:
         """Return the value of a JavaScript expression."""
@@ -88,9 +94,7 @@ class Page:
     def point_at(self, script: str, click: bool = False) -> None:
         """Move the pointer to the middle of an element, which an expression returns, and click there."""
         self.value(f"({script}).scrollIntoView({{block: 'center'}})")
-        box = self.value(
-            f"(() => {{ const b = ({script}).getBoundingClientRect(); return [b.x, b.y, b.width, b.height] }})()"
-        )
+        box = self.value(f"(({{ x, y, width, height }}) => [x, y, width, height])(({script}).getBoundingClientRect())")
         at = {"x": box[0] + box[2] / 2, "y": box[1] + box[3] / 2}
         self.call("Input.dispatchMouseEvent", type="mouseMoved", **at)
         if click:
@@ -108,7 +112,7 @@ def browsing(folder: Path) -> Iterator[Page]:
     reading, theirs_out = os.pipe()
     # The browser reads from its file descriptor 3 and writes to 4.
     words = [
-        "sh",
+        "bash",
         "-c",
         f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}',
         str(CHROMIUM),
