@@ -2,8 +2,8 @@
 
 Searches learning rates, ranks, prompt lengths and regularisation on the arena's search split (five kinds of question;
 see docs/results/arena.md), on the built-in base unless --base names another. 5 to 15 minutes on two cores.
-`--learner` takes DoRA, IA3 and full fine-tuning too (dora, ia3, full): those cannot share a base, so every trial then
-runs by itself.
+`--learner` takes GRPO too (grpo), and DoRA, IA3 and full fine-tuning (dora, ia3, full): those three cannot share a
+base, so every trial then runs by itself.
 """
 
 import sys

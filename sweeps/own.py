@@ -2,8 +2,8 @@
 
 `--data FILE`: CSV, TSV, JSONL, JSON or Parquet, a folder of such files, or hub:OWNER/NAME. Columns are found by their
 names, or given: `--task.prompt`, `--task.answer`, `--task.choices`. How answers are compared: `--task.score`. LoRA, a
-soft prompt and both on SmolLM2-135M (`make smollm2`), unless --base names another; `--learner` takes DoRA, IA3 and full
-fine-tuning too (dora, ia3, full). See docs/how-to/own-data.md.
+soft prompt and both on SmolLM2-135M (`make smollm2`), unless --base names another; `--learner` takes DoRA, IA3, full
+fine-tuning and GRPO too (dora, ia3, full, grpo). See docs/how-to/own-data.md.
 """
 
 import sys

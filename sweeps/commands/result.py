@@ -65,12 +65,9 @@ class Result:
     @cached_property
     def plots(self) -> dict[str, Any]:
         """The report's plots as altair charts, by the names of their files in `plots/`: `curves`, `intervals` ..."""
-        import altair as alt
+        from sweeps.report.plots import charts
 
-        from sweeps.report.chart_style import standalone
-        from sweeps.report.plots import plots
-
-        return {plot.name: alt.Chart.from_dict(standalone(plot.panels)) for plot in plots(self.run)}
+        return charts(self.run)
 
     @cached_property
     def best(self) -> Any:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.report.chart_style import HEIGHT, panel_spec
+import altair as alt
+
+from sweeps.report.chart_style import HEIGHT, panel_spec, standalone
 from sweeps.report.plots_finalists import finalists
 from sweeps.report.plots_importance import importance
 from sweeps.report.plots_question_kinds import kinds
@@ -94,6 +96,11 @@ def plots(run: Run) -> list[Plot]:
         for name, title, caption, panels in _draw_all(run)
         if panels
     ]
+
+
+def charts(run: Run) -> dict[str, Any]:
+    """Return the plots by name, each as an altair chart of its own."""
+    return {plot.name: alt.Chart.from_dict(standalone(plot.panels)) for plot in plots(run)}
 
 
 def _draw_all(run: Run) -> Iterator[tuple[str, str, str, Panels]]:

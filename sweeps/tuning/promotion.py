@@ -73,8 +73,10 @@ class PromotingASHA(FIFOScheduler):
         """Take in a new trial, or one of a resumed sweep, which Tune would start: it pauses again where it had.
 
         Tune's snapshot may have a trial as paused that was pruned since, and its checkpoints are deleted: it will be
-        pruned again.
+        pruned again. A trial that Tune adds once more has failed: it goes on from its last checkpoint.
         """
+        if trial in self._trials:
+            return
         self._trials.append(trial)
         record = self._records().get(trial.trial_id)
         if record is None or trial.status != Trial.PENDING:

@@ -59,3 +59,12 @@ def test_a_budget_ends_the_search_in_good_order(tmp_path, ray_session):
     assert 4 <= sum(one.rounds for one in left.records) <= 15, "up to two that ran beside may go on"
     assert max(one.rounds for one in left.records) == 4, "the best one went on to its end"
     assert left.confirmation.finals, "and the finalists followed"
+
+
+def test_a_trial_that_fails_right_after_a_rung_goes_on_from_its_checkpoint(tmp_path, ray_session):
+    """It alone may go on from round 1, and its process dies in round 2. Tune then adds it once more."""
+    flags = ["--num-samples", "1", "--rounds", "4", "--grace-period", "1"]
+    done = sweep_here(tmp_path, *flags, "--set", "planted=kill", "quality=0.9", f"log={tmp_path / 'rounds.log'}")
+    assert "restored" in done.stdout
+    (trial,) = Run.read(tmp_path / "runs/toy").records
+    assert (trial.status, trial.rounds) == ("finished", 4)
