@@ -29,8 +29,8 @@ from sweeps.report.plots_trials import MANY, Panels
 from sweeps.report.searched_axes import AxisGroup
 from sweeps.results.records import TrialRecord
 
-MOST_LABELS = 10  # choices that have room on an axis
-SHORT = 18  # characters: of a line, and of all choices of an axis that have room beside each other
+MOST_LABELS = 6  # choices that have room on an axis
+SHORT, TILTED = 18, 26  # characters of a line; choices that have fewer in all have room beside each other
 ROW = 46  # pixels between two rows of the parallel coordinates
 
 
@@ -76,9 +76,9 @@ def _value_axis(distribution: BaseDistribution) -> tuple[Any, ...]:
         names = [short(choice) for choice in distribution.choices]
         form: dict[str, Any] = {"labelAngle": 0}
         if sum(map(len, names)) > SHORT:
-            form = {"labelAngle": -35, "labelAlign": "right"}
+            form = {"labelAngle": -60, "labelAlign": "right"}
         overlap: Any = False if len(names) <= MOST_LABELS else "greedy"
-        axis = alt.Axis(**form, labelExpr=in_lines(names, SHORT), labelOverlap=overlap, grid=False)
+        axis = alt.Axis(**form, labelExpr=in_lines(names, TILTED), labelLimit=200, labelOverlap=overlap, grid=False)
         choice = alt.X("value:N", title=None, sort=names, scale=alt.Scale(domain=names), axis=axis)
         return choice, alt.XOffset("jitter:Q", scale=alt.Scale(domain=[-1, 1]))
     assert isinstance(distribution, FloatDistribution | IntDistribution)

@@ -16,6 +16,7 @@ one where it errored. A time budget or Ctrl-C calls nothing: see `settle`.
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -258,6 +260,8 @@ class OptunaSearcher(Searcher):
             load_if_exists=True,
             sampler=RandomSampler(),
         )
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+            study.set_metric_names(list(self._settings.objectives))  # which Optuna's dashboard shows
         trials = study.get_trials(deepcopy=False)
         # The random generator's state is not stored. With the number of trials in its seed, a resumed search draws new
         # numbers, and resuming twice from the same state draws the same ones.

@@ -15,13 +15,20 @@ window.cut = () => charts().flatMap((svg) => {
   }).map((one) => nameOf(svg, one.textContent));
 });
 
-// Texts of a plot that lie on each other. The boxes of tilted ones always do.
+// Texts of a plot that lie on each other: boxes as they are on the screen, and of tilted labels along their own lines.
 window.overlaps = () => charts().flatMap((svg) => {
-  const straight = texts(svg).filter((one) => !/rotate\((?!0)/.test(one.getAttribute("transform") ?? ""));
-  const boxes = straight.map((one) => [one.textContent, one.getBoundingClientRect()]);
-  return boxes.flatMap(([a, one], i) => boxes.slice(i + 1).filter(([, other]) =>
-    one.left < other.right - 1 && other.left < one.right - 1 && one.top < other.bottom - 2 && other.top < one.bottom - 2,
-  ).map(([b]) => nameOf(svg, a, b)));
+  const tilt = (one) => Number(/rotate\((-?[\d.]+)/.exec(one.getAttribute("transform") ?? "")?.[1] ?? 0);
+  const apart = (one, other) => one.left >= other.right - 1 || other.left >= one.right - 1
+    || one.top >= other.bottom - 2 || other.top >= one.bottom - 2;
+  const box = (one) => {
+    const angle = tilt(one) * Math.PI / 180, { x, y, width, height } = one.getBBox(), { e, f } = one.getCTM();
+    const [left, top] = [e * Math.cos(angle) + f * Math.sin(angle) + x, f * Math.cos(angle) - e * Math.sin(angle) + y];
+    return { left, top, right: left + width, bottom: top + height };
+  };
+  const all = texts(svg);
+  return all.flatMap((one, i) => all.slice(i + 1).filter((other) =>
+    tilt(one) === tilt(other) && !apart(box(one), box(other)),
+  ).map((other) => nameOf(svg, one.textContent, other.textContent)));
 });
 
 window.inks = () => [...new Set(charts().flatMap(texts).map((one) => getComputedStyle(one).fill))];

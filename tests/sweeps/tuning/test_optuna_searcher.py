@@ -66,6 +66,16 @@ ENDS: dict[str, tuple[list[float], dict[str, Any], tuple[str, TrialState, float 
 }  # fmt: skip
 
 
+def test_other_programs_see_the_objective_by_its_name(tmp_path: Path) -> None:
+    """As Optuna's dashboard reads it, while a trial runs."""
+    search = searcher(tmp_path)
+    suggested(search, "a")
+    search.on_trial_result("a", result(1, 0.25))
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'optuna.db'}")
+    assert study.metric_names == ["score"]
+    assert [(one.state, one.intermediate_values) for one in study.trials] == [(TrialState.RUNNING, {1: 0.25})]
+
+
 def test_learners_get_equally_many_trials(tmp_path: Path) -> None:
     """Also when one of them always scores better, and after a restart in the middle."""
     learners = []
