@@ -42,7 +42,7 @@ lint: $(READY)  ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-ui: $(READY)  ## open MLflow on the trials: http://127.0.0.1:5000
+ui: $(READY)  ## serve the pages of sweeps, alive while they run, and MLflow: http://127.0.0.1:5000
 	$(BIN)/espalier ui $(ARGS)
 
 clean:  ## remove .venv and caches; keep runs/ and mlflow.db

@@ -12,7 +12,7 @@ from sweeps.results.finals import counted
 from sweeps.results.gain import gain
 from sweeps.results.leaderboard import percent
 from sweeps.results.records import TrialRecord, by_score
-from sweeps.results.run_folder import Run
+from sweeps.results.run_folder import DATABASE, Run
 from trainables.models.gguf import without_hash
 
 
@@ -90,7 +90,7 @@ def cost(run: Run) -> list[str]:
 
 
 def provenance(run: Run) -> dict[str, str]:
-    """Return what is needed to reproduce the sweep: command, code, data, libraries."""
+    """Return what is needed to reproduce the sweep (command, code, data, libraries), and how to look at its search."""
     sweep, facts = run.facts.get("sweep", {}), run.facts
     found = {
         "command": shlex.join(map(str, facts.get("command", []))),
@@ -102,4 +102,7 @@ def provenance(run: Run) -> dict[str, str]:
         "python": facts.get("python", ""),
     }
     found |= {name: str(number) for name, number in facts.get("versions", {}).items()}
+    if (run.folder / DATABASE).is_file():
+        address = f"sqlite:///{run.folder / DATABASE}"
+        found["the search in Optuna's dashboard"] = shlex.join(["optuna-dashboard", address])
     return {name: text for name, text in found.items() if text}

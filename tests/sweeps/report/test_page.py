@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -99,6 +100,14 @@ def test_nothing_on_the_page_is_code_or_comes_from_elsewhere(tmp_path):
     assert not re.findall(r"<(script|b>lora|i>note|u>)", bare)
     assert not re.findall(r"(?:src|href|srcset|action)\s*=\s*", re.sub(r"&lt;.*?&gt;", "", bare))
     assert not re.search(r"@import|url\(|<link|<iframe", bare)
+
+
+def test_the_page_says_how_optuna_s_dashboard_opens_the_search(tmp_path):
+    path = folder(tmp_path / "a sweep", several(4))
+    assert "optuna-dashboard" not in page(path), "a folder without the study"
+    (path / "optuna.db").touch()
+    command = shlex.join(["optuna-dashboard", f"sqlite:///{path}/optuna.db"])
+    assert html.escape(command, quote=False).replace("'", "&#39;") in section(page(path), "made")
 
 
 def test_a_sweep_under_way_says_so(tmp_path):
