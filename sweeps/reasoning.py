@@ -2,8 +2,8 @@
 
 `--task rg:NAME+NAME` names generators, whose own verifiers score the answers; six short ones by default. Difficulty:
 `--task.params gcd.max_value=100`. LoRA, a soft prompt and both on SmolLM2-135M, unless --base names another;
-`--learner` takes DoRA, IA3, full fine-tuning and GRPO too (dora, ia3, full, grpo). `make reasoning-gym smollm2` installs
-what it needs. See docs/how-to/reasoning-gym.md.
+`--learner` takes DoRA, IA3, full fine-tuning and GRPO too (dora, ia3, full, grpo). `make reasoning-gym smollm2`
+installs what it needs. See docs/how-to/reasoning-gym.md.
 """
 
 import sys

@@ -5,6 +5,8 @@ It is drawn for every learner that reports these metrics, whatever its name (doc
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -59,8 +61,19 @@ def rewarded(run: Run) -> list[TrialRecord]:
 def _draw(axes: Axes, shown: list[TrialRecord], name: str) -> None:
     """Draw the lines of a metric, the first trial's thickest and in front. A single round is a dot."""
     for place, one in enumerate(shown):
-        best = {"color": INK, "linewidth": 2.6, "markersize": 5, "zorder": 3, "label": f"trial {one.number}, the best"}
-        other = {"color": HUES[place % len(HUES)], "linewidth": 1.2, "markersize": 3, "label": f"trial {one.number}"}
+        best: dict[str, Any] = {
+            "color": INK,
+            "linewidth": 2.6,
+            "markersize": 5,
+            "zorder": 3,
+            "label": f"trial {one.number}, the best",
+        }
+        other: dict[str, Any] = {
+            "color": HUES[place % len(HUES)],
+            "linewidth": 1.2,
+            "markersize": 3,
+            "label": f"trial {one.number}",
+        }
         axes.plot(*_line(one, name), marker="o", **(other if place else best))
 
 

@@ -3,11 +3,11 @@
 Reads a pickled `ProbeJob` from standard input, and writes one JSON line with a list of costs, one for each pair.
 
 A language learner takes a few optimizer steps, which are scaled up by their tokens, padding included. What it asks
-before a step, such as samples to learn from, is measured apart and scaled up by how often a round does so. Of the prompts
-and rows that its evaluation asks for, ever larger samples, even by length, are answered while there is time; the line
-through the last two, over tokens, is extended to all. What fits into the time is measured as a whole. A learner
-that has a model for each question trains and evaluates a round of a few of them, also of the test split. Other learners
-train and evaluate a whole round.
+before a step, such as samples to learn from, is measured apart and scaled up by how often a round does so. Of the
+prompts and rows that its evaluation asks for, ever larger samples, even by length, are answered while there is time;
+the line through the last two, over tokens, is extended to all. What fits into the time is measured as a whole. A
+learner that has a model for each question trains and evaluates a round of a few of them, also of the test split. Other
+learners train and evaluate a whole round.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class SampledLearner:
 
     `query_s` are the seconds that the whole queries would take; `asked` and `answered` count their prompts and rows.
     `budget_s`: the seconds for a query. A prompt or row that is left out gets the answer of one of similar length.
-    `step_began` is when the last round had been prepared, `whole_round` the steps of a round, `asking_s` the seconds that
-    each step's own queries took: 0 for a step without any.
+    `step_began` is when the last round had been prepared, `whole_round` the steps of a round, `asking_s` the seconds
+    that each step's own queries took: 0 for a step without any.
     """
 
     steps_per_round = 1
