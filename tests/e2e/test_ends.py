@@ -124,7 +124,7 @@ def test_a_driver_that_is_killed_or_ended_in_every_phase(tmp_path, ray_session):
             assert "Traceback" not in drivers[-1].said()
             assert "Go on with:" in drivers[-1].said()
             assert Run.read(tmp_path / "runs/toy").end["interrupted"] is True
-            assert rays_of(drivers[-1].process.pid) == []
+            wait_for(lambda: rays_of(drivers[-1].process.pid) == [])  # until init has reaped what has ended
         assert open_runs(tmp_path) == [], f"signal {number} in: {phase}"
     last = Driver(tmp_path, "--no-report", "--resume")
     assert last.ends() == 0, last.said()

@@ -83,7 +83,7 @@ def test_in_tune_the_best_of_each_rung_go_on(expected: dict[float, int], tmp_pat
         first=[TrialParams("", {"level": level}) for level in expected],
     )
     ended = tune.run(
-        tune.with_resources(Curve, {"cpu": 0.01}),
+        tune.with_resources(Curve, {"cpu": 1}),  # a whole one: of parts Ray kept some back afterwards
         metric="score",
         mode="max",
         num_samples=len(expected),

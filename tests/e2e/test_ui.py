@@ -63,6 +63,7 @@ def test_the_page_of_a_running_sweep_gets_on_and_stops_and_clones_its_trials(goi
         page.open(address)
         assert page.value("document.querySelector('article').innerText").startswith("toy\n\nrunning, ")
         page.open(page.value("document.querySelector('article a').href"))
+        page.wait("document.querySelector('#curves svg')")  # after two rounds
         page.click("row(1)")
         page.value("getSelection().selectAllChildren(document.querySelector('#made dd'))")
         marked = page.value("getSelection().toString()")
