@@ -22,7 +22,17 @@
 
   // ---- Plots
 
+  // What cannot be drawn says so in its place, and all else goes on.
   async function draw(place) {
+    try {
+      await embed(place);
+    } catch (error) {
+      place.append(element("p", `This plot cannot be drawn: ${error.message}`));
+      reportError(error);
+    }
+  }
+
+  async function embed(place) {
     const spec = { ...read(document, "style"), ...JSON.parse(place.querySelector("script").textContent) };
     const canvas = place.appendChild(document.createElement("div"));
     const options = { actions: false, ast: true, renderer: "svg", tooltip: hover }; // `ast`: no code is made of text

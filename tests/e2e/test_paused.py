@@ -16,6 +16,7 @@ def test_paused_trials_are_stopped_and_outlive_ctrl_c(tmp_path, ray_session):
     """Two trials at a time, rungs at rounds 2 and 4: of the first two none is among the best third, so both pause."""
     flags, log = slow(tmp_path, *FLAGS)
     flags[flags.index("--grace-period") + 1] = "2"
+    flags[flags.index("seconds=0.4")] = "seconds=1"  # time to look at it, also on a busy machine
     run = tmp_path / "runs/toy"
 
     def paused():

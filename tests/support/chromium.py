@@ -83,7 +83,11 @@ class Page:
 
     def wait(self, script: str) -> None:
         """Wait until a JavaScript expression is true."""
-        wait_for(lambda: self.value(f"Boolean({script})"))
+        try:
+            wait_for(lambda: self.value(f"Boolean({script})"), timeout_s=100)
+        except AssertionError as error:
+            shown = self.value("`${location.href} ${document.readyState}: ${document.body?.innerText.slice(0, 400)}`")
+            raise AssertionError(f"{script} did not come true; {self.errors}; the page is {shown}") from error
 
     def value(self, script: str) -> Any:
         """Return the value of a JavaScript expression."""
