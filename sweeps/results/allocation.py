@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sweeps.results.uncertainty import item_error, residual_variance, seed_errors, shared_freedom
+from sweeps.results.uncertainty import (
+    VarianceEstimate,
+    item_error,
+    residual_variance,
+    seed_errors,
+    shared_freedom,
+    weight_of_seeds,
+)
 
 PRIOR_SEED, PRIOR_FREEDOM = 0.02, 4  # standard deviation of a score from seed to seed, until it is measured
 PLAINLY = 2.0  # standard errors below the leader, after one seed each
@@ -87,11 +94,13 @@ class Forecast:
         pair, asked = (self.leader, name), min(sizes[self.leader][1], sizes[name][1])
         total = sum(seeds - 1 for one, (seeds, _) in sizes.items() if one not in self.untrained)
         answers = self._items[name] * sum(1 / sizes[one][0] for one in pair) / asked
-        weight = answers**2 / max(1, asked - 1)
+        trained = []
         for one in (one for one in pair if one not in self.untrained):
             seeds = sizes[one][0]
             if freedom := min(seeds - 1 + self._shared, total):
-                weight += ((self._seed[one] + residual_variance(self.scores[one]) / asked) / seeds) ** 2 / freedom
+                variance = (self._seed[one] + residual_variance(self.scores[one]) / asked) / seeds
+                trained.append(VarianceEstimate(variance, freedom, total))
+        weight = answers**2 / max(1, asked - 1) + weight_of_seeds(trained)
         return max(1.0, self.variance(name, sizes) ** 2 / weight) if weight else math.inf
 
     def smallest_gap(self, sizes: Sizes) -> float:

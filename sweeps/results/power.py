@@ -17,7 +17,6 @@ POWER = 0.8
 # Whether an answer is right depends on a normal variable below a threshold. So much of its variance is the question's
 # own for all configurations, and for one configuration; the rest is the seed's.
 OF_QUESTION, OF_CONFIGURATION = 0.35, 0.25
-LOOKS = 1.17  # several looks, and ending when it seems hopeless, need a difference so many times as large as one look
 FEWEST_SEEDS, MOST_SEEDS = 2.0, 30.0
 QUESTIONS = (20, 30, 50, 75, 100, 150, 200, 300, 400, 500, 700, 1000, 1400, 2000)
 
@@ -47,7 +46,13 @@ def smallest_shown(finalists: int, seeds: float, questions: int) -> float:
     weight += (of_questions + of_answers) ** 2 / max(1, questions - 1)
     freedom = variance**2 / weight
     reach = float(t.isf(LEVEL / 2, freedom) + t.isf(1 - POWER, freedom))
-    return min(1.0, (LOOKS if seeds > 1 else 1.0) * reach * math.sqrt(variance))
+    return min(1.0, (_for_looks(seeds) if seeds > 1 else 1.0) * reach * math.sqrt(variance))
+
+
+def _for_looks(seeds: float) -> float:
+    """Return how many times as large as for one look a difference must be: there are several, the finalists end early
+    when it seems hopeless, and seeds come in whole numbers. Fitted to what `benchmarks/minutes.py` finds."""
+    return 1.1 + 0.55 / seeds
 
 
 def _covariance(correlation: float) -> float:

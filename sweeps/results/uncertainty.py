@@ -21,10 +21,11 @@ from sweeps.results.statistics import Interval, interval, wilson
 
 @dataclass(frozen=True)
 class VarianceEstimate:
-    """The variance of a mean, and the degrees of freedom of this estimate."""
+    """The variance of a mean, and the degrees of freedom of this estimate, and of all that were pooled for it."""
 
     variance: float
     freedom: float = math.inf
+    pool: float = math.inf
 
 
 def item_error(scores_N: np.ndarray, clusters: Sequence[str] = ()) -> VarianceEstimate:
@@ -53,7 +54,7 @@ def seed_errors(finalists: Mapping[str, np.ndarray], untrained: Collection[str] 
         if freedom:
             share = 1.0 if math.isinf(freedom) else typical.freedom / freedom
             variance = share * typical.variance + (1 - share) * found.variance
-            errors[name] = VarianceEstimate(variance / len(finalists[name]), min(freedom, total))
+            errors[name] = VarianceEstimate(variance / len(finalists[name]), min(freedom, total), total)
     return errors
 
 
@@ -111,11 +112,18 @@ def combined_error(items: VarianceEstimate, trained: Sequence[tuple[np.ndarray, 
     """
     if math.isinf(items.variance):
         return items
-    variance, weight = items.variance, items.variance**2 / items.freedom
+    variance = items.variance
     for scores, seeds in trained:
         variance += max(0.0, seeds.variance - residual_variance(np.asarray(scores, float)) / np.size(scores))
-        weight += seeds.variance**2 / seeds.freedom
+    weight = items.variance**2 / items.freedom + weight_of_seeds([seeds for _, seeds in trained])
     return VarianceEstimate(variance, min(max(variance**2 / weight, 1.0), 1e6) if weight else math.inf)
+
+
+def weight_of_seeds(errors: Sequence[VarianceEstimate]) -> float:
+    """Return the sum of squared variances over their degrees of freedom (Satterthwaite 1946), where each is partly
+    estimated from the same pool: together they have at most the degrees of freedom of that pool."""
+    apart = sum(one.variance**2 / one.freedom for one in errors if one.variance)
+    return max(apart, sum(one.variance for one in errors) ** 2 / min((one.pool for one in errors), default=math.inf))
 
 
 def intervals(

@@ -131,7 +131,7 @@ def test_the_forecast_of_degrees_of_freedom_is_what_the_test_then_has():
 
 def test_the_interval_by_itself_is_beside_the_one_that_allows_for_all_looks():
     """One look of several, after which a thousandth of the error rate may be spent."""
-    scores = {"a": exactly(0.72, 0.68), "b": exactly(0.64, 0.60, seed=1)}
+    scores = {"a": exactly(0.71, 0.69), "b": exactly(0.63, 0.61, seed=1)}
     (found,) = compare(scores, looks=[Look(0.001, 0.001, sizes_of(scores))])
     alone, together = (np.subtract(ends, found.difference) for ends in (found.by_itself, found.interval))
     assert found.interval[0] < found.by_itself[0] < found.difference

@@ -9,7 +9,14 @@ import pytest
 from scipy import stats
 
 from sweeps.results.statistics import wilson
-from sweeps.results.uncertainty import VarianceEstimate, combined_error, intervals, item_error, seed_errors
+from sweeps.results.uncertainty import (
+    VarianceEstimate,
+    combined_error,
+    intervals,
+    item_error,
+    seed_errors,
+    weight_of_seeds,
+)
 
 RNG = np.random.default_rng(2)
 
@@ -54,9 +61,23 @@ def test_like_variances_are_pooled_and_unlike_ones_are_not():
     assert unlike["0"].freedom < 3, "the others say next to nothing of it"
 
 
+def test_two_of_a_pool_have_its_degrees_of_freedom_together_and_of_none_their_own():
+    """Alike, two of three seeds each are Student's test with equal variances: 4 degrees. Unlike, Welch's."""
+    one, other = alike(0.0004, 0.0004).values()
+    seeds = seed_errors({"one": one, "other": other + 0.05})
+    error = combined_error(item_error(np.full(50, 0.05)), [(one, seeds["one"]), (other + 0.05, seeds["other"])])
+    assert error.freedom == pytest.approx(4)
+    ours = 2 * stats.t.sf(0.05 / math.sqrt(error.variance), error.freedom)
+    assert ours == pytest.approx(stats.ttest_ind((one + 0.05)[:, 0], one[:, 0]).pvalue)
+    apart = [VarianceEstimate(0.02, 2, pool=4), VarianceEstimate(0.01, 2, pool=4)]
+    assert weight_of_seeds(apart) == pytest.approx(0.02**2 / 2 + 0.01**2 / 2), "Satterthwaite's"
+    assert weight_of_seeds([VarianceEstimate(0.02, 4, pool=4)] * 2) == pytest.approx(0.04**2 / 4)
+    assert weight_of_seeds([VarianceEstimate(0.0)]) == 0
+
+
 def test_single_seeds_borrow_what_is_known_of_others_and_nothing_where_nothing_is():
     known = alike(0.0004, 0.0004) | {"single": np.full((1, 50), 0.5)}
-    assert seed_errors(known)["single"] == VarianceEstimate(pytest.approx(0.0004), 4)
+    assert seed_errors(known)["single"] == VarianceEstimate(pytest.approx(0.0004), 4, pool=4)
     assert seed_errors({"a": np.full((1, 50), 0.5), "b": np.ones((1, 50))})["a"] == VarianceEstimate(0.0)
 
 
