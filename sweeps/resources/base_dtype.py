@@ -66,6 +66,6 @@ def in_words(dtypes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for whole, choice in dtypes.items():
         base = without_hash(whole)
         speedup, other = choice["speedup"], "float32" if choice["dtype"] == "bfloat16" else "bfloat16"
-        why = f"bfloat16 products are {speedup:g} times as fast as float32's" if speedup else "not all machines are up"
+        why = f"bfloat16 is {speedup:g} times as fast as float32" if speedup else "not all machines are up"
         lines.append(f"{base} in {choice['dtype']}: {why} (--base {base}:{other} for the other)")
     return lines

@@ -64,7 +64,7 @@ def test_the_choice_is_said_and_recorded_beside_what_was_typed(begun):
     facts = Run.read(folder / "runs/arena").facts
     assert facts["dtypes"] == {TYPED: {"dtype": "bfloat16", "speedup": 4.0}}
     assert [pair["base"] for pair in facts["sweep"]["pairs"]] == [CHOSEN]
-    assert f"{TYPED} in bfloat16: bfloat16 products are 4 times as fast as float32's" in out
+    assert f"{TYPED} in bfloat16: bfloat16 is 4 times as fast as float32" in out
 
 
 def test_a_slower_machine_goes_on_in_bfloat16(resumed):

@@ -54,7 +54,7 @@ def test_a_gguf_file_is_said_without_its_hash_and_keeps_it():
     sha256 = "0" * 64
     base = f"/models/mine.gguf:sha256={sha256}"
     (line,) = in_words({base: {"dtype": "bfloat16", "speedup": 4.0}})
-    assert line.startswith("/models/mine.gguf in bfloat16: bfloat16 products are 4 times as fast as float32's")
+    assert line.startswith("/models/mine.gguf in bfloat16: bfloat16 is 4 times as fast as float32")
     assert "(--base /models/mine.gguf:float32 for the other)" in line
     (pair,) = with_dtypes(on(base), {base: {"dtype": "bfloat16", "speedup": 4.0}}).pairs
     parsed = BaseName.parse(pair.base)

@@ -102,5 +102,5 @@ def test_a_base_is_probed_in_the_format_that_the_sweep_would_choose(monkeypatch,
     pair = Pair(LoraConfig(steps_per_round=1), Letters(size=4), "builtin:tiny")
     plan(Sweep("looks", (pair,), Space({}), num_samples=1, rounds=1, finalists=0, resources_per_trial={"gpu": 0}))
     out = capsys.readouterr().out
-    assert "builtin:tiny in bfloat16: bfloat16 products are 4 times as fast as float32's" in out
+    assert "builtin:tiny in bfloat16: bfloat16 is 4 times as fast as float32" in out
     assert probed == ["builtin:tiny:bfloat16"]
