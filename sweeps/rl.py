@@ -1,8 +1,9 @@
 """How far do rewards alone take a small model, and what do they add after answers have been shown?
 
 Two sweeps in a row: LoRA on the arena's answers (sft), then GRPO on the base into which its winner was merged (grpo).
-`--phase grpo` alone learns from the untouched base. Rewards are the task's scores; see
-docs/how-to/reinforcement-learning.md, also for other tasks, whose scripts take `--learner grpo`.
+There GRPO is compared with more of the same: LoRA on answers, in rounds that take as long. `--phase grpo` alone learns
+from the untouched base. Rewards are the task's scores; see docs/how-to/reinforcement-learning.md, also for other tasks,
+whose scripts take `--learner grpo`.
 """
 
 import sys
@@ -20,12 +21,20 @@ from trainables.learners.lm.lora import LoraConfig
 from trainables.tasks.arena.task import ArenaTask
 
 TASK, BASE = ArenaTask(), "builtin:tiny"
+MORE = Pair(LoraConfig(rows_per_round=360), TASK, BASE)  # a round takes the seconds of one of GRPO's on builtin:tiny
 
 SWEEP = Chain(
     name="rl",
     phases={
         "sft": Sweep("sft", (Pair(LoraConfig(), TASK, BASE),), lora.SPACE, num_samples=8, rounds=8, finalists=1),
-        "grpo": Sweep("grpo", (Pair(GrpoConfig(), TASK, BASE),), grpo.SPACE, num_samples=8, rounds=8, finalists=2),
+        "grpo": Sweep(
+            name="grpo",
+            pairs=(Pair(GrpoConfig(), TASK, BASE), MORE),
+            space={"grpo": grpo.SPACE, "lora": lora.SPACE},
+            num_samples=16,
+            rounds=8,
+            finalists=2,
+        ),
     },
 )
 

@@ -79,8 +79,11 @@ def test_rl_in_miniature(tmp_path, ray_session):
     assert rewarded.facts["sweep"]["pairs"][0]["base"] == str((shown.folder / "merged").resolve())
     table = pd.read_parquet(rewarded.folder / "trials.parquet")
     assert {"reward", "frac_reward_zero_std", "entropy", "kl", "completions/mean_length"} <= {*table}
-    assert table.reward.between(0, 1).all()
-    assert table.kl.notna().all(), "also without beta"
+    learner_of = {one.trial_id: one.pair for one in rewarded.records}
+    assert sorted(learner_of.values()) == ["grpo", "lora"], "rewards beside more of the same answers"
+    own = table[table.trial_id.map(learner_of) == "grpo"]
+    assert own.reward.between(0, 1).all()
+    assert own.kl.notna().all(), "also without beta"
     assert {one.status for one in rewarded.records} <= {"finished", "pruned"}
     export(rewarded.folder, ExportOptions(to=tmp_path / "exported"))
     assert (tmp_path / "exported/adapter_config.json").is_file()
