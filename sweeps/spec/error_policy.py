@@ -83,6 +83,7 @@ RULES = (
     Rule("the loss is not finite", "the trial", "it has diverged, and the search avoids the region"),
     Rule("any other error in a trial", "the trial", "it has failed, and the others go on"),
     Rule("the same failure three times in a row", "the sweep", "its cause is printed; --resume goes on", [Status.NO]),
+    Rule("every trial fails or diverges", "nothing", "the sweep ends without a best trial, and says so", [Status.NO]),
     Rule(
         "a disk stays full or a database locked for a minute, or a disk is read-only",
         "the sweep",

@@ -20,7 +20,15 @@ from sweeps.results.checkpoint_hash import checkpoint_hash
 from sweeps.results.confirmation import Confirmation, beside_answers
 from sweeps.results.finals import left_out, markdown
 from sweeps.results.leaderboard import write_all
-from sweeps.results.records import TrialRecord, by_score, clusters_of, how_ended, untouched_baseline, winner
+from sweeps.results.records import (
+    UNRANKED,
+    TrialRecord,
+    by_score,
+    clusters_of,
+    how_ended,
+    untouched_baseline,
+    winner,
+)
 from sweeps.results.run_folder import BEST, earlier_looks
 from sweeps.results.tables import BESIDE, FINALISTS, finalists_parquet
 from sweeps.results.terminal import print
@@ -157,6 +165,10 @@ class Recorder(Callback):
     def best(self) -> TrialRecord | None:
         """Return the trial of the best finalist, or before that of the highest score; the earlier trial on a tie."""
         return winner(list(self.records.values()), self.confirmation.finals)
+
+    def none_is_usable(self) -> bool:
+        """Return whether all trials have failed or diverged."""
+        return bool(self.records) and all(one.status in UNRANKED for one in self.records.values())
 
     def keep_best(self, trials: list[Any]) -> None:
         """Copy the adapter in the best checkpoint of the best trial to `best/`."""

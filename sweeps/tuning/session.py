@@ -104,17 +104,18 @@ def session(sweep: Sweep, options: RunOptions, script: Path, argv: Sequence[str]
         context = RunContext(sweep, folder, capacity, tracking, costs, remarks, options, clock)
         outcome = run_tracked(context, cleanup)
         show(outcome, sweep, folder, script, argv, options.report)
-    return SweepEnd(how_ended(outcome, sweep, by_limit=bool(costs and costs.reached)), folder)
+    return SweepEnd(how_ended(outcome, by_limit=bool(costs and costs.reached)), folder)
 
 
-def how_ended(outcome: Outcome, sweep: Sweep, by_limit: bool) -> Ended:
+def how_ended(outcome: Outcome, by_limit: bool) -> Ended:
     """Return how a sweep ended. A limit of costs (`by_limit`) ends its trials by a signal of its own."""
     if outcome.cause:
         return "failed"
     if outcome.interrupted:
         return "interrupted" if was_asked_to_end() and not by_limit else "stopped"
-    in_time = sweep.time_budget_s is None or outcome.recorder.best() is not None
-    return "finished" if in_time else "stopped"
+    if outcome.recorder.best() is not None:
+        return "finished"
+    return "failed" if outcome.recorder.none_is_usable() else "stopped"
 
 
 def check_resumed(left: Run, sweep: Sweep, facts: dict[str, Any]) -> bool:

@@ -43,7 +43,8 @@ def show(outcome: Outcome, sweep: Sweep, folder: Path, script: Path, argv: Seque
         print(f"{why}everything done so far is kept. Go on with:\n  {resume_command(sweep.name, script, argv)}")
     print_finals(outcome.recorder.confirmation, outcome.recorder.earlier)
     if best is None:
-        print(f"no trial has a score yet; see {folder}")
+        failed = outcome.recorder.none_is_usable()
+        print("every trial failed or diverged" if failed else "no trial has a score yet", f"see {folder}", sep="; ")
     else:
         trust = trust_flags(sweep.pairs, script)
         command = shlex.join([program_path("espalier"), "reproduce", str(folder), *trust])

@@ -64,12 +64,13 @@ def test_a_running_sweep_is_looked_at_stopped_cloned_and_given_a_proposal(steere
     stop("0")
     clone("1", ("quality=0.9",), run=run, trust=("tests.support.toys",))
     assert "goes on from trial 1 after round" in capsys.readouterr().out
-    trust = ("--trust", "tests.support.toys")
-    asked = checked(espalier(folder, "ask", "--json", *trust), "ask")
-    assert asked["params"].keys() >= {"quality"}
-    assert "is queued" in espalier(folder, "propose", "runs/toy", "quality=0.123", *trust)
+    trust = ("tests.support.toys",)
+    propose(run, ("quality=0.123",), trust=trust)  # before the last place is taken
+    assert "is queued" in capsys.readouterr().out
     with pytest.raises(BadInput, match=r"all 4 trials of .* are taken"):
-        propose(run, ("quality=0.5",), trust=trust[1:])
+        propose(run, ("quality=0.5",), trust=trust)
+    asked = checked(espalier(folder, "ask", "--json", "--trust", *trust), "ask")
+    assert asked["params"].keys() >= {"quality"}
     for words, error in (
         (("1", ("quality=3",)), "outside"),
         (("1", ("speed=3",)), "axis of this trial: quality, planted, seconds"),
