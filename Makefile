@@ -1,4 +1,4 @@
-# The two main commands are `make arc` and `make test`. Whichever you run first also sets up .venv (a few minutes, once).
+# Whichever target you run first also sets up .venv (a few minutes, once).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -8,8 +8,10 @@ READY := .venv/.ready
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1|/' | column -t -s '|'
 
+setup: $(READY)  ## set up .venv alone: a few minutes, once
+
 arc: MINUTES ?= 9.5
-arc: $(READY)  ## solve real ARC-AGI-1 tasks: networks, with and without programs; 10 minutes
+arc: $(READY)  ## solve real ARC-AGI-1 tasks by programs and small networks: 10 minutes
 	$(BIN)/python sweeps/arc.py --minutes $(MINUTES) $(ARGS)
 
 arena: $(READY)  ## compare LoRA, soft prompts and both on reasoning questions: 5 to 15 minutes
@@ -42,7 +44,7 @@ lint: $(READY)  ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-ui: $(READY)  ## serve the pages of sweeps, alive while they run, and MLflow: http://127.0.0.1:5000
+ui: $(READY)  ## serve the pages of sweeps, alive while they run (port 8765), and MLflow (port 5000)
 	$(BIN)/espalier ui $(ARGS)
 
 clean:  ## remove .venv and caches; keep runs/ and mlflow.db
@@ -60,4 +62,4 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	@touch $(READY)
 
-.PHONY: help arc arena smollm2 reasoning-gym lm-eval real test e2e cluster lint ui clean
+.PHONY: help setup arc arena smollm2 reasoning-gym lm-eval real test e2e cluster lint ui clean

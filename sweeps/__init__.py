@@ -10,7 +10,7 @@ _needed = ("ray", "optuna", "mlflow", "torch", "transformers", "peft", "tyro")
 _missing = [name for name in _needed if not find_spec(name)]
 if _missing:
     stderr.write(
-        f"espalier needs {', '.join(_missing)}, which {executable} lacks: run `make .venv/.ready` once, then"
+        f"espalier needs {', '.join(_missing)}, which {executable} lacks: run `make setup` once, then"
         " `source .venv/bin/activate`; or `pip install -e . -c constraints.txt`\n"
     )
     raise SystemExit(2)  # bad input, as in sweeps/spec/error_policy.py, whose imports may be missing

@@ -30,10 +30,10 @@ from trainables.bad_input import BadInput, reading
 def propose(
     run: Path, values: tuple[str, ...] = (), /, learner: str | None = None, trust: tuple[str, ...] = ()
 ) -> None:
-    """Queue a configuration: `espalier propose runs/arena learning_rate=1e-3 r=8`. The search tries it next.
+    """Queue a configuration: `espalier propose runs/arena learning_rate=1e-3 r=8`.
 
-    What was queued before it, as the sweep's own first configurations, is tried before it. What it does not name is
-    drawn by the search. It takes the place of a trial, and is scored as any other.
+    The search tries it after what is queued already, such as the sweep's own first configurations. What it does not
+    name is drawn by the search. It takes the place of a trial, and is scored as any other.
 
     Args:
         run: the sweep's folder

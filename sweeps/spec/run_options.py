@@ -21,9 +21,7 @@ class RunOptions:
     resume: bool = False  # continue the sweep called --name, or the latest of this script
     report: bool = True  # write report.html and its plots at the end
     verbose: bool = False  # print Ray's own messages, too
-    trust: tuple[
-        str, ...
-    ] = ()  # code to run: files or modules with learners of --like; folder: what --resume unpickles
+    trust: tuple[str, ...] = ()  # code that may run: files or modules of --like's learners; folder: for --resume
 
 
 def has_name(argv: Sequence[str]) -> bool:
