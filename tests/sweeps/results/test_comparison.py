@@ -37,6 +37,15 @@ def test_partial_credit_equals_scipys_randomisation_test():
     assert paired(a, b) == pytest.approx(wanted, abs=0.01)
 
 
+def test_a_large_difference_in_clusters_stays_one_after_hundreds_of_corrections():
+    """100 of 120 pairs of questions are right for the first alone: p is at most 2 exp(-200^2 / (2 * 100 * 2^2))."""
+    first, second = np.ones(240), np.repeat([0.0, 1.0], [200, 40])
+    p = paired(first, second, clusters=[str(i) for i in range(120) for _ in range(2)])
+    assert p == pytest.approx(2 * np.exp(-50))
+    assert p >= 2 * stats.binom(100, 0.5).sf(99), "the exact one: all 100 signs alike"
+    assert corrected([p], [100, 100])[0] < 1e-12
+
+
 def test_items_of_one_cluster_count_once():
     """Ten copies of each item make a chance difference look certain, unless they are known to be copies."""
     a, b = np.array([1.0, 1, 1, 0, 0, 1, 0, 1]), np.array([0.0, 1, 0, 0, 0, 1, 0, 1])
