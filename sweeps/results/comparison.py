@@ -17,7 +17,7 @@ import numpy as np
 
 from sweeps.results.alpha_spending import nominal_level
 from sweeps.results.statistics import Interval
-from sweeps.results.uncertainty import VarianceEstimate, combined_error, item_error, seed_errors
+from sweeps.results.uncertainty import VarianceEstimate, combined_error, comparable_means, item_error, seed_errors
 
 LEVEL = 0.05
 FLIPS = 4000  # of the randomisation test: p is known to about 0.003 where it matters
@@ -142,7 +142,7 @@ def compare(
     reference: str | None = None,
     looks: Sequence[Look] = (),
 ) -> list[Comparison]:
-    """Compare the best, or a `reference` by name, with each of the others, in order of score; p-values hold jointly.
+    """Compare the best, or a `reference` by name, with each of the others, the best first; p-values hold jointly.
 
     `finalists` are scores (S, N) by name; S and N may differ, and the first min(N) questions of a pair are compared.
     `untrained` names configurations without a random seed, or with one for each question. No p-value is below the exact
@@ -150,11 +150,14 @@ def compare(
     `looks`: how the scores came, if finalists got more seeds and questions after comparisons; the last has all of them.
     """
     arrays = {name: np.asarray(scores, float) for name, scores in finalists.items()}
-    names = sorted(arrays, key=lambda name: -float(np.mean(arrays[name])))
+    means = comparable_means(arrays)
+    names = sorted(arrays, key=lambda name: -means[name])
     best = reference or next(iter(names), "")
     looks = looks or [Look(LEVEL, LEVEL, {name: scores.shape for name, scores in arrays.items()})]
     slices = [_Slice(arrays, look, clusters, untrained) for look in looks]
     found = [_over_looks(slices, best, name) for name in names if name != best]
+    if reference is None:  # a best one that was worse on the questions of both is not better
+        found = [one if one.difference > 0 else replace(one, alone=1.0) for one in found]
     alone = [one.alone for one in found]
     # That the best is better than all others needs no correction: it is wrong only if the pair with another best one is
     # (intersection-union test: Berger 1982, Technometrics 24:295). With one look, the few seeds of an unstable

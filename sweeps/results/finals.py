@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -153,6 +154,8 @@ def verdict(known: Confirmation) -> list[str]:
         lines.append(f"The best is {_gains(known, before)}")
     lines += pair_comparison.in_words(known)
     lines += filter(None, [harm(known), as_trivial(known), noise_floor(known)])
+    if any(above.score < below.score for above, below in itertools.pairwise(known.finals)):
+        lines.append("Ranks count that not all were asked the same questions, of which some are easier than others")
     gaps = [one.searched - one.score for one in known.finals if one.searched is not None]
     if gaps:
         gap = float(np.mean(gaps))

@@ -11,7 +11,7 @@ import numpy as np
 from sweeps.results.statistics import Interval, interval, wilson
 from sweeps.results.trial_history import TrialHistory, has_diverged
 from sweeps.results.trial_params import TrialParams
-from sweeps.results.uncertainty import clustered_interval
+from sweeps.results.uncertainty import clustered_interval, comparable_means
 from trainables.core import ON_BASE, Pair
 
 Status = Literal["finished", "pruned", "diverged", "failed", "interrupted", "running", "paused"]
@@ -194,8 +194,9 @@ def _place(record: TrialRecord) -> tuple[float, int]:
 
 
 def ranked(finals: Sequence[Final]) -> list[Final]:
-    """Finalists, the best first."""
-    return sorted(finals, key=lambda one: -one.score)
+    """Finalists, the best first, by scores that are comparable whatever number of questions each was asked."""
+    means = comparable_means({one.name: one.scores for one in finals}) if finals else {}
+    return sorted(finals, key=lambda one: -means[one.name])
 
 
 def winner(records: Sequence[TrialRecord], finals: Sequence[Final]) -> TrialRecord | None:

@@ -9,6 +9,7 @@ Shapes: S seeds, N items, C clusters of items that are not independent of each o
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,26 @@ class VarianceEstimate:
     variance: float
     freedom: float = math.inf
     pool: float = math.inf
+
+
+def comparable_means(finalists: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return mean scores by name, from scores (S, N), as if all had been asked the questions of the one with the most.
+
+    Everyone is asked the first N questions. Those that follow may be easier or harder; by how much is known from those
+    who were asked them (two-way layout of finalists by questions, without interaction).
+    """
+    means = {name: np.asarray(one, float).mean(0) for name, one in finalists.items()}
+    sizes = sorted({len(one) for one in means.values()})
+    found = {}
+    for name, own in means.items():
+        total = own.sum()
+        for begin, end in itertools.pairwise(sizes):
+            if len(own) <= begin:
+                others = [one for one in means.values() if len(one) >= end]
+                harder = np.mean([one[begin:end].mean() - one[: len(own)].mean() for one in others])
+                total += (end - begin) * (own.mean() + harder)
+        found[name] = float(total / sizes[-1])
+    return found
 
 
 def item_error(scores_N: np.ndarray, clusters: Sequence[str] = ()) -> VarianceEstimate:

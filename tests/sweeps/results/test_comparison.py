@@ -9,6 +9,8 @@ from statsmodels.stats.contingency_tables import mcnemar as mcnemar_of_statsmode
 
 from benchmarks.winners import sweep
 from sweeps.results.comparison import compare, corrected, first_group, in_words, mcnemar, paired
+from sweeps.results.records import Final, ranked
+from sweeps.results.uncertainty import comparable_means
 
 RNG = np.random.default_rng(1)
 
@@ -44,6 +46,30 @@ def test_a_large_difference_in_clusters_stays_one_after_hundreds_of_corrections(
     assert p == pytest.approx(2 * np.exp(-50))
     assert p >= 2 * stats.binom(100, 0.5).sf(99), "the exact one: all 100 signs alike"
     assert corrected([p], [100, 100])[0] < 1e-12
+
+
+def blocks(*means, seeds=2):
+    """Scores of 100 questions for each mean, alike for all seeds."""
+    return np.repeat([np.repeat(means, 100)], seeds, axis=0)
+
+
+def test_who_was_asked_further_and_harder_questions_is_not_behind_for_it():
+    """On the first 100 questions `more` is ahead, 80 against 70 %; then it alone was asked 100 harder ones: 40 %."""
+    finals = {"fewer": blocks(0.7), "more": blocks(0.8, 0.4)}
+    assert comparable_means(finals) == {"fewer": pytest.approx(0.5), "more": pytest.approx(0.6)}
+    (one,) = compare(finals)
+    assert (one.first, one.second, one.difference) == ("more", "fewer", pytest.approx(0.1))
+    ranks = ranked([Final(name, 0.5, scores, name, 4) for name, scores in finals.items()])
+    assert [one.name for one in ranks] == ["more", "fewer"]
+
+
+def test_a_best_one_that_is_behind_on_the_questions_of_both_is_not_better():
+    """`first` is best if later questions were as easy as `odd` says; on its own it is behind `other` in every one."""
+    finals = {"first": blocks(0.60), "other": blocks(0.62, 0.50), "odd": blocks(0.30, 0.60)}
+    means = comparable_means(finals)
+    assert means["first"] == pytest.approx((0.60 + 0.60 + (0.30 - 0.12) / 2) / 2)
+    assert max(means, key=means.__getitem__) == "first"
+    assert first_group(compare(finals)) == ["first", "other"]
 
 
 def test_items_of_one_cluster_count_once():
