@@ -189,9 +189,12 @@ def _found(known: Confirmation) -> str:
 
 
 def _gains(known: Confirmation, before: Final) -> str:
-    """Say how far the best is from itself before training; and from other learners before theirs, with p-values."""
-    told = f"{100 * (known.finals[0].score - before.score):+.1f} points from the {before.name}"
-    others = [one for one in known.comparisons() if one.second.startswith(UNTRAINED)]
+    """Say how far the best is from itself before training, on the questions that both were asked; and from other
+    learners before theirs, with p-values."""
+    comparisons = known.comparisons()
+    itself = next(one for one in comparisons if one.second == before.name)
+    told = f"{100 * itself.difference:+.1f} points from the {before.name}"
+    others = [one for one in comparisons if one.second.startswith(UNTRAINED)]
     own = [f" (p = {one.p:.2g})" for one in others if one.second == before.name]
     rest = [
         f", {100 * one.difference:+.1f} from the {one.second} (p = {one.p:.2g})"
